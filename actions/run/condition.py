@@ -1,0 +1,55 @@
+"""When something is wrong, in the numbers of the dashboard. Pure: samples and a clock in, a verdict out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from collectors.metric import Sample, folded
+
+
+class Verdict(StrEnum):
+    """What a reading says about a condition. UNKNOWN freezes everything: absence is never recovery."""
+
+    WRONG = "wrong"
+    BETWEEN = "between"
+    CLEAR = "clear"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One metric beyond a bound. `clear` is where it counts as healed (default: back within the bound).
+
+    `where` keeps only the samples with these label values; what is left is folded as the metric declares.
+    """
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    clear: float | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def measure(self, samples: Iterable[Sample], now: float) -> float | None:
+        """The one number that this condition looks at; None when it could not be read."""
+        return folded((sample for sample in samples if self._selects(sample)), now)
+
+    def judge(self, value: float | None) -> Verdict:
+        """Whether `value` is wrong, healed, or in the band between the bound and the clear level."""
+        if value is None:
+            return Verdict.UNKNOWN
+        if self._beyond(value):
+            return Verdict.WRONG
+        return Verdict.CLEAR if self._healed(value) else Verdict.BETWEEN
+
+    def _selects(self, sample: Sample) -> bool:
+        labels = dict(zip(sample.metric.labels, sample.labels, strict=True))
+        return sample.metric.name == self.metric and all(labels.get(k) == v for k, v in self.where.items())
+
+    def _beyond(self, value: float) -> bool:
+        too_high = self.above is not None and value > self.above
+        return too_high or (self.below is not None and value < self.below)
+
+    def _healed(self, value: float) -> bool:
+        if self.clear is None:
+            return True
+        return value <= self.clear if self.above is not None else value >= self.clear

@@ -1,0 +1,62 @@
+"""A metric's declaration, and one value of it.
+
+A value is a number, or the time since which it grows: ages are computed when somebody looks (`Sample.at`), in one place
+for the scrape, the rules, the page and the commands, so an age never freezes when the poller does.
+Naming follows the Prometheus guideline "Metric and label naming": base units, the unit in the name.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["gauge", "counter"]
+Fold = Literal["sum", "max", "min"]
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A value that grows by one each second; `time` is when it was zero (seconds since the epoch, UTC)."""
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family. `labels` come after `database` when `of_database`; `fold` makes one number of many for a rule."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    kind: Kind = "gauge"
+    fold: Fold = "max"
+    of_database: bool = True
+
+    def __call__(self, value: float | Since, *labels: str) -> "Sample":
+        """One value; labels in the declared order. Raises ValueError when their number differs."""
+        if len(labels) != len(self.labels):
+            raise ValueError(f"{self.name} takes the labels {self.labels}, got {labels}")
+        return Sample(self, labels, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of one metric of one database."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float | Since
+
+    def at(self, now: float) -> float:
+        """The number at `now` (seconds since the epoch). A clock that jumped back gives 0, never a negative age."""
+        if isinstance(self.value, Since):
+            return max(0.0, now - self.value.time)
+        return self.value
+
+
+def folded(samples: Iterable[Sample], now: float) -> float | None:
+    """One number of many samples of one metric, as its declaration says; None of none."""
+    values = [(sample.metric.fold, sample.at(now)) for sample in samples]
+    if not values:
+        return None
+    numbers = [value for _, value in values]
+    return {"sum": sum, "max": max, "min": min}[values[0][0]](numbers)

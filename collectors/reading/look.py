@@ -1,0 +1,31 @@
+"""What a collector may look through at one poll of one database."""
+
+from dataclasses import dataclass
+
+import apsw
+
+from collectors.queue_profiles.compile import CompiledProfile
+from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.layout import DatabaseHeader
+from collectors.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """`database` is None when no read-only connection may be opened (the owner is down, a preflight refusal).
+
+    `now` is the one clock of the poll, seconds since the epoch. `profile` is None when the schema is no known queue.
+    """
+
+    target: Target
+    now: float
+    raw: RawReader
+    header: DatabaseHeader | None
+    database: apsw.Connection | None
+    profile: CompiledProfile | None
+
+    def open_database(self) -> apsw.Connection:
+        """The connection of a collector that NEEDS_DATABASE. Raises RuntimeError when it was run without."""
+        if self.database is None:
+            raise RuntimeError("this collector was run without a connection")
+        return self.database

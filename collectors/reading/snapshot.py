@@ -1,0 +1,40 @@
+"""Everything that was read of one database at one moment."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from collectors.metric import Sample
+from collectors.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorResult:
+    """How one collector fared. `reason` is a short stable word for a label, `message` a sentence for a person."""
+
+    success: bool
+    duration: float
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One poll. `up`: the poll could read what may be read; `state` is a word for `queuekeeper_databases`.
+
+    `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
+    Samples of a collector that failed are absent, and `collectors` says why.
+    """
+
+    target: Target
+    taken_at: float
+    up: bool
+    state: str
+    message: str = ""
+    readings: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+    collectors: Mapping[str, CollectorResult] = field(default_factory=dict)
+
+    def of(self, name: str) -> Iterator[Sample]:
+        """The samples of the metric called `name`."""
+        return (sample for sample in self.samples if sample.metric.name == name)

@@ -1,0 +1,28 @@
+"""The collectors, in the order they run. Adding one is an import and a word here."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from collectors import backups, disk, fragmentation, leases, owner, storage, tasks, wal
+from collectors.metric import Metric, Sample
+from collectors.reading.look import Look
+
+
+class Collector(Protocol):
+    """A module with these names. `read` does the I/O, `samples` is pure.
+
+    `NEEDS_DATABASE`: read only where a read-only connection may be open (docs/safety.md); else it works from stat.
+    """
+
+    @property
+    def NAME(self) -> str: ...  # noqa: N802
+    @property
+    def METRICS(self) -> tuple[Metric, ...]: ...  # noqa: N802
+    @property
+    def NEEDS_DATABASE(self) -> bool: ...  # noqa: N802
+
+    def read(self, look: Look, previous: Any) -> Any: ...
+    def samples(self, reading: Any) -> Iterator[Sample]: ...
+
+
+COLLECTORS: tuple[Collector, ...] = (storage, fragmentation, wal, owner, disk, backups, tasks, leases)

@@ -1,0 +1,79 @@
+"""What is watched: one database, and the budgets that hold while we touch it. Sizes in bytes, times in seconds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long *we* hold what the application needs, and how much room we take (docs/safety.md)."""
+
+    write_lock: float = 0.050
+    checkpoint_wait: float = 0.125
+    read_wal: float = 2.0
+    read_rollback: float = 0.050
+    wal_growth_bytes: int = 64 * MIB
+    wal_growth_ratio: float = 0.25
+    disk_reserve: int = 256 * MIB
+
+    def wal_growth(self, database_bytes: int) -> int:
+        """The bytes that the WAL may grow because of us: the larger of a size and a share of the database."""
+        return max(self.wal_growth_bytes, int(self.wal_growth_ratio * database_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How many backups of each age class stay."""
+
+    last: int = 10
+    hourly: int = 24
+    daily: int = 7
+    weekly: int = 4
+    monthly: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlace:
+    """Where backups go. `own_folder`: DIRECTORY/DATABASE/ when configured, DIRECTORY itself when named on a command line."""
+
+    directory: Path
+    keep: Keep = Keep()
+    compress: Literal["none", "zstd"] = "none"
+    own_folder: bool = True
+
+    def folder(self, database: str) -> Path:
+        """The folder that holds the backups of `database`."""
+        return self.directory / database if self.own_folder else self.directory
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One watched database. `owner_sqlite` is the operator's word on the application's SQLite version, else None."""
+
+    name: str
+    path: Path
+    profile: str = "auto"
+    owner_sqlite: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    backup: BackupPlace | None = None
+    limits: Limits = Limits()
+    state: Path | None = None
+
+    @property
+    def wal(self) -> Path:
+        """The write-ahead log beside the database."""
+        return self.path.with_name(self.path.name + "-wal")
+
+    @property
+    def shm(self) -> Path:
+        """The WAL-index beside the database."""
+        return self.path.with_name(self.path.name + "-shm")
+
+    @property
+    def journal(self) -> Path:
+        """The rollback journal beside the database."""
+        return self.path.with_name(self.path.name + "-journal")
