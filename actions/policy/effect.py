@@ -1,12 +1,12 @@
 """Did it help? The same condition, measured before and after. Pure."""
 
-from actions.run.outcome import Effect, Outcome
 from actions.run.condition import Condition, Verdict
+from actions.run.outcome import Effect
 
 
-def effect(condition: Condition, before: float | None, after: float | None, outcome: Outcome) -> Effect:
-    """The effect of a run that ended with `outcome`: only a successful reading below the clear level is `fixed`."""
-    if outcome is Outcome.BLOCKED:
+def effect(condition: Condition, before: float | None, after: float | None, *, blocked: bool) -> Effect:
+    """The effect of a run: only a successful reading below the clear level is `fixed`."""
+    if blocked:
         return Effect.BLOCKED
     if before is None or after is None:
         return Effect.UNKNOWN

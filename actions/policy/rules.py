@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from actions.policy.matchers import Matcher
 from actions.run.condition import Condition, Verdict
-from actions.run.request import Option, Request
+from actions.run.request import Option, Request, Trigger
 from collectors.metric import Sample
 
 
@@ -36,39 +36,32 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a rule remembers of one database: since when its condition holds, and whether it has asked already."""
+    """What a rule remembers of one database: since when its condition holds (seconds since the epoch)."""
 
     wrong_since: float | None = None
-    asked_at: float | None = None
 
 
 def step(rule: Rule, watch: Watch, samples: Iterable[Sample], now: float) -> tuple[Watch, bool]:
-    """The watch after one poll, and whether to ask for the action now.
+    """The watch after one poll, and whether the rule asks for its action.
 
-    It asks once the condition held for `hold` seconds, and again each `cooldown` while it stays wrong.
+    It asks at every poll once the condition held for `hold` seconds; the cooldown decides how often that is heard.
     An unreadable value changes nothing: absence is neither a problem nor recovery.
     """
     verdict = rule.condition.judge(rule.condition.measure(samples, now))
     if verdict is Verdict.UNKNOWN:
         return watch, False
-    if verdict is Verdict.CLEAR:
+    if verdict is Verdict.CLEAR or (verdict is Verdict.BETWEEN and watch.wrong_since is None):
         return Watch(), False
-    if verdict is Verdict.BETWEEN and watch.wrong_since is None:
-        return watch, False
-    since = now if watch.wrong_since is None else watch.wrong_since
-    due = rule.hold is not None and now - since >= rule.hold
-    rested = watch.asked_at is None or now - watch.asked_at >= rule.cooldown
-    if due and rested:
-        return Watch(since, now), True
-    return Watch(since, watch.asked_at), False
+    since = now if watch.wrong_since is None else min(now, watch.wrong_since)
+    return Watch(since), rule.hold is not None and now - since >= rule.hold
 
 
-def request(rule: Rule, database: str, trigger: str, episode: str = "") -> Request:
+def request_of(rule: Rule, database: str, trigger: Trigger, episode: str = "") -> Request:
     """The request that a rule makes: condition, action and options are the rule's, never the asker's."""
     return Request(
         action=rule.action,
         database=database,
-        trigger="alert" if trigger == "alert" else "threshold",
+        trigger=trigger,
         options=rule.options,
         rule=rule.name,
         condition=rule.condition,

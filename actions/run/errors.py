@@ -1,17 +1,33 @@
 """Why a run did not do what was asked. Each says what happened, why, and the next step, and knows its outcome."""
 
+from collections.abc import Mapping
+
 from actions.run.outcome import Outcome
+from actions.run.plan import Figure
 
 
 class ActionError(Exception):
-    """A run that ends early. `reason` is a short stable word for logs and JSON; `next_step` is for a person."""
+    """A run that ends early. `reason` is a short stable word for logs and JSON; `next_step` is for a person.
+
+    `figures` and `totals` tell what had been done until then, as in actions/run/plan.py.
+    """
 
     outcome = Outcome.FAILED
 
-    def __init__(self, message: str, *, reason: str, next_step: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        next_step: str,
+        figures: Mapping[str, Figure] | None = None,
+        totals: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.next_step = next_step
+        self.figures: Mapping[str, Figure] = figures or {}
+        self.totals: Mapping[str, float] = totals or {}
 
     def sentence(self) -> str:
         """One line for the person at the terminal."""
@@ -44,6 +60,12 @@ class Cancelled(ActionError):
     """The caller asked to stop, and the action stopped at a safe point."""
 
     outcome = Outcome.CANCELLED
+
+
+class Interrupted(ActionError):
+    """The caller vanished, and the action stopped at a safe point."""
+
+    outcome = Outcome.INTERRUPTED
 
 
 class Unverified(ActionError):

@@ -1,0 +1,48 @@
+# The two commands of the README come first. Everything works from a fresh clone with Python 3.11, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+demo: $(STAMP)  ## A throw-away queue with live workers, and queuekeeper healing it
+	@$(BIN)/queuekeeper demo
+
+test: setup  ## All tests, on real SQLite, Prometheus and Alertmanager
+	@$(BIN)/python -m pytest tests -m "not soak"
+
+check: setup  ## The whole gate: lint, types, import contracts, generated references, tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m exporter.reference --check
+	@$(BIN)/python grafana/build.py --check
+	@$(BIN)/python -m pytest tests -m "not soak"
+
+setup: $(DEV_STAMP)  ## What the tests need: the environment and the real components
+	@bash tests/real/install.sh
+
+soak: setup  ## The slow ones: 1,000 polls, hundreds of kills
+	@$(BIN)/python -m pytest tests -m soak --timeout=3600
+
+docs: $(DEV_STAMP)  ## Regenerate the references, the dashboards and the golden page
+	@$(BIN)/python -m exporter.reference
+	@$(BIN)/python grafana/build.py
+
+format: $(DEV_STAMP)
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+lock: $(DEV_STAMP)  ## Lock the newest allowed versions, with hashes and without addresses
+	@bash tests/real/lock.sh
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.PHONY: demo test check setup soak docs format lock

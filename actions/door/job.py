@@ -1,0 +1,34 @@
+"""What a caller hands its child on the first line of the child's input, as JSON."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from actions.history.runs import Claim
+from actions.run.request import Request
+from collectors.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run to perform, or (claim None) one plan to make. `trust_owner`: checkpoint_vulnerable_owner."""
+
+    request: Request
+    target: Target
+    state: Path
+    claim: Claim | None
+    trust_owner: bool = False
+
+
+_JOB: TypeAdapter[Job] = TypeAdapter(Job)
+
+
+def encode(job: Job) -> bytes:
+    """One line."""
+    return _JOB.dump_json(job) + b"\n"
+
+
+def decode(line: bytes) -> Job:
+    """The job of one line. Raises pydantic's ValidationError."""
+    return _JOB.validate_json(line)

@@ -1,0 +1,61 @@
+"""Starts the child of a run, relays its events, asks it to stop."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from actions.door.job import Job, encode
+from actions.run.events import Event, decode
+
+
+class RunningAction:
+    """A child at work. Closing its input, as our own death does, makes it stop at its next safe point."""
+
+    def __init__(self, job: Job) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 a file, not a pipe: nobody needs to read for it to go on
+        self._process = subprocess.Popen(  # noqa: S603 our own interpreter and module, no shell
+            [sys.executable, "-I", "-m", "actions.door.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self._send(encode(job))
+
+    @property
+    def pid(self) -> int:
+        """The child's process number."""
+        return self._process.pid
+
+    def events(self) -> Iterator[Event]:
+        """What the child says, until it ends."""
+        assert self._process.stdout is not None  # noqa: S101 for the type checker: PIPE was asked for
+        for line in self._process.stdout:
+            try:
+                yield decode(line)
+            except ValueError:
+                continue  # a line torn by the child's death
+
+    def stop(self) -> None:
+        """Ask it to stop at its next safe point."""
+        self._send(b"stop\n")
+
+    def wait(self) -> tuple[int, str]:
+        """Its exit status, and the last line of its error output (empty when it had nothing to say)."""
+        self._process.communicate()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        self._errors.close()
+        return self._process.returncode, lines[-1] if lines else ""
+
+    def kill(self) -> None:
+        """End it at once: for a caller that must leave now. The database stays whole, history says interrupted."""
+        self._process.kill()
+
+    def _send(self, line: bytes) -> None:
+        assert self._process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended already; its run tells how

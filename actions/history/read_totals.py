@@ -1,0 +1,48 @@
+"""Reads the lifetime totals, for metrics."""
+
+import apsw
+
+from actions.history.totals import DURATION_BUCKETS, Durations, Totals
+from actions.run.outcome import EXIT_CODES, Outcome
+
+_SUCCESS = {str(outcome) for outcome in Outcome if EXIT_CODES[outcome] == 0}
+
+
+def read_totals(history: apsw.Connection) -> Totals:
+    """All totals at one moment, in one read transaction."""
+    history.execute("BEGIN")
+    try:
+        return _read(history)
+    finally:
+        history.execute("COMMIT")
+
+
+def _read(history: apsw.Connection) -> Totals:
+    runs: dict[tuple[str, str, str], int] = {}
+    success: dict[tuple[str, str], float] = {}
+    failure: dict[tuple[str, str], float] = {}
+    for database, action, outcome, count, last_at in history.execute("SELECT * FROM run_total"):
+        runs[database, action, outcome] = count
+        last = success if outcome in _SUCCESS else failure
+        last[database, action] = max(last.get((database, action), 0.0), last_at)
+    started = history.execute("SELECT database, action, started_at FROM run WHERE state = 'running'")
+    return Totals(
+        runs=runs,
+        triggers={(action, trigger): n for action, trigger, n in history.execute("SELECT * FROM trigger_total")},
+        durations=_durations(history),
+        effects={(name, rule, effect): n for name, rule, effect, n in history.execute("SELECT * FROM effect_total")},
+        amounts={(database, name): amount for database, name, amount in history.execute("SELECT * FROM amount_total")},
+        started={(database, action): at for database, action, at in started},
+        last_success=success,
+        last_failure=failure,
+        pending=history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get,
+    )
+
+
+def _durations(history: apsw.Connection) -> dict[str, Durations]:
+    counts: dict[str, list[int]] = {}
+    seconds: dict[str, float] = {}
+    for action, bucket, runs, total in history.execute("SELECT * FROM duration_total"):
+        counts.setdefault(action, [0] * (len(DURATION_BUCKETS) + 1))[bucket] = runs
+        seconds[action] = seconds.get(action, 0.0) + total
+    return {action: Durations(tuple(found), seconds[action]) for action, found in counts.items()}

@@ -1,0 +1,53 @@
+"""Runs whose child is gone. Whoever finds one ends it, with this one function: no record stays claimed or running.
+
+A running action holds the `flock` on its database file until it dies (actions/door/lock.py), so a free lock and a dead
+child prove that nobody works on the run. The lock is read from the kernel's table, never probed by taking it.
+"""
+
+from collections.abc import Callable
+
+import apsw
+
+from actions.run.process_identity import is_alive
+from actions.history.runs import Claim, Ending, Run, end, give_back, unfinished
+from actions.run.outcome import Outcome
+
+# A claimer that lives but whose child never began: give the child this long to start, in seconds.
+CLAIM_PATIENCE = 30.0
+
+LockHeld = Callable[[str], bool]
+
+
+def recover(history: apsw.Connection, lock_held: LockHeld, now: float) -> list[Run]:
+    """End every lost run; returns what was found lost. `lock_held` tells whether somebody holds a database's action lock."""
+    lost = [found for found in unfinished(history) if is_lost(found, lock_held, now)]
+    for found in lost:
+        end_lost(history, found, now)
+    return lost
+
+
+def is_lost(found: Run, lock_held: LockHeld, now: float) -> bool:
+    """Whether nobody works on this claimed or running run any more."""
+    if found.state == "running":
+        return not is_alive(found.child) and not lock_held(found.path)
+    waited = now - (found.claimed_at if found.claimed_at is not None else now)
+    return not is_alive(found.claimer) or waited > CLAIM_PATIENCE
+
+
+def end_lost(history: apsw.Connection, found: Run, now: float) -> None:
+    """A claimed run waits again; a running one ends as interrupted.
+
+    A person's claimed run also ends: they saw their command die and would not expect it to act later.
+    """
+    if found.state == "claimed" and found.trigger != "person" and give_back(history, found.id, found.token):
+        return
+    begun = found.state == "running"
+    message = "its process was killed while it ran" if begun else "its process was killed before it began"
+    ending = Ending(
+        Outcome.INTERRUPTED,
+        message,
+        reason="process_gone",
+        next_step="nothing to clean up; run it again if it is still needed",
+        before=found.before,
+    )
+    end(history, Claim(found.id, found.token), ending, now)

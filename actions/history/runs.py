@@ -1,0 +1,259 @@
+"""Runs: asked for, claimed, running, ended. Each change is one transaction, guarded by the state it expects.
+
+    pending --claim--> claimed --begin (by the child, under the database's action lock)--> running --end--> ended
+
+A claim carries a random token; only the child that was given it can begin or end the run. Without it a child that
+was spawned before its agent died could begin a run that a new agent had claimed again.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+from pydantic import TypeAdapter
+
+from actions.run.process_identity import own_identity
+from actions.history.totals import DURATION_BUCKETS
+from actions.run.outcome import Effect, Outcome
+from actions.run.plan import Figure, Plan
+from actions.run.request import Request
+
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+_PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+# A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
+_NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to begin one run once."""
+
+    run_id: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended. `amounts` are added to the lifetime totals of the database."""
+
+    outcome: Outcome
+    message: str
+    reason: str = ""
+    next_step: str = ""
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    before: float | None = None
+    after: float | None = None
+    effect: Effect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as history tells it. Times in seconds since the epoch, UTC."""
+
+    id: int
+    database: str
+    path: str
+    action: str
+    trigger: str
+    rule: str
+    episode: str
+    state: str
+    token: str
+    claimer: str
+    child: str
+    requested_at: float
+    claimed_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    before: float | None
+    after: float | None
+    outcome: str | None
+    reason: str
+    message: str
+    next_step: str
+    effect: str | None
+    request: Request
+    plan: Plan | None
+    figures: Mapping[str, Figure]
+
+
+_COLUMNS = [name for name in Run.__dataclass_fields__]
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM run"  # noqa: S608 our own column names
+
+
+def ask(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
+    """Record a pending run; (its id, whether it is new). The same wish that already waits is that one."""
+    with history:
+        waiting = history.execute(
+            "SELECT id FROM run WHERE database = ? AND action = ? AND state = 'pending'", (request.database, request.action)
+        ).get
+        if waiting is not None:
+            return int(waiting), False
+        run_id = _insert(history, request, path, now, "pending")
+        _count_trigger(history, request)
+    return run_id, True
+
+
+def ask_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
+    """Record a run that the caller starts itself, at once."""
+    with history:
+        run_id = _insert(history, request, path, now, "claimed")
+        _count_trigger(history, request)
+        return _claim(history, run_id, now)
+
+
+def claim(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
+    """Take a pending run; None when somebody else did."""
+    with history:
+        history.execute("UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'", (run_id,))
+        return _claim(history, run_id, now) if history.changes() else None
+
+
+def begin(history: apsw.Connection, taken: Claim, now: float) -> bool:
+    """The child's first write under the lock. False: the run is no longer its own, and it must leave."""
+    with history:
+        history.execute(
+            "UPDATE run SET state = 'running', child = ?, started_at = ? WHERE id = ? AND state = 'claimed' AND token = ?",
+            (own_identity(), now, taken.run_id, taken.token),
+        )
+        return history.changes() == 1
+
+
+def record_plan(history: apsw.Connection, taken: Claim, plan: Plan, before: float | None) -> None:
+    """Write down what is about to happen, before it does."""
+    history.execute(
+        "UPDATE run SET plan = ?, before = ? WHERE id = ? AND token = ?",
+        (_PLAN.dump_json(plan).decode(), before, taken.run_id, taken.token),
+    )
+
+
+def end(history: apsw.Connection, taken: Claim, ending: Ending, now: float) -> bool:
+    """End a claimed or running run with its totals and its effect, in one transaction. False: it was not ours."""
+    with history:
+        history.execute(
+            "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
+            " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN ('claimed', 'running')",
+            (now, ending.outcome, ending.reason, ending.message, ending.next_step, json.dumps(dict(ending.figures)))
+            + (ending.before, ending.after, ending.effect, taken.run_id, taken.token),
+        )
+        if history.changes() != 1:
+            return False
+        _add_to_totals(history, run(history, taken.run_id), ending, now)
+    return True
+
+
+def give_back(history: apsw.Connection, run_id: int, token: str) -> bool:
+    """A claimed run whose child never began waits again. False: it began, or the same wish waits already."""
+    with history:
+        history.execute(
+            "UPDATE OR IGNORE run SET state = 'pending', token = '', claimer = '', claimed_at = NULL"
+            " WHERE id = ? AND token = ? AND state = 'claimed'",
+            (run_id, token),
+        )
+        return history.changes() == 1
+
+
+def run(history: apsw.Connection, run_id: int) -> Run:
+    """One run. Raises KeyError when there is none."""
+    for row in history.execute(f"{_SELECT} WHERE id = ?", (run_id,)):
+        return _run(row)
+    raise KeyError(f"there is no run {run_id}")
+
+
+def pending(history: apsw.Connection) -> list[Run]:
+    """What waits, most urgent first, then oldest."""
+    return [_run(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")]
+
+
+def unfinished(history: apsw.Connection) -> list[Run]:
+    """What is claimed or running."""
+    return [_run(row) for row in history.execute(f"{_SELECT} WHERE state IN ('claimed', 'running') ORDER BY id")]
+
+
+def newest(history: apsw.Connection, database: str | None, limit: int) -> list[Run]:
+    """The newest runs, newest first."""
+    where, values = ("WHERE database = ?", (database,)) if database else ("", ())
+    return [_run(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))]
+
+
+def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:
+    """When the action last ended on this database in a way that counts for the cooldown."""
+    marks = ", ".join("?" * len(_NO_COOLDOWN))
+    found = history.execute(
+        "SELECT max(ended_at) FROM run WHERE database = ? AND action = ? AND state = 'ended'"
+        f" AND outcome NOT IN ({marks})",
+        (database, action, *_NO_COOLDOWN),
+    ).get
+    return None if found is None else float(found)
+
+
+def is_busy(history: apsw.Connection, database: str, action: str) -> bool:
+    """Whether this action on this database waits or runs."""
+    return bool(
+        history.execute(
+            "SELECT EXISTS (SELECT 1 FROM run WHERE database = ? AND action = ? AND state <> 'ended')", (database, action)
+        ).get
+    )
+
+
+def _insert(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:
+    history.execute(
+        "INSERT INTO run (database, path, action, request, trigger, rule, episode, priority, state, requested_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (request.database, path, request.action, _REQUEST.dump_json(request).decode(), request.trigger, request.rule)
+        + (request.episode, request.priority, state, now),
+    )
+    return history.last_insert_rowid()
+
+
+def _claim(history: apsw.Connection, run_id: int, now: float) -> Claim:
+    token = secrets.token_hex(16)
+    history.execute(
+        "UPDATE run SET token = ?, claimer = ?, claimed_at = ? WHERE id = ?", (token, own_identity(), now, run_id)
+    )
+    return Claim(run_id, token)
+
+
+def _count_trigger(history: apsw.Connection, request: Request) -> None:
+    history.execute(
+        "INSERT INTO trigger_total VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
+        (request.action, request.trigger),
+    )
+
+
+def _add_to_totals(history: apsw.Connection, ended: Run, ending: Ending, now: float) -> None:
+    history.execute(
+        "INSERT INTO run_total VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET runs = runs + 1, last_at = excluded.last_at",
+        (ended.database, ended.action, ending.outcome, now),
+    )
+    if ended.started_at is not None:
+        seconds = max(0.0, now - ended.started_at)
+        bucket = sum(seconds > bound for bound in DURATION_BUCKETS)
+        history.execute(
+            "INSERT INTO duration_total VALUES (?, ?, 1, ?)"
+            " ON CONFLICT DO UPDATE SET runs = runs + 1, seconds = seconds + excluded.seconds",
+            (ended.action, bucket, seconds),
+        )
+    if ending.effect is not None and ended.rule:
+        history.execute(
+            "INSERT INTO effect_total VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
+            (ended.database, ended.rule, ending.effect),
+        )
+    for name, amount in ending.amounts.items():
+        history.execute(
+            "INSERT INTO amount_total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+            (ended.database, name, amount),
+        )
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["request"] = _REQUEST.validate_json(values["request"])
+    values["plan"] = None if values["plan"] is None else _PLAN.validate_json(values["plan"])
+    values["figures"] = json.loads(values["figures"])
+    return Run(**values)

@@ -1,0 +1,65 @@
+-- Our own file, never the application's. Times are seconds since the epoch, UTC. JSON columns hold the dataclasses of actions/run.
+CREATE TABLE run (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  database     TEXT NOT NULL,
+  path         TEXT NOT NULL,
+  action       TEXT NOT NULL,
+  request      TEXT NOT NULL,
+  trigger      TEXT NOT NULL,
+  rule         TEXT NOT NULL DEFAULT '',
+  episode      TEXT NOT NULL DEFAULT '',
+  priority     INTEGER NOT NULL DEFAULT 0,
+  state        TEXT NOT NULL CHECK (state IN ('pending', 'claimed', 'running', 'ended')),
+  token        TEXT NOT NULL DEFAULT '',
+  claimer      TEXT NOT NULL DEFAULT '',
+  child        TEXT NOT NULL DEFAULT '',
+  requested_at REAL NOT NULL,
+  claimed_at   REAL,
+  started_at   REAL,
+  ended_at     REAL,
+  plan         TEXT,
+  before       REAL,
+  after        REAL,
+  outcome      TEXT,
+  reason       TEXT NOT NULL DEFAULT '',
+  message      TEXT NOT NULL DEFAULT '',
+  next_step    TEXT NOT NULL DEFAULT '',
+  figures      TEXT NOT NULL DEFAULT '{}',
+  effect       TEXT
+);
+-- One wish waits at most once, whoever asked.
+CREATE UNIQUE INDEX run_pending_once ON run (database, action) WHERE state = 'pending';
+CREATE INDEX run_unfinished ON run (state) WHERE state <> 'ended';
+CREATE INDEX run_ended ON run (database, action, ended_at);
+
+CREATE TABLE run_total (
+  database TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
+  runs INTEGER NOT NULL, last_at REAL NOT NULL,
+  PRIMARY KEY (database, action, outcome)
+) WITHOUT ROWID;
+CREATE TABLE trigger_total (
+  action TEXT NOT NULL, trigger TEXT NOT NULL, runs INTEGER NOT NULL,
+  PRIMARY KEY (action, trigger)
+) WITHOUT ROWID;
+CREATE TABLE duration_total (
+  action TEXT NOT NULL, bucket INTEGER NOT NULL, runs INTEGER NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (action, bucket)
+) WITHOUT ROWID;
+CREATE TABLE effect_total (
+  database TEXT NOT NULL, rule TEXT NOT NULL, effect TEXT NOT NULL, runs INTEGER NOT NULL,
+  PRIMARY KEY (database, rule, effect)
+) WITHOUT ROWID;
+CREATE TABLE amount_total (
+  database TEXT NOT NULL, name TEXT NOT NULL, amount REAL NOT NULL,
+  PRIMARY KEY (database, name)
+) WITHOUT ROWID;
+
+-- One row for each alert that ever fired here: our own episode, since neither startsAt nor the delivery identifies one.
+CREATE TABLE episode (
+  receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, rule TEXT NOT NULL, database TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('firing', 'resolved')),
+  number INTEGER NOT NULL, began_at REAL NOT NULL, seen_at REAL NOT NULL, deliveries INTEGER NOT NULL,
+  PRIMARY KEY (receiver, fingerprint, rule, database)
+) WITHOUT ROWID;
+
+CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

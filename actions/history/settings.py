@@ -1,0 +1,19 @@
+"""The few switches that survive restarts: the pause of all actions."""
+
+import apsw
+
+
+def paused(history: apsw.Connection) -> str | None:
+    """Why and since when actions are paused, in words; None when they are not."""
+    found = history.execute("SELECT value FROM setting WHERE name = 'paused'").get
+    return None if found is None else str(found)
+
+
+def pause(history: apsw.Connection, why: str) -> None:
+    """Stop every action from starting, until `resume`."""
+    history.execute("INSERT OR REPLACE INTO setting VALUES ('paused', ?)", (why,))
+
+
+def resume(history: apsw.Connection) -> None:
+    """Let actions start again."""
+    history.execute("DELETE FROM setting WHERE name = 'paused'")

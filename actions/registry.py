@@ -1,0 +1,29 @@
+"""The actions. Adding one is an import and a word here; only the door may run one (import contract)."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from actions import backup, checkpoint, requeue, verify
+from actions.run.options import OptionKind
+from actions.run.plan import Done, Plan
+from actions.run.work import Work
+
+
+class Action(Protocol):
+    """A module with these names. `plan` looks and may refuse; `run` does what was planned. Both raise ActionError.
+
+    `OPTIONS`: the names and kinds of its options. `LONG`: it takes the lane of long actions.
+    """
+
+    @property
+    def NAME(self) -> str: ...  # noqa: N802
+    @property
+    def OPTIONS(self) -> Mapping[str, OptionKind]: ...  # noqa: N802
+    @property
+    def LONG(self) -> bool: ...  # noqa: N802
+
+    def plan(self, work: Work) -> Plan: ...
+    def run(self, work: Work, plan: Plan) -> Done: ...
+
+
+ACTIONS: Mapping[str, Action] = {action.NAME: action for action in (checkpoint, backup, verify, requeue)}

@@ -1,0 +1,182 @@
+"""Gives tasks whose lease ran out back to the queue, in short transactions beside the live workers.
+
+Runbook: docs/runbook.md#queuestaleleases. What counts as stale is the profile's row set, the same predicate that the gauge
+counts; it is evaluated again inside each transaction, so a completion that comes first wins. Each chunk holds the write
+lock for at most limits.write_lock, and rests as long as it held.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import apsw
+
+from actions.run.errors import ActionError, Locked, NothingToDo, Refused
+from actions.run.options import OptionKind
+from actions.run.plan import Done, Figure, Plan
+from actions.run.work import Work
+from actions.writing.connection import writable
+from collectors.queue_profiles.compile import CompiledRequeue
+from collectors.queue_profiles.detect import profile_for
+from collectors.reading.connection import read_only
+
+NAME = "requeue"
+LONG = False
+OPTIONS = {
+    "older_than": OptionKind("seconds", "only leases that ran out at least this long ago, in seconds"),
+    "limit": OptionKind("count", "at most this many tasks"),
+    "guarded": OptionKind("flag", "the operator's word that the grace is longer than the longest task"),
+    "workers_stopped": OptionKind("flag", "no worker runs now", by_person=True),
+}
+
+FIRST_CHUNK = 50
+LARGEST_CHUNK = 2000
+# How long to wait for the write lock; waiting holds nobody up.
+LOCK_WAIT = 2.0
+SHOWN_VICTIMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one chunk, or all of them, moved."""
+
+    waiting: int = 0
+    dead: int = 0
+
+    def __add__(self, other: "Moved") -> "Moved":
+        return Moved(self.waiting + other.waiting, self.dead + other.dead)
+
+    @property
+    def total(self) -> int:
+        """Tasks that are no longer stale."""
+        return self.waiting + self.dead
+
+
+def plan(work: Work) -> Plan:
+    """Count the victims and show the first. Raises Refused where the profile's gate says no, NothingToDo."""
+    now = work.now()
+    with read_only(work.target.path) as connection:
+        requeue = _requeue_of(work, connection)
+        _check_gate(work, requeue)
+        limit = _limit(work)
+        victims = requeue.victims(now, _older_than(work))
+        found = connection.execute(victims.sql, {**victims.values, "limit": limit}).fetchall()
+    if not found:
+        raise NothingToDo("no lease has run out", reason="no_stale_leases", next_step="")
+    shown = ", ".join(f"{key} of {queue}" for key, queue, *_ in found[:SHOWN_VICTIMS])
+    more = f" and {len(found) - SHOWN_VICTIMS} more" if len(found) > SHOWN_VICTIMS else ""
+    return Plan(
+        steps=(f"give {len(found)} tasks back to the queue: {shown}{more}",),
+        figures={"stale": len(found), "limit": limit, "may_run_twice": requeue.may_run_twice},
+        stall=work.target.limits.write_lock,
+        warnings=("a worker that is alive but slower than its lease may run its task twice",) * requeue.may_run_twice,
+    )
+
+
+def run(work: Work, plan: Plan) -> Done:
+    """Move the stale tasks in chunks. What was moved before a stop stays moved and is told."""
+    moved = Moved()
+    longest = 0.0
+    try:
+        with writable(work.target.path, LOCK_WAIT) as connection:
+            requeue = _requeue_of(work, connection)
+            chunk, left = FIRST_CHUNK, int(plan.figures["limit"] or 0)
+            while left > 0:
+                work.stop.check()
+                part, held = _move_chunk(work, connection, requeue, min(chunk, left))
+                moved, longest, left = moved + part, max(longest, held), left - part.total
+                if part.total == 0:
+                    break
+                work.progress("requeued tasks", moved.total, float(plan.figures["stale"] or 0))
+                chunk = _next_chunk(chunk, held, work.target.limits.write_lock)
+                work.stop.wait(held)
+    except ActionError as error:
+        error.figures = _figures(moved, longest)
+        error.totals = _totals(moved)
+        raise
+    return Done(_message(moved), _figures(moved, longest), _totals(moved))
+
+
+def _move_chunk(work: Work, connection: apsw.Connection, requeue: CompiledRequeue, rows: int) -> tuple[Moved, float]:
+    """One transaction: (what it moved, how long it held the write lock in seconds)."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except apsw.BusyError:
+        raise Locked(
+            f"the write lock did not come free within {LOCK_WAIT:g} s",
+            reason="write_lock",
+            next_step="`queuekeeper readers` shows who holds it; run it again later",
+        ) from None
+    started = time.monotonic()
+    try:
+        counts = {"waiting": 0, "dead": 0}
+        for step in requeue.steps(work.now(), _older_than(work)):
+            connection.execute(step.sql.sql, {**step.sql.values, "limit": rows})
+            counts[step.to] += connection.changes()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return Moved(**counts), time.monotonic() - started
+
+
+def _next_chunk(chunk: int, held: float, budget: float) -> int:
+    """Aim at half the budget: doubling after a short hold, shrinking in proportion after a long one."""
+    if held <= budget / 4:
+        return min(LARGEST_CHUNK, chunk * 2)
+    return max(1, min(LARGEST_CHUNK, int(chunk * budget / 2 / held)))
+
+
+def _requeue_of(work: Work, connection: apsw.Connection) -> CompiledRequeue:
+    profile = profile_for(connection, work.target)
+    if profile is None:
+        raise Refused(
+            f"{work.target.path} is no queue that a profile knows",
+            reason="no_profile",
+            next_step="name one with `profile:` in the configuration",
+        )
+    if profile.requeue is None:
+        raise Refused(
+            f"the profile {profile.name} has nothing to requeue: the file does not tell which tasks were abandoned",
+            reason="no_requeue",
+            next_step="see docs/profiles.md",
+        )
+    return profile.requeue
+
+
+def _check_gate(work: Work, requeue: CompiledRequeue) -> None:
+    if requeue.gate == "workers_stopped" and not work.options.get("workers_stopped"):
+        raise Refused(
+            "this queue cannot tell an abandoned task from a running one",
+            reason="workers_running",
+            next_step="stop all workers, then give --workers-stopped",
+        )
+    if requeue.gate == "guarded" and work.automatic and not (work.options.get("guarded") and work.options.get("limit")):
+        raise Refused(
+            "a worker that is merely slow may run its task twice, so nobody may requeue here unasked",
+            reason="guarded",
+            next_step="if the grace is longer than the longest task, say so in the rule: options: {guarded: true, limit: 500}",
+        )
+
+
+def _limit(work: Work) -> int:
+    return int(work.number("limit", 1_000_000))
+
+
+def _older_than(work: Work) -> float | None:
+    value = work.options.get("older_than")
+    return None if value is None else float(value)
+
+
+def _message(moved: Moved) -> str:
+    dead = f", {moved.dead} had no attempts left and are dead" if moved.dead else ""
+    return f"requeued {moved.waiting} tasks{dead}"
+
+
+def _figures(moved: Moved, longest: float) -> Mapping[str, Figure]:
+    return {"requeued": moved.waiting, "dead": moved.dead, "longest_hold_seconds": round(longest, 4)}
+
+
+def _totals(moved: Moved) -> Mapping[str, float]:
+    return {"requeued_tasks": float(moved.waiting)}

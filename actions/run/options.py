@@ -1,0 +1,52 @@
+"""The options that an action takes, checked before anything starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from actions.run.request import Option
+
+Kind = Literal["seconds", "count", "flag", "word", "path", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class OptionKind:
+    """One option: its kind, the words it may be (for `word`), one line of help.
+
+    `by_person`: only a person may give it, never a rule or a schedule.
+    """
+
+    kind: Kind
+    help: str
+    words: tuple[str, ...] = ()
+    by_person: bool = False
+
+
+def complaints(known: Mapping[str, OptionKind], given: Mapping[str, Option], *, automatic: bool) -> list[str]:
+    """What is wrong with the given options, one sentence each; empty when nothing is."""
+    found = []
+    for name, value in given.items():
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f'did you mean "{near[0]}"? ' if near else ""
+            found.append(f'"{name}" is not an option: {hint}known: {", ".join(sorted(known)) or "none"}')
+        elif automatic and known[name].by_person:
+            found.append(f'"{name}" can only be given by a person on the command line')
+        elif not _fits(known[name], value):
+            found.append(f'"{name}" cannot be {value!r}: {known[name].help}')
+    return found
+
+
+def _fits(option: OptionKind, value: Option) -> bool:
+    if value is None:
+        return True
+    if option.kind == "flag":
+        return isinstance(value, bool)
+    if option.kind == "seconds":
+        return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    if option.kind == "count":
+        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if option.kind == "word":
+        return value in option.words
+    return isinstance(value, str)

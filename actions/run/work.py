@@ -1,0 +1,38 @@
+"""What an action works with, handed to it by the door."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from actions.run.events import Event
+from actions.run.request import Option
+from actions.run.stop import Stop
+from collectors.raw_reader.ask import RawReader
+from collectors.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run's surroundings. `now` is the clock (seconds since the epoch); `emit` never waits and never fails.
+
+    `automatic`: nobody watches; what costs the application more than its budgets needs the operator's word.
+    `last_attempt`: when this action last ended on this database. `trust_owner`: checkpoint_vulnerable_owner.
+    """
+
+    target: Target
+    options: Mapping[str, Option]
+    automatic: bool
+    trust_owner: bool
+    last_attempt: float | None
+    raw: RawReader
+    stop: Stop
+    now: Callable[[], float]
+    emit: Callable[[Event], None]
+
+    def number(self, name: str, default: float) -> float:
+        """A numeric option."""
+        value = self.options.get(name)
+        return default if value is None else float(value)
+
+    def progress(self, message: str, done: float, total: float) -> None:
+        """Say how far it is. Never call it inside a transaction."""
+        self.emit(Event("progress", message, {"done": done, "total": total}))

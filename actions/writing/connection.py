@@ -1,0 +1,29 @@
+"""The one way to open a watched database for change.
+
+Every connection of ours leaves checkpoints to the checkpoint action: no autocheckpoint, none on close. Closing a
+read-write connection as the last one would otherwise checkpoint and delete the WAL under an application that comes back
+(docs/safety.md). A database that does not exist is never created.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from actions.writing.busy_handler import wait_at_most
+
+
+@contextmanager
+def writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
+    """Open for change; waits at most `busy_wait` seconds for each lock. Raises apsw.Error."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"file:{quote(str(path))}", flags=flags)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.wal_autocheckpoint(0)
+        wait_at_most(connection, busy_wait)
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,24 @@
+"""Is there room? Asked before anything is written, so that a full disk is a sentence and not an accident."""
+
+import os
+from pathlib import Path
+
+from actions.run.errors import Refused
+
+
+def free_bytes(directory: Path) -> int:
+    """What an unprivileged process may still write where `directory` lives, in bytes."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+def require_free(directory: Path, needed: int, reserve: int, what: str) -> None:
+    """Raises Refused naming the missing bytes unless `needed` bytes fit and `reserve` stays free."""
+    free = free_bytes(directory)
+    missing = needed + reserve - free
+    if missing > 0:
+        raise Refused(
+            f"{what} needs {needed} bytes in {directory} and {reserve} must stay free, {free} are: {missing} bytes are missing",
+            reason="disk_full",
+            next_step="free space there, or lower limits.disk_reserve",
+        )

@@ -1,0 +1,103 @@
+"""What a database file holds, and whether a backup holds what its source held.
+
+integrity_check alone proves nothing about content: a half copy with its journal opens as a valid *empty* database
+(docs/safety.md). So pages, schema and row counts are held against what was read from the source's snapshot.
+A backup is opened `immutable`: it leaves nothing beside the file and runs no recovery.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from actions.run.errors import Unverified
+
+_BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What one snapshot holds. `row_counts` by table name."""
+
+    page_size: int
+    pages: int
+    schema_sha256: str
+    row_counts: Mapping[str, int]
+
+
+@contextmanager
+def immutable(path: Path) -> Iterator[apsw.Connection]:
+    """Open a file that nobody writes to, leaving nothing beside it. Never for a live database: it ignores the WAL."""
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"file:{quote(str(path))}?mode=ro&immutable=1", flags=flags)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def contents(connection: apsw.Connection) -> Contents:
+    """What the connection's snapshot holds. Raises apsw.Error."""
+    schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+    tables = [row[1] for row in schema if row[0] == "table" and not _is_shadowless_virtual(row[3])]
+    counts = {name: connection.execute(f"SELECT count(*) FROM {_quoted(name)}").get for name in tables}  # noqa: S608
+    return Contents(
+        page_size=connection.pragma("page_size"),
+        pages=connection.pragma("page_count"),
+        schema_sha256=hashlib.sha256(repr(schema).encode()).hexdigest(),
+        row_counts=counts,
+    )
+
+
+def prove(path: Path, expected: Contents) -> None:
+    """Raises Unverified unless the file is whole and holds what was expected."""
+    try:
+        with immutable(path) as connection:
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            found = contents(connection)
+    except apsw.Error as error:
+        raise _unverified(path, f"SQLite cannot read it: {error}") from error
+    if problems != ["ok"]:
+        raise _unverified(path, f"integrity_check says: {problems[0]}")
+    difference = _difference(expected, found)
+    if difference:
+        raise _unverified(path, difference)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file that is not a live database: reading a live one would drop its locks in this process."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _difference(expected: Contents, found: Contents) -> str:
+    if (expected.page_size, expected.pages) != (found.page_size, found.pages):
+        return f"{found.pages} pages of {found.page_size} bytes instead of {expected.pages} of {expected.page_size}"
+    if expected.schema_sha256 != found.schema_sha256:
+        return "its schema differs from the source's"
+    for table, rows in expected.row_counts.items():
+        if found.row_counts.get(table) != rows:
+            return f"table {table} has {found.row_counts.get(table)} rows instead of {rows}"
+    return ""
+
+
+def _unverified(path: Path, why: str) -> Unverified:
+    return Unverified(
+        f"{path.name} is not proved: {why}", reason="content", next_step="take a new backup; keep this file for inspection"
+    )
+
+
+def _is_shadowless_virtual(sql: str | None) -> bool:
+    """Virtual tables may need an extension that we do not have; their content is in ordinary shadow tables."""
+    return sql is not None and sql.lstrip().upper().startswith("CREATE VIRTUAL")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

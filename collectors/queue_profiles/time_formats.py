@@ -1,0 +1,47 @@
+"""How queues write times: a moment into a column's own format, and a column back into seconds since the epoch. Pure.
+
+A moment is bound in the column's format, so a comparison can use an index on the column.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import get_args
+
+from collectors.queue_profiles.schema import TimeFormat
+
+Value = int | float | str
+
+
+def _text(pattern: str, cut: int | None = None) -> Callable[[float], Value]:
+    return lambda moment: datetime.fromtimestamp(moment, UTC).strftime(pattern)[:cut]
+
+
+_WRITE: dict[TimeFormat, Callable[[float], Value]] = {
+    "unix_s": int,
+    "unix_f": float,
+    "unix_ms": lambda moment: int(moment * 1e3),
+    "unix_us": lambda moment: int(moment * 1e6),
+    "unix_ns": lambda moment: int(moment * 1e9),
+    "sql_utc": _text("%Y-%m-%d %H:%M:%S.%f"),
+    "sql_utc_s": _text("%Y-%m-%d %H:%M:%S"),
+    "sql_utc_ms": _text("%Y-%m-%d %H:%M:%S.%f", -3),
+    "iso_utc": _text("%Y-%m-%dT%H:%M:%S.%f"),
+    "iso_utc_z": lambda moment: datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+}
+_DIVISORS: dict[TimeFormat, str] = {"unix_s": "1.0", "unix_f": "1.0", "unix_ms": "1e3", "unix_us": "1e6", "unix_ns": "1e9"}
+
+assert set(_WRITE) == set(get_args(TimeFormat))
+
+
+def written(moment: float, form: TimeFormat) -> Value:
+    """A moment (seconds since the epoch) as a column of this format holds it."""
+    return _WRITE[form](moment)
+
+
+def epoch_sql(expression: str, form: TimeFormat) -> str:
+    """SQL for the seconds since the epoch of an expression of this format; NULL where it is no time.
+
+    `unixepoch(.., 'subsec')`: https://sqlite.org/lang_datefunc.html.
+    """
+    divisor = _DIVISORS.get(form)
+    return f"unixepoch({expression}, 'subsec')" if divisor is None else f"({expression}) / {divisor}"

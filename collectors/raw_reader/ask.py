@@ -1,0 +1,177 @@
+"""The parent's side of the raw reader: one child, started when first needed, kept, replaced when it dies or hangs."""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from collectors.raw_reader import layout
+from collectors.raw_reader.layout import DatabaseHeader, LockRow, WalIndex
+from collectors.raw_reader.pinners import Holder, flock_pid, holders_of
+
+ANSWER_WITHIN = 2.0
+_COMMAND = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
+
+
+class RawReaderUnavailable(Exception):
+    """The raw reader did not answer in time or could not be started; the next question gets a new one."""
+
+
+class LockTableUnseen(Exception):
+    """This system shows no table of locks: who holds one is unknown, which is not the same as nobody."""
+
+
+class _Ended(Exception):
+    """The child is gone: worth one more try with a new one, every question is only a reading."""
+
+
+class RawReader:
+    """Asks one child at a time; threads take turns. `close()` ends the child; a later question starts another.
+
+    Every method raises RawReaderUnavailable, and OSError as the file gave it (never for a missing file).
+    """
+
+    def __init__(self, command: tuple[str, ...] = _COMMAND, answer_within: float = ANSWER_WITHIN) -> None:
+        self._command = command
+        self._answer_within = answer_within
+        self._turn = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started_by = 0
+
+    def database_header(self, path: Path) -> DatabaseHeader | None:
+        """The header of a database; None when the file is missing, no regular file or shorter than a header."""
+        data = _unhex(self._ask("database_header", path))
+        return None if data is None or len(data) < layout.HEADER_BYTES else layout.database_header(data)
+
+    def wal_index(self, path: Path) -> WalIndex | None:
+        """The WAL-index of a database; None when there is none or it could not be read whole."""
+        data = _unhex(self._ask("wal_index", path))
+        return None if data is None else layout.wal_index(data)
+
+    def journal_is_hot(self, path: Path) -> bool:
+        """Whether a rollback journal with a live header lies beside the database; its writer may be at work."""
+        return bool(self._ask("journal_is_hot", path))
+
+    def locks(self) -> tuple[LockRow, ...] | None:
+        """Every file lock that the kernel shows us; None where there is no such table (not Linux)."""
+        table = self._ask("locks", None)
+        return None if table is None else layout.lock_rows(table)
+
+    def holders(self, path: Path) -> tuple[Holder, ...]:
+        """Who holds locks on the database or its WAL-index. Raises LockTableUnseen where that cannot be seen."""
+        found = self._ask("holders", path)
+        if found is None:
+            raise LockTableUnseen("this system shows no table of locks (/proc/locks)")
+        return holders_of(layout.lock_rows(found["table"]), found["files"], found["processes"])
+
+    def flock_holder(self, path: Path) -> int | None:
+        """The process that holds an exclusive `flock` on this file, None when nobody does. Never tried by taking it.
+
+        Raises LockTableUnseen where that cannot be seen. Locks of processes outside our pid namespace are not shown.
+        """
+        return flock_pid(self.holders(path))
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while there is one."""
+        return self._child.pid if self._child else None
+
+    def close(self) -> None:
+        """End the child."""
+        with self._turn:
+            self._end_child()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _ask(self, what: str, path: Path | None) -> Any:
+        # A path that is not UTF-8 has surrogates in it, which JSON carries as escapes.
+        request = json.dumps({"do": what, "path": "" if path is None else os.fspath(path)}).encode() + b"\n"
+        with self._turn:
+            try:
+                answer = self._exchange(request)
+            except _Ended:
+                answer = self._once_more(request)
+        if "errno" in answer:
+            raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path or ""))
+        return answer["result"]
+
+    def _once_more(self, request: bytes) -> Any:
+        try:
+            return self._exchange(request)
+        except _Ended as error:
+            raise RawReaderUnavailable(
+                f"the raw reader ends at once (is queuekeeper installed for {self._command[0]}?)"
+            ) from error
+
+    def _exchange(self, request: bytes) -> Any:
+        child = self._ready_child()
+        assert child.stdin is not None
+        try:
+            child.stdin.write(request)
+            child.stdin.flush()
+            return json.loads(self._line(child))
+        except (BrokenPipeError, json.JSONDecodeError) as error:
+            self._end_child()
+            raise _Ended from error
+
+    def _line(self, child: subprocess.Popen[bytes]) -> bytes:
+        """One line of the child, within the time. Kills it and raises RawReaderUnavailable when it takes longer."""
+        assert child.stdout is not None
+        deadline = time.monotonic() + self._answer_within
+        parts: list[bytes] = []
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while not (parts and parts[-1].endswith(b"\n")):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self._end_child()
+                    raise RawReaderUnavailable(f"the raw reader gave no answer within {self._answer_within:g} s")
+                part = os.read(child.stdout.fileno(), 65536)
+                if not part:
+                    raise BrokenPipeError
+                parts.append(part)
+        return b"".join(parts)
+
+    def _ready_child(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._started_by != os.getpid():
+            self._child = self._start()
+            self._started_by = os.getpid()
+        return self._child
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(  # noqa: S603 - our own module, no shell
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # Its own session: a Ctrl-C at the terminal is for us, the child ends with its input.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RawReaderUnavailable(f"the raw reader could not be started: {error}") from error
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        for stream in (child.stdin, child.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass  # the unsent rest of a question to a child that is gone
+        child.wait()
+
+
+def _unhex(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)

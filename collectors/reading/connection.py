@@ -1,0 +1,31 @@
+"""The one place that opens a watched database for reading.
+
+`mode=ro`, never read-write with `query_only`: the latter still runs `PRAGMA journal_mode=` and `wal_checkpoint`, and the
+last such connection to close checkpoints and deletes the WAL (docs/safety.md). Ask `preflight` first: a read-only
+connection to a WAL database without a running owner creates files beside it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+BUSY_TIMEOUT = 0.25
+
+
+@contextmanager
+def read_only(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[apsw.Connection]:
+    """A short-lived read-only connection; `busy_timeout` in seconds. Raises apsw.Error. Closed in any case."""
+    connection = apsw.Connection(uri(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    try:
+        connection.set_busy_timeout(round(busy_timeout * 1000))
+        yield connection
+    finally:
+        connection.close()
+
+
+def uri(path: Path) -> str:
+    """The read-only file URI of a path; `?`, `#`, `%` and bytes that are not UTF-8 are escaped (sqlite.org/uri.html)."""
+    return "file:" + quote(bytes(path)) + "?mode=ro"

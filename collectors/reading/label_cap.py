@@ -1,0 +1,33 @@
+"""A bound on the distinct values of a label that the application chooses: without it one queue per customer fills Prometheus.
+
+https://prometheus.io/docs/practices/naming/#labels warns of unbounded label values. Pure.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+OTHER = "other"
+QUEUES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Which values keep their own name; `folded` is how many distinct values became `other`."""
+
+    kept: tuple[str, ...] = ()
+    folded: int = 0
+
+    def label(self, value: str) -> str:
+        """The label of this value."""
+        return value if value in self.kept else OTHER
+
+
+def cap(values: Iterable[str], before: tuple[str, ...] = (), limit: int = QUEUES) -> Cap:
+    """At most `limit` values keep their name: those that had one before, then new ones in alphabetical order.
+
+    A name once shown stays: a series that comes and goes would read as a task that does.
+    """
+    kept = before[:limit]
+    new = sorted(set(values) - set(kept))
+    room = limit - len(kept)
+    return Cap(kept + tuple(new[:room]), len(new[room:]))

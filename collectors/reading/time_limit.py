@@ -1,0 +1,95 @@
+"""A bound on how long statements may run.
+
+One thread for all connections calls `interrupt()`, the only call on a connection that another thread may make
+(https://sqlite.org/c3ref/interrupt.html). A progress handler is not enough: it is not called in `count(*)` and ANALYZE.
+An interrupt does not cut a wait in a busy handler short: busy timeouts must be shorter than the limit.
+"""
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apsw
+
+
+class TimeLimitExceeded(Exception):
+    """A statement ran into its time limit and was interrupted."""
+
+
+class _Guard:
+    """One armed limit. All fields are read and written under the watchdog's lock."""
+
+    __slots__ = ("connection", "fired", "over")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+        self.fired = False
+        self.over = False
+
+
+class _Watchdog:
+    """Fires each guard at its deadline (monotonic seconds)."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: list[tuple[float, int, _Guard]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def arm(self, connection: apsw.Connection, seconds: float) -> _Guard:
+        guard = _Guard(connection)
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="time-limit", daemon=True)
+                self._thread.start()
+            heapq.heappush(self._queue, (time.monotonic() + seconds, next(self._order), guard))
+            self._changed.notify()
+        return guard
+
+    def disarm(self, guard: _Guard) -> bool:
+        """After this the connection is never interrupted for this guard. Whether it was already."""
+        with self._changed:
+            guard.over = True
+            return guard.fired
+
+    def _run(self) -> None:
+        with self._changed:
+            while True:
+                wait = self._fire_due(time.monotonic())
+                self._changed.wait(wait)
+
+    def _fire_due(self, now: float) -> float | None:
+        """Interrupt what is due; seconds until the next deadline, None when there is none. Finished guards go first."""
+        while self._queue and (self._queue[0][2].over or self._queue[0][0] <= now):
+            _, _, guard = heapq.heappop(self._queue)
+            if not guard.over:
+                guard.fired = True
+                _interrupt(guard.connection)
+        return self._queue[0][0] - now if self._queue else None
+
+
+def _interrupt(connection: apsw.Connection) -> None:
+    try:
+        connection.interrupt()
+    except apsw.ConnectionClosedError:
+        pass  # closed inside its limit: nothing is left to stop
+
+
+_WATCHDOG = _Watchdog()
+
+
+@contextmanager
+def time_limit(connection: apsw.Connection, seconds: float) -> Iterator[None]:
+    """Statements of this block that still run after `seconds` are interrupted. Raises TimeLimitExceeded then."""
+    guard = _WATCHDOG.arm(connection, seconds)
+    try:
+        yield
+    except apsw.InterruptError as error:
+        if _WATCHDOG.disarm(guard):
+            raise TimeLimitExceeded(f"stopped after {seconds:g} s") from error
+        raise
+    finally:
+        _WATCHDOG.disarm(guard)

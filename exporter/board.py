@@ -1,0 +1,99 @@
+"""The newest snapshot of each database, and how its polls went. Written by the poll loop, read by everybody else.
+
+Values are frozen and mappings are replaced, never changed: whoever has a view keeps it, whatever comes next.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from collectors.reading.snapshot import Snapshot
+from collectors.target import Target
+
+SHORTEST_MAX_AGE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The board at one moment. `stale` are databases whose newest reading is too old to be shown."""
+
+    targets: tuple[Target, ...] = ()
+    fresh: Mapping[str, Snapshot] = field(default_factory=dict)
+    stale: frozenset[str] = frozenset()
+    last_success: Mapping[str, float] = field(default_factory=dict)
+    overruns: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[tuple[str, str], int] = field(default_factory=dict)  # collector, reason
+
+    def state(self, database: str) -> str:
+        """The word for `queuekeeper_databases` and the page: `found` until the first poll ended."""
+        if database in self.stale:
+            return "stale"
+        return self.fresh[database].state if database in self.fresh else "found"
+
+
+def max_age(interval: float) -> float:
+    """How old a reading may be and still be shown: three polls, and at least a minute. Seconds."""
+    return max(3 * interval, SHORTEST_MAX_AGE)
+
+
+class Board:
+    """Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._targets: tuple[Target, ...] = ()
+        self._snapshots: dict[str, Snapshot] = {}
+        self._last_success: dict[str, float] = {}
+        self._overruns: Counter[str] = Counter()
+        self._errors: Counter[tuple[str, str]] = Counter()
+
+    def watch(self, targets: Iterable[Target]) -> None:
+        """These are the databases now; what is known of others, or of another file of the same name, goes."""
+        with self._lock:
+            self._targets = tuple(targets)
+            paths = {target.name: target.path for target in self._targets}
+            kept = {name: s for name, s in self._snapshots.items() if paths.get(name) == s.target.path}
+            self._snapshots = kept
+            self._last_success = {name: at for name, at in self._last_success.items() if name in kept}
+            self._overruns = Counter({name: n for name, n in self._overruns.items() if name in paths})
+
+    def put(self, snapshot: Snapshot) -> bool:
+        """Show it; False when the database is no longer watched (its poll outlived it)."""
+        with self._lock:
+            if not any(t.name == snapshot.target.name and t.path == snapshot.target.path for t in self._targets):
+                return False
+            name = snapshot.target.name
+            self._snapshots = {**self._snapshots, name: snapshot}
+            if snapshot.up:
+                self._last_success[name] = snapshot.taken_at
+            failed = ((n, r.reason or "unknown") for n, r in snapshot.collectors.items() if not r.success)
+            self._errors.update(failed)
+            return True
+
+    def overrun(self, database: str) -> None:
+        """A poll was due while the one before had not ended."""
+        with self._lock:
+            self._overruns[database] += 1
+
+    def newest(self, database: str) -> Snapshot | None:
+        """The last snapshot of a database, however old."""
+        return self._snapshots.get(database)
+
+    def ready(self) -> bool:
+        """Every watched database was polled once."""
+        return all(target.name in self._snapshots for target in self._targets)
+
+    def view(self, now: float, interval: float) -> View:
+        """What may be shown at `now`: readings older than `max_age(interval)` are withdrawn."""
+        with self._lock:
+            limit = max_age(interval)
+            old = frozenset(name for name, s in self._snapshots.items() if now - s.taken_at > limit)
+            return View(
+                targets=self._targets,
+                fresh={name: s for name, s in self._snapshots.items() if name not in old},
+                stale=old,
+                last_success=dict(self._last_success),
+                overruns=dict(self._overruns),
+                errors=dict(self._errors),
+            )

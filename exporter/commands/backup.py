@@ -1,0 +1,34 @@
+"""`queuekeeper backup DB`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from actions.run.request import Request
+from collectors.target import BackupPlace, Target
+from exporter.commands.database import resolve
+from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.run_action import options_given, run_action
+
+
+@click.command()
+@database_options
+@click.option("--name", help="A word for the file's name: letters, digits, - and _.")
+@click.option("--to", "directory", type=click.Path(path_type=Path), help="Where to; used as it is.")
+@acting_options
+def backup(
+    db: str, config_file: str | None, state: Path | None, name: str | None, directory: Path | None, dry_run: bool, as_json: bool
+) -> None:
+    """Take a backup beside live writers, prove its content, publish it with its manifest."""
+    target = with_backups_in(resolve(db, config_file, state), directory)
+    request = Request("backup", target.name, options=options_given(name=name))
+    sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
+
+
+def with_backups_in(target: Target, directory: Path | None) -> Target:
+    """The target, with its backups in a directory named on the command line, used as it is."""
+    if directory is None:
+        return target
+    return replace(target, backup=BackupPlace(directory.absolute(), own_folder=False))

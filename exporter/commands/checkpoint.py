@@ -1,0 +1,33 @@
+"""`queuekeeper checkpoint DB`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from actions.run.request import Request
+from exporter.commands.database import resolve
+from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.run_action import options_given, run_action
+
+MODES = ("auto", "passive", "full", "restart", "truncate")
+
+
+@click.command()
+@database_options
+@click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How far to go.")
+@click.option("--owner-sqlite", metavar="VERSION", help="The application's SQLite version; 3.51.3 and newer are safe.")
+@acting_options
+def checkpoint(
+    db: str, config_file: str | None, state: Path | None, mode: str, owner_sqlite: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Copy the write-ahead log back into the database.
+
+    On an application whose SQLite is not proved free of the WAL-reset bug, only `auto` and `truncate` are allowed.
+    """
+    target = resolve(db, config_file, state)
+    if owner_sqlite is not None:
+        target = replace(target, owner_sqlite=owner_sqlite)
+    request = Request("checkpoint", target.name, options=options_given(mode=mode))
+    sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))

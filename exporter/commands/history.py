@@ -1,0 +1,82 @@
+"""`queuekeeper history [DB]`: the audit trail."""
+
+import json
+from pathlib import Path
+
+import click
+
+from actions.history.runs import Run, newest
+from actions.history.store import StoreUnavailable, history_file
+from actions.history.store import history as open_store
+from exporter.commands.database import resolve_history
+from exporter.commands.units import duration, moment
+
+
+@click.command()
+@click.argument("db", required=False)
+@click.option("--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(), help="Whose history.")
+@click.option("--state", type=click.Path(path_type=Path), help="Where the history lives.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most this many runs.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
+def history(db: str | None, config_file: str | None, state: Path | None, limit: int, as_json: bool) -> None:
+    """Why each action ran, what it did, and whether it helped; newest last."""
+    name, directory = resolve_history(db, config_file, state)
+    runs = _runs(directory, name, limit)
+    if as_json:
+        click.echo(json.dumps([as_fields(run) for run in runs], indent=2))
+        return
+    if not runs:
+        click.echo("no runs yet")
+    for run in reversed(runs):
+        click.echo(line(run))
+
+
+def line(run: Run) -> str:
+    """One run in one line."""
+    at = moment(run.ended_at or run.started_at or run.requested_at)
+    took = f" in {duration(run.ended_at - run.started_at)}" if run.ended_at and run.started_at else ""
+    effect = f", effect {run.effect}" if run.effect else ""
+    measured = f" ({_number(run.before)} -> {_number(run.after)})" if run.effect and run.after is not None else ""
+    state = run.outcome or run.state
+    return f"{at} #{run.id} {run.database} {run.action}: {state}{took}{effect}{measured}; {_why(run)}: {run.message or 'not ended yet'}"
+
+
+def as_fields(run: Run) -> dict[str, object]:
+    """The documented fields of one run."""
+    names = ("id", "database", "action", "trigger", "rule", "episode", "state", "outcome", "effect", "reason", "message")
+    times = ("requested_at", "started_at", "ended_at", "before", "after", "next_step")
+    fields: dict[str, object] = {name: getattr(run, name) for name in names + times}
+    fields["plan"] = list(run.plan.steps) if run.plan else []
+    fields["figures"] = dict(run.figures)
+    fields["condition"] = None if run.request.condition is None else run.request.condition.metric
+    return fields
+
+
+def _runs(directory: Path, name: str | None, limit: int) -> list[Run]:
+    if not history_file(directory).exists():
+        return []
+    try:
+        with open_store(directory) as store:
+            return newest(store, name, limit)
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _why(run: Run) -> str:
+    if run.trigger == "person":
+        return "asked by a person"
+    condition = run.request.condition
+    wrong = f", {condition.metric} {_bound(run)}" if condition is not None else ""
+    alert = f", alert {run.episode}" if run.episode else ""
+    return f"{run.trigger} of rule {run.rule}{wrong}{alert}"
+
+
+def _bound(run: Run) -> str:
+    condition = run.request.condition
+    if condition is None:
+        return ""
+    return f"above {_number(condition.above)}" if condition.above is not None else f"below {_number(condition.below)}"
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.12g}"

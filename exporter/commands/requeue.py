@@ -1,0 +1,34 @@
+"""`queuekeeper requeue DB`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from actions.run.request import Request
+from exporter.commands.database import resolve
+from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.run_action import options_given, run_action
+from exporter.commands.units import DURATION
+
+
+@click.command()
+@database_options
+@click.option("--older-than", type=DURATION, metavar="300s", help="Only leases that ran out at least this long ago.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many tasks.")
+@click.option("--workers-stopped", is_flag=True, help="Your word that no worker runs now.")
+@acting_options
+def requeue(
+    db: str,
+    config_file: str | None,
+    state: Path | None,
+    older_than: float | None,
+    limit: int | None,
+    workers_stopped: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Give tasks whose lease ran out back to the queue, in short transactions."""
+    target = resolve(db, config_file, state)
+    options = options_given(older_than=older_than, limit=limit, workers_stopped=workers_stopped)
+    sys.exit(run_action(target, Request("requeue", target.name, options=options), dry_run=dry_run, as_json=as_json))

@@ -1,0 +1,132 @@
+"""Runs one action for the person at the terminal, through the same door as the agent: a child, the lock, history."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from actions.door.job import Job
+from actions.door.start import RunningAction
+from actions.history.recovery import end_lost
+from actions.history.runs import Claim, Run, ask_and_claim, run
+from actions.history.store import StoreUnavailable, history
+from actions.run.events import Event
+from actions.run.outcome import EXIT_CODES, Outcome
+from actions.run.request import Option, Request
+from collectors.target import Target
+from exporter.commands.units import figures_in_words
+
+
+def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool) -> int:
+    """Perform or only plan; prints the result and returns the exit code of its outcome."""
+    state = state_of(target)
+    try:
+        claim = None if dry_run else _claim(state, request, target)
+        child = RunningAction(Job(request, target, state, claim))
+        events = _attend(child, quiet=as_json)
+        ended = None if claim is None else _ended(state, claim)
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from error
+    return _tell_plan(events, as_json) if ended is None else _tell(ended, as_json)
+
+
+def options_given(**options: Option) -> Mapping[str, Option]:
+    """The options that were given, without those left out."""
+    return {name: value for name, value in options.items() if value not in (None, False)}
+
+
+def _claim(state: Path, request: Request, target: Target) -> Claim:
+    with history(state) as store:
+        return ask_and_claim(store, request, str(target.path), time.time())
+
+
+def _ended(state: Path, claim: Claim) -> Run:
+    with history(state) as store:
+        ended = run(store, claim.run_id)
+        if ended.state != "ended":
+            end_lost(store, ended, time.time())
+        return run(store, claim.run_id)
+
+
+def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
+    """Relay the child's events; the first Ctrl-C asks it to stop at its next safe point."""
+    events: list[Event] = []
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        child.stop()
+
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, stop)
+    else:
+        before = None
+    try:
+        with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bars:
+            bar = bars.add_task("", total=None)
+            for event in child.events():
+                events.append(event)
+                if event.kind == "progress":
+                    bars.update(bar, description=event.message, **_amounts(event))
+        _, last_line = child.wait()
+        if last_line:
+            click.echo(last_line, err=True)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+    return events
+
+
+def _amounts(event: Event) -> dict[str, Any]:
+    return {"completed": event.figures.get("done"), "total": event.figures.get("total")}
+
+
+def _tell_plan(events: list[Event], as_json: bool) -> int:
+    ended = next((event for event in reversed(events) if event.kind == "ended"), None)
+    if ended is None:
+        raise click.ClickException("the plan could not be made; run it again, and report it if it stays so")
+    outcome = Outcome(str(ended.figures["outcome"]))
+    if as_json:
+        click.echo(json.dumps({"dry_run": True, "message": ended.message, **ended.figures}, indent=2))
+    else:
+        click.echo(ended.message)
+        for line in figures_in_words({k: v for k, v in ended.figures.items() if k not in ("outcome", "next_step")}):
+            click.echo(f"  {line}")
+        if ended.figures.get("next_step"):
+            click.echo(f"next: {ended.figures['next_step']}", err=True)
+    return EXIT_CODES[outcome]
+
+
+def _tell(ended: Run, as_json: bool) -> int:
+    outcome = Outcome(ended.outcome or Outcome.INTERRUPTED)
+    if as_json:
+        click.echo(json.dumps(_as_json(ended), indent=2))
+    else:
+        click.echo(f"{outcome}: {ended.message}", err=EXIT_CODES[outcome] != 0)
+        for line in figures_in_words(ended.figures):
+            click.echo(f"  {line}")
+        if ended.next_step:
+            click.echo(f"next: {ended.next_step}", err=True)
+    return EXIT_CODES[outcome]
+
+
+def _as_json(ended: Run) -> dict[str, object]:
+    return {
+        "run": ended.id,
+        "database": ended.database,
+        "action": ended.action,
+        "outcome": ended.outcome,
+        "reason": ended.reason,
+        "message": ended.message,
+        "next_step": ended.next_step,
+        "plan": list(ended.plan.steps) if ended.plan else [],
+        "figures": dict(ended.figures),
+        "seconds": None if ended.started_at is None or ended.ended_at is None else ended.ended_at - ended.started_at,
+    }

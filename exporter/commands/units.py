@@ -1,0 +1,70 @@
+"""Bytes and seconds in the units that a person reads. Only for terminals: inside, everything is bytes and seconds."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+import click
+
+from exporter.config.sizes import parse_duration
+
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(count: float) -> str:
+    """`67108864` as `64.0 MiB`."""
+    step = 0
+    while abs(count) >= 1024 and step < len(_BYTES) - 1:
+        count, step = count / 1024, step + 1
+    return f"{count:.0f} B" if step == 0 else f"{count:.1f} {_BYTES[step]}"
+
+
+def duration(seconds: float) -> str:
+    """`93784` as `1d 2h 3m`; below a minute with what matters of the fraction."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    parts = []
+    rest = int(seconds)
+    for name, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        amount, rest = divmod(rest, length)
+        if amount:
+            parts.append(f"{amount}{name}")
+    return " ".join(parts[:3])
+
+
+def moment(time: float) -> str:
+    """Seconds since the epoch as UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
+    """One `name: value` a line, by the unit that the name tells."""
+    for name, value in figures.items():
+        yield f"{name.replace('_', ' ')}: {_in_words(name, value)}"
+
+
+def _in_words(name: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if "bytes" in name or name == "wal_growth":
+        return f"{value:.0f} ({size(value)})"
+    if "seconds" in name or name == "stall":
+        return duration(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class Duration(click.ParamType[float]):
+    """A time on the command line: `300s`, `5m`, `26h`, `7d`, or plain seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = Duration()

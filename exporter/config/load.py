@@ -1,0 +1,57 @@
+"""From a file to a Config: everything that is wrong is said at once, each with its line."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from collectors.metric import Metric
+from exporter.config import assemble
+from exporter.config.places import Misread, read
+from exporter.config.problems import ConfigErrors, Problem, of_schema, sentences
+from exporter.config.schema import File
+from exporter.config.settings import Config
+
+Actions = Mapping[str, Collection[str]]
+MAX_FILE_BYTES = 4 * 1024 * 1024
+
+
+def load(path: Path, known_actions: Actions, known_metrics: Mapping[str, Metric]) -> Config:
+    """The configuration of one file. Raises ConfigErrors.
+
+    `known_actions`: the names of each action's options, by the action's name. `known_metrics`: what a rule may look
+    at. Relative paths in the file start at its own folder.
+    """
+    path = path.absolute()
+    try:
+        document = read(_text(path))
+    except Misread as error:
+        raise ConfigErrors((f"{path}:{error.line}: {error}",)) from error
+    if not isinstance(document.data, dict):
+        raise ConfigErrors((f"{path}:1: no configuration in it; start from `queuekeeper config example`",))
+    try:
+        file = File.model_validate(document.data)
+    except ValidationError as error:
+        raise ConfigErrors(sentences(path, document, of_schema(error))) from error
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    config = assemble.config(file, path, assemble.Known(known_actions, known_metrics), problems, warnings)
+    if problems:
+        raise ConfigErrors(sentences(path, document, problems))
+    return assemble.with_warnings(config, sentences(path, document, warnings))
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigErrors(
+            (f"{path}: cannot be read: {error.strerror}; check the path and its permissions",)
+        ) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigErrors((f"{path}: larger than {MAX_FILE_BYTES} bytes; is it a configuration file?",))
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigErrors((f"{path}:{line}: not UTF-8; save the file as UTF-8",)) from error

@@ -1,0 +1,106 @@
+"""How an error of the configuration reads: `FILE:LINE: databases[1].path: what, cause, cure`."""
+
+import difflib
+import typing
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from exporter.config.places import Document, Loc
+from exporter.config.schema import File
+from exporter.config.sizes import shown
+
+_EXPECTED = {
+    "name": "letters, digits, dot, dash and underscore, at most 64",
+    "owner_sqlite": "three numbers, like 3.51.3",
+    "windows": "two times of day in UTC, like 02:00-04:00",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong at one place of the document."""
+
+    loc: Loc
+    message: str
+
+
+class ConfigErrors(Exception):
+    """Everything that is wrong with a configuration file; `lines` are sentences, each with its place."""
+
+    def __init__(self, lines: Collection[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
+
+
+def sentences(path: Path, document: Document, problems: Collection[Problem]) -> tuple[str, ...]:
+    """The problems in the order of the file, each as one line."""
+    placed = sorted(((document.line(p.loc), p) for p in problems), key=lambda pair: pair[0])
+    return tuple(f"{path}:{line}: {_label(p.loc)}{p.message}" for line, p in placed)
+
+
+def of_schema(error: ValidationError) -> tuple[Problem, ...]:
+    """The first stage's errors in our words."""
+    return tuple(Problem(tuple(detail["loc"]), _phrase(detail)) for detail in error.errors(include_url=False))
+
+
+def unknown(what: str, value: str, known: Collection[str]) -> str:
+    """`"chekpoint" is not an action; did you mean "checkpoint"? known: backup, checkpoint`."""
+    return f"{shown(value)} is not {what}; {suggestion(value, known)}"
+
+
+def suggestion(value: str, known: Collection[str]) -> str:
+    """The nearest known word, and all of them (the nearest ones of many)."""
+    near = difflib.get_close_matches(value, known, n=5, cutoff=0.6)
+    listed = sorted(known) if len(known) <= 20 else (near or sorted(known)[:10])
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    return f"{hint}known: {', '.join(listed) or 'none'}" + (", ..." if len(known) > len(listed) else "")
+
+
+def _label(loc: Loc) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return f"{text}: " if text else ""
+
+
+def _phrase(detail: ErrorDetails) -> str:
+    kind, value, loc = detail["type"], detail["input"], detail["loc"]
+    if kind == "extra_forbidden":
+        return f"unknown key; {suggestion(str(loc[-1]), _known_keys(loc[:-1]))}"
+    if kind == "missing":
+        return "is missing; it must be given"
+    if kind == "value_error":
+        return str(detail["ctx"]["error"])
+    if kind == "literal_error":
+        return f"{shown(value)} is not known; write {detail['ctx']['expected']}"
+    if kind == "string_type":
+        return _not_text(value)
+    if kind == "string_pattern_mismatch":
+        expected = next((_EXPECTED[str(p)] for p in reversed(loc) if p in _EXPECTED), detail["msg"])
+        return f"{shown(value)} does not fit; write {expected}"
+    return f"{shown(value)}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
+
+
+def _not_text(value: object) -> str:
+    if isinstance(value, bool | int | float):
+        return f'{shown(value)} is read as a number or a truth value; put it in quotes: "{value}"'
+    return "is empty; write a text" if value is None else f"{shown(value)} is not a text"
+
+
+def _known_keys(loc: Loc) -> tuple[str, ...]:
+    model: type[BaseModel] = File
+    for part in loc:
+        field = next((f for name, f in model.model_fields.items() if part == (f.alias or name)), None)
+        if field is not None:
+            model = _part_of(field.annotation) or model
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def _part_of(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((part for arg in typing.get_args(annotation) if (part := _part_of(arg)) is not None), None)

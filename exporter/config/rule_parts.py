@@ -1,0 +1,99 @@
+"""Rules of the file: checked against declared metrics and known actions, then made into values."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from actions.policy.matchers import Matcher, parse
+from actions.policy.rules import Rule
+from actions.run.condition import Condition
+from collectors.metric import Metric
+from exporter.config.places import Loc
+from exporter.config.problems import Problem, unknown
+from exporter.config.schema import BoundPart, RulePart
+
+
+def problems(
+    part: RulePart,
+    loc: Loc,
+    actions: Mapping[str, Collection[str]],
+    metrics: Mapping[str, Metric],
+    databases: Collection[str] | None,
+) -> Iterator[Problem]:
+    """What is wrong with one rule. `databases` are the configured names; None when a glob makes them unknown."""
+    (name, bound), *_ = part.when.items()
+    yield from _metric_problems(name, bound, (*loc, "when", name), metrics)
+    yield from _bound_problems(bound, (*loc, "when", name))
+    yield from _action_problems(part, loc, actions)
+    yield from _start_problems(part, loc)
+    for i, database in enumerate(part.databases if databases is not None else ()):
+        if database not in (databases or ()):
+            yield Problem((*loc, "databases", i), unknown("a configured database", database, databases or ()))
+
+
+def rule(part: RulePart) -> Rule | None:
+    """The Rule of a part without problems; None when its condition cannot be judged by this version."""
+    (metric, bound), *_ = part.when.items()
+    if bound.absent is not None:
+        return None
+    return Rule(
+        name=part.name,
+        condition=Condition(metric, bound.above, bound.below, bound.clear, dict(bound.where)),
+        action=part.do,
+        options=dict(part.options),
+        hold=None if part.on.threshold is None else part.on.threshold.for_,
+        alerts=tuple(parse(text) for text in part.on.alert),
+        cooldown=part.cooldown,
+        databases=tuple(part.databases),
+        priority=part.priority,
+    )
+
+
+def _metric_problems(name: str, bound: BoundPart, loc: Loc, metrics: Mapping[str, Metric]) -> Iterator[Problem]:
+    metric = metrics.get(name)
+    if metric is None:
+        yield Problem(loc, unknown("a metric of a database", name, metrics))
+        return
+    for label in bound.where:
+        if label not in metric.labels:
+            yield Problem((*loc, "where", label), unknown(f"a label of {name}", label, metric.labels))
+
+
+def _bound_problems(bound: BoundPart, loc: Loc) -> Iterator[Problem]:
+    given = [word for word in ("above", "below", "absent") if getattr(bound, word) is not None]
+    if len(given) != 1:
+        found = f"`{'` and `'.join(given)}` are given" if given else "none is given"
+        yield Problem(loc, f"write one of `above`, `below` or `absent`: {found}")
+        return
+    if bound.clear is None:
+        return
+    if bound.absent is not None:
+        yield Problem((*loc, "clear"), "`clear` goes with `above` or `below`; leave it out")
+    elif bound.above is not None and bound.clear > bound.above:
+        yield Problem((*loc, "clear"), f"healed at {bound.clear:g} would still be above {bound.above:g}; write less")
+    elif bound.below is not None and bound.clear < bound.below:
+        yield Problem((*loc, "clear"), f"healed at {bound.clear:g} would still be below {bound.below:g}; write more")
+
+
+def _action_problems(part: RulePart, loc: Loc, actions: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+    if part.do not in actions:
+        yield Problem((*loc, "do"), unknown("an action", part.do, actions))
+        return
+    for option in part.options:
+        if option not in actions[part.do]:
+            yield Problem((*loc, "options", option), unknown(f"an option of {part.do}", option, actions[part.do]))
+
+
+def _start_problems(part: RulePart, loc: Loc) -> Iterator[Problem]:
+    if part.on.threshold is None and not part.on.alert:
+        yield Problem((*loc, "on"), "nothing can start this rule; give `threshold: {for: 1m}`, `alert: [...]` or both")
+    for i, text in enumerate(part.on.alert):
+        try:
+            _matchers(text)
+        except ValueError as error:
+            yield Problem((*loc, "on", "alert", i), str(error))
+
+
+def _matchers(text: str) -> tuple[Matcher, ...]:
+    found = parse(text)
+    if all(matcher.matches({}) for matcher in found):
+        raise ValueError(f'{text} would fit every alert; name one: alertname="QueueStaleLeases"')
+    return found

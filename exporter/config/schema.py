@@ -1,0 +1,170 @@
+"""The configuration file as it is written: names, types, bounds. Strict: what is not named here is an error.
+
+The second stage (`exporter.config.load`) checks what needs more than one place, and makes `exporter.config.settings`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from exporter.config.sizes import Growth, parse_duration, parse_growth, parse_level, parse_size
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Level = Annotated[float, BeforeValidator(parse_level)]
+Budget = Annotated[Growth, BeforeValidator(parse_growth)]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def _scalar(value: object) -> object:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError("an option is a text, a number, true, false or null")
+
+
+Scalar = Annotated[Any, BeforeValidator(_scalar)]
+
+
+class Part(BaseModel):
+    """Every part refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class KeepPart(Part):
+    """How many backups of each age class stay."""
+
+    last: Annotated[int, Field(ge=1)] = 10
+    hourly: Count = 24
+    daily: Count = 7
+    weekly: Count = 4
+    monthly: Count = 6
+
+
+class BackupPart(Part):
+    """Where the backups of a database go."""
+
+    directory: Text
+    keep: KeepPart | None = None
+    compress: Literal["none", "zstd"] = "none"
+
+
+class DatabasePart(Part):
+    """One database, or a glob of many."""
+
+    path: Text
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")] | None = None
+    profile: Text = "auto"
+    owner_sqlite: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] | None = None
+    settings: dict[str, Level] = Field(default_factory=dict)
+    backup: BackupPart | None = None
+
+
+class PollPart(Part):
+    """How often we look. Seconds."""
+
+    interval: Annotated[Duration, Field(ge=1, le=3600)] = 15.0
+    slow_interval: Annotated[Duration, Field(ge=60)] = 3600.0
+    rescan: Annotated[Duration, Field(ge=1)] = 60.0
+
+
+class LimitsPart(Part):
+    """The budgets that hold while we touch a database; what is not given keeps its default."""
+
+    write_lock: Annotated[Duration, Field(gt=0)] | None = None
+    checkpoint_wait: Annotated[Duration, Field(gt=0)] | None = None
+    read_wal: Annotated[Duration, Field(gt=0)] | None = None
+    read_rollback: Annotated[Duration, Field(gt=0)] | None = None
+    wal_growth: Budget | None = None
+    disk_reserve: Size | None = None
+
+
+class AllowPart(Part):
+    """Who may act."""
+
+    token_files: list[Text] = Field(default_factory=list)
+    users: list[Text] = Field(default_factory=list)
+    client_sans: list[Text] = Field(default_factory=list)
+
+
+class ConcurrencyPart(Part):
+    """How many actions may run at once."""
+
+    short: Annotated[int, Field(ge=1, le=64)] = 4
+    long: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class ActionsPart(Part):
+    """The right to act, and its bounds."""
+
+    enabled: bool = False
+    allow: AllowPart = Field(default_factory=AllowPart)
+    windows: dict[str, Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]] = Field(
+        default_factory=dict
+    )
+    concurrency: ConcurrencyPart = Field(default_factory=ConcurrencyPart)
+    quota_per_hour: Annotated[int, Field(ge=1)] = 12
+    fresh_backup: Annotated[Duration, Field(gt=0)] = 86400.0
+    checkpoint_vulnerable_owner: bool = False
+
+
+class BoundPart(Part):
+    """When one metric counts as wrong."""
+
+    above: Level | None = None
+    below: Level | None = None
+    clear: Level | None = None
+    absent: Annotated[Duration, Field(gt=0)] | None = None
+    where: dict[str, str] = Field(default_factory=dict)
+
+
+class ThresholdPart(Part):
+    """Our own readings may start it, once the condition held this long."""
+
+    for_: Annotated[Duration, Field(alias="for")] = 0.0
+
+
+class StartPart(Part):
+    """What may start a rule."""
+
+    threshold: ThresholdPart | None = None
+    alert: list[Text] = Field(default_factory=list)
+
+
+class RulePart(Part):
+    """What is wrong, what to do about it, what may start it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+    when: Annotated[dict[str, BoundPart], Field(min_length=1, max_length=1)]
+    on: StartPart
+    do: Text
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    cooldown: Duration = 600.0
+    databases: list[Text] = Field(default_factory=list)
+    priority: int = 0
+
+
+class SchedulePart(Part):
+    """What to do at which times."""
+
+    name: Text
+    cron: Text
+    do: Text
+    jitter: Duration = 0.0
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    databases: list[Text] = Field(default_factory=list)
+
+
+class File(Part):
+    """The whole file."""
+
+    databases: Annotated[list[DatabasePart], Field(min_length=1)]
+    identity: Text | None = None
+    poll: PollPart = Field(default_factory=PollPart)
+    limits: LimitsPart = Field(default_factory=LimitsPart)
+    actions: ActionsPart = Field(default_factory=ActionsPart)
+    rules: list[RulePart] = Field(default_factory=list)
+    schedules: list[SchedulePart] = Field(default_factory=list)
+    state: Text = "/var/lib/queuekeeper"
+    timezone: Text | None = None

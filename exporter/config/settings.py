@@ -1,0 +1,56 @@
+"""The configuration after both stages: paths resolved, bytes and seconds. Nothing checks it again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from actions.policy.rules import Rule
+from collectors.target import BackupPlace, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSpec:
+    """One entry of `databases`: an absolute path, or a glob of them (`exporter.config.resolve` makes Targets)."""
+
+    path: str
+    name: str | None = None
+    profile: str = "auto"
+    owner_sqlite: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    backup: BackupPlace | None = None
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether it can stand for several files."""
+        return any(letter in self.path for letter in "*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept."""
+
+    enabled: bool = False
+    token_files: tuple[Path, ...] = ()
+    token_digests: tuple[bytes, ...] = field(default=(), repr=False)
+    short: int = 4
+    long: int = 1
+    quota_per_hour: int = 12
+    fresh_backup: float = 86400.0
+    checkpoint_vulnerable_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `serve` runs on. `warnings` are sentences for a person, each with its place; intervals are seconds."""
+
+    source: Path
+    databases: tuple[DatabaseSpec, ...]
+    identity: str = ""
+    interval: float = 15.0
+    slow_interval: float = 3600.0
+    rescan: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+    acting: Acting = field(default_factory=Acting)
+    rules: tuple[Rule, ...] = ()
+    state: Path = Path("/var/lib/queuekeeper")
+    warnings: tuple[str, ...] = ()

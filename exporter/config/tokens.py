@@ -1,0 +1,58 @@
+"""Tokens of those who may act. Kept as SHA-256 digests only; the text of a token is never logged nor kept."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+MAX_TOKEN_FILE_BYTES = 64 * 1024
+
+
+def read_digests(path: Path) -> tuple[bytes, ...]:
+    """One digest for each line of a private file (several lines: rotation). Blank lines and `#` comments are skipped.
+
+    Raises ValueError, without the token, when the file is missing, not private, not ours or root's, or has no token.
+    """
+    text = _read_private(path)
+    lines = (line.strip() for line in text.splitlines())
+    digests = tuple(digest(line.encode()) for line in lines if line and not line.startswith("#"))
+    if not digests:
+        raise ValueError(f"{path} has no token in it; write one on a line of its own, e.g. from `openssl rand -hex 32`")
+    return digests
+
+
+def digest(token: bytes) -> bytes:
+    """What is kept of a token; equal length for all, so that a comparison tells nothing about it."""
+    return hashlib.sha256(token).digest()
+
+
+def _read_private(path: Path) -> str:
+    try:
+        # O_NONBLOCK: a fifo put there by mistake must not hold the start up
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read: {error.strerror}; create it, mode 0600, owned by the agent"
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        _check_private(path, os.fstat(file.fileno()))
+        content = file.read(MAX_TOKEN_FILE_BYTES + 1)
+    if len(content) > MAX_TOKEN_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_TOKEN_FILE_BYTES} bytes; is it a token file?")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text; write tokens as lines of ASCII") from error
+
+
+def _check_private(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is not a regular file; point token_files to a private file")
+    geteuid: Callable[[], int] | None = getattr(os, "geteuid", None)
+    if geteuid is None:
+        return  # not POSIX: access is in lists that stat does not show
+    if found.st_mode & 0o077:
+        raise ValueError(f"{path} is open to others (mode {found.st_mode & 0o777:04o}); run: chmod 600 {path}")
+    if found.st_uid not in (0, geteuid()):
+        raise ValueError(f"{path} belongs to uid {found.st_uid}; it must belong to root or the agent (uid {geteuid()})")

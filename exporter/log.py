@@ -1,0 +1,75 @@
+"""Log lines on standard error: one event, one line, `key=value` or JSON. Values are the caller's: never a secret.
+
+logfmt as Prometheus writes it: a value is quoted when it holds a space, a quote, an equals sign or a control character.
+"""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+Format = Literal["logfmt", "json"]
+LEVELS = ("debug", "info", "warn", "error")
+
+_LOGGER = logging.getLogger("queuekeeper")
+_PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f]+')
+_PYTHON_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+def event(message: str, **values: object) -> None:
+    """Something happened that an operator may want to know."""
+    _LOGGER.info(message, extra={"values": values})
+
+
+def warn(message: str, **values: object) -> None:
+    """Something is not as it should be, and we went on."""
+    _LOGGER.warning(message, extra={"values": values})
+
+
+def error(message: str, **values: object) -> None:
+    """Something failed."""
+    _LOGGER.error(message, extra={"values": values})
+
+
+def debug(message: str, **values: object) -> None:
+    """What a developer wants to see."""
+    _LOGGER.debug(message, extra={"values": values})
+
+
+def configure(level: str = "info", form: Format = "logfmt", stream: TextIO | None = None) -> None:
+    """Write to `stream` (default: standard error) from now on, ours and what the libraries say from warnings on."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Logfmt())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    _LOGGER.setLevel(_PYTHON_LEVELS[level])
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
+    found: dict[str, object] = {"ts": moment, "level": level, "msg": record.getMessage()}
+    if record.name != _LOGGER.name:
+        found["logger"] = record.name
+    found |= getattr(record, "values", {})
+    if record.exc_info and record.exc_info[1] is not None:
+        found["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+    return found
+
+
+class _Logfmt(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(f"{key}={_quoted(value)}" for key, value in _fields(record).items())
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_fields(record), default=str)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -1,0 +1,183 @@
+"""Polls every database when it is due. One scheduler thread decides, one short-lived thread does each poll.
+
+Never two polls of one database at once; a poll that hangs holds up only its own database: it gives its place back once
+it is `hung_after` seconds old. Threads are daemons, so that a poll hanging in the kernel cannot hold up the end.
+"""
+
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from collectors.reading.snapshot import Snapshot
+from collectors.target import Target
+from exporter import log
+from exporter.board import Board
+
+Poll = Callable[[Target, Snapshot | None, float], Snapshot]
+WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. `hung_after`: a poll older than this no longer counts among the WIDTH that may run at once."""
+
+    interval: float = 15.0
+    rescan: float = 60.0
+    hung_after: float = 10.0
+
+
+@dataclass(slots=True)
+class _Course:
+    """Where one database stands; touched under the loop's lock only."""
+
+    target: Target
+    due: float
+    polls: int = 0
+    running_since: float | None = None
+    overrun_noted: bool = False
+
+
+class PollLoop:
+    """`find()` gives the databases, `poll` reads one, `on_snapshot` hears of each reading (in the poll's thread).
+
+    `clock` is unix time for the readings, `monotonic` measures what is due.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], tuple[Target, ...]],
+        poll: Poll,
+        board: Board,
+        on_snapshot: Callable[[Snapshot], None] = lambda _: None,
+        timing: Timing | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._find, self._poll, self._board, self._on_snapshot = find, poll, board, on_snapshot
+        self._timing = timing or Timing()
+        self._clock, self._monotonic = clock, monotonic
+        self._changed = threading.Condition()
+        self._courses: dict[str, _Course] = {}
+        self._rescan_due = 0.0
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Find the databases (so that readiness knows what to wait for) and begin."""
+        self._rescan()
+        self._thread = threading.Thread(target=self._run, name="poll-loop", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Begin no poll any more and wait for those that run; False when one did not end within `timeout` seconds."""
+        deadline = self._monotonic() + timeout
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        with self._changed:
+            return self._changed.wait_for(self._idle, max(0.0, deadline - self._monotonic()))
+
+    def poll_soon(self, database: str) -> None:
+        """Let this database be due now: something changed it."""
+        with self._changed:
+            if (course := self._courses.get(database)) is not None:
+                course.due = self._monotonic()
+                self._changed.notify_all()
+
+    def rescan_soon(self) -> None:
+        """Look for databases now: the configuration changed."""
+        with self._changed:
+            self._rescan_due = self._monotonic()
+            self._changed.notify_all()
+
+    def _idle(self) -> bool:
+        return all(course.running_since is None for course in self._courses.values())
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if self._monotonic() >= self._rescan_due:
+                self._rescan()
+            with self._changed:
+                self._begin_due(self._monotonic())
+                if not self._stopping:
+                    self._changed.wait(self._pause(self._monotonic()))
+
+    def _rescan(self) -> None:
+        try:
+            targets = self._find()
+        except OSError as error:
+            log.warn("could not look for databases, watching the known ones", error=error)
+            targets = tuple(course.target for course in self._courses.values())
+        now = self._monotonic()
+        with self._changed:
+            self._rescan_due = now + self._timing.rescan
+            known = self._courses
+            self._courses = {target.name: _continued(known.get(target.name), target, now) for target in targets}
+        self._board.watch(targets)
+
+    def _begin_due(self, now: float) -> None:
+        for course in sorted(self._courses.values(), key=lambda course: course.due):
+            if course.due > now:
+                return
+            if course.running_since is not None:
+                self._note_overrun(course)
+            elif self._free(now):
+                self._begin(course, now)
+
+    def _note_overrun(self, course: _Course) -> None:
+        course.due += self._timing.interval
+        self._board.overrun(course.target.name)
+        if not course.overrun_noted:
+            course.overrun_noted = True
+            log.warn("a poll is due but the one before has not ended", database=course.target.name)
+
+    def _free(self, now: float) -> bool:
+        started = (c.running_since for c in self._courses.values() if c.running_since is not None)
+        return sum(now - since < self._timing.hung_after for since in started) < WIDTH
+
+    def _begin(self, course: _Course, now: float) -> None:
+        course.running_since = now
+        course.polls += 1
+        course.due = next_due(course.target.name, course.polls, now, self._timing.interval)
+        threading.Thread(target=self._poll_one, args=(course,), name=f"poll {course.target.name}", daemon=True).start()
+
+    def _poll_one(self, course: _Course) -> None:
+        name = course.target.name
+        try:
+            snapshot = self._poll(course.target, self._board.newest(name), self._clock())
+            if self._board.put(snapshot):
+                self._on_snapshot(snapshot)
+        except Exception as error:  # noqa: BLE001 - a thread's end: one database's trouble must not stop the others
+            log.error("poll failed", database=name, error=f"{type(error).__name__}: {error}")
+        finally:
+            with self._changed:
+                course.running_since, course.overrun_noted = None, False
+                self._changed.notify_all()
+
+    def _pause(self, now: float) -> float:
+        """Seconds until something is due; a poll that ends, or a wish, wakes the loop earlier."""
+        running = [c.running_since for c in self._courses.values() if c.running_since is not None]
+        waiting = [c.due for c in self._courses.values() if c.due > now]
+        freed = [since + self._timing.hung_after for since in running if since + self._timing.hung_after > now]
+        return max(0.0, min([self._rescan_due, *waiting, *freed]) - now)
+
+
+def next_due(name: str, polls: int, now: float, interval: float) -> float:
+    """When to poll next: one interval on; after the first poll a part of it that differs by name."""
+    if polls > 1:
+        return now + interval
+    return now + interval * (0.5 + zlib.crc32(name.encode("utf-8", "surrogateescape")) % 1000 / 2000)
+
+
+def _continued(known: _Course | None, target: Target, now: float) -> _Course:
+    if known is None:
+        return _Course(target, now)
+    if known.target == target:
+        return known
+    # another file or other settings under the same name: a poll of the old one may still run, and goes on alone
+    return _Course(target, now)
