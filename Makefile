@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+COMPILE := --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-header --no-annotate --no-emit-index-url \
+           --no-emit-find-links --no-emit-trusted-host
 
 demo: $(STAMP)  ## A throw-away queue with live workers, and queuekeeper healing it
 	@$(BIN)/queuekeeper demo
@@ -33,7 +35,9 @@ format: $(DEV_STAMP)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 lock: $(DEV_STAMP)  ## Lock the newest allowed versions, with hashes and without addresses
-	@bash tests/real/lock.sh
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet pip-tools
+	@.venv-lock/bin/pip-compile $(COMPILE) --extra build -o requirements.lock pyproject.toml
+	@.venv-lock/bin/pip-compile $(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 
-from actions.run.errors import Blocked, NothingToDo, Refused
+from actions.run.errors import GIVEN_UP_BEFORE, Blocked, NothingToDo, Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
@@ -151,7 +151,7 @@ def _guard_vulnerable(work: Work, mode: str) -> None:
         raise Blocked(
             f"a reader holds the WAL, and {whose} the WAL-reset bug, so a checkpoint that it would stop is not tried: "
             + _names(readers),
-            reason="reader",
+            reason=GIVEN_UP_BEFORE,
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
             figures={"pid": readers[0].pid, "command": readers[0].command},
         )

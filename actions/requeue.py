@@ -111,7 +111,7 @@ def _move_chunk(work: Work, connection: apsw.Connection, requeue: CompiledRequeu
     try:
         counts = {"waiting": 0, "dead": 0}
         for step in requeue.steps(work.now(), _older_than(work)):
-            connection.execute(step.sql.sql, {**step.sql.values, "limit": rows})
+            connection.execute(step.update.sql, {**step.update.values, "limit": rows})
             counts[step.to] += connection.changes()
         connection.execute("COMMIT")
     except BaseException:

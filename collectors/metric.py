@@ -59,4 +59,10 @@ def folded(samples: Iterable[Sample], now: float) -> float | None:
     if not values:
         return None
     numbers = [value for _, value in values]
-    return {"sum": sum, "max": max, "min": min}[values[0][0]](numbers)
+    match values[0][0]:
+        case "sum":
+            return sum(numbers)
+        case "max":
+            return max(numbers)
+        case "min":
+            return min(numbers)

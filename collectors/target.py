@@ -38,7 +38,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class BackupPlace:
-    """Where backups go. `own_folder`: DIRECTORY/DATABASE/ when configured, DIRECTORY itself when named on a command line."""
+    """Where backups go. `own_folder`: DIRECTORY/DATABASE/ when configured, else DIRECTORY itself (a command line's)."""
 
     directory: Path
     keep: Keep = Keep()

@@ -21,7 +21,7 @@ from actions.history.runs import Claim, Ending, Run, claim, end, pending, run
 from actions.history.settings import paused
 from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
-from actions.registry import ACTIONS
+from actions.door.catalogue import KNOWN
 from actions.run.outcome import Outcome
 from collectors.target import Target
 from exporter.log import event
@@ -67,12 +67,14 @@ class Dispatcher:
         targets: Callable[[], Mapping[str, Target]],
         lock_held: Callable[[str], bool],
         *,
+        on_end: Callable[[str], None],
         enabled: bool,
         lanes: Lanes,
         trust_owner: bool,
     ) -> None:
         self._state, self._targets, self._lock_held = state, targets, lock_held
         self._enabled, self._lanes, self._trust_owner = enabled, lanes, trust_owner
+        self._on_end = on_end
         self._wake = threading.Event()
         self._stopping = False
         self._running: dict[int, tuple[str, RunningAction]] = {}
@@ -90,6 +92,11 @@ class Dispatcher:
     def wake(self) -> None:
         """Something was asked for."""
         self._wake.set()
+
+    def is_busy_with(self, database: str) -> bool:
+        """Whether an action of ours works on this database now."""
+        with self._guard:
+            return any(name.partition("@")[2] == database for name, _ in self._running.values())
 
     def stop(self) -> None:
         """Ask all children to stop at their next safe point, and wait for them a while."""
@@ -168,7 +175,7 @@ class Dispatcher:
         """Lanes, and one action per database at a time: a second child would only find the lock taken."""
         with self._guard:
             running = [run for run, _ in self._running.values()]
-        lane = ACTIONS[waiting.action].LONG
+        lane = KNOWN[waiting.action].long
         busy = sum(ACTIONS[name.partition("@")[0]].LONG == lane for name in running)
         free = busy < (self._lanes.long if lane else self._lanes.short)
         return free and all(name.partition("@")[2] != waiting.database for name in running)
@@ -202,6 +209,7 @@ class Dispatcher:
         finally:
             with self._guard:
                 del self._running[waiting.id]
+            self._on_end(waiting.database)
             self._wake.set()
 
     def _log_end(

@@ -13,29 +13,14 @@ from typing import Literal, TextIO
 Format = Literal["logfmt", "json"]
 LEVELS = ("debug", "info", "warn", "error")
 
-_LOGGER = logging.getLogger("queuekeeper")
+PACKAGES = ("exporter", "actions", "collectors")
 _PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f]+')
 _PYTHON_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
-def event(message: str, **values: object) -> None:
+def event(logger: logging.Logger, level: int, message: str, **values: object) -> None:
     """Something happened that an operator may want to know."""
-    _LOGGER.info(message, extra={"values": values})
-
-
-def warn(message: str, **values: object) -> None:
-    """Something is not as it should be, and we went on."""
-    _LOGGER.warning(message, extra={"values": values})
-
-
-def error(message: str, **values: object) -> None:
-    """Something failed."""
-    _LOGGER.error(message, extra={"values": values})
-
-
-def debug(message: str, **values: object) -> None:
-    """What a developer wants to see."""
-    _LOGGER.debug(message, extra={"values": values})
+    logger.log(level, message, extra={"values": values})
 
 
 def configure(level: str = "info", form: Format = "logfmt", stream: TextIO | None = None) -> None:
@@ -45,16 +30,17 @@ def configure(level: str = "info", form: Format = "logfmt", stream: TextIO | Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    _LOGGER.setLevel(_PYTHON_LEVELS[level])
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(_PYTHON_LEVELS[level])
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
     found: dict[str, object] = {"ts": moment, "level": level, "msg": record.getMessage()}
-    if record.name != _LOGGER.name:
+    if record.name.partition(".")[0] not in PACKAGES:
         found["logger"] = record.name
-    found |= getattr(record, "values", {})
+    found |= {k: v for k, v in getattr(record, "values", {}).items() if v is not None}
     if record.exc_info and record.exc_info[1] is not None:
         found["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
     return found

@@ -126,7 +126,7 @@ EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that our own metrics are made of. `webhook_alerts`: by (database, decision); `reload_*`: the last reload."""
+    """All that our own metrics are made of. `webhook_alerts`: by (decision, database); `reload_*`: the last reload."""
 
     version: str
     config: Config
@@ -218,5 +218,9 @@ def _of_effects(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
 def _of_webhook(facts: Facts) -> Iterator[Placed]:
     codes = {202: 0, 401: 0, 403: 0, 503: 0, **facts.webhook_requests}
     yield from (("", WEBHOOK_REQUESTS(count, str(code))) for code, count in codes.items())
-    decisions = {**{("", decision): 0 for decision in DECISIONS}, **facts.webhook_alerts}
-    yield from ((database, WEBHOOK_ALERTS(count, decision)) for (database, decision), count in decisions.items())
+    decisions = {**{(decision, ""): 0 for decision in DECISIONS}, **facts.webhook_alerts}
+    yield from (
+        (database, WEBHOOK_ALERTS(count, decision))
+        for (decision, database), count in decisions.items()
+        if decision in DECISIONS
+    )

@@ -4,6 +4,7 @@ Never two polls of one database at once; a poll that hangs holds up only its own
 it is `hung_after` seconds old. Threads are daemons, so that a poll hanging in the kernel cannot hold up the end.
 """
 
+import logging
 import threading
 import time
 import zlib
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 
 from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
-from exporter import log
 from exporter.board import Board
+from exporter.log import event
 
 Poll = Callable[[Target, Snapshot | None, float], Snapshot]
 WIDTH = 8
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class PollLoop:
         try:
             targets = self._find()
         except OSError as error:
-            log.warn("could not look for databases, watching the known ones", error=error)
+            event(LOG, logging.WARNING, "could not look for databases, watching the known ones", error=error)
             targets = tuple(course.target for course in self._courses.values())
         now = self._monotonic()
         with self._changed:
@@ -134,7 +136,7 @@ class PollLoop:
         self._board.overrun(course.target.name)
         if not course.overrun_noted:
             course.overrun_noted = True
-            log.warn("a poll is due but the one before has not ended", database=course.target.name)
+            event(LOG, logging.WARNING, "a poll is due but the one before has not ended", database=course.target.name)
 
     def _free(self, now: float) -> bool:
         started = (c.running_since for c in self._courses.values() if c.running_since is not None)
@@ -153,7 +155,7 @@ class PollLoop:
             if self._board.put(snapshot):
                 self._on_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - a thread's end: one database's trouble must not stop the others
-            log.error("poll failed", database=name, error=f"{type(error).__name__}: {error}")
+            event(LOG, logging.ERROR, "poll failed", database=name, error=f"{type(error).__name__}: {error}")
         finally:
             with self._changed:
                 course.running_since, course.overrun_noted = None, False

@@ -24,6 +24,21 @@ GRID_WIDTH = 24
 DATASOURCE_UID = "${datasource}"
 BUILT_IN = {"__rate_interval": "1m", "__interval": "15s", "__range": "5m"}
 SHOWS_NUMBERS = ("timeseries", "stat", "gauge", "bargauge", "state-timeline")
+# Metrics that a healthy agent rightly does not have yet: nothing is pinned, failed, running, backed up or remediated.
+ABSENT_WHILE_NOTHING_HAPPENED = frozenset(
+    {
+        "sqlite_wal_pinned_seconds",
+        "sqlite_backup_age_seconds",
+        "queuekeeper_collector_errors_total",
+        "queuekeeper_action_runs_total",
+        "queuekeeper_action_triggers_total",
+        "queuekeeper_action_started_timestamp_seconds",
+        "queuekeeper_action_last_success_timestamp_seconds",
+        "queuekeeper_action_last_failure_timestamp_seconds",
+        "queuekeeper_remediation_effect_total",
+        "queuekeeper_webhook_alerts_total",
+    }
+)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LEGEND_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _LABEL_VALUES = re.compile(r"label_values\((?:(.+),\s*)?(\w+)\)")
@@ -116,7 +131,7 @@ def live_findings(base_url: str, dashboard: Json, may_be_empty: Collection[str] 
     if found:
         return found
     for expression in expressions(dashboard):
-        quiet = expression.where.startswith("annotation ") or bool(metrics_used(expression.text) & set(may_be_empty))
+        quiet = expression.where.startswith("annotation ") or _uses(expression.text, may_be_empty)
         asked = Expression(expression.where, substituted(expression.text, values), expression.legend)
         found += [Finding(expression.where, what) for what in _answer_findings(base_url, asked, quiet)]
     return found
@@ -134,6 +149,14 @@ def rule_findings(base_url: str, rules: Collection[Json], may_be_empty: Collecti
 
 def _annotations(dashboard: Json) -> list[Json]:
     return list(dashboard.get("annotations", {}).get("list", ()))
+
+
+def _uses(text: str, metrics: Collection[str]) -> bool:
+    # What is no PromQL is not quiet: Prometheus shall say so in its own words.
+    try:
+        return bool(metrics_used(text) & set(metrics))
+    except ValueError:
+        return False
 
 
 def _placeholders(expression: str) -> dict[str, str]:
@@ -164,7 +187,7 @@ def _overlaps(dashboard: Json) -> Iterator[Finding]:
             yield Finding(panel["title"], f"overlaps {other}")
         if place["x"] < 0 or place["x"] + place["w"] > GRID_WIDTH:
             yield Finding(panel["title"], "leaves the grid")
-        taken |= dict.fromkeys(cells, panel["title"])
+        taken.update((cell, panel["title"]) for cell in cells)
 
 
 def _lines(place: Json) -> range:
@@ -210,7 +233,7 @@ def _bare_counters(expression: str) -> list[str]:
 
     def note(node: Any) -> None:
         if isinstance(node, promql_parser.MatrixSelector):
-            windowed.append(node.vector_selector.name)
+            windowed.append(node.vector_selector.name or "")
 
     promql_parser.walk(promql_parser.parse(expression), note)
     names = [node.name for node in selectors(expression) if (node.name or "").endswith("_total")]

@@ -129,11 +129,14 @@ def until(check: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
 
 
 def query(base_url: str, expression: str) -> list[dict[str, Any]]:
-    """The result of an instant query. Raises RealPartError with Prometheus's own words."""
+    """The result of an instant query, a scalar as a series without labels. Raises RealPartError with its own words."""
     answer = httpx.post(f"{base_url}/api/v1/query", data={"query": expression}, timeout=10).json()
     if answer["status"] != "success":
         raise RealPartError(f"{answer['errorType']}: {answer['error']} in {expression}")
-    return list(answer["data"]["result"])
+    data = answer["data"]
+    if data["resultType"] == "scalar":
+        return [{"metric": {}, "value": data["result"]}]
+    return list(data["result"])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Literal
 
 import apsw
 
-from actions.history.runs import ask, is_busy, last_attempt
+from actions.history.runs import ask, is_busy, last_ended
 from actions.run.request import Request
 
 Decision = Literal["accepted", "duplicate", "cooldown"]
@@ -26,7 +26,7 @@ def ask_for(history: apsw.Connection, request: Request, path: str, now: float) -
     """Record an automatic request as a pending run, unless one waits or runs, or the last one is too fresh."""
     if is_busy(history, request.database, request.action):
         return Answer("duplicate")
-    last = last_attempt(history, request.database, request.action)
+    last = last_ended(history, request.database, request.action)
     if last is not None and now - last < request.cooldown:
         return Answer("cooldown")
     run_id, new = ask(history, request, path, now)

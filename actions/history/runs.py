@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from actions.run.process_identity import own_identity
 from actions.history.totals import DURATION_BUCKETS
+from actions.run.errors import GIVEN_UP_BEFORE
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
 from actions.run.request import Request
@@ -26,6 +27,8 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 # A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
 _NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
+# A run that ended like this never reached the database; nor did a blocked one with this reason.
+_UNTOUCHED = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +184,27 @@ def newest(history: apsw.Connection, database: str | None, limit: int) -> list[R
     return [_run(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))]
 
 
-def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:
+def last_ended(history: apsw.Connection, database: str, action: str) -> float | None:
     """When the action last ended on this database in a way that counts for the cooldown."""
-    marks = ", ".join("?" * len(_NO_COOLDOWN))
+    return _last(history, database, action, f"outcome NOT IN ({_listed(_NO_COOLDOWN)})")
+
+
+def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:
+    """When the action last touched this database: a refusal did not, nor what was given up before trying."""
+    touched = f"outcome NOT IN ({_listed(_UNTOUCHED)}) AND reason <> '{GIVEN_UP_BEFORE}'"
+    return _last(history, database, action, touched)
+
+
+def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
     found = history.execute(
-        "SELECT max(ended_at) FROM run WHERE database = ? AND action = ? AND state = 'ended'"
-        f" AND outcome NOT IN ({marks})",
-        (database, action, *_NO_COOLDOWN),
+        f"SELECT max(ended_at) FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}",  # noqa: S608
+        (database, action),
     ).get
     return None if found is None else float(found)
+
+
+def _listed(outcomes: tuple[Outcome, ...]) -> str:
+    return ", ".join(f"'{outcome}'" for outcome in outcomes)
 
 
 def is_busy(history: apsw.Connection, database: str, action: str) -> bool:

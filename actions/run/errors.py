@@ -6,6 +6,10 @@ from actions.run.outcome import Outcome
 from actions.run.plan import Figure
 
 
+# The reason of a Blocked run that was given up before anything was tried.
+GIVEN_UP_BEFORE = "reader_seen"
+
+
 class ActionError(Exception):
     """A run that ends early. `reason` is a short stable word for logs and JSON; `next_step` is for a person.
 

@@ -5,7 +5,6 @@ A moment is bound in the column's format, so a comparison can use an index on th
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import get_args
 
 from collectors.queue_profiles.schema import TimeFormat
 
@@ -28,9 +27,13 @@ _WRITE: dict[TimeFormat, Callable[[float], Value]] = {
     "iso_utc": _text("%Y-%m-%dT%H:%M:%S.%f"),
     "iso_utc_z": lambda moment: datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
 }
-_DIVISORS: dict[TimeFormat, str] = {"unix_s": "1.0", "unix_f": "1.0", "unix_ms": "1e3", "unix_us": "1e6", "unix_ns": "1e9"}
-
-assert set(_WRITE) == set(get_args(TimeFormat))
+_DIVISORS: dict[TimeFormat, str] = {
+    "unix_s": "1.0",
+    "unix_f": "1.0",
+    "unix_ms": "1e3",
+    "unix_us": "1e6",
+    "unix_ns": "1e9",
+}
 
 
 def written(moment: float, form: TimeFormat) -> Value:
@@ -45,3 +48,13 @@ def epoch_sql(expression: str, form: TimeFormat) -> str:
     """
     divisor = _DIVISORS.get(form)
     return f"unixepoch({expression}, 'subsec')" if divisor is None else f"({expression}) / {divisor}"
+
+
+def is_time_sql(column: str, form: TimeFormat) -> str:
+    """SQL that is true where a column holds a time of this format.
+
+    SQLite sorts every number before every text, so a number in a column of text times would read as long ago.
+    """
+    if form in _DIVISORS:
+        return f"typeof({column}) IN ('integer', 'real')"
+    return f"typeof({column}) = 'text' AND unixepoch({column}, 'subsec') IS NOT NULL"

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from collectors.raw_reader import layout
 from collectors.raw_reader.layout import DatabaseHeader, LockRow, WalIndex
-from collectors.raw_reader.pinners import Holder, flock_pid, holders_of
+from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, holders_of, pinners
 
 ANSWER_WITHIN = 2.0
 _COMMAND = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
@@ -31,6 +33,13 @@ class _Ended(Exception):
     """The child is gone: worth one more try with a new one, every question is only a reading."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+
 class RawReader:
     """Asks one child at a time; threads take turns. `close()` ends the child; a later question starts another.
 
@@ -41,7 +50,7 @@ class RawReader:
         self._command = command
         self._answer_within = answer_within
         self._turn = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: _Child | None = None
         self._started_by = 0
 
     def database_header(self, path: Path) -> DatabaseHeader | None:
@@ -70,6 +79,13 @@ class RawReader:
             raise LockTableUnseen("this system shows no table of locks (/proc/locks)")
         return holders_of(layout.lock_rows(found["table"]), found["files"], found["processes"])
 
+    def pinners(self, path: Path) -> tuple[Pinner, ...]:
+        """The readers, not of this process, that stop checkpoints short of the newest frame. Raises LockTableUnseen."""
+        index = self.wal_index(path)
+        if index is None:
+            return ()
+        return pinners(index, (holder for holder in self.holders(path) if holder.pid != os.getpid()))
+
     def flock_holder(self, path: Path) -> int | None:
         """The process that holds an exclusive `flock` on this file, None when nobody does. Never tried by taking it.
 
@@ -80,7 +96,7 @@ class RawReader:
     @property
     def pid(self) -> int | None:
         """The child's process id while there is one."""
-        return self._child.pid if self._child else None
+        return self._child.process.pid if self._child else None
 
     def close(self) -> None:
         """End the child."""
@@ -115,7 +131,6 @@ class RawReader:
 
     def _exchange(self, request: bytes) -> Any:
         child = self._ready_child()
-        assert child.stdin is not None
         try:
             child.stdin.write(request)
             child.stdin.flush()
@@ -124,9 +139,8 @@ class RawReader:
             self._end_child()
             raise _Ended from error
 
-    def _line(self, child: subprocess.Popen[bytes]) -> bytes:
+    def _line(self, child: _Child) -> bytes:
         """One line of the child, within the time. Kills it and raises RawReaderUnavailable when it takes longer."""
-        assert child.stdout is not None
         deadline = time.monotonic() + self._answer_within
         parts: list[bytes] = []
         with selectors.DefaultSelector() as selector:
@@ -141,15 +155,15 @@ class RawReader:
                 parts.append(part)
         return b"".join(parts)
 
-    def _ready_child(self) -> subprocess.Popen[bytes]:
+    def _ready_child(self) -> _Child:
         if self._child is None or self._started_by != os.getpid():
             self._child = self._start()
             self._started_by = os.getpid()
         return self._child
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> _Child:
         try:
-            return subprocess.Popen(  # noqa: S603 - our own module, no shell
+            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -158,19 +172,19 @@ class RawReader:
             )
         except OSError as error:
             raise RawReaderUnavailable(f"the raw reader could not be started: {error}") from error
+        if process.stdin is None or process.stdout is None:
+            raise RawReaderUnavailable("the raw reader has no pipes")
+        return _Child(process, process.stdin, process.stdout)
 
     def _end_child(self) -> None:
         child, self._child = self._child, None
         if child is None:
             return
-        child.kill()
+        child.process.kill()
         for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    pass  # the unsent rest of a question to a child that is gone
-        child.wait()
+            with suppress(BrokenPipeError):  # the unsent rest of a question to a child that is gone
+                stream.close()
+        child.process.wait()
 
 
 def _unhex(text: str | None) -> bytes | None:

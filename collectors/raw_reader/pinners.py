@@ -43,7 +43,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Pinner:
-    """A reader that holds checkpoints back: `blocks_frames` frames beyond its `mark` cannot be copied while it reads."""
+    """A reader that holds checkpoints back: `blocks_frames` frames beyond its `mark` cannot be copied meanwhile."""
 
     pid: int
     command: str
@@ -58,16 +58,14 @@ def holders_of(
     files: Mapping[str, Sequence[Sequence[int]]],
     processes: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Holder, ...]:
-    """The rows that lie on one of the files, with their processes. `files`: name -> (major, minor, inode) it may have."""
+    """The rows that lie on one of the files, with their processes. `files`: name -> its (major, minor, inode)s."""
     places = {tuple(place): name for name, found in files.items() for place in found}
     holders = []
     for row in rows:
         name = places.get((row.major, row.minor, row.inode))
         if name is not None:
             who = processes.get(str(row.pid), {})
-            holders.append(
-                Holder(name, row, who.get("command", ""), who.get("command_line", ""), who.get("parent", 0))
-            )
+            holders.append(Holder(name, row, who.get("command", ""), who.get("command_line", ""), who.get("parent", 0)))
     return tuple(holders)
 
 

@@ -128,7 +128,7 @@ def _process(pid: int) -> dict[str, Any]:
         place = Path("/proc") / str(pid)
         comm = (place / "comm").read_text(errors="replace").rstrip("\n")
         line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        # The name in parentheses may hold spaces and parentheses itself: what follows the last one is regular (proc(5)).
+        # The name in parentheses may hold spaces and parentheses: what follows the last one is regular (proc(5)).
         parent = int((place / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
     except (OSError, IndexError, ValueError):
         return {"command": "", "command_line": "", "parent": 0}

@@ -1,7 +1,7 @@
 """The one place that opens a watched database for reading.
 
-`mode=ro`, never read-write with `query_only`: the latter still runs `PRAGMA journal_mode=` and `wal_checkpoint`, and the
-last such connection to close checkpoints and deletes the WAL (docs/safety.md). Ask `preflight` first: a read-only
+`mode=ro`, never read-write with `query_only`: the latter still runs `PRAGMA journal_mode=` and `wal_checkpoint`, and
+the last such connection to close checkpoints and deletes the WAL (docs/safety.md). Ask `preflight` first: a read-only
 connection to a WAL database without a running owner creates files beside it.
 """
 
@@ -27,5 +27,5 @@ def read_only(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[apsw.C
 
 
 def uri(path: Path) -> str:
-    """The read-only file URI of a path; `?`, `#`, `%` and bytes that are not UTF-8 are escaped (sqlite.org/uri.html)."""
+    """The read-only file URI of a path; `?`, `#`, `%` and bytes not in UTF-8 are escaped (sqlite.org/uri.html)."""
     return "file:" + quote(bytes(path)) + "?mode=ro"

@@ -1,4 +1,4 @@
-"""A bound on the distinct values of a label that the application chooses: without it one queue per customer fills Prometheus.
+"""A bound on the values of a label that the application chooses: one queue per customer would fill Prometheus.
 
 https://prometheus.io/docs/practices/naming/#labels warns of unbounded label values. Pure.
 """
@@ -20,6 +20,10 @@ class Cap:
     def label(self, value: str) -> str:
         """The label of this value."""
         return value if value in self.kept else OTHER
+
+    def labels(self) -> tuple[str, ...]:
+        """Every label in use. An empty queue has one nameless label, so that its zeros are seen."""
+        return (*self.kept, *((OTHER,) if self.folded and OTHER not in self.kept else ())) or ("",)
 
 
 def cap(values: Iterable[str], before: tuple[str, ...] = (), limit: int = QUEUES) -> Cap:

@@ -78,10 +78,12 @@ def gather(target: Target, raw: RawReader) -> Facts:
 
 def decide(facts: Facts) -> Verdict:
     """Whether to open. Every refusal says what to do."""
-    if (wrong := _no_database(facts)) is not None:
+    if facts.database is None:
+        return _refusal("missing", f"{facts.path} is not there")
+    if (wrong := _no_database(facts, facts.database)) is not None:
         return wrong
     if facts.header is not None and facts.header.wal:
-        return _wal_database(facts)
+        return _wal_database(facts, facts.database)
     if facts.abandoned_journal:
         return _refusal(
             "hot_journal",
@@ -90,18 +92,16 @@ def decide(facts: Facts) -> Verdict:
     return READABLE
 
 
-def _no_database(facts: Facts) -> Verdict | None:
-    if facts.database is None:
-        return _refusal("missing", f"{facts.path} is not there")
-    if not facts.database.regular:
+def _no_database(facts: Facts, database: FileFacts) -> Verdict | None:
+    if not database.regular:
         return _refusal("not_a_database", f"{facts.path} is not a regular file")
     # An empty file is a valid database without tables (https://sqlite.org/fileformat2.html, section 1.3).
-    if facts.database.size > 0 and (facts.header is None or not facts.header.valid):
+    if database.size > 0 and (facts.header is None or not facts.header.valid):
         return _refusal("not_a_database", f"{facts.path} is no SQLite database, or it is encrypted")
     return None
 
 
-def _wal_database(facts: Facts) -> Verdict:
+def _wal_database(facts: Facts, database: FileFacts) -> Verdict:
     if facts.wal is None or facts.shm is None:
         return Verdict(
             "owner_down",
@@ -109,23 +109,21 @@ def _wal_database(facts: Facts) -> Verdict:
             up=True,
             message=f"{facts.path}: no application has it open (no -wal and -shm beside it); only its size is read",
         )
-    if _would_leave_foreign_files(facts):
-        assert facts.database is not None
+    if _would_leave_foreign_files(facts, database):
         return _refusal(
             "refused",
-            f"{facts.path} belongs to user {facts.database.owner} and we are user {facts.user} and may write its "
+            f"{facts.path} belongs to user {database.owner} and we are user {facts.user} and may write its "
             "directory: files that we leave there could lock its owner out; run queuekeeper as that user, or take "
             f"its write permission on {facts.path.parent} away",
         )
     return READABLE
 
 
-def _would_leave_foreign_files(facts: Facts) -> bool:
+def _would_leave_foreign_files(facts: Facts, database: FileFacts) -> bool:
     """Another user, not root (SQLite gives files made by root to the database's owner), who can write the directory."""
-    assert facts.database is not None
-    if facts.user in (-1, 0, facts.database.owner) or not facts.directory_writable:
+    if facts.user in (-1, 0, database.owner) or not facts.directory_writable:
         return False
-    return not _shared_by_group(facts.database, facts.directory)
+    return not _shared_by_group(database, facts.directory)
 
 
 def _shared_by_group(database: FileFacts, directory: FileFacts | None) -> bool:

@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import apsw
 
@@ -45,8 +45,10 @@ class _Watchdog:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="time-limit", daemon=True)
                 self._thread.start()
-            heapq.heappush(self._queue, (time.monotonic() + seconds, next(self._order), guard))
-            self._changed.notify()
+            entry = (time.monotonic() + seconds, next(self._order), guard)
+            heapq.heappush(self._queue, entry)
+            if self._queue[0] is entry:  # else the thread wakes early enough as it is
+                self._changed.notify()
         return guard
 
     def disarm(self, guard: _Guard) -> bool:
@@ -72,10 +74,8 @@ class _Watchdog:
 
 
 def _interrupt(connection: apsw.Connection) -> None:
-    try:
+    with suppress(apsw.ConnectionClosedError):  # closed inside its limit: nothing is left to stop
         connection.interrupt()
-    except apsw.ConnectionClosedError:
-        pass  # closed inside its limit: nothing is left to stop
 
 
 _WATCHDOG = _Watchdog()

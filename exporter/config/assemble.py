@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from cronsim import CronSim, CronSimError
 
 from actions.policy.rules import Rule
+from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
 from exporter.config import rule_parts
@@ -30,9 +31,9 @@ NOT_YET = "not yet run by this version"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What rules may name: option names by action, and the declared metrics."""
+    """What rules may name: each action's options, and the declared metrics."""
 
-    actions: Mapping[str, Collection[str]]
+    actions: Mapping[str, Mapping[str, OptionKind]]
     metrics: Mapping[str, Metric]
 
 
@@ -45,7 +46,7 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
     return Config(
         source=path,
         databases=databases,
-        identity=file.identity or "",
+        identity=file.identity,
         interval=file.poll.interval,
         slow_interval=file.poll.slow_interval,
         rescan=file.poll.rescan,

@@ -1,15 +1,16 @@
 """What this version can do, for checking a configuration: its actions with their options, and its metrics."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from actions.registry import ACTIONS
+from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.registry import COLLECTORS
 
 
-def known_actions() -> Mapping[str, Collection[str]]:
-    """The names of each action's options."""
-    return {name: tuple(action.OPTIONS) for name, action in ACTIONS.items()}
+def known_actions() -> Mapping[str, Mapping[str, OptionKind]]:
+    """The options of each action, by its name."""
+    return {name: action.OPTIONS for name, action in ACTIONS.items()}
 
 
 def known_metrics() -> Mapping[str, Metric]:

@@ -1,10 +1,11 @@
 """From a file to a Config: everything that is wrong is said at once, each with its line."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from actions.run.options import OptionKind
 from collectors.metric import Metric
 from exporter.config import assemble
 from exporter.config.places import Misread, read
@@ -12,14 +13,14 @@ from exporter.config.problems import ConfigErrors, Problem, of_schema, sentences
 from exporter.config.schema import File
 from exporter.config.settings import Config
 
-Actions = Mapping[str, Collection[str]]
+Actions = Mapping[str, Mapping[str, OptionKind]]
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
 
 def load(path: Path, known_actions: Actions, known_metrics: Mapping[str, Metric]) -> Config:
     """The configuration of one file. Raises ConfigErrors.
 
-    `known_actions`: the names of each action's options, by the action's name. `known_metrics`: what a rule may look
+    `known_actions`: the options of each action, by its name. `known_metrics`: what a rule may look
     at. Relative paths in the file start at its own folder.
     """
     path = path.absolute()

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 Loc = tuple[str | int, ...]
-MAX_NODES = 100_000  # a file of aliases to aliases must not grow without end
+MAX_NODES = 100_000  # a file of aliases to aliases must not grow without end,
+MAX_DEPTH = 32  # nor one with an alias to itself
 
 
 class Misread(Exception):
@@ -50,7 +51,7 @@ _Loader.add_implicit_resolver(
 
 
 def read(text: str) -> Document:
-    """The one document of `text`. Raises Misread for bad YAML, a key given twice, or more than MAX_NODES values."""
+    """The one document of `text`. Raises Misread for bad YAML, a key given twice, or too many values."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -76,8 +77,8 @@ def _walk(root: yaml.Node) -> Iterator[tuple[Loc, int]]:
     while pending:
         loc, line, node = pending.pop()
         seen += 1
-        if seen > MAX_NODES:
-            raise Misread(line, f"more than {MAX_NODES} values, or an alias that contains itself")
+        if seen > MAX_NODES or len(loc) > MAX_DEPTH:
+            raise Misread(line, f"more than {MAX_NODES} values or {MAX_DEPTH} levels; does an alias contain itself?")
         yield loc, line
         if isinstance(node, yaml.MappingNode):
             pending += [((*loc, key), at, value) for key, at, value in _entries(node)]

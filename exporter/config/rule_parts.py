@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from actions.policy.matchers import Matcher, parse
 from actions.policy.rules import Rule
 from actions.run.condition import Condition
+from actions.run.options import OptionKind, complaints
 from collectors.metric import Metric
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
@@ -14,7 +15,7 @@ from exporter.config.schema import BoundPart, RulePart
 def problems(
     part: RulePart,
     loc: Loc,
-    actions: Mapping[str, Collection[str]],
+    actions: Mapping[str, Mapping[str, OptionKind]],
     metrics: Mapping[str, Metric],
     databases: Collection[str] | None,
 ) -> Iterator[Problem]:
@@ -73,13 +74,12 @@ def _bound_problems(bound: BoundPart, loc: Loc) -> Iterator[Problem]:
         yield Problem((*loc, "clear"), f"healed at {bound.clear:g} would still be below {bound.below:g}; write more")
 
 
-def _action_problems(part: RulePart, loc: Loc, actions: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+def _action_problems(part: RulePart, loc: Loc, actions: Mapping[str, Mapping[str, OptionKind]]) -> Iterator[Problem]:
     if part.do not in actions:
         yield Problem((*loc, "do"), unknown("an action", part.do, actions))
         return
-    for option in part.options:
-        if option not in actions[part.do]:
-            yield Problem((*loc, "options", option), unknown(f"an option of {part.do}", option, actions[part.do]))
+    for sentence in complaints(actions[part.do], part.options, automatic=True):
+        yield Problem((*loc, "options"), sentence)
 
 
 def _start_problems(part: RulePart, loc: Loc) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ The second stage (`exporter.config.load`) checks what needs more than one place,
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from exporter.config.sizes import Growth, parse_duration, parse_growth, parse_level, parse_size
 
@@ -78,6 +78,18 @@ class LimitsPart(Part):
     read_rollback: Annotated[Duration, Field(gt=0)] | None = None
     wal_growth: Budget | None = None
     disk_reserve: Size | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rejoin(cls, data: Any) -> Any:
+        """In `{wal_growth: max(64MiB, 25%)}` YAML takes the comma for its own: `25%)` becomes a key without a value."""
+        if not isinstance(data, dict):
+            return data
+        first, second = data.get("wal_growth"), next((key for key in data if str(key).endswith("%)")), None)
+        if second is None or data[second] is not None or not str(first).startswith("max("):
+            return data
+        rest = {key: value for key, value in data.items() if key != second}
+        return {**rest, "wal_growth": f"{first}, {second}"}
 
 
 class AllowPart(Part):

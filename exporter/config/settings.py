@@ -45,7 +45,7 @@ class Config:
 
     source: Path
     databases: tuple[DatabaseSpec, ...]
-    identity: str = ""
+    identity: str | None = None
     interval: float = 15.0
     slow_interval: float = 3600.0
     rescan: float = 60.0

@@ -1,0 +1,18 @@
+"""Which actions there are and what they take, for configuration and commands: what they *do* stays behind the door."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from actions.registry import ACTIONS
+from actions.run.options import OptionKind
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One action. `long`: it takes the lane of long actions."""
+
+    options: Mapping[str, OptionKind]
+    long: bool
+
+
+KNOWN: Mapping[str, Known] = {name: Known(action.OPTIONS, action.LONG) for name, action in ACTIONS.items()}

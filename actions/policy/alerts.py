@@ -1,0 +1,16 @@
+"""One alert as Alertmanager delivered it. Its values are untrusted text: they only select."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """`fingerprint` identifies the alert's label set; `starts_at` is as written: it moves between notifications."""
+
+    status: Literal["firing", "resolved"]
+    labels: Mapping[str, str]
+    fingerprint: str
+    starts_at: str = ""
+    receiver: str = ""

@@ -1,0 +1,78 @@
+"""Free room where the database, its backups, SQLite's temporary files and our state lie."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from collectors.metric import Metric, Sample
+from collectors.reading.look import Look
+from collectors.target import Target
+
+NAME = "disk"
+NEEDS_DATABASE = False
+
+FREE = Metric(
+    "sqlite_disk_free_bytes",
+    "Bytes free to unprivileged users on the file system of this role (statvfs). Roles may share one file system.",
+    ("role",),
+    fold="min",
+)
+SIZE = Metric(
+    "sqlite_disk_size_bytes", "Size in bytes of the file system of this role (statvfs).", ("role",), fold="min"
+)
+METRICS = (FREE, SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One file system, in bytes."""
+
+    role: str
+    free: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One entry for each role that the target has."""
+
+    rooms: tuple[Room, ...]
+
+
+def read(look: Look, previous: Disk | None) -> Disk:  # noqa: ARG001 - the collectors' signature
+    """Ask the file systems. Raises OSError."""
+    return Disk(tuple(_room(role, place) for role, place in _places(look.target)))
+
+
+def samples(reading: Disk) -> Iterator[Sample]:
+    """Free and size of each role."""
+    for room in reading.rooms:
+        yield FREE(room.free, room.role)
+        yield SIZE(room.size, room.role)
+
+
+def temporary_directory() -> Path:
+    """Where SQLite puts temporary files: the first usable place of https://sqlite.org/tempfiles.html, section 5."""
+    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"))
+    for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"):  # noqa: S108 - SQLite's own list
+        if place and Path(place).is_dir() and os.access(place, os.W_OK | os.X_OK):
+            return Path(place)
+    return Path.cwd()
+
+
+def _places(target: Target) -> Iterator[tuple[str, Path]]:
+    yield "database", target.path.parent
+    if target.backup is not None:
+        yield "backups", target.backup.folder(target.name)
+    yield "temp", temporary_directory()
+    if target.state is not None:
+        yield "state", target.state
+
+
+def _room(role: str, place: Path) -> Room:
+    """A folder that is not made yet will lie where its nearest existing parent lies."""
+    existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+    usage = shutil.disk_usage(existing)
+    return Room(role, usage.free, usage.total)

@@ -1,0 +1,63 @@
+"""Tasks whose worker's time is over: the same rows that requeue would take, counted by the same predicate."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from collectors.metric import Metric, Sample, Since
+from collectors.queue_profiles.rows import QueueCount, counted, merged, queue_names
+from collectors.reading.label_cap import Cap, cap
+from collectors.reading.look import Look
+
+NAME = "leases"
+NEEDS_DATABASE = True
+
+STALE = Metric(
+    "sqlite_queue_stale_leases",
+    "Running tasks whose lease ended longer ago than the profile's grace (rows, the predicate of requeue). "
+    "Counted up to 100000 rows.",
+    ("queue",),
+    fold="sum",
+)
+OLDEST = Metric(
+    "sqlite_queue_oldest_stale_lease_age_seconds",
+    "Seconds since the oldest stale lease ended; 0 when there is none.",
+    ("queue",),
+)
+METRICS = (STALE, OLDEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """Stale leases by queue label. `known` is false where the profile has no leases to judge."""
+
+    known: bool = False
+    counts: Mapping[str, QueueCount] = field(default_factory=dict)
+    names: Cap = field(default_factory=Cap)
+
+
+def read(look: Look, previous: Leases | None) -> Leases:
+    """Count stale leases. Raises apsw.Error, TimeLimitExceeded, ValueError."""
+    if look.profile is None or not look.profile.stale_rows:
+        return Leases()
+    database, profile = look.open_database(), look.profile
+    found = [count for bound in profile.stale(look.now) for count in counted(database, profile, bound).queues]
+    # A queue with stale leases is named before one without.
+    urgent = cap((count.queue for count in found), previous.names.kept if previous else ())
+    names = cap({count.queue for count in found} | queue_names(database, profile), urgent.kept)
+    groups: dict[str, list[QueueCount]] = defaultdict(list)
+    for count in found:
+        groups[names.label(count.queue)].append(count)
+    counts = {queue: total for queue, parts in groups.items() if (total := merged(parts)) is not None}
+    return Leases(known=True, counts=counts, names=names)
+
+
+def samples(reading: Leases) -> Iterator[Sample]:
+    """Every known queue, zeros too."""
+    for queue in reading.names.labels() if reading.known else ():
+        count = reading.counts.get(queue)
+        yield STALE(count.rows if count else 0, queue)
+        if count is None:
+            yield OLDEST(0, queue)
+        elif count.oldest is not None:
+            yield OLDEST(Since(count.oldest), queue)

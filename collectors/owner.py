@@ -1,0 +1,92 @@
+"""What is known of the database and of the SQLite that its application uses."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from collectors.metric import Metric, Sample
+from collectors.reading.look import Look
+
+NAME = "owner"
+NEEDS_DATABASE = False
+
+INFO = Metric(
+    "sqlite_info",
+    "Always 1: what the database is (database header, queue profile). owner_sqlite_version is the library that last "
+    "rewrote the first page.",
+    ("path", "journal_mode", "auto_vacuum", "profile", "lease_kind", "owner_sqlite_version"),
+)
+VULNERABLE = Metric(
+    "sqlite_owner_wal_reset_vulnerable",
+    "1 unless the configuration (owner_sqlite) proves that the application's SQLite has no WAL-reset bug.",
+)
+METRICS = (INFO, VULNERABLE)
+
+# Releases with the fix of the WAL-reset bug (docs/safety.md; https://sqlite.org/wal.html): 3.51.3 and what was patched
+# before it; 3.52.0 was cut without the fix.
+_FIXED_SINCE = (3, 51, 3)
+_PATCHED = {(3, 50): 7, (3, 44): 6}
+_NOT_FIXED = frozenset({(3, 52, 0)})
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """`warning` says in a sentence where the file contradicts the configuration."""
+
+    path: str
+    journal_mode: str
+    auto_vacuum: str
+    profile: str
+    lease_kind: str
+    version: str
+    vulnerable: bool
+    warning: str = ""
+
+
+def vulnerable(version: str | None) -> bool:
+    """Whether this SQLite version has the WAL-reset bug; one that is unknown or unreadable counts as having it."""
+    match = re.fullmatch(r"(\d+)\.(\d+)(?:\.(\d+))?(?:\.\d+)?", version.strip()) if version else None
+    if match is None:
+        return True
+    number = (int(match[1]), int(match[2]), int(match[3] or 0))
+    if number in _NOT_FIXED:
+        return True
+    patched = _PATCHED.get(number[:2])
+    return number < _FIXED_SINCE if patched is None else number[2] < patched
+
+
+def read(look: Look, previous: Owner | None) -> Owner:  # noqa: ARG001 - the collectors' signature
+    """Put together what the header, the profile and the configuration say. No I/O."""
+    header = look.header if look.header is not None and look.header.valid else None
+    version = header.owner_version if header else ""
+    return Owner(
+        path=str(look.target.path),
+        journal_mode="" if header is None else "wal" if header.wal else "rollback",
+        auto_vacuum=header.auto_vacuum if header else "",
+        profile=look.profile.name if look.profile else "",
+        lease_kind=look.profile.lease_kind if look.profile else "",
+        version=version,
+        vulnerable=vulnerable(look.target.owner_sqlite),
+        warning=_contradiction(look.target.owner_sqlite, version),
+    )
+
+
+def samples(reading: Owner) -> Iterator[Sample]:
+    """The labels, and the judgement."""
+    yield INFO(
+        1,
+        reading.path,
+        reading.journal_mode,
+        reading.auto_vacuum,
+        reading.profile,
+        reading.lease_kind,
+        reading.version,
+    )
+    yield VULNERABLE(float(reading.vulnerable))
+
+
+def _contradiction(configured: str | None, found: str) -> str:
+    """The file only informs (a version there may be ours), but it may contradict a promise."""
+    if configured is None or not found or vulnerable(configured) or not vulnerable(found):
+        return ""
+    return f"owner_sqlite says {configured}, but the file was last written by SQLite {found}: check the application"

@@ -1,0 +1,65 @@
+"""How big the files are. Sizes come from stat, so they are known also while the owner is down."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from collectors.metric import Metric, Sample
+from collectors.reading.look import Look
+
+NAME = "storage"
+NEEDS_DATABASE = False
+
+SIZE = Metric("sqlite_database_size_bytes", "Size of the database file in bytes (stat).", fold="sum")
+WAL_SIZE = Metric(
+    "sqlite_wal_size_bytes",
+    "Size of the WAL file in bytes (stat). A high-water mark, not a backlog: the file is reused, not shortened.",
+    fold="sum",
+)
+PAGE_SIZE = Metric("sqlite_page_size_bytes", "Size of a page in bytes (database header).")
+PAGES = Metric("sqlite_pages", "Pages in the database (PRAGMA page_count).", fold="sum")
+FREE_PAGES = Metric("sqlite_free_pages", "Pages that hold nothing (PRAGMA freelist_count).", fold="sum")
+METRICS = (SIZE, WAL_SIZE, PAGE_SIZE, PAGES, FREE_PAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Sizes in bytes; None where it needs a connection or a header that is not there."""
+
+    size: int
+    wal_size: int
+    page_size: int | None
+    pages: int | None
+    free_pages: int | None
+
+
+def read(look: Look, previous: Storage | None) -> Storage:  # noqa: ARG001 - the collectors' signature
+    """Stat the files, and ask SQLite where it may be asked. Raises OSError when the database is gone, apsw.Error."""
+    pages = free = None
+    if look.database is not None:
+        pages = int(look.database.pragma("page_count"))
+        free = int(look.database.pragma("freelist_count"))
+    header = look.header if look.header is not None and look.header.valid else None
+    return Storage(
+        size=look.target.path.stat().st_size,
+        wal_size=_size(look.target.wal),
+        page_size=header.page_size if header else None,
+        pages=pages,
+        free_pages=free,
+    )
+
+
+def samples(reading: Storage) -> Iterator[Sample]:
+    """What is known."""
+    yield SIZE(reading.size)
+    yield WAL_SIZE(reading.wal_size)
+    for metric, value in ((PAGE_SIZE, reading.page_size), (PAGES, reading.pages), (FREE_PAGES, reading.free_pages)):
+        if value is not None:
+            yield metric(value)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,147 @@
+"""The write-ahead log: how much waits to be copied, and what stands in the way.
+
+Numbers come from `PRAGMA wal_checkpoint(NOOP)`, which changes nothing; generation and readers from the WAL-index and
+the kernel's lock table, read by the raw reader (docs/safety.md).
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from collectors.metric import Metric, Sample, Since
+from collectors.raw_reader.ask import LockTableUnseen
+from collectors.raw_reader.pinners import Holder, Pinner, pinners
+from collectors.reading.look import Look
+from collectors.reading.wal_state import STATES, Memory, Observation, Pin, classify, remembered, stuck_unseen
+
+NAME = "wal"
+NEEDS_DATABASE = False
+
+FRAMES = Metric("sqlite_wal_frames", "Live frames in the WAL (PRAGMA wal_checkpoint(NOOP)).", fold="sum")
+COPIED = Metric(
+    "sqlite_wal_checkpointed_frames",
+    "Live frames that are already copied into the database (PRAGMA wal_checkpoint(NOOP)).",
+    fold="sum",
+)
+BACKLOG = Metric(
+    "sqlite_wal_backlog_bytes", "Bytes of pages in the WAL that are not yet copied into the database.", fold="sum"
+)
+STATE = Metric(
+    "sqlite_wal_state",
+    "1 for the current state of the WAL, else 0, from two readings (WAL-index, kernel lock table).",
+    ("state",),
+)
+PINNED = Metric(
+    "sqlite_wal_pinned_seconds",
+    "Seconds for which a reader has held checkpoints back, at least: since first seen. command is the kernel's short "
+    "name of its process, unknown when it is not visible.",
+    ("command",),
+)
+METRICS = (FRAMES, COPIED, BACKLOG, STATE, PINNED)
+
+MAX_COMMANDS = 5
+# Our children that read with a snapshot: they hold the WAL by design, and are no finding.
+_OUR_CHILDREN = ("actions.door.child", "collectors.raw_reader.process")
+
+
+@dataclass(frozen=True, slots=True)
+class Wal:
+    """One reading. `frames` and `copied` are None where no connection could be asked.
+
+    `pinners` are everybody else's; `pinned_since` is when each pin was first seen (seconds since the epoch).
+    """
+
+    state: str
+    frames: int | None
+    copied: int | None
+    page_size: int
+    pinners: tuple[Pinner, ...]
+    pinned_since: Mapping[Pin, float]
+    memory: Memory
+    commands: Mapping[str, float] = field(default_factory=dict)
+
+
+def read(look: Look, previous: Wal | None) -> Wal:
+    """Read the WAL. Raises apsw.Error, OSError, RawReaderUnavailable."""
+    if (look.header is not None and not look.header.wal) or not look.target.wal.exists():
+        return Wal("absent", None, None, 0, (), {}, Memory())
+    if look.database is None:
+        return Wal("unknown", None, None, 0, (), {}, Memory())
+    _, frames, copied = look.database.execute("PRAGMA wal_checkpoint(NOOP)").get
+    now, held = _observe(look)
+    memory = remembered(previous.memory if previous else Memory(), now)
+    state = classify(memory.earlier, now)
+    since = _first_seen(now, previous)
+    return Wal(
+        state=state,
+        frames=max(0, frames),
+        copied=max(0, copied),
+        page_size=look.header.page_size if look.header else 0,
+        pinners=held,
+        pinned_since=since,
+        memory=memory,
+        commands=_commands(held, since, memory.earlier, now),
+    )
+
+
+def samples(reading: Wal) -> Iterator[Sample]:
+    """The numbers that are known, all states, and who pins."""
+    if reading.frames is not None and reading.copied is not None:
+        yield FRAMES(reading.frames)
+        yield COPIED(reading.copied)
+        yield BACKLOG(max(0, reading.frames - reading.copied) * reading.page_size)
+    for state in STATES:
+        yield STATE(float(state == reading.state), state)
+    for command, since in reading.commands.items():
+        yield PINNED(Since(since), command)
+
+
+def _observe(look: Look) -> tuple[Observation, tuple[Pinner, ...]]:
+    """What the WAL-index and the lock table say now."""
+    index = look.raw.wal_index(look.target.path)
+    try:
+        foreign: tuple[Holder, ...] | None = tuple(_others(look.raw.holders(look.target.path)))
+    except LockTableUnseen:
+        foreign = None
+    if index is None:
+        return Observation(look.now, "", 0, 0, 0, frozenset(), seen=False), ()
+    held = pinners(index, foreign or ())
+    pins = frozenset((pinner.pid, pinner.lock_byte, pinner.mark) for pinner in held)
+    connected = foreign is not None and any(holder.file == "shm" for holder in foreign)
+    return (
+        Observation(
+            look.now, index.salt, index.changes, index.frames, index.copied, pins, foreign is not None, connected
+        ),
+        held,
+    )
+
+
+def _others(holders: Iterable[Holder]) -> Iterator[Holder]:
+    """Without ourselves and the children that we started to work on the database."""
+    me = os.getpid()
+    for holder in holders:
+        ours = holder.parent == me and any(name in holder.command_line for name in _OUR_CHILDREN)
+        if holder.pid != me and not ours:
+            yield holder
+
+
+def _first_seen(now: Observation, previous: Wal | None) -> dict[Pin, float]:
+    before: Mapping[Pin, float] = previous.pinned_since if previous else {}
+    return {pin: before.get(pin, now.at) for pin in now.pins}
+
+
+def _commands(
+    held: Iterable[Pinner], since: Mapping[Pin, float], earlier: Observation | None, now: Observation
+) -> dict[str, float]:
+    """Since when each command pins; only pins of both readings count. The longest ones, at most MAX_COMMANDS."""
+    if earlier is None:
+        return {}
+    found: dict[str, float] = {}
+    for pinner in held:
+        pin = (pinner.pid, pinner.lock_byte, pinner.mark)
+        if pin in earlier.pins:
+            command = pinner.command or "unknown"
+            found[command] = min(since[pin], found.get(command, since[pin]))
+    if not found and stuck_unseen(earlier, now):
+        found["unknown"] = earlier.at
+    return dict(sorted(found.items(), key=lambda item: item[1])[:MAX_COMMANDS])

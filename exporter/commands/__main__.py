@@ -1,0 +1,5 @@
+"""`python -m exporter.commands`: the command line without the installed script."""
+
+from exporter.commands.main import main
+
+main()

@@ -1,0 +1,47 @@
+"""`queuekeeper config check|example`."""
+
+from pathlib import Path
+
+import click
+
+from exporter.config.example import example_text
+from exporter.config.known import known_actions, known_metrics
+from exporter.config.load import load
+from exporter.config.problems import ConfigErrors
+from exporter.config.resolve import targets
+from exporter.config.settings import Config
+
+
+@click.group()
+def config() -> None:
+    """Check a configuration file, or print an example."""
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Read FILE as `serve` would, and say everything that is wrong with it at once."""
+    try:
+        loaded = load(file, known_actions(), known_metrics())
+    except ConfigErrors as error:
+        for line in error.lines:
+            click.echo(line, err=True)
+        raise click.exceptions.Exit(2) from error
+    for line in loaded.warnings:
+        click.echo(f"warning: {line}", err=True)
+    click.echo(summary(loaded))
+
+
+@config.command()
+def example() -> None:
+    """Print a configuration that loads, with every part explained."""
+    click.echo(example_text(), nl=False)
+
+
+def summary(loaded: Config) -> str:
+    """What the configuration makes of this machine, in one line."""
+    found = targets(loaded)
+    missing = sum(not target.path.exists() for target in found)
+    gone = f" ({missing} missing now)" if missing else ""
+    acting = "acting is enabled" if loaded.acting.enabled else "acting is disabled: observe only"
+    return f"{loaded.source}: ok; databases: {len(found)}{gone}, rules: {len(loaded.rules)}; {acting}"

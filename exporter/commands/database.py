@@ -1,0 +1,88 @@
+"""What `DB` on a command line means: a path, or the name of a configured database."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from actions.run.outcome import USAGE_ERROR
+from collectors.target import Target
+from exporter.config.known import known_actions, known_metrics
+from exporter.config.load import load
+from exporter.config.problems import ConfigErrors, suggestion
+from exporter.config.resolve import targets
+from exporter.config.settings import Config
+
+
+class UsageProblem(click.ClickException):
+    """What was asked for cannot be meant; exit 2, one line, without the usage text that click would add."""
+
+    exit_code = USAGE_ERROR
+
+
+def resolve(db: str, config_file: str | None, state: Path | None) -> Target:
+    """The database that is meant. With a configuration: the one of this name, or of this path, with its settings.
+
+    Raises UsageProblem with one line that says what is known.
+    """
+    found = targets(read_config(Path(config_file))) if config_file else ()
+    target = next((one for one in found if db in (one.name, str(one.path)) or _same_file(db, one)), None)
+    if target is None:
+        target = _bare(db, tuple(one.name for one in found))
+    return replace(target, state=state.absolute()) if state else target
+
+
+def resolve_history(db: str | None, config_file: str | None, state: Path | None) -> tuple[str | None, Path]:
+    """The database's name in history (None for all), and the directory of the history. Raises UsageProblem.
+
+    A database that is gone still has its history: an unknown word that is no path is taken for its former name.
+    """
+    directory = _state_directory(config_file, state)
+    if db is None:
+        return None, directory
+    looks_like_path = "/" in db or Path(db).exists()
+    known = {one.name for one in targets(read_config(Path(config_file)))} if config_file else set()
+    if db in known or not looks_like_path:
+        return db, directory
+    return resolve(db, config_file, state).name, directory
+
+
+def default_state() -> Path:
+    """Where history lives for a bare path: `$XDG_STATE_HOME/queuekeeper` (XDG Base Directory Specification)."""
+    home = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    return base / "queuekeeper"
+
+
+def read_config(path: Path) -> Config:
+    """The configuration, or UsageProblem with everything that is wrong with it."""
+    try:
+        return load(path, known_actions(), known_metrics())
+    except ConfigErrors as error:
+        raise UsageProblem("\n".join(("the configuration has errors:", *error.lines))) from error
+
+
+def _state_directory(config_file: str | None, state: Path | None) -> Path:
+    if state is not None:
+        return state.absolute()
+    return read_config(Path(config_file)).state if config_file else default_state()
+
+
+def _same_file(db: str, target: Target) -> bool:
+    return os.path.realpath(db) == str(target.path)
+
+
+def _bare(db: str, names: tuple[str, ...]) -> Target:
+    path = Path(os.path.realpath(db))
+    if path.is_dir():
+        raise UsageProblem(f"{db} is a directory; give the path of the database file")
+    if not path.exists():
+        raise UsageProblem(f"{db} not found; {_cure(db, names)}")
+    return Target(name=path.stem, path=path, state=default_state())
+
+
+def _cure(db: str, names: tuple[str, ...]) -> str:
+    if names:
+        return f"give a path, or a configured name; {suggestion(db, names)}"
+    return "give the path of an existing file, or a configured name with --config.file FILE"

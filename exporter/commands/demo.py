@@ -1,0 +1,48 @@
+"""`queuekeeper demo`: see it heal a queue, with nothing but Python."""
+
+import signal
+import sys
+import time
+from types import FrameType
+
+import click
+
+from exporter.demo.stage import Stage, stage
+from exporter.demo.story import tell
+
+
+@click.command()
+@click.option("--seconds", type=float, help="End by itself: when all was healed, or after this long with exit code 1.")
+def demo(seconds: float | None) -> None:
+    """A throw-away queue with live workers, a crash, a growing WAL and a slow reader; queuekeeper heals what it can."""
+    signal.signal(signal.SIGTERM, _stop)
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"{time.monotonic() - begun:6.1f} s  {text}")
+
+    healed = True
+    try:
+        with stage() as props:
+            props.start_agent()
+            _introduce(props)
+            healed = tell(props, say, seconds)
+            if seconds is not None:
+                click.echo("all healed" if healed else "not everything was healed in time; see the lines above", err=not healed)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; everything is removed")
+    sys.exit(0 if healed else 1)
+
+
+def _introduce(props: Stage) -> None:
+    click.echo(f"A queue with live workers in {props.folder}, watched by queuekeeper. Ctrl-C ends it and removes everything.")
+    click.echo(f"  page      {props.url}/")
+    click.echo(f"  metrics   {props.url}/metrics")
+    click.echo(f"  log       {props.folder}/agent.log")
+    click.echo(f"  try       queuekeeper stats jobs --config.file {props.config}")
+    click.echo(f"            queuekeeper readers jobs --config.file {props.config}")
+    click.echo(f"            queuekeeper history --config.file {props.config}")
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,27 @@
+"""`queuekeeper`: the command line."""
+
+import click
+
+from exporter.agent import VERSION
+from exporter.commands.backup import backup
+from exporter.commands.backups import backups
+from exporter.commands.checkpoint import checkpoint
+from exporter.commands.config import config
+from exporter.commands.demo import demo
+from exporter.commands.history import history
+from exporter.commands.readers import readers
+from exporter.commands.requeue import requeue
+from exporter.commands.serve import serve
+from exporter.commands.stats import stats
+
+COMMANDS = (serve, demo, stats, readers, checkpoint, backup, backups, requeue, history, config)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="queuekeeper")
+def main() -> None:
+    """Watch task queues kept in SQLite files, and keep them healthy."""
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

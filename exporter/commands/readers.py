@@ -1,0 +1,126 @@
+"""`queuekeeper readers DB`: who holds locks on a database, and who keeps its write-ahead log from being emptied."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
+from collectors.raw_reader.layout import FIRST_READ_BYTE, WalIndex
+from collectors.raw_reader.pinners import Holder, checkpointer, pinners, writer
+from exporter.commands.database import resolve
+from exporter.commands.door_options import database_options
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One process at the database. `mark`: the newest frame it may need; `holds_back`: frames nobody can copy past it.
+
+    `locks` are words: reads, writes, checkpoints, connected, action. `mark` is None when it does not read the log.
+    """
+
+    pid: int
+    command: str
+    command_line: str
+    locks: tuple[str, ...]
+    mark: int | None = None
+    holds_back: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """All processes at the database; `frames` in the log and how many of them are `copied`, None without a log."""
+
+    database: str
+    path: str
+    frames: int | None
+    copied: int | None
+    readers: tuple[Reader, ...]
+
+
+@click.command()
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
+def readers(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
+    """Show who holds locks on DB or pins its write-ahead log. Opens no database."""
+    target = resolve(db, config_file, state)
+    try:
+        with RawReader() as raw:
+            index, holders = raw.wal_index(target.path), raw.holders(target.path)
+    except (LockTableUnseen, RawReaderUnavailable, OSError) as error:
+        raise click.ClickException(f"cannot see who holds locks on {target.path}: {error}") from error
+    found = Readers(
+        target.name,
+        str(target.path),
+        None if index is None else index.frames,
+        None if index is None else index.copied,
+        by_process(index, holders),
+    )
+    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else in_words(found))
+
+
+def by_process(index: WalIndex | None, holders: Sequence[Holder]) -> tuple[Reader, ...]:
+    """The holders, one entry for each process; who holds back most comes first. Pure."""
+    held: dict[int, list[Holder]] = {}
+    for holder in holders:
+        held.setdefault(holder.pid, []).append(holder)
+    found = [_reader(index, pid, tuple(locks)) for pid, locks in held.items()]
+    return tuple(sorted(found, key=lambda reader: (-reader.holds_back, reader.pid)))
+
+
+def in_words(found: Readers) -> str:
+    """What a person at a terminal wants to know: who, with which command, and whether it stands in the way."""
+    lines = [_headline(found)]
+    for reader in found.readers:
+        held = f", holds back {reader.holds_back} frames" if reader.holds_back else ""
+        mark = "" if reader.mark is None else f" at frame {reader.mark}"
+        who = reader.command_line or reader.command or "not visible to us"
+        lines.append(f"  pid {reader.pid}  {', '.join(reader.locks)}{mark}{held}  {who}")
+    return "\n".join(lines)
+
+
+def _headline(found: Readers) -> str:
+    log = "no write-ahead log in use"
+    if found.frames is not None and found.copied is not None:
+        log = f"{found.frames} frames in the log, {max(0, found.frames - found.copied)} not copied yet"
+    who = "nobody holds a lock" if not found.readers else f"{len(found.readers)} processes hold locks"
+    return f"{found.database}: {log}; {who.replace('1 processes hold', '1 process holds')}"
+
+
+def _reader(index: WalIndex | None, pid: int, locks: tuple[Holder, ...]) -> Reader:
+    pinning = pinners(index, locks) if index is not None else ()
+    marks = _marks(index, locks)
+    return Reader(
+        pid=pid,
+        command=locks[0].command,
+        command_line=locks[0].command_line,
+        locks=_words(locks),
+        mark=min(marks) if marks else None,
+        holds_back=max((one.blocks_frames for one in pinning), default=0),
+    )
+
+
+def _marks(index: WalIndex | None, locks: Sequence[Holder]) -> list[int]:
+    if index is None:
+        return []
+    reads = [lock.row for lock in locks if _is_read(lock)]
+    slots = range(len(index.marks))
+    return [index.marks[slot] if slot else 0 for row in reads for slot in slots if row.covers(FIRST_READ_BYTE + slot)]
+
+
+def _is_read(lock: Holder) -> bool:
+    slots = range(FIRST_READ_BYTE, FIRST_READ_BYTE + 5)
+    return lock.file == "shm" and lock.row.mode == "READ" and any(lock.row.covers(byte) for byte in slots)
+
+
+def _words(locks: Sequence[Holder]) -> tuple[str, ...]:
+    words = {
+        "action": any(lock.row.kind == "FLOCK" for lock in locks),
+        "writes": writer(locks) is not None,
+        "checkpoints": checkpointer(locks) is not None,
+        "reads": any(_is_read(lock) for lock in locks),
+    }
+    return tuple(word for word, true in words.items() if true) or ("connected",)

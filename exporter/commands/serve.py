@@ -1,0 +1,46 @@
+"""`queuekeeper serve`: the agent."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from actions.history.store import StoreUnavailable
+from exporter.agent import VERSION, Agent
+from exporter.commands.config import load_or_exit
+from exporter.log import Format, configure, event
+from exporter.web.app import build
+from exporter.web.server import CannotListen, Server, bind, urls
+
+LOG = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path), required=True)
+@click.option("--web.listen-address", "addresses", multiple=True, default=("127.0.0.1:9977",), show_default=True)
+@click.option("--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True)
+@click.option("--log.level", "level", type=click.Choice(("debug", "info", "warn", "error")), default="info", show_default=True)
+@click.option("--log.format", "form", type=click.Choice(("logfmt", "json")), default="logfmt", show_default=True)
+def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, level: str, form: Format) -> None:
+    """Watch the configured databases, publish metrics, and act where the configuration allows it."""
+    configure(level, form)
+    config = load_or_exit(config_file)
+    try:
+        sockets = bind(addresses)
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from error
+    for warning in config.warnings:
+        event(LOG, logging.WARNING, warning)
+    agent = Agent(config, telemetry_path)
+    try:
+        agent.start()
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from error
+    event(LOG, logging.INFO, "listening", version=VERSION, address=" ".join(urls(sockets)), acting=config.acting.enabled)
+    try:
+        Server(build(agent.front), on_stop=agent.begin_to_stop).run(sockets)
+    finally:
+        agent.stop()
+    event(LOG, logging.INFO, "stopped")
+    sys.exit(0)

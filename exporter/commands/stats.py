@@ -1,0 +1,113 @@
+"""`queuekeeper stats DB`: all readings of one database, now."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from collectors.metric import Sample
+from collectors.poll import take
+from collectors.raw_reader.ask import RawReader
+from collectors.reading.snapshot import Snapshot
+from collectors.target import Target
+from exporter.commands.database import resolve
+from exporter.commands.door_options import database_options
+from exporter.commands.units import duration, moment, size
+
+# What grows, and who stands in the way, shows only between two readings (docs/safety.md).
+BETWEEN = 0.5
+
+
+@click.command()
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
+def stats(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
+    """Read everything that can be read of DB, and change nothing."""
+    snapshot = two_readings(resolve(db, config_file, state))
+    if as_json:
+        click.echo(json.dumps(as_data(snapshot, time.time()), indent=2))
+    else:
+        show(snapshot, time.time())
+    if not snapshot.up:
+        raise click.exceptions.Exit(1)
+
+
+def two_readings(target: Target) -> Snapshot:
+    """A reading with another before it to compare with, BETWEEN seconds apart."""
+    with RawReader() as raw:
+        first = take(target, None, time.time(), raw)
+        time.sleep(BETWEEN)
+        return take(target, first, time.time(), raw)
+
+
+def as_data(snapshot: Snapshot, now: float) -> Mapping[str, object]:
+    """The reading for `--json`: numbers in bytes and seconds, times in seconds since the epoch."""
+    return {
+        "database": snapshot.target.name,
+        "path": str(snapshot.target.path),
+        "taken_at": snapshot.taken_at,
+        "up": snapshot.up,
+        "state": snapshot.state,
+        "message": snapshot.message,
+        "samples": [_sample_data(sample, now) for sample in snapshot.samples],
+        "collectors": {name: dataclasses.asdict(result) for name, result in snapshot.collectors.items()},
+    }
+
+
+def show(snapshot: Snapshot, now: float) -> None:
+    """The reading for a person."""
+    console = Console(soft_wrap=True)
+    console.print(f"{snapshot.target.name}: {snapshot.state}", markup=False, highlight=False)
+    if snapshot.message:
+        console.print(f"  {snapshot.message}", markup=False, highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in _rows(snapshot, now):
+        table.add_row(name, value)
+    console.print(table)
+    for name, result in snapshot.collectors.items():
+        if not result.success:
+            console.print(f"  {name}: not read ({result.reason}) {result.message}", markup=False, highlight=False)
+
+
+def _sample_data(sample: Sample, now: float) -> Mapping[str, object]:
+    labels = dict(zip(sample.metric.labels, sample.labels, strict=True))
+    return {"name": sample.metric.name, "labels": labels, "value": sample.at(now)}
+
+
+def _rows(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
+    for sample in snapshot.samples:
+        name = sample.metric.name.removeprefix("sqlite_")
+        if name == "wal_state":
+            if sample.at(now):
+                yield "wal state", sample.labels[0]
+            continue
+        if name == "info":
+            yield from zip(sample.metric.labels, sample.labels, strict=True)
+            continue
+        words = " ".join((name.replace("_", " "), *sample.labels))
+        yield _without_unit(words, name), in_words(name, sample.at(now))
+
+
+def _without_unit(words: str, name: str) -> str:
+    for unit in (" timestamp seconds", " bytes", " seconds", " ratio"):
+        if name.replace("_", " ").endswith(unit):
+            return words.replace(unit, "", 1)
+    return words
+
+
+def in_words(name: str, value: float) -> str:
+    """A value by the unit that its metric's name ends with."""
+    if name.endswith("_timestamp_seconds"):
+        return moment(value)
+    if name.endswith("_bytes"):
+        return size(value)
+    if name.endswith("_seconds"):
+        return duration(value)
+    if name.endswith("_ratio"):
+        return f"{value:.1%}"
+    return f"{value:g}" if value != int(value) else str(int(value))

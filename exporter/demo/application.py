@@ -1,0 +1,87 @@
+"""One process of the demo's application: `python -I -m exporter.demo.application DATABASE ROLE`.
+
+Roles: `producer` enqueues; `worker` claims and completes; `crasher` claims a task and then waits to be killed, its number
+on standard output; `reader` holds one read transaction open. All end when their input closes.
+"""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import apsw
+
+from exporter.demo.queue import application_connection
+
+LEASE_SECONDS = 4
+PAYLOAD = "x" * 3000
+
+_CLAIM = """
+UPDATE task_queue SET status = 'leased', locked_by = ?, reserved_at_utc = datetime('now'),
+  lease_until_utc = datetime('now', ?), updated_at_utc = datetime('now')
+WHERE id = (SELECT id FROM task_queue WHERE status = 'queued' AND run_after_utc <= datetime('now')
+            ORDER BY priority, run_after_utc, id LIMIT 1)
+RETURNING id
+"""
+_COMPLETE = """
+UPDATE task_queue SET status = 'completed', finished_at_utc = datetime('now'), updated_at_utc = datetime('now'),
+  locked_by = NULL, lease_until_utc = NULL
+WHERE id = ? AND status = 'leased'
+"""
+
+
+def main(path: Path, role: str) -> None:
+    """Play one role until the caller closes our input."""
+    gone = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), gone.set()), daemon=True).start()
+    connection = application_connection(path)
+    {"producer": produce, "worker": work, "crasher": crash, "reader": read}[role](connection, gone)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.close()
+
+
+def produce(connection: apsw.Connection, gone: threading.Event) -> None:
+    """Enqueue about forty tasks a second."""
+    number = 0
+    while not gone.wait(0.025):
+        number += 1
+        kind = "mail" if number % 3 else "report"
+        connection.execute("INSERT INTO task_queue (type, payload) VALUES (?, ?)", (kind, PAYLOAD))
+
+
+def work(connection: apsw.Connection, gone: threading.Event) -> None:
+    """Claim and complete."""
+    while not gone.wait(0.02):
+        task = claim(connection, "worker")
+        if task is not None:
+            time.sleep(0.005)
+            connection.execute(_COMPLETE, (task,))
+
+
+def crash(connection: apsw.Connection, gone: threading.Event) -> None:
+    """Claim one task, say which, and hold it."""
+    task = None
+    while task is None and not gone.wait(0.05):
+        task = claim(connection, "crasher")
+    print(task, flush=True)  # noqa: T201 the parent reads it
+    gone.wait()
+
+
+def read(connection: apsw.Connection, gone: threading.Event) -> None:
+    """A report that never ends: its snapshot pins the WAL."""
+    connection.execute("BEGIN DEFERRED")
+    connection.execute("SELECT count(*) FROM task_queue").fetchall()
+    print("reading", flush=True)  # noqa: T201 the parent reads it
+    gone.wait()
+    connection.execute("COMMIT")
+
+
+def claim(connection: apsw.Connection, worker: str) -> int | None:
+    """Take the next task for LEASE_SECONDS, as the queue's own workers do."""
+    with connection:
+        found = connection.execute(_CLAIM, (worker, f"+{LEASE_SECONDS} seconds")).fetchall()
+    return int(found[0][0]) if found else None
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,44 @@
+"""The demo's queue: PrismQ's tables, as an application would create them."""
+
+from pathlib import Path
+
+import apsw
+
+SCHEMA = """
+CREATE TABLE task_queue (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, priority INTEGER NOT NULL DEFAULT 100, payload TEXT NOT NULL,
+  compatibility TEXT NOT NULL DEFAULT '{}', status TEXT NOT NULL DEFAULT 'queued',
+  attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 5,
+  run_after_utc DATETIME NOT NULL DEFAULT (datetime('now')), lease_until_utc DATETIME, reserved_at_utc DATETIME,
+  processing_started_utc DATETIME, finished_at_utc DATETIME, locked_by TEXT, error_message TEXT, idempotency_key TEXT,
+  created_at_utc DATETIME NOT NULL DEFAULT (datetime('now')), updated_at_utc DATETIME NOT NULL DEFAULT (datetime('now'))
+);
+CREATE INDEX ix_task_status_prio_time ON task_queue (status, priority, run_after_utc, id);
+CREATE INDEX ix_task_type_status ON task_queue (type, status);
+CREATE UNIQUE INDEX uq_task_idempotency ON task_queue (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE TABLE workers (
+  worker_id TEXT PRIMARY KEY, capabilities TEXT NOT NULL, heartbeat_utc DATETIME NOT NULL DEFAULT (datetime('now'))
+);
+CREATE TABLE task_logs (
+  log_id INTEGER PRIMARY KEY AUTOINCREMENT, task_id INTEGER NOT NULL REFERENCES task_queue (id),
+  at_utc DATETIME NOT NULL DEFAULT (datetime('now')), level TEXT NOT NULL, message TEXT NOT NULL, details TEXT
+);
+"""
+
+
+def create(path: Path) -> None:
+    """A new empty queue in WAL mode."""
+    connection = application_connection(path, create=True)
+    connection.execute("PRAGMA journal_mode=WAL").fetchall()
+    connection.execute(SCHEMA)
+    connection.close()
+
+
+def application_connection(path: Path, *, create: bool = False) -> apsw.Connection:
+    """A connection of the application's, with the mistake that the demo heals: nobody ever checkpoints."""
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(5000)
+    connection.wal_autocheckpoint(0)
+    connection.transaction_mode = "IMMEDIATE"
+    return connection

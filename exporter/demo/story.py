@@ -1,0 +1,133 @@
+"""The demo's story: what goes wrong, told as it happens, and what queuekeeper did about it, from its own history."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from actions.history.runs import newest
+from actions.history.store import history
+from exporter.commands.history import line
+from exporter.commands.units import size
+from exporter.demo.application import LEASE_SECONDS
+from exporter.demo.stage import Stage, leave
+
+Say = Callable[[str], None]
+NAP = 0.5
+
+
+@dataclass(slots=True)
+class Told:
+    """What the narrator has told already, so that each thing is told once."""
+
+    wal_state: str = ""
+    stale: float = 0.0
+    backlog_told: bool = False
+    runs: set[int] = field(default_factory=set)
+    fixed: set[str] = field(default_factory=set)
+
+
+def tell(stage: Stage, say: Say, seconds: float | None) -> bool:
+    """Play until Ctrl-C, or for `seconds`; whether both troubles were healed."""
+    told = Told()
+    ends = None if seconds is None else time.monotonic() + seconds
+    for act in _acts(stage, say):
+        if act is not None:
+            say(act)
+        _narrate(stage, told, say)
+        if ends is not None and (time.monotonic() > ends or _all_healed(told)):
+            break
+        time.sleep(NAP)
+    return _all_healed(told)
+
+
+def _all_healed(told: Told) -> bool:
+    return {"checkpoint", "requeue"} <= told.fixed
+
+
+def _acts(stage: Stage, say: Say) -> Iterator[str | None]:
+    """What the application does, in order; None while it just goes on."""
+    for role in ("producer", "worker", "worker"):
+        stage.play(role)
+    yield "application: one producer and two workers run; nobody checkpoints, as its autocheckpoint is off"
+    yield from _wait(4)
+    reader = stage.play("reader")
+    _first_line(reader)
+    yield f"application: a slow report (pid {reader.pid}) holds one read transaction open: it pins the WAL"
+    crasher = stage.play("crasher")
+    task = _first_line(crasher)
+    crasher.send_signal(signal.SIGKILL)
+    yield f"application: a worker was killed with kill -9 while it held task {task} (leased for {LEASE_SECONDS} s)"
+    yield from _wait(14)
+    leave(reader)
+    yield "application: the slow report has ended"
+    yield from _wait(14)
+    _refused(stage, say)
+    while True:
+        yield None
+
+
+def _wait(seconds: float) -> Iterator[None]:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        yield None
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    return process.stdout.readline().strip() if process.stdout is not None else ""
+
+
+def _refused(stage: Stage, say: Say) -> None:
+    """Show that a passive checkpoint is refused on an application whose SQLite is not proved safe."""
+    command = [sys.executable, "-I", "-m", "exporter.commands", "checkpoint", "jobs", "--mode", "passive"]
+    done = subprocess.run(  # noqa: S603 our own command
+        [*command, "--config.file", str(stage.config)], capture_output=True, text=True, check=False
+    )
+    say(f"a person: queuekeeper checkpoint jobs --mode passive -> exit {done.returncode}")
+    for text in done.stderr.strip().splitlines():
+        say(f"    {text}")
+
+
+def _narrate(stage: Stage, told: Told, say: Say) -> None:
+    try:
+        readings = _readings(stage)
+    except OSError:
+        return
+    _tell_wal(readings, told, say)
+    stale = sum(value for (name, _), value in readings.items() if name == "sqlite_queue_stale_leases")
+    if stale != told.stale:
+        told.stale = stale
+        say(f"/metrics: sqlite_queue_stale_leases is {stale:g}")
+    _tell_runs(stage, told, say)
+
+
+def _tell_wal(readings: dict[tuple[str, str], float], told: Told, say: Say) -> None:
+    states = [label for (name, label), value in readings.items() if name == "sqlite_wal_state" and value == 1]
+    backlog = readings.get(("sqlite_wal_backlog_bytes", ""), 0.0)
+    if states and states[0] != told.wal_state and states[0] != "unknown":
+        told.wal_state = states[0]
+        say(f"/metrics: sqlite_wal_state is {states[0]}, sqlite_wal_backlog_bytes {backlog:.0f} ({size(backlog)})")
+
+
+def _tell_runs(stage: Stage, told: Told, say: Say) -> None:
+    with history(stage.folder / "state") as store:
+        runs = newest(store, "jobs", 20)
+    for run in reversed(runs):
+        if run.state == "ended" and run.id not in told.runs:
+            told.runs.add(run.id)
+            say(f"queuekeeper: {line(run)}")
+            if run.effect == "fixed":
+                told.fixed.add(run.action)
+
+
+def _readings(stage: Stage) -> dict[tuple[str, str], float]:
+    """The samples that the story tells of: (name, the state or queue) to value."""
+    found = {}
+    for family in text_string_to_metric_families(stage.get("/metrics")):
+        for sample in family.samples:
+            found[sample.name, sample.labels.get("state") or sample.labels.get("queue") or ""] = sample.value
+    return found

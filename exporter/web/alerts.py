@@ -1,0 +1,65 @@
+"""`POST /api/v1/alerts`: Alertmanager's webhook. Stored first, answered in milliseconds, done later.
+
+Alertmanager retries 5xx and network errors, and tries every other non-2xx again at each group interval: a decision
+that is stored is answered 202, whatever it is.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from actions.history.store import StoreUnavailable
+from exporter.log import event
+from exporter.web.body import TooLarge, TooSlow, read_body
+from exporter.web.front import Front
+from exporter.web.payload import BadPayload, parse
+from exporter.web.right import denied
+
+LOG = logging.getLogger(__name__)
+
+
+def endpoint(front: Front) -> Callable[[Request], Awaitable[Response]]:
+    """The handler; every answer is counted."""
+
+    async def receive(request: Request) -> Response:
+        answer = await _answer(front, request)
+        front.answered(answer.status_code)
+        if answer.status_code != 202:
+            event(LOG, logging.WARNING, "alerts refused", code=answer.status_code, reason=bytes(answer.body).decode())
+        return answer
+
+    return receive
+
+
+async def _answer(front: Front, request: Request) -> Response:
+    if (no := denied(request, front.act_right())) is not None:
+        return _refused(no.status, no.reason)
+    try:
+        body = await read_body(request)
+        alerts, truncated = parse(body)
+    except TooLarge:
+        return _refused(413, "the body is larger than 1 MiB; set max_alerts in Alertmanager's webhook_configs")
+    except TooSlow:
+        return _refused(408, "the body did not arrive within 5 s")
+    except BadPayload as error:
+        return _refused(400, str(error))
+    except ClientDisconnect:
+        return _refused(400, "the client went away")
+    if truncated:
+        event(LOG, logging.WARNING, "Alertmanager left alerts out", truncated=truncated, next_step="raise max_alerts")
+    try:
+        receipt = await run_in_threadpool(front.receive, alerts)
+    except StoreUnavailable as error:
+        return _refused(503, str(error))
+    decisions = [{"decision": d.decision, "database": d.database, "run": d.run_id} for d in receipt.decisions]
+    return JSONResponse({"runs": list(receipt.run_ids), "decisions": decisions}, 202)
+
+
+def _refused(status: int, reason: str) -> Response:
+    headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if status == 401 else {}
+    if status in (401, 403, 408, 413):
+        headers["Connection"] = "close"  # what is left of an unread body must not be taken for the next request
+    return JSONResponse({"error": reason}, status, headers)

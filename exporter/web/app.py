@@ -1,0 +1,20 @@
+"""Routes to handlers. Everything that is not GET, HEAD or a named POST is answered 405 by the router."""
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from exporter.web import alerts, pages
+from exporter.web.front import Front
+
+
+def build(front: Front) -> Starlette:
+    """The application of one agent."""
+    return Starlette(
+        routes=[
+            Route("/", pages.landing(front), methods=["GET"]),
+            Route(front.telemetry_path, pages.metrics(front), methods=["GET"]),
+            Route("/-/healthy", pages.healthy(front), methods=["GET"]),
+            Route("/-/ready", pages.ready(front), methods=["GET"]),
+            Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
+        ]
+    )

@@ -1,0 +1,41 @@
+"""Reads a request's body within a size and a time: uvicorn alone puts no bound on either."""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect, Request
+
+MAX_BYTES = 1024 * 1024
+DEADLINE = 5.0
+
+
+class TooLarge(Exception):
+    """The body is, or says it is, larger than allowed."""
+
+
+class TooSlow(Exception):
+    """The body did not arrive within its time."""
+
+
+async def read_body(request: Request, limit: int = MAX_BYTES, deadline: float = DEADLINE) -> bytes:
+    """The whole body. Raises TooLarge (before reading when Content-Length tells), TooSlow, ClientDisconnect."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge
+    try:
+        return await asyncio.wait_for(_collect(request, limit), deadline)
+    except TimeoutError as error:
+        raise TooSlow from error
+
+
+async def _collect(request: Request, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLarge
+        parts.append(part)
+    return b"".join(parts)
+
+
+__all__ = ["ClientDisconnect", "TooLarge", "TooSlow", "read_body"]

@@ -1,0 +1,43 @@
+"""What the web server needs of the agent: values and callables, so that neither knows how the other works."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from actions.policy.alerts import Alert
+from exporter.alert_inbox import Receipt
+from exporter.exposition import Page
+
+
+@dataclass(frozen=True, slots=True)
+class ActRight:
+    """Who may act now. `token_digests`: SHA-256 of each valid token."""
+
+    enabled: bool
+    token_digests: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLine:
+    """One database on the landing page; `state` in words."""
+
+    name: str
+    path: str
+    state: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """`not_ready()` is the reason, "" when ready. `receive` stores a delivery or raises StoreUnavailable.
+
+    `answered(code)` hears of every answer to Alertmanager. All may be called from any thread.
+    """
+
+    version: str
+    render: Callable[[str, str, Sequence[str]], Page]
+    not_ready: Callable[[], str]
+    databases: Callable[[], Sequence[DatabaseLine]]
+    act_right: Callable[[], ActRight]
+    receive: Callable[[Sequence[Alert]], Receipt]
+    answered: Callable[[int], None]
+    telemetry_path: str = "/metrics"

@@ -1,0 +1,67 @@
+"""What anybody who may read can read: metrics, health, the landing page."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from exporter.web.front import Front
+
+Handler = Callable[[Request], Awaitable[Response]]
+_FOLDER = Path(__file__).parent.parent / "page"
+_PAGES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
+
+
+def metrics(front: Front) -> Handler:
+    """The exposition; `name[]` asks for some metrics only, as Prometheus' clients do."""
+
+    async def show(request: Request) -> Response:
+        names = request.query_params.getlist("name[]")
+        accept = ",".join(request.headers.getlist("accept"))
+        page = front.render(accept, ",".join(request.headers.getlist("accept-encoding")), names)
+        headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
+        if page.encoding:
+            headers["Content-Encoding"] = page.encoding
+        return Response(page.body, headers=headers)
+
+    return show
+
+
+def healthy(_front: Front) -> Handler:
+    """The process runs and answers."""
+
+    async def show(_request: Request) -> Response:
+        return PlainTextResponse("queuekeeper is healthy.\n")
+
+    return show
+
+
+def ready(front: Front) -> Handler:
+    """Every database was polled once, and we are not stopping."""
+
+    async def show(_request: Request) -> Response:
+        reason = front.not_ready()
+        return PlainTextResponse(
+            f"not ready: {reason}\n" if reason else "queuekeeper is ready.\n", 503 if reason else 200
+        )
+
+    return show
+
+
+def landing(front: Front) -> Handler:
+    """Name, version, links, and each database's state in words."""
+    template = _PAGES.get_template("landing.html")
+
+    async def show(_request: Request) -> Response:
+        body = template.render(
+            version=front.version,
+            telemetry_path=front.telemetry_path,
+            not_ready=front.not_ready(),
+            databases=front.databases(),
+            acting=front.act_right().enabled,
+        )
+        return HTMLResponse(body, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+
+    return show

@@ -1,0 +1,44 @@
+"""May this request act? A bearer token from a private file; comparing tells nothing about it by time."""
+
+import hmac
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from exporter.config.tokens import digest
+from exporter.web.front import ActRight
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why not: the HTTP status and a sentence."""
+
+    status: int
+    reason: str
+
+
+def denied(request: Request, right: ActRight) -> Denied | None:
+    """None when the request carries a valid token and acting is enabled."""
+    if not right.enabled:
+        return Denied(403, "acting is disabled; set actions.enabled: true in the configuration")
+    if not right.token_digests:
+        return Denied(403, "nobody is allowed to act; name a private file in actions.allow.token_files")
+    offered = _bearer(request)
+    if offered is None:
+        return Denied(401, "no bearer token given")
+    if not _known(digest(offered), right.token_digests):
+        return Denied(401, "this bearer token is not valid")
+    return None
+
+
+def _bearer(request: Request) -> bytes | None:
+    given = request.headers.getlist("authorization")
+    if len(given) != 1:
+        return None
+    scheme, _, token = given[0].partition(" ")
+    return token.strip().encode("latin-1") if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _known(offered: bytes, valid: tuple[bytes, ...]) -> bool:
+    found = [hmac.compare_digest(offered, one) for one in valid]  # all are compared, whichever fits
+    return any(found)

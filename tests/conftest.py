@@ -1,0 +1,60 @@
+"""Fixtures that every package's tests use."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import prismq
+import pytest
+
+from collectors.raw_reader.ask import RawReader
+
+
+@pytest.fixture
+def raw() -> Iterator[RawReader]:
+    """A raw reader."""
+    with RawReader() as reader:
+        yield reader
+
+
+@pytest.fixture
+def make_queue(tmp_path: Path) -> Iterator[Callable[..., prismq.Queue]]:
+    """Makes queues in the test's directory: make_queue(name="queue.db", journal_mode="wal", page_size=4096)."""
+    with ExitStack() as stack:
+
+        def make(name: str = "queue.db", journal_mode: str = "wal", page_size: int = 4096) -> prismq.Queue:
+            queue = prismq.create(tmp_path / name, journal_mode, page_size)
+            stack.callback(queue.owner.close)
+            return queue
+
+        yield make
+
+
+@pytest.fixture
+def queue(make_queue: Callable[..., prismq.Queue]) -> prismq.Queue:
+    """An empty WAL queue whose owner is connected."""
+    return make_queue()
+
+
+@pytest.fixture
+def held_reader() -> Callable[[Path], object]:
+    """A context manager: another process holds a read transaction on this database meanwhile."""
+
+    @contextmanager
+    def hold(path: Path) -> Iterator[int]:
+        with prismq.process("held_reader.py", path) as child:
+            yield child.pid
+
+    return hold
+
+
+@pytest.fixture
+def application() -> Callable[[Path, float], object]:
+    """A context manager: another process commits to this queue meanwhile, every `interval` milliseconds."""
+
+    @contextmanager
+    def run(path: Path, interval: float = 5) -> Iterator[int]:
+        with prismq.process("application.py", path, str(interval)) as child:
+            yield child.pid
+
+    return run
