@@ -18,7 +18,7 @@ check: setup  ## The whole gate: lint, types, import contracts, generated refere
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m exporter.reference --check
-	@$(BIN)/python grafana/build.py --check
+	@$(BIN)/python -m grafana.build --check
 	@$(BIN)/python -m pytest tests -m "not soak"
 
 setup: $(DEV_STAMP)  ## What the tests need: the environment and the real components
@@ -29,7 +29,7 @@ soak: setup  ## The slow ones: 1,000 polls, hundreds of kills
 
 docs: $(DEV_STAMP)  ## Regenerate the references, the dashboards and the golden page
 	@$(BIN)/python -m exporter.reference
-	@$(BIN)/python grafana/build.py
+	@$(BIN)/python -m grafana.build
 
 format: $(DEV_STAMP)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

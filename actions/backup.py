@@ -52,7 +52,11 @@ def plan(work: Work) -> Plan:
     if work.automatic and stall > work.target.limits.read_rollback:
         _require_word(work, stall)
     return Plan(
-        steps=(f"copy {size} bytes of {work.target.path} to {folder}", "prove the copy", "publish it with its manifest"),
+        steps=(
+            f"copy {size} bytes of {work.target.path} to {folder}",
+            "prove the copy",
+            "publish it with its manifest",
+        ),
         figures={"bytes": size, "directory": str(folder), "label": label, "rollback_journal": rollback},
         stall=stall,
     )
@@ -94,7 +98,9 @@ def _place(work: Work) -> BackupPlace:
 def _label(work: Work) -> str:
     label = str(work.options.get("name") or "")
     if label and not label.replace("-", "").replace("_", "").isalnum():
-        raise Refused(f"the name {label!r} cannot be part of a file name", reason="name", next_step="use letters, digits, - and _")
+        raise Refused(
+            f"the name {label!r} cannot be part of a file name", reason="name", next_step="use letters, digits, - and _"
+        )
     return label
 
 
@@ -103,7 +109,9 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Failed(
-            f"cannot create {folder}: {error.strerror}", reason="directory", next_step="create it for this user, or give --to DIR"
+            f"cannot create {folder}: {error.strerror}",
+            reason="directory",
+            next_step="create it for this user, or give --to DIR",
         ) from error
 
 
@@ -153,5 +161,3 @@ def _figures(
         "seconds": round(seconds, 4),
         "leftovers_removed": removed,
     }
-
-

@@ -6,17 +6,20 @@ rows. A successful TRUNCATE leaves nothing to mis-mark, so on an owner not prove
 reader is in its way, at most once a minute (docs/safety.md, https://sqlite.org/wal.html).
 """
 
+import os
 import time
 from dataclasses import dataclass
 
+import apsw
 
 from actions.run.errors import GIVEN_UP_BEFORE, Blocked, NothingToDo, Refused
 from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
+from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.pinned_copy import size_or_zero
 from collectors.owner import vulnerable
+from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
 from collectors.raw_reader.pinners import Pinner
 from collectors.reading.connection import read_only
 
@@ -33,6 +36,8 @@ OPTIONS = {
 COPY_RATE = 650e6
 # On an owner not proved safe: seconds between two tries.
 VULNERABLE_PAUSE = 60.0
+# Seconds between two looks at the same reader.
+LOOK_TWICE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def run(work: Work, plan: Plan) -> Done:
         result = _checkpoint(work, mode)
         seconds += time.monotonic() - started
     after = _look(work)
-    figures = {
+    figures: dict[str, Figure] = {
         "busy": result[0],
         "log": result[1],
         "checkpointed": result[2],
@@ -110,7 +115,7 @@ def _look(work: Work) -> Log:
     if file_bytes == 0:
         return Log(0, 0, 0, 0)  # without opening: an open of ours would create the file
     with read_only(work.target.path) as connection:
-        _, frames, copied = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchall()[0]
+        _, frames, copied = _triple(connection, "NOOP")
         page_size = connection.pragma("page_size")
     return Log(max(0, frames), max(0, copied), page_size, file_bytes)
 
@@ -131,20 +136,17 @@ def _predicted_stall(work: Work, log: Log, modes: tuple[str, ...]) -> float:
 
 def _guard_vulnerable(work: Work, mode: str) -> None:
     version = work.target.owner_sqlite
-    whose = f"the application's SQLite {version} has" if version else "nothing proves that the application's SQLite is free of"
+    whose = (
+        f"the application's SQLite {version} has"
+        if version
+        else "nothing proves that the application's SQLite is free of"
+    )
     if mode in ("passive", "full", "restart"):
         raise Refused(
             f"{whose} the WAL-reset bug: a {mode} checkpoint by us can make it lose committed rows",
             reason="owner_vulnerable",
             next_step="use --mode auto (truncates only); or, if the application runs 3.51.3 or newer, say so: "
             "--owner-sqlite 3.51.3 (owner_sqlite in the configuration)",
-        )
-    rested = work.last_attempt is None or work.now() - work.last_attempt >= VULNERABLE_PAUSE
-    if not rested:
-        raise Refused(
-            f"{whose} the WAL-reset bug, and the last checkpoint is less than {VULNERABLE_PAUSE:.0f} s ago",
-            reason="owner_vulnerable_pause",
-            next_step="wait a minute, or prove the owner with --owner-sqlite",
         )
     readers = _readers(work)
     if readers:
@@ -154,6 +156,13 @@ def _guard_vulnerable(work: Work, mode: str) -> None:
             reason=GIVEN_UP_BEFORE,
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
             figures={"pid": readers[0].pid, "command": readers[0].command},
+        )
+    rested = work.last_attempt is None or work.now() - work.last_attempt >= VULNERABLE_PAUSE
+    if not rested:
+        raise Refused(
+            f"{whose} the WAL-reset bug, and the last checkpoint is less than {VULNERABLE_PAUSE:.0f} s ago",
+            reason="owner_vulnerable_pause",
+            next_step="wait a minute, or prove the owner with --owner-sqlite",
         )
 
 
@@ -173,14 +182,21 @@ def _guard_stall(work: Work, stall: float) -> None:
 def _checkpoint(work: Work, mode: str) -> tuple[int, int, int]:
     wait = 0.0 if mode == "passive" else work.target.limits.checkpoint_wait
     with writable(work.target.path, wait) as connection:
-        busy, frames, copied = connection.execute(f"PRAGMA wal_checkpoint({mode.upper()})").fetchall()[0]
+        return _triple(connection, mode.upper())
+
+
+def _triple(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
+    """The pragma's row: busy, frames in the log, frames copied. `mode` is one of ours, never the caller's text."""
+    busy, frames, copied = (
+        int(str(value)) for value in connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
+    )
     return busy, frames, copied
 
 
-def _blocked(work: Work, log: Log, figures: dict[str, int | float], totals: dict[str, float]) -> Blocked:
+def _blocked(work: Work, log: Log, figures: dict[str, Figure], totals: dict[str, float]) -> Blocked:
     readers = _readers(work)
     who = _names(readers) if readers else "no holder is visible to this process (see docs/safety.md on containers)"
-    first = {"pid": readers[0].pid, "command": readers[0].command} if readers else {}
+    first: dict[str, Figure] = {"pid": readers[0].pid, "command": readers[0].command} if readers else {}
     return Blocked(
         f"{log.frames - log.copied} of {log.frames} frames are held back by {who}",
         reason="reader",
@@ -191,10 +207,26 @@ def _blocked(work: Work, log: Log, figures: dict[str, int | float], totals: dict
 
 
 def _readers(work: Work) -> tuple[Pinner, ...]:
-    return tuple(holder for holder in work.raw.pinners(work.target.path) if holder.blocks_frames > 0)
+    """Who holds the WAL back: seen twice at the same mark, so that a short read is not blamed. None where nobody is shown."""
+    first = {_mark(pinner) for pinner in _seen(work)}
+    if not first:
+        return ()
+    time.sleep(LOOK_TWICE)
+    return tuple(pinner for pinner in _seen(work) if _mark(pinner) in first)
+
+
+def _seen(work: Work) -> tuple[Pinner, ...]:
+    try:
+        found = work.raw.pinners(work.target.path)
+    except (LockTableUnseen, RawReaderUnavailable):
+        return ()
+    ours = os.getppid()  # the agent's own polls are short
+    return tuple(pinner for pinner in found if pinner.blocks_frames > 0 and pinner.pid != ours)
+
+
+def _mark(pinner: Pinner) -> tuple[int, int, int]:
+    return pinner.pid, pinner.lock_byte, pinner.mark
 
 
 def _names(readers: tuple[Pinner, ...]) -> str:
     return ", ".join(f"pid {reader.pid} ({reader.command_line or reader.command})" for reader in readers[:3])
-
-

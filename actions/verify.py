@@ -42,7 +42,10 @@ def run(work: Work, plan: Plan) -> Done:
     work.stop.check()
     prove(path, _contents(manifest))
     write_private(manifest_path(path), encode(replace(manifest, verified_time=work.now())))
-    return Done(f"{path.name} is proved", {"path": str(path), "bytes": manifest.bytes, "rows": sum(manifest.row_counts.values())})
+    return Done(
+        f"{path.name} is proved",
+        {"path": str(path), "bytes": manifest.bytes, "rows": sum(manifest.row_counts.values())},
+    )
 
 
 def _chosen(work: Work) -> Path:
@@ -50,13 +53,19 @@ def _chosen(work: Work) -> Path:
     if given is not None:
         path = Path(str(given))
         if not path.is_file():
-            raise Failed(f"{path} not found", reason="missing", next_step="queuekeeper backups list shows what there is")
+            raise Failed(
+                f"{path} not found", reason="missing", next_step="queuekeeper backups list shows what there is"
+            )
         return path
     if work.target.backup is None:
         raise Refused(
-            "no backup directory is known", reason="no_directory", next_step="give --from DIR, or backup.directory in the configuration"
+            "no backup directory is known",
+            reason="no_directory",
+            next_step="give --from DIR, or backup.directory in the configuration",
         )
-    found = sorted(work.target.backup.folder(work.target.name).glob("queue_backup_*.db"), key=lambda file: file.stat().st_mtime)
+    found = sorted(
+        work.target.backup.folder(work.target.name).glob("queue_backup_*.db"), key=lambda file: file.stat().st_mtime
+    )
     if not found:
         raise NothingToDo("there is no backup yet", reason="no_backup", next_step="")
     return found[-1]

@@ -4,9 +4,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
+from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
 from collectors.target import Target
@@ -90,8 +91,8 @@ class Agent:
     def _lock_held(self, path: str) -> bool:
         """Whether somebody holds the action lock of this database. Unknown counts as held: nothing is ended on a guess."""
         try:
-            return self._raw.flock_holder(path) is not None
-        except RawReaderUnavailable:
+            return self._raw.flock_holder(Path(path)) is not None
+        except (RawReaderUnavailable, LockTableUnseen):
             return True
 
     def _facts(self, now: float) -> Facts:

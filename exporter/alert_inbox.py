@@ -14,7 +14,7 @@ import apsw
 
 from actions.door.intake import ask_for
 from actions.history.episode_rows import EpisodeKey, fires, resolves
-from actions.history.store import StoreUnavailable, open_history
+from actions.history.store import StoreUnavailable, open_history, transaction
 from actions.policy.alerts import Alert
 from actions.policy.matchers import all_match
 from actions.policy.rules import Rule, request_of
@@ -65,7 +65,9 @@ class AlertInbox:
                 receipt = self._store(alerts)
             except apsw.Error as error:
                 self._history = None
-                raise StoreUnavailable(f"cannot store the alerts: {error} (free space for the state directory)") from error
+                raise StoreUnavailable(
+                    f"cannot store the alerts: {error} (free space for the state directory)"
+                ) from error
             for decided in receipt.decisions:
                 self.counts[decided.decision, decided.database] += 1
         if receipt.run_ids:
@@ -76,8 +78,8 @@ class AlertInbox:
         if self._history is None:
             self._history = open_history(self._state)
         now = time.time()
-        with self._history as history:
-            return Receipt(tuple(decided for alert in alerts for decided in self._decide(history, alert, now)))
+        with transaction(self._history):
+            return Receipt(tuple(decided for alert in alerts for decided in self._decide(self._history, alert, now)))
 
     def _decide(self, history: apsw.Connection, alert: Alert, now: float) -> list[Decided]:
         if alert.status == "resolved":

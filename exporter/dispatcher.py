@@ -13,6 +13,7 @@ from pathlib import Path
 
 import apsw
 
+from actions.door.catalogue import KNOWN
 from actions.door.job import Job
 from actions.door.start import RunningAction
 from actions.history.read_totals import read_totals
@@ -21,7 +22,6 @@ from actions.history.runs import Claim, Ending, Run, claim, end, pending, run
 from actions.history.settings import paused
 from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
-from actions.door.catalogue import KNOWN
 from actions.run.outcome import Outcome
 from collectors.target import Target
 from exporter.log import event
@@ -176,7 +176,7 @@ class Dispatcher:
         with self._guard:
             running = [run for run, _ in self._running.values()]
         lane = KNOWN[waiting.action].long
-        busy = sum(ACTIONS[name.partition("@")[0]].LONG == lane for name in running)
+        busy = sum(KNOWN[name.partition("@")[0]].long == lane for name in running)
         free = busy < (self._lanes.long if lane else self._lanes.short)
         return free and all(name.partition("@")[2] != waiting.database for name in running)
 
@@ -227,7 +227,7 @@ class Dispatcher:
             **about,
             outcome=ended.outcome,
             effect=ended.effect,
-            message=ended.message,
+            result=ended.message,
             next_step=ended.next_step,
             **({"exit_status": status, "error": last_line} if last_line else {}),
         )

@@ -133,6 +133,8 @@ class Facts:
     view: View
     totals: Totals = field(default_factory=Totals)
     revision: str = ""
+    python_version: str = platform.python_version()
+    sqlite_version: str = apsw.sqlite_lib_version()
     webhook_requests: Mapping[int, int] = field(default_factory=dict)
     webhook_alerts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     paused: bool = False
@@ -161,7 +163,7 @@ def startable(config: Config, databases: tuple[str, ...]) -> tuple[tuple[str, st
 
 def _of_process(facts: Facts) -> Iterator[Sample]:
     view = facts.view
-    yield BUILD_INFO(1, facts.version, facts.revision, platform.python_version(), apsw.sqlite_lib_version())
+    yield BUILD_INFO(1, facts.version, facts.revision, facts.python_version, facts.sqlite_version)
     states = Counter({"found": 0, "readable": 0, "stale": 0})
     states.update(view.state(target.name) for target in view.targets)
     yield from (DATABASES(count, state) for state, count in states.items())

@@ -39,6 +39,7 @@ class _Course:
     polls: int = 0
     running_since: float | None = None
     overrun_noted: bool = False
+    wanted_again: bool = False
 
 
 class PollLoop:
@@ -85,11 +86,16 @@ class PollLoop:
             return self._changed.wait_for(self._idle, max(0.0, deadline - self._monotonic()))
 
     def poll_soon(self, database: str) -> None:
-        """Let this database be due now: something changed it."""
+        """Let this database be due now, or again once its running poll ended: something changed it."""
         with self._changed:
-            if (course := self._courses.get(database)) is not None:
+            course = self._courses.get(database)
+            if course is None:
+                return
+            if course.running_since is None:
                 course.due = self._monotonic()
-                self._changed.notify_all()
+            else:
+                course.wanted_again = True
+            self._changed.notify_all()
 
     def rescan_soon(self) -> None:
         """Look for databases now: the configuration changed."""
@@ -159,6 +165,8 @@ class PollLoop:
         finally:
             with self._changed:
                 course.running_since, course.overrun_noted = None, False
+                if course.wanted_again:
+                    course.wanted_again, course.due = False, self._monotonic()
                 self._changed.notify_all()
 
     def _pause(self, now: float) -> float:

@@ -64,4 +64,10 @@ class ThresholdWatch:
                         event(LOG, logging.INFO, "rule asks", rule=rule.name, database=target.name, run=answer.run_id)
                         self._wake()
         except (StoreUnavailable, apsw.Error) as error:
-            event(LOG, logging.ERROR, "history cannot be used", error=str(error), next_step="free space or fix permissions")
+            event(
+                LOG,
+                logging.ERROR,
+                "history cannot be used",
+                error=str(error),
+                next_step="free space or fix permissions",
+            )

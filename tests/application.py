@@ -1,4 +1,4 @@
-"""An application at work: commits a task every INTERVAL milliseconds until its input ends. usage: application.py DB INTERVAL"""
+"""An application at work: commits a task every MS milliseconds until its input ends. usage: application.py DB MS"""
 
 import select
 import sys
@@ -12,7 +12,7 @@ connection.pragma("synchronous", "normal")
 number = 0
 while not number or not select.select([sys.stdin], [], [], interval)[0]:
     with connection:
-        connection.execute("INSERT INTO task_queue (type, payload) VALUES ('live', ?)", ("x" * 200,))
+        connection.execute("INSERT INTO task_queue (type, error_message) VALUES ('live', ?)", ("x" * 200,))
     number += 1
     if number == 1:
         print("ready", flush=True)

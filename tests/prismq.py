@@ -22,7 +22,8 @@ CREATE TABLE task_queue (
   status TEXT NOT NULL DEFAULT 'queued', attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 5,
   run_after_utc DATETIME NOT NULL DEFAULT (datetime('now')), lease_until_utc DATETIME, reserved_at_utc DATETIME,
   processing_started_utc DATETIME, finished_at_utc DATETIME, locked_by TEXT, error_message TEXT, idempotency_key TEXT,
-  created_at_utc DATETIME NOT NULL DEFAULT (datetime('now')), updated_at_utc DATETIME NOT NULL DEFAULT (datetime('now')),
+  created_at_utc DATETIME NOT NULL DEFAULT (datetime('now')),
+  updated_at_utc DATETIME NOT NULL DEFAULT (datetime('now')),
   region TEXT GENERATED ALWAYS AS (json_extract(compatibility,'$.region')) VIRTUAL,
   format TEXT GENERATED ALWAYS AS (json_extract(payload,'$.format')) VIRTUAL);
 CREATE TABLE workers (worker_id TEXT PRIMARY KEY, capabilities TEXT NOT NULL,

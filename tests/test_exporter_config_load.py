@@ -285,7 +285,7 @@ BAD = {
     ),
     "an alias in itself": (
         "databases: &a\n  - *a\n",
-        ["2: more than 100000 values or 32 levels; does an alias contain itself?"],
+        ["1: more than 100000 values or 32 levels; does an alias contain itself?"],
     ),
     "a list": ("- a\n", ["1: no configuration in it; start from `queuekeeper config example`"]),
     "nothing": ("", ["1: no configuration in it; start from `queuekeeper config example`"]),

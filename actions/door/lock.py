@@ -25,7 +25,9 @@ def take_action_lock(database: Path, state: Path) -> int:
     _lock(descriptor, database)
     if place == database and not _is_same_file(descriptor, database):
         raise Failed(
-            f"{database} was replaced while it was being locked", reason="replaced", next_step="run it again on the new file"
+            f"{database} was replaced while it was being locked",
+            reason="replaced",
+            next_step="run it again on the new file",
         )
     return descriptor
 
@@ -37,7 +39,9 @@ def _open(place: Path) -> int:
         raise Failed(f"{place} not found", reason="missing", next_step="check the path") from None
     except OSError as error:
         raise Failed(
-            f"cannot open {place}: {error.strerror}", reason="permission", next_step="run as the database's owner or as root"
+            f"cannot open {place}: {error.strerror}",
+            reason="permission",
+            next_step="run as the database's owner or as root",
         ) from error
 
 

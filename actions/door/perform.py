@@ -28,6 +28,9 @@ from actions.run.work import Work
 from collectors.owner import vulnerable
 from collectors.raw_reader.ask import RawReader
 
+# What these outcomes did can have had an effect; the others did nothing.
+_ACTED = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
+
 Emit = Callable[[Event], None]
 Clock = Callable[[], float]
 
@@ -43,13 +46,15 @@ def perform(job: Job, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Out
             return None
         if job.claim is not None and not end(store, job.claim, ending, now()):
             return None
-    emit(Event("ended", ending.message, {"outcome": str(ending.outcome), "next_step": ending.next_step, **ending.figures}))
+    emit(
+        Event(
+            "ended", ending.message, {"outcome": str(ending.outcome), "next_step": ending.next_step, **ending.figures}
+        )
+    )
     return ending.outcome
 
 
-def _locked_run(
-    job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Emit, now: Clock
-) -> Ending | None:
+def _locked_run(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Ending | None:
     try:
         take_action_lock(job.target.path, job.state)
     except ActionError as error:
@@ -74,7 +79,7 @@ def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
     """Act, then measure what was wrong once more: an action that ended well may still not have helped."""
     before = _measure(job, work)
     ending = replace(_acted(job, store, work, before), before=before)
-    if job.request.condition is None or ending.outcome is Outcome.NOTHING_TO_DO:
+    if job.request.condition is None or ending.outcome not in _ACTED:
         return ending
     after = _measure(job, work)
     blocked = ending.outcome is Outcome.BLOCKED
@@ -149,9 +154,16 @@ def _ending_of(done: Done) -> Ending:
 def ending_of(error: ActionError) -> Ending:
     """The ending of a run that stopped early."""
     return Ending(
-        error.outcome, str(error), reason=error.reason, next_step=error.next_step, figures=error.figures, amounts=error.totals
+        error.outcome,
+        str(error),
+        reason=error.reason,
+        next_step=error.next_step,
+        figures=error.figures,
+        amounts=error.totals,
     )
 
 
 def _of_sqlite(error: apsw.Error) -> ActionError:
-    return Failed(f"SQLite: {error}", reason=type(error).__name__, next_step="see `queuekeeper stats` for the database's state")
+    return Failed(
+        f"SQLite: {error}", reason=type(error).__name__, next_step="see `queuekeeper stats` for the database's state"
+    )

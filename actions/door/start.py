@@ -14,7 +14,7 @@ class RunningAction:
 
     def __init__(self, job: Job) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 a file, not a pipe: nobody needs to read for it to go on
-        self._process = subprocess.Popen(  # noqa: S603 our own interpreter and module, no shell
+        self._process = subprocess.Popen(
             [sys.executable, "-I", "-m", "actions.door.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -15,11 +15,12 @@ from typing import Any
 import apsw
 from pydantic import TypeAdapter
 
-from actions.run.process_identity import own_identity
+from actions.history.store import transaction
 from actions.history.totals import DURATION_BUCKETS
 from actions.run.errors import GIVEN_UP_BEFORE
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
+from actions.run.process_identity import own_identity
 from actions.run.request import Request
 
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
@@ -85,15 +86,16 @@ class Run:
     figures: Mapping[str, Figure]
 
 
-_COLUMNS = [name for name in Run.__dataclass_fields__]
+_COLUMNS = list(Run.__dataclass_fields__)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM run"  # noqa: S608 our own column names
 
 
 def ask(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
     """Record a pending run; (its id, whether it is new). The same wish that already waits is that one."""
-    with history:
+    with transaction(history):
         waiting = history.execute(
-            "SELECT id FROM run WHERE database = ? AND action = ? AND state = 'pending'", (request.database, request.action)
+            "SELECT id FROM run WHERE database = ? AND action = ? AND state = 'pending'",
+            (request.database, request.action),
         ).get
         if waiting is not None:
             return int(waiting), False
@@ -104,7 +106,7 @@ def ask(history: apsw.Connection, request: Request, path: str, now: float) -> tu
 
 def ask_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
     """Record a run that the caller starts itself, at once."""
-    with history:
+    with transaction(history):
         run_id = _insert(history, request, path, now, "claimed")
         _count_trigger(history, request)
         return _claim(history, run_id, now)
@@ -112,14 +114,14 @@ def ask_and_claim(history: apsw.Connection, request: Request, path: str, now: fl
 
 def claim(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
     """Take a pending run; None when somebody else did."""
-    with history:
+    with transaction(history):
         history.execute("UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'", (run_id,))
         return _claim(history, run_id, now) if history.changes() else None
 
 
 def begin(history: apsw.Connection, taken: Claim, now: float) -> bool:
     """The child's first write under the lock. False: the run is no longer its own, and it must leave."""
-    with history:
+    with transaction(history):
         history.execute(
             "UPDATE run SET state = 'running', child = ?, started_at = ? WHERE id = ? AND state = 'claimed' AND token = ?",
             (own_identity(), now, taken.run_id, taken.token),
@@ -137,7 +139,7 @@ def record_plan(history: apsw.Connection, taken: Claim, plan: Plan, before: floa
 
 def end(history: apsw.Connection, taken: Claim, ending: Ending, now: float) -> bool:
     """End a claimed or running run with its totals and its effect, in one transaction. False: it was not ours."""
-    with history:
+    with transaction(history):
         history.execute(
             "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
             " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN ('claimed', 'running')",
@@ -152,7 +154,7 @@ def end(history: apsw.Connection, taken: Claim, ending: Ending, now: float) -> b
 
 def give_back(history: apsw.Connection, run_id: int, token: str) -> bool:
     """A claimed run whose child never began waits again. False: it began, or the same wish waits already."""
-    with history:
+    with transaction(history):
         history.execute(
             "UPDATE OR IGNORE run SET state = 'pending', token = '', claimer = '', claimed_at = NULL"
             " WHERE id = ? AND token = ? AND state = 'claimed'",
@@ -211,7 +213,8 @@ def is_busy(history: apsw.Connection, database: str, action: str) -> bool:
     """Whether this action on this database waits or runs."""
     return bool(
         history.execute(
-            "SELECT EXISTS (SELECT 1 FROM run WHERE database = ? AND action = ? AND state <> 'ended')", (database, action)
+            "SELECT EXISTS (SELECT 1 FROM run WHERE database = ? AND action = ? AND state <> 'ended')",
+            (database, action),
         ).get
     )
 

@@ -36,6 +36,13 @@ def history(state: Path) -> Iterator[apsw.Connection]:
         connection.close()
 
 
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All or nothing; inside another one, a part of it. Never swallows an error."""
+    with connection:
+        yield
+
+
 def open_history(state: Path) -> apsw.Connection:
     """Like `history`, for a holder that closes it itself."""
     try:

@@ -22,7 +22,9 @@ class Totals:
     triggers: Mapping[tuple[str, str], int] = field(default_factory=dict)  # action, trigger
     durations: Mapping[str, Durations] = field(default_factory=dict)  # action
     effects: Mapping[tuple[str, str, str], int] = field(default_factory=dict)  # database, rule, effect
-    amounts: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, reclaimed_bytes|requeued_tasks|...
+    amounts: Mapping[tuple[str, str], float] = field(
+        default_factory=dict
+    )  # database, reclaimed_bytes|requeued_tasks|...
     started: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action: since when it runs
     last_success: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action
     last_failure: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from actions.run.outcome import Outcome
 from actions.run.plan import Figure
 
-
 # The reason of a Blocked run that was given up before anything was tried.
 GIVEN_UP_BEFORE = "reader_seen"
 

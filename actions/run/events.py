@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydantic import TypeAdapter
+
 from actions.run.plan import Figure
 
 MAX_EVENT_BYTES = 4096
@@ -24,6 +26,9 @@ class Event:
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
 
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
 def encode(event: Event) -> bytes:
     """One line; an event that is too long loses its figures, then the end of its message."""
     line = _line(event.kind, event.message, dict(event.figures))
@@ -34,10 +39,7 @@ def encode(event: Event) -> bytes:
 
 def decode(line: bytes | str) -> Event:
     """The event of one line. Raises ValueError on anything else."""
-    data = json.loads(line)
-    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
-        raise ValueError("not an event")
-    return Event(data["kind"], str(data.get("message", "")), data.get("figures", {}))
+    return _EVENT.validate_json(line)
 
 
 def _line(kind: str, message: str, figures: dict[str, Figure]) -> bytes:

@@ -32,6 +32,8 @@ class Stop:
             return
         if self._caller_gone:
             raise Interrupted(
-                "its caller went away; it stopped at a safe point", reason="caller_gone", next_step="run it again if needed"
+                "its caller went away; it stopped at a safe point",
+                reason="caller_gone",
+                next_step="run it again if needed",
             )
         raise Cancelled("stopped at a safe point, as asked", reason="asked", next_step="run it again to go on")

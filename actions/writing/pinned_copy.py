@@ -72,8 +72,11 @@ def _copy(work: Work, source: apsw.Connection, destination: Path, wal_before: in
     try:
         copy.execute("PRAGMA synchronous=OFF")  # publishing syncs the file itself, once
         copy.execute("PRAGMA journal_mode=OFF").fetchall()  # a half copy is thrown away, never rolled back
-        with copy.backup("main", source, "main") as backup:
+        backup = copy.backup("main", source, "main")
+        try:
             return _step_to_the_end(work, backup, wal_before, PAGES_PER_STEP if pinned else -1)
+        finally:
+            backup.close(True)  # an error was raised by the step already
     finally:
         copy.close()
 

@@ -43,7 +43,7 @@ def immutable(path: Path) -> Iterator[apsw.Connection]:
 def contents(connection: apsw.Connection) -> Contents:
     """What the connection's snapshot holds. Raises apsw.Error."""
     schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
-    tables = [row[1] for row in schema if row[0] == "table" and not _is_shadowless_virtual(row[3])]
+    tables = [str(row[1]) for row in schema if row[0] == "table" and not _is_virtual(row[3])]
     counts = {name: connection.execute(f"SELECT count(*) FROM {_quoted(name)}").get for name in tables}  # noqa: S608
     return Contents(
         page_size=connection.pragma("page_size"),
@@ -90,13 +90,15 @@ def _difference(expected: Contents, found: Contents) -> str:
 
 def _unverified(path: Path, why: str) -> Unverified:
     return Unverified(
-        f"{path.name} is not proved: {why}", reason="content", next_step="take a new backup; keep this file for inspection"
+        f"{path.name} is not proved: {why}",
+        reason="content",
+        next_step="take a new backup; keep this file for inspection",
     )
 
 
-def _is_shadowless_virtual(sql: str | None) -> bool:
+def _is_virtual(sql: object) -> bool:
     """Virtual tables may need an extension that we do not have; their content is in ordinary shadow tables."""
-    return sql is not None and sql.lstrip().upper().startswith("CREATE VIRTUAL")
+    return isinstance(sql, str) and sql.lstrip().upper().startswith("CREATE VIRTUAL")
 
 
 def _quoted(name: str) -> str:

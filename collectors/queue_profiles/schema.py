@@ -35,7 +35,7 @@ class Setting(_Strict):
 
 
 class Rows(_Strict):
-    """The rows of one state in one table. `queue`: a column or an expression; `since`, `stale_since`: `column[:format]`.
+    """The rows of one state in one table. `queue`: column or expression; `since`, `stale_since`: `column[:format]`.
 
     `stale` is the one place that says when a lease is stale: gauge, victims and requeue share it.
     """

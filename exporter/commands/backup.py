@@ -19,7 +19,13 @@ from exporter.commands.run_action import options_given, run_action
 @click.option("--to", "directory", type=click.Path(path_type=Path), help="Where to; used as it is.")
 @acting_options
 def backup(
-    db: str, config_file: str | None, state: Path | None, name: str | None, directory: Path | None, dry_run: bool, as_json: bool
+    db: str,
+    config_file: str | None,
+    state: Path | None,
+    name: str | None,
+    directory: Path | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Take a backup beside live writers, prove its content, publish it with its manifest."""
     target = with_backups_in(resolve(db, config_file, state), directory)

@@ -20,7 +20,13 @@ MODES = ("auto", "passive", "full", "restart", "truncate")
 @click.option("--owner-sqlite", metavar="VERSION", help="The application's SQLite version; 3.51.3 and newer are safe.")
 @acting_options
 def checkpoint(
-    db: str, config_file: str | None, state: Path | None, mode: str, owner_sqlite: str | None, dry_run: bool, as_json: bool
+    db: str,
+    config_file: str | None,
+    state: Path | None,
+    mode: str,
+    owner_sqlite: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Copy the write-ahead log back into the database.
 

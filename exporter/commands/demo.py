@@ -28,14 +28,18 @@ def demo(seconds: float | None) -> None:
             _introduce(props)
             healed = tell(props, say, seconds)
             if seconds is not None:
-                click.echo("all healed" if healed else "not everything was healed in time; see the lines above", err=not healed)
+                click.echo(
+                    "all healed" if healed else "not everything was healed in time; see the lines above", err=not healed
+                )
     except KeyboardInterrupt:
         click.echo("\nstopped; everything is removed")
     sys.exit(0 if healed else 1)
 
 
 def _introduce(props: Stage) -> None:
-    click.echo(f"A queue with live workers in {props.folder}, watched by queuekeeper. Ctrl-C ends it and removes everything.")
+    click.echo(
+        f"A queue with live workers in {props.folder}, watched by queuekeeper. Ctrl-C ends it and removes everything."
+    )
     click.echo(f"  page      {props.url}/")
     click.echo(f"  metrics   {props.url}/metrics")
     click.echo(f"  log       {props.folder}/agent.log")

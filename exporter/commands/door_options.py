@@ -14,7 +14,11 @@ def database_options(command: Command) -> Command:
     for decorate in (
         click.option("--state", type=click.Path(path_type=Path), help="Where our history lives, for a bare path."),
         click.option(
-            "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(), help="Makes DB a configured name."
+            "--config.file",
+            "config_file",
+            envvar="QUEUEKEEPER_CONFIG",
+            type=click.Path(),
+            help="Makes DB a configured name.",
         ),
         click.argument("db"),
     ):
@@ -25,7 +29,9 @@ def database_options(command: Command) -> Command:
 def acting_options(command: Command) -> Command:
     """--dry-run and --json, for what changes something."""
     for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md)."),
+        click.option(
+            "--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md)."
+        ),
         click.option("--dry-run", is_flag=True, help="Print the plan and change nothing."),
     ):
         command = decorate(command)

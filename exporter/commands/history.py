@@ -37,13 +37,25 @@ def line(run: Run) -> str:
     took = f" in {duration(run.ended_at - run.started_at)}" if run.ended_at and run.started_at else ""
     effect = f", effect {run.effect}" if run.effect else ""
     measured = f" ({_number(run.before)} -> {_number(run.after)})" if run.effect and run.after is not None else ""
-    state = run.outcome or run.state
-    return f"{at} #{run.id} {run.database} {run.action}: {state}{took}{effect}{measured}; {_why(run)}: {run.message or 'not ended yet'}"
+    ended = f"{run.outcome or run.state}{took}{effect}{measured}"
+    return f"{at} #{run.id} {run.database} {run.action}: {ended}; {_why(run)}: {run.message or 'not ended yet'}"
 
 
 def as_fields(run: Run) -> dict[str, object]:
     """The documented fields of one run."""
-    names = ("id", "database", "action", "trigger", "rule", "episode", "state", "outcome", "effect", "reason", "message")
+    names = (
+        "id",
+        "database",
+        "action",
+        "trigger",
+        "rule",
+        "episode",
+        "state",
+        "outcome",
+        "effect",
+        "reason",
+        "message",
+    )
     times = ("requested_at", "started_at", "ended_at", "before", "after", "next_step")
     fields: dict[str, object] = {name: getattr(run, name) for name in names + times}
     fields["plan"] = list(run.plan.steps) if run.plan else []

@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +22,13 @@ from actions.run.events import Event
 from actions.run.outcome import EXIT_CODES, Outcome
 from actions.run.request import Option, Request
 from collectors.target import Target
+from exporter.commands.database import default_state
 from exporter.commands.units import figures_in_words
 
 
 def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool) -> int:
     """Perform or only plan; prints the result and returns the exit code of its outcome."""
-    state = state_of(target)
+    state = target.state or default_state()
     try:
         claim = None if dry_run else _claim(state, request, target)
         child = RunningAction(Job(request, target, state, claim))
@@ -64,10 +64,7 @@ def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         child.stop()
 
-    if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGINT, stop)
-    else:
-        before = None
+    before = signal.signal(signal.SIGINT, stop)
     try:
         with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bars:
             bar = bars.add_task("", total=None)
@@ -79,8 +76,7 @@ def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
         if last_line:
             click.echo(last_line, err=True)
     finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)
     return events
 
 

@@ -8,7 +8,7 @@ import click
 
 from actions.history.store import StoreUnavailable
 from exporter.agent import VERSION, Agent
-from exporter.commands.config import load_or_exit
+from exporter.commands.database import read_config
 from exporter.log import Format, configure, event
 from exporter.web.app import build
 from exporter.web.server import CannotListen, Server, bind, urls
@@ -17,15 +17,19 @@ LOG = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path), required=True
+)
 @click.option("--web.listen-address", "addresses", multiple=True, default=("127.0.0.1:9977",), show_default=True)
 @click.option("--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True)
-@click.option("--log.level", "level", type=click.Choice(("debug", "info", "warn", "error")), default="info", show_default=True)
+@click.option(
+    "--log.level", "level", type=click.Choice(("debug", "info", "warn", "error")), default="info", show_default=True
+)
 @click.option("--log.format", "form", type=click.Choice(("logfmt", "json")), default="logfmt", show_default=True)
 def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, level: str, form: Format) -> None:
     """Watch the configured databases, publish metrics, and act where the configuration allows it."""
     configure(level, form)
-    config = load_or_exit(config_file)
+    config = read_config(config_file)
     try:
         sockets = bind(addresses)
     except CannotListen as error:
@@ -37,7 +41,9 @@ def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, le
         agent.start()
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
-    event(LOG, logging.INFO, "listening", version=VERSION, address=" ".join(urls(sockets)), acting=config.acting.enabled)
+    event(
+        LOG, logging.INFO, "listening", version=VERSION, address=" ".join(urls(sockets)), acting=config.acting.enabled
+    )
     try:
         Server(build(agent.front), on_stop=agent.begin_to_stop).run(sockets)
     finally:

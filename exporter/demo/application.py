@@ -33,17 +33,22 @@ WHERE id = ? AND status = 'leased'
 def main(path: Path, role: str) -> None:
     """Play one role until the caller closes our input."""
     gone = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), gone.set()), daemon=True).start()
+    threading.Thread(target=_listen, args=(gone,), daemon=True).start()
     connection = application_connection(path)
     {"producer": produce, "worker": work, "crasher": crash, "reader": read}[role](connection, gone)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.close()
 
 
+def _listen(gone: threading.Event) -> None:
+    sys.stdin.read()
+    gone.set()
+
+
 def produce(connection: apsw.Connection, gone: threading.Event) -> None:
-    """Enqueue about forty tasks a second."""
+    """Enqueue about fifteen tasks a second."""
     number = 0
-    while not gone.wait(0.025):
+    while not gone.wait(0.065):
         number += 1
         kind = "mail" if number % 3 else "report"
         connection.execute("INSERT INTO task_queue (type, payload) VALUES (?, ?)", (kind, PAYLOAD))
@@ -51,7 +56,7 @@ def produce(connection: apsw.Connection, gone: threading.Event) -> None:
 
 def work(connection: apsw.Connection, gone: threading.Event) -> None:
     """Claim and complete."""
-    while not gone.wait(0.02):
+    while not gone.wait(0.08):
         task = claim(connection, "worker")
         if task is not None:
             time.sleep(0.005)
@@ -80,7 +85,7 @@ def claim(connection: apsw.Connection, worker: str) -> int | None:
     """Take the next task for LEASE_SECONDS, as the queue's own workers do."""
     with connection:
         found = connection.execute(_CLAIM, (worker, f"+{LEASE_SECONDS} seconds")).fetchall()
-    return int(found[0][0]) if found else None
+    return int(str(found[0][0])) if found else None
 
 
 if __name__ == "__main__":

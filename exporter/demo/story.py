@@ -53,20 +53,21 @@ def _acts(stage: Stage, say: Say) -> Iterator[str | None]:
     """What the application does, in order; None while it just goes on."""
     for role in ("producer", "worker", "worker"):
         stage.play(role)
-    yield "application: one producer and two workers run; nobody checkpoints, as its autocheckpoint is off"
-    yield from _wait(4)
+    yield "application: one producer and two workers run; its autocheckpoint is off, so the WAL only grows"
+    yield from _wait(2)
     reader = stage.play("reader")
     _first_line(reader)
-    yield f"application: a slow report (pid {reader.pid}) holds one read transaction open: it pins the WAL"
+    yield f"application: a slow report (pid {reader.pid}) holds one read transaction open, which pins the WAL"
+    yield from _wait(6)
     crasher = stage.play("crasher")
     task = _first_line(crasher)
     crasher.send_signal(signal.SIGKILL)
-    yield f"application: a worker was killed with kill -9 while it held task {task} (leased for {LEASE_SECONDS} s)"
-    yield from _wait(14)
+    yield f"application: a worker was killed with kill -9 while it held task {task}, leased for {LEASE_SECONDS} s"
+    yield from _wait(3)
+    _refused(stage, say)
+    yield from _wait(7)
     leave(reader)
     yield "application: the slow report has ended"
-    yield from _wait(14)
-    _refused(stage, say)
     while True:
         yield None
 
