@@ -3,6 +3,7 @@
 Runbook: docs/runbook.md#queuebackuptooold. A backup counts from its snapshot, not from its end, and only once proved.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from actions.run.errors import Failed, Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
-from actions.writing.free_space import require_free
+from actions.writing.free_space import nearest_existing, require_free
 from actions.writing.pinned_copy import Copied, copy_pinned
 from actions.writing.proof import prove, sha256_of
 from actions.writing.publish import (
@@ -46,8 +47,7 @@ def plan(work: Work) -> Plan:
     size = work.target.path.stat().st_size
     rollback = not work.target.wal.exists()
     folder = place.folder(work.target.name)
-    _make_folder(folder)
-    require_free(folder, size, work.target.limits.disk_reserve, "the copy")
+    require_free(nearest_existing(folder), size, work.target.limits.disk_reserve, "the copy")
     stall = size / COPY_RATE if rollback else 0.0
     if work.automatic and stall > work.target.limits.read_rollback:
         _require_word(work, stall)
@@ -65,6 +65,7 @@ def plan(work: Work) -> Plan:
 def run(work: Work, plan: Plan) -> Done:
     """Copy, prove, publish. Nothing is left under a final name unless it was proved."""
     folder = Path(str(plan.figures["directory"]))
+    _make_folder(folder)
     removed = remove_leftovers(folder)
     started = time.monotonic()
     name = backup_name(work.target.name, str(plan.figures["label"]), work.now())
@@ -97,7 +98,7 @@ def _place(work: Work) -> BackupPlace:
 
 def _label(work: Work) -> str:
     label = str(work.options.get("name") or "")
-    if label and not label.replace("-", "").replace("_", "").isalnum():
+    if label and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", label):
         raise Refused(
             f"the name {label!r} cannot be part of a file name", reason="name", next_step="use letters, digits, - and _"
         )

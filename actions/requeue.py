@@ -6,7 +6,7 @@ lock for at most limits.write_lock, and rests as long as it held.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import apsw
@@ -38,13 +38,20 @@ SHOWN_VICTIMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What one chunk, or all of them, moved."""
+    """What one chunk, or all of them, moved, and how long the write lock was held at most, in seconds."""
 
     waiting: int = 0
     dead: int = 0
+    chunks: int = 0
+    longest_hold: float = 0.0
 
     def __add__(self, other: "Moved") -> "Moved":
-        return Moved(self.waiting + other.waiting, self.dead + other.dead)
+        return Moved(
+            self.waiting + other.waiting,
+            self.dead + other.dead,
+            self.chunks + other.chunks,
+            max(self.longest_hold, other.longest_hold),
+        )
 
     @property
     def total(self) -> int:
@@ -75,30 +82,35 @@ def plan(work: Work) -> Plan:
 
 def run(work: Work, plan: Plan) -> Done:
     """Move the stale tasks in chunks. What was moved before a stop stays moved and is told."""
-    moved = Moved()
-    longest = 0.0
+    so_far = [Moved()]
     try:
         with writable(work.target.path, LOCK_WAIT) as connection:
-            requeue = _requeue_of(work, connection)
-            chunk, left = FIRST_CHUNK, int(plan.figures["limit"] or 0)
-            while left > 0:
-                work.stop.check()
-                part, held = _move_chunk(work, connection, requeue, min(chunk, left))
-                moved, longest, left = moved + part, max(longest, held), left - part.total
-                if part.total == 0:
-                    break
-                work.progress("requeued tasks", moved.total, float(plan.figures["stale"] or 0))
-                chunk = _next_chunk(chunk, held, work.target.limits.write_lock)
-                work.stop.wait(held)
+            for moved in _chunks(work, connection, int(plan.figures["limit"] or 0)):
+                so_far.append(so_far[-1] + moved)
+                work.progress("requeued tasks", so_far[-1].total, float(plan.figures["stale"] or 0))
     except ActionError as error:
-        error.figures = _figures(moved, longest)
-        error.totals = _totals(moved)
+        error.figures, error.totals = _figures(so_far[-1]), _totals(so_far[-1])
         raise
-    return Done(_message(moved), _figures(moved, longest), _totals(moved))
+    return Done(_message(so_far[-1]), _figures(so_far[-1]), _totals(so_far[-1]))
 
 
-def _move_chunk(work: Work, connection: apsw.Connection, requeue: CompiledRequeue, rows: int) -> tuple[Moved, float]:
-    """One transaction: (what it moved, how long it held the write lock in seconds)."""
+def _chunks(work: Work, connection: apsw.Connection, limit: int) -> Iterator[Moved]:
+    """Move chunk after chunk until nothing is stale or `limit` is reached; rest after each for as long as it held."""
+    requeue = _requeue_of(work, connection)
+    rows, left = FIRST_CHUNK, limit
+    while left > 0:
+        work.stop.check()
+        moved = _move_chunk(work, connection, requeue, min(rows, left))
+        if moved.total == 0:
+            return
+        yield moved
+        left -= moved.total
+        rows = _next_chunk(rows, moved.longest_hold, work.target.limits.write_lock)
+        work.stop.wait(moved.longest_hold)
+
+
+def _move_chunk(work: Work, connection: apsw.Connection, requeue: CompiledRequeue, rows: int) -> Moved:
+    """One transaction of at most `rows` tasks."""
     try:
         connection.execute("BEGIN IMMEDIATE")
     except apsw.BusyError:
@@ -111,14 +123,15 @@ def _move_chunk(work: Work, connection: apsw.Connection, requeue: CompiledRequeu
     try:
         counts = {"waiting": 0, "dead": 0}
         for step in requeue.steps(work.now(), _older_than(work)):
-            connection.execute(step.update.sql, {**step.update.values, "limit": rows})
+            left = rows - sum(counts.values())
+            connection.execute(step.update.sql, {**step.update.values, "limit": left})
             counts[step.to] += connection.changes()
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return Moved(**counts), time.monotonic() - started
+    return Moved(**counts, chunks=1, longest_hold=time.monotonic() - started)
 
 
 def _next_chunk(chunk: int, held: float, budget: float) -> int:
@@ -174,8 +187,13 @@ def _message(moved: Moved) -> str:
     return f"requeued {moved.waiting} tasks{dead}"
 
 
-def _figures(moved: Moved, longest: float) -> Mapping[str, Figure]:
-    return {"requeued": moved.waiting, "dead": moved.dead, "longest_hold_seconds": round(longest, 4)}
+def _figures(moved: Moved) -> Mapping[str, Figure]:
+    return {
+        "requeued": moved.waiting,
+        "dead": moved.dead,
+        "chunks": moved.chunks,
+        "longest_hold_seconds": round(moved.longest_hold, 4),
+    }
 
 
 def _totals(moved: Moved) -> Mapping[str, float]:

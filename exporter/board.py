@@ -88,7 +88,8 @@ class Board:
         """What may be shown at `now`: readings older than `max_age(interval)` are withdrawn."""
         with self._lock:
             limit = max_age(interval)
-            old = frozenset(name for name, s in self._snapshots.items() if now - s.taken_at > limit)
+            # a clock that was set back must not keep a reading alive either
+            old = frozenset(name for name, s in self._snapshots.items() if abs(now - s.taken_at) > limit)
             return View(
                 targets=self._targets,
                 fresh={name: s for name, s in self._snapshots.items() if name not in old},

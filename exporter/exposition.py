@@ -113,8 +113,8 @@ def _add_histogram(family: Family, action: str, durations: Durations) -> None:
 
 
 def _printable(value: str) -> str:
-    """A file name of Linux need not be UTF-8, a label value must."""
-    return value.encode("utf-8", "replace").decode()
+    """A file name of Linux need not be UTF-8, a label value must; two different names must stay different."""
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _allows_gzip(accept_encoding: str) -> bool:

@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
@@ -37,7 +38,6 @@ class _Course:
     target: Target
     due: float
     polls: int = 0
-    running_since: float | None = None
     overrun_noted: bool = False
     wanted_again: bool = False
 
@@ -64,6 +64,7 @@ class PollLoop:
         self._clock, self._monotonic = clock, monotonic
         self._changed = threading.Condition()
         self._courses: dict[str, _Course] = {}
+        self._running: dict[Path, float] = {}  # since when; by file, which a rescan may give another name
         self._rescan_due = 0.0
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -83,7 +84,7 @@ class PollLoop:
         if self._thread is not None:
             self._thread.join(timeout)
         with self._changed:
-            return self._changed.wait_for(self._idle, max(0.0, deadline - self._monotonic()))
+            return self._changed.wait_for(lambda: not self._running, max(0.0, deadline - self._monotonic()))
 
     def poll_soon(self, database: str) -> None:
         """Let this database be due now, or again once its running poll ended: something changed it."""
@@ -91,10 +92,10 @@ class PollLoop:
             course = self._courses.get(database)
             if course is None:
                 return
-            if course.running_since is None:
-                course.due = self._monotonic()
-            else:
+            if course.target.path in self._running:
                 course.wanted_again = True
+            else:
+                course.due = self._monotonic()
             self._changed.notify_all()
 
     def rescan_soon(self) -> None:
@@ -102,9 +103,6 @@ class PollLoop:
         with self._changed:
             self._rescan_due = self._monotonic()
             self._changed.notify_all()
-
-    def _idle(self) -> bool:
-        return all(course.running_since is None for course in self._courses.values())
 
     def _run(self) -> None:
         while not self._stopping:
@@ -132,7 +130,7 @@ class PollLoop:
         for course in sorted(self._courses.values(), key=lambda course: course.due):
             if course.due > now:
                 return
-            if course.running_since is not None:
+            if course.target.path in self._running:
                 self._note_overrun(course)
             elif self._free(now):
                 self._begin(course, now)
@@ -145,11 +143,10 @@ class PollLoop:
             event(LOG, logging.WARNING, "a poll is due but the one before has not ended", database=course.target.name)
 
     def _free(self, now: float) -> bool:
-        started = (c.running_since for c in self._courses.values() if c.running_since is not None)
-        return sum(now - since < self._timing.hung_after for since in started) < WIDTH
+        return sum(now - since < self._timing.hung_after for since in self._running.values()) < WIDTH
 
     def _begin(self, course: _Course, now: float) -> None:
-        course.running_since = now
+        self._running[course.target.path] = now
         course.polls += 1
         course.due = next_due(course.target.name, course.polls, now, self._timing.interval)
         threading.Thread(target=self._poll_one, args=(course,), name=f"poll {course.target.name}", daemon=True).start()
@@ -164,16 +161,18 @@ class PollLoop:
             event(LOG, logging.ERROR, "poll failed", database=name, error=f"{type(error).__name__}: {error}")
         finally:
             with self._changed:
-                course.running_since, course.overrun_noted = None, False
+                del self._running[course.target.path]
+                course.overrun_noted = False
                 if course.wanted_again:
                     course.wanted_again, course.due = False, self._monotonic()
                 self._changed.notify_all()
 
     def _pause(self, now: float) -> float:
         """Seconds until something is due; a poll that ends, or a wish, wakes the loop earlier."""
-        running = [c.running_since for c in self._courses.values() if c.running_since is not None]
         waiting = [c.due for c in self._courses.values() if c.due > now]
-        freed = [since + self._timing.hung_after for since in running if since + self._timing.hung_after > now]
+        freed = [
+            since + self._timing.hung_after for since in self._running.values() if since + self._timing.hung_after > now
+        ]
         return max(0.0, min([self._rescan_due, *waiting, *freed]) - now)
 
 
@@ -185,9 +184,5 @@ def next_due(name: str, polls: int, now: float, interval: float) -> float:
 
 
 def _continued(known: _Course | None, target: Target, now: float) -> _Course:
-    if known is None:
-        return _Course(target, now)
-    if known.target == target:
-        return known
-    # another file or other settings under the same name: a poll of the old one may still run, and goes on alone
-    return _Course(target, now)
+    """A poll of what was known under this name before goes on alone."""
+    return known if known is not None and known.target == target else _Course(target, now)

@@ -178,7 +178,10 @@ def test_an_automatic_wish_is_not_heard_while_one_waits_or_runs(store: apsw.Conn
     assert ask_for(store, CHECKPOINT, "/jobs.db", 3.0).decision == "duplicate"
 
 
-@pytest.mark.parametrize(("outcome", "rests"), [("done", True), ("refused", True), ("blocked", True), ("locked", False), ("interrupted", False)])
+@pytest.mark.parametrize(
+    ("outcome", "rests"),
+    [("done", True), ("refused", True), ("blocked", True), ("locked", False), ("interrupted", False)],
+)
 def test_the_cooldown_begins_when_a_run_ended_unless_it_could_not_even_try(
     store: apsw.Connection, outcome: str, rests: bool
 ) -> None:

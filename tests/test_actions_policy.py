@@ -41,7 +41,13 @@ def test_an_age_is_never_negative_when_the_clock_jumped_back() -> None:
 
 @pytest.mark.parametrize(
     ("value", "verdict"),
-    [(64.1, Verdict.WRONG), (64.0, Verdict.BETWEEN), (8.1, Verdict.BETWEEN), (8.0, Verdict.CLEAR), (None, Verdict.UNKNOWN)],
+    [
+        (64.1, Verdict.WRONG),
+        (64.0, Verdict.BETWEEN),
+        (8.1, Verdict.BETWEEN),
+        (8.0, Verdict.CLEAR),
+        (None, Verdict.UNKNOWN),
+    ],
 )
 def test_the_bound_and_the_clear_level_are_edges(value: float | None, verdict: Verdict) -> None:
     assert HIGH.judge(value) is verdict
@@ -87,7 +93,13 @@ def test_a_clock_that_jumped_back_does_not_keep_a_rule_waiting_for_the_jump() ->
 def test_a_request_carries_the_rules_own_condition_action_and_options() -> None:
     rule = Rule("stale", HIGH, "requeue", {"limit": 5}, cooldown=7.0)
     made = request_of(rule, "jobs", "alert", "ab12/1")
-    assert (made.action, made.options, made.condition, made.episode, made.cooldown) == ("requeue", {"limit": 5}, HIGH, "ab12/1", 7.0)
+    assert (made.action, made.options, made.condition, made.episode, made.cooldown) == (
+        "requeue",
+        {"limit": 5},
+        HIGH,
+        "ab12/1",
+        7.0,
+    )
     assert made.automatic
 
 

@@ -30,8 +30,7 @@ def test_reading_connection_cannot_write(queue: prismq.Queue) -> None:
         for sql in ("INSERT INTO workers VALUES ('a', '', '')", "PRAGMA user_version = 1", "VACUUM"):
             with pytest.raises(apsw.ReadOnlyError):
                 connection.execute(sql)
-        # SQLite's text for a checkpoint or a journal mode over a read-only connection is "disk I/O error".
-        with pytest.raises((apsw.IOError, apsw.ReadOnlyError)):
+        with pytest.raises(apsw.Error):
             connection.execute("PRAGMA journal_mode = delete").fetchall()
     assert queue.value("PRAGMA journal_mode") == "wal"
 
@@ -144,7 +143,7 @@ def test_an_interrupt_of_somebody_else_is_not_taken_for_the_limit() -> None:
     with apsw.Connection(":memory:") as connection:
         connection.create_scalar_function("stop", connection.interrupt)
         with pytest.raises(apsw.InterruptError), time_limit(connection, 60):
-            connection.execute(f"SELECT stop() UNION ALL {SLOW}").fetchall()
+            connection.execute(f"SELECT stop() UNION ALL SELECT * FROM ({SLOW})").fetchall()
 
 
 def test_many_connections_share_one_watchdog() -> None:

@@ -46,3 +46,8 @@ def test_the_last_success_survives_a_poll_that_failed() -> None:
     view = shown.view(NOW + 15, 15.0)
     assert view.last_success == {"a": NOW}
     assert view.state("a") == "missing"
+
+
+def test_a_clock_that_was_set_back_does_not_keep_an_old_reading_alive() -> None:
+    view = board(snapshot("a", at=NOW), names=("a",)).view(NOW - 3600, 15.0)
+    assert (view.state("a"), dict(view.fresh)) == ("stale", {})

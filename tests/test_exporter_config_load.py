@@ -126,9 +126,12 @@ state: /var/lib/queuekeeper
     warned = [line.split(": ", 2)[1] for line in config.warnings]
     assert warned == [
         "databases[0].backup.keep",
+        "databases[0].backup.compress",
         "poll.slow_interval",
         "actions.windows.vacuum",
         "actions.windows.purge",
+        "actions.quota_per_hour",
+        "actions.fresh_backup",
         "rules[1].when",
         "schedules[0]",
     ]

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,35 @@ def test_new_files_are_found_and_vanished_ones_dropped(loops: list[PollLoop]) ->
     polls.wait("b", 1)
     assert [one.name for one in board.view(0, 15).targets] == ["b"]
     assert board.newest("a") is None
+
+
+def test_a_file_that_gets_another_name_is_not_polled_twice_at_once(loops: list[PollLoop]) -> None:
+    names, begun, go = ["a"], threading.Event(), threading.Event()
+    running: list[str] = []
+
+    def poll(one: Target, _: Snapshot | None, now: float) -> Snapshot:
+        running.append(one.name)
+        begun.set()
+        go.wait(20)
+        return Snapshot(one, now, up=True, state="readable")
+
+    watched = Board()
+    find = lambda: tuple(replace(target(name), path=Path("/one/file.db")) for name in names)  # noqa: E731
+    loop = PollLoop(find, poll, watched, timing=Timing(interval=0.005))
+    loops.append(loop)
+    loop.start()
+    assert begun.wait(20)
+    names[:] = ["prod/a"]
+    loop.rescan_soon()
+    deadline = time.monotonic() + 20
+    while watched.view(0, 15).overruns.get("prod/a", 0) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert running == ["a"]
+    go.set()
+    while "prod/a" not in running and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert watched.newest("a") is None
+    assert running[:2] == ["a", "prod/a"]
 
 
 def test_poll_soon_does_not_wait_for_the_interval(loops: list[PollLoop]) -> None:

@@ -12,6 +12,11 @@ def free_bytes(directory: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def nearest_existing(directory: Path) -> Path:
+    """The directory itself, or the parent in which it will be created."""
+    return next(place for place in (directory, *directory.parents) if place.is_dir())
+
+
 def require_free(directory: Path, needed: int, reserve: int, what: str) -> None:
     """Raises Refused naming the missing bytes unless `needed` bytes fit and `reserve` stays free."""
     free = free_bytes(directory)

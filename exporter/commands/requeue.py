@@ -8,8 +8,8 @@ import click
 from actions.run.request import Request
 from exporter.commands.database import resolve
 from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
-from exporter.commands.units import DURATION
 
 
 @click.command()

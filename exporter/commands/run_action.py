@@ -23,7 +23,7 @@ from actions.run.outcome import EXIT_CODES, Outcome
 from actions.run.request import Option, Request
 from collectors.target import Target
 from exporter.commands.database import default_state
-from exporter.commands.units import figures_in_words
+from exporter.units import figures_in_words
 
 
 def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool) -> int:

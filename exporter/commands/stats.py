@@ -17,7 +17,7 @@ from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
 from exporter.commands.database import resolve
 from exporter.commands.door_options import database_options
-from exporter.commands.units import duration, moment, size
+from exporter.units import duration, moment, size
 
 # What grows, and who stands in the way, shows only between two readings (docs/safety.md).
 BETWEEN = 0.5

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,27 +176,36 @@ def _schedule_problems(file: File) -> list[Problem]:
 
 
 def _not_yet(file: File) -> list[Problem]:
-    found = [
-        Problem(("schedules", i), f"schedules are {NOT_YET}; {s.name} does nothing")
-        for i, s in enumerate(file.schedules)
-    ]
-    found += [
-        Problem(("actions", "windows", name), f"windows are {NOT_YET}; nothing it restricts can be started yet")
-        for name in file.actions.windows
-    ]
+    """What the file asks for and this version does not do: said, never passed over in silence."""
+    return [*_not_yet_of_databases(file), *_not_yet_of_actions(file.actions), *_not_yet_of_times(file)]
+
+
+def _not_yet_of_databases(file: File) -> Iterator[Problem]:
     for i, database in enumerate(file.databases):
+        loc: Loc = ("databases", i, "backup")
         if database.backup is not None and database.backup.keep is not None:
-            found.append(
-                Problem(("databases", i, "backup", "keep"), f"pruning is {NOT_YET}; no backup is ever deleted")
-            )
-    allow = file.actions.allow
-    for key, given in (("users", allow.users), ("client_sans", allow.client_sans)):
+            yield Problem((*loc, "keep"), f"pruning is {NOT_YET}; no backup is ever deleted")
+        if database.backup is not None and database.backup.compress != "none":
+            yield Problem((*loc, "compress"), f"compression is {NOT_YET}; backups are kept as plain database files")
+
+
+def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
+    loc: Loc = ("actions",)
+    for name in part.windows:
+        yield Problem((*loc, "windows", name), f"windows are {NOT_YET}; nothing it restricts can be started yet")
+    for key, given in (("users", part.allow.users), ("client_sans", part.allow.client_sans)):
         if given:
-            found.append(
-                Problem(("actions", "allow", key), f"{key} are not yet known to this version; use token_files")
-            )
+            yield Problem((*loc, "allow", key), f"{key} are not yet known to this version; use token_files")
+    if "quota_per_hour" in part.model_fields_set:
+        yield Problem((*loc, "quota_per_hour"), "the quota is not yet kept by this version; cooldowns are")
+    if "fresh_backup" in part.model_fields_set:
+        yield Problem((*loc, "fresh_backup"), f"nothing that needs a fresh backup is {NOT_YET}")
+
+
+def _not_yet_of_times(file: File) -> Iterator[Problem]:
     if "slow_interval" in file.poll.model_fields_set:
-        found.append(Problem(("poll", "slow_interval"), f"slow readings are {NOT_YET}"))
+        yield Problem(("poll", "slow_interval"), f"slow readings are {NOT_YET}")
+    for i, schedule in enumerate(file.schedules):
+        yield Problem(("schedules", i), f"schedules are {NOT_YET}; {schedule.name} does nothing")
     if file.timezone is not None:
-        found.append(Problem(("timezone",), f"schedules and windows are {NOT_YET}; everything else is UTC"))
-    return found
+        yield Problem(("timezone",), f"schedules and windows are {NOT_YET}; everything else is UTC")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from actions.registry import ACTIONS
+from actions.door.catalogue import KNOWN
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.registry import COLLECTORS
@@ -10,7 +10,7 @@ from collectors.registry import COLLECTORS
 
 def known_actions() -> Mapping[str, Mapping[str, OptionKind]]:
     """The options of each action, by its name."""
-    return {name: action.OPTIONS for name, action in ACTIONS.items()}
+    return {name: known.options for name, known in KNOWN.items()}
 
 
 def known_metrics() -> Mapping[str, Metric]:

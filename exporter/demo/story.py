@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actions.history.runs import newest
 from actions.history.store import history
-from exporter.commands.history import line
-from exporter.commands.units import size
 from exporter.demo.application import LEASE_SECONDS
 from exporter.demo.stage import Stage, leave
+from exporter.run_line import line
+from exporter.units import size
 
 Say = Callable[[str], None]
 NAP = 0.5

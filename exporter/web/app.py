@@ -11,8 +11,9 @@ def build(front: Front) -> Starlette:
     """The application of one agent."""
     return Starlette(
         routes=[
+            # before the landing page, so that metrics can be asked for at the root
+            Route("/" + front.telemetry_path.strip("/"), pages.metrics(front), methods=["GET"]),
             Route("/", pages.landing(front), methods=["GET"]),
-            Route(front.telemetry_path, pages.metrics(front), methods=["GET"]),
             Route("/-/healthy", pages.healthy(front), methods=["GET"]),
             Route("/-/ready", pages.ready(front), methods=["GET"]),
             Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),

@@ -16,23 +16,23 @@ class TooSlow(Exception):
     """The body did not arrive within its time."""
 
 
-async def read_body(request: Request, limit: int = MAX_BYTES, deadline: float = DEADLINE) -> bytes:
+async def read_body(request: Request) -> bytes:
     """The whole body. Raises TooLarge (before reading when Content-Length tells), TooSlow, ClientDisconnect."""
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isdigit() and int(announced) > MAX_BYTES:
         raise TooLarge
     try:
-        return await asyncio.wait_for(_collect(request, limit), deadline)
+        return await asyncio.wait_for(_collect(request), DEADLINE)
     except TimeoutError as error:
         raise TooSlow from error
 
 
-async def _collect(request: Request, limit: int) -> bytes:
+async def _collect(request: Request) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > limit:
+        if size > MAX_BYTES:
             raise TooLarge
         parts.append(part)
     return b"".join(parts)

@@ -97,16 +97,20 @@ class Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """A bound on the time and the size of a request's head, and on the number of connections."""
+    """A bound on the time and the size of a request's head, and on the number of connections.
+
+    Of too many connections the oldest idle one goes: idle ones of anybody must not lock a scrape out.
+    """
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.idle_since = self.loop.time()
         if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-            return
+            self._make_room()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -124,9 +128,19 @@ class _Protocol(HttpToolsProtocol):
         if self._head_timer is None:
             self._await_head()
 
+    def on_response_complete(self) -> None:
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
+
     def on_headers_complete(self) -> None:
         self._stop_waiting()
         super().on_headers_complete()
+
+    def _make_room(self) -> None:
+        others = (one for one in self.connections if isinstance(one, _Protocol) and one is not self)
+        idle = [one for one in others if one.cycle is None or one.cycle.response_complete]
+        victim = min(idle, key=lambda one: one.idle_since, default=self)
+        victim.transport.abort()
 
     def _await_head(self) -> None:
         self._head_bytes = 0

@@ -3,10 +3,6 @@
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-import click
-
-from exporter.config.sizes import parse_duration
-
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -52,19 +48,3 @@ def _in_words(name: str, value: object) -> str:
     if "seconds" in name or name == "stall":
         return duration(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-class Duration(click.ParamType[float]):
-    """A time on the command line: `300s`, `5m`, `26h`, `7d`, or plain seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-DURATION = Duration()

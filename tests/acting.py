@@ -1,0 +1,52 @@
+"""Runs actions as the command line does: a claimed run, a child, and the run as history tells it afterwards."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from actions.door.job import Job
+from actions.door.start import RunningAction
+from actions.history.runs import Run, ask_and_claim, run
+from actions.history.store import history
+from actions.run.condition import Condition
+from actions.run.events import Event
+from actions.run.request import Request
+from collectors.target import Target
+
+
+def act(target: Target, request: Request, *, trust_owner: bool = False) -> Run:
+    """Perform one run and return it as history tells it."""
+    assert target.state is not None
+    with history(target.state) as store:
+        claim = ask_and_claim(store, request, str(target.path), time.time())
+    child = RunningAction(Job(request, target, target.state, claim, trust_owner))
+    list(child.events())
+    child.wait()
+    with history(target.state) as store:
+        return run(store, claim.run_id)
+
+
+def by_hand(target: Target, action: str, **options: Any) -> Run:
+    """A person runs an action."""
+    return act(target, Request(action, target.name, options=options))
+
+
+def by_rule(target: Target, action: str, condition: Condition | None = None, **options: Any) -> Run:
+    """A threshold runs an action."""
+    request = Request(action, target.name, "threshold", options=options, rule="the rule", condition=condition)
+    return act(target, request)
+
+
+def planned(target: Target, action: str, options: Mapping[str, Any] | None = None) -> Event:
+    """What --dry-run would print."""
+    assert target.state is not None
+    child = RunningAction(Job(Request(action, target.name, options=options or {}), target, target.state, None))
+    events = list(child.events())
+    child.wait()
+    return events[-1]
+
+
+def target_of(path: Path, **changes: Any) -> Target:
+    """A target whose history lives beside the test's other files."""
+    return Target(name=path.stem, path=path, state=path.parent / "state", **changes)
