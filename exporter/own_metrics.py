@@ -91,7 +91,7 @@ RECLAIMED = Metric(
     "queuekeeper_action_reclaimed_bytes_total", "Bytes that actions gave back to the disk.", kind="counter", fold="sum"
 )
 REQUEUED = Metric(
-    "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back or buried.",
+    "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back to the queue.",
     kind="counter", fold="sum",
 )  # fmt: skip
 EFFECT = Metric(

@@ -71,7 +71,8 @@ def test_a_backup_beside_a_writer_that_never_rests_is_one_commit_point(
             copy = immutable(backup_of(run))
             (n,) = copy.execute("SELECT n FROM meta").fetchone()
             assert copy.execute("SELECT count(*), coalesce(max(k), 0) FROM log").fetchone() == (n, n)
-            wrong = "SELECT count(*) FROM item LEFT JOIN (SELECT item, max(k) k FROM log GROUP BY 1) g ON g.item = id WHERE v IS NOT coalesce(k, 0)"
+            newest = "SELECT item, max(k) k FROM log GROUP BY 1"
+            wrong = f"SELECT count(*) FROM item LEFT JOIN ({newest}) g ON g.item = id WHERE v IS NOT coalesce(k, 0)"
             assert copy.execute(wrong).get == 0
             assert copy.execute("PRAGMA integrity_check").get == "ok"
             copy.close()

@@ -219,11 +219,13 @@ def test_several_processes_share_one_history_without_losing_a_run(tmp_path: Path
     code = (
         "import sys; from pathlib import Path\n"
         "from actions.history import runs; from actions.history.store import history\n"
-        "from actions.history.runs import Ending; from actions.run.outcome import Outcome; from actions.run.request import Request\n"
+        "from actions.history.runs import Ending\n"
+        "from actions.run.outcome import Outcome; from actions.run.request import Request\n"
         "with history(Path(sys.argv[1])) as store:\n"
         "    for i in range(40):\n"
         "        claim = runs.ask_and_claim(store, Request('checkpoint', sys.argv[2]), '/x', float(i))\n"
-        "        assert runs.begin(store, claim, float(i)); assert runs.end(store, claim, Ending(Outcome.DONE, 'ok'), i + 0.5)\n"
+        "        assert runs.begin(store, claim, float(i))\n"
+        "        assert runs.end(store, claim, Ending(Outcome.DONE, 'ok'), i + 0.5)\n"
     )
     children = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"db{n}"]) for n in range(4)]
     assert [child.wait(60) for child in children] == [0, 0, 0, 0]

@@ -196,6 +196,39 @@ def test_counts_stop_at_their_bound_and_say_so(queue: prismq.Queue) -> None:
     assert capped.queues[0].rows == 30
 
 
+def test_an_index_counts_the_same_as_the_rows_do(queue: prismq.Queue) -> None:
+    for kind, number in (("mail", 3), ("video", 5), ("", 2)):
+        for status in prismq.ENDED:
+            queue.put(status, number, type=kind)
+    fast = _profile(queue)
+    queue.owner.execute("DROP INDEX ix_task_type_status")
+    slow = _profile(queue)
+    assert fast is not None
+    assert slow is not None
+    assert [rows.state for rows in fast.rows if rows.by_queue] == ["running", "done", "dead"]
+    assert not any(rows.by_queue for rows in slow.rows)
+    queue.owner.execute("CREATE INDEX ix_task_type_status ON task_queue(type, status)")
+    for (state, quick), (_, plain) in zip(fast.counts(NOW), slow.counts(NOW), strict=True):
+        left, right = (counted(queue.owner, profile, bound) for profile, bound in ((fast, quick), (slow, plain)))
+        assert (state, set(left.queues), left.capped) == (state, set(right.queues), right.capped)
+    done = dict(fast.counts(NOW))["done"]
+    assert counted(queue.owner, fast, done, rows=4).capped
+    assert not counted(queue.owner, fast, done, rows=5).capped
+
+
+def test_tasks_without_a_queue_name_are_counted_too(tmp_path: Path) -> None:
+    with apsw.Connection(str(tmp_path / "null.db")) as connection:
+        for _ in connection.execute(prismq.SCHEMA.replace("type TEXT NOT NULL", "type TEXT")):
+            pass
+        queue = prismq.Queue(tmp_path / "null.db", connection)
+        queue.put("completed", 4, type=None)
+        queue.put("completed", 2)
+        profile = _profile(queue)
+        assert profile is not None
+        done = counted(connection, profile, dict(profile.counts(NOW))["done"])
+        assert {row.queue: row.rows for row in done.queues} == {"": 4, "mail": 2}
+
+
 def test_queue_names_come_from_an_index_or_not_at_all(queue: prismq.Queue) -> None:
     for name in ("mail", "video", "zip"):
         queue.put("completed", type=name)

@@ -40,8 +40,8 @@ def test_the_contracts_hold() -> None:
         ("actions/policy/effect.py", "import time", "Deciding is pure"),
         ("collectors/disk.py", "import sqlite3", "One SQLite library"),
         ("collectors/raw_reader/layout.py", "import apsw", "The raw reader holds no SQLite"),
-        ("exporter/agent.py", "import actions.requeue", "action modules are reached through the registry"),
-        ("exporter/dispatcher.py", "import actions.registry", "what the registry runs is reached through the door"),
+        ("exporter/agent.py", "import actions.requeue", "actions by the registry"),
+        ("exporter/dispatcher.py", "import actions.registry", "registry by the door"),
         ("exporter/demo/stage.py", "import actions.writing.connection", "Only actions open a database for change"),
     ],
 )

@@ -143,8 +143,7 @@ def end(history: apsw.Connection, taken: Claim, ending: Ending, now: float) -> b
         history.execute(
             "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
             " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN ('claimed', 'running')",
-            (now, ending.outcome, ending.reason, ending.message, ending.next_step, json.dumps(dict(ending.figures)))
-            + (ending.before, ending.after, ending.effect, taken.run_id, taken.token),
+            (now, *_of_ending(ending), taken.run_id, taken.token),
         )
         if history.changes() != 1:
             return False
@@ -223,10 +222,17 @@ def _insert(history: apsw.Connection, request: Request, path: str, now: float, s
     history.execute(
         "INSERT INTO run (database, path, action, request, trigger, rule, episode, priority, state, requested_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (request.database, path, request.action, _REQUEST.dump_json(request).decode(), request.trigger, request.rule)
-        + (request.episode, request.priority, state, now),
+        (
+            *(request.database, path, request.action, _REQUEST.dump_json(request).decode()),
+            *(request.trigger, request.rule, request.episode, request.priority, state, now),
+        ),
     )
     return history.last_insert_rowid()
+
+
+def _of_ending(ending: Ending) -> tuple[str | float | None, ...]:
+    words = (ending.outcome, ending.reason, ending.message, ending.next_step, json.dumps(dict(ending.figures)))
+    return (*words, ending.before, ending.after, ending.effect)
 
 
 def _claim(history: apsw.Connection, run_id: int, now: float) -> Claim:

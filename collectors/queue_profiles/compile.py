@@ -23,14 +23,20 @@ from collectors.queue_profiles.time_formats import Value, epoch_sql, is_time_sql
 
 # A longer queue name is cut: it is a label value.
 QUEUE_NAME_LENGTH = 128
+# At most this many distinct queues are looked up by name.
+QUEUE_BOUND = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A statement and its values. Where the SQL has `:limit`, the caller adds that value."""
+    """A statement and its values. Where the SQL has `:limit`, the caller adds that value.
+
+    `per_queue`: the limit bounds each queue for itself, not all of them together.
+    """
 
     sql: str
     values: dict[str, Value]
+    per_queue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRows:
-    """One row set. Columns are quoted SQL; `queue_column` is empty when the queue is an expression or missing."""
+    """One row set. Columns are quoted SQL; `queue_column` is empty when the queue is an expression or missing.
+
+    `by_queue`: an index starts with the queue and holds all that `where` needs, so each queue is counted on it alone.
+    """
 
     state: State
     table: str
@@ -61,6 +70,17 @@ class CompiledRows:
     since: Moment | None
     key: str
     attempts: str
+    by_queue: bool = False
+
+    def count_by_queue(self) -> Bound:
+        """SELECT queue, count, NULL, each queue over at most :limit rows, where neither times nor moments matter."""
+        sql = (
+            f"{_found(self.table, self.queue_column)} SELECT {_label('name')}, number, NULL FROM (SELECT name, "  # noqa: S608
+            f"(SELECT count(*) FROM (SELECT 1 FROM {self.table} WHERE {self.queue_column} IS one.name AND "
+            f"{self.where.sql} LIMIT :limit)) AS number FROM (SELECT name FROM found WHERE name IS NOT NULL "
+            f"UNION ALL SELECT NULL LIMIT {QUEUE_BOUND}) AS one) WHERE number > 0"
+        )
+        return Bound(sql, {}, per_queue=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +184,8 @@ class CompiledProfile:
         return tuple(Bound(_queue_names(table, column), {}) for table, column in self.indexed_queues)
 
     def _count(self, rows: CompiledRows, where: Expression, since: Moment | None, now: float) -> Bound:
+        if rows.by_queue and where is rows.where:
+            return rows.count_by_queue()
         column = since.column if since else "NULL"
         oldest = epoch_sql("min(moment)", since.form) if since else "NULL"
         sql = (
@@ -291,10 +313,15 @@ def _label(queue: str) -> str:
 
 
 def _queue_names(table: str, column: str) -> str:
+    return f"{_found(table, column)} SELECT {_label('name')} FROM found WHERE name IS NOT NULL LIMIT :limit"  # noqa: S608
+
+
+def _found(table: str, column: str) -> str:
+    """The distinct values of a column, each found by one step on an index that starts with it."""
     return (
         f"WITH RECURSIVE found(name) AS (SELECT min({column}) FROM {table} UNION ALL "  # noqa: S608
         f"SELECT (SELECT min({column}) FROM {table} WHERE {column} > found.name) FROM found "
-        f"WHERE found.name IS NOT NULL) SELECT {_label('name')} FROM found WHERE name IS NOT NULL LIMIT :limit"
+        f"WHERE found.name IS NOT NULL)"
     )
 
 

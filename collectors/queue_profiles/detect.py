@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from collectors.queue_profiles.compile import CompiledProfile, compiled, quoted
+from collectors.queue_profiles.compile import CompiledProfile, CompiledRows, compiled, quoted
 from collectors.queue_profiles.schema import Profile, ProfileError, load
 from collectors.target import Target
 
@@ -71,7 +71,19 @@ def _compiled_for(database: apsw.Connection, profile: Profile, target: Target) -
     # Settings of a database whose profile is found by itself may be meant for another profile: name the trouble.
     made = compiled(profile, target.settings)
     pairs = dict.fromkeys((rows.table, rows.queue_column) for rows in made.rows if rows.queue_column)
-    return replace(made, indexed_queues=tuple(pair for pair in pairs if _leads_an_index(database, *pair)))
+    indexed = tuple(pair for pair in pairs if _leads_an_index(database, *pair))
+    rows = tuple(replace(one, by_queue=_counts_by_queue(database, one, indexed)) for one in made.rows)
+    return replace(made, rows=rows, indexed_queues=indexed)
+
+
+def _counts_by_queue(database: apsw.Connection, rows: CompiledRows, indexed: tuple[tuple[str, str], ...]) -> bool:
+    """Whether each queue can be counted on an index alone, many times faster than by visiting the rows."""
+    if rows.since is not None or rows.where.parameters or (rows.table, rows.queue_column) not in indexed:
+        return False
+    plan = database.execute("EXPLAIN QUERY PLAN " + rows.count_by_queue().sql, {"limit": 1}).fetchall()
+    counting = [str(row[3]) for row in plan if f"SEARCH {rows.table.strip(chr(34))} " in str(row[3])]
+    # Both the search for the names and the counting itself: one that visits rows would be slower than by state.
+    return bool(counting) and all("COVERING INDEX" in line for line in counting)
 
 
 def _leads_an_index(database: apsw.Connection, table: str, column: str) -> bool:

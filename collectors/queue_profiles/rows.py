@@ -6,13 +6,11 @@ from typing import Any
 
 import apsw
 
-from collectors.queue_profiles.compile import Bound, CompiledProfile
+from collectors.queue_profiles.compile import QUEUE_BOUND, Bound, CompiledProfile
 from collectors.queue_profiles.fence import reading
 
-# At most this many rows of one row set are visited: beyond it a count is a lower bound and says so.
+# At most this many rows of one row set, or of one queue in it, are visited: beyond it a count is a lower bound.
 ROW_BOUND = 100_000
-# At most this many distinct queue names are looked up.
-QUEUE_BOUND = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,8 @@ def counted(database: apsw.Connection, profile: CompiledProfile, bound: Bound, r
     with reading(database, profile.readable):
         found = database.execute(bound.sql, {**bound.values, "limit": rows + 1}).fetchall()
     queues = tuple(_queue_count(row) for row in found)
+    if bound.per_queue:
+        return Counted(queues, any(queue.rows > rows for queue in queues) or len(queues) >= QUEUE_BOUND)
     return Counted(queues, sum(queue.rows for queue in queues) > rows)
 
 

@@ -4,6 +4,7 @@ Alertmanager retries 5xx and network errors, and tries every other non-2xx again
 that is stored is answered 202, whatever it is.
 """
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -28,7 +29,8 @@ def endpoint(front: Front) -> Callable[[Request], Awaitable[Response]]:
         answer = await _answer(front, request)
         front.answered(answer.status_code)
         if answer.status_code != 202:
-            event(LOG, logging.WARNING, "alerts refused", code=answer.status_code, reason=bytes(answer.body).decode())
+            reason = json.loads(bytes(answer.body))["error"]
+            event(LOG, logging.WARNING, "alerts refused", code=answer.status_code, reason=reason)
         return answer
 
     return receive
