@@ -6,27 +6,17 @@ Runbook: docs/runbook.md#queuebackuptooold. A backup counts from its snapshot, n
 import re
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
-import apsw
-
-from actions.run.errors import Failed, Refused
+from actions.run.errors import Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.free_space import nearest_existing, require_free
-from actions.writing.pinned_copy import Copied, copy_pinned
-from actions.writing.proof import prove, sha256_of
-from actions.writing.publish import (
-    backup_name,
-    partial_file,
-    publish,
-    remove_leftovers,
-    sync_file,
-    write_private,
-)
-from collectors.manifest import Manifest, Source, encode, manifest_path
+from actions.writing.pinned_copy import Copied
+from actions.writing.publish import backup_name, remove_leftovers
+from actions.writing.take_backup import make_folder, take_backup
+from collectors.manifest import Manifest
 from collectors.target import BackupPlace
 
 NAME = "backup"
@@ -65,25 +55,12 @@ def plan(work: Work) -> Plan:
 def run(work: Work, plan: Plan) -> Done:
     """Copy, prove, publish. Nothing is left under a final name unless it was proved."""
     folder = Path(str(plan.figures["directory"]))
-    _make_folder(folder)
+    make_folder(folder)
     removed = remove_leftovers(folder)
     started = time.monotonic()
     name = backup_name(work.target.name, str(plan.figures["label"]), work.now())
-    with partial_file(folder, name) as partial:
-        copied = copy_pinned(work, partial)
-        copied_after = time.monotonic() - started
-        work.stop.check()
-        prove(partial, copied.expected)
-        work.stop.check()
-        sync_file(partial)
-        manifest = _manifest(work, partial, copied)
-        final = folder / name
-        publish(partial, final)
-    write_private(manifest_path(final), encode(manifest))
-    return Done(
-        f"backed up to {final}",
-        _figures(final, manifest, copied, copied_after, time.monotonic() - started, len(removed)),
-    )
+    final, manifest, copied = take_backup(work, folder, name, kind="scheduled" if work.automatic else "manual")
+    return Done(f"backed up to {final}", _figures(final, manifest, copied, time.monotonic() - started, len(removed)))
 
 
 def _place(work: Work) -> BackupPlace:
@@ -105,17 +82,6 @@ def _label(work: Work) -> str:
     return label
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise Failed(
-            f"cannot create {folder}: {error.strerror}",
-            reason="directory",
-            next_step="create it for this user, or give --to DIR",
-        ) from error
-
-
 def _require_word(work: Work, stall: float) -> None:
     if work.number("stall", 0.0) < stall:
         raise Refused(
@@ -125,40 +91,18 @@ def _require_word(work: Work, stall: float) -> None:
         )
 
 
-def _manifest(work: Work, file: Path, copied: Copied) -> Manifest:
-    path = work.target.path
-    found = path.stat()
-    expected = copied.expected
-    now = work.now()
-    return Manifest(
-        source=Source(path=str(path.resolve()), device=found.st_dev, inode=found.st_ino, database=work.target.name),
-        snapshot_time=copied.snapshot_time,
-        finished_time=now,
-        kind="scheduled" if work.automatic else "manual",
-        bytes=file.stat().st_size,
-        page_size=expected.page_size,
-        pages=expected.pages,
-        schema_sha256=expected.schema_sha256,
-        row_counts=dict(expected.row_counts),
-        sha256=sha256_of(file),
-        compression="none",
-        sqlite_version=apsw.sqlite_lib_version(),
-        queuekeeper_version=version("queuekeeper"),
-        verified_time=now,
-    )
-
-
-def _figures(
-    final: Path, manifest: Manifest, copied: Copied, copied_after: float, seconds: float, removed: int
-) -> Mapping[str, Figure]:
+def _figures(final: Path, manifest: Manifest, copied: Copied, seconds: float, removed: int) -> Mapping[str, Figure]:
     return {
         "path": str(final),
+        "method": copied.method,
+        "note": copied.note,
         "bytes": manifest.bytes,
         "pages": manifest.pages,
         "rows": sum(manifest.row_counts.values()),
         "restarts": copied.restarts,
         "wal_growth_bytes": copied.wal_growth,
-        "copy_seconds": round(copied_after, 4),
+        "copy_seconds": round(copied.copy_seconds, 4),
+        "prove_seconds": round(copied.prove_seconds, 4),
         "seconds": round(seconds, 4),
         "leftovers_removed": removed,
     }

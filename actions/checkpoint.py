@@ -17,7 +17,7 @@ from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
-from actions.writing.pinned_copy import size_or_zero
+from actions.writing.free_space import size_or_zero
 from collectors.owner import vulnerable
 from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
 from collectors.raw_reader.pinners import Pinner

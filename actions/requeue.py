@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import ActionError, Locked, NothingToDo, Refused
+from actions.run.errors import ActionError, Failed, Locked, NothingToDo, Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
@@ -91,6 +91,14 @@ def run(work: Work, plan: Plan) -> Done:
     except ActionError as error:
         error.figures, error.totals = _figures(so_far[-1]), _totals(so_far[-1])
         raise
+    except apsw.Error as error:
+        raise Failed(
+            f"SQLite: {error}, after {so_far[-1].total} tasks",
+            reason=type(error).__name__,
+            next_step="see `queuekeeper stats` for the database's state; what was moved stays moved",
+            figures=_figures(so_far[-1]),
+            totals=_totals(so_far[-1]),
+        ) from error
     return Done(_message(so_far[-1]), _figures(so_far[-1]), _totals(so_far[-1]))
 
 

@@ -98,6 +98,14 @@ def samples(reading: Backups) -> Iterator[Sample]:
     yield LAST_DURATION(max(0.0, newest.finished_time - newest.snapshot_time))
 
 
+def listed(target: Target) -> tuple[Backup, ...]:
+    """The backups of a target now, oldest name first, for those who act on them. Raises OSError."""
+    if target.backup is None:
+        return ()
+    found = (_backup(path, target, None) for path in _files(target.backup.folder(target.name)))
+    return tuple(backup for backup in found if backup is not None)
+
+
 def _files(folder: Path) -> list[Path]:
     """The published backups; partial files start with a dot. A folder that is not made yet holds none."""
     if not folder.is_dir():

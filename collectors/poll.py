@@ -1,25 +1,28 @@
 """One poll of one database: look whether it may be opened, open it once, run every collector, isolated and bounded."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import apsw
 
 from collectors.metric import Sample
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.detect import profile_for
+from collectors.queue_profiles.kept import kept_profile, schema_of
 from collectors.raw_reader.ask import RawReader
 from collectors.raw_reader.layout import DatabaseHeader
+from collectors.raw_reader.survey import Surveyed
 from collectors.reading.connection import BUSY_TIMEOUT, read_only
 from collectors.reading.look import Look
 from collectors.reading.preflight import Verdict, decide, gather
 from collectors.reading.reasons import EXPECTED, reason
 from collectors.reading.snapshot import CollectorResult, Snapshot
 from collectors.reading.time_limit import time_limit
-from collectors.registry import COLLECTORS, Collector
+from collectors.registry import BESIDE, COLLECTORS, Collector
 from collectors.target import Target
 
 NO_PROFILE = "no queue profile fits its tables: only the file is measured"
@@ -53,10 +56,11 @@ def take(
     Never raises for what is wrong with the database: `up`, `state`, `message` and each collector's result say it.
     """
     # SQLite puts -wal and -shm beside the file that a symbolic link leads to.
-    real = replace(target, path=target.path.resolve())
+    real = replace(target, path=Path(os.path.realpath(target.path)))
     wanted = [collector for collector in COLLECTORS if only is None or collector.NAME in only]
-    with _opened(real, raw) as opened:
-        look = Look(real, now, raw, opened.header, opened.database, opened.profile)
+    surveyed = Surveyed(raw, real.path)
+    with _opened(real, surveyed) as opened:
+        look = Look(real, now, surveyed, opened.header, opened.database, opened.profile)
         collected = _run_all(wanted, look, opened, previous)
     return Snapshot(
         target=target,
@@ -67,6 +71,20 @@ def take(
         readings=collected.readings,
         samples=tuple(collected.samples),
         collectors=collected.results,
+    )
+
+
+def take_beside(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | None:
+    """What lies beside the database (disk, backups) at `now`, read without opening it; None when nothing of it changed."""
+    wanted = [collector for collector in COLLECTORS if collector.NAME in BESIDE]
+    opened = _Opened(Verdict(previous.state, may_open=False, up=previous.up))
+    collected = _run_all(wanted, Look(previous.target, now, raw, None, None, None), opened, previous)
+    if all(collected.readings.get(name) == previous.readings.get(name) for name in collected.results) and all(
+        result.success for result in collected.results.values()
+    ):
+        return None
+    return replace(
+        previous, readings=collected.readings, samples=tuple(collected.samples), collectors=collected.results
     )
 
 
@@ -92,9 +110,9 @@ def _opened(target: Target, raw: RawReader) -> Iterator[_Opened]:
 def _probed(target: Target, opened: _Opened, database: apsw.Connection) -> _Opened:
     """The first read proves that it can be read; then which queue it is. Raises what is in EXPECTED."""
     with time_limit(database, _limit(target, opened.header)):
-        database.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        schema = schema_of(database)
         try:
-            return replace(opened, database=database, profile=profile_for(database, target))
+            return replace(opened, database=database, profile=kept_profile(database, schema, target))
         except EXPECTED as error:
             return replace(opened, database=database, trouble=reason(error))
 

@@ -26,3 +26,6 @@ class Collector(Protocol):
 
 
 COLLECTORS: tuple[Collector, ...] = (storage, fragmentation, wal, owner, disk, backups, tasks, leases)
+
+# Their readings have nothing to do with the database's files: they are taken again when those are found unchanged.
+BESIDE = frozenset({disk.NAME, backups.NAME})

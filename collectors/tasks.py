@@ -43,6 +43,10 @@ class Tasks:
     names: Cap = field(default_factory=Cap)
     has_times: bool = False
 
+    def ages(self) -> bool:
+        """A lease may end and a task may fall due without any write (`collectors.reading.due`)."""
+        return any(count.rows > 0 for (_, state), count in self.counts.items() if state in ("running", "scheduled"))
+
 
 def read(look: Look, previous: Tasks | None) -> Tasks:
     """Count every row set of the profile. Raises apsw.Error, TimeLimitExceeded, ValueError."""

@@ -12,7 +12,7 @@ from collectors.metric import Metric, Sample, Since
 from collectors.raw_reader.ask import LockTableUnseen
 from collectors.raw_reader.pinners import Holder, Pinner, pinners
 from collectors.reading.look import Look
-from collectors.reading.wal_state import STATES, Memory, Observation, Pin, classify, remembered, stuck_unseen
+from collectors.reading.wal_state import BACKLOG_FRAMES, STATES, Memory, Observation, Pin, classify, remembered, stuck_unseen
 
 NAME = "wal"
 NEEDS_DATABASE = False
@@ -59,6 +59,15 @@ class Wal:
     pinned_since: Mapping[Pin, float]
     memory: Memory
     commands: Mapping[str, float] = field(default_factory=dict)
+
+    def ages(self) -> bool:
+        """Readers come and go without any write: somebody who pins must be seen to leave (`collectors.reading.due`).
+
+        A quiet database usually has some frames pending, up to its application's checkpoint size: they do not age.
+        """
+        if self.frames is None or self.copied is None:
+            return False
+        return self.memory.earlier is None or bool(self.pinners) or self.frames - self.copied > BACKLOG_FRAMES
 
 
 def read(look: Look, previous: Wal | None) -> Wal:

@@ -71,8 +71,9 @@ class Agent:
 
     def start(self) -> None:
         """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
-        self._dispatcher.start()
+        self._dispatcher.recover()
         self._polls.start()
+        self._dispatcher.start()
 
     def begin_to_stop(self) -> None:
         """Not ready any more; what runs goes on until `stop`."""

@@ -14,6 +14,7 @@ import apsw
 
 from actions.door.intake import ask_for
 from actions.history.episode_rows import EpisodeKey, fires, resolves
+from actions.history.runs import was_kept_from_helping
 from actions.history.store import StoreUnavailable, open_history, transaction
 from actions.policy.alerts import Alert
 from actions.policy.matchers import all_match
@@ -101,10 +102,10 @@ def _selects(rule: Rule, alert: Alert) -> bool:
 
 
 def _answer(history: apsw.Connection, rule: Rule, target: Target, alert: Alert, now: float) -> Decided:
-    """One run for each firing episode; an episode that met a cooldown has not had its run yet."""
+    """One run for each firing episode; one that met a cooldown, or whose run could do nothing, has not had it."""
     key = EpisodeKey(alert.receiver, alert.fingerprint, rule.name, target.name)
     episode, begins = fires(history, key, now)
-    if not begins:
+    if not begins and not was_kept_from_helping(history, target.name, rule.action, episode):
         return Decided("duplicate", target.name)
     answer = ask_for(history, request_of(rule, target.name, "alert", episode), str(target.path), now)
     if answer.decision == "cooldown":

@@ -82,11 +82,14 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
         self.view = View(Totals(), paused=False, writable=True)
 
-    def start(self) -> None:
-        """End what a former agent lost, then begin to claim. Raises StoreUnavailable."""
+    def recover(self) -> None:
+        """End what a former agent lost. Raises StoreUnavailable."""
         with history(self._state) as store:
             self._recover(store)
             self.view = _view(store)
+
+    def start(self) -> None:
+        """Begin to claim. The databases must be known by now: a run on an unknown one is refused."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -99,12 +102,12 @@ class Dispatcher:
             return any(name.partition("@")[2] == database for name, _ in self._running.values())
 
     def stop(self) -> None:
-        """Ask all children to stop at their next safe point, and wait for them a while."""
+        """Leave all children, so that they stop at their next safe point, and wait for them a while."""
         self._stopping = True
         with self._guard:
             children = list(self._running.values())
         for _, child in children:
-            child.stop()
+            child.hang_up()
         self._wake.set()
         deadline = time.monotonic() + STOP_PATIENCE
         while self._running and time.monotonic() < deadline:

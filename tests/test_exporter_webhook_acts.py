@@ -41,6 +41,12 @@ rules:
     options: {{guarded: true, limit: 500}}
     cooldown: {cooldown}
     databases: [jobs]
+  - name: wal-backlog
+    when: {{sqlite_wal_backlog_bytes: {{above: 1MiB}}}}
+    on: {{alert: ['alertname="QueueWalBacklog"']}}
+    do: checkpoint
+    cooldown: {cooldown}
+    databases: [jobs]
 state: FOLDER/state
 """
 
@@ -239,9 +245,15 @@ def acted_once(there: Site, tasks: int = 3) -> None:
     (run,) = there.agent.ended()
     assert (run.outcome, run.trigger, run.rule, run.effect) == ("done", "alert", "stale-leases", "fixed"), run
     assert there.requeues() == tasks
-    page = there.agent.scrape()
+    page = there.agent.wait(lambda: with_its_totals(there, tasks), "the page to tell of the run")
     assert page.value("queuekeeper_action_triggers_total", action="requeue", trigger="alert") == 1
-    assert page.value("queuekeeper_action_requeued_tasks_total", database="jobs") == tasks
+    assert page.value("queuekeeper_action_runs_total", database="jobs", action="requeue", outcome="done") == 1
+
+
+def with_its_totals(there: Site, tasks: int) -> agent_process.Scrape | None:
+    """The page once it tells of the run: the dispatcher reads its history again a moment later."""
+    page = there.agent.scrape()
+    return page if page.value("queuekeeper_action_requeued_tasks_total", database="jobs") == tasks else None
 
 
 def test_delivered_four_times_it_acts_once(make_site: Callable[..., Site]) -> None:
@@ -311,22 +323,58 @@ def test_what_was_answered_202_and_not_begun_is_done_once_by_the_next_agent(
     acted_once(there)
 
 
+def test_what_waits_is_not_claimed_before_the_databases_are_known(make_site: Callable[..., Site], tmp_path: Path) -> None:
+    there = make_site(config().replace("databases:\n", "databases:\n  - {path: FOLDER/tree/*/*/*.db}\n", 1))
+    there.stale(3)
+    with history(there.agent.state) as store:
+        pause(store, "the test holds it until the next start")
+    assert there.decisions(delivery()) == ["accepted"]
+    there.agent.kill()
+    for number in range(3000):  # looking for databases takes a while now
+        (tmp_path / "tree" / str(number) / "sub").mkdir(parents=True)
+    with history(there.agent.state) as store:
+        resume(store)
+    there.agent.start()
+    acted_once(there)
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_what_was_begun_when_the_agent_ended_is_done_once_in_the_end(
     make_site: Callable[..., Site], how: str
 ) -> None:
     there = make_site(config())
     there.stale(3)
-    with there.queue.owner:  # the application writes: the child waits for the write lock
-        assert there.decisions(delivery()) == ["accepted"]
-        there.agent.wait(lambda: [run.plan for run in there.agent.runs()] != [None], "the plan to be recorded")
-        getattr(there.agent, how)()
+    there.queue.owner.execute("BEGIN IMMEDIATE")  # the application writes: the child waits for the write lock
+    assert there.decisions(delivery()) == ["accepted"]
+    there.agent.wait(lambda: there.agent.runs()[0].plan, "the plan to be recorded")
+    getattr(there.agent, how)()
+    there.queue.owner.execute("COMMIT")
     there.agent.start()
-    there.agent.wait(lambda: there.decisions(delivery()) and there.requeues() == 3, "the tasks to be given back")
+    there.agent.wait(lambda: there.decisions(delivery()) and there.requeues(), "the tasks to be given back")
     there.agent.ended()
     assert there.requeues() == 3
     assert there.running() == 0
-    assert sum(run.figures.get("requeued", 0) for run in there.agent.runs()) == 3  # type: ignore[misc]
+    runs = [(run.outcome, run.reason, run.figures.get("requeued", 0)) for run in there.agent.runs()]
+    assert sum(int(requeued or 0) for *_, requeued in runs) == 3, runs
+    assert there.decisions(delivery()) == ["duplicate"]
+    print(runs)
+
+
+def test_an_alert_whose_run_was_blocked_is_acted_upon_when_the_way_is_free(
+    make_site: Callable[..., Site], held_reader: Callable[[Path], Any]
+) -> None:
+    there = make_site(config())
+    there.queue.put()
+    there.queue.fill_wal(300)
+    backlog = delivery(alert(labels={"alertname": "QueueWalBacklog", "queue": ""}, fingerprint="beef"))
+    with held_reader(there.queue.path):
+        there.queue.fill_wal(300)
+        assert there.decisions(backlog) == ["accepted"]
+        (run,) = there.agent.ended()
+        assert (run.outcome, run.effect) == ("blocked", "blocked"), run
+    assert there.decisions(backlog) == ["accepted"]
+    assert [run.outcome for run in there.agent.ended(2)] == ["blocked", "done"]
+    assert there.decisions(backlog) == ["duplicate"]
 
 
 def test_resolved_and_firing_again_is_a_new_episode_that_acts_after_the_cooldown(

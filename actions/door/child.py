@@ -1,22 +1,26 @@
 """The process of one running action: `python -I -m actions.door.child`, the job on the first line of its input.
 
-It stops at its next safe point when its input closes (the caller is gone) or says `stop`. Events go to its output.
-Exit status: the outcome's exit code; 75 when our history could not be used; 76 when the run was not its own any more.
+It stops at its next safe point when its input closes (the caller is gone) or says `stop`, and at SIGTERM or SIGINT, which a
+service manager may send to every process of the agent at once. Events go to its output. Exit status: the outcome's exit
+code; 2 when the job could not be read; 75 when our history could not be used; 76 when the run was not its own any more.
 """
 
 import io
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
+
+from pydantic import ValidationError
 
 from actions.door.job import Job, decode
 from actions.door.perform import perform
 from actions.history.runs import Ending, end
 from actions.history.store import StoreUnavailable, history
 from actions.run.events import Event, EventPipe
-from actions.run.outcome import EXIT_CODES, Outcome
+from actions.run.outcome import EXIT_CODES, USAGE_ERROR, Outcome
 from actions.run.stop import Stop
 from collectors.raw_reader.ask import RawReader
 
@@ -26,10 +30,15 @@ NOT_OURS = 76
 
 def main() -> int:
     """Perform the job that the caller sent."""
-    job = decode(io.FileIO(0, closefd=False).readline())  # unbuffered: what follows the line is `_listen`'s
     pipe = EventPipe(1)
+    try:
+        job = decode(io.FileIO(0, closefd=False).readline())  # unbuffered: what follows the line is `_listen`'s
+    except ValidationError as error:
+        pipe.emit(Event("ended", f"the job cannot be read: {error.errors()[0]['msg']}", {"outcome": "failed"}))
+        return USAGE_ERROR
     stop = Stop()
-    threading.Thread(target=_listen, args=(stop,), daemon=True).start()
+    for source in (0, _signals()):
+        threading.Thread(target=_listen, args=(stop, source), daemon=True).start()
     raw = RawReader()
     try:
         outcome = perform(job, raw, stop, pipe.emit, time.time)
@@ -38,19 +47,31 @@ def main() -> int:
         return STORE_UNAVAILABLE
     except Exception as error:  # noqa: BLE001 the process boundary: a bug ends the run as failed instead of losing it
         traceback.print_exc()
-        return _end_broken(job, error)
+        return _end_broken(job, error, pipe)
     finally:
         raw.close()
     return NOT_OURS if outcome is None else EXIT_CODES[outcome]
 
 
-def _listen(stop: Stop) -> None:
-    """Wait for the caller's word; an empty one is its death."""
-    word = os.read(0, 64)
+def _signals() -> int:
+    """What to read from to hear of SIGTERM or SIGINT. A handler must not take locks, so it only writes into this pipe."""
+    reading, writing = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: _ring(writing))
+    return reading
+
+
+def _ring(writing: int) -> None:
+    os.write(writing, b".")
+
+
+def _listen(stop: Stop, source: int) -> None:
+    """Wait for a word; an empty one is the caller's death."""
+    word = os.read(source, 64)
     stop.ask(caller_gone=not word)
 
 
-def _end_broken(job: Job, error: Exception) -> int:
+def _end_broken(job: Job, error: Exception, pipe: EventPipe) -> int:
     ending = Ending(
         Outcome.FAILED,
         f"{type(error).__name__}: {error}",
@@ -60,6 +81,7 @@ def _end_broken(job: Job, error: Exception) -> int:
     if job.claim is not None:
         with history(job.state) as store:
             end(store, job.claim, ending, time.time())
+    pipe.emit(Event("ended", ending.message, {"outcome": str(ending.outcome), "next_step": ending.next_step}))
     return EXIT_CODES[Outcome.FAILED]
 
 

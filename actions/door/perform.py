@@ -15,14 +15,16 @@ from actions.door.lock import take_action_lock
 from actions.door.measure import measure
 from actions.history.runs import Ending, begin, end, last_attempt, record_plan
 from actions.history.settings import paused
-from actions.history.store import history
+from actions.history.store import history, recording
 from actions.policy.effect import effect
-from actions.registry import ACTIONS
+from actions.registry import ACTIONS, Action
 from actions.run.condition import Verdict
 from actions.run.errors import ActionError, Failed, NothingToDo, Refused
 from actions.run.events import Event
+from actions.run.options import complaints
 from actions.run.outcome import Outcome
 from actions.run.plan import Done, Plan
+from actions.run.request import Request
 from actions.run.stop import Stop
 from actions.run.work import Work
 from collectors.owner import vulnerable
@@ -41,10 +43,11 @@ def perform(job: Job, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Out
     Raises StoreUnavailable when our history cannot be used: then nothing is done.
     """
     with history(job.state) as store:
-        ending = _locked_run(job, store, raw, stop, emit, now)
-        if ending is None:
+        unlocked = _lock(job)
+        if unlocked is None and not _begun(job, store, now):
             return None
-        if job.claim is not None and not end(store, job.claim, ending, now()):
+        ending = unlocked or _judged(job, store, _work(job, store, raw, stop, emit, now))
+        if not _ended(job, store, ending, now, begun=unlocked is None):
             return None
     emit(
         Event(
@@ -54,25 +57,40 @@ def perform(job: Job, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Out
     return ending.outcome
 
 
-def _locked_run(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Ending | None:
+def _lock(job: Job) -> Ending | None:
+    """Take the action lock; the ending when that is not possible."""
     try:
         take_action_lock(job.target.path, job.state)
     except ActionError as error:
         return ending_of(error)
-    if job.claim is not None and not begin(store, job.claim, now()):
-        return None
-    work = Work(
+    return None
+
+
+def _begun(job: Job, store: apsw.Connection, now: Clock) -> bool:
+    with recording(job.state):
+        return job.claim is None or begin(store, job.claim, now())
+
+
+def _ended(job: Job, store: apsw.Connection, ending: Ending, now: Clock, *, begun: bool) -> bool:
+    """A run that could not be begun here is ended as such only if nobody else has begun it."""
+    with recording(job.state):
+        return job.claim is None or end(store, job.claim, ending, now(), ("running" if begun else "claimed",))
+
+
+def _work(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Work:
+    with recording(job.state):
+        attempted = last_attempt(store, job.request.database, job.request.action)
+    return Work(
         target=job.target,
         options=job.request.options,
         automatic=job.request.automatic,
         trust_owner=job.trust_owner,
-        last_attempt=last_attempt(store, job.request.database, job.request.action),
+        last_attempt=attempted,
         raw=raw,
         stop=stop,
         now=now,
         emit=emit,
     )
-    return _judged(job, store, work)
 
 
 def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
@@ -88,14 +106,15 @@ def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
 
 def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -> Ending:
     try:
+        action = _action_of(job.request)
         _check_condition(job, before)
         _guard(job, store)
-        action = ACTIONS[job.request.action]
         plan = action.plan(work)
         work.emit(Event("planned", "; ".join(plan.steps), {**plan.figures, "stall": plan.stall}))
         if job.claim is None or not plan.steps:
             return _ending_of_plan(plan)
-        record_plan(store, job.claim, plan, before)
+        with recording(job.state):
+            record_plan(store, job.claim, plan, before)
         return _ending_of(action.run(work, plan))
     except ActionError as error:
         return ending_of(error)
@@ -103,6 +122,19 @@ def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -
         return ending_of(_of_sqlite(error))
     except OSError as error:
         return ending_of(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
+
+
+def _action_of(request: Request) -> Action:
+    """The action asked for. Raises Refused unless it exists and takes the options given, whoever let them pass."""
+    action = ACTIONS.get(request.action)
+    if action is None:
+        raise Refused(
+            f"there is no action {request.action!r}", reason="unknown_action", next_step=f"known: {', '.join(ACTIONS)}"
+        )
+    wrong = complaints(action.OPTIONS, request.options, automatic=request.automatic)
+    if wrong:
+        raise Refused("; ".join(wrong), reason="options", next_step="correct the options")
+    return action
 
 
 def _check_condition(job: Job, before: float | None) -> None:
@@ -122,11 +154,13 @@ def _check_condition(job: Job, before: float | None) -> None:
 
 def _guard(job: Job, store: apsw.Connection) -> None:
     free = os.statvfs(job.state)
+    with recording(job.state):
+        since = paused(store)
     facts = Facts(
         user=os.geteuid(),
         owner=job.target.path.stat().st_uid,
         state_free=free.f_bavail * free.f_frsize,
-        paused=paused(store),
+        paused=since,
         linked_sqlite_vulnerable=vulnerable(apsw.sqlite_lib_version()),
         linked_sqlite=apsw.sqlite_lib_version(),
     )

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 
 from actions.door.job import Job, encode
 from actions.run.events import Event, decode
@@ -19,6 +20,7 @@ class RunningAction:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            start_new_session=True,  # a Ctrl-C at the terminal is for the caller, which asks the child to stop
         )
         self._send(encode(job))
 
@@ -40,9 +42,16 @@ class RunningAction:
         """Ask it to stop at its next safe point."""
         self._send(b"stop\n")
 
+    def hang_up(self) -> None:
+        """Leave it, as our own death would: it stops at its next safe point, and its run may be asked for again."""
+        assert self._process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
     def wait(self) -> tuple[int, str]:
         """Its exit status, and the last line of its error output (empty when it had nothing to say)."""
-        self._process.communicate()
+        self._process.wait()  # not `communicate`: that closes its input first, which means that we are gone
+        self._close_pipes()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         self._errors.close()
@@ -57,5 +66,11 @@ class RunningAction:
         try:
             self._process.stdin.write(line)
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended already; its run tells how
+        except (BrokenPipeError, ValueError):
+            pass  # it has ended already, perhaps its pipe is closed; its run tells how
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None  # noqa: S101 for the type checker: PIPE was asked for
+            with suppress(BrokenPipeError):  # what could not be sent to a child that was gone
+                pipe.close()

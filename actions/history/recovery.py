@@ -38,16 +38,17 @@ def end_lost(history: apsw.Connection, found: Run, now: float) -> None:
     """A claimed run waits again; a running one ends as interrupted.
 
     A person's claimed run also ends: they saw their command die and would not expect it to act later.
+    Only what is still as it was found: its child may begin this very moment, and then ends it itself.
     """
     if found.state == "claimed" and found.trigger != "person" and give_back(history, found.id, found.token):
         return
     begun = found.state == "running"
-    message = "its process was killed while it ran" if begun else "its process was killed before it began"
+    message = "its process ended without telling how" if begun else "its process ended before it began"
     ending = Ending(
         Outcome.INTERRUPTED,
         message,
         reason="process_gone",
-        next_step="nothing to clean up; run it again if it is still needed",
+        next_step="the database is whole and nothing is left to clean up; run it again if it is still needed",
         before=found.before,
     )
-    end(history, Claim(found.id, found.token), ending, now)
+    end(history, Claim(found.id, found.token), ending, now, (found.state,))

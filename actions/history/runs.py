@@ -28,6 +28,8 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 # A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
 _NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
+# A run that ended like this was kept from helping: the alert that asked for it may ask again, after the cooldown if any.
+_KEPT_FROM_HELPING = (*_NO_COOLDOWN, Outcome.REFUSED, Outcome.BLOCKED)
 # A run that ended like this never reached the database; nor did a blocked one with this reason.
 _UNTOUCHED = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
@@ -137,13 +139,19 @@ def record_plan(history: apsw.Connection, taken: Claim, plan: Plan, before: floa
     )
 
 
-def end(history: apsw.Connection, taken: Claim, ending: Ending, now: float) -> bool:
-    """End a claimed or running run with its totals and its effect, in one transaction. False: it was not ours."""
+def end(
+    history: apsw.Connection,
+    taken: Claim,
+    ending: Ending,
+    now: float,
+    states: tuple[str, ...] = ("claimed", "running"),
+) -> bool:
+    """End a run that is in one of `states` with its totals and its effect, in one transaction. False: it was not ours."""
     with transaction(history):
         history.execute(
             "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
-            " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN ('claimed', 'running')",
-            (now, *_of_ending(ending), taken.run_id, taken.token),
+            " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN (?, ?)",
+            (now, *_of_ending(ending), taken.run_id, taken.token, states[0], states[-1]),
         )
         if history.changes() != 1:
             return False
@@ -216,6 +224,15 @@ def is_busy(history: apsw.Connection, database: str, action: str) -> bool:
             (database, action),
         ).get
     )
+
+
+def was_kept_from_helping(history: apsw.Connection, database: str, action: str, episode: str) -> bool:
+    """Whether the newest run of an alert's episode could not do its work: the alert has not had its run yet."""
+    found = history.execute(
+        "SELECT outcome FROM run WHERE database = ? AND action = ? AND episode = ? ORDER BY id DESC LIMIT 1",
+        (database, action, episode),
+    ).get
+    return found in _KEPT_FROM_HELPING
 
 
 def _insert(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:

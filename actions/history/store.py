@@ -6,7 +6,7 @@ SQLITE_BUSY_SNAPSHOT, whatever the busy timeout (https://sqlite.org/rescode.html
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,6 +15,9 @@ import apsw
 FILE_NAME = "history.db"
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 5000
+
+_WHOLE = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
+_PART = ("SAVEPOINT part", "RELEASE part", "ROLLBACK TO part; RELEASE part")
 
 
 class StoreUnavailable(Exception):
@@ -38,9 +41,29 @@ def history(state: Path) -> Iterator[apsw.Connection]:
 
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """All or nothing; inside another one, a part of it. Never swallows an error."""
-    with connection:
+    """All or nothing; inside another one, a part of it. Never swallows an error.
+
+    Not apsw's `with connection`: it waits for the lock without letting other threads of this process run, so a thread
+    that holds the lock could never commit, and the whole agent would stand still for BUSY_TIMEOUT_MS.
+    """
+    begin, commit, undo = _PART if connection.in_transaction else _WHOLE
+    connection.execute(begin)
+    try:
         yield
+        connection.execute(commit)
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself rolls back after some errors: https://sqlite.org/lang_transaction.html
+            connection.execute(undo)
+        raise
+
+
+@contextmanager
+def recording(state: Path) -> Iterator[None]:
+    """What fails while our history is read or written is StoreUnavailable, never mistaken for the action's failure."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise _unavailable(state, error) from error
 
 
 def open_history(state: Path) -> apsw.Connection:
@@ -49,22 +72,30 @@ def open_history(state: Path) -> apsw.Connection:
         _create_private(state)
         return _connect(history_file(state))
     except (OSError, apsw.Error) as error:
-        raise StoreUnavailable(
-            f"cannot use the history in {state}: {error} (make it writable for this user, or name another with --state)"
-        ) from error
+        raise _unavailable(state, error) from error
+
+
+def _unavailable(state: Path, error: Exception) -> StoreUnavailable:
+    cure = "make it writable for this user and free space there, or name another with --state"
+    return StoreUnavailable(f"cannot use the history in {state}: {error} ({cure})")
 
 
 def _create_private(state: Path) -> None:
+    """Only a missing file is opened here: closing a descriptor drops every lock that this process holds on the file.
+
+    https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+    """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(history_file(state), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.close(descriptor)  # before any connection of ours: closing later would drop its locks
+    with suppress(FileExistsError):
+        os.close(os.open(history_file(state), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _connect(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
+        if connection.readonly("main"):  # SQLite opens what it may not write for reading, and says nothing
+            raise apsw.ReadOnlyError("it cannot be written")
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        connection.transaction_mode = "IMMEDIATE"
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         connection.execute("PRAGMA synchronous=FULL")
         _migrate(connection)
@@ -77,7 +108,7 @@ def _connect(path: Path) -> apsw.Connection:
 def _migrate(connection: apsw.Connection) -> None:
     if connection.pragma("user_version") == SCHEMA_VERSION:
         return
-    with connection:
+    with transaction(connection):
         found = connection.pragma("user_version")
         if found > SCHEMA_VERSION:
             raise apsw.SQLError(f"its schema version {found} is newer than this program's {SCHEMA_VERSION}")

@@ -27,14 +27,18 @@ class Event:
 
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+# Characters left of each text, tried in turn. One character takes at most six bytes.
+_CUTS = (MAX_EVENT_BYTES, 500, 100, 25)
 
 
 def encode(event: Event) -> bytes:
-    """One line; an event that is too long loses its figures, then the end of its message."""
-    line = _line(event.kind, event.message, dict(event.figures))
-    if len(line) > MAX_EVENT_BYTES:
-        line = _line(event.kind, event.message[:500], {})
-    return line
+    """One line. In an event that is too long every text is cut, and at last all figures but the outcome go."""
+    for longest in _CUTS:
+        line = _line(event.kind, event.message[:longest], _cut(event.figures, longest))
+        if len(line) <= MAX_EVENT_BYTES:
+            return line
+    outcome = {name: value for name, value in event.figures.items() if name == "outcome"}
+    return _line(event.kind, event.message[: _CUTS[-1]], _cut(outcome, _CUTS[-1]))
 
 
 def decode(line: bytes | str) -> Event:
@@ -42,12 +46,17 @@ def decode(line: bytes | str) -> Event:
     return _EVENT.validate_json(line)
 
 
-def _line(kind: str, message: str, figures: dict[str, Figure]) -> bytes:
-    return json.dumps({"kind": kind, "message": message, "figures": figures}).encode() + b"\n"
+def _line(kind: str, message: str, figures: Mapping[str, Figure]) -> bytes:
+    text = json.dumps({"kind": kind, "message": message, "figures": figures}, ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"  # a path that is not UTF-8 has lone surrogates in it: no JSON
+
+
+def _cut(figures: Mapping[str, Figure], longest: int) -> dict[str, Figure]:
+    return {name[:longest]: value[:longest] if isinstance(value, str) else value for name, value in figures.items()}
 
 
 class EventPipe:
-    """The child's end. `closed` turns true when nobody can ever read again: the action stops at its next safe point."""
+    """The child's end. `closed`: nobody can ever read again, so no more is said. Only the input tells of the caller's death."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -62,5 +71,5 @@ class EventPipe:
             os.write(self._descriptor, encode(event))
         except BlockingIOError:
             pass  # the caller does not read: dropped
-        except BrokenPipeError:
-            self.closed = True
+        except OSError:
+            self.closed = True  # an action never fails because nobody can be told

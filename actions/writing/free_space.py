@@ -12,6 +12,14 @@ def free_bytes(directory: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def size_or_zero(path: Path) -> int:
+    """The size by stat; 0 when there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def nearest_existing(directory: Path) -> Path:
     """The directory itself, or the parent in which it will be created."""
     return next(place for place in (directory, *directory.parents) if place.is_dir())

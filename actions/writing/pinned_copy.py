@@ -1,112 +1,95 @@
-"""One consistent copy of a database that others write to, page by page, by SQLite's backup API under a pinned snapshot.
+"""One consistent copy of a database that others write to: the way that the file system and the journal allow.
 
-Without the pin each commit of another process restarts the copy from its first page, silently and for ever
-(https://sqlite.org/backup.html: a write by another process forces a restart). `BEGIN` alone does not pin: a row must be
-read. The price of a pin is that the WAL cannot be reset while it lasts, so the copy hurries when the WAL grows past its
-budget, and gives up when it doubles it.
-A rollback-journal database is copied in one step: a pin there would stop every commit for as long as the copy takes.
+`file`: the snapshot pinned, the files copied by a process without SQLite. `pages`: pinned, through the backup API.
+`one_step`: a rollback-journal database, unpinned, in one step of the backup API.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import apsw
 
-from actions.run.errors import Failed
+from actions.run.errors import Unverified
 from actions.run.work import Work
-from actions.writing.proof import Contents, contents, immutable
-from collectors.reading.connection import read_only
+from actions.writing.file_copy import FileCopyImpossible, copy_file
+from actions.writing.page_copy import copy_pages
+from actions.writing.pin import Mark, Pin, pinned
+from actions.writing.proof import Contents, contents, immutable, prove
+from actions.writing.wal_budget import growth
 
-PAGES_PER_STEP = 1000
-# Rest this share of the time each step took, while the WAL is within its budget: the application's I/O comes first.
-REST_SHARE = 0.25
+Method = Literal["file", "pages", "one_step"]
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What was copied. `snapshot_time`: when the pin was taken, seconds since the epoch; `wal_growth` in bytes.
+    """What was copied, and that it was proved. `snapshot_time`: seconds since the epoch; sizes in bytes; times in seconds.
 
-    `expected` was read from the pinned source, so the copy can be held against it; for a rollback-journal database,
-    whose commits must not wait for a count, the rows are counted in the copy.
+    `expected` was read from the pinned source, so the copy could be held against it; for a rollback-journal database,
+    whose commits must not wait for a count, the rows were counted in the copy. `note`: why a faster way was not taken.
     """
 
+    method: Method
     snapshot_time: float
     expected: Contents
-    steps: int
     restarts: int
     wal_growth: int
+    copy_seconds: float
+    prove_seconds: float
+    note: str = ""
 
 
-def copy_pinned(work: Work, destination: Path) -> Copied:
-    """Copy the target into the empty private file `destination`. Raises ActionError or apsw.Error.
+def copy_proved(work: Work, destination: Path) -> Copied:
+    """Copy the target into the empty private file `destination` and prove it. Raises ActionError, apsw.Error, OSError.
 
-    The copy is a single file in rollback-journal mode that any SQLite opens; it is not yet synced nor proved.
+    The copy is a single file in rollback-journal mode that any SQLite opens; it is not synced yet.
     """
-    with read_only(work.target.path) as source:
-        pinned = source.pragma("journal_mode") == "wal"
-        wal_before = size_or_zero(work.target.wal)
-        if pinned:
-            source.execute("BEGIN")
-        source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-        snapshot_time = work.now()
-        steps, restarts = _copy(work, source, destination, wal_before, pinned=pinned)
-        expected = contents(source) if pinned else None
+    note = ""
+    try:
+        return _copied(work, destination, by_file=True)
+    except FileCopyImpossible as error:
+        note = str(error)
+    except Unverified as error:
+        note = f"a copy of the files could not be proved ({error})"
+    destination.write_bytes(b"")
+    return _copied(work, destination, by_file=False, note=note)
+
+
+def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> Copied:
+    begun = work.now()
+    with pinned(work) as pin:
+        if by_file:
+            method, restarts = _copy_fast(work, pin, destination)
+        else:
+            method, restarts = _slow_method(pin), copy_pages(work, pin, destination).restarts
+        copied_at = work.now()
+        expected = contents(pin.source) if pin.held else None
+        grown = growth(work, pin.wal_before)
+        taken_at = pin.taken_at
     _make_single_file(destination)
-    if expected is None:
-        with immutable(destination) as copy:
-            expected = contents(copy)
-    return Copied(snapshot_time, expected, steps, restarts, max(0, size_or_zero(work.target.wal) - wal_before))
+    expected = expected if expected is not None else _contents_of(destination)
+    proving = work.now()
+    work.stop.check()
+    prove(destination, expected)
+    return Copied(method, taken_at, expected, restarts, grown, copied_at - begun, work.now() - proving, note)
 
 
-def size_or_zero(path: Path) -> int:
-    """The size by stat; 0 when there is no such file."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def _copy_fast(work: Work, pin: Pin, destination: Path) -> tuple[Method, int]:
+    """Files where that is sound; page by page where nothing is held, or the mark cannot be seen."""
+    mark: Mark | None = pin.mark
+    if mark is None:
+        return _slow_method(pin), copy_pages(work, pin, destination).restarts
+    copy_file(work, pin, mark, destination)
+    return "file", 0
 
 
-def _copy(work: Work, source: apsw.Connection, destination: Path, wal_before: int, *, pinned: bool) -> tuple[int, int]:
-    copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        copy.execute("PRAGMA synchronous=OFF")  # publishing syncs the file itself, once
-        copy.execute("PRAGMA journal_mode=OFF").fetchall()  # a half copy is thrown away, never rolled back
-        backup = copy.backup("main", source, "main")
-        try:
-            return _step_to_the_end(work, backup, wal_before, PAGES_PER_STEP if pinned else -1)
-        finally:
-            backup.close(True)  # an error was raised by the step already
-    finally:
-        copy.close()
+def _slow_method(pin: Pin) -> Method:
+    return "pages" if pin.held else "one_step"
 
 
-def _step_to_the_end(work: Work, backup: apsw.Backup, wal_before: int, pages: int) -> tuple[int, int]:
-    budget = work.target.limits.wal_growth(work.target.path.stat().st_size)
-    steps = restarts = 0
-    remaining = None
-    while not backup.done:
-        started = time.monotonic()
-        backup.step(pages)
-        steps += 1
-        restarts += remaining is not None and backup.remaining > remaining
-        remaining = backup.remaining
-        work.progress("copied pages", backup.page_count - remaining, backup.page_count)
-        work.stop.check()
-        growth = size_or_zero(work.target.wal) - wal_before
-        _give_up_beyond(2 * budget, growth)
-        if growth < budget:
-            work.stop.wait(REST_SHARE * (time.monotonic() - started))
-    return steps, restarts
-
-
-def _give_up_beyond(hard_limit: int, growth: int) -> None:
-    if growth > hard_limit:
-        raise Failed(
-            f"the WAL grew by {growth} bytes while the copy pinned it, {hard_limit} is the limit: the copy was given up",
-            reason="wal_growth",
-            next_step="back up when less is written, or raise limits.wal_growth",
-        )
+def _contents_of(path: Path) -> Contents:
+    with immutable(path) as copy:
+        return contents(copy)
 
 
 def _make_single_file(destination: Path) -> None:

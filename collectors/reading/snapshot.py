@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collectors.metric import Sample
+from collectors.reading.signature import Signature
 from collectors.target import Target
 
 
@@ -22,6 +23,8 @@ class CollectorResult:
 class Snapshot:
     """One poll. `up`: the poll could read what may be read; `state` is a word for `queuekeeper_databases`.
 
+    `taken_at`: when what it says was last known to hold: by reading it, or by finding every file unchanged (seconds since
+    the epoch). `opened_at`: when it was last read; `signature`: what stat said right before.
     `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
     Samples of a collector that failed are absent, and `collectors` says why.
     """
@@ -34,6 +37,8 @@ class Snapshot:
     readings: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     collectors: Mapping[str, CollectorResult] = field(default_factory=dict)
+    signature: Signature | None = None
+    opened_at: float = 0.0
 
     def of(self, name: str) -> Iterator[Sample]:
         """The samples of the metric called `name`."""

@@ -30,7 +30,7 @@ rules:
     when: {{sqlite_wal_backlog_bytes: {{above: 3MiB, clear: 1MiB}}}}
     on: {{threshold: {{for: 1s}}}}
     do: checkpoint
-    cooldown: 8s
+    cooldown: 12s
   - name: stale-leases
     when: {{sqlite_queue_stale_leases: {{above: 0}}}}
     on: {{threshold: {{for: 1s}}, alert: ['alertname="QueueStaleLeases"']}}

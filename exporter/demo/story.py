@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from actions.history.runs import newest
+from actions.history.runs import Run, newest
 from actions.history.store import history
 from exporter.demo.application import LEASE_SECONDS
 from exporter.demo.stage import Stage, leave
@@ -26,8 +26,8 @@ class Told:
 
     wal_state: str = ""
     stale: float = 0.0
-    backlog_told: bool = False
     runs: set[int] = field(default_factory=set)
+    refusals: set[tuple[str, str]] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)
 
 
@@ -120,9 +120,19 @@ def _tell_runs(stage: Stage, told: Told, say: Say) -> None:
     for run in reversed(runs):
         if run.state == "ended" and run.id not in told.runs:
             told.runs.add(run.id)
-            say(f"queuekeeper: {line(run)}")
-            if run.effect == "fixed":
-                told.fixed.add(run.action)
+            _tell_run(run, told, say)
+
+
+def _tell_run(run: Run, told: Told, say: Say) -> None:
+    """A refusal for the same reason is told once: history has them all."""
+    kind = (run.action, run.reason)
+    if run.outcome == "refused" and kind in told.refusals:
+        return
+    if run.outcome == "refused":
+        told.refusals.add(kind)
+    say(f"queuekeeper: {line(run)}")
+    if run.effect == "fixed":
+        told.fixed.add(run.action)
 
 
 def _readings(stage: Stage) -> dict[tuple[str, str], float]:

@@ -1,0 +1,86 @@
+"""Deletes the backups that no retention rule keeps. What stays and why is decided in actions/writing/retention.py.
+
+Never the newest verified backup, never what is not verified, never another database's. When the source itself failed its
+last check, nothing is deleted: the good backups may be all that is left.
+"""
+
+from collections.abc import Mapping
+
+from actions.run.errors import NothingToDo, Refused
+from actions.run.options import OptionKind
+from actions.run.plan import Done, Figure, Plan
+from actions.run.work import Work
+from actions.writing.publish import remove_leftovers, sync_directory
+from actions.writing.retention import Candidate, Decision, decide
+from collectors.backups import Backup, listed
+from collectors.manifest import is_of, manifest_path
+from collectors.target import Keep
+
+NAME = "prune"
+LONG = False
+OPTIONS = {"keep_last": OptionKind("count", "keep only the newest N, instead of the configured rules")}
+
+
+def plan(work: Work) -> Plan:
+    """Decide, and show it. Raises Refused, NothingToDo."""
+    if work.target.backup is None:
+        raise Refused(
+            "no backup directory is known", reason="no_directory", next_step="give --from DIR, or configure backup.directory"
+        )
+    if work.source_trouble:
+        raise Refused(
+            f"the database failed its last check ({work.source_trouble}), so no backup of it is deleted",
+            reason="source_failed",
+            next_step="see `queuekeeper history`; restore or repair it, take a verified backup, then prune",
+        )
+    found = {backup.path.name: backup for backup in listed(work.target)}
+    decision = decide((_candidate(work, backup) for backup in found.values()), _keep(work), work.now())
+    if not decision.dropped:
+        raise NothingToDo(f"all {len(found)} backups are kept", reason="all_kept", next_step="")
+    return Plan(
+        steps=tuple(f"delete {name}" for name in decision.dropped),
+        figures=_figures(found, decision),
+    )
+
+
+def run(work: Work, plan: Plan) -> Done:
+    """Delete what was decided: the backup first, its manifest after, so that no manifest vouches for nothing for long."""
+    place = work.target.backup
+    assert place is not None  # noqa: S101 the plan refused otherwise
+    folder = place.folder(work.target.name)
+    remove_leftovers(folder)
+    freed = deleted = 0
+    for step in plan.steps:
+        work.stop.check()
+        path = folder / step.removeprefix("delete ")
+        freed += path.stat().st_size
+        path.unlink()
+        manifest_path(path).unlink(missing_ok=True)
+        deleted += 1
+    sync_directory(folder)
+    kept = plan.figures["kept"]
+    return Done(f"deleted {deleted} backups, kept {kept}", {"deleted": deleted, "kept": kept, "freed_bytes": freed})
+
+
+def _keep(work: Work) -> Keep:
+    last = work.options.get("keep_last")
+    if last is not None:
+        return Keep(last=int(last), hourly=0, daily=0, weekly=0, monthly=0)
+    place = work.target.backup
+    return place.keep if place is not None else Keep()
+
+
+def _candidate(work: Work, backup: Backup) -> Candidate:
+    manifest = backup.manifest
+    if manifest is None:
+        return Candidate(backup.path.name, backup.path.stat().st_mtime, backup.state, "manual", own=False)
+    own = is_of(manifest, work.target)
+    return Candidate(backup.path.name, manifest.snapshot_time, backup.state, manifest.kind, own)
+
+
+def _figures(found: Mapping[str, Backup], decision: Decision) -> Mapping[str, Figure]:
+    freed = sum(found[name].size for name in decision.dropped)
+    reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in list(decision.kept.items())[:20])
+    return {"kept": len(decision.kept), "delete": len(decision.dropped), "freed_bytes": freed, "why_kept": reasons}
+
+

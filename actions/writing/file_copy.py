@@ -1,0 +1,57 @@
+"""The pinned snapshot copied at the speed of files, by a process without SQLite (actions/writing/copier.py)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from actions.run.errors import Failed
+from actions.run.work import Work
+from actions.writing.copier import Orders, encode
+from actions.writing.pin import Mark, Pin
+from actions.writing.wal_budget import check_growth
+
+
+class FileCopyImpossible(Exception):
+    """These files cannot be copied this way; the message says why. Nothing is wrong with the database."""
+
+
+def copy_file(work: Work, pin: Pin, mark: Mark, destination: Path) -> None:
+    """Copy into the empty private file `destination`. Raises FileCopyImpossible, ActionError, OSError when it is full."""
+    target = work.target
+    orders = Orders(
+        str(target.path), str(target.wal), str(destination), mark.frame, mark.salt, pin.page_size, pin.pages
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "actions.writing.copier"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        _attend(work, pin, process, orders)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _attend(work: Work, pin: Pin, process: "subprocess.Popen[bytes]", orders: Orders) -> None:
+    assert process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
+    assert process.stdout is not None  # noqa: S101 for the type checker: PIPE was asked for
+    process.stdin.write(encode(orders))
+    process.stdin.flush()
+    total = pin.pages * pin.page_size
+    for line in process.stdout:
+        said: dict[str, Any] = json.loads(line)
+        if "ok" in said:
+            return
+        if "error" in said:
+            raise _trouble(said)
+        work.progress("copied bytes", min(said["done"], total), total)
+        work.stop.check()
+        check_growth(work, pin.wal_before)
+    raise Failed("the copying process died", reason="copier_died", next_step="run it again; see the log if it stays so")
+
+
+def _trouble(said: dict[str, Any]) -> Exception:
+    if said.get("errno") is not None:
+        return OSError(said["errno"], said["error"])
+    return FileCopyImpossible(said["error"])

@@ -1,0 +1,76 @@
+"""From a live database to a published, proved backup: for the backup action, and for the safety copy before a restore."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from actions.run.errors import Failed
+from actions.run.work import Work
+from actions.writing.compression import SUFFIX, compress
+from actions.writing.pinned_copy import Copied, copy_proved
+from actions.writing.proof import sha256_of
+from actions.writing.publish import partial_file, publish, sync_file, write_private
+from collectors.manifest import Manifest, Source, encode, manifest_path
+
+Kind = Literal["scheduled", "manual", "safety"]
+
+
+def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> tuple[Path, Manifest, Copied]:
+    """Copy, prove, compress when configured, sync, publish, and the manifest last. Raises ActionError, apsw.Error, OSError."""
+    zstd = work.target.backup is not None and work.target.backup.compress == "zstd"
+    with partial_file(folder, name) as plain:
+        copied = copy_proved(work, plain)
+        work.stop.check()
+        if not zstd:
+            return *_published(work, plain, folder / name, copied, kind, "none"), copied
+        with partial_file(folder, name + SUFFIX) as compressed:
+            compress(work, plain, compressed)
+            return *_published(work, compressed, folder / (name + SUFFIX), copied, kind, "zstd"), copied
+
+
+def make_folder(folder: Path) -> None:
+    """The folder for backups, private when it is new. Raises Failed."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(
+            f"cannot create {folder}: {error.strerror}",
+            reason="directory",
+            next_step="create it for this user, or name another directory",
+        ) from error
+
+
+def _published(
+    work: Work, file: Path, final: Path, copied: Copied, kind: Kind, compression: Literal["none", "zstd"]
+) -> tuple[Path, Manifest]:
+    sync_file(file)
+    manifest = _manifest(work, file, copied, kind, compression)
+    work.stop.check()
+    publish(file, final)
+    write_private(manifest_path(final), encode(manifest))
+    return final, manifest
+
+
+def _manifest(work: Work, file: Path, copied: Copied, kind: Kind, compression: Literal["none", "zstd"]) -> Manifest:
+    path = work.target.path
+    found = path.stat()
+    expected = copied.expected
+    now = work.now()
+    return Manifest(
+        source=Source(path=str(path.resolve()), device=found.st_dev, inode=found.st_ino, database=work.target.name),
+        snapshot_time=copied.snapshot_time,
+        finished_time=now,
+        kind=kind,
+        bytes=file.stat().st_size,
+        page_size=expected.page_size,
+        pages=expected.pages,
+        schema_sha256=expected.schema_sha256,
+        row_counts=dict(expected.row_counts),
+        sha256=sha256_of(file),
+        compression=compression,
+        sqlite_version=apsw.sqlite_lib_version(),
+        queuekeeper_version=version("queuekeeper"),
+        verified_time=now,
+    )

@@ -1,0 +1,37 @@
+"""Must a database be opened again, or does what was read of it still hold? Pure.
+
+Cost follows what changed: everything is looked at by stat at each interval, opened is what was written to, what the
+clock alone can change, and what could not be read.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from collectors.reading.signature import Signature
+from collectors.reading.snapshot import Snapshot
+
+# However quiet the files are: a reading is repeated after this many seconds.
+REOPEN_AFTER = 600.0
+
+
+def reason_to_open(previous: Snapshot | None, found: Signature, now: float) -> str:
+    """Why to open it now, "" for no reason. `now`: seconds since the epoch."""
+    if previous is None or previous.signature is None:
+        return "never read"
+    if not previous.signature.settled or not previous.signature.same_as(found):
+        return "changed"
+    if not 0 <= now - previous.opened_at < REOPEN_AFTER:
+        return "long ago"
+    if previous.state == "owner_down":
+        return ""  # nobody has it open and no file changed: there is nothing to read
+    if not previous.up or any(not result.success for result in previous.collectors.values()):
+        return "not read"
+    return "ages" if ages(previous.readings) else ""
+
+
+def ages(readings: Mapping[str, Any]) -> bool:
+    """Whether any reading has a method `ages` that says: the clock, or a reader, can make me wrong although nobody writes.
+
+    A lease that ends, a task that falls due, a worker whose heartbeat grows old, a reader that is seen to pin the WAL.
+    """
+    return any(reading.ages() for reading in readings.values() if hasattr(reading, "ages"))
