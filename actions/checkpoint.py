@@ -25,6 +25,8 @@ from collectors.reading.connection import read_only
 
 NAME = "checkpoint"
 LONG = False
+AUTOMATIC = True
+MAY_BE_MISSING = False
 MODES = ("auto", "passive", "full", "restart", "truncate")
 OPTIONS = {
     "mode": OptionKind("word", f"one of {', '.join(MODES)}", words=MODES),

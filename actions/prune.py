@@ -5,6 +5,7 @@ last check, nothing is deleted: the good backups may be all that is left.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from actions.run.errors import NothingToDo, Refused
 from actions.run.options import OptionKind
@@ -12,12 +13,14 @@ from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.publish import remove_leftovers, sync_directory
 from actions.writing.retention import Candidate, Decision, decide
-from collectors.backups import Backup, listed
-from collectors.manifest import is_of, manifest_path
-from collectors.target import Keep
+from collectors.backup_files import Backup, listed
+from collectors.manifest import SUFFIX, ManifestError, is_of, manifest_path, read_manifest
+from collectors.target import Keep, Target
 
 NAME = "prune"
 LONG = False
+AUTOMATIC = True
+MAY_BE_MISSING = True
 OPTIONS = {"keep_last": OptionKind("count", "keep only the newest N, instead of the configured rules")}
 
 
@@ -25,7 +28,9 @@ def plan(work: Work) -> Plan:
     """Decide, and show it. Raises Refused, NothingToDo."""
     if work.target.backup is None:
         raise Refused(
-            "no backup directory is known", reason="no_directory", next_step="give --from DIR, or configure backup.directory"
+            "no backup directory is known",
+            reason="no_directory",
+            next_step="give --from DIR, or configure backup.directory",
         )
     if work.source_trouble:
         raise Refused(
@@ -35,10 +40,11 @@ def plan(work: Work) -> Plan:
         )
     found = {backup.path.name: backup for backup in listed(work.target)}
     decision = decide((_candidate(work, backup) for backup in found.values()), _keep(work), work.now())
-    if not decision.dropped:
+    gone = (*decision.dropped, *_orphans(work.target))
+    if not gone:
         raise NothingToDo(f"all {len(found)} backups are kept", reason="all_kept", next_step="")
     return Plan(
-        steps=tuple(f"delete {name}" for name in decision.dropped),
+        steps=tuple(f"delete {name}" for name in gone),
         figures=_figures(found, decision),
     )
 
@@ -50,9 +56,13 @@ def run(work: Work, plan: Plan) -> Done:
     folder = place.folder(work.target.name)
     remove_leftovers(folder)
     freed = deleted = 0
+    work.phase("prune")
     for step in plan.steps:
         work.stop.check()
         path = folder / step.removeprefix("delete ")
+        if path.name.endswith(SUFFIX):
+            path.unlink(missing_ok=True)
+            continue
         freed += path.stat().st_size
         path.unlink()
         manifest_path(path).unlink(missing_ok=True)
@@ -60,6 +70,26 @@ def run(work: Work, plan: Plan) -> Done:
     sync_directory(folder)
     kept = plan.figures["kept"]
     return Done(f"deleted {deleted} backups, kept {kept}", {"deleted": deleted, "kept": kept, "freed_bytes": freed})
+
+
+def _orphans(target: Target) -> list[str]:
+    """Manifests of this database whose backup is gone: a prune was killed between the two."""
+    if target.backup is None:
+        return []
+    found = sorted(target.backup.folder(target.name).glob(f"queue_backup_*{SUFFIX}"))
+    return [path.name for path in found if not _backup_exists(path) and _is_own(path, target)]
+
+
+def _backup_exists(manifest: Path) -> bool:
+    stem = manifest.name.removesuffix(SUFFIX)
+    return any(manifest.with_name(stem + ending).exists() for ending in (".db", ".db.zst"))
+
+
+def _is_own(manifest: Path, target: Target) -> bool:
+    try:
+        return is_of(read_manifest(manifest), target)
+    except (ManifestError, OSError):
+        return False
 
 
 def _keep(work: Work) -> Keep:
@@ -82,5 +112,3 @@ def _figures(found: Mapping[str, Backup], decision: Decision) -> Mapping[str, Fi
     freed = sum(found[name].size for name in decision.dropped)
     reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in list(decision.kept.items())[:20])
     return {"kept": len(decision.kept), "delete": len(decision.dropped), "freed_bytes": freed, "why_kept": reasons}
-
-

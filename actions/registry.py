@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from actions import backup, checkpoint, requeue, verify
+from actions import backup, checkpoint, drill, prune, requeue, restore, verify
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
@@ -12,7 +12,8 @@ from actions.run.work import Work
 class Action(Protocol):
     """A module with these names. `plan` looks and may refuse; `run` does what was planned. Both raise ActionError.
 
-    `OPTIONS`: the names and kinds of its options. `LONG`: it takes the lane of long actions.
+    `OPTIONS`: the names and kinds of its options. `LONG`: it takes the lane of long actions. `AUTOMATIC`: rules and
+    schedules may ask for it. `MAY_BE_MISSING`: it works where the database is not there.
     """
 
     @property
@@ -22,8 +23,15 @@ class Action(Protocol):
     @property
     def LONG(self) -> bool: ...  # noqa: N802
 
+    @property
+    def AUTOMATIC(self) -> bool: ...  # noqa: N802
+    @property
+    def MAY_BE_MISSING(self) -> bool: ...  # noqa: N802
+
     def plan(self, work: Work) -> Plan: ...
     def run(self, work: Work, plan: Plan) -> Done: ...
 
 
-ACTIONS: Mapping[str, Action] = {action.NAME: action for action in (checkpoint, backup, verify, requeue)}
+ACTIONS: Mapping[str, Action] = {
+    action.NAME: action for action in (checkpoint, backup, verify, drill, restore, prune, requeue)
+}

@@ -16,12 +16,15 @@ from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
-from collectors.queue_profiles.compile import CompiledRequeue
+from actions.writing.taken_rows import Victim, take, victims
 from collectors.queue_profiles.detect import profile_for
+from collectors.queue_profiles.taking import CompiledRequeue
 from collectors.reading.connection import read_only
 
 NAME = "requeue"
 LONG = False
+AUTOMATIC = True
+MAY_BE_MISSING = False
 OPTIONS = {
     "older_than": OptionKind("seconds", "only leases that ran out at least this long ago, in seconds"),
     "limit": OptionKind("count", "at most this many tasks"),
@@ -66,11 +69,10 @@ def plan(work: Work) -> Plan:
         requeue = _requeue_of(work, connection)
         _check_gate(work, requeue)
         limit = _limit(work)
-        victims = requeue.victims(now, _older_than(work))
-        found = connection.execute(victims.sql, {**victims.values, "limit": limit}).fetchall()
+        found = victims(connection, requeue.takings, now, _older_than(work), limit)
     if not found:
         raise NothingToDo("no lease has run out", reason="no_stale_leases", next_step="")
-    shown = ", ".join(f"{key} of {queue}" for key, queue, *_ in found[:SHOWN_VICTIMS])
+    shown = ", ".join(f"{one.key} of {one.queue}" for one in found[:SHOWN_VICTIMS])
     more = f" and {len(found) - SHOWN_VICTIMS} more" if len(found) > SHOWN_VICTIMS else ""
     return Plan(
         steps=(f"give {len(found)} tasks back to the queue: {shown}{more}",),
@@ -106,19 +108,23 @@ def _chunks(work: Work, connection: apsw.Connection, limit: int) -> Iterator[Mov
     """Move chunk after chunk until nothing is stale or `limit` is reached; rest after each for as long as it held."""
     requeue = _requeue_of(work, connection)
     rows, left = FIRST_CHUNK, limit
+    before: tuple[Victim, ...] = ()
     while left > 0:
         work.stop.check()
-        moved = _move_chunk(work, connection, requeue, min(rows, left))
-        if moved.total == 0:
+        # Looked for without the lock: each row is judged again when it is taken.
+        chosen = victims(connection, requeue.takings, work.now(), _older_than(work), min(rows, left))
+        if chosen == before:  # empty, or the profile's steps leave a stale row stale
             return
+        moved = _move_chunk(work, connection, chosen)
         yield moved
+        before = chosen
         left -= moved.total
         rows = _next_chunk(rows, moved.longest_hold, work.target.limits.write_lock)
         work.stop.wait(moved.longest_hold)
 
 
-def _move_chunk(work: Work, connection: apsw.Connection, requeue: CompiledRequeue, rows: int) -> Moved:
-    """One transaction of at most `rows` tasks."""
+def _move_chunk(work: Work, connection: apsw.Connection, chosen: tuple[Victim, ...]) -> Moved:
+    """One transaction for these tasks, as far as they still are stale."""
     try:
         connection.execute("BEGIN IMMEDIATE")
     except apsw.BusyError:
@@ -129,17 +135,13 @@ def _move_chunk(work: Work, connection: apsw.Connection, requeue: CompiledRequeu
         ) from None
     started = time.monotonic()
     try:
-        counts = {"waiting": 0, "dead": 0}
-        for step in requeue.steps(work.now(), _older_than(work)):
-            left = rows - sum(counts.values())
-            connection.execute(step.update.sql, {**step.update.values, "limit": left})
-            counts[step.to] += connection.changes()
+        taken = take(connection, chosen, work.now(), _older_than(work))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return Moved(**counts, chunks=1, longest_hold=time.monotonic() - started)
+    return Moved(taken["waiting"], taken["dead"], chunks=1, longest_hold=time.monotonic() - started)
 
 
 def _next_chunk(chunk: int, held: float, budget: float) -> int:

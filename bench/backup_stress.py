@@ -49,7 +49,9 @@ def main() -> None:
 def take_copies(path: Path, copies: int) -> tuple[int, Counter[str], float]:
     """(bad ones, methods used, seconds)."""
     target = target_of(
-        path, backup=BackupPlace(path.parent / "b", own_folder=False), limits=Limits(disk_reserve=0, wal_growth_bytes=2**31)
+        path,
+        backup=BackupPlace(path.parent / "b", own_folder=False),
+        limits=Limits(disk_reserve=0, wal_growth_bytes=2**31),
     )
     bad, methods, begun = 0, Counter[str](), time.monotonic()
     for _ in range(copies):
@@ -101,7 +103,9 @@ def create(path: Path, rows: int) -> apsw.Connection:
 
 def start_writer(path: Path, seed: int, number: int) -> "subprocess.Popen[bytes]":
     """One writer in a process of its own."""
-    return subprocess.Popen([sys.executable, __file__, "--write", str(path), "--seed", str(seed), "--number", str(number)])
+    return subprocess.Popen(
+        [sys.executable, __file__, "--write", str(path), "--seed", str(seed), "--number", str(number)]
+    )
 
 
 def write(path: Path, seed: int, number: int) -> None:
@@ -119,7 +123,9 @@ def write(path: Path, seed: int, number: int) -> None:
         if commits % 301 == 0:
             connection.set_busy_timeout(20)
             try:
-                connection.execute(f"PRAGMA wal_checkpoint({chance.choice(('RESTART', 'TRUNCATE', 'FULL'))})").fetchall()
+                connection.execute(
+                    f"PRAGMA wal_checkpoint({chance.choice(('RESTART', 'TRUNCATE', 'FULL'))})"
+                ).fetchall()
             except apsw.BusyError:
                 pass
             connection.set_busy_timeout(30000)
@@ -135,8 +141,10 @@ def transact(connection: apsw.Connection, chance: random.Random) -> None:
             connection.execute("INSERT INTO log (a, b, n, pad) VALUES (?, ?, ?, randomblob(300))", (a, b, amount))
         if amount == 7:
             connection.execute("DELETE FROM log WHERE id IN (SELECT id FROM log ORDER BY id LIMIT 40)")
-        connection.execute("UPDATE cnt SET n = (SELECT count(*) FROM log)" if amount == 7 else
-                           "UPDATE cnt SET n = n + ?", () if amount == 7 else (1 + amount % 5,))
+        connection.execute(
+            "UPDATE cnt SET n = (SELECT count(*) FROM log)" if amount == 7 else "UPDATE cnt SET n = n + ?",
+            () if amount == 7 else (1 + amount % 5,),
+        )
 
 
 def arguments() -> argparse.Namespace:

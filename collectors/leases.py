@@ -41,7 +41,7 @@ def read(look: Look, previous: Leases | None) -> Leases:
     if look.profile is None or not look.profile.stale_rows:
         return Leases()
     database, profile = look.open_database(), look.profile
-    found = [count for bound in profile.stale(look.now) for count in counted(database, profile, bound).queues]
+    found = [count for bound in profile.stale(look.now) for count in counted(database, bound).queues]
     # A queue with stale leases is named before one without.
     urgent = cap((count.queue for count in found), previous.names.kept if previous else ())
     names = cap({count.queue for count in found} | queue_names(database, profile), urgent.kept)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,26 @@ import apsw
 from collectors.metric import Sample
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.kept import kept_profile, schema_of
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
 from collectors.raw_reader.layout import DatabaseHeader
 from collectors.raw_reader.survey import Surveyed
 from collectors.reading.connection import BUSY_TIMEOUT, read_only
+from collectors.reading.facts import Facts, gather, who_writes
+from collectors.reading.label_cap import Cap
 from collectors.reading.look import Look
-from collectors.reading.preflight import Verdict, decide, gather
-from collectors.reading.reasons import EXPECTED, reason
+from collectors.reading.partly import PartlyRead
+from collectors.reading.preflight import Verdict, decide
+from collectors.reading.reasons import EXPECTED, reason, remembered
 from collectors.reading.snapshot import CollectorResult, Snapshot
 from collectors.reading.time_limit import time_limit
 from collectors.registry import BESIDE, COLLECTORS, Collector
 from collectors.target import Target
 
-NO_PROFILE = "no queue profile fits its tables: only the file is measured"
+NO_PROFILE = (
+    "no queue profile fits its tables: only the file is measured; `queuekeeper profiles detect` says what is missing"
+)
+# They need to know which queue it is.
+QUEUE_COLLECTORS = frozenset({"tasks", "leases", "workers", "enqueued"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class _Opened:
     database: apsw.Connection | None = None
     profile: CompiledProfile | None = None
     trouble: tuple[str, str] | None = None
+    facts: Facts | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +54,11 @@ class _Collected:
     readings: dict[str, Any] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     results: dict[str, CollectorResult] = field(default_factory=dict)
+
+    def names(self) -> Iterator[Cap]:
+        """Of the collectors with a `queue` label: which queues have one of their own."""
+        found = (getattr(reading, "names", None) for reading in self.readings.values())
+        return (names for names in found if isinstance(names, Cap))
 
 
 def take(
@@ -60,8 +73,11 @@ def take(
     wanted = [collector for collector in COLLECTORS if only is None or collector.NAME in only]
     surveyed = Surveyed(raw, real.path)
     with _opened(real, surveyed) as opened:
-        look = Look(real, now, surveyed, opened.header, opened.database, opened.profile)
+        holders = opened.facts.holders if opened.facts else None
+        look = Look(real, now, surveyed, opened.header, opened.database, opened.profile, holders)
         collected = _run_all(wanted, look, opened, previous)
+        if _was_replaced(opened):
+            return _nothing_of_it(target, previous, now, wanted)
     return Snapshot(
         target=target,
         taken_at=now,
@@ -71,6 +87,7 @@ def take(
         readings=collected.readings,
         samples=tuple(collected.samples),
         collectors=collected.results,
+        folded_labels=max((names.folded for names in collected.names()), default=0),
     )
 
 
@@ -88,23 +105,67 @@ def take_beside(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | No
     )
 
 
+def _was_replaced(opened: _Opened) -> bool:
+    """Whether another file bears the name now: then the header and the connection may be of two different files."""
+    before = opened.facts.database if opened.facts else None
+    if before is None or opened.facts is None or opened.database is None:
+        return False
+    try:
+        found = opened.facts.path.stat()
+    except OSError:
+        return True
+    return (found.st_dev, found.st_ino) != before.identity
+
+
+def _nothing_of_it(target: Target, previous: Snapshot | None, now: float, wanted: list[Collector]) -> Snapshot:
+    """A snapshot without values: they may belong to two files. The memory of the collectors outlives it."""
+    message = f"{target.path} was replaced while it was read; the next poll reads the new file"
+    return Snapshot(
+        target=target,
+        taken_at=now,
+        up=False,
+        state="replaced",
+        message=message,
+        readings=previous.readings if previous else {},
+        collectors={one.NAME: CollectorResult(False, 0.0, "replaced", message) for one in wanted},
+    )
+
+
 @contextmanager
 def _opened(target: Target, raw: RawReader) -> Iterator[_Opened]:
     """Preflight, then one connection for all collectors. What fails here becomes the verdict."""
-    header = None
+    facts = None
     with ExitStack() as stack:
         try:
             facts = gather(target, raw)
-            header = facts.header
-            verdict = decide(facts)
-            opened = _Opened(verdict, header)
-            if verdict.may_open:
-                database = stack.enter_context(read_only(target.path, min(BUSY_TIMEOUT, _limit(target, header))))
-                opened = _probed(target, opened, database)
+            with _released(facts, raw):
+                verdict = decide(facts)
+                opened = _Opened(verdict, facts.header, facts=facts)
+                if verdict.may_open:
+                    timeout = min(BUSY_TIMEOUT, _limit(target, facts.header))
+                    opened = _probed(target, opened, stack.enter_context(read_only(target.path, timeout)))
         except EXPECTED as error:
-            word, sentence = reason(error)
-            opened = _Opened(Verdict(word, may_open=False, up=False, message=f"{target.path}: {sentence}"), header)
+            verdict = _down(target, error, raw)
+            opened = _Opened(verdict, facts.header if facts else None, facts=facts)
         yield opened
+
+
+@contextmanager
+def _released(facts: Facts, raw: RawReader) -> Iterator[None]:
+    """What `gather` held is given back, whatever happens: from then on our connection holds the same lock."""
+    try:
+        yield
+    finally:
+        if facts.held == "held":
+            raw.release(facts.path)
+
+
+def _down(target: Target, error: BaseException, raw: RawReader) -> Verdict:
+    word, sentence = reason(error)
+    if word == "busy":
+        with suppress(RawReaderUnavailable, OSError):  # then it stays unsaid who
+            sentence = f"{sentence}, held by {who_writes(raw, target.path) or 'a process that is not visible to us'}"
+    return Verdict(word, may_open=False, up=False, message=f"{target.path}: {sentence}")
 
 
 def _probed(target: Target, opened: _Opened, database: apsw.Connection) -> _Opened:
@@ -132,16 +193,23 @@ def _run(collector: Collector, look: Look, opened: _Opened, previous: Any, colle
         refused = _refused(collector, opened)
         if refused is None:
             with _bounded(look):
-                reading = collector.read(look, previous)
-                samples = tuple(collector.samples(reading))
-            collected.readings[collector.NAME] = reading
-            collected.samples.extend(samples)
+                _keep(collector, collector.read(look, previous), collected)
         word, sentence = refused or ("", "")
+    except PartlyRead as error:
+        _keep(collector, error.reading, collected)
+        previous, (word, sentence) = None, (error.word, str(error))
     except EXPECTED as error:
         word, sentence = reason(error)
+        previous = remembered(error, previous)
     if word and previous is not None:
         collected.readings[collector.NAME] = previous
     collected.results[collector.NAME] = CollectorResult(not word, time.perf_counter() - started, word, sentence)
+
+
+def _keep(collector: Collector, reading: Any, collected: _Collected) -> None:
+    samples = tuple(collector.samples(reading))
+    collected.readings[collector.NAME] = reading
+    collected.samples.extend(samples)
 
 
 def _refused(collector: Collector, opened: _Opened) -> tuple[str, str] | None:
@@ -150,7 +218,7 @@ def _refused(collector: Collector, opened: _Opened) -> tuple[str, str] | None:
         return None
     if opened.database is None:
         return opened.verdict.state, opened.verdict.message
-    return opened.trouble if collector.NAME in ("tasks", "leases") else None
+    return opened.trouble if collector.NAME in QUEUE_COLLECTORS else None
 
 
 @contextmanager

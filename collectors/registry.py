@@ -3,7 +3,20 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from collectors import backups, disk, fragmentation, leases, owner, storage, tasks, wal
+from collectors import (
+    backups,
+    disk,
+    enqueued,
+    fragmentation,
+    leases,
+    owner,
+    page_layout,
+    storage,
+    tasks,
+    wal,
+    workers,
+    write_lock,
+)
 from collectors.metric import Metric, Sample
 from collectors.reading.look import Look
 
@@ -25,7 +38,20 @@ class Collector(Protocol):
     def samples(self, reading: Any) -> Iterator[Sample]: ...
 
 
-COLLECTORS: tuple[Collector, ...] = (storage, fragmentation, wal, owner, disk, backups, tasks, leases)
+COLLECTORS: tuple[Collector, ...] = (
+    storage,
+    fragmentation,
+    wal,
+    write_lock,
+    owner,
+    disk,
+    backups,
+    tasks,
+    leases,
+    workers,
+    enqueued,
+    page_layout,
+)
 
-# Their readings have nothing to do with the database's files: they are taken again when those are found unchanged.
-BESIDE = frozenset({disk.NAME, backups.NAME})
+# Their readings do not come out of the database's files: they are taken again when those are found unchanged.
+BESIDE = frozenset({disk.NAME, backups.NAME, write_lock.NAME})

@@ -22,9 +22,8 @@ def revisit(target: Target, previous: Snapshot | None, now: float, raw: RawReade
     what lies beside the database (disk, backups) is read again. Call it with a path that has no symbolic link in it.
     """
     found = _signature(target, now)
-    if found is not None and previous is not None and previous.target == target:
-        if not reason_to_open(previous, found, now):
-            return _confirmed(previous, now, raw)
+    if previous is not None and previous.target == target and found is not None and not reason_to_open(previous, found, now):
+        return _confirmed(previous, now, raw)
     # the signature is from before the reading: what is committed in between shows as a change next time
     return replace(take(target, previous, now, raw), signature=found, opened_at=now)
 

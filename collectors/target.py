@@ -52,15 +52,19 @@ class BackupPlace:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One watched database. `owner_sqlite` is the operator's word on the application's SQLite version, else None."""
+    """One watched database. `owner_sqlite` is the operator's word on the application's SQLite version, else None.
+
+    `settings` are the queue profile's; `slow_interval`: seconds between readings that cost much.
+    """
 
     name: str
     path: Path
     profile: str = "auto"
     owner_sqlite: str | None = None
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
     backup: BackupPlace | None = None
     limits: Limits = Limits()
+    slow_interval: float = 3600.0
     state: Path | None = None
 
     @property

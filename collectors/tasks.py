@@ -1,14 +1,18 @@
-"""How many tasks are in each state, and how long the oldest waiting one waits."""
+"""How many tasks are in each state, how long the oldest waiting one waits, and whether the first one moves."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import apsw
+
 from collectors.metric import Metric, Sample, Since
-from collectors.queue_profiles.rows import QueueCount, counted, merged, queue_names
+from collectors.queue_profiles.counting import CompiledRows
+from collectors.queue_profiles.rows import Counted, Head, QueueCount, counted, heads, merged, queue_names
 from collectors.queue_profiles.schema import State
 from collectors.reading.label_cap import Cap, cap
 from collectors.reading.look import Look
+from collectors.reading.partly import PartlyRead
 
 NAME = "tasks"
 NEEDS_DATABASE = True
@@ -30,18 +34,37 @@ OLDEST = Metric(
     "capped.",
     ("queue",),
 )
-METRICS = (TASKS, CAPPED, OLDEST)
+HEAD = Metric(
+    "sqlite_queue_head_unchanged_seconds",
+    "Seconds for which the same task was seen first in line; 0 when none waits. Works where tasks have no time.",
+    ("queue",),
+)
+METRICS = (TASKS, CAPPED, OLDEST, HEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCount:
+    """A row set that is counted on the slow timer: what was found at `tried_at`, None when it took too long."""
+
+    tried_at: float
+    result: Counted | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """Counts by (queue label, state). `names` remembers which queues have a label of their own."""
+    """Counts by (queue label, state). `names` remembers which queues have a label of their own.
 
+    `slow` is by position in the profile `profile`; `first`: each queue's head, and since when it is that.
+    """
+
+    profile: str = ""
     states: tuple[State, ...] = ()
     counts: Mapping[tuple[str, State], QueueCount] = field(default_factory=dict)
     capped: frozenset[State] = frozenset()
     names: Cap = field(default_factory=Cap)
     has_times: bool = False
+    slow: Mapping[int, SlowCount] = field(default_factory=dict)
+    first: Mapping[str, tuple[Head, float]] | None = None
 
     def ages(self) -> bool:
         """A lease may end and a task may fall due without any write (`collectors.reading.due`)."""
@@ -49,24 +72,35 @@ class Tasks:
 
 
 def read(look: Look, previous: Tasks | None) -> Tasks:
-    """Count every row set of the profile. Raises apsw.Error, TimeLimitExceeded, ValueError."""
+    """Count every row set of the profile, the slow ones when they are due.
+
+    Raises PartlyRead when only slow ones could not be counted; apsw.Error, TimeLimitExceeded, ValueError.
+    """
     if look.profile is None:
         return Tasks()
     database, profile = look.open_database(), look.profile
-    results = [(state, counted(database, profile, bound)) for state, bound in profile.counts(look.now)]
-    found = {count.queue for _, result in results for count in result.queues} | queue_names(database, profile)
-    names = cap(found, previous.names.kept if previous else ())
-    groups: dict[tuple[str, State], list[QueueCount]] = defaultdict(list)
-    for state, result in results:
-        for count in result.queues:
-            groups[names.label(count.queue), state].append(count)
-    return Tasks(
-        states=profile.states,
-        counts={key: total for key, counts in groups.items() if (total := merged(counts)) is not None},
+    before = previous if previous is not None and previous.profile == profile.name else Tasks()
+    quick = [(rows.state, counted(database, rows.count(look.now))) for rows in profile.rows if not rows.slow]
+    first = heads(database, profile, look.now) if profile.has_heads else None
+    known = queue_names(database, profile)
+    slow = _slow_counts(look, profile.rows, before.slow)
+    results = quick + [(profile.rows[i].state, one.result) for i, one in slow.items() if one.result is not None]
+    found = {count.queue for _, result in results for count in result.queues} | known
+    names = cap(found, before.names.kept)
+    late = frozenset(profile.rows[i].state for i, one in slow.items() if one.result is None)
+    reading = Tasks(
+        profile=profile.name,
+        states=tuple(state for state in profile.states if state not in late),
+        counts=_grouped(results, names),
         capped=frozenset(state for state, result in results if result.capped),
         names=names,
         has_times=any(rows.state == "waiting" and rows.since is not None for rows in profile.rows),
+        slow=slow,
+        first=None if first is None else _first(first, names, before.first or {}, look.now),
     )
+    if late:
+        raise PartlyRead(f"{', '.join(sorted(late))}: counting took too long", reading, "timeout")
+    return reading
 
 
 def samples(reading: Tasks) -> Iterator[Sample]:
@@ -78,6 +112,57 @@ def samples(reading: Tasks) -> Iterator[Sample]:
             yield CAPPED(float(state in reading.capped), queue, state)
         if reading.has_times:
             yield from _oldest(queue, reading.counts.get((queue, "waiting")))
+        if reading.first is not None and queue in (*reading.names.kept, ""):
+            head = reading.first.get(queue)
+            yield HEAD(0 if head is None else Since(head[1]), queue)
+
+
+def _slow_counts(
+    look: Look, rows: tuple[CompiledRows, ...], before: Mapping[int, SlowCount]
+) -> Mapping[int, SlowCount]:
+    """What is slow to count keeps its value until it is due. The time limit of the poll ends the whole attempt."""
+    counts: dict[int, SlowCount] = {}
+    out_of_time = False
+    for i, one in enumerate(rows):
+        if not one.slow:
+            continue
+        last = before.get(i)
+        if last is not None and 0 <= look.now - last.tried_at < look.target.slow_interval:
+            counts[i] = last
+        elif out_of_time:
+            counts[i] = last or SlowCount(float("-inf"), None)
+        else:
+            result = _counted_in_time(look, one)
+            out_of_time = result is None
+            counts[i] = SlowCount(look.now, result)
+    return counts
+
+
+def _counted_in_time(look: Look, rows: CompiledRows) -> Counted | None:
+    try:
+        return counted(look.open_database(), rows.count(look.now))
+    except apsw.InterruptError:  # the poll's time limit
+        return None
+
+
+def _grouped(results: list[tuple[State, Counted]], names: Cap) -> Mapping[tuple[str, State], QueueCount]:
+    groups: dict[tuple[str, State], list[QueueCount]] = defaultdict(list)
+    for state, result in results:
+        for count in result.queues:
+            groups[names.label(count.queue), state].append(count)
+    return {key: total for key, counts in groups.items() if (total := merged(counts)) is not None}
+
+
+def _first(
+    found: tuple[Head, ...], names: Cap, before: Mapping[str, tuple[Head, float]], now: float
+) -> Mapping[str, tuple[Head, float]]:
+    """Each named queue's head with the time since which it is the same; queues without a label have no memory."""
+    first: dict[str, tuple[Head, float]] = {}
+    for head in found:
+        if head.queue in names.kept:
+            known = before.get(head.queue)
+            first[head.queue] = known if known is not None and known[0] == head else (head, now)
+    return first
 
 
 def _oldest(queue: str, waiting: QueueCount | None) -> Iterator[Sample]:

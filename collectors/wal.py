@@ -9,10 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from collectors.metric import Metric, Sample, Since
-from collectors.raw_reader.ask import LockTableUnseen
 from collectors.raw_reader.pinners import Holder, Pinner, pinners
 from collectors.reading.look import Look
-from collectors.reading.wal_state import BACKLOG_FRAMES, STATES, Memory, Observation, Pin, classify, remembered, stuck_unseen
+from collectors.reading.wal_state import (
+    BACKLOG_FRAMES,
+    STATES,
+    Memory,
+    Observation,
+    Pin,
+    classify,
+    remembered,
+    stuck_unseen,
+)
 
 NAME = "wal"
 NEEDS_DATABASE = False
@@ -108,10 +116,7 @@ def samples(reading: Wal) -> Iterator[Sample]:
 def _observe(look: Look) -> tuple[Observation, tuple[Pinner, ...]]:
     """What the WAL-index and the lock table say now."""
     index = look.raw.wal_index(look.target.path)
-    try:
-        foreign: tuple[Holder, ...] | None = tuple(_others(look.raw.holders(look.target.path)))
-    except LockTableUnseen:
-        foreign = None
+    foreign = None if look.holders is None else tuple(_others(look.holders))
     if index is None:
         return Observation(look.now, "", 0, 0, 0, frozenset(), seen=False), ()
     held = pinners(index, foreign or ())

@@ -1,28 +1,40 @@
 """Builds the agent of its configuration: what looks, what decides, what acts, what answers. The wiring, nothing else."""
 
+import logging
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from collectors.poll import take
+from actions.history.settings import pause, paused, resume
+from actions.history.store import StoreUnavailable, history
+from actions.policy.alerts import Alert
+from actions.policy.rules import Rule
 from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
+from collectors.revisit import revisit
 from collectors.target import Target
-from exporter.alert_inbox import AlertInbox
+from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
+from exporter.config.known import known_actions, known_metrics
+from exporter.config.load import load
+from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
-from exporter.dispatcher import Dispatcher, Lanes
+from exporter.dispatcher import Dispatcher
 from exporter.exposition import Exposition
+from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
+from exporter.state_log import StateLog
 from exporter.threshold_watch import ThresholdWatch
 from exporter.web.front import ActRight, DatabaseLine, Front
 
 VERSION = version("queuekeeper")
+LOG = logging.getLogger(__name__)
 
 
 class Agent:
@@ -30,30 +42,32 @@ class Agent:
 
     def __init__(self, config: Config, telemetry_path: str = "/metrics") -> None:
         self._config = config
-        self._started = time.time()
+        self._reloaded = time.time()
+        self._reload_failed = False
+        self._reloading = threading.Lock()
         self._stopping = False
         self._answers: Counter[int] = Counter()
         self._raw = RawReader()
         self._board = Board()
         self._dispatcher = Dispatcher(
             config.state,
-            self._targets,
+            self._board.targets,
             self._lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
-            enabled=config.acting.enabled,
-            lanes=Lanes(config.acting.short, config.acting.long),
-            trust_owner=config.acting.checkpoint_vulnerable_owner,
+            acting=lambda: self._config.acting,
         )
-        rules = config.rules if config.acting.enabled else ()
-        self._inbox = AlertInbox(config.state, lambda: rules, self._targets, config.identity, self._dispatcher.wake)
+        self._inbox = AlertInbox(
+            config.state, self._rules, self._board.targets, lambda: self._config.identity, self._dispatcher.wake
+        )
         self._watch = ThresholdWatch(
-            config.state, lambda: rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
+            config.state, self._rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
         )
+        self._states = StateLog()
         self._polls = PollLoop(
-            lambda: targets(config),
-            lambda target, previous, now: take(target, previous, now, self._raw),
+            lambda: targets(self._config),
+            lambda target, previous, now: revisit(target, previous, now, self._raw),
             self._board,
-            self._watch.look,
+            self._seen,
             Timing(config.interval, config.rescan),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
@@ -63,9 +77,12 @@ class Agent:
             render=self._exposition.render,
             not_ready=self._not_ready,
             databases=self._lines,
-            act_right=lambda: ActRight(config.acting.enabled, config.acting.token_digests),
-            receive=self._inbox.receive,
+            act_right=lambda: ActRight(self._config.acting.enabled, self._config.acting.token_digests),
+            receive=self._receive,
             answered=self._answered,
+            reload=self.reload,
+            pause=self._pause,
+            resume=self._resume,
             telemetry_path=telemetry_path,
         )
 
@@ -86,8 +103,66 @@ class Agent:
         self._polls.stop()
         self._raw.close()
 
-    def _targets(self) -> Mapping[str, Target]:
-        return {target.name: target for target in self._board.view(time.time(), self._config.interval).targets}
+    def reload(self) -> tuple[str, ...]:
+        """Read the configuration again; the reasons why it was not taken over, none when it was.
+
+        Databases, times, rules, the right to act: everything but where our history lives. A bad file changes nothing.
+        """
+        with self._reloading:
+            reasons = self._take_over()
+        for reason in reasons:
+            event(LOG, logging.ERROR, "configuration not reloaded, the former one goes on", reason=reason)
+        return reasons
+
+    def _take_over(self) -> tuple[str, ...]:
+        try:
+            read = load(self._config.source, known_actions(), known_metrics())
+        except ConfigErrors as error:
+            self._reload_failed = True
+            return error.lines
+        if read.state != self._config.state:
+            self._reload_failed = True
+            return (f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed",)
+        self._config, self._reloaded, self._reload_failed = read, time.time(), False
+        self._watch.keep_only(self._rules())
+        self._polls.rescan_soon(Timing(read.interval, read.rescan))
+        self._dispatcher.wake()
+        for warning in read.warnings:
+            event(LOG, logging.WARNING, warning)
+        event(LOG, logging.INFO, "configuration reloaded", file=read.source, acting=read.acting.enabled)
+        return ()
+
+    def _pause(self, why: str) -> str:
+        """Stop every action from starting; since when and why. A pause that holds already stays. Raises StoreUnavailable."""
+        with history(self._config.state) as store:
+            if paused(store) is None:
+                pause(store, why)
+                event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
+            words = paused(store) or why
+        self._dispatcher.wake()
+        return words
+
+    def _resume(self) -> None:
+        """Let actions start again. Raises StoreUnavailable."""
+        with history(self._config.state) as store:
+            resume(store)
+        event(LOG, logging.INFO, "actions may start again")
+        self._dispatcher.wake()
+
+    def _rules(self) -> tuple[Rule, ...]:
+        return self._config.rules if self._config.acting.enabled else ()
+
+    def _seen(self, snapshot: Snapshot) -> None:
+        self._exposition.keep(snapshot)
+        self._states.look(snapshot)
+        self._watch.look(snapshot)
+
+    def _receive(self, alerts: Sequence[Alert]) -> Receipt:
+        try:
+            return self._inbox.receive(alerts)
+        except StoreUnavailable:
+            self._dispatcher.doubt_history()
+            raise
 
     def _lock_held(self, path: str) -> bool:
         """Whether somebody holds the action lock of this database. Unknown counts as held: nothing is ended on a guess."""
@@ -107,7 +182,8 @@ class Agent:
             webhook_alerts=dict(self._inbox.counts),
             paused=seen.paused,
             state_writable=seen.writable,
-            reload_time=self._started,
+            reload_successful=not self._reload_failed,
+            reload_time=self._reloaded,
         )
 
     def _not_ready(self) -> str:

@@ -51,7 +51,7 @@ class AlertInbox:
         state: Path,
         rules: Callable[[], Sequence[Rule]],
         targets: Callable[[], Mapping[str, Target]],
-        identity: str | None,
+        identity: Callable[[], str | None],
         wake: Callable[[], None],
     ) -> None:
         self._state, self._rules, self._targets, self._identity, self._wake = state, rules, targets, identity, wake
@@ -86,7 +86,8 @@ class AlertInbox:
         if alert.status == "resolved":
             resolves(history, alert.receiver, alert.fingerprint, now)
             return [Decided("resolved")]
-        if self._identity is not None and alert.labels.get("instance") != self._identity:
+        identity = self._identity()
+        if identity is not None and alert.labels.get("instance") != identity:
             return [Decided("rejected")]
         target = self._targets().get(alert.labels.get("database", ""))
         if target is None:

@@ -19,6 +19,7 @@ class View:
     """The board at one moment. `stale` are databases whose newest reading is too old to be shown."""
 
     targets: tuple[Target, ...] = ()
+    names: tuple[str, ...] = ()
     fresh: Mapping[str, Snapshot] = field(default_factory=dict)
     stale: frozenset[str] = frozenset()
     last_success: Mapping[str, float] = field(default_factory=dict)
@@ -42,7 +43,9 @@ class Board:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._targets: tuple[Target, ...] = ()
+        self._targets: dict[str, Target] = {}
+        self._listed: tuple[Target, ...] = ()
+        self._names: tuple[str, ...] = ()
         self._snapshots: dict[str, Snapshot] = {}
         self._last_success: dict[str, float] = {}
         self._overruns: Counter[str] = Counter()
@@ -51,24 +54,28 @@ class Board:
     def watch(self, targets: Iterable[Target]) -> None:
         """These are the databases now; what is known of others, or of another file of the same name, goes."""
         with self._lock:
-            self._targets = tuple(targets)
-            paths = {target.name: target.path for target in self._targets}
-            kept = {name: s for name, s in self._snapshots.items() if paths.get(name) == s.target.path}
+            listed = tuple(targets)
+            if listed != self._listed:  # the same object as long as the same databases: the page is kept by it
+                self._listed, self._targets = listed, {target.name: target for target in listed}
+                self._names = tuple(self._targets)
+            kept = {name: s for name, s in self._snapshots.items() if self._is_watched(s)}
             self._snapshots = kept
             self._last_success = {name: at for name, at in self._last_success.items() if name in kept}
-            self._overruns = Counter({name: n for name, n in self._overruns.items() if name in paths})
+            self._overruns = Counter({name: n for name, n in self._overruns.items() if name in self._targets})
 
     def put(self, snapshot: Snapshot) -> bool:
         """Show it; False when the database is no longer watched (its poll outlived it)."""
         with self._lock:
-            if not any(t.name == snapshot.target.name and t.path == snapshot.target.path for t in self._targets):
+            if not self._is_watched(snapshot):
                 return False
             name = snapshot.target.name
-            self._snapshots = {**self._snapshots, name: snapshot}
+            before = self._snapshots.get(name)
+            self._snapshots[name] = snapshot
             if snapshot.up:
                 self._last_success[name] = snapshot.taken_at
-            failed = ((n, r.reason or "unknown") for n, r in snapshot.collectors.items() if not r.success)
-            self._errors.update(failed)
+            if before is None or before.collectors is not snapshot.collectors:  # else it was only found unchanged
+                failed = ((n, r.reason or "unknown") for n, r in snapshot.collectors.items() if not r.success)
+                self._errors.update(failed)
             return True
 
     def overrun(self, database: str) -> None:
@@ -82,7 +89,12 @@ class Board:
 
     def ready(self) -> bool:
         """Every watched database was polled once."""
-        return all(target.name in self._snapshots for target in self._targets)
+        with self._lock:
+            return self._snapshots.keys() >= self._targets.keys()
+
+    def targets(self) -> Mapping[str, Target]:
+        """The watched databases by name."""
+        return self._targets  # replaced by `watch`, never changed
 
     def view(self, now: float, interval: float) -> View:
         """What may be shown at `now`: readings older than `max_age(interval)` are withdrawn."""
@@ -91,10 +103,17 @@ class Board:
             # a clock that was set back must not keep a reading alive either
             old = frozenset(name for name, s in self._snapshots.items() if abs(now - s.taken_at) > limit)
             return View(
-                targets=self._targets,
-                fresh={name: s for name, s in self._snapshots.items() if name not in old},
+                targets=self._listed,
+                names=self._names,
+                fresh={name: s for name, s in self._snapshots.items() if name not in old}
+                if old
+                else dict(self._snapshots),
                 stale=old,
                 last_success=dict(self._last_success),
                 overruns=dict(self._overruns),
                 errors=dict(self._errors),
             )
+
+    def _is_watched(self, snapshot: Snapshot) -> bool:
+        target = self._targets.get(snapshot.target.name)
+        return target is not None and target.path == snapshot.target.path

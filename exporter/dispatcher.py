@@ -19,11 +19,12 @@ from actions.door.start import RunningAction
 from actions.history.read_totals import read_totals
 from actions.history.recovery import end_lost, recover
 from actions.history.runs import Claim, Ending, Run, claim, end, pending, run
-from actions.history.settings import paused
+from actions.history.settings import paused, prove_writable
 from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
 from actions.run.outcome import Outcome
 from collectors.target import Target
+from exporter.config.settings import Acting
 from exporter.log import event
 
 LOG = logging.getLogger(__name__)
@@ -39,14 +40,6 @@ _UNKNOWN_DATABASE = Ending(
     reason="unknown_database",
     next_step="add it to `databases:` again, or ignore this",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Lanes:
-    """How many actions may run at once."""
-
-    short: int = 4
-    long: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +61,12 @@ class Dispatcher:
         lock_held: Callable[[str], bool],
         *,
         on_end: Callable[[str], None],
-        enabled: bool,
-        lanes: Lanes,
-        trust_owner: bool,
+        acting: Callable[[], Acting],
     ) -> None:
         self._state, self._targets, self._lock_held = state, targets, lock_held
-        self._enabled, self._lanes, self._trust_owner = enabled, lanes, trust_owner
-        self._on_end = on_end
+        self._on_end, self._acting = on_end, acting
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = self._doubted = False
         self._running: dict[int, tuple[str, RunningAction]] = {}
         self._guard = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
@@ -94,6 +84,11 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Something was asked for."""
+        self._wake.set()
+
+    def doubt_history(self) -> None:
+        """Somebody else of the agent could not write our history: find out whether it can be written."""
+        self._doubted = True
         self._wake.set()
 
     def is_busy_with(self, database: str) -> bool:
@@ -121,12 +116,17 @@ class Dispatcher:
         version = None
         while not self._stopping:
             try:
-                if time.monotonic() - recovered_at > RECOVER_EVERY:
+                due = time.monotonic() - recovered_at > RECOVER_EVERY
+                if due or self._doubted:
+                    prove_writable(store, time.time())
+                    self._doubted = False
+                if due:
                     self._recover(store)
                     recovered_at = time.monotonic()
                 self._claim_what_may_run(store)
                 version = self._refresh(store, version)
-            except apsw.Error as error:
+            except (apsw.Error, StoreUnavailable) as error:
+                self._doubted = True  # until it was written again, whatever can be read
                 self.view = View(self.view.totals, paused=self.view.paused, writable=False)
                 event(
                     LOG,
@@ -142,7 +142,7 @@ class Dispatcher:
     def _refresh(self, store: apsw.Connection, version: object) -> object:
         """Read the totals again when somebody else changed the file, or we did."""
         now = (store.pragma("data_version"), store.total_changes())
-        if now != version:
+        if now != version or not self.view.writable:
             self.view = _view(store)
         return now
 
@@ -159,7 +159,7 @@ class Dispatcher:
             )
 
     def _claim_what_may_run(self, store: apsw.Connection) -> None:
-        if not self._enabled or paused(store) is not None:
+        if not self._acting().enabled or paused(store) is not None:
             return
         targets = self._targets()
         for waiting in pending(store):
@@ -178,13 +178,18 @@ class Dispatcher:
         """Lanes, and one action per database at a time: a second child would only find the lock taken."""
         with self._guard:
             running = [run for run, _ in self._running.values()]
-        lane = KNOWN[waiting.action].long
-        busy = sum(KNOWN[name.partition("@")[0]].long == lane for name in running)
-        free = busy < (self._lanes.long if lane else self._lanes.short)
+        lane = _is_long(waiting.action)
+        busy = sum(_is_long(name.partition("@")[0]) == lane for name in running)
+        free = busy < (self._acting().long if lane else self._acting().short)
         return free and all(name.partition("@")[2] != waiting.database for name in running)
 
     def _begin(self, waiting: Run, target: Target, taken: Claim) -> None:
-        child = RunningAction(Job(waiting.request, target, self._state, taken, self._trust_owner))
+        try:
+            child = RunningAction(Job(waiting.request, target, self._state, taken, self._acting().checkpoint_vulnerable_owner))
+        except OSError as error:
+            with history(self._state) as store:
+                end(store, taken, _not_begun(f"no process could be started for it: {error}"), time.time(), ("claimed",))
+            return
         with self._guard:
             self._running[waiting.id] = (f"{waiting.action}@{waiting.database}", child)
         threading.Thread(target=self._attend, args=(waiting, child), name=f"run-{waiting.id}", daemon=True).start()
@@ -219,6 +224,10 @@ class Dispatcher:
         self, store: apsw.Connection, waiting: Run, about: Mapping[str, object], status: int, last_line: str
     ) -> None:
         ended = run(store, waiting.id)
+        if ended.state == "claimed" and status > 0:  # given back it would fail again at once, and again
+            ending = _not_begun(f"its process ended with status {status} before it began: {last_line}")
+            end(store, Claim(ended.id, ended.token), ending, time.time(), ("claimed",))
+            ended = run(store, waiting.id)
         if ended.state in ("claimed", "running"):
             end_lost(store, ended, time.time())
             ended = run(store, waiting.id)
@@ -234,6 +243,17 @@ class Dispatcher:
             next_step=ended.next_step,
             **({"exit_status": status, "error": last_line} if last_line else {}),
         )
+
+
+def _is_long(action: str) -> bool:
+    """An action that this version does not know takes a short lane: its child refuses it in words."""
+    return action in KNOWN and KNOWN[action].long
+
+
+def _not_begun(why: str) -> Ending:
+    return Ending(
+        Outcome.FAILED, why, reason="not_begun", next_step="see the agent's log; is queuekeeper installed whole?"
+    )
 
 
 def _view(store: apsw.Connection) -> View:

@@ -1,11 +1,12 @@
-"""The page that Prometheus reads: fresh families at every scrape, from what is in memory. Opens no database.
+"""The page that Prometheus reads: from what is in memory, at every scrape. Opens no database.
 
-Formats and negotiation are prometheus_client's; gzip is ours, at level 1: a fifth of the time of level 9 for an eighth
-more bytes on a page of this kind.
+Lines are kept from one scrape to the next (`exporter.kept_text`). Negotiation, and what the process tells of itself,
+are prometheus_client's; gzip is ours, at level 1: a fifth of the time of level 9 for an eighth more bytes.
 """
 
 import gzip
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -15,9 +16,21 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from actions.history.totals import DURATION_BUCKETS, Durations
-from collectors.metric import Metric, Sample
+from collectors.metric import Metric
+from collectors.reading.snapshot import Snapshot
+from collectors.registry import BESIDE, COLLECTORS
 from exporter import own_metrics
-from exporter.own_metrics import Facts, Placed
+from exporter.kept_text import KeptText, Placed, line
+from exporter.own_metrics import Facts
+
+Encoder = Callable[[Collector], bytes]
+_EOF = b"# EOF\n"
+_PROCESS, _HISTORY = "\0process", "\0history"  # parts of the page; no database is called like that
+# What can change of a database without a new reading of its file.
+_BESIDE = frozenset(
+    {m.name for one in COLLECTORS if one.NAME in BESIDE for m in one.METRICS}
+    | {own_metrics.COLLECTOR_SUCCESS.name, own_metrics.COLLECTOR_DURATION.name}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,81 +53,125 @@ class Exposition:
         *,
         with_process: bool = True,
     ) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Snapshots((*own_metrics.METRICS, *metrics), facts, clock))
+        self._metrics = (*own_metrics.METRICS, *metrics)
+        self._facts, self._clock = facts, clock
+        self._kept = KeptText(metric.name for metric in self._metrics)
+        self._opened: dict[str, float] = {}  # by database: of which reading its lines are
+        self._heads: dict[str, dict[str, str]] = {}
+        self._turn = threading.Lock()
+        self._process = CollectorRegistry()
         if with_process:
-            ProcessCollector(registry=self._registry)
-            PlatformCollector(registry=self._registry)
+            ProcessCollector(registry=self._process)
+            PlatformCollector(registry=self._process)
 
     def render(self, accept: str, accept_encoding: str, names: Iterable[str] = ()) -> Page:
         """The page in the best format that `accept` allows; of `names` only, when there are any."""
-        encoder, content_type = choose_encoder(accept)
-        wanted = list(names)
-        body = encoder(self._registry.restricted_registry(wanted) if wanted else self._registry)
+        encoder, content_type = _negotiated(accept)
+        with self._turn:
+            body = self._body(encoder, frozenset(names))
         if _allows_gzip(accept_encoding):
             return Page(gzip.compress(body, compresslevel=1), content_type, "gzip")
         return Page(body, content_type)
 
+    def keep(self, snapshot: Snapshot) -> None:
+        """Write a database's lines as soon as it was read, so that no scrape has to wait for it."""
+        with self._turn:
+            self._show(snapshot.target.name, snapshot)
 
-class _Snapshots(Collector):
-    def __init__(
-        self, metrics: tuple[Metric, ...], facts: Callable[[float], Facts], clock: Callable[[], float]
-    ) -> None:
-        self._metrics = metrics
-        self._facts = facts
-        self._clock = clock
-
-    def describe(self) -> Iterator[Family]:
-        """All families that can ever appear: without them `name[]` would find nothing."""
-        return (_family(metric) for metric in self._metrics)
-
-    def collect(self) -> Iterator[Family]:
-        """The families that have a value now."""
+    def _body(self, encoder: Encoder, names: Collection[str]) -> bytes:
         now = self._clock()
         facts = self._facts(now)
-        families = {metric.name: _family(metric) for metric in self._metrics}
-        for database, sample in (*own_metrics.samples(facts), *_of_databases(facts)):
-            _add(families[sample.metric.name], database, sample, now)
-        for action, durations in facts.totals.durations.items():
-            _add_histogram(families[own_metrics.DURATION.name], action, durations)
-        return (family for family in families.values() if family.samples)
+        self._arrange(facts)
+        heads = self._heads_of(encoder)
+        parts: list[str] = []
+        for metric in self._metrics:
+            if lines := self._lines(metric, facts, now, names):
+                parts += (heads[metric.name], lines)
+        process = encoder(self._process.restricted_registry(names) if names else self._process)
+        return "".join(parts).encode() + process
+
+    def _arrange(self, facts: Facts) -> None:
+        """Bring every part up to date; most are."""
+        view = facts.view
+        self._kept.arrange((_PROCESS, _HISTORY, *view.names))
+        self._kept.put(_PROCESS, own_metrics.of_process(facts))
+        history = (facts.totals, facts.config, view.names)
+        if not self._kept.holds(_HISTORY, history):
+            self._kept.put(_HISTORY, own_metrics.of_history(facts), history)
+        for name in view.names:
+            self._show(name, view.fresh.get(name), stale=name in view.stale)
+
+    def _show(self, name: str, snapshot: Snapshot | None, *, stale: bool = False) -> None:
+        """A database that was only found unchanged has another snapshot with the same samples in it."""
+        made_of = (stale,) if snapshot is None else (snapshot.samples, snapshot.collectors, snapshot.up)
+        if self._kept.holds(name, made_of):
+            return
+        opened_at = None if snapshot is None else snapshot.opened_at or None
+        only = _BESIDE if opened_at is not None and self._opened.get(name) == opened_at else None
+        self._opened[name] = opened_at or 0.0
+        self._kept.put(name, _of_database(name, snapshot, stale=stale), made_of, only)
+
+    def _lines(self, metric: Metric, facts: Facts, now: float, names: Collection[str]) -> str:
+        if metric.name in own_metrics.HISTOGRAMS:
+            lines = (
+                one for action, durations in facts.totals.durations.items() for one in _histogram(action, durations)
+            )
+            return "".join(text for name, text in lines if not names or name in names)
+        if names and metric.name not in names:
+            return ""
+        column = own_metrics.COLUMNS.get(metric.name)
+        return self._kept.text(metric.name, now) if column is None else self._kept.column(metric, column(facts.view))
+
+    def _heads_of(self, encoder: Encoder) -> dict[str, str]:
+        """HELP and TYPE of each family as this encoder writes them."""
+        form = "openmetrics" if encoder(CollectorRegistry()) else "text"
+        if form not in self._heads:
+            made = {m.name: encoder(_One(_family(m))).removesuffix(_EOF).decode() for m in self._metrics}
+            self._heads[form] = made
+        return self._heads[form]
 
 
-def _of_databases(facts: Facts) -> Iterator[Placed]:
-    for name, snapshot in facts.view.fresh.items():
+class _One(Collector):
+    """A registry with one family in it."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Family]:
+        yield self._family
+
+
+def _of_database(name: str, snapshot: Snapshot | None, *, stale: bool) -> Iterator[Placed]:
+    yield from ((name, sample) for sample in own_metrics.of_poll(snapshot, stale=stale))
+    if snapshot is not None:
         yield from ((name, sample) for sample in snapshot.samples)
 
 
+def _negotiated(accept: str) -> tuple[Encoder, str]:
+    """The library's choice. Our names need no escaping, so every scheme asked for gives what `underscores` gives."""
+    encoder, content_type = choose_encoder(accept)
+    for scheme in ("dots", "values"):
+        if content_type.endswith(f"escaping={scheme}"):
+            return choose_encoder(accept.replace(f"escaping={scheme}", "escaping=underscores"))
+    return encoder, content_type
+
+
 def _family(metric: Metric) -> Family:
-    labels = _label_names(metric)
     if metric.name in own_metrics.HISTOGRAMS:
-        return HistogramMetricFamily(metric.name, metric.help, labels=labels)
+        return HistogramMetricFamily(metric.name, metric.help)
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    return kind(metric.name, metric.help, labels=labels)
+    return kind(metric.name, metric.help)
 
 
-def _label_names(metric: Metric) -> tuple[str, ...]:
-    return (("database",) if metric.of_database else ()) + metric.labels
-
-
-def _add(family: Family, database: str, sample: Sample, now: float) -> None:
-    names = _label_names(sample.metric)
-    values = ((database,) if sample.metric.of_database else ()) + sample.labels
-    pairs = {name: _printable(value) for name, value in zip(names, values, strict=True)}
-    name = f"{family.name}_total" if sample.metric.kind == "counter" else family.name
-    family.add_sample(name, pairs, sample.at(now))
-
-
-def _add_histogram(family: Family, action: str, durations: Durations) -> None:
-    bounds = [*(str(bound) for bound in DURATION_BUCKETS), "+Inf"]
-    counts = [sum(durations.counts[: i + 1]) for i in range(len(durations.counts))]
-    assert isinstance(family, HistogramMetricFamily)  # noqa: S101 - made by _family from the same name
-    family.add_metric([action], buckets=list(zip(bounds, counts, strict=True)), sum_value=durations.total)
-
-
-def _printable(value: str) -> str:
-    """A file name of Linux need not be UTF-8, a label value must; two different names must stay different."""
-    return value.encode("utf-8", "backslashreplace").decode()
+def _histogram(action: str, durations: Durations) -> Iterator[tuple[str, str]]:
+    """(name of the sample, its line) of one action: cumulative buckets, count, sum."""
+    name, labels = own_metrics.DURATION.name, [("action", action)]
+    total = 0
+    for bound, count in zip((*map(str, DURATION_BUCKETS), "+Inf"), durations.counts, strict=True):
+        total += count
+        yield f"{name}_bucket", line(f"{name}_bucket", [*labels, ("le", bound)], total)
+    yield f"{name}_count", line(f"{name}_count", labels, total)
+    yield f"{name}_sum", line(f"{name}_sum", labels, durations.total)
 
 
 def _allows_gzip(accept_encoding: str) -> bool:

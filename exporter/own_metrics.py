@@ -13,8 +13,10 @@ import apsw
 
 from actions.history.totals import Totals
 from collectors.metric import Metric, Sample
+from collectors.reading.snapshot import Snapshot
 from exporter.board import View
 from exporter.config.settings import Config
+from exporter.kept_text import Placed
 
 UP = Metric("sqlite_up", "1 when the last poll could read the database, from our own poll.", fold="min")
 BUILD_INFO = Metric(
@@ -94,6 +96,13 @@ REQUEUED = Metric(
     "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back to the queue.",
     kind="counter", fold="sum",
 )  # fmt: skip
+DRILL_SUCCESS = Metric(
+    "sqlite_restore_drill_last_success_timestamp_seconds",
+    "When the newest backup was last restored and found healthy, from our history.",
+)
+DRILL_DURATION = Metric(
+    "sqlite_restore_drill_duration_seconds", "How long the newest successful drill took to restore, from our history."
+)
 EFFECT = Metric(
     "queuekeeper_remediation_effect_total",
     "Automatic runs by what the same reading said afterwards.",
@@ -116,7 +125,8 @@ WEBHOOK_ALERTS = Metric(
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
     POLL_OVERRUNS, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS, TRIGGERS,
-    DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, EFFECT, WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
+    DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, EFFECT,
+    WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
 )  # fmt: skip
 HISTOGRAMS = frozenset({DURATION.name})
 AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED}
@@ -143,15 +153,33 @@ class Facts:
     reload_time: float | None = None
 
 
-Placed = tuple[str, Sample]  # database ("" for none), sample
-
-
-def samples(facts: Facts) -> Iterator[Placed]:
-    """Every own sample but the histogram, which `exporter.exposition` makes of `Totals.durations`."""
+def of_process(facts: Facts) -> Iterator[Placed]:
+    """What is the process' own, and may differ at every scrape."""
     yield from (("", sample) for sample in _of_process(facts))
-    yield from _of_polls(facts.view)
-    yield from _of_runs(facts)
     yield from _of_webhook(facts)
+
+
+def of_poll(snapshot: Snapshot | None, *, stale: bool) -> Iterator[Sample]:
+    """What the last poll of one database tells of itself; `stale`: its reading is too old to be shown."""
+    if stale:
+        yield UP(0)  # the poll that should have replaced it did not end: the database cannot be read now
+    if snapshot is not None:
+        yield UP(snapshot.up)
+        for collector, result in snapshot.collectors.items():
+            yield COLLECTOR_SUCCESS(result.success, collector)
+            yield COLLECTOR_DURATION(result.duration, collector)
+
+
+def _overruns(view: View) -> Mapping[str, float]:
+    return {name: view.overruns.get(name, 0) for name in view.names}
+
+
+def _last_success(view: View) -> Mapping[str, float]:
+    return {name: view.last_success[name] for name in view.names if name in view.last_success}
+
+
+# Families with one number for each database, which may change at every poll of an unchanged file.
+COLUMNS = {POLL_OVERRUNS.name: _overruns, POLL_LAST_SUCCESS.name: _last_success}
 
 
 def startable(config: Config, databases: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -178,23 +206,8 @@ def _of_process(facts: Facts) -> Iterator[Sample]:
     yield from (TRIGGERS(count, *key) for key, count in facts.totals.triggers.items())
 
 
-def _of_polls(view: View) -> Iterator[Placed]:
-    for target in view.targets:
-        name = target.name
-        yield name, POLL_OVERRUNS(view.overruns.get(name, 0))
-        if name in view.last_success:
-            yield name, POLL_LAST_SUCCESS(view.last_success[name])
-        if name in view.stale:
-            yield name, UP(0)  # the poll that should have replaced it did not end: the database cannot be read now
-        if name in view.fresh:
-            snapshot = view.fresh[name]
-            yield name, UP(snapshot.up)
-            for collector, result in snapshot.collectors.items():
-                yield name, COLLECTOR_SUCCESS(result.success, collector)
-                yield name, COLLECTOR_DURATION(result.duration, collector)
-
-
-def _of_runs(facts: Facts) -> Iterator[Placed]:
+def of_history(facts: Facts) -> Iterator[Placed]:
+    """What our history tells but the histogram; the same as long as totals, configuration and databases are."""
     totals, databases = facts.totals, tuple(target.name for target in facts.view.targets)
     expected = {(d, a, o): 0 for d, a in startable(facts.config, databases) for o in ("done", "failed")}
     yield from ((d, RUNS(n, a, o)) for (d, a, o), n in {**expected, **totals.runs}.items())
@@ -205,6 +218,9 @@ def _of_runs(facts: Facts) -> Iterator[Placed]:
         (LAST_FAILURE, totals.last_failure),
     ):
         yield from ((database, metric(at, action)) for (database, action), at in times.items())
+    for database, (at, seconds) in totals.drills.items():
+        yield database, DRILL_SUCCESS(at)
+        yield database, DRILL_DURATION(seconds)
     known = {d for d, _ in totals.amounts} | {d for d, _, _ in totals.runs} | set(databases)
     for word, metric in AMOUNTS.items():
         yield from ((database, metric(totals.amounts.get((database, word), 0))) for database in sorted(known))

@@ -1,13 +1,16 @@
-"""Polls every database when it is due. One scheduler thread decides, one short-lived thread does each poll.
+"""Polls every database when it is due. One scheduler thread decides, short-lived workers poll what is due by then.
 
 Never two polls of one database at once; a poll that hangs holds up only its own database: it gives its place back once
 it is `hung_after` seconds old. Threads are daemons, so that a poll hanging in the kernel cannot hold up the end.
 """
 
+import heapq
+import itertools
 import logging
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,10 @@ from exporter.log import event
 
 Poll = Callable[[Target, Snapshot | None, float], Snapshot]
 WIDTH = 8
+# So many databases that are due at once are worth a worker of their own; most are only looked at by stat.
+DUE_PER_WORKER = 16
+# What falls due within this time is polled by one worker (seconds): a thread for each of a thousand costs more than they.
+TOGETHER = 0.1
 LOG = logging.getLogger(__name__)
 
 
@@ -38,6 +45,7 @@ class _Course:
     target: Target
     due: float
     polls: int = 0
+    queued: bool = False
     overrun_noted: bool = False
     wanted_again: bool = False
 
@@ -64,6 +72,9 @@ class PollLoop:
         self._clock, self._monotonic = clock, monotonic
         self._changed = threading.Condition()
         self._courses: dict[str, _Course] = {}
+        self._waiting: list[tuple[float, int, _Course]] = []  # a heap by due time; an entry that is outlived is skipped
+        self._entry = itertools.count()
+        self._ready: deque[_Course] = deque()
         self._running: dict[Path, float] = {}  # since when; by file, which a rescan may give another name
         self._rescan_due = 0.0
         self._stopping = False
@@ -90,18 +101,21 @@ class PollLoop:
         """Let this database be due now, or again once its running poll ended: something changed it."""
         with self._changed:
             course = self._courses.get(database)
-            if course is None:
+            if course is None or course.queued:
                 return
             if course.target.path in self._running:
                 course.wanted_again = True
             else:
-                course.due = self._monotonic()
+                self._due_at(course, self._monotonic())
             self._changed.notify_all()
 
-    def rescan_soon(self) -> None:
-        """Look for databases now: the configuration changed."""
+    def rescan_soon(self, timing: Timing | None = None) -> None:
+        """Look for databases now, and poll at these times from now on: the configuration changed."""
         with self._changed:
+            self._timing = timing or self._timing
             self._rescan_due = self._monotonic()
+            for course in self._courses.values():
+                self._due_at(course, min(course.due, self._rescan_due + self._timing.interval))
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -119,37 +133,75 @@ class PollLoop:
         except OSError as error:
             event(LOG, logging.WARNING, "could not look for databases, watching the known ones", error=error)
             targets = tuple(course.target for course in self._courses.values())
+        self._board.watch(targets)
         now = self._monotonic()
         with self._changed:
             self._rescan_due = now + self._timing.rescan
             known = self._courses
-            self._courses = {target.name: _continued(known.get(target.name), target, now) for target in targets}
-        self._board.watch(targets)
+            self._courses = {}
+            for target in targets:
+                course = self._courses[target.name] = _continued(known.get(target.name), target, now)
+                if course is not known.get(target.name):
+                    self._due_at(course, now)
+
+    def _due_at(self, course: _Course, due: float) -> None:
+        course.due = due
+        heapq.heappush(self._waiting, (due, next(self._entry), course))
 
     def _begin_due(self, now: float) -> None:
-        for course in sorted(self._courses.values(), key=lambda course: course.due):
-            if course.due > now:
-                return
-            if course.target.path in self._running:
-                self._note_overrun(course)
-            elif self._free(now):
-                self._begin(course, now)
+        """Line up what is due, and start workers for it; those that run already go on with it as well."""
+        while self._waiting and self._waiting[0][0] <= now:
+            due, _, course = heapq.heappop(self._waiting)
+            if self._is_current(course) and course.due == due and not course.queued:
+                if course.target.path in self._running:
+                    self._note_overrun(course)
+                else:
+                    course.queued = True
+                    self._ready.append(course)
+        for _ in range(min(WIDTH - self._busy(now), -(-len(self._ready) // DUE_PER_WORKER))):
+            taken = self._take(now)
+            if taken is not None:
+                name = f"poll {taken.target.name}"
+                threading.Thread(target=self._work, args=(taken,), name=name, daemon=True).start()
+
+    def _is_current(self, course: _Course) -> bool:
+        return self._courses.get(course.target.name) is course
 
     def _note_overrun(self, course: _Course) -> None:
-        course.due += self._timing.interval
+        self._due_at(course, course.due + self._timing.interval)
         self._board.overrun(course.target.name)
         if not course.overrun_noted:
             course.overrun_noted = True
             event(LOG, logging.WARNING, "a poll is due but the one before has not ended", database=course.target.name)
 
-    def _free(self, now: float) -> bool:
-        return sum(now - since < self._timing.hung_after for since in self._running.values()) < WIDTH
+    def _busy(self, now: float) -> int:
+        return sum(now - since < self._timing.hung_after for since in self._running.values())
 
-    def _begin(self, course: _Course, now: float) -> None:
-        self._running[course.target.path] = now
-        course.polls += 1
-        course.due = next_due(course.target.name, course.polls, now, self._timing.interval)
-        threading.Thread(target=self._poll_one, args=(course,), name=f"poll {course.target.name}", daemon=True).start()
+    def _take(self, now: float) -> _Course | None:
+        """The next course to poll, marked as running; None when none is ready."""
+        while self._ready and not self._stopping:
+            course = self._ready.popleft()
+            course.queued = False
+            if not self._is_current(course):
+                continue
+            if course.target.path in self._running:
+                self._note_overrun(course)  # its file was polled under another name meanwhile
+                continue
+            self._running[course.target.path] = now
+            course.polls += 1
+            self._due_at(course, next_due(course.target.name, course.polls, now, self._timing.interval))
+            return course
+        return None
+
+    def _work(self, first: _Course) -> None:
+        """Poll one course after the other while any is ready and there is a place for us."""
+        course: _Course | None = first
+        while course is not None:
+            self._poll_one(course)
+            now = self._monotonic()
+            with self._changed:
+                self._end(course, now)
+                course = self._take(now) if self._busy(now) < WIDTH else None
 
     def _poll_one(self, course: _Course) -> None:
         name = course.target.name
@@ -159,21 +211,24 @@ class PollLoop:
                 self._on_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - a thread's end: one database's trouble must not stop the others
             event(LOG, logging.ERROR, "poll failed", database=name, error=f"{type(error).__name__}: {error}")
-        finally:
-            with self._changed:
-                del self._running[course.target.path]
-                course.overrun_noted = False
-                if course.wanted_again:
-                    course.wanted_again, course.due = False, self._monotonic()
-                self._changed.notify_all()
+
+    def _end(self, course: _Course, now: float) -> None:
+        del self._running[course.target.path]
+        course.overrun_noted = False
+        if course.wanted_again:
+            course.wanted_again = False
+            self._due_at(course, now)
+        if course.due <= now or self._stopping:
+            self._changed.notify_all()
 
     def _pause(self, now: float) -> float:
-        """Seconds until something is due; a poll that ends, or a wish, wakes the loop earlier."""
-        waiting = [c.due for c in self._courses.values() if c.due > now]
-        freed = [
-            since + self._timing.hung_after for since in self._running.values() if since + self._timing.hung_after > now
-        ]
-        return max(0.0, min([self._rescan_due, *waiting, *freed]) - now)
+        """Seconds until something is due, but time enough for what is due together; a wish wakes the loop earlier."""
+        due = [self._waiting[0][0]] if self._waiting else []
+        ends = [since + self._timing.hung_after for since in self._running.values()] if self._ready else []
+        later = [self._rescan_due, *due, *(end for end in ends if end > now)]
+        if self._ready and self._busy(now) < WIDTH:
+            later.append(now)
+        return max(min(TOGETHER, self._timing.interval / 20), min(later) - now)
 
 
 def next_due(name: str, polls: int, now: float, interval: float) -> float:

@@ -29,6 +29,7 @@ class ThresholdWatch:
     ) -> None:
         self._state, self._rules, self._busy_with, self._wake = state, rules, busy_with, wake
         self._watches: dict[tuple[str, str], Watch] = {}
+        self._known = {rule.name: rule for rule in rules()}
         self._guard = threading.Lock()
 
     def look(self, snapshot: Snapshot) -> None:
@@ -40,6 +41,14 @@ class ThresholdWatch:
         due = [rule for rule in rules if self._step(rule, snapshot)]
         if due:
             self._ask(due, snapshot)
+
+    def keep_only(self, rules: Sequence[Rule]) -> None:
+        """Forget what rules remember that are gone, or say something else now: the configuration changed."""
+        same = {rule.name: rule for rule in rules}
+        with self._guard:
+            gone = [name for name, rule in self._known.items() if same.get(name) != rule]
+            self._known = same
+            self._watches = {key: watch for key, watch in self._watches.items() if key[0] not in gone}
 
     def since(self) -> Mapping[tuple[str, str], Watch]:
         """What is watched now, by rule and database."""

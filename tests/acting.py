@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from actions.door.by_hand import attend, perform_by_hand, plan_only
 from actions.door.job import Job
 from actions.door.start import RunningAction
 from actions.history.runs import Run, ask_and_claim, run
@@ -18,11 +19,11 @@ from collectors.target import Target
 def act(target: Target, request: Request, *, trust_owner: bool = False) -> Run:
     """Perform one run and return it as history tells it."""
     assert target.state is not None
+    if not trust_owner:
+        return perform_by_hand(target, target.state, request)
     with history(target.state) as store:
         claim = ask_and_claim(store, request, str(target.path), time.time())
-    child = RunningAction(Job(request, target, target.state, claim, trust_owner))
-    list(child.events())
-    child.wait()
+    attend(RunningAction(Job(request, target, target.state, claim, trust_owner)))
     with history(target.state) as store:
         return run(store, claim.run_id)
 
@@ -41,10 +42,7 @@ def by_rule(target: Target, action: str, condition: Condition | None = None, **o
 def planned(target: Target, action: str, options: Mapping[str, Any] | None = None) -> Event:
     """What --dry-run would print."""
     assert target.state is not None
-    child = RunningAction(Job(Request(action, target.name, options=options or {}), target, target.state, None))
-    events = list(child.events())
-    child.wait()
-    return events[-1]
+    return plan_only(target, target.state, Request(action, target.name, options=options or {}))[-1]
 
 
 def target_of(path: Path, **changes: Any) -> Target:

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from actions.history.runs import Run, newest
 from actions.history.store import history_file
 
 PATIENCE = 20.0
+COMMAND = (sys.executable, "-m", "exporter.commands")
 Labels = frozenset[tuple[str, str]]
 
 
@@ -78,7 +78,7 @@ class AgentProcess:
         assert self.process is None, "it runs already"
         address = self.url.removeprefix("http://") or self.address
         self.logged = self.log.stat().st_size if self.log.exists() else 0
-        command = [*self.wrapper, sys.executable, "-m", "exporter.commands", "serve"]
+        command = [*self.wrapper, *COMMAND, "serve"]
         options = [f"--config.file={self.config}", f"--web.listen-address={address}", "--log.format=json"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -109,10 +109,20 @@ class AgentProcess:
 
     def runs(self, database: str | None = None) -> list[Run]:
         """What its history tells, oldest first. Needs no running agent."""
+        with self._history() as connection:
+            return list(reversed(newest(connection, database, 1000)))
+
+    def read_history(self, sql: str) -> list[Any]:
+        """The rows of a query of its history."""
+        with self._history() as connection:
+            return connection.execute(sql).fetchall()
+
+    @contextmanager
+    def _history(self) -> Iterator[apsw.Connection]:
         connection = apsw.Connection(str(history_file(self.state)), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(5000)
-            return list(reversed(newest(connection, database, 1000)))
+            yield connection
         finally:
             connection.close()
 
@@ -157,7 +167,9 @@ class AgentProcess:
 
 
 @contextmanager
-def agent(folder: Path, config: str, *, wrapper: Sequence[str] = (), address: str = "127.0.0.1:0") -> Iterator[AgentProcess]:
+def agent(
+    folder: Path, config: str, *, wrapper: Sequence[str] = (), address: str = "127.0.0.1:0"
+) -> Iterator[AgentProcess]:
     """An agent that is ready, on this configuration text with `FOLDER` replaced; ended at the end, whatever happens."""
     folder.mkdir(parents=True, exist_ok=True)
     made = AgentProcess(folder, wrapper, address)
@@ -174,7 +186,7 @@ def agent(folder: Path, config: str, *, wrapper: Sequence[str] = (), address: st
 
 def command(agent: AgentProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of a person on the agent's databases, with the agent's history."""
-    whole = [sys.executable, "-m", "exporter.commands", *arguments, f"--config.file={agent.config}"]
+    whole = [*COMMAND, *arguments, f"--config.file={agent.config}"]
     return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -199,8 +211,3 @@ def _lines(content: bytes) -> list[dict[str, Any]]:
             parsed = json.loads(line)
             found.append(parsed if isinstance(parsed, dict) else {"text": parsed})
     return found
-
-
-def pause_a_little() -> None:
-    """Let other processes go on, between two looks at something that has no event."""
-    time.sleep(0.02)

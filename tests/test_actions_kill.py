@@ -1,6 +1,7 @@
 """kill -9 of the child and of the agent at random instants of each action, beside a worker that never rests.
 
-Whether a task was lost or doubled is decided by counting in the database, against what the worker says it did.
+The instants cover the whole life of a process evenly; half of the child's lie in the time in which it acts. Whether a task
+was lost or doubled is decided by counting in the database, against what the worker says it did.
 The seed of each test is printed; QK_SEED=N repeats it.
 """
 
@@ -37,7 +38,7 @@ from collectors.target import BackupPlace, Limits, Target
 ACTIONS = ("checkpoint", "backup", "requeue")
 MARK = "QK_TEST_MARK"
 LONG_AGO = 100_000.0
-STALE = 150
+STALE = 100
 INSTANTS = [10, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
 pytestmark = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs the kernel's table of locks")
 
@@ -248,15 +249,18 @@ def claimed(scene: Scene) -> Job:
     return door_child.claimed(target, scene.action)
 
 
-def undisturbed(scene: Scene) -> float:
-    """How long the action takes as a process, in seconds."""
+def undisturbed(scene: Scene) -> tuple[float, float]:
+    """How long the action takes as a process, and how long from its plan on, in seconds."""
     scene.give_work()
     job = claimed(scene)
     started = time.monotonic()
-    door_child.finish(door_child.start(job))
-    length = time.monotonic() - started
+    child = door_child.start(job)
+    door_child.wait_for(child, "planned")
+    planned = time.monotonic()
+    door_child.finish(child)
+    ended = time.monotonic()
     assert door_child.record(job).outcome == "done"
-    return length
+    return ended - started, ended - planned
 
 
 def after_the_kill(scene: Scene, job: Job) -> Run:
@@ -284,11 +288,14 @@ def test_killing_the_child_at_any_instant_loses_nothing_and_leaves_nothing(
     set_up: Callable[..., Scene], action: str, instants: int
 ) -> None:
     scene, rng = set_up(action), seeded()
-    for instant in spread(rng, instants, undisturbed(scene)):
+    whole, acting = undisturbed(scene)
+    for number, instant in enumerate(spread(rng, instants, 1.0)):
         scene.give_work()
         job = claimed(scene)
         child = door_child.start(job)
-        time.sleep(instant)  # the instant is what is tested
+        if number % 2:  # every other one while it acts: most of a short action's life is its start-up
+            door_child.wait_for(child, "planned")
+        time.sleep(instant * (acting if number % 2 else whole))  # the instant is what is tested
         door_child.close(child)
         after_the_kill(scene, job)
     undisturbed(scene)

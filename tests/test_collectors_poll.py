@@ -139,7 +139,7 @@ def test_many_queues_are_folded_and_nothing_is_lost(queue: prismq.Queue, raw: Ra
     assert len(waiting) == 21
     assert waiting["other"] == 10
     assert sum(float(value) for value in waiting.values() if not isinstance(value, Since)) == 30
-    assert snapshot.readings["tasks"].names.folded == 10
+    assert snapshot.folded_labels == 10
 
 
 def test_series_stay_below_their_budget(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_failing_collector_takes_nobody_with_it(queue: prismq.Queue, raw: RawR
     assert snapshot.up
     failed = {name: result.reason for name, result in snapshot.collectors.items() if not result.success}
     assert failed == {"tasks": "bad_value", "leases": "bad_value"}
-    assert not any("queue" in s.metric.name for s in snapshot.samples)
+    assert not any("queue" in s.metric.labels for s in snapshot.samples)
     assert ("sqlite_pages",) in _values(snapshot)
 
 
@@ -182,6 +182,8 @@ def test_a_wrong_profile_fails_only_the_queues_collectors(queue: prismq.Queue, r
     assert {n: r.reason for n, r in snapshot.collectors.items() if not r.success} == {
         "tasks": "profile",
         "leases": "profile",
+        "workers": "profile",
+        "enqueued": "profile",
     }
     assert "no such setting; known: grace" in snapshot.message
     assert snapshot.up
@@ -284,7 +286,7 @@ def test_owner_down_is_up_with_sizes_only_and_leaves_no_file(queue: prismq.Queue
     assert found[("sqlite_database_size_bytes",)] == queue.path.stat().st_size
     assert ("sqlite_pages",) not in found
     assert {n: r.reason for n, r in snapshot.collectors.items() if not r.success} == dict.fromkeys(
-        ("fragmentation", "tasks", "leases"), "owner_down"
+        ("fragmentation", "tasks", "leases", "workers", "enqueued"), "owner_down"
     )
     assert _names(queue.path) == {"queue.db"}
 

@@ -1,10 +1,9 @@
 """Queue profiles: what may be said in one, what is compiled from it, and that it can do nothing else."""
 
-import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import apsw
 import prismq
@@ -12,12 +11,17 @@ import pytest
 import yaml
 
 from collectors.queue_profiles import detect
-from collectors.queue_profiles.compile import CompiledProfile, CompiledRequeue, compiled
-from collectors.queue_profiles.expression import expression
-from collectors.queue_profiles.fence import reading
+from actions.writing.taken_rows import take, victims
+from collectors.queue_profiles.compile import CompiledProfile, compiled
+from collectors.queue_profiles.expression import Scope, expression
+from collectors.queue_profiles.fence import Fence, reading
+from collectors.queue_profiles.place import places_of
 from collectors.queue_profiles.rows import counted, queue_names
-from collectors.queue_profiles.schema import Profile, ProfileError, load, parse
-from collectors.queue_profiles.time_formats import epoch_sql, is_time_sql, written
+from collectors.queue_profiles.schema import ProfileError, TimeFormat, load, parse
+from collectors.queue_profiles.settings import Settings, settings_of
+from collectors.queue_profiles.tables import read_tables
+from collectors.queue_profiles.taking import CompiledRequeue
+from collectors.queue_profiles.time_formats import epoch_sql, is_time_sql, moment_of, written
 from collectors.target import Target
 
 NOW = 1_764_000_000.25
@@ -32,6 +36,13 @@ def _draft(**changes: Any) -> dict[str, Any]:
 
 def _profile(queue: prismq.Queue, **target: Any) -> CompiledProfile | None:
     return detect.profile_for(queue.owner, Target("jobs", queue.path, **target))
+
+
+def _compiled(queue: prismq.Queue, draft: dict[str, Any]) -> CompiledProfile:
+    """A changed profile on this queue's tables, whether or not it fits."""
+    profile = parse(draft, "x")
+    settings = settings_of(profile, {})
+    return compiled(profile, settings, places_of(profile, settings, read_tables(queue.owner)))
 
 
 def _requeue(queue: prismq.Queue, **target: Any) -> CompiledRequeue:
@@ -49,9 +60,9 @@ def _requeue(queue: prismq.Queue, **target: Any) -> CompiledRequeue:
     [
         (["rows", 0, "state"], "sleeping", "rows[0].state: Input should be 'waiting'"),
         (["rows", 0, "wehre"], "1", "rows[0].wehre: Extra inputs are not permitted"),
-        (["time"], "stardate", "time: Input should be 'unix_s'"),
+        (["time"], "stardate", "time: Value error, 'stardate' is no time format; known: unix_s"),
         (["actions", "requeue", "when"], "always", "actions.requeue.when: Input should be 'safe'"),
-        (["settings", "grace", "default"], -1, "settings.grace.default: Input should be greater than or equal to 0"),
+        (["settings", "grace", "default"], -1, "settings.grace: Value error, the default is a number of 0"),
         (
             ["actions", "requeue", "steps", 0, "set"],
             {},
@@ -90,11 +101,11 @@ def test_unreadable_profiles_are_one_line(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_expressions_cannot_leave_their_frame(text: str) -> None:
     with pytest.raises(ProfileError):
-        expression(text, {"grace": 60.0}, "unix_s")
+        expression(text, Scope(Settings({"grace": 60.0})))
 
 
 def test_tokens_inside_quotes_are_text() -> None:
-    made = expression("a = '@now; -- $x (' AND b < @now", {}, "unix_s")
+    made = expression("a = '@now; -- $x (' AND b < @now", Scope())
     assert made.sql == "a = '@now; -- $x (' AND b < :now_unix_s"
 
 
@@ -103,15 +114,16 @@ def test_tokens_inside_quotes_are_text() -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["unix_s", "unix_f", "unix_ms", "unix_us", "unix_ns", "sql_utc", "sql_utc_s", "sql_utc_ms", "iso_utc", "iso_utc_z"],
+    get_args(TimeFormat),
 )
 def test_a_moment_survives_its_format(form: Any) -> None:
     coarse = form in ("unix_s", "sql_utc_s")
     with apsw.Connection(":memory:") as connection:
         connection.execute("CREATE TABLE t (a)")
-        connection.execute("INSERT INTO t VALUES (?)", (written(NOW, form),))
+        connection.execute("INSERT INTO t VALUES (?)", (written(NOW, form, "Asia/Kolkata"),))
         sql = f"SELECT {epoch_sql('min(a)', form)}, {is_time_sql('a', form)} FROM t"
-        assert connection.execute(sql).get == (pytest.approx(int(NOW) if coarse else NOW, abs=0.002), 1)
+        found, is_time = connection.execute(sql).get
+        assert (moment_of(found, form, "Asia/Kolkata"), is_time) == (pytest.approx(int(NOW) if coarse else NOW, abs=0.002), 1)
 
 
 # --- detection ---
@@ -143,7 +155,7 @@ def test_another_case_of_names_is_the_same_layout(tmp_path: Path) -> None:
         queue.leased(time.time() - 500)
         profile = _profile(queue)
         assert profile is not None
-        assert [counted(connection, profile, bound).queues[0].rows for bound in profile.stale(time.time())] == [1]
+        assert [counted(connection, bound).queues[0].rows for bound in profile.stale(time.time())] == [1]
 
 
 def test_a_view_of_the_same_name_is_no_queue(tmp_path: Path) -> None:
@@ -159,7 +171,7 @@ def test_the_operators_choice_wins_and_must_exist(queue: prismq.Queue, tmp_path:
     chosen = _profile(queue, profile=str(own))
     assert chosen is not None
     assert chosen.name == "mine"
-    with pytest.raises(ProfileError, match="no profile is called 'prism'; known: prismq"):
+    with pytest.raises(ProfileError, match="no profile is called 'prism'; known: generic, .*prismq"):
         _profile(queue, profile="prism")
     with pytest.raises(ProfileError, match=r"gone\.yaml: cannot be read"):
         _profile(queue, profile=str(tmp_path / "gone.yaml"))
@@ -168,18 +180,18 @@ def test_the_operators_choice_wins_and_must_exist(queue: prismq.Queue, tmp_path:
 def test_settings_of_the_operator_count_and_must_be_known(queue: prismq.Queue) -> None:
     chosen = _profile(queue, settings={"grace": 5})
     assert chosen is not None
-    assert chosen.settings == {"grace": 5.0}
+    assert (chosen.settings["grace"], chosen.settings["worker_timeout"]) == (5.0, 300.0)
     for settings in ({"grcae": 5}, {"grace": -1}, {"grace": float("nan")}, {"grace": float("inf")}):
         with pytest.raises(ProfileError, match=r"settings\.grc?a?"):
             _profile(queue, settings=settings)
 
 
 @pytest.mark.parametrize("spot", ["since", "key", "attempts", "stale_since"])
-def test_columns_that_are_not_declared_are_refused(spot: str) -> None:
+def test_columns_that_are_not_declared_are_refused(queue: prismq.Queue, spot: str) -> None:
     draft = _draft()
     draft["rows"][0 if spot == "since" else 2][spot] = "priority"
-    with pytest.raises(ProfileError, match="profile prismq: column 'priority' is not named in `detect`"):
-        compiled(parse(draft, "x"), {})
+    with pytest.raises(ProfileError, match="profile prismq: column 'priority' of task_queue is not named in"):
+        _compiled(queue, draft)
 
 
 # --- counting ---
@@ -190,8 +202,8 @@ def test_counts_stop_at_their_bound_and_say_so(queue: prismq.Queue) -> None:
     profile = _profile(queue)
     assert profile is not None
     (_, bound), *_ = profile.counts(time.time() + 1)
-    assert counted(queue.owner, profile, bound, rows=30).capped is False
-    capped = counted(queue.owner, profile, bound, rows=29)
+    assert counted(queue.owner, bound, rows=30).capped is False
+    capped = counted(queue.owner, bound, rows=29)
     assert capped.capped is True
     assert capped.queues[0].rows == 30
 
@@ -209,11 +221,11 @@ def test_an_index_counts_the_same_as_the_rows_do(queue: prismq.Queue) -> None:
     assert not any(rows.by_queue for rows in slow.rows)
     queue.owner.execute("CREATE INDEX ix_task_type_status ON task_queue(type, status)")
     for (state, quick), (_, plain) in zip(fast.counts(NOW), slow.counts(NOW), strict=True):
-        left, right = (counted(queue.owner, profile, bound) for profile, bound in ((fast, quick), (slow, plain)))
+        left, right = (counted(queue.owner, bound) for bound in (quick, plain))
         assert (state, set(left.queues), left.capped) == (state, set(right.queues), right.capped)
     done = dict(fast.counts(NOW))["done"]
-    assert counted(queue.owner, fast, done, rows=4).capped
-    assert not counted(queue.owner, fast, done, rows=5).capped
+    assert counted(queue.owner, done, rows=4).capped
+    assert not counted(queue.owner, done, rows=5).capped
 
 
 def test_tasks_without_a_queue_name_are_counted_too(tmp_path: Path) -> None:
@@ -225,7 +237,7 @@ def test_tasks_without_a_queue_name_are_counted_too(tmp_path: Path) -> None:
         queue.put("completed", 2)
         profile = _profile(queue)
         assert profile is not None
-        done = counted(connection, profile, dict(profile.counts(NOW))["done"])
+        done = counted(connection, dict(profile.counts(NOW))["done"])
         assert {row.queue: row.rows for row in done.queues} == {"": 4, "mail": 2}
 
 
@@ -243,17 +255,18 @@ def test_queue_names_come_from_an_index_or_not_at_all(queue: prismq.Queue) -> No
 
 def test_a_profile_reads_only_what_it_declares(queue: prismq.Queue) -> None:
     queue.put()
-    for where in ("(SELECT count(*) FROM workers) >= 0", "payload = ''", "(SELECT count(*) FROM sqlite_schema) > 0"):
+    queue.owner.execute("CREATE TABLE secrets (word)")
+    for where in ("(SELECT count(*) FROM secrets) >= 0", "payload = ''", "(SELECT count(*) FROM sqlite_schema) > 0"):
         draft = _draft()
         draft["rows"][0]["where"] = where
-        profile = compiled(parse(draft, "x"), {})
+        profile = _compiled(queue, draft)
         (_, bound), *_ = profile.counts(NOW)
         with pytest.raises((apsw.AuthError, apsw.SQLError), match=r"not authorized|prohibited"):
-            counted(queue.owner, profile, bound)
+            counted(queue.owner, bound)
 
 
 def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
-    readable = {"task_queue": frozenset({"id", "status"})}
+    fence = Fence({"task_queue": frozenset({"id", "status"})})
     for sql in (
         "DELETE FROM task_queue",
         "UPDATE task_queue SET status = 'x'",
@@ -263,7 +276,7 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
         "SELECT load_extension('x')",
     ):
         with (
-            reading(queue.owner, readable),
+            reading(queue.owner, fence),
             pytest.raises((apsw.AuthError, apsw.SQLError), match=r"authorized|prohibit"),
         ):
             queue.owner.execute(sql)
@@ -274,16 +287,15 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
 
 
 def _run_steps(queue: prismq.Queue, now: float, limit: int = 100, older_than: float | None = None) -> dict[str, int]:
-    moved = {"dead": 0, "waiting": 0}
     with queue.owner:
-        for step in _requeue(queue).steps(now, older_than):
-            queue.owner.execute(step.update.sql, {**step.update.values, "limit": limit})
-            moved[step.to] += queue.owner.changes()
-    return moved
+        chosen = victims(queue.owner, _requeue(queue).takings, now, older_than, limit)
+        moved = take(queue.owner, chosen, now, older_than)
+    return {"dead": moved["dead"], "waiting": moved["waiting"]}
 
 
 def _victims(queue: prismq.Queue, now: float, older_than: float | None = None) -> list[Any]:
-    bound = _requeue(queue).victims(now, older_than)
+    (taking,) = _requeue(queue).takings
+    bound = taking.victims(now, older_than)
     return queue.owner.execute(bound.sql, {**bound.values, "limit": 100}).fetchall()
 
 
@@ -297,7 +309,7 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
     queue.put("queued")
     profile = _profile(queue)
     assert profile is not None
-    gauge = sum(row.rows for bound in profile.stale(NOW) for row in counted(queue.owner, profile, bound).queues)
+    gauge = sum(row.rows for bound in profile.stale(NOW) for row in counted(queue.owner, bound).queues)
     victims = _victims(queue, NOW)
     assert gauge == len(victims) == 6
     assert {row[3] for row in victims} == {float(int(NOW - 100))}
@@ -310,12 +322,24 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
     assert queue.owner.execute(dead).get == ("failed", 5, "lease expired", prismq.stamp(NOW))
 
 
-def test_a_limited_step_never_hands_its_rows_to_the_next_one(queue: prismq.Queue) -> None:
-    queue.leased(NOW - 100, 5, attempts=4)
-    queue.leased(NOW - 100, 5)
-    assert _run_steps(queue, NOW, limit=2) == {"dead": 2, "waiting": 2}
-    assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'queued' AND attempts > 4") == 0
-    assert _run_steps(queue, NOW, limit=100) == {"dead": 3, "waiting": 3}
+def test_what_was_chosen_is_judged_again_when_it_is_taken(queue: prismq.Queue) -> None:
+    queue.leased(NOW - 100, 3)
+    chosen = victims(queue.owner, _requeue(queue).takings, NOW, None, 100)
+    queue.owner.execute("UPDATE task_queue SET status = 'completed' WHERE id = 1")
+    queue.owner.execute("UPDATE task_queue SET lease_until_utc = ? WHERE id = 2", (prismq.stamp(NOW + 60),))
+    assert take(queue.owner, chosen, NOW, None)["waiting"] == 1
+    assert queue.owner.execute("SELECT status FROM task_queue").fetchall() == [("completed",), ("leased",), ("queued",)]
+
+
+def test_no_row_goes_through_two_steps(queue: prismq.Queue) -> None:
+    draft = _draft()
+    draft["actions"]["requeue"]["steps"][0]["set"] = {"attempts": "max_attempts"}  # leaves the row stale
+    queue.leased(NOW - 100, 2, attempts=4)
+    requeue = _compiled(queue, draft).requeue
+    assert requeue is not None
+    moved = take(queue.owner, victims(queue.owner, requeue.takings, NOW, None, 100), NOW, None)
+    assert (moved["dead"], moved["waiting"]) == (2, 0)
+    assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'") == 2
 
 
 def test_older_than_only_narrows(queue: prismq.Queue) -> None:
@@ -334,27 +358,24 @@ def test_what_is_no_time_is_never_stale(queue: prismq.Queue, value: Any) -> None
     assert _run_steps(queue, NOW) == {"dead": 0, "waiting": 0}
 
 
-def test_requeue_stops_at_its_limit_on_an_index(queue: prismq.Queue) -> None:
+def _plan(queue: prismq.Queue, sql: str, values: dict[str, Any]) -> str:
+    return " ".join(row[3] for row in queue.owner.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall())
+
+
+def test_victims_are_searched_on_an_index_and_taken_by_key(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 50)
     queue.put("completed", 2000)
     queue.owner.execute("ANALYZE")
-    for step in _requeue(queue).steps(NOW):
-        plan = queue.owner.execute(
-            "EXPLAIN QUERY PLAN " + step.update.sql, {**step.update.values, "limit": 5}
-        ).fetchall()
-        text = " ".join(row[3] for row in plan)
-        assert "ix_task_status_prio_time" in text
-        assert "SCAN" not in text
-        assert "TEMP B-TREE" not in text
+    (taking,) = _requeue(queue).takings
+    search = taking.victims(NOW)
+    assert "SEARCH task_queue USING INDEX ix_task_status_prio_time" in _plan(queue, search.sql, {**search.values, "limit": 5})
+    for step in taking.steps(NOW):
+        for statement in step.statements:
+            assert _plan(queue, statement, {**step.values, "key": 1}).startswith(
+                "SEARCH task_queue USING INTEGER PRIMARY KEY (rowid=?)"
+            )
 
 
 def test_the_gate_of_the_shipped_profile_is_guarded(queue: prismq.Queue) -> None:
     requeue = _requeue(queue)
     assert (requeue.gate, requeue.may_run_twice) == ("guarded", True)
-
-
-def test_every_shipped_profile_compiles(make_queue: Callable[..., prismq.Queue]) -> None:
-    for profile in detect.shipped():
-        assert isinstance(profile, Profile)
-        assert compiled(profile, {}).name == profile.name
-        assert copy.deepcopy(profile) == profile

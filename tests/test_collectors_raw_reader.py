@@ -264,7 +264,10 @@ def test_flock_and_sqlite_locks_do_not_meet(queue: prismq.Queue, raw: RawReader)
 
 
 def test_missing_lock_table_is_unknown_not_nobody(queue: prismq.Queue) -> None:
-    code = "import pathlib, collectors.raw_reader.process as p; p._LOCKS = pathlib.Path('/nowhere'); p.main()"
+    code = (
+        "import pathlib, collectors.raw_reader.lock_table as t; t.LOCKS = pathlib.Path('/nowhere')\n"
+        "import collectors.raw_reader.process as p; p.main()"
+    )
     with RawReader((sys.executable, "-I", "-c", code)) as raw:
         assert raw.locks() is None
         with pytest.raises(LockTableUnseen):

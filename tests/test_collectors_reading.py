@@ -13,8 +13,9 @@ import pytest
 
 from collectors.raw_reader.layout import DatabaseHeader
 from collectors.reading.connection import read_only
+from collectors.reading.facts import Facts, FileFacts
 from collectors.reading.label_cap import cap
-from collectors.reading.preflight import Facts, FileFacts, decide
+from collectors.reading.preflight import decide
 from collectors.reading.reasons import reason
 from collectors.reading.time_limit import TimeLimitExceeded, time_limit
 from collectors.reading.wal_state import MIN_DISTANCE, Memory, Observation, classify, hidden, remembered, stuck_unseen

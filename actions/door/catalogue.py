@@ -9,10 +9,13 @@ from actions.run.options import OptionKind
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One action. `long`: it takes the lane of long actions."""
+    """One action. `long`: it takes the lane of long actions. `automatic`: rules and schedules may ask for it."""
 
     options: Mapping[str, OptionKind]
     long: bool
+    automatic: bool
 
 
-KNOWN: Mapping[str, Known] = {name: Known(action.OPTIONS, action.LONG) for name, action in ACTIONS.items()}
+KNOWN: Mapping[str, Known] = {
+    name: Known(action.OPTIONS, action.LONG, action.AUTOMATIC) for name, action in ACTIONS.items()
+}

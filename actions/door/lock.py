@@ -15,12 +15,15 @@ from pathlib import Path
 from actions.run.errors import Failed, Locked
 
 
-def take_action_lock(database: Path, state: Path) -> int:
+def take_action_lock(database: Path, state: Path, *, may_be_missing: bool = False) -> int:
     """Lock the database for this process until it ends; the descriptor, never to be closed.
 
-    Raises Locked when another process has it, Failed when the file cannot be opened or was replaced meanwhile.
+    `may_be_missing`: where there is no database, its directory is locked. Raises Locked when another process has it,
+    Failed when the file cannot be opened or was replaced meanwhile.
     """
     place = database if sys.platform == "linux" else _lock_file(database, state)
+    if may_be_missing and not place.exists():
+        place = place.parent
     descriptor = _open(place)
     _lock(descriptor, database)
     if place == database and not _is_same_file(descriptor, database):

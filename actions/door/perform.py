@@ -6,6 +6,7 @@ Every action runs through `perform`, in a process of its own, whoever asked: a p
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import apsw
 
@@ -13,7 +14,7 @@ from actions.door.guard import Facts, refusal
 from actions.door.job import Job
 from actions.door.lock import take_action_lock
 from actions.door.measure import measure
-from actions.history.runs import Ending, begin, end, last_attempt, record_plan
+from actions.history.runs import Ending, begin, end, last_attempt, record_plan, source_trouble
 from actions.history.settings import paused
 from actions.history.store import history, recording
 from actions.policy.effect import effect
@@ -60,7 +61,8 @@ def perform(job: Job, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Out
 def _lock(job: Job) -> Ending | None:
     """Take the action lock; the ending when that is not possible."""
     try:
-        take_action_lock(job.target.path, job.state)
+        action = ACTIONS.get(job.request.action)
+        take_action_lock(job.target.path, job.state, may_be_missing=action is not None and action.MAY_BE_MISSING)
     except ActionError as error:
         return ending_of(error)
     return None
@@ -80,12 +82,14 @@ def _ended(job: Job, store: apsw.Connection, ending: Ending, now: Clock, *, begu
 def _work(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Work:
     with recording(job.state):
         attempted = last_attempt(store, job.request.database, job.request.action)
+        trouble = source_trouble(store, job.request.database)
     return Work(
         target=job.target,
         options=job.request.options,
         automatic=job.request.automatic,
         trust_owner=job.trust_owner,
         last_attempt=attempted,
+        source_trouble=trouble,
         raw=raw,
         stop=stop,
         now=now,
@@ -158,7 +162,7 @@ def _guard(job: Job, store: apsw.Connection) -> None:
         since = paused(store)
     facts = Facts(
         user=os.geteuid(),
-        owner=job.target.path.stat().st_uid,
+        owner=_owner(job.target.path),
         state_free=free.f_bavail * free.f_frsize,
         paused=since,
         linked_sqlite_vulnerable=vulnerable(apsw.sqlite_lib_version()),
@@ -167,6 +171,14 @@ def _guard(job: Job, store: apsw.Connection) -> None:
     refused = refusal(facts)
     if refused is not None:
         raise refused
+
+
+def _owner(path: Path) -> int:
+    """Whose the database is; of a missing one, whose its directory is."""
+    try:
+        return path.stat().st_uid
+    except FileNotFoundError:
+        return path.parent.stat().st_uid
 
 
 def _measure(job: Job, work: Work) -> float | None:

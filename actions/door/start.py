@@ -5,23 +5,25 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import IO
 
 from actions.door.job import Job, encode
 from actions.run.events import Event, decode
 
 
 class RunningAction:
-    """A child at work. Closing its input, as our own death does, makes it stop at its next safe point."""
+    """A child at work. Closing its input, as our own death does, makes it stop at its next safe point.
+
+    Raises OSError when no process can be started.
+    """
 
     def __init__(self, job: Job) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 a file, not a pipe: nobody needs to read for it to go on
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "actions.door.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,  # a Ctrl-C at the terminal is for the caller, which asks the child to stop
-        )
+        try:
+            self._process = _spawn(self._errors)
+        except OSError:
+            self._errors.close()
+            raise
         self._send(encode(job))
 
     @property
@@ -74,3 +76,13 @@ class RunningAction:
             assert pipe is not None  # noqa: S101 for the type checker: PIPE was asked for
             with suppress(BrokenPipeError):  # what could not be sent to a child that was gone
                 pipe.close()
+
+
+def _spawn(errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-m", "actions.door.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,  # a Ctrl-C at the terminal is for the caller, which asks the child to stop
+    )

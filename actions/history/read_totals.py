@@ -6,6 +6,8 @@ from actions.history.totals import DURATION_BUCKETS, Durations, Totals
 from actions.run.outcome import EXIT_CODES, Outcome
 
 _SUCCESS = {str(outcome) for outcome in Outcome if EXIT_CODES[outcome] == 0}
+# What somebody must look at. A refusal, a lock or a reader in the way is no failure: nothing was begun.
+_FAILURE = {str(Outcome.FAILED), str(Outcome.UNVERIFIED)}
 
 
 def read_totals(history: apsw.Connection) -> Totals:
@@ -23,8 +25,9 @@ def _read(history: apsw.Connection) -> Totals:
     failure: dict[tuple[str, str], float] = {}
     for database, action, outcome, count, last_at in history.execute("SELECT * FROM run_total"):
         runs[database, action, outcome] = count
-        last = success if outcome in _SUCCESS else failure
-        last[database, action] = max(last.get((database, action), 0.0), last_at)
+        for last, outcomes in ((success, _SUCCESS), (failure, _FAILURE)):
+            if outcome in outcomes:
+                last[database, action] = max(last.get((database, action), 0.0), last_at)
     started = history.execute("SELECT database, action, started_at FROM run WHERE state = 'running'")
     return Totals(
         runs=runs,
@@ -35,8 +38,18 @@ def _read(history: apsw.Connection) -> Totals:
         started={(database, action): at for database, action, at in started},
         last_success=success,
         last_failure=failure,
+        drills=_drills(history),
         pending=history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get,
     )
+
+
+def _drills(history: apsw.Connection) -> dict[str, tuple[float, float]]:
+    """The newest successful drill of each database."""
+    rows = history.execute(
+        "SELECT database, ended_at, json_extract(figures, '$.restore_seconds') FROM run"
+        " WHERE id IN (SELECT max(id) FROM run WHERE action = 'drill' AND outcome = 'done' GROUP BY database)"
+    )
+    return {database: (at, seconds or 0.0) for database, at, seconds in rows}
 
 
 def _durations(history: apsw.Connection) -> dict[str, Durations]:

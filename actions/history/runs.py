@@ -204,6 +204,16 @@ def last_attempt(history: apsw.Connection, database: str, action: str) -> float 
     return _last(history, database, action, touched)
 
 
+def source_trouble(history: apsw.Connection, database: str) -> str:
+    """What the database's newest check said when it failed: its last backup or integrity check; empty when all is well."""
+    row = history.execute(
+        "SELECT outcome, message FROM run WHERE database = ? AND action IN ('backup', 'integrity') AND state = 'ended'"
+        " AND outcome IN ('done', 'unverified') ORDER BY id DESC LIMIT 1",
+        (database,),
+    ).fetchone()
+    return str(row[1]) if row is not None and row[0] == Outcome.UNVERIFIED else ""
+
+
 def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
     found = history.execute(
         f"SELECT max(ended_at) FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}",  # noqa: S608

@@ -17,3 +17,8 @@ def pause(history: apsw.Connection, why: str) -> None:
 def resume(history: apsw.Connection) -> None:
     """Let actions start again."""
     history.execute("DELETE FROM setting WHERE name = 'paused'")
+
+
+def prove_writable(history: apsw.Connection, now: float) -> None:
+    """Write a little and commit it: nothing else shows that there is room and the right to write. Raises apsw.Error."""
+    history.execute("INSERT OR REPLACE INTO setting VALUES ('proved_writable', ?)", (f"{now:.0f}",))

@@ -52,7 +52,8 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
         yield
         connection.execute(commit)
     except BaseException:
-        if connection.in_transaction:  # SQLite itself rolls back after some errors: https://sqlite.org/lang_transaction.html
+        # After some errors SQLite itself has rolled back: https://sqlite.org/lang_transaction.html
+        if connection.in_transaction:
             connection.execute(undo)
         raise
 
@@ -93,8 +94,7 @@ def _create_private(state: Path) -> None:
 def _connect(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        if connection.readonly("main"):  # SQLite opens what it may not write for reading, and says nothing
-            raise apsw.ReadOnlyError("it cannot be written")
+        _check_writable(connection)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         connection.execute("PRAGMA synchronous=FULL")
@@ -103,6 +103,12 @@ def _connect(path: Path) -> apsw.Connection:
         connection.close()
         raise
     return connection
+
+
+def _check_writable(connection: apsw.Connection) -> None:
+    """SQLite opens what it may not write for reading, and says nothing. Raises apsw.ReadOnlyError."""
+    if connection.readonly("main"):
+        raise apsw.ReadOnlyError("it cannot be written")
 
 
 def _migrate(connection: apsw.Connection) -> None:

@@ -28,4 +28,7 @@ class Totals:
     started: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action: since when it runs
     last_success: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action
     last_failure: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action
+    drills: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # database: last success at, seconds it took
     pending: int = 0

@@ -15,6 +15,7 @@ class Work:
     """One run's surroundings. `now` is the clock (seconds since the epoch); `emit` never waits and never fails.
 
     `automatic`: nobody watches; what costs the application more than its budgets needs the operator's word.
+    `source_trouble`: what the database's last failed check said; empty when all is well.
     `last_attempt`: when this action last ended on this database. `trust_owner`: checkpoint_vulnerable_owner.
     """
 
@@ -23,6 +24,7 @@ class Work:
     automatic: bool
     trust_owner: bool
     last_attempt: float | None
+    source_trouble: str
     raw: RawReader
     stop: Stop
     now: Callable[[], float]
@@ -36,3 +38,7 @@ class Work:
     def progress(self, message: str, done: float, total: float) -> None:
         """Say how far it is. Never call it inside a transaction."""
         self.emit(Event("progress", message, {"done": done, "total": total}))
+
+    def phase(self, name: str) -> None:
+        """Say which part begins. Never call it inside a transaction of ours on the application's database."""
+        self.emit(Event("phase", name))

@@ -58,6 +58,7 @@ def carry_out(orders: Orders) -> Iterator[int]:
     try:
         yield from _copy_file(orders, destination)
         if orders.frames > 0:
+            _say({"phase": "frames"})
             yield from _lay_frames(orders, destination)
         os.ftruncate(destination, orders.pages * orders.page_size)
     finally:

@@ -45,6 +45,9 @@ def _attend(work: Work, pin: Pin, process: "subprocess.Popen[bytes]", orders: Or
             return
         if "error" in said:
             raise _trouble(said)
+        if "phase" in said:
+            work.phase(said["phase"])
+            continue
         work.progress("copied bytes", min(said["done"], total), total)
         work.stop.check()
         check_growth(work, pin.wal_before)

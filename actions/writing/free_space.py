@@ -1,9 +1,14 @@
 """Is there room? Asked before anything is written, so that a full disk is a sentence and not an accident."""
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from actions.run.errors import Refused
+import apsw
+
+from actions.run.errors import Failed, Refused
 
 
 def free_bytes(directory: Path) -> int:
@@ -35,3 +40,25 @@ def require_free(directory: Path, needed: int, reserve: int, what: str) -> None:
             reason="disk_full",
             next_step="free space there, or lower limits.disk_reserve",
         )
+
+
+@contextmanager
+def writing_to(directory: Path, needed: int, what: str) -> Iterator[None]:
+    """Turns a disk that fills up while we write into one sentence with the missing bytes. Raises Failed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _full(directory, needed, what) from error
+    except apsw.FullError as error:
+        raise _full(directory, needed, what) from error
+
+
+def _full(directory: Path, needed: int, what: str) -> Failed:
+    free = free_bytes(directory)
+    return Failed(
+        f"the disk of {directory} is full: {what} needs {needed} bytes, {free} are free, {max(0, needed - free)} are missing",
+        reason="disk_full",
+        next_step="free space there and run it again; what was half written is removed",
+    )

@@ -57,7 +57,9 @@ def copy_proved(work: Work, destination: Path) -> Copied:
 
 def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> Copied:
     begun = work.now()
+    work.phase("pin")
     with pinned(work) as pin:
+        work.phase("copy")
         if by_file:
             method, restarts = _copy_fast(work, pin, destination)
         else:
@@ -70,6 +72,7 @@ def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> 
     expected = expected if expected is not None else _contents_of(destination)
     proving = work.now()
     work.stop.check()
+    work.phase("verify")
     prove(destination, expected)
     return Copied(method, taken_at, expected, restarts, grown, copied_at - begun, work.now() - proving, note)
 

@@ -9,6 +9,7 @@ import apsw
 from actions.run.errors import Failed
 from actions.run.work import Work
 from actions.writing.compression import SUFFIX, compress
+from actions.writing.free_space import writing_to
 from actions.writing.pinned_copy import Copied, copy_proved
 from actions.writing.proof import sha256_of
 from actions.writing.publish import partial_file, publish, sync_file, write_private
@@ -20,7 +21,8 @@ Kind = Literal["scheduled", "manual", "safety"]
 def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> tuple[Path, Manifest, Copied]:
     """Copy, prove, compress when configured, sync, publish, and the manifest last. Raises ActionError, apsw.Error, OSError."""
     zstd = work.target.backup is not None and work.target.backup.compress == "zstd"
-    with partial_file(folder, name) as plain:
+    needed = work.target.path.stat().st_size
+    with writing_to(folder, needed, "the backup"), partial_file(folder, name) as plain:
         copied = copy_proved(work, plain)
         work.stop.check()
         if not zstd:
@@ -45,10 +47,13 @@ def make_folder(folder: Path) -> None:
 def _published(
     work: Work, file: Path, final: Path, copied: Copied, kind: Kind, compression: Literal["none", "zstd"]
 ) -> tuple[Path, Manifest]:
+    work.phase("fsync")
     sync_file(file)
     manifest = _manifest(work, file, copied, kind, compression)
     work.stop.check()
+    work.phase("rename")
     publish(file, final)
+    work.phase("manifest")
     write_private(manifest_path(final), encode(manifest))
     return final, manifest
 

@@ -1,25 +1,69 @@
 """Holds a profile's statements to what the profile declares: an authorizer, asked whenever a statement is compiled.
 
-https://sqlite.org/c3ref/set_authorizer.html. It makes an expression that somebody else wrote unable to read another
-table, and unable to write at all.
+https://sqlite.org/c3ref/set_authorizer.html. It makes an expression that somebody else wrote unable to read or change
+another table, to attach a file, or to call a function that reaches outside the row.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import apsw
 
 _HARMLESS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
-_REFUSED_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "fts3_tokenizer"})
+# What an expression about a row needs; everything else, like load_extension, zeroblob or sqlite_compileoption_used, is not.
+FUNCTIONS = frozenset({
+    "abs", "avg", "cast", "char", "coalesce", "concat", "concat_ws", "count", "date", "datetime", "glob", "hex", "if",
+    "ifnull", "iif", "instr", "json_array_length", "json_extract", "json_type", "json_valid", "julianday", "length", "like",
+    "likelihood", "likely", "lower", "ltrim", "max", "min", "nullif", "octet_length", "quote", "replace", "round", "rtrim",
+    "sign", "strftime", "substr", "substring", "sum", "time", "timediff", "total", "trim", "typeof", "unhex", "unicode",
+    "unixepoch", "unlikely", "upper", "->", "->>",
+})  # fmt: skip
+# A step may also make a new fencing token.
+_CHANGING_FUNCTIONS = FUNCTIONS | {"randomblob", "random"}
+
+Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a statement may touch, all in lower case: table -> columns that it reads, and columns that it changes."""
+
+    readable: Mapping[str, frozenset[str]]
+    updates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    inserts: frozenset[str] = frozenset()
+    deletes: frozenset[str] = frozenset()
 
 
 @contextmanager
-def reading(database: apsw.Connection, readable: Mapping[str, frozenset[str]]) -> Iterator[None]:
-    """Statements of this block may read these columns (lower case) of these tables, and nothing else."""
+def reading(database: apsw.Connection, fence: Fence) -> Iterator[None]:
+    """Statements of this block may read what the fence says, and nothing else."""
 
     def allowed(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-        return apsw.SQLITE_OK if _may(readable, action, first or "", second or "") else apsw.SQLITE_DENY
+        return _answer(_may_read(fence, action, first or "", second or "", FUNCTIONS))
 
+    with _authorized(database, allowed):
+        yield
+
+
+@contextmanager
+def changing(database: apsw.Connection, fence: Fence) -> Iterator[None]:
+    """Statements of this block may read and change what the fence says; the application's triggers run as they are.
+
+    An expression cannot pass for a trigger: SQLite names only triggers, views and WITH-tables as the source of an
+    access, a fence never lets a view be read, and `WITH` is refused in expressions.
+    """
+    triggers = frozenset(str(row[0]) for row in database.execute("SELECT name FROM sqlite_schema WHERE type='trigger'"))
+
+    def allowed(action: int, first: str | None, second: str | None, _database: str | None, trigger: str | None) -> int:
+        return _answer(trigger in triggers or _may_change(fence, action, first or "", second or ""))
+
+    with _authorized(database, allowed):
+        yield
+
+
+@contextmanager
+def _authorized(database: apsw.Connection, allowed: Authorizer) -> Iterator[None]:
     database.authorizer = allowed
     try:
         yield
@@ -27,11 +71,25 @@ def reading(database: apsw.Connection, readable: Mapping[str, frozenset[str]]) -
         database.authorizer = None
 
 
-def _may(readable: Mapping[str, frozenset[str]], action: int, first: str, second: str) -> bool:
+def _answer(allowed: bool) -> int:
+    return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
+
+
+def _may_read(fence: Fence, action: int, first: str, second: str, functions: frozenset[str]) -> bool:
     if action == apsw.SQLITE_READ:
-        columns = readable.get(first.lower())
+        columns = fence.readable.get(first.lower())
         # No column at all: the statement only counts rows. A common table expression is named, not read.
         return columns is not None and (second == "" or second.lower() in columns)
     if action == apsw.SQLITE_FUNCTION:
-        return second.lower() not in _REFUSED_FUNCTIONS
+        return second.lower() in functions
     return action in _HARMLESS
+
+
+def _may_change(fence: Fence, action: int, first: str, second: str) -> bool:
+    if action == apsw.SQLITE_UPDATE:
+        return second.lower() in fence.updates.get(first.lower(), frozenset())
+    if action == apsw.SQLITE_INSERT:
+        return first.lower() in fence.inserts
+    if action == apsw.SQLITE_DELETE:
+        return first.lower() in fence.deletes
+    return _may_read(fence, action, first, second, _CHANGING_FUNCTIONS)

@@ -7,18 +7,18 @@ what the operator chose; all of that is the key, so nothing has to be told when 
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from pathlib import Path
 
 import apsw
 
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.detect import AUTO, named, profile_for
-from collectors.queue_profiles.schema import ProfileError
+from collectors.queue_profiles.detect import profile_for
 from collectors.target import Target
 
 KEPT = 256
 Schema = tuple[tuple[str | None, ...], ...]
 
-_known: OrderedDict[Hashable, CompiledProfile | ProfileError | None] = OrderedDict()
+_known: OrderedDict[Hashable, CompiledProfile | None] = OrderedDict()
 _guard = threading.Lock()
 
 
@@ -31,33 +31,26 @@ def schema_of(database: apsw.Connection) -> Schema:
 
 
 def kept_profile(database: apsw.Connection, schema: Schema, target: Target) -> CompiledProfile | None:
-    """`profile_for`, from memory where this schema was seen before. Raises what that raises."""
+    """`profile_for`, from memory where this schema was seen before. Raises what that raises; errors are not kept."""
     key = (schema, _choice(target.profile), tuple(sorted(target.settings.items())))
     with _guard:
-        found = key in _known
-        known = _known.get(key)
-        if found:
+        if key in _known:
             _known.move_to_end(key)
-    if not found:
-        known = _found_out(database, target)
-        with _guard:
-            _known[key] = known
-            if len(_known) > KEPT:
-                _known.popitem(last=False)
-    if isinstance(known, ProfileError):
-        raise ProfileError(f"{known}")
-    return known
-
-
-def _found_out(database: apsw.Connection, target: Target) -> CompiledProfile | ProfileError | None:
-    if target.profile != AUTO:
-        return profile_for(database, target)  # its error names this database: it is not kept
-    try:
-        return profile_for(database, target)
-    except ProfileError as error:
-        return error
+            return _known[key]
+    found = profile_for(database, target)
+    with _guard:
+        _known[key] = found
+        if len(_known) > KEPT:
+            _known.popitem(last=False)
+    return found
 
 
 def _choice(choice: str) -> Hashable:
-    """What was chosen: a file of the operator's counts by its content, which may change under us."""
-    return AUTO if choice == AUTO else (choice, id(named(choice)))
+    """What the operator chose; a file counts by what stat says of it, since it may change under us."""
+    if "/" not in choice and not choice.endswith((".yaml", ".yml")):
+        return choice
+    try:
+        found = Path(choice).stat()
+    except OSError:
+        return choice
+    return choice, found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,4 +1,4 @@
-"""Runs a profile's counting statements, bounded in rows and fenced in what they read."""
+"""Runs a profile's reading statements, bounded in rows and fenced in what they read."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,8 +6,11 @@ from typing import Any
 
 import apsw
 
-from collectors.queue_profiles.compile import QUEUE_BOUND, Bound, CompiledProfile
+from collectors.queue_profiles.compile import CompiledProfile
+from collectors.queue_profiles.counting import QUEUE_BOUND
 from collectors.queue_profiles.fence import reading
+from collectors.queue_profiles.statement import Bound
+from collectors.queue_profiles.time_formats import moment_of
 
 # At most this many rows of one row set, or of one queue in it, are visited: beyond it a count is a lower bound.
 ROW_BOUND = 100_000
@@ -30,24 +33,49 @@ class Counted:
     capped: bool
 
 
-def counted(database: apsw.Connection, profile: CompiledProfile, bound: Bound, rows: int = ROW_BOUND) -> Counted:
-    """Run a statement of `profile.counts` or `profile.stale`. Raises apsw.Error, ValueError on text not in UTF-8."""
-    with reading(database, profile.readable):
-        found = database.execute(bound.sql, {**bound.values, "limit": rows + 1}).fetchall()
-    queues = tuple(_queue_count(row) for row in found)
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first task of a queue: `number` and what tells it from another task of that number."""
+
+    queue: str
+    number: str
+    identity: str
+
+
+def counted(database: apsw.Connection, bound: Bound, rows: int = ROW_BOUND) -> Counted:
+    """Run a counting statement behind its fence. Raises apsw.Error, ValueError on text not in UTF-8."""
+    queues = tuple(_queue_count(row, bound) for row in _fetched(database, bound, rows + 1))
     if bound.per_queue:
         return Counted(queues, any(queue.rows > rows for queue in queues) or len(queues) >= QUEUE_BOUND)
     return Counted(queues, sum(queue.rows for queue in queues) > rows)
 
 
+def heads(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[Head, ...]:
+    """The first task of each queue. Raises apsw.Error, ValueError."""
+    found = (row for bound in profile.heads(now) for row in _fetched(database, bound, ROW_BOUND))
+    return tuple(Head(str(queue), str(number), str(identity)) for queue, number, identity in found)
+
+
+def workers(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[int, int]:
+    """How many workers are alive, and how many are not. Raises apsw.Error."""
+    found = [row for bound in profile.workers(now) for row in _fetched(database, bound, ROW_BOUND)]
+    stale = sum(int(gone) for _, gone in found)
+    return sum(int(number) for number, _ in found) - stale, stale
+
+
+def last_numbers(database: apsw.Connection, profile: CompiledProfile) -> dict[str, int]:
+    """The last AUTOINCREMENT number of each table that counts; 0 where nothing was ever inserted. Raises apsw.Error."""
+    return {
+        one.table: sum(int(row[0] or 0) for row in _fetched(database, one.statement(), None))
+        for one in profile.sequences
+    }
+
+
 def queue_names(database: apsw.Connection, profile: CompiledProfile) -> frozenset[str]:
     """The queues that an index tells at no cost: a queue without rows of one state has 0 of them, which is a value."""
-    with reading(database, profile.readable):
-        return frozenset(
-            str(name)
-            for bound in profile.queues()
-            for (name,) in database.execute(bound.sql, {**bound.values, "limit": QUEUE_BOUND}).fetchall()
-        )
+    return frozenset(
+        str(name) for bound in profile.queues() for (name,) in _fetched(database, bound, QUEUE_BOUND)
+    )
 
 
 def merged(counts: Iterable[QueueCount]) -> QueueCount | None:
@@ -59,6 +87,14 @@ def merged(counts: Iterable[QueueCount]) -> QueueCount | None:
     return QueueCount(parts[0].queue, sum(part.rows for part in parts), min(times, default=None))
 
 
-def _queue_count(row: tuple[Any, ...]) -> QueueCount:
+def _fetched(database: apsw.Connection, bound: Bound, limit: int | None) -> list[tuple[Any, ...]]:
+    values = bound.values if limit is None else {**bound.values, "limit": limit}
+    with reading(database, bound.fence):
+        return list(database.execute(bound.sql, values).fetchall())
+
+
+def _queue_count(row: tuple[Any, ...], bound: Bound) -> QueueCount:
     queue, number, oldest = row
-    return QueueCount(str(queue), int(number), None if oldest is None else float(oldest))
+    return QueueCount(
+        str(queue), int(number), None if oldest is None else moment_of(float(oldest), bound.form, bound.zone)
+    )

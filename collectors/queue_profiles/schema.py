@@ -3,20 +3,30 @@
 Docs: docs/profiles.md. Whole statements cannot be written in a profile, only expressions within fixed frames.
 """
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-State = Literal["waiting", "scheduled", "running", "done", "failed", "dead"]
-LeaseKind = Literal["lease", "claim_time", "owner", "none"]
+State = Literal[
+    "waiting", "scheduled", "waiting_schedule", "blocked", "running", "done", "failed", "dead", "cancelled", "paused",
+    "results", "locks",
+]  # fmt: skip
+LeaseKind = Literal["lease", "claim_time", "owner", "upper_bound", "none"]
 Gate = Literal["safe", "guarded", "workers_stopped"]
 TimeFormat = Literal[
-    "unix_s", "unix_f", "unix_ms", "unix_us", "unix_ns", "sql_utc", "sql_utc_s", "sql_utc_ms", "iso_utc", "iso_utc_z"
-]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    "unix_s", "unix_f", "unix_ms", "unix_us", "unix_ns", "sql_utc", "sql_utc_s", "sql_utc_ms", "iso_utc", "iso_utc_z",
+    "sql_local", "unix_local",
+]  # fmt: skip
+SettingKind = Literal["number", "text", "words", "name", "time_format", "time_zone"]
+# A name, or a text setting in braces with letters around it; of a table also one `*`.
+Plain = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Column = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*$")]
+Table = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*\*?[A-Za-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
+Tables = dict[Table, Annotated[list[Column], Field(min_length=1)]]
 
 
 class ProfileError(Exception):
@@ -28,41 +38,93 @@ class _Strict(BaseModel):
 
 
 class Setting(_Strict):
-    """A number that the operator may set, in seconds where it is a time."""
+    """What the operator may set: a number (seconds where it is a time) or, by `kind`, a text.
 
-    default: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    No default: it must be set, so the profile is never found by itself. `also`: other values that detection tries.
+    """
+
     help: Text
+    kind: SettingKind = "number"
+    default: float | str | None = None
+    also: list[Text] = []
+
+    @model_validator(mode="after")
+    def _default_of_its_kind(self) -> Self:
+        if self.default is not None and isinstance(self.default, str) == (self.kind == "number"):
+            raise ValueError(f"the default of a setting of kind {self.kind} is a {_KIND_WORD[self.kind == 'number']}")
+        if isinstance(self.default, float) and not 0 <= self.default < float("inf"):
+            raise ValueError("the default is a number of 0 or more")
+        return self
 
 
-class Rows(_Strict):
-    """The rows of one state in one table. `queue`: column or expression; `since`, `stale_since`: `column[:format]`.
+_KIND_WORD = {True: "number", False: "text"}
 
-    `stale` is the one place that says when a lease is stale: gauge, victims and requeue share it.
+
+class _Optional(_Strict):
+    """A part that is there only when these text settings are filled (`given`) or empty (`without`)."""
+
+    given: list[Plain] = []
+    without: list[Plain] = []
+
+
+class Rows(_Optional):
+    """The rows of one state in one table. `since`, `stale_since`: `EXPRESSION[:FORMAT]`; `head`: grows with each task.
+
+    `stale` is the one place that says when a lease is stale: gauge, victims and requeue share it. `head_is` tells two
+    tasks with the same `head` apart, where the queue uses numbers again. `slow`: counted on the slow timer.
     """
 
     state: State
-    table: Name = Field(alias="from")
-    where: Text
+    table: Table = Field(alias="from")
+    where: Text = "1"
     queue: Text | None = None
     since: Text | None = None
-    key: Name | None = None
-    attempts: Name | None = None
+    head: Column | None = None
+    head_is: Text | None = None
+    key: Column | None = None
+    attempts: Column | None = None
     stale: Text | None = None
     stale_since: Text | None = None
+    slow: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if (self.stale is None) != (self.stale_since is None):
             raise ValueError("`stale` and `stale_since` belong together")
+        if self.head_is is not None and self.head is None:
+            raise ValueError("`head_is` needs `head`")
         return self
 
 
-class Step(_Strict):
-    """One UPDATE of requeue: column -> expression, for the rows where `where` holds and no earlier step's did."""
+class Workers(_Optional):
+    """One row for each worker; `stale` says which of them were not heard of for too long."""
+
+    table: Table = Field(alias="from")
+    stale: Text
+
+
+class Insert(_Strict):
+    """A row for another table, made of the taken row: column -> expression."""
+
+    into: Table
+    or_ignore: bool = False
+    values: Annotated[dict[Column, Text], Field(min_length=1)]
+
+
+class Step(_Optional):
+    """What happens to the rows where `where` holds and no earlier step's did: `insert`, then `set` or `delete`."""
 
     to: Literal["dead", "waiting"]
     where: Text | None = None
-    set: Annotated[dict[Name, Text], Field(min_length=1)]
+    insert: Insert | None = None
+    set: Annotated[dict[Column, Text], Field(min_length=1)] | None = None
+    delete: bool = False
+
+    @model_validator(mode="after")
+    def _takes_the_row(self) -> Self:
+        if (self.set is not None) == self.delete:
+            raise ValueError("a step needs either `set` or `delete: true`: the row must leave the stale ones")
+        return self
 
 
 class Requeue(_Strict):
@@ -73,10 +135,38 @@ class Requeue(_Strict):
     steps: Annotated[list[Step], Field(min_length=1)]
 
 
+class Along(_Strict):
+    """Rows of another table that go with a finished row: those whose `column` is the finished row's `of`."""
+
+    table: Table = Field(alias="from")
+    column: Column
+    of: Column
+
+
+class Finished(_Optional):
+    """Finished rows that may go. `finished`: since when, `EXPRESSION[:FORMAT]`."""
+
+    table: Table = Field(alias="from")
+    key: Column
+    where: Text
+    finished: Text
+    queue: Text | None = None
+    along: list[Along] = []
+
+
+class Purge(_Strict):
+    """What may be deleted. `frees_idempotency_keys`: the queue refuses a task whose key a finished row still holds."""
+
+    when: Gate
+    frees_idempotency_keys: bool
+    rows: Annotated[list[Finished], Field(min_length=1)]
+
+
 class Actions(_Strict):
     """What may be done to this queue."""
 
     requeue: Requeue | None = None
+    purge: Purge | None = None
 
 
 class Verified(_Strict):
@@ -87,26 +177,39 @@ class Verified(_Strict):
 
 
 class Profile(_Strict):
-    """One profile. `detect`: the tables, and their columns, that a database must have; nothing else is ever read."""
+    """One profile. `detect`: the tables and columns that a database must have, `also`: those that it may have.
+
+    Nothing else is ever read. Of tables with a `*` in their name one must be there.
+    """
 
     profile: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     verified: Verified
     lease: LeaseKind
-    time: TimeFormat
-    detect: Annotated[dict[Name, Annotated[list[Name], Field(min_length=1)]], Field(min_length=1)]
-    settings: dict[Name, Setting] = {}
+    time: Text
+    detect: Annotated[Tables, Field(min_length=1)]
+    also: Tables = {}
+    settings: dict[Plain, Setting] = {}
     rows: Annotated[list[Rows], Field(min_length=1)]
+    workers: Workers | None = None
+    enqueued: list[Table] = []
     actions: Actions = Actions()
+
+    @field_validator("time")
+    @classmethod
+    def _is_a_format(cls, time: str) -> str:
+        if time not in get_args(TimeFormat) and not re.fullmatch(r"\{[a-z_]+\}", time):
+            raise ValueError(f"{time!r} is no time format; known: {', '.join(get_args(TimeFormat))}")
+        return time
 
     @model_validator(mode="after")
     def _requeue_has_rows(self) -> Self:
         stale = [rows for rows in self.rows if rows.stale is not None]
         if self.actions.requeue is None:
             return self
-        if len(stale) != 1:
-            raise ValueError("requeue needs exactly one row set with `stale`")
-        if stale[0].key is None:
+        if not stale:
+            raise ValueError("requeue needs a row set with `stale`")
+        if any(rows.key is None for rows in stale):
             raise ValueError("requeue needs the `key` of the row set with `stale`")
         return self
 
@@ -115,7 +218,7 @@ def load(path: Path) -> Profile:
     """The profile in a YAML file. Raises ProfileError with every mistake and its place."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise ProfileError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     return parse(data, str(path))
 

@@ -1,12 +1,15 @@
 """How queues write times: a moment into a column's own format, and a column back into seconds since the epoch. Pure.
 
-A moment is bound in the column's format, so a comparison can use an index on the column.
+A moment is bound in the column's format, so a comparison can use an index on the column. Local time is that of a named
+time zone, never ours: the exporter's TZ must not change what a file says. `sql_local` is a text with the local wall clock;
+`unix_local` is what comes of taking a UTC clock reading for a local one (huey: the epoch plus the producer's UTC offset).
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
-from collectors.queue_profiles.schema import TimeFormat
+from collectors.queue_profiles.schema import ProfileError, TimeFormat
 
 Value = int | float | str
 
@@ -33,21 +36,44 @@ _DIVISORS: dict[TimeFormat, str] = {
     "unix_ms": "1e3",
     "unix_us": "1e6",
     "unix_ns": "1e9",
+    "unix_local": "1.0",
 }
 
 
-def written(moment: float, form: TimeFormat) -> Value:
-    """A moment (seconds since the epoch) as a column of this format holds it."""
+def time_zone(name: str) -> ZoneInfo:
+    """The IANA time zone of this name. Raises ProfileError."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:  # an unusable name, or no zone data on this machine
+        raise ProfileError(f"{name!r} is no time zone known here; write one like Europe/Oslo ({error})") from error
+
+
+def written(moment: float, form: TimeFormat, zone: str = "UTC") -> Value:
+    """A moment (seconds since the epoch) as a column of this format holds it; `zone`: of the local formats."""
+    if form == "unix_local":
+        return datetime.fromtimestamp(moment, UTC).replace(tzinfo=time_zone(zone)).timestamp()
+    if form == "sql_local":
+        return datetime.fromtimestamp(moment, time_zone(zone)).strftime("%Y-%m-%d %H:%M:%S.%f")
     return _WRITE[form](moment)
 
 
 def epoch_sql(expression: str, form: TimeFormat) -> str:
     """SQL for the seconds since the epoch of an expression of this format; NULL where it is no time.
 
-    `unixepoch(.., 'subsec')`: https://sqlite.org/lang_datefunc.html.
+    `unixepoch(.., 'subsec')`: https://sqlite.org/lang_datefunc.html. Of the local formats
+    `moment_of` makes a moment: SQLite's own 'utc' modifier would take the time zone of our process.
     """
     divisor = _DIVISORS.get(form)
     return f"unixepoch({expression}, 'subsec')" if divisor is None else f"({expression}) / {divisor}"
+
+
+def moment_of(value: float, form: TimeFormat | None, zone: str) -> float:
+    """Seconds since the epoch of what `epoch_sql` gave. An hour that the clock showed twice counts as the first."""
+    if form == "unix_local":
+        return datetime.fromtimestamp(value, time_zone(zone)).replace(tzinfo=UTC).timestamp()
+    if form != "sql_local":
+        return value
+    return datetime.fromtimestamp(value, UTC).replace(tzinfo=time_zone(zone)).timestamp()
 
 
 def is_time_sql(column: str, form: TimeFormat) -> str:

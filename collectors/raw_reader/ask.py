@@ -15,10 +15,16 @@ from typing import IO, Any, Self
 
 from collectors.raw_reader import layout
 from collectors.raw_reader.layout import DatabaseHeader, LockRow, WalIndex
+from collectors.raw_reader.lock_use import LockUse, LockUses
 from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, holders_of, pinners
 
 ANSWER_WITHIN = 2.0
 _COMMAND = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
+
+
+def sampling(every: float) -> tuple[str, ...]:
+    """The command of a raw reader that samples the write locks this often (seconds)."""
+    return (*_COMMAND, str(every))
 
 
 class RawReaderUnavailable(Exception):
@@ -52,29 +58,30 @@ class RawReader:
         self._turn = threading.Lock()
         self._child: _Child | None = None
         self._started_by = 0
+        self._lock_uses = LockUses(self.ask)
 
     def database_header(self, path: Path) -> DatabaseHeader | None:
         """The header of a database; None when the file is missing, no regular file or shorter than a header."""
-        data = _unhex(self._ask("database_header", path))
+        data = _unhex(self.ask("database_header", path))
         return None if data is None or len(data) < layout.HEADER_BYTES else layout.database_header(data)
 
     def wal_index(self, path: Path) -> WalIndex | None:
         """The WAL-index of a database; None when there is none or it could not be read whole."""
-        data = _unhex(self._ask("wal_index", path))
+        data = _unhex(self.ask("wal_index", path))
         return None if data is None else layout.wal_index(data)
 
     def journal_is_hot(self, path: Path) -> bool:
         """Whether a rollback journal with a live header lies beside the database; its writer may be at work."""
-        return bool(self._ask("journal_is_hot", path))
+        return bool(self.ask("journal_is_hot", path))
 
     def locks(self) -> tuple[LockRow, ...] | None:
         """Every file lock that the kernel shows us; None where there is no such table (not Linux)."""
-        table = self._ask("locks", None)
+        table = self.ask("locks", None)
         return None if table is None else layout.lock_rows(table)
 
     def holders(self, path: Path) -> tuple[Holder, ...]:
         """Who holds locks on the database or its WAL-index. Raises LockTableUnseen where that cannot be seen."""
-        found = self._ask("holders", path)
+        found = self.ask("holders", path)
         if found is None:
             raise LockTableUnseen("this system shows no table of locks (/proc/locks)")
         return holders_of(layout.lock_rows(found["table"]), found["files"], found["processes"])
@@ -93,6 +100,26 @@ class RawReader:
         """
         return flock_pid(self.holders(path))
 
+    def file_system(self, path: Path) -> str:
+        """The kernel's name of the file system that the file lies on; empty where it is not told."""
+        return str(self.ask("file_system", path))
+
+    def hold_wal(self, path: Path) -> str | None:
+        """Keep -wal and -shm of a WAL database from being deleted until `release` (raw_reader/hold.py says how).
+
+        "held"; "refused": somebody holds the file exclusively; None: no WAL database, or not possible on this system.
+        """
+        held = self.ask("hold_wal", path)
+        return None if held is None else str(held)
+
+    def release(self, path: Path) -> None:
+        """End `hold_wal`; nothing happens when it was not held."""
+        self.ask("release", path)
+
+    def write_lock_use(self, path: Path) -> LockUse:
+        """How busy the write lock was since the last call for this database; the first call begins to watch it."""
+        return self._lock_uses.since_last(path)
+
     @property
     def pid(self) -> int | None:
         """The child's process id while there is one."""
@@ -109,7 +136,8 @@ class RawReader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _ask(self, what: str, path: Path | None) -> Any:
+    def ask(self, what: str, path: Path | None) -> Any:
+        """The child's answer to one question, as JSON has it. Raises as every method here does."""
         # A path that is not UTF-8 has surrogates in it, which JSON carries as escapes.
         request = json.dumps({"do": what, "path": "" if path is None else os.fspath(path)}).encode() + b"\n"
         with self._turn:
@@ -117,6 +145,11 @@ class RawReader:
                 answer = self._exchange(request)
             except _Ended:
                 answer = self._once_more(request)
+        return self.result(answer, path)
+
+    @staticmethod
+    def result(answer: dict[str, Any], path: Path | None) -> Any:
+        """What an answer holds. Raises the OSError that the child met."""
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path or ""))
         return answer["result"]

@@ -4,34 +4,59 @@ POSIX locks belong to a process: closing any descriptor of a file drops all of i
 SQLite connection (https://sqlite.org/howtocorrupt.html, section 2.2). So headers are read here, where no connection is.
 One JSON request a line on standard input, one JSON answer a line on standard output; the end of the input ends it.
 
-    python -I -m collectors.raw_reader.process
+    python -I -m collectors.raw_reader.process [SECONDS BETWEEN SAMPLES OF THE WRITE LOCKS]
 """
 
 import errno
 import json
 import os
+import select
 import stat
 import sys
-from collections.abc import Callable
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from collectors.raw_reader.layout import HEADER_BYTES, WAL_INDEX_BYTES, lock_rows, wal_index
+from collectors.raw_reader import hold
+from collectors.raw_reader.layout import HEADER_BYTES, WAL_INDEX_BYTES, database_header, lock_rows, wal_index
+from collectors.raw_reader.lock_table import REUSE, file_system_of, lock_table, places, process, rows_on
+from collectors.raw_reader.write_locks import EVERY, WriteLocks
 
 Answer = dict[str, Any]
 _TRIES = 20
-_LOCKS = Path("/proc/locks")
 
 
 def main() -> None:
-    """Answer until the input ends or nobody reads the answers."""
+    """Answer until the input ends or nobody reads the answers; sample the write locks meanwhile."""
     try:
-        for line in sys.stdin:
+        for line in _lines():
             sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
             sys.stdout.flush()
     except (BrokenPipeError, KeyboardInterrupt):
         # Nobody listens any more. Python flushes standard output once more at exit: give it a place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _lines() -> Iterator[bytes]:
+    """The requests as they come. Between them, what is due."""
+    if os.name == "nt":  # select() takes no pipes there, and there is nothing to sample
+        yield from sys.stdin.buffer
+        return
+    rest = b""
+    while True:
+        if not select.select([0], [], [], _pause(time.monotonic()))[0]:
+            continue
+        if not (part := os.read(0, 65536)):
+            return
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
+
+
+def _pause(now: float) -> float | None:
+    """Do what is due; seconds until something will be."""
+    hold.release_forgotten(now)
+    pause = _WRITE_LOCKS.tick(now)
+    return min(hold.LONGEST, pause or hold.LONGEST) if hold.holding() else pause
 
 
 def _answer(request: dict[str, str]) -> Answer:
@@ -75,65 +100,44 @@ def _journal_is_hot(path: str) -> bool:
 
 
 def _locks(_path: str) -> str | None:
-    try:
-        return _LOCKS.read_text()
-    except FileNotFoundError:
-        return None
+    return lock_table()
 
 
-def _holders(path: str) -> dict[str, Any] | None:
-    """The table, which devices and inodes the two files have there, and who the lockers are."""
-    table = _locks(path)
+def _survey(path: str) -> dict[str, Answer]:
+    """What one poll asks about one database, in one exchange. Each answer stands for itself."""
+    header = _answer({"do": "database_header", "path": path})
+    found = {"database_header": header, "file_system": _answer({"do": "file_system", "path": path})}
+    if not _is_wal(header.get("result")):
+        return found
+    found["wal_index"] = _answer({"do": "wal_index", "path": path})
+    found["holders"] = _answer({"do": "holders_lately", "path": path})
+    found["hold_wal"] = _answer({"do": "hold_wal", "path": path})
+    return found
+
+
+def _holders(path: str, reuse: float = 0.0) -> dict[str, Any] | None:
+    """The rows of the database and its WAL-index, under which names the two stand there, and who the lockers are."""
+    table = lock_table(reuse)
     if table is None:
         return None
-    files = {name: places for name in ("db", "shm") if (places := _places(path + ("-shm" if name == "shm" else "")))}
-    inodes = {place[2] for places in files.values() for place in places}
-    pids = {row.pid for row in lock_rows(table) if row.inode in inodes and row.pid > 0}
-    return {"table": table, "files": files, "processes": {pid: _process(pid) for pid in pids}}
+    files = {name: found for name in ("db", "shm") if (found := places(path + ("-shm" if name == "shm" else "")))}
+    rows = rows_on(table, {place[2] for found in files.values() for place in found})
+    pids = {row.pid for row in lock_rows(rows) if row.pid > 0}
+    return {"table": rows, "files": files, "processes": {pid: process(pid) for pid in pids}}
 
 
-def _places(path: str) -> list[tuple[int, int, int]]:
-    """(major, minor, inode) under which the kernel may list this file's locks: as stat says, and as its mount says.
-
-    On some file systems (btrfs subvolumes) stat shows a made-up device while the lock table shows the mount's.
-    """
-    try:
-        found = Path(path).stat()
-    except FileNotFoundError:
-        return []
-    places = [(os.major(found.st_dev), os.minor(found.st_dev), found.st_ino)]
-    mount = _mount_device(path)
-    return [*places, (*mount, found.st_ino)] if mount and mount != places[0][:2] else places
-
-
-def _mount_device(path: str) -> tuple[int, int] | None:
-    """The device of the mount that `path` is on. O_PATH opens no file, so it has no locks to lose."""
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-        mount = next(line.split()[1] for line in info.splitlines() if line.startswith("mnt_id:"))
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            words = line.split()
-            if words[0] == mount:
-                major, minor = words[2].split(":")
-                return int(major), int(minor)
+def _hold_wal(path: str) -> str | None:
+    """Hold the files of a WAL database in place for its reader: "held", "refused" or, where nobody can, None."""
+    if not _is_wal(_database_header(path)):
         return None
-    finally:
-        os.close(descriptor)
+    return {True: "held", False: "refused", None: None}[hold.hold(path)]
 
 
-def _process(pid: int) -> dict[str, Any]:
-    """Kernel short name, command line and parent of a process; empty where it is gone or hidden."""
-    try:
-        place = Path("/proc") / str(pid)
-        comm = (place / "comm").read_text(errors="replace").rstrip("\n")
-        line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        # The name in parentheses may hold spaces and parentheses: what follows the last one is regular (proc(5)).
-        parent = int((place / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-    except (OSError, IndexError, ValueError):
-        return {"command": "", "command_line": "", "parent": 0}
-    return {"command": comm, "command_line": line, "parent": parent}
+def _is_wal(header: str | None) -> bool:
+    return header is not None and len(header) == 2 * HEADER_BYTES and database_header(bytes.fromhex(header)).wal
 
+
+_WRITE_LOCKS = WriteLocks(float(sys.argv[1]) if len(sys.argv) > 1 else EVERY)
 
 _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "database_header": _database_header,
@@ -141,6 +145,14 @@ _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "journal_is_hot": _journal_is_hot,
     "locks": _locks,
     "holders": _holders,
+    "holders_lately": lambda path: _holders(path, REUSE),
+    "survey": _survey,
+    "file_system": file_system_of,
+    "hold_wal": _hold_wal,
+    "release": hold.release,
+    "watch_write_lock": lambda path: _WRITE_LOCKS.watch(path, time.monotonic()),
+    "write_lock_uses": lambda _path: _WRITE_LOCKS.uses(),
+    "write_lock_samples": lambda _path: _WRITE_LOCKS.taken,
 }
 
 if __name__ == "__main__":

@@ -26,6 +26,20 @@ def read_only(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[apsw.C
         connection.close()
 
 
+@contextmanager
+def unchanging(path: Path) -> Iterator[apsw.Connection]:
+    """A connection to a file that nobody writes (a backup), without any lock and without any file made beside it.
+
+    Never for a live database: `immutable` does not see its WAL, and shows half-written pages. Raises apsw.Error.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(uri(path) + "&immutable=1", flags=flags)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
 def uri(path: Path) -> str:
     """The read-only file URI of a path; `?`, `#`, `%` and bytes not in UTF-8 are escaped (sqlite.org/uri.html)."""
     return "file:" + quote(bytes(path)) + "?mode=ro"

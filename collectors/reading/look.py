@@ -7,6 +7,7 @@ import apsw
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.raw_reader.ask import RawReader
 from collectors.raw_reader.layout import DatabaseHeader
+from collectors.raw_reader.pinners import Holder
 from collectors.target import Target
 
 
@@ -15,6 +16,7 @@ class Look:
     """`database` is None when no read-only connection may be opened (the owner is down, a preflight refusal).
 
     `now` is the one clock of the poll, seconds since the epoch. `profile` is None when the schema is no known queue.
+    `holders`: who held locks right before we opened, None when nobody could be seen or nobody looked.
     """
 
     target: Target
@@ -23,6 +25,7 @@ class Look:
     header: DatabaseHeader | None
     database: apsw.Connection | None
     profile: CompiledProfile | None
+    holders: tuple[Holder, ...] | None = None
 
     def open_database(self) -> apsw.Connection:
         """The connection of a collector that NEEDS_DATABASE. Raises RuntimeError when it was run without."""

@@ -5,44 +5,19 @@ them, and made by another user in a directory that user can write, they turn the
 "attempt to write a readonly database" (docs/safety.md).
 """
 
-import os
 import stat
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from collectors.raw_reader.ask import LockTableUnseen, RawReader
-from collectors.raw_reader.layout import DatabaseHeader
-from collectors.raw_reader.pinners import writer
-from collectors.target import Target
+from collectors.reading.facts import Facts, FileFacts
 
-
-@dataclass(frozen=True, slots=True)
-class FileFacts:
-    """What stat says of one file. `group` and `mode` decide who may write what is created beside it."""
-
-    size: int
-    owner: int
-    group: int
-    mode: int
-    regular: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that the decision needs. `user` is our effective user id, -1 where there are none (Windows).
-
-    `abandoned_journal`: a rollback journal with a live header lies there and nobody holds the write lock.
-    """
-
-    path: Path
-    database: FileFacts | None
-    wal: FileFacts | None
-    shm: FileFacts | None
-    header: DatabaseHeader | None
-    directory: FileFacts | None
-    directory_writable: bool
-    user: int
-    abandoned_journal: bool = False
+# File systems of other machines, by the kernel's names (proc(5), mountinfo); a FUSE one has its program's name behind a
+# dot. SQLite's locks are not reliable there, and a WAL cannot be shared over them (https://sqlite.org/wal.html).
+NETWORK_FILE_SYSTEMS = frozenset({
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
+    "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs",
+    "fuse.blobfuse2", "fuse.ceph-fuse", "fuse.davfs2", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.juicefs",
+    "fuse.lizardfs", "fuse.mfs", "fuse.moosefs", "fuse.mount_s3", "fuse.rclone", "fuse.s3fs", "fuse.smbnetfs", "fuse.sshfs",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +33,6 @@ class Verdict:
 READABLE = Verdict("readable", may_open=True, up=True)
 
 
-def gather(target: Target, raw: RawReader) -> Facts:
-    """Look at the files. Raises OSError when they may not be looked at, RawReaderUnavailable."""
-    database = _facts(target.path)
-    header = raw.database_header(target.path) if database and database.regular else None
-    directory = target.path.parent
-    return Facts(
-        path=target.path,
-        database=database,
-        wal=_facts(target.wal),
-        shm=_facts(target.shm),
-        header=header,
-        directory=_facts(directory),
-        directory_writable=os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids),
-        user=os.geteuid() if hasattr(os, "geteuid") else -1,
-        abandoned_journal=_abandoned_journal(target, raw),
-    )
-
-
 def decide(facts: Facts) -> Verdict:
     """Whether to open. Every refusal says what to do."""
     if facts.database is None:
@@ -89,7 +46,7 @@ def decide(facts: Facts) -> Verdict:
             "hot_journal",
             f"{facts.path}: a transaction was interrupted and only its owner may roll it back; start the application",
         )
-    return READABLE
+    return _readable(facts)
 
 
 def _no_database(facts: Facts, database: FileFacts) -> Verdict | None:
@@ -101,13 +58,29 @@ def _no_database(facts: Facts, database: FileFacts) -> Verdict | None:
     return None
 
 
+def _readable(facts: Facts) -> Verdict:
+    """A warning is no refusal: what can be read is read."""
+    if facts.file_system not in NETWORK_FILE_SYSTEMS:
+        return READABLE
+    warning = (
+        f"{facts.path} lies on a network file system ({facts.file_system}): locks are not reliable there and a WAL cannot "
+        "be shared between machines; move it to a local disk"
+    )
+    return replace(READABLE, message=warning)
+
+
 def _wal_database(facts: Facts, database: FileFacts) -> Verdict:
+    if facts.held == "refused":
+        return _held_by_another(facts)
     if facts.wal is None or facts.shm is None:
-        return Verdict(
-            "owner_down",
-            may_open=False,
-            up=True,
-            message=f"{facts.path}: no application has it open (no -wal and -shm beside it); only its size is read",
+        return _owner_down(
+            f"{facts.path}: no application has it open (no -wal and -shm beside it); only its size is read"
+        )
+    if facts.elsewhere:
+        return _refusal(
+            "replaced",
+            f"{facts.path} was replaced under {facts.elsewhere}, which still works on the former file (or has lost its "
+            "locks on this one): what both write damages it; stop that process, then restore or start it again",
         )
     if _would_leave_foreign_files(facts, database):
         return _refusal(
@@ -116,7 +89,22 @@ def _wal_database(facts: Facts, database: FileFacts) -> Verdict:
             "directory: files that we leave there could lock its owner out; run queuekeeper as that user, or take "
             f"its write permission on {facts.path.parent} away",
         )
-    return READABLE
+    return _readable(facts)
+
+
+def _held_by_another(facts: Facts) -> Verdict:
+    """Exclusively, of a WAL database: the last connection while it closes, or PRAGMA locking_mode=EXCLUSIVE (no -shm)."""
+    if facts.shm is not None:
+        return _owner_down(f"{facts.path}: its last connection is closing; only its size is read")
+    return _refusal(
+        "busy",
+        f"{facts.path} is held exclusively by {facts.exclusive or 'a process that is not visible to us'}; with PRAGMA "
+        "locking_mode=EXCLUSIVE nobody else can read it: set it to NORMAL in the application",
+    )
+
+
+def _owner_down(message: str) -> Verdict:
+    return Verdict("owner_down", may_open=False, up=True, message=message)
 
 
 def _would_leave_foreign_files(facts: Facts, database: FileFacts) -> bool:
@@ -131,23 +119,6 @@ def _shared_by_group(database: FileFacts, directory: FileFacts | None) -> bool:
     if directory is None or not directory.mode & stat.S_ISGID or directory.group != database.group:
         return False
     return database.mode & (stat.S_IRGRP | stat.S_IWGRP) == stat.S_IRGRP | stat.S_IWGRP
-
-
-def _abandoned_journal(target: Target, raw: RawReader) -> bool:
-    if not target.journal.exists() or not raw.journal_is_hot(target.path):
-        return False
-    try:
-        return writer(raw.holders(target.path)) is None
-    except LockTableUnseen:
-        return False  # SQLite itself will tell: a read-only connection never rolls back
-
-
-def _facts(path: Path) -> FileFacts | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return FileFacts(found.st_size, found.st_uid, found.st_gid, found.st_mode, stat.S_ISREG(found.st_mode))
 
 
 def _refusal(state: str, message: str) -> Verdict:

@@ -6,6 +6,7 @@ SQLite's own texts mislead in places: "disk I/O error" also stands for a checkpo
 """
 
 import errno
+from typing import Any
 
 import apsw
 
@@ -13,8 +14,26 @@ from collectors.queue_profiles.schema import ProfileError
 from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
 from collectors.reading.time_limit import TimeLimitExceeded
 
+
+class SlowReadingFailed(Exception):
+    """A reading on the slow timer failed, now or at its last try: `remember` is the collector's memory of it."""
+
+    def __init__(self, word: str, sentence: str, remember: Any) -> None:
+        super().__init__(sentence)
+        self.word, self.remember = word, remember
+
+
 # What a reading may raise without being a defect of ours. ValueError: text in the database that is no valid UTF-8.
-EXPECTED = (apsw.Error, OSError, RawReaderUnavailable, LockTableUnseen, TimeLimitExceeded, ProfileError, ValueError)
+EXPECTED = (
+    apsw.Error,
+    OSError,
+    RawReaderUnavailable,
+    LockTableUnseen,
+    TimeLimitExceeded,
+    ProfileError,
+    ValueError,
+    SlowReadingFailed,
+)
 
 _OURS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeLimitExceeded, "timeout"),
@@ -31,29 +50,50 @@ _SQLITE: tuple[tuple[type[BaseException], str, str], ...] = (
     (apsw.BusyError, "busy", "another connection holds the database"),
     (apsw.LockedError, "busy", "another connection holds the database"),
     (apsw.NotADBError, "not_a_database", "the file is no SQLite database, or it is encrypted"),
-    (apsw.CorruptError, "corrupt", "the database file is damaged: run an integrity check on a copy"),
-    (apsw.CantOpenError, "permission", "the database or its directory cannot be opened with our rights"),
-    (apsw.ReadOnlyError, "permission", "our rights do not suffice to read the database"),
-    (apsw.PermissionsError, "permission", "our rights do not suffice to read the database"),
+    (apsw.CorruptError, "corrupt", "the database file is damaged: run an integrity check on a copy, restore a backup"),
+    (
+        apsw.CantOpenError,
+        "permission",
+        "our rights do not suffice to open the database; run queuekeeper as its owner",
+    ),
+    (apsw.ReadOnlyError, "permission", "our rights do not suffice to read the database; run queuekeeper as its owner"),
+    (
+        apsw.PermissionsError,
+        "permission",
+        "our rights do not suffice to read the database; run queuekeeper as its owner",
+    ),
     (apsw.AuthError, "profile", "the queue profile reads what it did not declare"),
     (apsw.InterruptError, "interrupted", "the reading was interrupted"),
     (apsw.IOError, "io", "the system failed to read the file"),
     (apsw.NoMemError, "memory", "there is not enough memory"),
 )
 _SQL = (("no such table", "no_such_table"), ("no such column", "no_such_column"))
-_SYSTEM = {errno.ENOENT: "missing", errno.EACCES: "permission", errno.EPERM: "permission"}
+_RIGHTS = "; run queuekeeper as the database's owner, or let its user read the file and enter its directories"
+_SYSTEM = {
+    errno.ENOENT: ("missing", ""),
+    errno.EACCES: ("permission", _RIGHTS),
+    errno.EPERM: ("permission", _RIGHTS),
+}
 
 
 def reason(error: BaseException) -> tuple[str, str]:
     """(word, sentence) of a failed reading."""
+    if isinstance(error, SlowReadingFailed):
+        return error.word, str(error)
     for kind, word in _OURS:
         if isinstance(error, kind):
             return word, str(error)
     if isinstance(error, apsw.Error):
         return _of_sqlite(error)
     if isinstance(error, OSError):
-        return _SYSTEM.get(error.errno or 0, "io"), str(error)
+        word, cure = _SYSTEM.get(error.errno or 0, ("io", ""))
+        return word, f"{error.strerror or error}{cure}"
     return "bad_value", f"a value in the database cannot be read: {error}"
+
+
+def remembered(error: BaseException, previous: Any) -> Any:
+    """What a collector knows after this failure: its previous reading, unless the failure brings its own."""
+    return error.remember if isinstance(error, SlowReadingFailed) else previous
 
 
 def _of_sqlite(error: apsw.Error) -> tuple[str, str]:

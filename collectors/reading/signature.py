@@ -34,8 +34,8 @@ class Signature:
 
 def signature_of(target: Target, now: float) -> Signature:
     """Stat the three files; `now` in seconds since the epoch. Opens nothing. Raises OSError when it may not look."""
-    stamps = tuple(_stamp(path) for path in (target.path, target.wal, target.journal))
-    return Signature(*stamps, settled=is_settled(stamps, now))
+    database, wal, journal = _stamp(target.path), _stamp(target.wal), _stamp(target.journal)
+    return Signature(database, wal, journal, is_settled((database, wal, journal), now))
 
 
 def is_settled(stamps: tuple[Stamp, ...], now: float) -> bool:

@@ -26,7 +26,8 @@ class Snapshot:
     `taken_at`: when what it says was last known to hold: by reading it, or by finding every file unchanged (seconds since
     the epoch). `opened_at`: when it was last read; `signature`: what stat said right before.
     `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
-    Samples of a collector that failed are absent, and `collectors` says why.
+    Samples of a collector that failed are absent, and `collectors` says why. `folded_labels`: how many distinct queue
+    names had to share the label `other`.
     """
 
     target: Target
@@ -37,6 +38,7 @@ class Snapshot:
     readings: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     collectors: Mapping[str, CollectorResult] = field(default_factory=dict)
+    folded_labels: int = 0
     signature: Signature | None = None
     opened_at: float = 0.0
 

@@ -1,37 +1,122 @@
-"""`queuekeeper backups ...`: what was kept, and whether it can be trusted."""
+"""`queuekeeper backups list|verify|prune|drill DB`: what was kept, and whether it can be trusted."""
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from actions.run.request import Request
+from collectors.backup_files import Backup, listed
+from collectors.target import Target
 from exporter.commands.backup import with_backups_in
-from exporter.commands.database import resolve
+from exporter.commands.database import UsageProblem, resolve_missing
 from exporter.commands.door_options import acting_options, database_options
 from exporter.commands.run_action import options_given, run_action
+from exporter.units import moment, size
+
+Command = Callable[..., Any]
 
 
 @click.group()
 def backups() -> None:
-    """Look at the backups of a database."""
+    """List, prove, thin out and drill the backups of a database."""
+
+
+def backup_options(command: Command) -> Command:
+    """DB and --from."""
+    where = click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
+    return database_options(where(command))
+
+
+@backups.command("list")
+@backup_options
+@click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
+def list_backups(db: str, config_file: str | None, state: Path | None, directory: Path | None, as_json: bool) -> None:
+    """What there is, newest first, and whether it was proved."""
+    target = _target(db, config_file, state, directory)
+    if target.backup is None:
+        raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
+    found = sorted(listed(target), key=_snapshot_time, reverse=True)
+    if as_json:
+        click.echo(json.dumps([_as_fields(backup) for backup in found], indent=2))
+        return
+    if not found:
+        click.echo(f"no backups in {target.backup.folder(target.name)}")
+    for backup in found:
+        kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
+        click.echo(f"{moment(_snapshot_time(backup))} {backup.state:10} {size(backup.size):>10}{kind} {backup.path}")
 
 
 @backups.command()
-@database_options
+@backup_options
 @click.argument("backup_file", metavar="[BACKUP]", required=False)
-@click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
 @acting_options
 def verify(
     db: str,
     config_file: str | None,
     state: Path | None,
-    backup_file: str | None,
     directory: Path | None,
+    backup_file: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Prove a backup's content against its manifest; by default the newest one."""
-    target = with_backups_in(resolve(db, config_file, state), directory)
-    request = Request("verify", target.name, options=options_given(backup=backup_file))
+    chosen = None if backup_file is None else str(Path(backup_file).absolute())
+    _run(_target(db, config_file, state, directory), "verify", dry_run, as_json, backup=chosen)
+
+
+@backups.command()
+@backup_options
+@click.option("--keep-last", type=click.IntRange(min=1), help="Keep the newest N, instead of the configured rules.")
+@acting_options
+def prune(
+    db: str,
+    config_file: str | None,
+    state: Path | None,
+    directory: Path | None,
+    keep_last: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Delete what no retention rule keeps; never the newest verified backup."""
+    _run(_target(db, config_file, state, directory), "prune", dry_run, as_json, keep_last=keep_last)
+
+
+@backups.command()
+@backup_options
+@acting_options
+def drill(
+    db: str, config_file: str | None, state: Path | None, directory: Path | None, dry_run: bool, as_json: bool
+) -> None:
+    """Restore the newest verified backup into scratch, check the queue in it, measure the time and the age."""
+    _run(_target(db, config_file, state, directory), "drill", dry_run, as_json)
+
+
+def _target(db: str, config_file: str | None, state: Path | None, directory: Path | None) -> Target:
+    return with_backups_in(resolve_missing(db, config_file, state), directory)
+
+
+def _run(target: Target, action: str, dry_run: bool, as_json: bool, **options: str | int | None) -> None:
+    request = Request(action, target.name, options=options_given(**options))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
+
+
+def _snapshot_time(backup: Backup) -> float:
+    return backup.path.stat().st_mtime if backup.manifest is None else backup.manifest.snapshot_time
+
+
+def _as_fields(backup: Backup) -> dict[str, object]:
+    said = backup.manifest
+    return {
+        "path": str(backup.path),
+        "state": backup.state,
+        "bytes": backup.size,
+        "snapshot_time": _snapshot_time(backup),
+        "kind": None if said is None else said.kind,
+        "verified_time": None if said is None else said.verified_time,
+        "source": None if said is None else said.source.path,
+        "rows": None if said is None else sum(said.row_counts.values()),
+    }

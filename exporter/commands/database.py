@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from actions.history.default_state import default_state
 from actions.run.outcome import USAGE_ERROR
 from collectors.target import Target
 from exporter.config.known import known_actions, known_metrics
@@ -33,6 +34,14 @@ def resolve(db: str, config_file: str | None, state: Path | None) -> Target:
     return replace(target, state=state.absolute()) if state else target
 
 
+def resolve_missing(db: str, config_file: str | None, state: Path | None) -> Target:
+    """Like `resolve`, for a database that may be gone: a path in an existing directory is enough. Raises UsageProblem."""
+    path = Path(os.path.realpath(db))
+    if config_file or path.exists() or not path.parent.is_dir() or "/" not in db:
+        return resolve(db, config_file, state)
+    return Target(name=path.stem, path=path, state=(state or default_state()).absolute())
+
+
 def resolve_history(db: str | None, config_file: str | None, state: Path | None) -> tuple[str | None, Path]:
     """The database's name in history (None for all), and the directory of the history. Raises UsageProblem.
 
@@ -46,13 +55,6 @@ def resolve_history(db: str | None, config_file: str | None, state: Path | None)
     if db in known or not looks_like_path:
         return db, directory
     return resolve(db, config_file, state).name, directory
-
-
-def default_state() -> Path:
-    """Where history lives for a bare path: `$XDG_STATE_HOME/queuekeeper` (XDG Base Directory Specification)."""
-    home = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
-    return base / "queuekeeper"
 
 
 def read_config(path: Path) -> Config:

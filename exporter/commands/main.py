@@ -11,10 +11,11 @@ from exporter.commands.demo import demo
 from exporter.commands.history import history
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
+from exporter.commands.restore import restore
 from exporter.commands.serve import serve
 from exporter.commands.stats import stats
 
-COMMANDS = (serve, demo, stats, readers, checkpoint, backup, backups, requeue, history, config)
+COMMANDS = (serve, demo, stats, readers, checkpoint, backup, backups, restore, requeue, history, config)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,18 +1,24 @@
-"""`queuekeeper readers DB`: who holds locks on a database, and who keeps its write-ahead log from being emptied."""
+"""`queuekeeper readers DB`: who holds locks on a database, who keeps its write lock, and who its write-ahead log."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
+from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable, sampling
 from collectors.raw_reader.layout import FIRST_READ_BYTE, WalIndex
+from collectors.raw_reader.lock_use import LockUse
 from collectors.raw_reader.pinners import Holder, checkpointer, pinners, writer
+from collectors.target import Target
 from exporter.commands.database import resolve
 from exporter.commands.door_options import database_options
+
+# Seconds between two looks at the write lock: a person waits only for a moment, so more often than the agent does.
+SAMPLE_EVERY = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +38,58 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """All processes at the database; `frames` in the log and how many of them are `copied`, None without a log."""
+    """All processes at the database; `frames` in the log and how many of them are `copied`, None without a log.
+
+    `write_lock`: how busy it was over `seconds`, and who held it in how many samples, for how long at most (seconds).
+    """
 
     database: str
     path: str
     frames: int | None
     copied: int | None
     readers: tuple[Reader, ...]
+    seconds: float = 0.0
+    write_lock: LockUse = LockUse()  # noqa: RUF009 - a frozen value
 
 
 @click.command()
 @database_options
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 3600),
+    default=1.0,
+    show_default=True,
+    help="How long to watch the write lock.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
-def readers(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """Show who holds locks on DB or pins its write-ahead log. Opens no database."""
+def readers(db: str, config_file: str | None, state: Path | None, seconds: float, as_json: bool) -> None:
+    """Show who holds locks on DB or pins its write-ahead log, and who keeps its write lock busy. Opens no database."""
     target = resolve(db, config_file, state)
     try:
-        with RawReader() as raw:
-            index, holders = raw.wal_index(target.path), raw.holders(target.path)
+        with RawReader(sampling(SAMPLE_EVERY)) as raw:
+            found = look(target, raw, seconds)
     except (LockTableUnseen, RawReaderUnavailable, OSError) as error:
         raise click.ClickException(f"cannot see who holds locks on {target.path}: {error}") from error
-    found = Readers(
+    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else in_words(found))
+
+
+def look(target: Target, raw: RawReader, seconds: float) -> Readers:
+    """Watch the write lock for so many seconds, then see who is there. Raises as RawReader does."""
+    use = LockUse()
+    if seconds > 0:
+        raw.write_lock_use(target.path)
+        time.sleep(seconds)
+        use = raw.write_lock_use(target.path)
+    index, holders = raw.wal_index(target.path), raw.holders(target.path)
+    return Readers(
         target.name,
         str(target.path),
         None if index is None else index.frames,
         None if index is None else index.copied,
         by_process(index, holders),
+        seconds,
+        use,
     )
-    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else in_words(found))
 
 
 def by_process(index: WalIndex | None, holders: Sequence[Holder]) -> tuple[Reader, ...]:
@@ -73,13 +103,28 @@ def by_process(index: WalIndex | None, holders: Sequence[Holder]) -> tuple[Reade
 
 def in_words(found: Readers) -> str:
     """What a person at a terminal wants to know: who, with which command, and whether it stands in the way."""
-    lines = [_headline(found)]
+    lines = [_headline(found), *_write_lock(found)]
     for reader in found.readers:
         held = f", holds back {reader.holds_back} frames" if reader.holds_back else ""
         mark = "" if reader.mark is None else f" at frame {reader.mark}"
         who = reader.command_line or reader.command or "not visible to us"
         lines.append(f"  pid {reader.pid}  {', '.join(reader.locks)}{mark}{held}  {who}")
     return "\n".join(lines)
+
+
+def _write_lock(found: Readers) -> Iterator[str]:
+    """How busy the write lock was: whoever wants to write waits as long, or is told that the database is locked."""
+    use = found.write_lock
+    if not use.samples:
+        return
+    if not use.seen:
+        yield "  write lock: unknown; its application is not visible to us (in a container: share the pid namespace)"
+        return
+    yield f"  write lock: held {use.busy / use.samples:.0%} of the last {found.seconds:g} s ({use.samples} samples)"
+    for holder in use.holders:
+        share = holder.samples / use.samples
+        who = holder.command_line or holder.command or "not visible to us"
+        yield f"    pid {holder.pid}  {share:.0%} of the time, {holder.longest:.2f} s at a stretch  {who}"
 
 
 def _headline(found: Readers) -> str:

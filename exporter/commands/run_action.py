@@ -3,9 +3,7 @@
 import json
 import signal
 import sys
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,48 +11,44 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from actions.door.job import Job
+from actions.door.by_hand import perform_by_hand, plan_only
 from actions.door.start import RunningAction
-from actions.history.recovery import end_lost
-from actions.history.runs import Claim, Run, ask_and_claim, run
-from actions.history.store import StoreUnavailable, history
+from actions.history.default_state import default_state
+from actions.history.runs import Run
+from actions.history.store import StoreUnavailable
 from actions.run.events import Event
 from actions.run.outcome import EXIT_CODES, Outcome
 from actions.run.request import Option, Request
 from collectors.target import Target
-from exporter.commands.database import default_state
 from exporter.units import figures_in_words
 
 
 def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool) -> int:
     """Perform or only plan; prints the result and returns the exit code of its outcome."""
     state = target.state or default_state()
+
+    def watch(child: RunningAction) -> list[Event]:
+        return _attend(child, quiet=as_json)
+
     try:
-        claim = None if dry_run else _claim(state, request, target)
-        child = RunningAction(Job(request, target, state, claim))
-        events = _attend(child, quiet=as_json)
-        ended = None if claim is None else _ended(state, claim)
+        if dry_run:
+            return _tell_plan(plan_only(target, state, request, watch), as_json)
+        return _tell(perform_by_hand(target, state, request, watch), as_json)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
-    return _tell_plan(events, as_json) if ended is None else _tell(ended, as_json)
+
+
+def warnings_of(target: Target, request: Request) -> tuple[str, ...]:
+    """What would be lost, by the plan alone; nothing when there is no plan (the run itself will say why)."""
+    events = plan_only(target, target.state or default_state(), request)
+    planned = next((event for event in events if event.kind == "planned"), None)
+    lost = "" if planned is None else str(planned.figures.get("lost") or "")
+    return tuple(lost.split("; ")) if lost else ()
 
 
 def options_given(**options: Option) -> Mapping[str, Option]:
     """The options that were given, without those left out."""
     return {name: value for name, value in options.items() if value not in (None, False)}
-
-
-def _claim(state: Path, request: Request, target: Target) -> Claim:
-    with history(state) as store:
-        return ask_and_claim(store, request, str(target.path), time.time())
-
-
-def _ended(state: Path, claim: Claim) -> Run:
-    with history(state) as store:
-        ended = run(store, claim.run_id)
-        if ended.state != "ended":
-            end_lost(store, ended, time.time())
-        return run(store, claim.run_id)
 
 
 def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:

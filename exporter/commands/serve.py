@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -45,8 +47,13 @@ def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, le
         LOG, logging.INFO, "listening", version=VERSION, address=" ".join(urls(sockets)), acting=config.acting.enabled
     )
     try:
-        Server(build(agent.front), on_stop=agent.begin_to_stop).run(sockets)
+        Server(build(agent.front), on_hangup=_in_background(agent.reload), on_stop=agent.begin_to_stop).run(sockets)
     finally:
         agent.stop()
     event(LOG, logging.INFO, "stopped")
     sys.exit(0)
+
+
+def _in_background(reload: Callable[[], object]) -> Callable[[], None]:
+    """Files are read and folders listed: not in the loop that answers scrapes."""
+    return lambda: threading.Thread(target=reload, name="reload", daemon=True).start()

@@ -203,8 +203,6 @@ def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
 
 
 def _not_yet_of_times(file: File) -> Iterator[Problem]:
-    if "slow_interval" in file.poll.model_fields_set:
-        yield Problem(("poll", "slow_interval"), f"slow readings are {NOT_YET}")
     for i, schedule in enumerate(file.schedules):
         yield Problem(("schedules", i), f"schedules are {NOT_YET}; {schedule.name} does nothing")
     if file.timezone is not None:

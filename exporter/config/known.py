@@ -9,8 +9,8 @@ from collectors.registry import COLLECTORS
 
 
 def known_actions() -> Mapping[str, Mapping[str, OptionKind]]:
-    """The options of each action, by its name."""
-    return {name: known.options for name, known in KNOWN.items()}
+    """The options of each action that a rule may ask for, by its name."""
+    return {name: known.options for name, known in KNOWN.items() if known.automatic}
 
 
 def known_metrics() -> Mapping[str, Metric]:

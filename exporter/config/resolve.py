@@ -93,5 +93,6 @@ def _target(path: Path, name: str, spec: DatabaseSpec, config: Config) -> Target
         settings=spec.settings,
         backup=spec.backup,
         limits=config.limits,
+        slow_interval=config.slow_interval,
         state=config.state,
     )

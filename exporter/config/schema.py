@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from exporter.config.sizes import Growth, parse_duration, parse_growth, parse_level, parse_size
+from exporter.config.sizes import Growth, parse_chosen, parse_duration, parse_growth, parse_level, parse_size
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Level = Annotated[float, BeforeValidator(parse_level)]
+# A profile's setting: a level where it reads as one, else a text (the profile says which it wants).
+Chosen = Annotated[float | str, BeforeValidator(parse_chosen)]
 Budget = Annotated[Growth, BeforeValidator(parse_growth)]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -57,7 +59,7 @@ class DatabasePart(Part):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")] | None = None
     profile: Text = "auto"
     owner_sqlite: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] | None = None
-    settings: dict[str, Level] = Field(default_factory=dict)
+    settings: dict[str, Chosen] = Field(default_factory=dict)
     backup: BackupPart | None = None
 
 

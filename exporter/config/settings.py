@@ -16,7 +16,7 @@ class DatabaseSpec:
     name: str | None = None
     profile: str = "auto"
     owner_sqlite: str | None = None
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
     backup: BackupPlace | None = None
 
     @property

@@ -78,6 +78,16 @@ def parse_level(value: object) -> float:
     )
 
 
+def parse_chosen(value: object) -> float | str:
+    """A level where it reads as one, else the text as it is written. Raises ValueError."""
+    try:
+        return parse_level(value)
+    except ValueError:
+        if isinstance(value, str):
+            return value
+        raise
+
+
 def shown(value: object) -> str:
     """The value as the person wrote it, cut to what fits in one line."""
     text = f'"{value}"' if isinstance(value, str) else str(value)

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -81,15 +82,16 @@ class Stage:
             return str(answer.read().decode())
 
     def _start(self, arguments: list[str], output: int | None, errors: int | None = None) -> subprocess.Popen[str]:
-        process = subprocess.Popen(  # noqa: S603 our own interpreter and modules, no shell
-            [sys.executable, "-I", "-m", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=errors,
-            text=True,
-            process_group=0,  # Ctrl-C is for the demo alone: it ends the others in order
-        )
-        self.processes.append(process)
+        with undisturbed():
+            process = subprocess.Popen(  # noqa: S603 our own interpreter and modules, no shell
+                [sys.executable, "-I", "-m", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=errors,
+                text=True,
+                process_group=0,  # Ctrl-C is for the demo alone: it ends the others in order
+            )
+            self.processes.append(process)
         return process
 
 
@@ -98,6 +100,21 @@ def leave(process: subprocess.Popen[str]) -> None:
     if process.stdin is not None:
         process.stdin.close()
     process.wait(10)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: a process that is started but not yet known, or half of a clean-up, would stay behind."""
+    arrived: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [(number, signal.signal(number, lambda found, _: arrived.append(found))) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -111,8 +128,9 @@ def stage() -> Iterator[Stage]:
         _write_private(props.config, CONFIG.format(folder=folder))
         yield props
     finally:
-        _clear(props)
-        shutil.rmtree(folder, ignore_errors=True)
+        with undisturbed():
+            _clear(props)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clear(props: Stage) -> None:

@@ -3,7 +3,7 @@
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from exporter.web import alerts, pages
+from exporter.web import alerts, control, pages
 from exporter.web.front import Front
 
 
@@ -16,6 +16,9 @@ def build(front: Front) -> Starlette:
             Route("/", pages.landing(front), methods=["GET"]),
             Route("/-/healthy", pages.healthy(front), methods=["GET"]),
             Route("/-/ready", pages.ready(front), methods=["GET"]),
+            Route("/-/reload", control.reload(front), methods=["POST", "PUT"]),
+            Route("/api/v1/pause", control.pause(front), methods=["POST"]),
+            Route("/api/v1/resume", control.resume(front), methods=["POST"]),
             Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
         ]
     )

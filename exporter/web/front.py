@@ -30,7 +30,8 @@ class DatabaseLine:
 class Front:
     """`not_ready()` is the reason, "" when ready. `receive` stores a delivery or raises StoreUnavailable.
 
-    `answered(code)` hears of every answer to Alertmanager. All may be called from any thread.
+    `answered(code)` hears of every answer to Alertmanager. `reload()` gives the reasons why not; `pause(why)` says since
+    when and why actions are paused, both it and `resume` raise StoreUnavailable. All may be called from any thread.
     """
 
     version: str
@@ -40,4 +41,7 @@ class Front:
     act_right: Callable[[], ActRight]
     receive: Callable[[Sequence[Alert]], Receipt]
     answered: Callable[[int], None]
+    reload: Callable[[], tuple[str, ...]]
+    pause: Callable[[str], str]
+    resume: Callable[[], None]
     telemetry_path: str = "/metrics"

@@ -1,0 +1,137 @@
+"""Restores the newest verified backup into scratch, checks the queue in it, and measures: the proof that restoring works.
+
+Measured are the time it takes (RTO) and the age of what would be lost (RPO). The live database is not touched.
+Runbook: docs/runbook.md#queuerestoredrill.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import apsw
+
+from actions.run.errors import NothingToDo, Unverified
+from actions.run.options import OptionKind
+from actions.run.plan import Done, Plan
+from actions.run.work import Work
+from actions.writing.chosen_backup import check_source, named, newest_verified, prove_chosen
+from actions.writing.compression import plain_file
+from actions.writing.free_space import require_free, writing_to
+from actions.writing.proof import quoted
+from actions.writing.publish import partial_file, remove_leftovers, sync_file
+from collectors.poll import take
+
+NAME = "drill"
+LONG = True
+AUTOMATIC = True
+MAY_BE_MISSING = True
+OPTIONS: Mapping[str, OptionKind] = {}
+
+_BLOCK = 16 * 1024 * 1024
+
+
+def plan(work: Work) -> Plan:
+    """Find the backup and the room. Raises Refused, NothingToDo."""
+    chosen = newest_verified(work)
+    if chosen is None:
+        raise NothingToDo(
+            "there is no verified backup to restore", reason="no_backup", next_step="queuekeeper backup DB"
+        )
+    scratch = _scratch(work)
+    require_free(scratch, chosen.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
+    return Plan(
+        steps=(f"restore {chosen.path.name} into {scratch}", "check it as a queue", "remove it"),
+        figures={"path": str(chosen.path), "bytes": chosen.plain_bytes},
+    )
+
+
+def run(work: Work, plan: Plan) -> Done:
+    """Raises Unverified when what was restored is not a healthy queue."""
+    chosen = named(Path(str(plan.figures["path"])))
+    check_source(work, chosen)
+    scratch = _scratch(work)
+    remove_leftovers(scratch)
+    started = time.monotonic()
+    prove_chosen(work, chosen)
+    with (
+        writing_to(scratch, chosen.plain_bytes, "the restored copy"),
+        partial_file(scratch, chosen.path.name.removesuffix(".zst")) as restored,
+    ):
+        with plain_file(work, chosen.path, chosen.plain_bytes, scratch) as plain:
+            _copy(work, plain, restored)
+        sync_file(restored)
+        seconds = time.monotonic() - started
+        tasks = _check_queue(work, restored)
+    lost = max(0.0, work.now() - chosen.manifest.snapshot_time)
+    return Done(
+        f"{chosen.path.name} restores in {seconds:.1f} s; restoring it now would lose the last {lost:.0f} s",
+        {
+            "path": str(chosen.path),
+            "restore_seconds": round(seconds, 4),
+            "data_age_seconds": round(lost, 1),
+            "tasks": tasks,
+        },
+    )
+
+
+def _scratch(work: Work) -> Path:
+    """A private folder for what is thrown away, beside our history."""
+    assert work.target.state is not None  # noqa: S101 the door gives every target a state directory
+    folder = work.target.state / "scratch"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _copy(work: Work, plain: Path, restored: Path) -> None:
+    done, total = 0, plain.stat().st_size
+    with plain.open("rb") as source, restored.open("wb") as destination:
+        while block := source.read(_BLOCK):
+            destination.write(block)
+            done += len(block)
+            work.progress("restored bytes", done, total)
+            work.stop.check()
+
+
+def _check_queue(work: Work, restored: Path) -> int:
+    """Open it as the application would, write to it, and read the queue in it; how many tasks it holds."""
+    database = apsw.Connection(str(restored), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        _check_sequences(database, restored)
+        broken = database.execute("PRAGMA foreign_key_check").fetchall()
+        database.execute("BEGIN IMMEDIATE; CREATE TABLE queuekeeper_drill (x); ROLLBACK").fetchall()
+    except apsw.Error as error:
+        raise _failed(restored, f"SQLite says: {error}") from error
+    finally:
+        database.close()
+    if broken:
+        raise _failed(restored, f"{len(broken)} foreign keys of {broken[0][0]} point nowhere")
+    return _tasks(work, restored)
+
+
+def _check_sequences(database: apsw.Connection, restored: Path) -> None:
+    """AUTOINCREMENT never gives a number twice: the sequence is at least the largest rowid."""
+    if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
+        return
+    for table, last in database.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
+        largest = database.execute(f"SELECT max(rowid) FROM {quoted(str(table))}").get  # noqa: S608 quoted
+        if largest is not None and largest > last:
+            raise _failed(restored, f"table {table} has row {largest} beyond its sequence {last}")
+
+
+def _tasks(work: Work, restored: Path) -> int:
+    """By the collectors that watch the live queue: what they can read here, they can read after a restore."""
+    copy = replace(work.target, path=restored, backup=None, limits=replace(work.target.limits, read_rollback=60.0))
+    snapshot = take(copy, None, work.now(), work.raw, only=frozenset({"tasks", "leases"}))
+    for name, result in snapshot.collectors.items():
+        if not result.success:
+            raise _failed(restored, f"its {name} cannot be read: {result.message}")
+    return int(sum(sample.at(work.now()) for sample in snapshot.of("sqlite_queue_tasks")))
+
+
+def _failed(restored: Path, why: str) -> Unverified:
+    return Unverified(
+        f"{restored.name} was restored and is no healthy queue: {why}",
+        reason="drill",
+        next_step="look at the application's data; take a new backup when it is repaired",
+    )

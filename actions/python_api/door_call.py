@@ -1,0 +1,33 @@
+"""One call of the Python API: an action through the door, in a child, its outcome turned into a result or an error."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from actions.door.by_hand import perform_by_hand
+from actions.history.runs import Run
+from actions.history.store import StoreUnavailable
+from actions.run.outcome import EXIT_CODES, Outcome
+from actions.run.request import Option, Request
+from collectors.target import Target
+
+# Threads of one process wait for each other; other processes meet the action lock and get `locked`.
+_turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+_turns_guard = threading.Lock()
+
+
+def call(target: Target, action: str, options: Mapping[str, Option], error: type[Exception]) -> Run:
+    """Perform the action by hand. Raises `error` with one sentence for every outcome that is no success."""
+    assert target.state is not None  # noqa: S101 the API gives every target a state directory
+    with _turns_guard:
+        turn = _turns[target.path]
+    with turn:
+        try:
+            ended = perform_by_hand(target, target.state, Request(action, target.name, options=options))
+        except StoreUnavailable as trouble:
+            raise error(str(trouble)) from trouble
+    outcome = Outcome(ended.outcome or Outcome.INTERRUPTED)
+    if EXIT_CODES[outcome] != 0:
+        raise error(f"{ended.message} ({ended.next_step})" if ended.next_step else ended.message)
+    return ended

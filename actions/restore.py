@@ -1,0 +1,199 @@
+"""Brings a backup back: to another path, into the live database, or where a missing or malformed one was. Never automatic.
+
+Runbook: docs/runbook.md#restore. The backup is proved first; what is there is backed up first; into a live database the
+content goes through SQLite's backup API in one step, so that its applications see the old rows or the new ones.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from actions.run.errors import Failed, NothingToDo, Refused
+from actions.run.options import OptionKind
+from actions.run.plan import Done, Figure, Plan
+from actions.run.work import Work
+from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, prove_chosen
+from actions.writing.compression import plain_file
+from actions.writing.free_space import require_free, writing_to
+from actions.writing.live_restore import change_page_size, restore_live
+from actions.writing.losses import losses
+from actions.writing.proof import immutable, prove, same_rows
+from actions.writing.publish import backup_name, partial_file, publish, remove_leftovers, sync_file
+from actions.writing.swap import give_owner, require_nobody, swap_in
+from actions.writing.take_backup import make_folder, take_backup
+from collectors.reading.connection import read_only
+
+NAME = "restore"
+LONG = True
+AUTOMATIC = False
+MAY_BE_MISSING = True
+OPTIONS = {
+    "backup": OptionKind("path", "the backup; by default the newest verified one", by_person=True),
+    "to": OptionKind("path", "where to; nothing may be there", by_person=True),
+    "in_place": OptionKind("flag", "replace the content of the database", by_person=True),
+    "application_stopped": OptionKind("flag", "no application has the database open", by_person=True),
+}
+
+Way = Literal["to", "live", "missing", "malformed"]
+# Bytes written per second by the one step, for predicting only (1 GB took 1.5 s).
+STEP_RATE = 600e6
+
+
+def plan(work: Work) -> Plan:
+    """Choose and prove the backup, choose the way, and say what would be lost. Raises ActionError."""
+    if work.automatic:
+        raise Refused(
+            "a restore is never automatic", reason="automatic", next_step="a person runs `queuekeeper restore`"
+        )
+    chosen = _chosen(work)
+    check_source(work, chosen)
+    prove_chosen(work, chosen)
+    way = _way(work)
+    lost = _lost(work, chosen) if way == "live" else ()
+    require_free(_destination(work, way).parent, 2 * chosen.plain_bytes, work.target.limits.disk_reserve, "the restore")
+    return Plan(
+        steps=tuple(_steps(work, chosen, way)),
+        figures={
+            "backup": str(chosen.path),
+            "way": way,
+            "snapshot_time": chosen.manifest.snapshot_time,
+            "lost": "; ".join(lost),
+        },
+        stall=chosen.plain_bytes / STEP_RATE if way == "live" else 0.0,
+        warnings=lost,
+    )
+
+
+def run(work: Work, plan: Plan) -> Done:
+    """Restore. Raises ActionError, apsw.Error, OSError; until the last step nothing that was there has changed."""
+    started = time.monotonic()
+    chosen = named(Path(str(plan.figures["backup"])))
+    way: Way = plan.figures["way"]  # type: ignore[assignment] # it is what plan() put there
+    destination = _destination(work, way)
+    remove_leftovers(destination.parent)
+    work.phase("restore")
+    figures: dict[str, Figure] = {"backup": str(chosen.path), "way": way, "lost": plan.figures["lost"]}
+    with (
+        writing_to(destination.parent, 2 * chosen.plain_bytes, "the restore"),
+        _private_copy(work, chosen, destination) as plain,
+    ):
+        if way == "to":
+            sync_file(plain)
+            publish(plain, destination)
+        elif way == "live":
+            figures["safety_backup"] = str(_safety_copy(work))
+            _into_live(work, chosen, plain)
+        else:
+            require_nobody(work)
+            give_owner(plain, work.target.path.stat() if way == "malformed" else None)
+            figures["moved_aside"] = ", ".join(str(path) for path in swap_in(work, plain))
+    figures["seconds"] = round(time.monotonic() - started, 4)
+    return Done(f"restored {chosen.path.name} to {destination}", figures)
+
+
+def _chosen(work: Work) -> Chosen:
+    given = work.options.get("backup")
+    chosen = named(Path(str(given))) if given is not None else newest_verified(work)
+    if chosen is None:
+        raise NothingToDo(
+            "there is no verified backup to restore", reason="no_backup", next_step="queuekeeper backups list DB"
+        )
+    return chosen
+
+
+def _way(work: Work) -> Way:
+    to, target = work.options.get("to"), work.target.path
+    if to is not None:
+        if any(Path(f"{to}{suffix}").exists() for suffix in ("", "-wal", "-shm", "-journal")):
+            raise Refused(
+                f"{to} or its sidecars exist", reason="exists", next_step="choose another path, or use --in-place"
+            )
+        return "to"
+    if not work.options.get("in_place"):
+        raise Refused(
+            "nothing says where to restore", reason="no_destination", next_step="give --to PATH or --in-place"
+        )
+    if not target.exists():
+        return "missing"
+    return "live" if _is_readable(work) else "malformed"
+
+
+def _is_readable(work: Work) -> bool:
+    """Whether SQLite can read it at all; damage deep inside is no reason to swap files under an application."""
+    header = work.raw.database_header(work.target.path)
+    if header is None or not header.valid:
+        return False  # without opening it, which would make sidecars
+    try:
+        with read_only(work.target.path) as database:
+            database.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except (apsw.NotADBError, apsw.CorruptError):
+        return False
+    return True
+
+
+def _destination(work: Work, way: Way) -> Path:
+    return Path(str(work.options["to"])).absolute() if way == "to" else work.target.path
+
+
+def _lost(work: Work, chosen: Chosen) -> tuple[str, ...]:
+    with (
+        plain_file(work, chosen.path, chosen.plain_bytes, chosen.path.parent) as plain,
+        immutable(plain) as backup,
+        read_only(work.target.path) as live,
+    ):
+        return tuple(loss.sentence() for loss in losses(live, backup, chosen.manifest.row_counts))
+
+
+def _steps(work: Work, chosen: Chosen, way: Way) -> Iterator[str]:
+    age = max(0.0, work.now() - chosen.manifest.snapshot_time)
+    if way == "live":
+        yield "take a safety backup of what is there"
+        yield f"write {chosen.path.name} into {work.target.path} in one step: every change of the last {age:.0f} s is lost"
+    elif way == "to":
+        yield f"write {chosen.path.name} to {_destination(work, way)}"
+    else:
+        yield f"move what is left of {work.target.path} aside" if way == "malformed" else "move stale sidecars aside"
+        yield f"put {chosen.path.name} there"
+
+
+@contextmanager
+def _private_copy(work: Work, chosen: Chosen, destination: Path) -> Iterator[Path]:
+    """The backup as a private plain file in the destination's directory, proved again there."""
+    with partial_file(destination.parent, destination.name) as copy:
+        with (
+            plain_file(work, chosen.path, chosen.plain_bytes, destination.parent) as plain,
+            plain.open("rb") as source,
+            copy.open("wb") as file,
+        ):
+            while block := source.read(16 * 1024 * 1024):
+                file.write(block)
+                work.progress("restored bytes", file.tell(), chosen.plain_bytes)
+                work.stop.check()
+        prove(copy, chosen.contents)
+        yield copy
+
+
+def _safety_copy(work: Work) -> Path:
+    place = work.target.backup
+    folder = place.folder(work.target.name) if place is not None else work.target.path.parent
+    make_folder(folder)
+    path, _, _ = take_backup(work, folder, backup_name(work.target.name, "safety", work.now()), kind="safety")
+    return path
+
+
+def _into_live(work: Work, chosen: Chosen, plain: Path) -> None:
+    with read_only(work.target.path) as live:
+        page_size = int(live.pragma("page_size"))
+    if page_size != chosen.manifest.page_size:
+        change_page_size(plain, page_size)
+        if not same_rows(plain, chosen.contents):
+            raise Failed(
+                "the backup changed while its page size was changed", reason="page_size", next_step="restore with --to"
+            )
+    work.stop.check()
+    work.phase("restore_step")
+    restore_live(work, plain)

@@ -1,0 +1,81 @@
+"""Which backup is meant, and the proof that it holds what its manifest says: for verify, drill and restore."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from actions.run.errors import Failed, Refused, Unverified
+from actions.run.work import Work
+from actions.writing.compression import plain_file
+from actions.writing.proof import Contents, prove, sha256_of
+from collectors.backup_files import listed
+from collectors.manifest import Manifest, ManifestError, is_of, manifest_path, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A backup and what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def contents(self) -> Contents:
+        """What it must hold."""
+        said = self.manifest
+        return Contents(said.page_size, said.pages, said.schema_sha256, said.row_counts)
+
+    @property
+    def plain_bytes(self) -> int:
+        """Its size as a database file."""
+        return self.manifest.page_size * self.manifest.pages
+
+
+def named(path: Path) -> Chosen:
+    """The backup in this file. Raises Failed when there is none, Unverified without a readable manifest."""
+    if not path.is_file():
+        raise Failed(f"{path} not found", reason="missing", next_step="queuekeeper backups list shows what there is")
+    try:
+        return Chosen(path, read_manifest(manifest_path(path)))
+    except (ManifestError, OSError) as error:
+        raise Unverified(
+            f"{path.name} has no readable manifest: {error}", reason="no_manifest", next_step="take a new backup"
+        ) from error
+
+
+def newest_verified(work: Work) -> Chosen | None:
+    """The newest verified backup that is not a safety copy; None when there is none. Raises Refused without a place."""
+    if work.target.backup is None:
+        raise Refused(
+            "no backup directory is known",
+            reason="no_directory",
+            next_step="give --from DIR, or backup.directory in the configuration",
+        )
+    found = [backup for backup in listed(work.target) if backup.state == "verified" and backup.manifest is not None]
+    ordinary = [
+        Chosen(backup.path, backup.manifest) for backup in found if backup.manifest and backup.manifest.kind != "safety"
+    ]
+    return max(ordinary, key=lambda one: one.manifest.snapshot_time, default=None)
+
+
+def check_source(work: Work, chosen: Chosen) -> None:
+    """Raises Unverified when it is a backup of another database."""
+    if not is_of(chosen.manifest, work.target):
+        raise Unverified(
+            f"{chosen.path.name} is a backup of {chosen.manifest.source.path}, not of {work.target.path}",
+            reason="foreign_source",
+            next_step="name the right database or the right backup",
+        )
+
+
+def prove_chosen(work: Work, chosen: Chosen) -> None:
+    """Raises Unverified unless the file is what was written, whole, and holds what the source held."""
+    found = sha256_of(chosen.path)
+    if found != chosen.manifest.sha256:
+        raise Unverified(
+            f"{chosen.path.name} is not what was written: its SHA-256 is {found}, the manifest says {chosen.manifest.sha256}",
+            reason="checksum",
+            next_step="do not restore it; take a new backup, and check the disk it lay on",
+        )
+    work.stop.check()
+    with plain_file(work, chosen.path, chosen.plain_bytes, chosen.path.parent) as plain:
+        prove(plain, chosen.contents)

@@ -1,0 +1,100 @@
+"""Putting a restored file where no healthy database is: missing, or malformed. Never beside a connected application.
+
+Old sidecars are moved aside together with the old file: an old WAL beside a new database would be replayed into it
+(docs/safety.md). Nothing is overwritten or deleted.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from actions.run.errors import Blocked, Refused
+from actions.run.work import Work
+from actions.writing.publish import publish, sync_directory, sync_file
+
+_SIDECARS = ("-wal", "-shm", "-journal")
+
+
+def require_nobody(work: Work) -> None:
+    """Raises Blocked naming who has the database or a sidecar open, Refused where that cannot be seen.
+
+    A rollback-journal application that is idle holds no lock, so open files are looked at, not locks.
+    """
+    if work.options.get("application_stopped"):
+        return
+    if not Path("/proc/self/fd").is_dir() or os.geteuid() not in (0, _owner(work.target.path)):
+        raise Refused(
+            "whether an application has the database open cannot be seen here",
+            reason="application_unseen",
+            next_step="stop the application, then give --application-stopped",
+        )
+    users = sorted(set(_users(work.target.path)))
+    if users:
+        who = ", ".join(f"pid {pid} ({name})" for pid, name in users[:3])
+        raise Blocked(
+            f"the database is open in {who}; a file swapped under an application corrupts it",
+            reason="application_connected",
+            next_step="stop the application and run it again",
+            figures={"pid": users[0][0]},
+        )
+
+
+def swap_in(work: Work, restored: Path) -> list[Path]:
+    """Move the old file and its sidecars aside and give `restored` its name; what was moved. Raises Failed, OSError.
+
+    `restored` is a proved private file in the same directory; it is locked for us before it gets the name.
+    """
+    target = work.target.path
+    descriptor = os.open(restored, os.O_RDONLY | os.O_CLOEXEC)  # never closed: see actions/door/lock.py
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    sync_file(restored)
+    aside = f".before-restore-{int(work.now() * 1000)}"
+    moved = []
+    for suffix in (*_SIDECARS, ""):
+        old = target.with_name(target.name + suffix)
+        if old.exists():
+            old.rename(old.with_name(target.name + aside + suffix))
+            moved.append(old.with_name(target.name + aside + suffix))
+    publish(restored, target)
+    sync_directory(target.parent)
+    return moved
+
+
+def give_owner(restored: Path, like: os.stat_result | None) -> None:
+    """The owner and mode of what it replaces."""
+    if like is None:
+        return
+    restored.chmod(like.st_mode & 0o777)
+    if os.geteuid() == 0:
+        os.chown(restored, like.st_uid, like.st_gid)
+
+
+def _owner(path: Path) -> int:
+    try:
+        return path.stat().st_uid
+    except FileNotFoundError:
+        return path.parent.stat().st_uid
+
+
+def _users(path: Path) -> Iterator[tuple[int, str]]:
+    """(pid, command) of every other process that has the database or a sidecar open."""
+    names = {os.path.realpath(path) + suffix for suffix in ("", *_SIDECARS)}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid() and _has_open(process, names):
+            yield int(process.name), _command(process)
+
+
+def _has_open(process: Path, names: set[str]) -> bool:
+    try:
+        links = (str(entry.readlink()) for entry in (process / "fd").iterdir())
+        return any(link.removesuffix(" (deleted)") in names for link in links)
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return False  # it ended meanwhile; another user's process cannot have a file open that only its owner may open
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return "?"

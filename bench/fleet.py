@@ -1,0 +1,90 @@
+"""Many queues of one application: `python bench/fleet.py DIR N [wal|delete]` makes them, `... DIR N own` keeps them open.
+
+The owner is a process of its own, as an application is: it holds a connection to each WAL database, and commits to as
+many as each line of its input says, going round; it answers with `ready`.
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import apsw
+
+SCHEMA = """
+CREATE TABLE task_queue (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, priority INTEGER NOT NULL DEFAULT 100, payload TEXT NOT NULL,
+  compatibility TEXT NOT NULL DEFAULT '{}', status TEXT NOT NULL DEFAULT 'queued',
+  attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 5,
+  run_after_utc DATETIME NOT NULL DEFAULT (datetime('now')), lease_until_utc DATETIME, reserved_at_utc DATETIME,
+  processing_started_utc DATETIME, finished_at_utc DATETIME, locked_by TEXT, error_message TEXT, idempotency_key TEXT,
+  created_at_utc DATETIME NOT NULL DEFAULT (datetime('now')), updated_at_utc DATETIME NOT NULL DEFAULT (datetime('now'))
+);
+CREATE INDEX ix_task_status_prio_time ON task_queue (status, priority, run_after_utc, id);
+CREATE INDEX ix_task_type_status ON task_queue (type, status);
+CREATE UNIQUE INDEX uq_task_idempotency ON task_queue (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE TABLE workers (
+  worker_id TEXT PRIMARY KEY, capabilities TEXT NOT NULL, heartbeat_utc DATETIME NOT NULL DEFAULT (datetime('now'))
+);
+CREATE TABLE task_logs (
+  log_id INTEGER PRIMARY KEY AUTOINCREMENT, task_id INTEGER NOT NULL, at_utc DATETIME, level TEXT, message TEXT, details TEXT
+);
+"""
+_PUT = (
+    "INSERT INTO task_queue (type, payload, status, lease_until_utc) VALUES ('mail', ?, ?, datetime('now', '+1 hour'))"
+)
+TASKS = 200
+RUNNING_EVERY = 10  # one database in ten has tasks that run now
+
+
+def make(folder: Path, number: int, journal: str = "wal") -> None:
+    """`number` databases q00000.db ... of TASKS tasks each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet, busy = folder / "quiet.template", folder / "busy.template"
+    _template(quiet, journal, 0)
+    _template(busy, journal, 20)
+    for index in range(number):
+        shutil.copyfile(quiet if index % RUNNING_EVERY else busy, folder / f"q{index:05d}.db")
+    quiet.unlink()
+    busy.unlink()
+
+
+def own(folder: Path, number: int) -> None:
+    """Keep every database open, and commit to as many as asked, until the input ends."""
+    files = sorted(folder.glob("q*.db"))[:number]
+    kept = [_open(path) for path in files]
+    print("ready", flush=True)
+    at = 0
+    for line in sys.stdin:
+        for _ in range(int(line)):
+            kept[at % len(kept)].execute("UPDATE task_queue SET priority = priority + 1 WHERE id = 1")
+            at += 1
+        print("ready", flush=True)
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("UPDATE task_queue SET priority = 1 WHERE id = 1")
+    return connection
+
+
+def _template(path: Path, journal: str, running: int) -> None:
+    path.unlink(missing_ok=True)
+    connection = apsw.Connection(str(path))
+    connection.execute(f"PRAGMA journal_mode = {journal}").fetchall()
+    connection.execute(SCHEMA)
+    states = ["leased"] * running + ["queued"] * (100 - running) + ["completed"] * 90 + ["dead_letter"] * 10
+    with connection:
+        connection.executemany(_PUT, [("x" * 200, state) for state in states])
+    connection.close()
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    where, count, what = Path(sys.argv[1]), int(sys.argv[2]), (sys.argv[3:] or ["wal"])[0]
+    if what == "own":
+        own(where, count)
+    else:
+        make(where, count, what)
+        print(f"{count} databases in {time.monotonic() - started:.1f} s")

@@ -1,0 +1,228 @@
+"""What does a scrape of many databases cost, beside what a user would pick instead?
+
+Each exporter is started on the same fleet in turn, waited for until one page holds every database, scraped back to back,
+then scraped while one database in a hundred changes at each interval, and while all of them change at once.
+
+    python bench/scrape.py [--databases 1000] [--peers naive,query-exporter] [--query-exporter PYTHON] [--journal wal]
+"""
+
+import argparse
+import gzip
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import cpu_seconds, memory_mib, percentile
+
+HERE = Path(__file__).parent
+INTERVAL = 5.0
+PATIENCE = 180.0
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """One column. `marker`: the family that every database must have."""
+
+    name: str
+    command: list[str]
+    marker: str
+
+
+def main() -> None:
+    arguments = _arguments()
+    folder = Path(tempfile.mkdtemp(prefix="queuekeeper-bench-"))
+    try:
+        _run(arguments, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(arguments: argparse.Namespace, folder: Path) -> None:
+    fleet = folder / "fleet"
+    subprocess.run([sys.executable, HERE / "fleet.py", fleet, str(arguments.databases), arguments.journal], check=True)
+    rows = []
+    for exporter in _exporters(arguments, folder, fleet):
+        with owner(fleet, arguments.databases) as application:
+            row = measure(exporter, arguments, application, folder)
+        print(json.dumps(row), flush=True)
+        rows.append(row)
+    print()
+    show(rows)
+
+
+def _exporters(arguments: argparse.Namespace, folder: Path, fleet: Path) -> Iterator[Exporter]:
+    config = folder / "queuekeeper.yaml"
+    config.write_text(
+        f"databases: [{{path: '{fleet}/q*.db'}}]\npoll: {{interval: {INTERVAL:g}s}}\nstate: {folder}/state\n"
+    )
+    address = "--web.listen-address=127.0.0.1:{port}"
+    serve = [sys.executable, "-m", "exporter.commands", "serve", "--config.file", str(config), address]
+    yield Exporter("queuekeeper", [*serve, "--log.level=error"], "sqlite_pages")
+    if "naive" in arguments.peers:
+        yield Exporter("naive", [sys.executable, str(HERE / "peers/naive.py"), str(fleet), "{port}"], "q_page_count")
+    if "query-exporter" in arguments.peers and arguments.query_exporter:
+        settings = folder / "query-exporter.yaml"
+        writer = [sys.executable, str(HERE / "peers/query_exporter_config.py"), str(fleet), str(settings)]
+        subprocess.run([*writer, f"{INTERVAL:.0f}"], check=True)
+        program = str(Path(arguments.query_exporter).with_name("query-exporter"))
+        options = ["-H", "127.0.0.1", "-p", "{port}", "-L", "error", "--config", str(settings)]
+        yield Exporter("query-exporter", [program, *options], "q_page_count")
+
+
+@contextmanager
+def owner(fleet: Path, databases: int) -> Iterator[subprocess.Popen[str]]:
+    """The application: keeps the databases open and commits where it is told to."""
+    command = [sys.executable, str(HERE / "fleet.py"), str(fleet), str(databases), "own"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+
+
+def change(application: subprocess.Popen[str], number: int) -> None:
+    """One commit in so many databases."""
+    assert application.stdin is not None
+    assert application.stdout is not None
+    application.stdin.write(f"{number}\n")
+    application.stdin.flush()
+    application.stdout.readline()
+
+
+def measure(
+    exporter: Exporter, arguments: argparse.Namespace, application: subprocess.Popen[str], folder: Path
+) -> dict[str, object]:
+    port = _free_port()
+    command = [part.replace("{port}", str(port)) for part in exporter.command]
+    with (folder / f"{exporter.name}.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        row: dict[str, object] = {"exporter": exporter.name, "databases": arguments.databases}
+        row["first complete page s"] = round(_until_complete(process, port, exporter.marker, arguments.databases), 2)
+        time.sleep(1.5 * INTERVAL)
+        row |= _back_to_back(process.pid, port, arguments.scrapes)
+        row |= _while_changing(process.pid, port, application, arguments)
+        row["RSS MiB"] = round(memory_mib(process.pid), 1)
+        return row
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+
+
+def _until_complete(process: subprocess.Popen[bytes], port: int, marker: str, databases: int) -> float:
+    began = time.monotonic()
+    while time.monotonic() - began < PATIENCE:
+        with suppress(OSError):
+            page = scrape(port)[1]
+            if page.count(f"\n{marker}{{".encode()) >= databases:
+                return time.monotonic() - began
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args} ended with {process.returncode}")
+        time.sleep(0.05)
+    raise SystemExit(f"no complete page within {PATIENCE:g} s")
+
+
+def _back_to_back(pid: int, port: int, scrapes: int) -> dict[str, object]:
+    times, page = [], b""
+    began = cpu_seconds(pid)
+    for _ in range(scrapes):
+        took, page = scrape(port)
+        times.append(took)
+        if sum(times) > 60:
+            break
+    used = cpu_seconds(pid) - began
+    zipped, packed = [], b""
+    for _ in range(5):
+        took, packed = scrape(port, "gzip")
+        zipped.append(took)
+    return {
+        "p50 ms": round(percentile(times, 0.5) * 1000, 1),
+        "p99 ms": round(percentile(times, 0.99) * 1000, 1),
+        "p50 ms gzip": round(percentile(zipped, 0.5) * 1000, 1),
+        "CPU s a scrape": round(used / len(times), 4),
+        "samples": sum(not line.startswith(b"#") for line in page.splitlines()),
+        "bytes": len(page),
+        "bytes gzip": len(packed),
+        "plain when unzipped": gzip.decompress(packed).count(b"\n") if packed[:2] == b"\x1f\x8b" else 0,
+    }
+
+
+def _while_changing(
+    pid: int, port: int, application: subprocess.Popen[str], arguments: argparse.Namespace
+) -> dict[str, object]:
+    """One in a hundred changes at each interval; then all at once, which is polled during the scrapes."""
+    began, used = time.monotonic(), cpu_seconds(pid)
+    quiet: list[float] = []
+    for _ in range(arguments.intervals):
+        change(application, max(1, arguments.databases // 100))
+        quiet.append(scrape(port)[0])
+        time.sleep(INTERVAL)
+    share = (cpu_seconds(pid) - used) / (time.monotonic() - began)
+    change(application, arguments.databases)
+    busy: list[float] = []
+    began = time.monotonic()
+    while time.monotonic() - began < 1.2 * INTERVAL:
+        busy.append(scrape(port)[0])
+        time.sleep(0.02)
+    return {
+        "p50 ms, 1 % changes": round(percentile(quiet, 0.5) * 1000, 1),
+        "CPU % of a core, 1 % changes": round(100 * share, 1),
+        "p50 ms, all change": round(percentile(busy, 0.5) * 1000, 1),
+        "p99 ms, all change": round(percentile(busy, 0.99) * 1000, 1),
+    }
+
+
+def scrape(port: int, encoding: str = "identity") -> tuple[float, bytes]:
+    """(seconds, body as it came)."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    began = time.perf_counter()
+    connection.request("GET", "/metrics", headers={"Accept": "text/plain;version=0.0.4", "Accept-Encoding": encoding})
+    body = connection.getresponse().read()
+    connection.close()
+    return time.perf_counter() - began, body
+
+
+def show(rows: list[dict[str, object]]) -> None:
+    names = [str(row["exporter"]) for row in rows]
+    print(f"| load {os.getloadavg()[0]:.1f} | " + " | ".join(names) + " |")
+    print("| --- |" + " ---: |" * len(rows))
+    for figure in rows[0]:
+        if figure != "exporter":
+            print(f"| {figure} | " + " | ".join(str(row[figure]) for row in rows) + " |")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--databases", type=int, default=1000)
+    parser.add_argument("--scrapes", type=int, default=100)
+    parser.add_argument("--intervals", type=int, default=6, help="how many intervals of 1 %% changes")
+    parser.add_argument("--journal", default="wal", choices=("wal", "delete"))
+    parser.add_argument("--peers", default="naive,query-exporter")
+    parser.add_argument("--query-exporter", help="the Python of an environment that has query-exporter")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

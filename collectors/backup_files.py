@@ -1,0 +1,151 @@
+"""Which files are backups of a database, and what each of them is worth. Never touches a database.
+
+Ours have a manifest beside them. What somebody else's job put there (`cp`, `.backup`, VACUUM INTO) is listed too, as
+unverified: nobody proved it, and it is never deleted.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from collectors.manifest import Manifest, ManifestError, is_of, manifest_path, read_manifest
+from collectors.target import BackupPlace, Target
+
+State = Literal["verified", "unverified", "failed"]
+STATES: tuple[State, ...] = ("verified", "unverified", "failed")
+# Name of a file's change: modification time, size and inode, of the backup and of its manifest.
+Signature = tuple[int, ...]
+
+_OURS = re.compile(r"queue_backup_.*\.db(\.zst)?")
+_PLAIN = re.compile(r".*\.(db|sqlite[^.]*)")
+_SIDECAR = ("-wal", "-shm", "-journal")
+# Two changes of a directory within one tick of a clock show as one (inode(7)): only an older time stamp is trusted.
+SETTLED_AFTER = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """One file. `manifest` is None without a readable one."""
+
+    path: Path
+    size: int
+    state: State
+    manifest: Manifest | None
+    signature: Signature
+
+    @property
+    def is_safety(self) -> bool:
+        """Taken before a restore: it holds what somebody chose to leave behind."""
+        return self.manifest is not None and self.manifest.kind == "safety"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The backups in one directory, and the state of the directory in which they were found; () is never the same."""
+
+    paths: tuple[Path, ...] = ()
+    directory: Signature = ()
+
+
+def listed(target: Target) -> tuple[Backup, ...]:
+    """The backups of a target now, oldest name first, for those who act on them. Raises OSError."""
+    listings = {folder: listing(folder, target, None, 0.0) for folder in folders(target)}
+    return tuple(sorted(judged(target, listings, {}), key=lambda backup: backup.path.name))
+
+
+def newest_verified(target: Target) -> Backup | None:
+    """The proved backup with the newest snapshot, safety copies left out. Raises OSError."""
+    proved = [backup for backup in listed(target) if backup.state == "verified" and not backup.is_safety]
+    return max(proved, key=lambda backup: backup.manifest.snapshot_time if backup.manifest else 0.0, default=None)
+
+
+def folders(target: Target) -> tuple[Path, ...]:
+    """Where backups of this database may lie: its own folder, and the one above it, where another's job may put some."""
+    if target.backup is None:
+        return ()
+    own = target.backup.folder(target.name)
+    return (own, target.backup.directory) if own != target.backup.directory else (own,)
+
+
+def listing(folder: Path, target: Target, before: Listing | None, now: float) -> Listing:
+    """The backups of this database in one directory; `before` when the directory did not change. Raises OSError.
+
+    A folder that is not made yet holds none. `now`: seconds since the epoch.
+    """
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return Listing()
+    settled = 0 < found.st_mtime < now - SETTLED_AFTER
+    signature = (found.st_mtime_ns, found.st_ino, found.st_dev) if settled else ()
+    if before is not None and before.directory and before.directory == signature:
+        return before
+    own = target.backup is not None and _is_own(folder, target, target.backup)
+    return Listing(tuple(sorted(p for p in folder.iterdir() if _is_backup(p, target, own))), signature)
+
+
+def judged(target: Target, listings: Mapping[Path, Listing], before: Mapping[Path, Backup]) -> Iterator[Backup]:
+    """What each file is worth; one whose stat and whose manifest's stat are as `before` is not read again."""
+    for found in listings.values():
+        for path in found.paths:
+            backup = _backup(path, target, before.get(path))
+            if backup is not None:
+                yield backup
+
+
+def _is_own(folder: Path, target: Target, place: BackupPlace) -> bool:
+    return place.own_folder and folder == place.folder(target.name)
+
+
+def _is_backup(path: Path, target: Target, own: bool) -> bool:
+    """Whether to list this name. Beside other databases' files, a stranger's counts when it names this database."""
+    name = path.name
+    if name.startswith(".") or name.endswith(_SIDECAR) or path == target.path:
+        return False
+    if _OURS.fullmatch(name):
+        return own or target.backup is None or not target.backup.own_folder
+    return bool(_PLAIN.fullmatch(name)) and (own or _names(name, target))
+
+
+def _names(name: str, target: Target) -> bool:
+    words = "|".join(re.escape(word) for word in {target.path.stem, Path(target.name).name})
+    return bool(re.search(rf"(?<![^\W_])({words})(?![^\W_])", name))
+
+
+def _backup(path: Path, target: Target, before: Backup | None) -> Backup | None:
+    """None for what was removed while we looked, or is no file, or is the database itself under another name."""
+    try:
+        found = path.stat()
+        signature = _signature(path) + _signature(manifest_path(path))
+    except FileNotFoundError:
+        return None
+    if before is not None and before.signature == signature:
+        return before
+    if not path.is_file() or (target.path.exists() and path.samefile(target.path)):
+        return None
+    state, manifest = _judge(path, found.st_size, target)
+    return Backup(path, found.st_size, state, manifest, signature)
+
+
+def _judge(path: Path, size: int, target: Target) -> tuple[State, Manifest | None]:
+    try:
+        manifest = read_manifest(manifest_path(path))
+    except FileNotFoundError:
+        return "unverified", None
+    except ManifestError:
+        return "failed", None
+    if not is_of(manifest, target):
+        return "unverified", manifest
+    if manifest.bytes != size:
+        return "failed", manifest
+    return ("unverified" if manifest.verified_time is None else "verified"), manifest
+
+
+def _signature(path: Path) -> Signature:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

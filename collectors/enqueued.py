@@ -1,0 +1,55 @@
+"""How many tasks were ever enqueued, without any help of the workers: SQLite numbers the rows of AUTOINCREMENT tables.
+
+The number never goes back in a file that lives on (https://sqlite.org/autoinc.html). When it does, commits were lost: a
+restore, a copy put back, a crash with synchronous off.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from collectors.metric import Metric, Sample
+from collectors.queue_profiles.rows import last_numbers
+from collectors.reading.look import Look
+
+NAME = "enqueued"
+NEEDS_DATABASE = True
+
+ENQUEUED = Metric(
+    "sqlite_queue_enqueued_total",
+    "Tasks ever enqueued in this file (sqlite_sequence). Absent where the queue's tables do not number their rows.",
+    kind="counter",
+    fold="sum",
+)
+REGRESSIONS = Metric(
+    "sqlite_queue_sequence_regressions_total",
+    "How often the last number given went backwards since the start: commits were lost (a restore, a crash).",
+    kind="counter",
+    fold="sum",
+)
+METRICS = (ENQUEUED, REGRESSIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """The last number of each table, and how often one went back; None where nothing is numbered."""
+
+    numbers: Mapping[str, int] | None = None
+    regressions: int = 0
+    seen: Mapping[str, int] = field(default_factory=dict)
+
+
+def read(look: Look, previous: Enqueued | None) -> Enqueued:
+    """Ask for the last numbers. Raises apsw.Error."""
+    before = previous or Enqueued()
+    if look.profile is None or not look.profile.sequences:
+        return Enqueued(None, before.regressions, before.seen)
+    numbers = last_numbers(look.open_database(), look.profile)
+    back = sum(number < before.seen.get(table, 0) for table, number in numbers.items())
+    return Enqueued(numbers, before.regressions + back, {**before.seen, **numbers})
+
+
+def samples(reading: Enqueued) -> Iterator[Sample]:
+    """Both, where rows are numbered."""
+    if reading.numbers is not None:
+        yield ENQUEUED(sum(reading.numbers.values()))
+        yield REGRESSIONS(reading.regressions)

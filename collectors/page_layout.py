@@ -1,0 +1,112 @@
+"""How well the pages are filled and ordered (dbstat), which a VACUUM would mend. On the slow timer.
+
+dbstat reads every page of the file (https://sqlite.org/dbstat.html). So it reads the newest proved backup, which is
+nobody's, and the live file only when that is small enough for the time in which we may read it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from collectors.backup_files import newest_verified
+from collectors.metric import Metric, Sample
+from collectors.reading.connection import unchanging
+from collectors.reading.look import Look
+from collectors.reading.reasons import EXPECTED, SlowReadingFailed, reason
+from collectors.reading.time_limit import time_limit
+
+NAME = "page_layout"
+NEEDS_DATABASE = False
+
+UNUSED = Metric(
+    "sqlite_unused_bytes",
+    "Bytes inside pages of tables and indexes that hold nothing (dbstat). Read on the slow timer, of the newest verified "
+    "backup where there is one.",
+    fold="sum",
+)
+OUT_OF_ORDER = Metric(
+    "sqlite_out_of_order_pages_ratio",
+    "Share of pages, 0 to 1, that do not follow the page before them in their table or index (dbstat). Read on the slow "
+    "timer, of the newest verified backup where there is one.",
+)
+METRICS = (UNUSED, OUT_OF_ORDER)
+
+# dbstat with the order of pages: 1.2 GB/s from the page cache, half of it from disk (bench/page_layout.py): a tenth of it.
+BYTES_PER_SECOND = 128 * 1024 * 1024
+# Of a backup nobody waits for us but the next poll of this database.
+BACKUP_LIMIT = 5.0
+_SQL = """
+SELECT total(unused), total(pageno <> before + 1), count(*)
+FROM (SELECT unused, pageno, lag(pageno, 1, pageno - 1) OVER (PARTITION BY name ORDER BY path) AS before FROM dbstat)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`tried_at`: when it was last read or tried. `as_of`: the moment that it describes. Seconds since the epoch.
+
+    `source` is "none" where there is nothing that may be read. `trouble`: (word, sentence) of a try that failed.
+    """
+
+    tried_at: float
+    source: Literal["backup", "live", "none"] = "none"
+    as_of: float = 0.0
+    unused: int = 0
+    out_of_order: float = 0.0
+    trouble: tuple[str, str] | None = None
+
+
+def read(look: Look, previous: Layout | None) -> Layout:
+    """The layout, from memory until it is due again. Raises SlowReadingFailed also while the last try is remembered."""
+    reading = previous if previous is not None and not _due(look, previous) else _tried(look)
+    if reading.trouble is not None:
+        raise SlowReadingFailed(*reading.trouble, remember=reading)
+    return reading
+
+
+def samples(reading: Layout) -> Iterator[Sample]:
+    """Nothing where nothing was read."""
+    if reading.source != "none":
+        yield UNUSED(reading.unused)
+        yield OUT_OF_ORDER(reading.out_of_order)
+
+
+def _due(look: Look, previous: Layout) -> bool:
+    """After the interval, or when the clock was set back. Where nothing could be read: as soon as that changes."""
+    if previous.source == "none" and previous.trouble is None:
+        return True
+    return not 0 <= look.now - previous.tried_at < look.target.slow_interval
+
+
+def _tried(look: Look) -> Layout:
+    tried = Layout(look.now)
+    try:
+        backup = newest_verified(look.target)
+        if backup is not None and backup.manifest is not None and backup.manifest.compression == "none":
+            return _of_backup(tried, backup.path, backup.manifest.snapshot_time)
+        if look.database is None or not _small_enough(look):
+            return tried
+        return replace(_measured(tried, look.database), source="live", as_of=look.now)
+    except EXPECTED as error:
+        return replace(tried, trouble=reason(error))
+
+
+def _of_backup(tried: Layout, path: Path, snapshot_time: float) -> Layout:
+    with unchanging(path) as connection, time_limit(connection, BACKUP_LIMIT):
+        return replace(_measured(tried, connection), source="backup", as_of=snapshot_time)
+
+
+def _small_enough(look: Look) -> bool:
+    """Whether reading all of it fits well into the time for which we may hold what the application needs."""
+    wal = look.header is not None and look.header.wal
+    limits = look.target.limits
+    size = look.target.path.stat().st_size
+    return size <= BYTES_PER_SECOND * (limits.read_wal if wal else limits.read_rollback)
+
+
+def _measured(tried: Layout, connection: apsw.Connection) -> Layout:
+    unused, jumps, pages = connection.execute(_SQL).get
+    return replace(tried, unused=int(unused), out_of_order=jumps / pages if pages else 0.0)

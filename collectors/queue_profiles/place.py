@@ -1,0 +1,100 @@
+"""Where a profile's tables are in a database: names filled in from settings, patterns matched, what is missing. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from collectors.queue_profiles.expression import filled
+from collectors.queue_profiles.schema import Profile, ProfileError
+from collectors.queue_profiles.settings import Settings
+from collectors.queue_profiles.tables import Table, Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One table of the database that plays a part. `suffix`: what a pattern's `*` stands for; columns in lower case."""
+
+    table: str
+    suffix: str
+    columns: frozenset[str]
+    counts_inserts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The tables by the name or pattern that the profile gives them, in lower case. `optional` names may have none."""
+
+    found: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
+
+    def of(self, name: str, settings: Settings) -> tuple[Place, ...]:
+        """The tables that a part of the profile names. Raises ProfileError when `detect` and `also` do not."""
+        key = filled(name, settings).lower()
+        if key not in self.found:
+            raise ProfileError(f"table {name!r} is not named in `detect`")
+        return self.found[key]
+
+    @property
+    def readable(self) -> dict[str, frozenset[str]]:
+        """Table -> columns that the profile may read, in lower case."""
+        readable: dict[str, frozenset[str]] = {}
+        for places in self.found.values():
+            for place in places:
+                key = place.table.lower()
+                readable[key] = readable.get(key, frozenset()) | place.columns
+        return readable
+
+
+def places_of(profile: Profile, settings: Settings, tables: Tables) -> Places:
+    """Look for the profile's tables; `lacking` says in sentences what a database must have and this one has not."""
+    found: dict[str, tuple[Place, ...]] = {}
+    lacking: list[str] = []
+    patterns: list[str] = []
+    for required, declared in ((True, profile.detect), (False, profile.also)):
+        for name, columns in declared.items():
+            table, wanted = filled(name, settings), _wanted(columns, settings)
+            found[table.lower()] = tuple(_matching(table, wanted, tables))
+            if required and "*" in table:
+                patterns.append(table)
+            elif required and not found[table.lower()]:
+                lacking.append(_lack(table, wanted, tables))
+    if patterns and not any(found[pattern.lower()] for pattern in patterns):
+        lacking.append(f"it has no table like {', '.join(patterns)} with its columns")
+    return Places(found, tuple(lacking))
+
+
+def declared_tables(profile: Profile, settings: Settings) -> Tables:
+    """The tables as the profile describes them, for looking at a profile without a database; `*` stands for itself."""
+    tables: dict[str, Table] = {}
+    for name, columns in (*profile.detect.items(), *profile.also.items()):
+        table = filled(name, settings)
+        tables[table.lower()] = Table(table, frozenset(map(str.lower, _wanted(columns, settings))), counts_inserts=True)
+    return tables
+
+
+def _wanted(columns: list[str], settings: Settings) -> tuple[str, ...]:
+    """The columns by name; one whose setting is empty is not there."""
+    return tuple(name for column in columns if (name := filled(column, settings)))
+
+
+def _matching(name: str, wanted: tuple[str, ...], tables: Tables) -> Iterator[Place]:
+    columns = frozenset(map(str.lower, wanted))
+    if "*" not in name:
+        table = tables.get(name.lower())
+        if table is not None and columns <= table.columns:
+            yield Place(table.name, "", columns, table.counts_inserts)
+        return
+    before, _, after = name.partition("*")
+    pattern = re.compile(f"{re.escape(before)}(.+){re.escape(after)}", re.IGNORECASE | re.DOTALL)
+    for table in tables.values():
+        match = pattern.fullmatch(table.name)
+        if match is not None and columns <= table.columns:
+            yield Place(table.name, match[1], columns, table.counts_inserts)
+
+
+def _lack(name: str, wanted: tuple[str, ...], tables: Tables) -> str:
+    table = tables.get(name.lower())
+    if table is None:
+        return f"it has no table {name}"
+    lacking = [column for column in wanted if column.lower() not in table.columns]
+    return f"table {name} has no column {', '.join(lacking)}"

@@ -1,0 +1,121 @@
+"""What profiles are compiled into: statements with their values and the fence that they run behind. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from collectors.queue_profiles.expression import Expression, Parameter, Scope, expression, filled, quoted, split_format
+from collectors.queue_profiles.fence import Fence
+from collectors.queue_profiles.place import Place
+from collectors.queue_profiles.schema import ProfileError, TimeFormat
+from collectors.queue_profiles.time_formats import Value, epoch_sql, is_time_sql
+
+# A longer queue name is cut: it is a label value.
+QUEUE_NAME_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A statement and its values. Where the SQL has `:limit`, the caller adds that value.
+
+    `per_queue`: the limit bounds each queue for itself, not all of them together. `form`, `zone`: of a moment in the
+    result (`time_formats.moment_of`).
+    """
+
+    sql: str
+    values: dict[str, Value]
+    fence: Fence
+    per_queue: bool = False
+    form: TimeFormat | None = None
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An expression for a time and its format."""
+
+    value: Expression
+    form: TimeFormat
+    zone: str = ""
+
+    @property
+    def epoch(self) -> str:
+        """SQL for the seconds since the epoch."""
+        return epoch_sql(self.value.sql, self.form)
+
+    @property
+    def readable(self) -> Expression:
+        """Holds where there is a time."""
+        return Expression(is_time_sql(f"({self.value.sql})", self.form), self.value.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """What the frames of one table share: its place, the scope of expressions about it, and the fence for reading it.
+
+    `prefix` stands before each queue's name when a file holds several systems.
+    """
+
+    place: Place
+    scope: Scope
+    fence: Fence
+    prefix: str = ""
+
+    @property
+    def table(self) -> str:
+        """The table's name as SQL."""
+        return quoted(self.place.table)
+
+    def fragment(self, text: str) -> Expression:
+        """An expression in brackets. Raises ProfileError."""
+        one = expression(text, self.scope)
+        return Expression(f"({one.sql})", one.parameters)
+
+    def column(self, name: str) -> str:
+        """A declared column as SQL. Raises ProfileError."""
+        column = filled(name, self.scope.settings)
+        if column.lower() not in self.place.columns:
+            raise ProfileError(f"column {column!r} of {self.place.table} is not named in `detect`")
+        return quoted(column)
+
+    def is_absent(self, text: str | None) -> bool:
+        """Whether this is left out: not given, or a column whose name the operator left empty."""
+        return text is None or (text.startswith("{") and not filled(text.partition(":")[0], self.scope.settings))
+
+    def moment(self, text: str) -> Moment:
+        """`EXPRESSION[:FORMAT]`. Raises ProfileError."""
+        sql, form = split_format(text, self.scope)
+        bare = sql.strip()
+        value = Expression(self.column(bare)) if bare.replace("_", "a").isalnum() else self.fragment(sql)
+        return Moment(value, form, self.scope.settings.zone)
+
+    def queue_column(self, text: str | None) -> str:
+        """The column that names the queue, as SQL; empty when it is an expression or missing."""
+        if text is None or self.is_absent(text):
+            return ""
+        name = filled(text, self.scope.settings) if text.startswith("{") else text
+        return quoted(name) if name.lower() in self.place.columns else ""
+
+    def label(self, text: str | None) -> Expression:
+        """The queue's name as a label value."""
+        if text is None or self.is_absent(text):
+            return Expression(self.labelled("''"))
+        column = self.queue_column(text)
+        if column:
+            return Expression(self.labelled(column))
+        one = self.fragment(text)
+        return Expression(self.labelled(one.sql), one.parameters)
+
+    def labelled(self, sql: str) -> str:
+        """SQL that makes a label value of an expression."""
+        name = f"substr(CAST(coalesce({sql}, '') AS TEXT), 1, {QUEUE_NAME_LENGTH})"
+        return f"'{self.prefix}' || {name}" if self.prefix else name
+
+
+def all_of(*parts: Expression) -> Expression:
+    """Holds where all of them do."""
+    return Expression(" AND ".join(part.sql for part in parts), parameters_of(parts))
+
+
+def parameters_of(parts: Iterable[Expression]) -> tuple[Parameter, ...]:
+    """The parameters of several expressions."""
+    return tuple(parameter for part in parts for parameter in part.parameters)

@@ -1,0 +1,111 @@
+"""How busy the write lock of each database was, and who held it: the asker's side of the samples."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# One answer serves all databases that are polled about now.
+SHARED_FOR = 0.5
+# The child forgets what nobody names; so do we.
+NAME_AGAIN, FORGET_AFTER = 1800.0, 7200.0
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """A process that held the write lock in `samples` samples; `longest`: seconds over which every sample met it."""
+
+    pid: int
+    samples: int
+    longest: float
+    command: str
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockUse:
+    """Samples since the last question. `holders`: who held it in most of them comes first.
+
+    `seen` is false where the table, or the application's processes in it, cannot be seen: then nothing is known.
+    """
+
+    samples: int = 0
+    busy: int = 0
+    holders: tuple[LockHolder, ...] = ()
+    seen: bool = True
+
+    @property
+    def ratio(self) -> float | None:
+        """The share of the samples in which somebody held it; None when nothing is known."""
+        return self.busy / self.samples if self.seen and self.samples else None
+
+
+@dataclass(slots=True)
+class _Account:
+    """What came in for one database and was not asked for yet."""
+
+    since_tick: int
+    named_at: float
+    asked_at: float
+    busy: int = 0
+    holders: dict[int, LockHolder] = field(default_factory=dict)
+
+
+class LockUses:
+    """Keeps accounts from the shared answers. Safe to use from any thread; `ask` is a RawReader's."""
+
+    def __init__(self, ask: Callable[[str, Path | None], Any], shared_for: float = SHARED_FOR) -> None:
+        self._ask, self._shared_for = ask, shared_for
+        self._turn = threading.Lock()
+        self._accounts: dict[Path, _Account] = {}
+        self._epoch = ""
+        self._ticks = 0
+        self._seen = True
+        self._hidden: frozenset[str] = frozenset()
+        self._fetched_at = float("-inf")
+
+    def since_last(self, path: Path) -> LockUse:
+        """What was seen of this database since the last call for it; nothing at the first, which begins to watch it.
+
+        Raises as a RawReader does.
+        """
+        now = time.monotonic()
+        with self._turn:
+            if now - self._fetched_at > self._shared_for:
+                self._fetch(now)
+            account = self._accounts.get(path)
+            if account is None:
+                self._accounts[path] = _Account(self._ask("watch_write_lock", path), now, now)
+                return LockUse()
+            if now - account.named_at > NAME_AGAIN:
+                account.named_at = now
+                self._ask("watch_write_lock", path)
+            self._accounts[path] = _Account(max(account.since_tick, self._ticks), account.named_at, now)
+            return self._use(path, account)
+
+    def _use(self, path: Path, account: _Account) -> LockUse:
+        holders = sorted(account.holders.values(), key=lambda holder: (-holder.samples, -holder.longest))
+        seen = self._seen and (account.busy > 0 or str(path) not in self._hidden)
+        return LockUse(max(0, self._ticks - account.since_tick), account.busy, tuple(holders), seen)
+
+    def _fetch(self, now: float) -> None:
+        answer = self._ask("write_lock_uses", None)
+        if answer["epoch"] != self._epoch:  # another child: it watches nothing yet
+            self._accounts, self._epoch = {}, answer["epoch"]
+        self._accounts = {path: a for path, a in self._accounts.items() if now - a.asked_at < FORGET_AFTER}
+        self._ticks, self._seen = answer["ticks"], answer["table"]
+        self._hidden = frozenset(answer["hidden"])
+        for path, use in answer["uses"].items():
+            if (account := self._accounts.get(Path(path))) is not None:
+                _add(account, use)
+        self._fetched_at = now
+
+
+def _add(account: _Account, use: dict[str, Any]) -> None:
+    account.busy += use["busy"]
+    for pid, samples, longest, command, line in use["holders"]:
+        known = account.holders.get(pid)
+        before, longest_before = (known.samples, known.longest) if known else (0, 0.0)
+        account.holders[pid] = LockHolder(pid, before + samples, max(longest_before, longest), command, line)

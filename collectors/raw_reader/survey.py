@@ -1,0 +1,37 @@
+"""One exchange with the raw reader for everything that one poll asks of it about one database.
+
+A question costs two switches between processes: with a thousand databases, three questions each are most of a poll.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.lock_use import LockUse
+
+
+class Surveyed(RawReader):
+    """`raw`, with the usual questions about `path` answered in advance, at the first of them. For one poll only.
+
+    Each answer is given once: who asks a second time gets what is true by then.
+    """
+
+    def __init__(self, raw: RawReader, path: Path) -> None:
+        self._raw, self._path = raw, path
+        self._answers: dict[str, Any] | None = None
+
+    def ask(self, what: str, path: Path | None) -> Any:
+        """The answer in advance, or the reader's. Raises as RawReader does."""
+        if path != self._path:
+            return self._raw.ask(what, path)
+        if self._answers is None:
+            self._answers = self._raw.ask("survey", path)
+        answer = self._answers.pop(what, None)
+        return self._raw.ask(what, path) if answer is None else self.result(answer, path)
+
+    def write_lock_use(self, path: Path) -> LockUse:
+        """The reader's: it keeps the accounts."""
+        return self._raw.write_lock_use(path)
+
+    def close(self) -> None:
+        """The reader is another's: it goes on."""

@@ -1,0 +1,146 @@
+"""What can be known of a database's files before SQLite is asked anything: stat, its header, who holds which lock."""
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from collectors.raw_reader.ask import LockTableUnseen, RawReader
+from collectors.raw_reader.layout import DatabaseHeader
+from collectors.raw_reader.pinners import Holder, writer
+from collectors.target import Target
+
+# The lock table is read in pieces (proc(5) promises no more): what would be grave is looked at twice.
+LOOK_AGAIN_AFTER = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What stat says of one file. `group` and `mode` decide who may write what is created beside it.
+
+    `identity`: its device and inode.
+    """
+
+    size: int
+    owner: int
+    group: int
+    mode: int
+    regular: bool = True
+    identity: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the decision needs. `user` is our effective user id, -1 where there are none (Windows).
+
+    `abandoned_journal`: a rollback journal with a live header lies there and nobody holds the write lock.
+    `held`: the answer of `RawReader.hold_wal`, with which -wal and -shm cannot vanish before we have opened.
+    `holders`: who holds locks, None where nobody can be seen.
+    `exclusive` and `elsewhere` are processes in words: who holds the whole file; who has the -shm open, but not this file.
+    """
+
+    path: Path
+    database: FileFacts | None
+    wal: FileFacts | None
+    shm: FileFacts | None
+    header: DatabaseHeader | None
+    directory: FileFacts | None
+    directory_writable: bool
+    user: int
+    abandoned_journal: bool = False
+    held: str | None = None
+    file_system: str = ""
+    holders: tuple[Holder, ...] | None = None
+    exclusive: str = ""
+    elsewhere: str = ""
+
+
+def gather(target: Target, raw: RawReader) -> Facts:
+    """Look at the files. Raises OSError when they may not be looked at, RawReaderUnavailable.
+
+    When `held` is "held", the caller owes the raw reader a `release`.
+    """
+    database = _facts(target.path)
+    header = raw.database_header(target.path) if database and database.regular else None
+    is_wal = header is not None and header.valid and header.wal
+    held = raw.hold_wal(target.path) if is_wal else None  # before we look for its files
+    holders = seen_holders(raw, target.path) if is_wal else None
+    directory = target.path.parent
+    return Facts(
+        path=target.path,
+        database=database,
+        wal=_facts(target.wal),
+        shm=_facts(target.shm),
+        header=header,
+        directory=_facts(directory),
+        directory_writable=os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids),
+        user=os.geteuid() if hasattr(os, "geteuid") else -1,
+        abandoned_journal=_abandoned_journal(target, raw),
+        held=held,
+        file_system=raw.file_system(target.path) if database else "",
+        holders=holders,
+        exclusive=in_words(writer(holders or ())) if held == "refused" else "",
+        elsewhere=_elsewhere(raw, target.path, holders or ()),
+    )
+
+
+def who_writes(raw: RawReader, path: Path) -> str:
+    """Who holds the write lock or the whole file, in words; empty when nobody is seen. Raises as RawReader does."""
+    return in_words(writer(seen_holders(raw, path) or ()))
+
+
+def in_words(holder: Holder | None) -> str:
+    """A process for a person; empty for nobody."""
+    if holder is None:
+        return ""
+    return f"process {holder.pid} ({holder.command_line or holder.command or 'not visible to us'})"
+
+
+def replaced_for(holders: Iterable[Holder]) -> Holder | None:
+    """A process that has the WAL-index open and not the database: what it works on is another file of this name.
+
+    Whoever has the -shm open has taken the database's SHARED lock before and gives it back later (sqlite3WalClose), so
+    its absence means that the file under this name was replaced, or that the process lost its locks by closing a plain
+    descriptor of the file (https://sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    rows = tuple(holders)
+    at_database = {holder.pid for holder in rows if holder.file == "db"}
+    return next(
+        (h for h in rows if h.file == "shm" and h.pid not in at_database and h.pid not in (-1, os.getpid())), None
+    )
+
+
+def _elsewhere(raw: RawReader, path: Path, holders: Iterable[Holder]) -> str:
+    if replaced_for(holders) is None:
+        return ""
+    time.sleep(LOOK_AGAIN_AFTER)
+    return in_words(replaced_for(seen_holders(raw, path) or ()))
+
+
+def seen_holders(raw: RawReader, path: Path) -> tuple[Holder, ...] | None:
+    """Who holds locks on the database; None where that cannot be seen. Raises RawReaderUnavailable, OSError."""
+    try:
+        return raw.holders(path)
+    except LockTableUnseen:
+        return None
+
+
+def _abandoned_journal(target: Target, raw: RawReader) -> bool:
+    if not target.journal.exists() or not raw.journal_is_hot(target.path):
+        return False
+    try:
+        return writer(raw.holders(target.path)) is None
+    except LockTableUnseen:
+        return False  # SQLite itself will tell: a read-only connection never rolls back
+
+
+def _facts(path: Path) -> FileFacts | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    regular = stat.S_ISREG(found.st_mode)
+    identity = (found.st_dev, found.st_ino)
+    return FileFacts(found.st_size, found.st_uid, found.st_gid, found.st_mode, regular, identity)

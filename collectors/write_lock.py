@@ -1,0 +1,41 @@
+"""How busy the database's write lock is: the answer to "database is locked".
+
+Sampled by the raw reader from the kernel's lock table (collectors/raw_reader/write_locks.py): nothing is opened.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from collectors.metric import Metric, Sample
+from collectors.raw_reader.lock_use import LockUse
+from collectors.reading.look import Look
+
+NAME = "write_lock"
+NEEDS_DATABASE = False
+
+BUSY = Metric(
+    "sqlite_write_lock_busy_ratio",
+    "Share of samples, 0 to 1, in which somebody held the write lock since the last poll: about 10 a second from the "
+    "kernel's lock table. Absent when the table, or the application's processes in it, cannot be seen.",
+)
+METRICS = (BUSY,)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLock:
+    """`ratio` is None where nothing is known. Readings are equal when they say the same, whoever it was."""
+
+    ratio: float | None
+    use: LockUse = field(default=LockUse(), compare=False)
+
+
+def read(look: Look, previous: WriteLock | None) -> WriteLock:  # noqa: ARG001 - the collectors' signature
+    """What was sampled since the last poll. Raises RawReaderUnavailable."""
+    use = look.raw.write_lock_use(look.target.path)
+    return WriteLock(use.ratio, use)
+
+
+def samples(reading: WriteLock) -> Iterator[Sample]:
+    """The share, where it is known."""
+    if reading.ratio is not None:
+        yield BUSY(reading.ratio)

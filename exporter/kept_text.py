@@ -1,0 +1,169 @@
+"""The lines of the page, kept between scrapes: only what changed is written again, and what grows.
+
+Formatting a page of a thousand databases costs a tenth of a second, joining lines that are there a millisecond
+(bench/scrape.py). Every line is what prometheus_client would write (tests/test_exporter_kept_text.py).
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from prometheus_client.utils import floatToGoString
+
+from collectors.metric import Metric, Sample, Since
+
+Placed = tuple[str, Sample]  # database ("" for none), sample
+# A whole line; or the start of one whose value grows, and its sample.
+Piece = tuple[str, Sample | None]
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What is on the page of one part: its samples by family, and what they were made of."""
+
+    made_of: tuple[object, ...] = ()
+    samples: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
+
+
+class KeptText:
+    """Text by family, with one slot for each part (a database, the process), in the parts' order.
+
+    Not safe for several threads at once.
+    """
+
+    def __init__(self, families: Iterable[str]) -> None:
+        self._names: tuple[str, ...] = ()
+        self._place: dict[str, int] = {}
+        self._shown: list[_Shown] = []
+        self._slots: dict[str, list[str]] = {name: [] for name in families}
+        self._growing: dict[str, dict[int, tuple[Piece, ...]]] = {name: {} for name in self._slots}
+        self._joined: dict[str, str] = {}
+        self._columns: dict[str, tuple[Mapping[str, float], str]] = {}
+
+    def arrange(self, names: tuple[str, ...]) -> None:
+        """These parts, in this order, and no others; what is known of them stays."""
+        if names is self._names or names == self._names:
+            return
+        before = self._place
+        self._names, self._place = names, {name: place for place, name in enumerate(names)}
+        came_from = [before.get(name) for name in names]
+        self._shown = [_Shown() if old is None else self._shown[old] for old in came_from]
+        for family, slots in self._slots.items():
+            self._slots[family] = ["" if old is None else slots[old] for old in came_from]
+            growing = self._growing[family]
+            self._growing[family] = {new: growing[old] for new, old in enumerate(came_from) if old in growing}
+        self._joined.clear()
+
+    def holds(self, name: str, made_of: tuple[object, ...]) -> bool:
+        """Whether what is shown of this part was made of these very objects."""
+        place = self._place.get(name)
+        return place is not None and _same(self._shown[place].made_of, made_of)
+
+    def put(
+        self,
+        name: str,
+        samples: Iterable[Placed],
+        made_of: tuple[object, ...] = (),
+        only: Collection[str] | None = None,
+    ) -> None:
+        """Show these samples of a part; `only`: the families to look at, where the others are known to be unchanged."""
+        place = self._place.get(name)
+        if place is None:
+            return
+        groups: dict[str, list[Placed]] = {}
+        for placed in samples:
+            family = placed[1].metric.name
+            if only is None or family in only:
+                groups.setdefault(family, []).append(placed)
+        shown = self._shown[place]
+        shown.made_of = made_of
+        for family in [family for family in shown.samples if family not in groups and (only is None or family in only)]:
+            del shown.samples[family]
+            self._write(family, place, ())
+        for family, group in groups.items():
+            if shown.samples.get(family) != (found := tuple(group)):
+                shown.samples[family] = found
+                self._write(family, place, found)
+
+    def column(self, metric: Metric, values: Mapping[str, float]) -> str:
+        """The lines of a family that has nothing but one number for each database."""
+        before = self._columns.get(metric.name)
+        if before is None or before[0] != values:
+            text = "".join([f"{_of_database(metric, name)}{_number(value)}\n" for name, value in values.items()])
+            self._columns[metric.name] = before = (values, text)
+        return before[1]
+
+    def text(self, family: str, now: float) -> str:
+        """The lines of one family at `now`; "" when it has none."""
+        growing = self._growing[family]
+        if not growing:
+            if family not in self._joined:
+                self._joined[family] = "".join(self._slots[family])
+            return self._joined[family]
+        slots = self._slots[family].copy()
+        for place, pieces in growing.items():
+            slots[place] = "".join([start if of is None else f"{start}{_number(of.at(now))}\n" for start, of in pieces])
+        return "".join(slots)
+
+    def _write(self, family: str, place: int, group: tuple[Placed, ...]) -> None:
+        pieces = [_piece(database, sample) for database, sample in group]
+        if any(of is not None for _, of in pieces):
+            self._growing[family][place] = tuple(pieces)
+        else:
+            self._growing[family].pop(place, None)
+            self._slots[family][place] = "".join([line for line, _ in pieces])
+        self._joined.pop(family, None)
+
+
+def line(name: str, labels: Iterable[tuple[str, str]], value: float) -> str:
+    """One line of the exposition format; labels in the order of their names, as prometheus_client writes them."""
+    return f"{_start(name, sorted(labels))}{_number(value)}\n"
+
+
+def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
+
+
+def _piece(database: str, sample: Sample) -> Piece:
+    metric = sample.metric
+    values = (database, *sample.labels) if metric.of_database else sample.labels
+    names = _label_order(metric)
+    start = _start(metric.name, [(name, values[place]) for name, place in names])
+    if isinstance(sample.value, Since):
+        return start, sample
+    return f"{start}{_number(sample.value)}\n", None
+
+
+def _start(name: str, labels: Sequence[tuple[str, str]]) -> str:
+    if not labels:
+        return f"{name} "
+    pairs = ",".join([f'{label}="{_escaped(value)}"' for label, value in labels])
+    return f"{name}{{{pairs}}} "
+
+
+@lru_cache(maxsize=65536)
+def _of_database(metric: Metric, database: str) -> str:
+    """The start of the line of a family with no other label."""
+    return _start(metric.name, [("database", database)])
+
+
+@lru_cache(maxsize=1024)
+def _label_order(metric: Metric) -> tuple[tuple[str, int], ...]:
+    """Label names in alphabetical order, each with its place among the values."""
+    names = (("database",) if metric.of_database else ()) + metric.labels
+    return tuple(sorted((name, place) for place, name in enumerate(names)))
+
+
+def _number(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def _escaped(value: str) -> str:
+    """A label value as https://prometheus.io/docs/instrumenting/exposition_formats/ writes it.
+
+    A file name of Linux need not be UTF-8, a label value must; two different names must stay different.
+    """
+    if value.isalnum() and value.isascii():
+        return value
+    text = value.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

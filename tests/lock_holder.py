@@ -1,0 +1,25 @@
+"""Holds the write lock of a database for a share of the time until its input ends. usage: lock_holder.py DB ON_MS OFF_MS
+
+The times are kept against the clock, not one after the other: a late wake-up makes no drift. It prints what share it
+really held.
+"""
+
+import select
+import sys
+import time
+
+import apsw
+
+path, on, off = sys.argv[1], float(sys.argv[2]) / 1000, float(sys.argv[3]) / 1000
+connection = apsw.Connection(path)
+connection.set_busy_timeout(5000)
+print("ready", flush=True)
+start, held, turn = time.monotonic(), 0.0, 0
+while not select.select([sys.stdin], [], [], max(0.0, start + turn * (on + off) - time.monotonic()))[0]:
+    connection.execute("BEGIN IMMEDIATE")
+    since = time.monotonic()
+    time.sleep(max(0.0, start + turn * (on + off) + on - since))
+    connection.execute("ROLLBACK")
+    held += time.monotonic() - since
+    turn += 1
+print(held / (time.monotonic() - start), flush=True)
