@@ -18,6 +18,7 @@ check: setup  ## The whole gate: lint, types, import contracts, generated refere
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m exporter.reference --check
+	@$(BIN)/python -m exporter.commands.reference --check
 	@$(BIN)/python -m grafana.build --check
 	@$(BIN)/python -m pytest tests -m "not soak"
 
@@ -29,6 +30,7 @@ soak: setup  ## The slow ones: 1,000 polls, hundreds of kills
 
 docs: $(DEV_STAMP)  ## Regenerate the references, the dashboards and the golden page
 	@$(BIN)/python -m exporter.reference
+	@$(BIN)/python -m exporter.commands.reference
 	@$(BIN)/python -m grafana.build
 
 format: $(DEV_STAMP)

@@ -13,10 +13,8 @@ from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.free_space import nearest_existing, require_free
-from actions.writing.pinned_copy import Copied
 from actions.writing.publish import backup_name, remove_leftovers
-from actions.writing.take_backup import make_folder, take_backup
-from collectors.manifest import Manifest
+from actions.writing.take_backup import Taken, make_folder, take_backup
 from collectors.target import BackupPlace
 
 NAME = "backup"
@@ -61,8 +59,8 @@ def run(work: Work, plan: Plan) -> Done:
     removed = remove_leftovers(folder)
     started = time.monotonic()
     name = backup_name(work.target.name, str(plan.figures["label"]), work.now())
-    final, manifest, copied = take_backup(work, folder, name, kind="scheduled" if work.automatic else "manual")
-    return Done(f"backed up to {final}", _figures(final, manifest, copied, time.monotonic() - started, len(removed)))
+    taken = take_backup(work, folder, name, kind="scheduled" if work.automatic else "manual")
+    return Done(f"backed up to {taken.path}", _figures(taken, time.monotonic() - started, len(removed)))
 
 
 def _place(work: Work) -> BackupPlace:
@@ -93,9 +91,10 @@ def _require_word(work: Work, stall: float) -> None:
         )
 
 
-def _figures(final: Path, manifest: Manifest, copied: Copied, seconds: float, removed: int) -> Mapping[str, Figure]:
+def _figures(taken: Taken, seconds: float, removed: int) -> Mapping[str, Figure]:
+    copied, manifest = taken.copied, taken.manifest
     return {
-        "path": str(final),
+        "path": str(taken.path),
         "method": copied.method,
         "note": copied.note,
         "bytes": manifest.bytes,
@@ -105,6 +104,8 @@ def _figures(final: Path, manifest: Manifest, copied: Copied, seconds: float, re
         "wal_growth_bytes": copied.wal_growth,
         "copy_seconds": round(copied.copy_seconds, 4),
         "prove_seconds": round(copied.prove_seconds, 4),
+        "sync_seconds": round(taken.sync_seconds, 4),
+        "hash_seconds": round(taken.hash_seconds, 4),
         "seconds": round(seconds, 4),
         "leftovers_removed": removed,
     }

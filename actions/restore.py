@@ -181,8 +181,7 @@ def _safety_copy(work: Work) -> Path:
     place = work.target.backup
     folder = place.folder(work.target.name) if place is not None else work.target.path.parent
     make_folder(folder)
-    path, _, _ = take_backup(work, folder, backup_name(work.target.name, "safety", work.now()), kind="safety")
-    return path
+    return take_backup(work, folder, backup_name(work.target.name, "safety", work.now()), kind="safety").path
 
 
 def _into_live(work: Work, chosen: Chosen, plain: Path) -> None:

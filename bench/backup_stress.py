@@ -8,6 +8,7 @@ constant and the log's length equals a counter. Each copy is taken through the d
 """
 
 import argparse
+import contextlib
 import random
 import subprocess
 import sys
@@ -122,12 +123,10 @@ def write(path: Path, seed: int, number: int) -> None:
         commits += 1
         if commits % 301 == 0:
             connection.set_busy_timeout(20)
-            try:
+            with contextlib.suppress(apsw.BusyError):
                 connection.execute(
                     f"PRAGMA wal_checkpoint({chance.choice(('RESTART', 'TRUNCATE', 'FULL'))})"
                 ).fetchall()
-            except apsw.BusyError:
-                pass
             connection.set_busy_timeout(30000)
 
 

@@ -34,7 +34,7 @@ OUT_OF_ORDER = Metric(
 )
 METRICS = (UNUSED, OUT_OF_ORDER)
 
-# dbstat with the order of pages: 1.2 GB/s from the page cache, half of it from disk (bench/page_layout.py): a tenth of it.
+# dbstat with the order of pages: 1.2 GB/s from the page cache, half of it from disk (bench/many_tasks.py): a tenth of it.
 BYTES_PER_SECOND = 128 * 1024 * 1024
 # Of a backup nobody waits for us but the next poll of this database.
 BACKUP_LIMIT = 5.0

@@ -6,7 +6,7 @@ from dataclasses import replace
 from collectors.metric import Sample
 from collectors.poll import take, take_beside
 from collectors.raw_reader.ask import RawReader
-from collectors.reading.due import reason_to_open
+from collectors.reading.due import ages, reason_to_open
 from collectors.reading.signature import Signature, signature_of
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import BESIDE, COLLECTORS
@@ -22,10 +22,16 @@ def revisit(target: Target, previous: Snapshot | None, now: float, raw: RawReade
     what lies beside the database (disk, backups) is read again. Call it with a path that has no symbolic link in it.
     """
     found = _signature(target, now)
-    if previous is not None and previous.target == target and found is not None and not reason_to_open(previous, found, now):
+    if (
+        previous is not None
+        and previous.target == target
+        and found is not None
+        and not reason_to_open(previous, found, now)
+    ):
         return _confirmed(previous, now, raw)
     # the signature is from before the reading: what is committed in between shows as a change next time
-    return replace(take(target, previous, now, raw), signature=found, opened_at=now)
+    taken = take(target, previous, now, raw)
+    return replace(taken, signature=found, opened_at=now, ages=ages(taken.samples))
 
 
 def _signature(target: Target, now: float) -> Signature | None:

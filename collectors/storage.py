@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collectors.metric import Metric, Sample
+from collectors.reading.facts import stat_of
 from collectors.reading.look import Look
 
 NAME = "storage"
@@ -59,7 +60,5 @@ def samples(reading: Storage) -> Iterator[Sample]:
 
 
 def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+    found = stat_of(path)
+    return 0 if found is None else found.st_size

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from collectors.metric import Metric, Sample, Since
 from collectors.raw_reader.pinners import Holder, Pinner, pinners
+from collectors.reading.facts import stat_of
 from collectors.reading.look import Look
 from collectors.reading.wal_state import (
     BACKLOG_FRAMES,
@@ -80,7 +81,7 @@ class Wal:
 
 def read(look: Look, previous: Wal | None) -> Wal:
     """Read the WAL. Raises apsw.Error, OSError, RawReaderUnavailable."""
-    if (look.header is not None and not look.header.wal) or not look.target.wal.exists():
+    if (look.header is not None and not look.header.wal) or stat_of(look.target.wal) is None:
         return Wal("absent", None, None, 0, (), {}, Memory())
     if look.database is None:
         return Wal("unknown", None, None, 0, (), {}, Memory())

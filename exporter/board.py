@@ -24,6 +24,7 @@ class View:
     stale: frozenset[str] = frozenset()
     last_success: Mapping[str, float] = field(default_factory=dict)
     overruns: Mapping[str, int] = field(default_factory=dict)
+    labels_dropped: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[tuple[str, str], int] = field(default_factory=dict)  # collector, reason
 
     def state(self, database: str) -> str:
@@ -49,6 +50,7 @@ class Board:
         self._snapshots: dict[str, Snapshot] = {}
         self._last_success: dict[str, float] = {}
         self._overruns: Counter[str] = Counter()
+        self._labels_dropped: Counter[str] = Counter()
         self._errors: Counter[tuple[str, str]] = Counter()
 
     def watch(self, targets: Iterable[Target]) -> None:
@@ -62,6 +64,7 @@ class Board:
             self._snapshots = kept
             self._last_success = {name: at for name, at in self._last_success.items() if name in kept}
             self._overruns = Counter({name: n for name, n in self._overruns.items() if name in self._targets})
+            self._labels_dropped = Counter({name: n for name, n in self._labels_dropped.items() if name in kept})
 
     def put(self, snapshot: Snapshot) -> bool:
         """Show it; False when the database is no longer watched (its poll outlived it)."""
@@ -71,6 +74,8 @@ class Board:
             name = snapshot.target.name
             before = self._snapshots.get(name)
             self._snapshots[name] = snapshot
+            # only what is newly folded: the same names share a label at every poll
+            self._labels_dropped[name] += max(0, snapshot.folded_labels - (before.folded_labels if before else 0))
             if snapshot.up:
                 self._last_success[name] = snapshot.taken_at
             if before is None or before.collectors is not snapshot.collectors:  # else it was only found unchanged
@@ -111,6 +116,7 @@ class Board:
                 stale=old,
                 last_success=dict(self._last_success),
                 overruns=dict(self._overruns),
+                labels_dropped=dict(self._labels_dropped),
                 errors=dict(self._errors),
             )
 

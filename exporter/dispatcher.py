@@ -69,7 +69,7 @@ class Dispatcher:
         self._stopping = self._doubted = False
         self._running: dict[int, tuple[str, RunningAction]] = {}
         self._guard = threading.Lock()
-        self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
+        self._thread: threading.Thread | None = None
         self.view = View(Totals(), paused=False, writable=True)
 
     def recover(self) -> None:
@@ -79,7 +79,12 @@ class Dispatcher:
             self.view = _view(store)
 
     def start(self) -> None:
-        """Begin to claim. The databases must be known by now: a run on an unknown one is refused."""
+        """Begin to claim. The databases must be known by now: a run on an unknown one is refused.
+
+        Raises StoreUnavailable.
+        """
+        store = open_history(self._state)  # here, not in the thread: nobody would see it die
+        self._thread = threading.Thread(target=self._loop, args=(store,), name="dispatcher", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -107,11 +112,10 @@ class Dispatcher:
         deadline = time.monotonic() + STOP_PATIENCE
         while self._running and time.monotonic() < deadline:
             time.sleep(0.02)
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(STOP_PATIENCE)
 
-    def _loop(self) -> None:
-        store = open_history(self._state)
+    def _loop(self, store: apsw.Connection) -> None:
         recovered_at = time.monotonic()
         version = None
         while not self._stopping:
@@ -185,7 +189,9 @@ class Dispatcher:
 
     def _begin(self, waiting: Run, target: Target, taken: Claim) -> None:
         try:
-            child = RunningAction(Job(waiting.request, target, self._state, taken, self._acting().checkpoint_vulnerable_owner))
+            child = RunningAction(
+                Job(waiting.request, target, self._state, taken, self._acting().checkpoint_vulnerable_owner)
+            )
         except OSError as error:
             with history(self._state) as store:
                 end(store, taken, _not_begun(f"no process could be started for it: {error}"), time.time(), ("claimed",))

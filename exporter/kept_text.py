@@ -88,7 +88,7 @@ class KeptText:
     def column(self, metric: Metric, values: Mapping[str, float]) -> str:
         """The lines of a family that has nothing but one number for each database."""
         before = self._columns.get(metric.name)
-        if before is None or before[0] != values:
+        if before is None or before[0] != values or list(before[0]) != list(values):
             text = "".join([f"{_of_database(metric, name)}{_number(value)}\n" for name, value in values.items()])
             self._columns[metric.name] = before = (values, text)
         return before[1]

@@ -55,6 +55,12 @@ POLL_LAST_SUCCESS = Metric(
 POLL_OVERRUNS = Metric(
     "queuekeeper_poll_overruns_total", "Polls that were due while the one before had not ended.", kind="counter"
 )
+LABELS_DROPPED = Metric(
+    "queuekeeper_label_values_dropped_total",
+    "Distinct queue names that had to share the label `other`, since the start.",
+    kind="counter",
+    fold="sum",
+)
 RELOAD_SUCCESS = Metric(
     "queuekeeper_config_last_reload_successful", "1 when the configuration was accepted the last time it was read.",
     of_database=False,
@@ -124,7 +130,7 @@ WEBHOOK_ALERTS = Metric(
 
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
-    POLL_OVERRUNS, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS, TRIGGERS,
+    POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS, TRIGGERS,
     DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, EFFECT,
     WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
 )  # fmt: skip
@@ -174,12 +180,20 @@ def _overruns(view: View) -> Mapping[str, float]:
     return {name: view.overruns.get(name, 0) for name in view.names}
 
 
+def _labels_dropped(view: View) -> Mapping[str, float]:
+    return {name: view.labels_dropped.get(name, 0) for name in view.names}
+
+
 def _last_success(view: View) -> Mapping[str, float]:
     return {name: view.last_success[name] for name in view.names if name in view.last_success}
 
 
 # Families with one number for each database, which may change at every poll of an unchanged file.
-COLUMNS = {POLL_OVERRUNS.name: _overruns, POLL_LAST_SUCCESS.name: _last_success}
+COLUMNS = {
+    POLL_OVERRUNS.name: _overruns,
+    LABELS_DROPPED.name: _labels_dropped,
+    POLL_LAST_SUCCESS.name: _last_success,
+}
 
 
 def startable(config: Config, databases: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -166,9 +166,10 @@ def test_no_verified_backup_is_no_time_but_zero_backups(tmp_path: Path) -> None:
 def test_partial_files_and_strangers_are_no_backups(tmp_path: Path) -> None:
     target = _target(tmp_path)
     file = _add(target, "a", _manifest(target))
-    for name in (".queue_backup_b.db.partial-77", "notes.txt", "other.db"):
+    for name in (".queue_backup_b.db.partial-77", "notes.txt", "a.db-wal", "a.sqlite-journal", "a.sqlite3-shm"):
         (file.parent / name).write_bytes(b"x")
-    assert list(_read(target).found) == [file.name]
+    (file.parent / "folder.db").mkdir()
+    assert list(_read(target).found) == [file]
 
 
 def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:
@@ -176,11 +177,75 @@ def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: 
     file = _add(target, "a", replace(_manifest(target), verified_time=None))
     first = _read(target)
     again = _read(target, first)
-    assert again.found[file.name] is first.found[file.name]
+    assert again.found[file] is first.found[file]
     manifest_path(file).write_text(encode(_manifest(target)))
-    assert _read(target, again).found[file.name].state == "verified"
+    assert _read(target, again).found[file].state == "verified"
     file.unlink()
     assert _read(target, again).found == {}
+
+
+def test_what_somebody_elses_job_keeps_is_listed_unverified(tmp_path: Path) -> None:
+    target = _target(tmp_path)
+    assert target.backup is not None
+    own = target.backup.folder(target.name)
+    own.mkdir(parents=True)
+    for path in (own / "nightly.sqlite3", own / "old.db"):
+        path.write_bytes(b"copy")
+    names = ("jobs-2026-11-23.db", "2026_queue.sqlite", "queue.db", "queue2.db", "unqueued.db", "mail.db", "jobs.txt")
+    for name in names:
+        (target.backup.directory / name).write_bytes(b"copy")
+    found = _read(target).found
+    assert {path.name for path in found} == {
+        "nightly.sqlite3",
+        "old.db",
+        "jobs-2026-11-23.db",
+        "2026_queue.sqlite",
+        "queue.db",
+    }
+    assert {backup.state for backup in found.values()} == {"unverified"}
+    counts = _values(backups.samples(_read(target)))
+    assert counts["sqlite_backups", "unverified"] == 5
+    assert "sqlite_backup_age_seconds" not in {name for name, *_ in counts}
+
+
+def test_the_database_itself_is_no_backup_of_itself(tmp_path: Path) -> None:
+    target = _target(tmp_path)
+    beside = replace(target, backup=BackupPlace(target.path.parent, own_folder=False))
+    target.path.with_name("queue-copy.db").write_bytes(b"copy")
+    target.path.with_name("queue-link.db").symlink_to(target.path)
+    assert [path.name for path in _read(beside).found] == ["queue-copy.db"]
+
+
+def test_a_folder_that_did_not_change_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = _target(tmp_path)
+    file = _add(target, "a", _manifest(target))
+    for folder in (file.parent, file.parent.parent):
+        os.utime(folder, (NOW - 60, NOW - 60))
+    listed: list[Path] = []
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: listed.append(self) or iterdir(self))
+    first = _read(target)
+    again = _read(target, first)
+    assert len(listed) == 2
+    assert again.found == first.found
+    file.write_bytes(b"another length")
+    assert _read(target, again).found[file].state == "failed"
+    assert len(listed) == 2
+    _add(target, "b", _manifest(target))
+    os.utime(file.parent, (NOW - 30, NOW - 30))
+    assert len(_read(target, again).found) == 2
+    assert len(listed) == 3
+
+
+def test_a_folder_that_changed_a_moment_ago_is_not_trusted(tmp_path: Path) -> None:
+    target = _target(tmp_path)
+    file = _add(target, "a", _manifest(target))
+    stamp = (NOW - 1, NOW - 1)
+    os.utime(file.parent, stamp)
+    first = _read(target)
+    _add(target, "b", _manifest(target))
+    os.utime(file.parent, stamp)  # within one tick of the file system's clock
+    assert len(_read(target, first).found) == 2
 
 
 # --- disk ---

@@ -81,6 +81,10 @@ SHARED = replace(
     ("facts", "state", "may_open", "up"),
     [
         (LIVE, "readable", True, True),
+        (replace(LIVE, held="held"), "readable", True, True),
+        (replace(LIVE, held="refused", exclusive="process 7 (app)"), "busy", False, False),
+        (replace(LIVE, held="refused", shm=None, wal=None), "owner_down", False, True),
+        (replace(LIVE, elsewhere="process 7 (app)"), "replaced", False, False),
         (replace(LIVE, user=0), "readable", True, True),
         (replace(LIVE, user=-1), "readable", True, True),
         (replace(LIVE, wal=None, shm=None), "owner_down", False, True),
@@ -103,6 +107,26 @@ def test_preflight_decides(facts: Facts, state: str, may_open: bool, up: bool) -
     verdict = decide(facts)
     assert (verdict.state, verdict.may_open, verdict.up) == (state, may_open, up)
     assert bool(verdict.message) == (state != "readable")
+
+
+@pytest.mark.parametrize(
+    ("kind", "warned"),
+    [
+        ("nfs4", True),
+        ("cifs", True),
+        ("fuse.sshfs", True),
+        ("9p", True),
+        ("ext4", False),
+        ("fuse.mergerfs", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("facts", [LIVE, ROLLBACK], ids=["wal", "rollback"])
+def test_a_network_file_system_is_warned_of_and_read(facts: Facts, kind: str, warned: bool) -> None:
+    verdict = decide(replace(facts, file_system=kind))
+    assert (verdict.state, verdict.may_open, verdict.up) == ("readable", True, True)
+    assert ("move it to a local disk" in verdict.message) == warned
+    assert (kind in verdict.message) == warned or not kind
 
 
 def test_refusal_of_a_foreign_user_names_the_cure() -> None:

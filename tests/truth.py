@@ -2,7 +2,7 @@
 
 Numbers come from SQL on the tables, from stat and statvfs, and from the bytes of the files (https://sqlite.org/fileformat2.html,
 https://sqlite.org/walformat.html). usage: truth.py NAME DATABASE GRACE BACKUPS STATE TEMP; prints a JSON list of
-[metric, labels, value] and, for an age, [metric, labels, {"since": time}].
+[metric, labels, value]; for an age the value is {"since": time}, for one that began when the agent looked {"seen": true}.
 """
 
 import json
@@ -11,12 +11,14 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 Row = tuple[str, dict[str, str], Any]
+WORKER_TIMEOUT = 300
 STATES = ("waiting", "scheduled", "running", "done", "dead")
 WAL_STATES = ("idle", "backlog", "pinned", "reset_starved", "absent", "unknown")
 
@@ -55,6 +57,15 @@ def of_file(database: Path) -> Iterator[Row]:
     yield "sqlite_up", {}, 1
 
 
+def of_layout(database: Path) -> Iterator[Row]:
+    """Page by page, in the order of each tree."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    pages: list[Any] = connection.execute("SELECT name, pageno, unused FROM dbstat ORDER BY name, path").fetchall()
+    jumps = sum(one[0] == next_[0] and next_[1] != one[1] + 1 for one, next_ in pairwise(pages))
+    yield "sqlite_unused_bytes", {}, sum(unused for *_, unused in pages)
+    yield "sqlite_out_of_order_pages_ratio", {}, jumps / len(pages)
+
+
 def of_wal(database: Path) -> Iterator[Row]:
     """Live frames by their salt, copied ones by the WAL-index; nobody reads and little is pending, so it is idle."""
     wal, shm = (database.with_name(database.name + end) for end in ("-wal", "-shm"))
@@ -91,8 +102,25 @@ def of_tasks(database: Path, grace: float) -> Iterator[Row]:
         stale = [end for end in leases if now - end > grace]
         labels = {"queue": queue}
         yield "sqlite_queue_oldest_waiting_age_seconds", labels, {"since": min(waiting)} if waiting else 0
+        yield "sqlite_queue_head_unchanged_seconds", labels, {"seen": True} if waiting else 0
         yield "sqlite_queue_stale_leases", labels, len(stale)
         yield "sqlite_queue_oldest_stale_lease_age_seconds", labels, {"since": min(stale)} if stale else 0
+
+
+def of_queue(database: Path) -> Iterator[Row]:
+    """Numbers given, workers, and a write lock that nobody takes now."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    yield (
+        "sqlite_queue_enqueued_total",
+        {},
+        connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'task_queue'").get,
+    )
+    yield "sqlite_queue_sequence_regressions_total", {}, 0
+    beats: list[Any] = connection.execute("SELECT heartbeat_utc FROM workers").fetchall()
+    stale = sum(time.time() - seconds(beat) > WORKER_TIMEOUT for (beat,) in beats)
+    yield "sqlite_queue_workers", {"state": "alive"}, len(beats) - stale
+    yield "sqlite_queue_workers", {"state": "stale"}, stale
+    yield "sqlite_write_lock_busy_ratio", {}, 0
 
 
 def judged(status: str, start: float, now: float) -> str:
@@ -142,7 +170,8 @@ def main(name: str, database: Path, grace: float, backups: Path, state: Path, te
     # the bytes first: opening them beside a connection of this process would drop that connection's locks
     wal = list(of_wal(database))
     disks = {"database": database.parent, "backups": backups, "temp": temp, "state": state}
-    rows = [*wal, *of_file(database), *of_tasks(database, grace), *of_disks(disks), *of_backups(backups)]
+    tables = [*of_file(database), *of_layout(database), *of_tasks(database, grace), *of_queue(database)]
+    rows = [*wal, *tables, *of_disks(disks), *of_backups(backups)]
     print(json.dumps([(metric, {"database": name, **labels}, value) for metric, labels, value in rows]))
 
 

@@ -5,6 +5,7 @@ SQLITE_BUSY_SNAPSHOT, whatever the busy timeout (https://sqlite.org/rescode.html
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -96,13 +97,30 @@ def _connect(path: Path) -> apsw.Connection:
     try:
         _check_writable(connection)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         _migrate(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: apsw.Connection) -> None:
+    """Changing the mode says busy at once, without the busy timeout, while another process opens or closes the file.
+
+    https://sqlite.org/c3ref/busy_handler.html: the handler is not invoked where waiting could be a deadlock.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _check_writable(connection: apsw.Connection) -> None:

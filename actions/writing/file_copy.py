@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,26 @@ class FileCopyImpossible(Exception):
     """These files cannot be copied this way; the message says why. Nothing is wrong with the database."""
 
 
-def copy_file(work: Work, pin: Pin, mark: Mark, destination: Path) -> None:
+@contextmanager
+def copier() -> Iterator["subprocess.Popen[bytes]"]:
+    """The copying process, waiting for its orders: started before the pin, so that the pin does not wait for it."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "actions.writing.copier"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def copy_file(work: Work, pin: Pin, mark: Mark, process: "subprocess.Popen[bytes]", destination: Path) -> None:
     """Copy into the empty private file `destination`. Raises FileCopyImpossible, ActionError, OSError when it is full."""
     target = work.target
     orders = Orders(
         str(target.path), str(target.wal), str(destination), mark.frame, mark.salt, pin.page_size, pin.pages
     )
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "actions.writing.copier"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        _attend(work, pin, process, orders)
-    finally:
-        process.kill()
-        process.communicate()
+    _attend(work, pin, process, orders)
 
 
 def _attend(work: Work, pin: Pin, process: "subprocess.Popen[bytes]", orders: Orders) -> None:

@@ -4,6 +4,7 @@
 `one_step`: a rollback-journal database, unpinned, in one step of the backup API.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,9 +13,9 @@ import apsw
 
 from actions.run.errors import Unverified
 from actions.run.work import Work
-from actions.writing.file_copy import FileCopyImpossible, copy_file
+from actions.writing.file_copy import FileCopyImpossible, copier, copy_file
 from actions.writing.page_copy import copy_pages
-from actions.writing.pin import Mark, Pin, pinned
+from actions.writing.pin import pinned
 from actions.writing.proof import Contents, contents, immutable, prove
 from actions.writing.wal_budget import growth
 
@@ -56,38 +57,28 @@ def copy_proved(work: Work, destination: Path) -> Copied:
 
 
 def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> Copied:
-    begun = work.now()
     work.phase("pin")
-    with pinned(work) as pin:
+    with copier() as process, pinned(work) as pin:
         work.phase("copy")
-        if by_file:
-            method, restarts = _copy_fast(work, pin, destination)
+        begun = time.monotonic()
+        if by_file and pin.mark is not None:
+            method: Method = "file"
+            restarts = 0
+            copy_file(work, pin, pin.mark, process, destination)
         else:
-            method, restarts = _slow_method(pin), copy_pages(work, pin, destination).restarts
-        copied_at = work.now()
+            method = "pages" if pin.held else "one_step"
+            restarts = copy_pages(work, pin, destination).restarts
+        copied_at = time.monotonic()
         expected = contents(pin.source) if pin.held else None
         grown = growth(work, pin.wal_before)
         taken_at = pin.taken_at
     _make_single_file(destination)
     expected = expected if expected is not None else _contents_of(destination)
-    proving = work.now()
     work.stop.check()
     work.phase("verify")
     prove(destination, expected)
-    return Copied(method, taken_at, expected, restarts, grown, copied_at - begun, work.now() - proving, note)
-
-
-def _copy_fast(work: Work, pin: Pin, destination: Path) -> tuple[Method, int]:
-    """Files where that is sound; page by page where nothing is held, or the mark cannot be seen."""
-    mark: Mark | None = pin.mark
-    if mark is None:
-        return _slow_method(pin), copy_pages(work, pin, destination).restarts
-    copy_file(work, pin, mark, destination)
-    return "file", 0
-
-
-def _slow_method(pin: Pin) -> Method:
-    return "pages" if pin.held else "one_step"
+    proved_at = time.monotonic()
+    return Copied(method, taken_at, expected, restarts, grown, copied_at - begun, proved_at - copied_at, note)
 
 
 def _contents_of(path: Path) -> Contents:

@@ -1,5 +1,7 @@
 """From a live database to a published, proved backup: for the backup action, and for the safety copy before a restore."""
 
+import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -16,9 +18,21 @@ from actions.writing.publish import partial_file, publish, sync_file, write_priv
 from collectors.manifest import Manifest, Source, encode, manifest_path
 
 Kind = Literal["scheduled", "manual", "safety"]
+Compression = Literal["none", "zstd"]
 
 
-def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> tuple[Path, Manifest, Copied]:
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A published backup, and how long each part took, in seconds."""
+
+    path: Path
+    manifest: Manifest
+    copied: Copied
+    sync_seconds: float
+    hash_seconds: float
+
+
+def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> Taken:
     """Copy, prove, compress when configured, sync, publish, and the manifest last. Raises ActionError, apsw.Error, OSError."""
     zstd = work.target.backup is not None and work.target.backup.compress == "zstd"
     needed = work.target.path.stat().st_size
@@ -26,10 +40,10 @@ def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> tuple[Pat
         copied = copy_proved(work, plain)
         work.stop.check()
         if not zstd:
-            return *_published(work, plain, folder / name, copied, kind, "none"), copied
+            return _published(work, plain, folder / name, copied, kind, "none")
         with partial_file(folder, name + SUFFIX) as compressed:
             compress(work, plain, compressed)
-            return *_published(work, compressed, folder / (name + SUFFIX), copied, kind, "zstd"), copied
+            return _published(work, compressed, folder / (name + SUFFIX), copied, kind, "zstd")
 
 
 def make_folder(folder: Path) -> None:
@@ -44,21 +58,22 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _published(
-    work: Work, file: Path, final: Path, copied: Copied, kind: Kind, compression: Literal["none", "zstd"]
-) -> tuple[Path, Manifest]:
+def _published(work: Work, file: Path, final: Path, copied: Copied, kind: Kind, compression: Compression) -> Taken:
+    begun = time.monotonic()
     work.phase("fsync")
     sync_file(file)
+    synced = time.monotonic()
     manifest = _manifest(work, file, copied, kind, compression)
+    hashed = time.monotonic()
     work.stop.check()
     work.phase("rename")
     publish(file, final)
     work.phase("manifest")
     write_private(manifest_path(final), encode(manifest))
-    return final, manifest
+    return Taken(final, manifest, copied, synced - begun, hashed - synced)
 
 
-def _manifest(work: Work, file: Path, copied: Copied, kind: Kind, compression: Literal["none", "zstd"]) -> Manifest:
+def _manifest(work: Work, file: Path, copied: Copied, kind: Kind, compression: Compression) -> Manifest:
     path = work.target.path
     found = path.stat()
     expected = copied.expected

@@ -22,9 +22,9 @@ ANSWER_WITHIN = 2.0
 _COMMAND = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
 
 
-def sampling(every: float) -> tuple[str, ...]:
-    """The command of a raw reader that samples the write locks this often (seconds)."""
-    return (*_COMMAND, str(every))
+def sampling(every: float, share: float) -> tuple[str, ...]:
+    """The command of a raw reader that samples the write locks every so many seconds, for at most this share of a core."""
+    return (*_COMMAND, str(every), str(share))
 
 
 class RawReaderUnavailable(Exception):

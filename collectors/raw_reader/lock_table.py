@@ -67,7 +67,7 @@ def places(path: str) -> list[Place]:
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - thousands of these a second: no Path is built for them
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # not there, not to be seen, or a name too long to exist: no row is its
         return []
     device = os.major(found.st_dev), os.minor(found.st_dev)
     if found.st_dev not in _mounts:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # One answer serves all databases that are polled about now.
-SHARED_FOR = 0.5
+SHARED_FOR = 0.25
 # The child forgets what nobody names; so do we.
 NAME_AGAIN, FORGET_AFTER = 1800.0, 7200.0
 

@@ -4,7 +4,7 @@ POSIX locks belong to a process: closing any descriptor of a file drops all of i
 SQLite connection (https://sqlite.org/howtocorrupt.html, section 2.2). So headers are read here, where no connection is.
 One JSON request a line on standard input, one JSON answer a line on standard output; the end of the input ends it.
 
-    python -I -m collectors.raw_reader.process [SECONDS BETWEEN SAMPLES OF THE WRITE LOCKS]
+    python -I -m collectors.raw_reader.process [SECONDS BETWEEN SAMPLES OF WRITE LOCKS [SHARE OF A CORE]]
 """
 
 import errno
@@ -20,7 +20,7 @@ from typing import Any
 from collectors.raw_reader import hold
 from collectors.raw_reader.layout import HEADER_BYTES, WAL_INDEX_BYTES, database_header, lock_rows, wal_index
 from collectors.raw_reader.lock_table import REUSE, file_system_of, lock_table, places, process, rows_on
-from collectors.raw_reader.write_locks import EVERY, WriteLocks
+from collectors.raw_reader.write_locks import WriteLocks
 
 Answer = dict[str, Any]
 _TRIES = 20
@@ -70,8 +70,12 @@ def _head(path: str, size: int) -> bytes | None:
     """The first bytes of a regular file, None when there is none. O_NONBLOCK: opening a pipe must not wait."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # then there is no such file
+            return None
+        raise
     try:
         return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
     finally:
@@ -137,7 +141,7 @@ def _is_wal(header: str | None) -> bool:
     return header is not None and len(header) == 2 * HEADER_BYTES and database_header(bytes.fromhex(header)).wal
 
 
-_WRITE_LOCKS = WriteLocks(float(sys.argv[1]) if len(sys.argv) > 1 else EVERY)
+_WRITE_LOCKS = WriteLocks(*map(float, sys.argv[1:3]))
 
 _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "database_header": _database_header,

@@ -68,10 +68,13 @@ class Watch:
 
 
 class WriteLocks:
-    """All watched databases. `every`: seconds between samples; clocks are monotonic seconds and are arguments."""
+    """All watched databases. `every`: seconds between samples, longer where they would cost more than `share` of a core.
 
-    def __init__(self, every: float = EVERY) -> None:
-        self._every = every
+    Clocks are monotonic seconds and are arguments.
+    """
+
+    def __init__(self, every: float = EVERY, share: float = SHARE_OF_A_CORE) -> None:
+        self._every, self._share = every, share
         self._watches: dict[str, Watch] = {}
         self._by_file: dict[str, Watch] = {}
         self._turn: Iterator[Watch] = iter(())
@@ -116,7 +119,7 @@ class WriteLocks:
             started = time.process_time()
             self._sample(now)
             cost = time.process_time() - started
-            pause = min(LONGEST_PAUSE, max(self._every, cost / SHARE_OF_A_CORE))
+            pause = min(LONGEST_PAUSE, max(self._every, cost / self._share))
             self._due = now + pause * _jitter.uniform(0.5, 1.5)
         return max(0.0, self._due - now)
 

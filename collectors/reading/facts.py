@@ -1,5 +1,6 @@
 """What can be known of a database's files before SQLite is asked anything: stat, its header, who holds which lock."""
 
+import errno
 import os
 import stat
 import time
@@ -14,6 +15,7 @@ from collectors.target import Target
 
 # The lock table is read in pieces (proc(5) promises no more): what would be grave is looked at twice.
 LOOK_AGAIN_AFTER = 0.05
+LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ def gather(target: Target, raw: RawReader) -> Facts:
         directory=_facts(directory),
         directory_writable=os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids),
         user=os.geteuid() if hasattr(os, "geteuid") else -1,
-        abandoned_journal=_abandoned_journal(target, raw),
+        abandoned_journal=abandoned_journal(target, raw),
         held=held,
         file_system=raw.file_system(target.path) if database else "",
         holders=holders,
-        exclusive=in_words(writer(holders or ())) if held == "refused" else "",
+        exclusive=_exclusive(target, raw) if held == "refused" else "",
         elsewhere=_elsewhere(raw, target.path, holders or ()),
     )
 
@@ -112,6 +114,17 @@ def replaced_for(holders: Iterable[Holder]) -> Holder | None:
     )
 
 
+def _exclusive(target: Target, raw: RawReader) -> str:
+    """Who keeps the whole file to itself; empty for connections that are closing, however often they do."""
+    for _ in range(LOOKS):
+        time.sleep(LOOK_AGAIN_AFTER / LOOKS)
+        held = raw.hold_wal(target.path)
+        raw.release(target.path)
+        if held != "refused" or stat_of(target.shm) is not None:
+            return ""
+    return who_writes(raw, target.path) or "a process that is not visible to us"
+
+
 def _elsewhere(raw: RawReader, path: Path, holders: Iterable[Holder]) -> str:
     if replaced_for(holders) is None:
         return ""
@@ -127,19 +140,47 @@ def seen_holders(raw: RawReader, path: Path) -> tuple[Holder, ...] | None:
         return None
 
 
-def _abandoned_journal(target: Target, raw: RawReader) -> bool:
-    if not target.journal.exists() or not raw.journal_is_hot(target.path):
+def abandoned_journal(target: Target, raw: RawReader) -> bool:
+    """Whether an interrupted transaction lies there: a live journal, and nobody who writes, now and a moment later.
+
+    Once would not do: a busy application makes and deletes a journal between two questions of ours.
+    """
+    before = _journal(target, raw)
+    if before is None:
         return False
+    time.sleep(LOOK_AGAIN_AFTER)
+    return _journal(target, raw) == before
+
+
+def _journal(target: Target, raw: RawReader) -> tuple[int, ...] | None:
+    """Which journal waits for somebody to roll it back; None when none does."""
+    found = stat_of(target.journal)
+    if found is None or not raw.journal_is_hot(target.path):
+        return None
+    holders = seen_holders(raw, target.path)
+    if holders is None or writer(holders) is not None:
+        return None  # unseen: SQLite itself will tell, a read-only connection never rolls back
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def stat_of(path: Path) -> os.stat_result | None:
+    """What stat says, None when there is no such file. Raises OSError when nobody may know.
+
+    A name that is too long for the file system is the name of no file: SQLite too takes its -journal for absent.
+    """
     try:
-        return writer(raw.holders(target.path)) is None
-    except LockTableUnseen:
-        return False  # SQLite itself will tell: a read-only connection never rolls back
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
 
 
 def _facts(path: Path) -> FileFacts | None:
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    found = stat_of(path)
+    if found is None:
         return None
     regular = stat.S_ISREG(found.st_mode)
     identity = (found.st_dev, found.st_ino)

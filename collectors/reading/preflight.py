@@ -94,12 +94,12 @@ def _wal_database(facts: Facts, database: FileFacts) -> Verdict:
 
 def _held_by_another(facts: Facts) -> Verdict:
     """Exclusively, of a WAL database: the last connection while it closes, or PRAGMA locking_mode=EXCLUSIVE (no -shm)."""
-    if facts.shm is not None:
+    if not facts.exclusive:
         return _owner_down(f"{facts.path}: its last connection is closing; only its size is read")
     return _refusal(
         "busy",
-        f"{facts.path} is held exclusively by {facts.exclusive or 'a process that is not visible to us'}; with PRAGMA "
-        "locking_mode=EXCLUSIVE nobody else can read it: set it to NORMAL in the application",
+        f"{facts.path} is held exclusively by {facts.exclusive}; with PRAGMA locking_mode=EXCLUSIVE nobody else can read "
+        "it: set it to NORMAL in the application",
     )
 
 

@@ -24,7 +24,8 @@ class Snapshot:
     """One poll. `up`: the poll could read what may be read; `state` is a word for `queuekeeper_databases`.
 
     `taken_at`: when what it says was last known to hold: by reading it, or by finding every file unchanged (seconds since
-    the epoch). `opened_at`: when it was last read; `signature`: what stat said right before.
+    the epoch). `opened_at`: when it was last read; `signature`: what stat said right before;
+    `ages`: the clock alone may make it wrong (`collectors.reading.due`).
     `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
     Samples of a collector that failed are absent, and `collectors` says why. `folded_labels`: how many distinct queue
     names had to share the label `other`.
@@ -41,6 +42,7 @@ class Snapshot:
     folded_labels: int = 0
     signature: Signature | None = None
     opened_at: float = 0.0
+    ages: bool = False
 
     def of(self, name: str) -> Iterator[Sample]:
         """The samples of the metric called `name`."""

@@ -1,20 +1,26 @@
-"""`queuekeeper config check|example`."""
+"""`queuekeeper config check|example|schema|explain`."""
 
+import json
 from pathlib import Path
 
 import click
 
+from exporter.commands.explain import explain
 from exporter.config.example import example_text
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import targets
+from exporter.config.schema import File
 from exporter.config.settings import Config
 
 
 @click.group()
 def config() -> None:
-    """Check a configuration file, or print an example."""
+    """Check a configuration file, explain it, print an example or its schema."""
+
+
+config.add_command(explain)
 
 
 @config.command()
@@ -36,6 +42,14 @@ def check(file: Path) -> None:
 def example() -> None:
     """Print a configuration that loads, with every part explained."""
     click.echo(example_text(), nl=False)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors that complete and check YAML by one."""
+    made = File.model_json_schema(by_alias=True)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "queuekeeper configuration"}
+    click.echo(json.dumps({**made, **head}, indent=2))
 
 
 def summary(loaded: Config) -> str:

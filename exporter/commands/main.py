@@ -9,13 +9,18 @@ from exporter.commands.checkpoint import checkpoint
 from exporter.commands.config import config
 from exporter.commands.demo import demo
 from exporter.commands.history import history
+from exporter.commands.pause import pause, resume
+from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
 from exporter.commands.serve import serve
 from exporter.commands.stats import stats
+from exporter.commands.status import status
 
-COMMANDS = (serve, demo, stats, readers, checkpoint, backup, backups, restore, requeue, history, config)
+COMMANDS = (
+    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config, profiles,
+)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

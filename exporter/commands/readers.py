@@ -18,7 +18,7 @@ from exporter.commands.database import resolve
 from exporter.commands.door_options import database_options
 
 # Seconds between two looks at the write lock: a person waits only for a moment, so more often than the agent does.
-SAMPLE_EVERY = 0.02
+SAMPLE_EVERY, SHARE_OF_A_CORE = 0.02, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def readers(db: str, config_file: str | None, state: Path | None, seconds: float
     """Show who holds locks on DB or pins its write-ahead log, and who keeps its write lock busy. Opens no database."""
     target = resolve(db, config_file, state)
     try:
-        with RawReader(sampling(SAMPLE_EVERY)) as raw:
+        with RawReader(sampling(SAMPLE_EVERY, SHARE_OF_A_CORE)) as raw:
             found = look(target, raw, seconds)
     except (LockTableUnseen, RawReaderUnavailable, OSError) as error:
         raise click.ClickException(f"cannot see who holds locks on {target.path}: {error}") from error

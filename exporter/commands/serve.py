@@ -22,8 +22,8 @@ LOG = logging.getLogger(__name__)
 @click.option(
     "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path), required=True
 )
-@click.option("--web.listen-address", "addresses", multiple=True, default=("127.0.0.1:9977",), show_default=True)
-@click.option("--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True)
+@click.option("--web.listen-address", "addresses", multiple=True, default=("127.0.0.1:9977",), show_default=True, help="Where to answer; may be given several times.")
+@click.option("--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="Where the metrics are.")
 @click.option(
     "--log.level", "level", type=click.Choice(("debug", "info", "warn", "error")), default="info", show_default=True
 )

@@ -5,16 +5,22 @@ The second stage (`exporter.config.load`) checks what needs more than one place,
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from exporter.config.sizes import Growth, parse_chosen, parse_duration, parse_growth, parse_level, parse_size
 
-Size = Annotated[int, BeforeValidator(parse_size)]
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Level = Annotated[float, BeforeValidator(parse_level)]
+
+def _written(words: str, examples: tuple[str, ...], *kinds: str) -> WithJsonSchema:
+    """How a value is written in the file, for `queuekeeper config schema`."""
+    return WithJsonSchema({"type": ["string", *kinds], "description": words, "examples": list(examples)})
+
+
+Size = Annotated[int, BeforeValidator(parse_size), _written("A size", ("64MiB", "1GB"), "integer")]
+Duration = Annotated[float, BeforeValidator(parse_duration), _written("A time", ("50ms", "15s", "26h"), "integer")]
+Level = Annotated[float, BeforeValidator(parse_level), _written("A level", ("3", "64MiB", "26h", "25%"), "number")]
 # A profile's setting: a level where it reads as one, else a text (the profile says which it wants).
-Chosen = Annotated[float | str, BeforeValidator(parse_chosen)]
-Budget = Annotated[Growth, BeforeValidator(parse_growth)]
+Chosen = Annotated[float | str, BeforeValidator(parse_chosen), _written("A setting", ("60s", "solid_queue_"), "number")]
+Budget = Annotated[Growth, BeforeValidator(parse_growth), _written("A budget", ("64MiB", "max(64MiB, 25%)"))]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -25,7 +31,11 @@ def _scalar(value: object) -> object:
     raise ValueError("an option is a text, a number, true, false or null")
 
 
-Scalar = Annotated[Any, BeforeValidator(_scalar)]
+Scalar = Annotated[
+    Any,
+    BeforeValidator(_scalar),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"], "description": "An option of the action"}),
+]
 
 
 class Part(BaseModel):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes prometheus, promtool, prometheus-alertmanager and amtool available to the tests. Called by `make setup`.
+# Makes prometheus, promtool, prometheus-alertmanager, amtool and liteque available to the tests. Called by `make setup`.
 #
 # On PATH or already unpacked: nothing to do. As root with apt: installed, without leaving Debian's services running.
 # Without root: the packages are downloaded and unpacked into ./.real (binaries in .real/usr/bin), nothing else is touched.
@@ -87,10 +87,32 @@ report() {
   return "$bad"
 }
 
+# The queue library liteque (npm), at the versions of its lock file; better-sqlite3 is compiled when no binary fits.
+provide_liteque() {
+  local from="$root/tests/real/liteque" to="$real/liteque"
+  if ! command -v npm >/dev/null; then
+    say "liteque is MISSING: no npm here; install Node.js 20"
+    return 1
+  fi
+  mkdir -p "$to" && cp "$from/package.json" "$from/package-lock.json" "$to/" || return 1
+  if ! cmp -s "$to/package-lock.json" "$to/.installed" || [[ ! -d $to/node_modules/liteque ]]; then
+    (cd "$to" && npm ci --no-fund --no-audit --loglevel=error >&2) && cp "$to/package-lock.json" "$to/.installed" || return 1
+  fi
+  if (cd "$to" && node -e 'new (require("better-sqlite3"))(":memory:")') 2>/dev/null; then
+    say "liteque: $to/node_modules/liteque"
+  else
+    say "liteque at $to does not run: better-sqlite3 has no binary for this Node.js"
+    return 1
+  fi
+}
+
+liteque=there
+provide_liteque || liteque=missing
+
 if [[ -n $(missing) ]]; then
   provide || say "they could not be provided (see above)"
 fi
-if report; then
+if report && [[ $liteque == there ]]; then
   exit 0
 elif [[ ${CI:-} == true || ${QK_REQUIRE_REAL:-} == 1 ]]; then
   say "required here (CI=true or QK_REQUIRE_REAL=1)"

@@ -1,0 +1,118 @@
+"""`queuekeeper config explain`: what the configuration means for each database, and which rule would act now."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+import click
+
+from actions.history.runs import is_busy, last_ended
+from actions.history.settings import paused
+from actions.history.store import StoreUnavailable, history, history_file
+from collectors.owner import Owner
+from collectors.queue_profiles.detect import named
+from collectors.queue_profiles.schema import Profile, ProfileError
+from collectors.reading.snapshot import Snapshot
+from exporter.commands.database import UsageProblem, read_config
+from exporter.commands.status import read_all
+from exporter.config import explain as words
+from exporter.config.resolve import targets
+from exporter.config.settings import Config
+
+Pasts = Mapping[tuple[str, str], words.Past]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
+def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """Say what FILE means for each database now: profile, settings, and which rule would act on what, and why not."""
+    source = file or config_file
+    if source is None:
+        raise UsageProblem("no configuration named; give FILE, --config.file FILE or QUEUEKEEPER_CONFIG")
+    config = read_config(source)
+    snapshots = read_all(targets(config))
+    why, pasts = _remembered(config, snapshots)
+    told = [_told(config, snapshot, why, pasts) for snapshot in snapshots]
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for one in told:
+        _print(one)
+
+
+def _told(config: Config, snapshot: Snapshot, why: str | None, pasts: Pasts) -> dict[str, object]:
+    target, profiles = snapshot.target, _profiles(snapshot)
+    now = time.time()
+    covering = [rule for rule in config.rules if rule.covers(target.name)]
+    first = profiles[0] if profiles else None
+    rules = [
+        words.explain(rule, snapshot, config, pasts.get((target.name, rule.action), words.Past()), why, first, now)
+        for rule in covering
+    ]
+    return {
+        "database": target.name,
+        "path": str(target.path),
+        "state": snapshot.state,
+        "message": snapshot.message,
+        "profile": ", ".join(profile.name for profile in profiles),
+        "settings": [line for profile in profiles for line in words.settings(profile, target.settings)],
+        "owner_sqlite": target.owner_sqlite,
+        "backup": None if target.backup is None else str(target.backup.folder(target.name)),
+        "rules": [dataclasses.asdict(rule) for rule in rules],
+    }
+
+
+def _profiles(snapshot: Snapshot) -> list[Profile]:
+    """The profiles that the reading found, by their names; several queues may lie in one file."""
+    owner = snapshot.readings.get("owner")
+    names = owner.profile if isinstance(owner, Owner) else ""
+    found = []
+    for name in filter(None, (name.strip() for name in names.replace("+", ",").split(","))):
+        chosen = snapshot.target.profile if "/" in snapshot.target.profile else name
+        with suppress(ProfileError):  # `profiles check` tells what is wrong with it; here it just has no settings
+            found.append(named(chosen))
+    return found
+
+
+def _remembered(config: Config, snapshots: list[Snapshot]) -> tuple[str | None, Pasts]:
+    """(why actions are paused, what became of each rule's action last). No history is made where there is none."""
+    if not history_file(config.state).exists():
+        return None, {}
+    pairs = {(snapshot.target.name, rule.action) for snapshot in snapshots for rule in config.rules}
+    try:
+        with history(config.state) as store:
+            return paused(store), {pair: _past(store, *pair) for pair in pairs}
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _past(store: apsw.Connection, database: str, action: str) -> words.Past:
+    return words.Past(last_ended(store, database, action), is_busy(store, database, action))
+
+
+def _print(one: Mapping[str, object]) -> None:
+    unread = "not known while it is not read" if one["state"] != "readable" else "none fits: only the file is measured"
+    profile = one["profile"] or unread
+    click.echo(f"{one['database']}: {one['path']} ({one['state']})")
+    click.echo(f"  profile: {profile}")
+    settings, rules = one["settings"], one["rules"]
+    assert isinstance(settings, list)  # noqa: S101 - made by _told
+    assert isinstance(rules, list)  # noqa: S101 - made by _told
+    for line in settings:
+        click.echo(f"    {line}")
+    click.echo(f"  owner_sqlite: {one['owner_sqlite'] or 'not given: only TRUNCATE checkpoints are made'}")
+    click.echo(f"  backups: {one['backup'] or 'no place configured'}")
+    for rule in rules:
+        value = "unreadable" if rule["value"] is None else f"{rule['value']:.12g}"
+        acts = "would act" if rule["acts"] else "does not act"
+        click.echo(
+            f"  rule {rule['rule']}: {rule['metric']} is {value}, wrong {rule['bound']}: {acts}: {rule['reason']}"
+        )
+    if not rules:
+        click.echo("  no rule covers it")

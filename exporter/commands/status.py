@@ -1,0 +1,92 @@
+"""`queuekeeper status`: the health of every configured database, in a line each."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from collectors.poll import take
+from collectors.raw_reader.ask import RawReader
+from collectors.reading.snapshot import Snapshot
+from collectors.target import Target
+from exporter.commands.database import UsageProblem, read_config
+from exporter.commands.stats import BETWEEN
+from exporter.config.resolve import targets
+from exporter.config.settings import Config
+from exporter.health import Finding, findings
+
+AT_ONCE = 8
+_UNEVENTFUL = ("readable", "")
+
+
+@click.command()
+@click.option(
+    "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path), required=True
+)
+@click.option("--check", is_flag=True, help="Exit with 1 when anything is wrong with any database.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
+def status(config_file: Path, check: bool, as_json: bool) -> None:
+    """Read every database twice, BETWEEN seconds apart, and say what is wrong and what to do about it."""
+    config = read_config(config_file)
+    found = targets(config)
+    if not found:
+        raise UsageProblem(f"{config_file}: no database is there now; check `path` of `databases`")
+    judged = [(snapshot, findings(snapshot, config.rules, time.time())) for snapshot in read_all(found)]
+    if as_json:
+        click.echo(json.dumps([_fields(snapshot, wrong) for snapshot, wrong in judged], indent=2))
+    else:
+        for snapshot, wrong in judged:
+            for text in lines(snapshot, wrong):
+                click.echo(text)
+        click.echo(_sum(judged, config))
+    if check and any(wrong for _, wrong in judged):
+        raise click.exceptions.Exit(1)
+
+
+def read_all(found: Sequence[Target]) -> list[Snapshot]:
+    """Two readings of each, so that what moves can be told from what stands still; AT_ONCE at a time."""
+    with RawReader() as raw, ThreadPoolExecutor(AT_ONCE) as pool:
+        first = list(pool.map(lambda target: take(target, None, time.time(), raw), found))
+        time.sleep(max(0.0, min(one.taken_at for one in first) + BETWEEN - time.time()))
+        pairs = zip(found, first, strict=True)
+        return list(pool.map(lambda pair: _again(pair[0], pair[1], raw), pairs))
+
+
+def lines(snapshot: Snapshot, wrong: Sequence[Finding]) -> Iterator[str]:
+    """`jobs: ok`, or one line for each thing that is wrong."""
+    name = snapshot.target.name
+    if not wrong:
+        remark = (
+            f" ({snapshot.message or snapshot.state})" if snapshot.state not in _UNEVENTFUL or snapshot.message else ""
+        )
+        yield f"{name}: ok{remark}"
+    for finding in wrong:
+        yield f"{name}: {finding.what}; do: {finding.cure}"
+
+
+def _again(target: Target, first: Snapshot, raw: RawReader) -> Snapshot:
+    """Never closer than BETWEEN to the first reading of the same database: a state needs the distance."""
+    time.sleep(max(0.0, first.taken_at + BETWEEN - time.time()))
+    return take(target, first, time.time(), raw)
+
+
+def _sum(judged: Sequence[tuple[Snapshot, Sequence[Finding]]], config: Config) -> str:
+    bad = sum(bool(wrong) for _, wrong in judged)
+    acting = "acting is enabled" if config.acting.enabled else "acting is disabled: observe only"
+    words = "all are well" if not bad else f"something is wrong with {bad}"
+    return f"{len(judged)} databases, {words}; {acting}"
+
+
+def _fields(snapshot: Snapshot, wrong: Sequence[Finding]) -> Mapping[str, object]:
+    return {
+        "database": snapshot.target.name,
+        "path": str(snapshot.target.path),
+        "ok": not wrong,
+        "state": snapshot.state,
+        "message": snapshot.message,
+        "findings": [dataclasses.asdict(finding) for finding in wrong],
+    }

@@ -1,0 +1,79 @@
+"""Queue files made by the real libraries, in a process of their own (they use Python's sqlite3): real_queues.py NAME FILE.
+
+Says `ready` and stays until its input ends, so that the file has a living owner.
+"""
+
+import datetime
+import sys
+import warnings
+from pathlib import Path
+
+
+def huey(path: Path) -> object:
+    """Two queues; waiting tasks, one due later, one overdue, results, and a lock that nobody will release."""
+    from huey import SqliteHuey
+
+    kept = []
+    for name, waiting in (("mail", 5), ("video", 2)):
+        queue = SqliteHuey(name, filename=str(path), results=True)
+
+        @queue.task(name=f"ok_{name}")
+        def ok(n: int) -> int:
+            return n
+
+        for n in range(waiting + 2):
+            ok(n)
+        queue.execute(queue.dequeue())  # done, its result unread
+        queue.dequeue()  # taken by a worker that dies: not in the file any more
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        queue.add_schedule(ok.s(9, eta=now + datetime.timedelta(hours=1)))
+        queue.add_schedule(ok.s(9, eta=now - datetime.timedelta(minutes=10)))
+        queue.lock_task("nightly").__enter__()
+        kept.append(queue)
+    return kept
+
+
+def persist_queue(path: Path) -> object:
+    """One queue of each kind, all in one file; the acknowledging one with every status."""
+    import persistqueue as pq
+
+    place = {"path": str(path.parent), "db_file_name": path.name}
+    jobs = pq.SQLiteQueue(name="jobs", auto_commit=True, **place)
+    for n in range(5):
+        jobs.put(n)
+    jobs.get()
+    acks = pq.SQLiteAckQueue(name="acks", auto_resume=False, **place)
+    for n in range(9):
+        acks.put(n)
+    acks.ack(acks.get())
+    acks.ack_failed(acks.get())
+    acks.nack(acks.get())
+    acks.get()
+    acks.get()
+    last = pq.FILOSQLiteQueue(name="jobs", **place)
+    last.put(1)
+    unique = pq.UniqueAckQ(name="uniq", **place)
+    unique.put("a")
+    return jobs, acks, last, unique
+
+
+def persist_queue_resumed(path: Path) -> object:
+    """What is left for the library after a requeue: hands out everything, and says the items."""
+    import persistqueue as pq
+
+    acks = pq.SQLiteAckQueue(str(path.parent), name="acks", db_file_name=path.name, auto_resume=False)
+    items = []
+    while acks.size:
+        items.append(acks.get(block=False))
+        acks.ack(items[-1])
+    Path(f"{path}.items").write_text(repr(sorted(items)))
+    return acks
+
+
+MAKERS = {one.__name__: one for one in (huey, persist_queue, persist_queue_resumed)}
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    kept = MAKERS[sys.argv[1]](Path(sys.argv[2]))
+    print("ready", flush=True)
+    sys.stdin.read()
