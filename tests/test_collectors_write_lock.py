@@ -273,8 +273,23 @@ def test_writes_of_processes_that_nobody_sees_make_it_unknown(table: Table, file
     _ticks(locks, 5, 100.0, 10.0)
     assert locks.uses()["hidden"] == [str(database)]
     table.show((index, 4242, 128), mode="READ")
+    database.write_bytes(b"x" * 20)
     _ticks(locks, 5, 200.0, 10.0)
     assert locks.uses()["hidden"] == []
+
+
+def test_an_application_that_was_seen_once_is_not_hidden(table: Table, files: tuple[Path, Path]) -> None:
+    database, index = files
+    locks = WriteLocks()
+    locks.watch(str(database), 0.0)
+    _ticks(locks, 5, step=10.0)
+    table.show((index, 4242, 128), mode="READ")
+    database.write_bytes(b"x")
+    _ticks(locks, 5, 100.0, 10.0)
+    table.show()
+    database.write_bytes(b"xx")
+    _ticks(locks, 5, 200.0, 10.0)
+    assert locks.uses()["hidden"] == [], "once seen, its processes can be seen"
 
 
 def test_a_long_table_is_read_less_often(

@@ -303,16 +303,13 @@ def test_a_restart_between_deliveries_changes_nothing(make_site: Callable[..., S
     assert there.running() == 2
 
 
-@pytest.mark.parametrize("how", ["stop", "kill"])
-def test_what_was_answered_202_and_not_begun_is_done_once_by_the_next_agent(
-    make_site: Callable[..., Site], how: str
-) -> None:
+def test_what_was_answered_202_and_not_begun_is_done_once_by_the_next_agent(make_site: Callable[..., Site]) -> None:
     there = make_site(config())
     there.stale(3)
     with history(there.agent.state) as store:
         pause(store, "the test holds it between the answer and the act")
     assert there.decisions(delivery()) == ["accepted"]
-    getattr(there.agent, how)()
+    there.agent.kill()
     assert [run.state for run in there.agent.runs()] == ["pending"]
     with history(there.agent.state) as store:
         resume(store)

@@ -173,7 +173,6 @@ def test_the_page_follows_what_changes(quiet: Path, monkeypatch: pytest.MonkeyPa
         changes = (
             lambda: queue.put(number=3),
             lambda: queue.leased(time() - 600, 2, type="report"),
-            lambda: with_free_pages(queue),
             lambda: queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall(),
             lambda: queue.owner.execute("DELETE FROM task_queue WHERE id = (SELECT max(id) FROM task_queue)"),
         )

@@ -8,19 +8,18 @@ The distances vary at random, so that a writer in step with us is not always, or
 import math
 import os
 import random
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collectors.raw_reader.layout import PENDING_BYTE, RECOVER_BYTE, RESERVED_BYTE, WRITE_BYTE
-from collectors.raw_reader.lock_table import lock_table, places, process
+from collectors.raw_reader.lock_table import lock_table, places, process, rows_on
 
 EVERY = 0.1
-SHARE_OF_A_CORE = 0.01
+SHARE_OF_A_CORE = 0.008
 LONGEST_PAUSE = 2.0
-# A file that was made anew (an owner that comes back makes a new -shm) is found again within so many seconds.
+# A file that was made anew (an owner that comes back makes a new -shm) is found again after about so many seconds.
 REFRESH = 2.0
 FORGET_AFTER = 7200.0
 # Two samples farther apart than this say nothing about the time between them.
@@ -29,7 +28,6 @@ STRETCH = 0.5
 MOST_HOLDERS = 50
 
 _WRITE_BYTES = {"shm": (WRITE_BYTE, RECOVER_BYTE), "db": (RESERVED_BYTE, PENDING_BYTE)}
-_ROW = re.compile(r"(-?\d+) ([0-9a-f]+:[0-9a-f]+:\d+) ")
 _jitter = random.Random()  # noqa: S311 - spreads samples, guards nothing
 
 
@@ -80,7 +78,6 @@ class WriteLocks:
         self._turn: Iterator[Watch] = iter(())
         self._ticks = 0
         self._due = 0.0
-        self._parties_due = 0.0
         self._table_seen = True
         self._epoch = f"{os.getpid()}-{time.monotonic_ns()}"
 
@@ -88,7 +85,7 @@ class WriteLocks:
         """Look at this database from now on; forgotten when not said again in FORGET_AFTER seconds. The samples so far."""
         if path not in self._watches:
             self._watches[path] = Watch(path, now)
-            self._refresh(self._watches[path])
+            self._refresh(self._watches[path], "")
         self._watches[path].asked_at = now
         return self._ticks
 
@@ -124,17 +121,14 @@ class WriteLocks:
         return max(0.0, self._due - now)
 
     def _sample(self, now: float) -> None:
-        self._refresh_some(now)
         table = lock_table()
         self._table_seen = table is not None
+        self._refresh_some(now, table or "")
         if table is None:
             return
         self._ticks += 1
         for watch, pid in self._writers(table):
             self._note(watch, pid, now)
-        if now >= self._parties_due:
-            self._note_parties(table)
-            self._parties_due = now + REFRESH
 
     def _writers(self, table: str) -> Iterator[tuple[Watch, int]]:
         """Who holds which write lock: a look at the rows in WRITE mode alone."""
@@ -150,6 +144,7 @@ class WriteLocks:
     def _note(self, watch: Watch, pid: int, now: float) -> None:
         if watch.busy_tick != self._ticks:
             watch.busy, watch.busy_tick = watch.busy + 1, self._ticks
+            watch.foreign, watch.hidden = True, False
         held = watch.held.get(pid) or _introduced(watch, pid)
         if held is None or held.last_tick == self._ticks:
             return
@@ -161,15 +156,7 @@ class WriteLocks:
     def _holds(self, held: Held) -> bool:
         return held.last_tick == self._ticks
 
-    def _note_parties(self, table: str) -> None:
-        """Whose processes can be seen at all. Our own process, which started this one, is nobody."""
-        ours = str(os.getppid())
-        for pid, file in _ROW.findall(table):
-            if file in self._by_file and pid != ours and pid != "-1":
-                watch = self._by_file[file]
-                watch.foreign, watch.hidden = True, False
-
-    def _refresh_some(self, now: float) -> None:
+    def _refresh_some(self, now: float, table: str) -> None:
         """A part of the databases in turn: each of them once in REFRESH seconds."""
         for _ in range(math.ceil(len(self._watches) * self._every / REFRESH)):
             watch = next(self._turn, None)
@@ -179,9 +166,9 @@ class WriteLocks:
             if now - watch.asked_at > FORGET_AFTER:
                 self._forget(watch)
             else:
-                self._refresh(watch)
+                self._refresh(watch, table)
 
-    def _refresh(self, watch: Watch) -> None:
+    def _refresh(self, watch: Watch, table: str) -> None:
         found = {
             f"{major:02x}:{minor:02x}:{inode}": name
             for name, path in (("db", watch.path), ("shm", watch.path + "-shm"))
@@ -193,7 +180,8 @@ class WriteLocks:
             self._by_file |= dict.fromkeys(found, watch)
         written = _modified(watch.path), _modified(watch.path + "-wal")
         if watch.written is not None and written != watch.written and not watch.foreign:
-            watch.hidden = True
+            watch.foreign = _somebody_else(watch, table)
+            watch.hidden = not watch.foreign
         watch.written = written
 
     def _forget_files(self, watch: Watch) -> None:
@@ -204,6 +192,13 @@ class WriteLocks:
     def _forget(self, watch: Watch) -> None:
         self._forget_files(watch)
         self._watches.pop(watch.path, None)
+
+
+def _somebody_else(watch: Watch, table: str) -> bool:
+    """Whether another process than ours, which started this one, is seen to have the database open."""
+    inodes = {int(file.rpartition(":")[2]) for file in watch.files}
+    rows = (row.split() for row in rows_on(table, inodes).splitlines())
+    return any(row[5] in watch.files and int(row[4]) not in (-1, os.getppid()) for row in rows if len(row) == 8)
 
 
 def _introduced(watch: Watch, pid: int) -> Held | None:
