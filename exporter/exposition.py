@@ -75,8 +75,11 @@ class Exposition:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Write a database's lines as soon as it was read, so that no scrape has to wait for it."""
+        name = snapshot.target.name
         with self._turn:
-            self._show(snapshot.target.name, snapshot)
+            if not self._kept.knows(name):
+                self._kept.arrange((_PROCESS, _HISTORY, *self._facts(self._clock()).view.names))
+            self._show(name, snapshot)
 
     def _body(self, encoder: Encoder, names: Collection[str]) -> bytes:
         now = self._clock()

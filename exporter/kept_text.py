@@ -54,6 +54,10 @@ class KeptText:
             self._growing[family] = {new: growing[old] for new, old in enumerate(came_from) if old in growing}
         self._joined.clear()
 
+    def knows(self, name: str) -> bool:
+        """Whether the page has this part."""
+        return name in self._place
+
     def holds(self, name: str, made_of: tuple[object, ...]) -> bool:
         """Whether what is shown of this part was made of these very objects."""
         place = self._place.get(name)

@@ -29,20 +29,16 @@ STATES = {
     "dead": "status IN ('failed', 'dead_letter')",
 }
 # In a damaged index a search meets other rows than a walk: queue by queue, each sought by its name.
-SOUGHT = tuple(
-    f"""
-    SELECT coalesce(sum((SELECT count(*) FROM task_queue INDEXED BY ix_task_type_status WHERE type = name AND {{where}})), 0)
-    FROM (SELECT DISTINCT type AS name FROM task_queue {way})
-    """
-    for way in ("NOT INDEXED", "INDEXED BY ix_task_type_status")
-) + (
-    """
-    WITH RECURSIVE n(name) AS (SELECT min(type) FROM task_queue UNION ALL
-      SELECT (SELECT min(type) FROM task_queue WHERE type > name) FROM n WHERE name IS NOT NULL)
-    SELECT coalesce(sum((SELECT count(*) FROM task_queue INDEXED BY ix_task_type_status WHERE type = name AND {where})), 0)
-    FROM n WHERE name IS NOT NULL
-    """,
+NAMES = (
+    "SELECT DISTINCT type AS name FROM task_queue NOT INDEXED",
+    "SELECT DISTINCT type AS name FROM task_queue INDEXED BY ix_task_type_status",
+    (
+        "WITH RECURSIVE n(name) AS (SELECT min(type) FROM task_queue UNION ALL "
+        "SELECT (SELECT min(type) FROM task_queue WHERE type > name) FROM n WHERE name IS NOT NULL) "
+        "SELECT name FROM n WHERE name IS NOT NULL"
+    ),
 )
+SOUGHT = "SELECT count(*) FROM task_queue INDEXED BY ix_task_type_status WHERE type = name AND {where}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,9 @@ def _answers(path: Path) -> tuple[bool, dict[str, set[float] | None]]:
     for state, where in STATES.items():
         ways = ("", "NOT INDEXED", "INDEXED BY ix_task_status_prio_time", "INDEXED BY ix_task_type_status")
         counts = (f"SELECT count(*) FROM task_queue {way} WHERE {where}" for way in ways)
-        found[state] = _each(connection, *counts, *(sought.format(where=where) for sought in SOUGHT))
+        each = SOUGHT.format(where=where)
+        sums = (f"SELECT coalesce(sum(({each})), 0) FROM ({names})" for names in NAMES)
+        found[state] = _each(connection, *counts, *sums)
     connection.close()
     return whole, found
 

@@ -1,144 +1,25 @@
-"""Alertmanager's webhook on a real agent and a real queue: who may make it act, and how often it does.
+"""How often Alertmanager's deliveries make a real agent act: once for each episode, whatever is repeated or restarted.
 
 Whether it acted is counted in the queue itself (`attempts` grows with every requeue) and in our history.
 """
 
-import base64
-import hashlib
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from typing import Any
 
-import agent_process
-import httpx
-import prismq
 import pytest
-from agent_process import AgentProcess
+from webhook_site import Site, acted_once, alert, config, delivery, site
 
 from actions.history.settings import pause, resume
 from actions.history.store import history
 
-TOKEN = "correct-horse-battery-staple-0123456789"
 WRITABLE = "queuekeeper_state_writable"
-CONFIG = """\
-{top}
-databases:
-  - {{name: jobs, path: FOLDER/jobs.db, settings: {{grace: 2s}}}}
-  - {{name: other, path: FOLDER/other.db, settings: {{grace: 2s}}}}
-poll: {{interval: 1s}}
-actions: {{enabled: {enabled}, allow: {{token_files: {files}}}}}
-rules:
-  - name: stale-leases
-    when: {{sqlite_queue_stale_leases: {{above: 0}}}}
-    on: {{alert: ['alertname="QueueStaleLeases"']}}
-    do: requeue
-    options: {{guarded: true, limit: 500}}
-    cooldown: {cooldown}
-    databases: [jobs]
-  - name: wal-backlog
-    when: {{sqlite_wal_backlog_bytes: {{above: 1MiB}}}}
-    on: {{alert: ['alertname="QueueWalBacklog"']}}
-    do: checkpoint
-    cooldown: {cooldown}
-    databases: [jobs]
-state: FOLDER/state
-"""
-
-
-def config(cooldown: str = "0s", *, enabled: bool = True, files: str = "[FOLDER/token]", top: str = "") -> str:
-    """Without a cooldown nothing but the episode keeps a delivery from acting again."""
-    return CONFIG.format(cooldown=cooldown, enabled=str(enabled).lower(), files=files, top=top)
-
-
-@dataclass
-class Site:
-    """An agent, the queue `jobs` it may act upon, and Alertmanager's part."""
-
-    agent: AgentProcess
-    queue: prismq.Queue
-    deliveries: int = field(default=0)
-
-    def post(self, body: dict[str, Any], headers: Any = None, path: str = "") -> httpx.Response:
-        """A delivery, by default with the right token."""
-        given = {"Authorization": f"Bearer {TOKEN}"} if headers is None else headers
-        return httpx.post(f"{self.agent.url}/api/v1/alerts{path}", json=body, headers=given, timeout=10)
-
-    def decisions(self, body: dict[str, Any]) -> list[str]:
-        """What the agent answers to an accepted delivery, alert by alert."""
-        answer = self.post(body)
-        assert answer.status_code == 202, answer.text
-        return [each["decision"] for each in answer.json()["decisions"]]
-
-    def stale(self, number: int = 3) -> None:
-        """So many tasks whose worker is gone."""
-        self.queue.leased(time() - 60, number)
-
-    def running(self) -> int:
-        """Tasks that a worker holds, so says the queue."""
-        return int(self.queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'"))
-
-    def requeues(self) -> int:
-        """How often any task was given back, so says the queue."""
-        return int(self.queue.value("SELECT coalesce(sum(attempts), 0) FROM task_queue"))
-
-    def counted(self, decision: str, database: str = "jobs") -> float | None:
-        """The decision's counter on the page."""
-        return self.agent.scrape().value("queuekeeper_webhook_alerts_total", decision=decision, database=database)
-
-
-def alert(status: str = "firing", **changes: Any) -> dict[str, Any]:
-    """One alert as Alertmanager sends it; `labels` are added to the usual ones."""
-    labels = {
-        "alertname": "QueueStaleLeases", "database": "jobs", "queue": "mail", "instance": "a:9977", "severity": "info",
-        **changes.pop("labels", {}),
-    }  # fmt: skip
-    return {
-        "status": status,
-        "labels": labels,
-        "annotations": {"summary": "Tasks are held by workers that are gone."},
-        "startsAt": "2026-01-01T00:00:43.394Z",
-        "endsAt": "0001-01-01T00:00:00Z" if status == "firing" else "2026-01-01T00:10:00Z",
-        "generatorURL": "http://prometheus:9090/graph",
-        "fingerprint": "c0ffee0123456789",
-        **changes,
-    }
-
-
-def delivery(*alerts: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Alertmanager's payload, version 4."""
-    found = alerts or (alert(),)
-    return {
-        "version": "4",
-        "groupKey": '{}/{remediation=~".+"}:{alertname="QueueStaleLeases"}',
-        "truncatedAlerts": 0,
-        "status": "firing" if any(each["status"] == "firing" for each in found) else "resolved",
-        "receiver": "queuekeeper",
-        "groupLabels": {"alertname": "QueueStaleLeases"},
-        "commonLabels": found[0]["labels"],
-        "commonAnnotations": {},
-        "externalURL": "http://alertmanager:9093",
-        "alerts": list(found),
-        **changes,
-    }
-
-
-@contextmanager
-def site(folder: Path, text: str, wrapper: tuple[str, ...] = ()) -> Iterator[Site]:
-    """A site in a folder."""
-    with ExitStack() as stack:
-        queue, other = (prismq.create(folder / f"{name}.db") for name in ("jobs", "other"))
-        for each in (queue, other):
-            stack.callback(each.owner.close)
-        (folder / "token").write_text(f"# of the test\n{TOKEN}\n")
-        (folder / "token").chmod(0o600)
-        yield Site(stack.enter_context(agent_process.agent(folder, text, wrapper=wrapper)), queue)
 
 
 @pytest.fixture
@@ -146,113 +27,6 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """Makes a site of a configuration text."""
     with ExitStack() as stack:
         yield lambda text: stack.enter_context(site(tmp_path, text))
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One site for all who may not act on it: it has stale leases, and must still have them at the end."""
-    with site(tmp_path_factory.mktemp("guarded"), config()) as made:
-        made.stale(3)
-        yield made
-        assert made.agent.runs() == []
-        assert made.requeues() == 0
-        # The positive control: the same delivery with the right token acts, so what was refused was worth refusing.
-        assert made.decisions(delivery()) == ["accepted"]
-        made.agent.ended()
-        assert made.requeues() == 3
-
-
-def basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-DENIED: dict[str, Any] = {
-    "no token": {},
-    "a wrong token": {"Authorization": "Bearer wrong"},
-    "half a token": {"Authorization": f"Bearer {TOKEN[: len(TOKEN) // 2]}"},
-    "a token and more": {"Authorization": f"Bearer {TOKEN}x"},
-    "a token in other case": {"Authorization": f"Bearer {TOKEN.upper()}"},
-    "the digest of the token": {"Authorization": f"Bearer {hashlib.sha256(TOKEN.encode()).hexdigest()}"},
-    "the comment of the token file": {"Authorization": "Bearer # of the test"},
-    "a scheme without a token": {"Authorization": "Bearer"},
-    "a bare token": {"Authorization": TOKEN},
-    "another scheme": {"Authorization": f"Token {TOKEN}"},
-    "basic auth with the token as password": {"Authorization": basic("alertmanager", TOKEN)},
-    "basic auth with the token as user": {"Authorization": basic(TOKEN, "")},
-    "two headers, one of them right": [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer wrong")],
-    "the token in a cookie": {"Cookie": f"token={TOKEN}; access_token={TOKEN}"},
-    "the token in another header": {"X-Api-Key": TOKEN, "Proxy-Authorization": f"Bearer {TOKEN}"},
-}
-
-
-@pytest.mark.parametrize("headers", DENIED.values(), ids=DENIED.keys())
-def test_without_the_right_token_it_never_acts(guarded: Site, headers: Any) -> None:
-    before = guarded.agent.scrape().value("queuekeeper_webhook_requests_total", code="401") or 0.0
-    answer = guarded.post(delivery(), headers)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert TOKEN not in answer.text
-    assert guarded.agent.runs() == []
-    assert guarded.running() == 3
-    assert guarded.agent.scrape().value("queuekeeper_webhook_requests_total", code="401") == before + 1
-
-
-@pytest.mark.parametrize("path", [f"?token={TOKEN}", f"?access_token={TOKEN}&authorization=Bearer%20{TOKEN}"])
-def test_a_token_in_the_address_is_none(guarded: Site, path: str) -> None:
-    assert guarded.post(delivery(), {}, path).status_code == 401
-    assert guarded.agent.runs() == []
-
-
-def test_a_token_in_the_body_is_none(guarded: Site) -> None:
-    assert guarded.post(delivery(token=TOKEN, access_token=TOKEN), {}).status_code == 401
-    assert guarded.agent.runs() == []
-
-
-def test_only_a_post_is_a_delivery(guarded: Site) -> None:
-    right = {"Authorization": f"Bearer {TOKEN}"}
-    for method in ("GET", "PUT", "DELETE", "PATCH"):
-        answer = httpx.request(method, f"{guarded.agent.url}/api/v1/alerts", headers=right, timeout=5)
-        assert answer.status_code == 405
-    assert guarded.agent.runs() == []
-
-
-def test_the_token_is_nowhere_in_the_log(guarded: Site) -> None:
-    guarded.post(delivery(), {"Authorization": f"Bearer {TOKEN}x"})
-    assert TOKEN not in guarded.agent.log.read_text()
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [(config(enabled=False), "actions.enabled"), (config(files="[]"), "actions.allow.token_files")],
-    ids=["acting disabled", "nobody allowed"],
-)
-def test_where_nobody_may_act_the_right_looking_token_is_refused_with_the_cure(
-    make_site: Callable[..., Site], text: str, reason: str
-) -> None:
-    there = make_site(text)
-    there.stale()
-    answer = there.post(delivery())
-    assert answer.status_code == 403
-    assert reason in answer.json()["error"]
-    assert there.agent.runs() == []
-    assert there.running() == 3
-    assert there.agent.scrape().value("queuekeeper_webhook_requests_total", code="403") == 1
-
-
-def acted_once(there: Site, tasks: int = 3) -> None:
-    """Exactly one run, and each task was given back exactly once."""
-    (run,) = there.agent.ended()
-    assert (run.outcome, run.trigger, run.rule, run.effect) == ("done", "alert", "stale-leases", "fixed"), run
-    assert there.requeues() == tasks
-    page = there.agent.wait(lambda: with_its_totals(there, tasks), "the page to tell of the run")
-    assert page.value("queuekeeper_action_triggers_total", action="requeue", trigger="alert") == 1
-    assert page.value("queuekeeper_action_runs_total", database="jobs", action="requeue", outcome="done") == 1
-
-
-def with_its_totals(there: Site, tasks: int) -> agent_process.Scrape | None:
-    """The page once it tells of the run: the dispatcher reads its history again a moment later."""
-    page = there.agent.scrape()
-    return page if page.value("queuekeeper_action_requeued_tasks_total", database="jobs") == tasks else None
 
 
 def test_delivered_four_times_it_acts_once(make_site: Callable[..., Site]) -> None:
@@ -397,48 +171,6 @@ def test_the_condition_is_the_queues_and_not_the_alerts(make_site: Callable[...,
     (run,) = there.agent.ended()
     assert run.outcome == "nothing_to_do"
     assert there.running() == 3
-
-
-@pytest.mark.parametrize(
-    ("labels", "decision", "database"),
-    [
-        ({"database": "payroll"}, "rejected", ""),
-        ({"database": "../../etc/passwd"}, "rejected", ""),
-        ({"database": ""}, "rejected", ""),
-        ({"alertname": "SomethingElse"}, "no_match", "jobs"),
-        ({"database": "other"}, "no_match", "other"),
-        ({"instance": "b:9977"}, "rejected", ""),
-        ({"instance": ""}, "rejected", ""),
-    ],
-    ids=str,
-)
-def test_an_alert_that_selects_nothing_is_counted_and_never_acted_upon(
-    identified: Site, labels: dict[str, str], decision: str, database: str
-) -> None:
-    before = identified.counted(decision, database) or 0.0
-    assert identified.decisions(delivery(alert(labels=labels))) == [decision]
-    assert identified.agent.runs() == []
-    assert identified.running() == 3
-    assert identified.counted(decision, database) == before + 1
-
-
-@pytest.fixture(scope="module")
-def identified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site whose agent knows its name; the alert that means it acts in the end, so the others could have."""
-    with site(tmp_path_factory.mktemp("identified"), config(top="identity: a:9977")) as made:
-        made.stale(3)
-        yield made
-        assert made.decisions(delivery()) == ["accepted"]
-        made.agent.ended()
-        assert made.requeues() == 3
-
-
-def test_options_and_actions_in_the_payload_are_only_text(make_site: Callable[..., Site]) -> None:
-    there = make_site(config())
-    there.stale(3)
-    asked = alert(labels={"remediation": "vacuum", "action": "purge", "limit": "1", "path": "/etc/passwd"}, do="purge")
-    assert there.decisions(delivery(asked, options={"limit": 1})) == ["accepted"]
-    acted_once(there)
 
 
 @contextmanager
