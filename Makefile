@@ -28,6 +28,12 @@ setup: $(DEV_STAMP)  ## What the tests need: the environment and the real compon
 soak: setup  ## The slow ones: 1,000 polls, hundreds of kills
 	@$(BIN)/python -m pytest tests -m soak --timeout=3600
 
+bench: $(DEV_STAMP)  ## The cost of a scrape, beside what one would use instead: a naive exporter and query-exporter
+	@test -x .venv-peers/bin/query-exporter || ($(PYTHON) -m venv .venv-peers && \
+	  .venv-peers/bin/pip install --quiet --disable-pip-version-check query-exporter) || \
+	  echo "query-exporter cannot be installed here: its column is left out"
+	@$(BIN)/python bench/scrape.py --query-exporter .venv-peers/bin/python
+
 docs: $(DEV_STAMP)  ## Regenerate the references, the dashboards and the golden page
 	@$(BIN)/python -m exporter.reference
 	@$(BIN)/python -m exporter.commands.reference
@@ -51,4 +57,4 @@ $(DEV_STAMP): requirements-dev.lock $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: demo test check setup soak docs format lock
+.PHONY: demo test check setup soak bench docs format lock

@@ -25,7 +25,7 @@ from pathlib import Path
 from processes import cpu_seconds, memory_mib, percentile
 
 HERE = Path(__file__).parent
-INTERVAL = 5.0
+INTERVAL = 15.0
 PATIENCE = 180.0
 
 
@@ -70,7 +70,7 @@ def _exporters(arguments: argparse.Namespace, folder: Path, fleet: Path) -> Iter
     yield Exporter("queuekeeper", [*serve, "--log.level=error"], "sqlite_pages")
     if "naive" in arguments.peers:
         yield Exporter("naive", [sys.executable, str(HERE / "peers/naive.py"), str(fleet), "{port}"], "q_page_count")
-    if "query-exporter" in arguments.peers and arguments.query_exporter:
+    if "query-exporter" in arguments.peers and Path(arguments.query_exporter or "/none").exists():
         settings = folder / "query-exporter.yaml"
         writer = [sys.executable, str(HERE / "peers/query_exporter_config.py"), str(fleet), str(settings)]
         subprocess.run([*writer, f"{INTERVAL:.0f}"], check=True)
@@ -112,7 +112,7 @@ def measure(
     try:
         row: dict[str, object] = {"exporter": exporter.name, "databases": arguments.databases}
         row["first complete page s"] = round(_until_complete(process, port, exporter.marker, arguments.databases), 2)
-        time.sleep(1.5 * INTERVAL)
+        time.sleep(INTERVAL)
         row |= _back_to_back(process.pid, port, arguments.scrapes)
         row |= _while_changing(process.pid, port, application, arguments)
         row["RSS MiB"] = round(memory_mib(process.pid), 1)
@@ -217,7 +217,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--databases", type=int, default=1000)
     parser.add_argument("--scrapes", type=int, default=100)
-    parser.add_argument("--intervals", type=int, default=6, help="how many intervals of 1 %% changes")
+    parser.add_argument("--intervals", type=int, default=4, help="how many intervals of 1 %% changes")
     parser.add_argument("--journal", default="wal", choices=("wal", "delete"))
     parser.add_argument("--peers", default="naive,query-exporter")
     parser.add_argument("--query-exporter", help="the Python of an environment that has query-exporter")

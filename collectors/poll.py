@@ -17,7 +17,7 @@ from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
 from collectors.raw_reader.layout import DatabaseHeader
 from collectors.raw_reader.survey import Surveyed
 from collectors.reading.connection import BUSY_TIMEOUT, read_only
-from collectors.reading.facts import Facts, abandoned_journal, gather, who_writes
+from collectors.reading.facts import Facts, gather, journal_stays, who_writes
 from collectors.reading.label_cap import Cap
 from collectors.reading.look import Look
 from collectors.reading.partly import PartlyRead
@@ -162,7 +162,7 @@ def _released(facts: Facts, raw: RawReader) -> Iterator[None]:
 
 def _down(target: Target, error: BaseException, raw: RawReader) -> Verdict:
     word, sentence = reason(error)
-    if word == "hot_journal" and not abandoned_journal(target, raw):
+    if word == "hot_journal" and not journal_stays(target):
         word, sentence = "busy", "a transaction came in between"
     if word == "busy":
         with suppress(RawReaderUnavailable, OSError):  # then it stays unsaid who

@@ -5,11 +5,11 @@ the kernel's lock table, read by the raw reader (docs/safety.md).
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collectors.metric import Metric, Sample, Since
-from collectors.raw_reader.pinners import Holder, Pinner, pinners
+from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, pinners
 from collectors.reading.facts import stat_of
 from collectors.reading.look import Look
 from collectors.reading.wal_state import (
@@ -131,12 +131,12 @@ def _observe(look: Look) -> tuple[Observation, tuple[Pinner, ...]]:
     )
 
 
-def _others(holders: Iterable[Holder]) -> Iterator[Holder]:
-    """Without ourselves and the children that we started to work on the database."""
-    me = os.getpid()
+def _others(holders: Sequence[Holder]) -> Iterator[Holder]:
+    """Without ourselves, the children that we started, and whoever runs an action of ours: it holds the action lock."""
+    me, acting = os.getpid(), flock_pid(holders)
     for holder in holders:
         ours = holder.parent == me and any(name in holder.command_line for name in _OUR_CHILDREN)
-        if holder.pid != me and not ours:
+        if holder.pid not in (me, acting) and not ours:
             yield holder
 
 

@@ -110,7 +110,7 @@ class KeptText:
         return "".join(slots)
 
     def _write(self, family: str, place: int, group: tuple[Placed, ...]) -> None:
-        pieces = [_piece(database, sample) for database, sample in group]
+        pieces = _pieces(group) if group else []
         if any(of is not None for _, of in pieces):
             self._growing[family][place] = tuple(pieces)
         else:
@@ -128,14 +128,17 @@ def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
     return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
 
 
-def _piece(database: str, sample: Sample) -> Piece:
-    metric = sample.metric
-    values = (database, *sample.labels) if metric.of_database else sample.labels
+def _pieces(group: tuple[Placed, ...]) -> list[Piece]:
+    """The lines of samples of one family."""
+    metric = group[0][1].metric
     names = _label_order(metric)
-    start = _start(metric.name, [(name, values[place]) for name, place in names])
-    if isinstance(sample.value, Since):
-        return start, sample
-    return f"{start}{_number(sample.value)}\n", None
+    pieces: list[Piece] = []
+    for database, sample in group:
+        values = (database, *sample.labels) if metric.of_database else sample.labels
+        start = _start(metric.name, [(name, values[place]) for name, place in names])
+        value = sample.value
+        pieces.append((start, sample) if isinstance(value, Since) else (f"{start}{_number(value)}\n", None))
+    return pieces
 
 
 def _start(name: str, labels: Sequence[tuple[str, str]]) -> str:

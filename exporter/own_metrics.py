@@ -50,7 +50,8 @@ COLLECTOR_ERRORS = Metric(
     fold="sum",
 )
 POLL_LAST_SUCCESS = Metric(
-    "queuekeeper_poll_last_success_timestamp_seconds", "When the database was last read, by our clock."
+    "queuekeeper_poll_last_success_timestamp_seconds",
+    "When the database was last read, or its files were found unchanged since, by our clock.",
 )
 POLL_OVERRUNS = Metric(
     "queuekeeper_poll_overruns_total", "Polls that were due while the one before had not ended.", kind="counter"
@@ -130,8 +131,8 @@ WEBHOOK_ALERTS = Metric(
 
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
-    POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS, TRIGGERS,
-    DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, EFFECT,
+    POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS,
+    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, EFFECT,
     WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
 )  # fmt: skip
 HISTOGRAMS = frozenset({DURATION.name})

@@ -437,7 +437,8 @@ def test_a_closed_owner_is_never_opened_and_a_forgotten_hold_ends(raw: RawReader
 
 
 @ROOT
-def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file() -> None:
+@pytest.mark.parametrize("polls", [40, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file(polls: int) -> None:
     """The poller is another user in a shared directory: a file of ours would carry our name."""
     folder = Path(tempfile.mkdtemp(prefix="queuekeeper-test-"))
     try:
@@ -461,7 +462,7 @@ def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file() ->
             "print(made, *sorted(states), flush=True); os._exit(0)"
         )
         with prismq.process("opening_and_closing.py", folder / "queue.db") as owner:
-            command = [sys.executable, "-c", script, str(folder / "queue.db"), "40"]
+            command = [sys.executable, "-c", script, str(folder / "queue.db"), str(polls)]
             made, *states = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
             assert owner.stdin is not None
             assert owner.stdout is not None

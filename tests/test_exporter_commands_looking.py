@@ -52,6 +52,7 @@ def test_stats_speaks_to_people_in_their_units(queue: prismq.Queue) -> None:
     assert text.startswith("queue: readable\n")
     assert "KiB" in text
     assert "tasks mail waiting" in " ".join(text.split())
+    assert "page layout as of" in text
 
 
 def test_stats_says_that_the_owner_is_down_and_leaves_no_file(queue: prismq.Queue) -> None:

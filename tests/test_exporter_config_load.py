@@ -127,7 +127,6 @@ state: /var/lib/queuekeeper
     assert warned == [
         "databases[0].backup.keep",
         "databases[0].backup.compress",
-        "poll.slow_interval",
         "actions.windows.vacuum",
         "actions.windows.purge",
         "actions.quota_per_hour",

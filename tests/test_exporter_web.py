@@ -52,6 +52,9 @@ class Agent:
             act_right=lambda: self.right,
             receive=self.receive,
             answered=self.codes.append,
+            reload=lambda: (),
+            pause=lambda why: why,
+            resume=lambda: None,
         )
 
 

@@ -1,43 +1,44 @@
-#!/usr/bin/env python3
-"""The exporter most people write first: a prometheus_client custom collector that opens
-every database with stdlib sqlite3 on every scrape.   naive.py DIR PORT"""
+"""The exporter that most people write first: every database is opened with sqlite3 at every scrape. naive.py DIR PORT"""
 
-import glob, os, sqlite3, sys, time
+import sqlite3  # noqa: TID251 - a peer, in its own process
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from queries import SINGLE, SINGLE_SQL, STATUS_METRIC, STATUS_SQL
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import queries as q
 
+class Fleet(Collector):
+    """All databases of a folder."""
 
-class Fleet:
-    def __init__(self, d):
-        self.d = d
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-    def describe(self):
-        return []
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(())
 
-    def collect(self):
-        fams = {m: GaugeMetricFamily(m, h, labels=["database"]) for m, h in q.SINGLE.items()}
-        st = GaugeMetricFamily(q.STATUS_METRIC, "tasks by status", labels=["database", "status"])
-        names = list(q.SINGLE)
-        for p in sorted(glob.glob(os.path.join(self.d, "*.db"))):
-            name = os.path.basename(p)
-            c = sqlite3.connect(f"file:{p}?mode=ro", uri=True, timeout=1)
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        families = {name: GaugeMetricFamily(name, text, labels=["database"]) for name, text in SINGLE.items()}
+        states = GaugeMetricFamily(STATUS_METRIC, "tasks by status", labels=["database", "status"])
+        for path in sorted(self.folder.glob("*.db")):
+            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)
             try:
-                for m, v in zip(names, c.execute(q.SINGLE_SQL).fetchone()):
-                    fams[m].add_metric([name], v)
-                for s, n in c.execute(q.STATUS_SQL):
-                    st.add_metric([name, s], n)
+                for name, value in zip(SINGLE, connection.execute(SINGLE_SQL).fetchone(), strict=True):
+                    families[name].add_metric([path.name], value)
+                for status, number in connection.execute(STATUS_SQL):
+                    states.add_metric([path.name, status], number)
             finally:
-                c.close()
-        yield from fams.values()
-        yield st
+                connection.close()
+        yield from families.values()
+        yield states
 
 
 if __name__ == "__main__":
-    reg = CollectorRegistry()
-    reg.register(Fleet(sys.argv[1]))
-    start_http_server(int(sys.argv[2]), addr="127.0.0.1", registry=reg)
-    while True:
-        time.sleep(3600)
+    registry = CollectorRegistry()
+    registry.register(Fleet(Path(sys.argv[1])))
+    start_http_server(int(sys.argv[2]), addr="127.0.0.1", registry=registry)
+    threading.Event().wait()

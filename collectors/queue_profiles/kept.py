@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -16,7 +17,7 @@ from collectors.queue_profiles.detect import profile_for
 from collectors.target import Target
 
 KEPT = 256
-Schema = tuple[tuple[str | None, ...], ...]
+Schema = tuple[tuple[Any, ...], ...]
 
 _known: OrderedDict[Hashable, CompiledProfile | None] = OrderedDict()
 _guard = threading.Lock()

@@ -14,6 +14,8 @@ from typing import Any
 LOCKS = Path("/proc/locks")
 REUSE = 4.0
 DEAR = 0.001
+# A dear table may be this old in any case (seconds): a state needs two looks half a second apart.
+REUSE_AT_LEAST = 0.05
 Place = tuple[int, int, int]
 
 
@@ -36,7 +38,7 @@ def lock_table(reuse: float = 0.0) -> str | None:
     """
     global _kept
     now = time.monotonic()
-    if _kept is not None and _kept.cost > DEAR and now - _kept.at < reuse * _kept.cost:
+    if _kept is not None and _kept.cost > DEAR and reuse and now - _kept.at < max(REUSE_AT_LEAST, reuse * _kept.cost):
         return _kept.text
     started = time.process_time()
     try:

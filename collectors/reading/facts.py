@@ -141,26 +141,28 @@ def seen_holders(raw: RawReader, path: Path) -> tuple[Holder, ...] | None:
 
 
 def abandoned_journal(target: Target, raw: RawReader) -> bool:
-    """Whether an interrupted transaction lies there: a live journal, and nobody who writes, now and a moment later.
+    """Whether an interrupted transaction lies there: a live journal that stays, and nobody who writes."""
+    return _nobody_writes(target, raw) and journal_stays(target) and _nobody_writes(target, raw)
 
-    Once would not do: a busy application makes and deletes a journal between two questions of ours.
-    """
-    before = _journal(target, raw)
-    if before is None:
-        return False
+
+def journal_stays(target: Target) -> bool:
+    """Whether the same journal still lies there a moment later: a busy application makes one for each commit."""
+    before = stat_of(target.journal)
     time.sleep(LOOK_AGAIN_AFTER)
-    return _journal(target, raw) == before
+    after = stat_of(target.journal)
+    return before is not None and _which(before) == _which(after)
 
 
-def _journal(target: Target, raw: RawReader) -> tuple[int, ...] | None:
-    """Which journal waits for somebody to roll it back; None when none does."""
-    found = stat_of(target.journal)
-    if found is None or not raw.journal_is_hot(target.path):
-        return None
+def _which(found: os.stat_result | None) -> tuple[int, ...]:
+    return () if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _nobody_writes(target: Target, raw: RawReader) -> bool:
+    """A live journal, and no writer of it. Unseen: SQLite itself will tell, it rolls nothing back."""
+    if stat_of(target.journal) is None or not raw.journal_is_hot(target.path):
+        return False
     holders = seen_holders(raw, target.path)
-    if holders is None or writer(holders) is not None:
-        return None  # unseen: SQLite itself will tell, a read-only connection never rolls back
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return holders is not None and writer(holders) is None
 
 
 def stat_of(path: Path) -> os.stat_result | None:

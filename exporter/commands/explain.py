@@ -28,7 +28,13 @@ Pasts = Mapping[tuple[str, str], words.Past]
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path))
+@click.option(
+    "--config.file",
+    "config_file",
+    envvar="QUEUEKEEPER_CONFIG",
+    type=click.Path(path_type=Path),
+    help="Instead of FILE.",
+)
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
 def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
     """Say what FILE means for each database now: profile, settings, and which rule would act on what, and why not."""

@@ -55,6 +55,7 @@ def as_data(snapshot: Snapshot, now: float) -> Mapping[str, object]:
         "state": snapshot.state,
         "message": snapshot.message,
         "samples": [_sample_data(sample, now) for sample in snapshot.samples],
+        "page_layout_as_of": _layout_as_of(snapshot),
         "collectors": {name: dataclasses.asdict(result) for name, result in snapshot.collectors.items()},
     }
 
@@ -74,6 +75,12 @@ def show(snapshot: Snapshot, now: float) -> None:
             console.print(f"  {name}: not read ({result.reason}) {result.message}", markup=False, highlight=False)
 
 
+def _layout_as_of(snapshot: Snapshot) -> float | None:
+    """The moment that unused bytes and page order describe: a backup's snapshot, or when the live file was read."""
+    reading = snapshot.readings.get("page_layout")
+    return reading.as_of if reading is not None and reading.source != "none" else None
+
+
 def _sample_data(sample: Sample, now: float) -> Mapping[str, object]:
     labels = dict(zip(sample.metric.labels, sample.labels, strict=True))
     return {"name": sample.metric.name, "labels": labels, "value": sample.at(now)}
@@ -89,6 +96,8 @@ def _rows(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
         if name == "info":
             yield from zip(sample.metric.labels, sample.labels, strict=True)
             continue
+        if name == "unused_bytes" and (as_of := _layout_as_of(snapshot)) is not None:
+            yield "page layout as of", moment(as_of)
         words = " ".join((name.replace("_", " "), *sample.labels))
         yield _without_unit(words, name), in_words(name, sample.at(now))
 

@@ -30,7 +30,7 @@ _UNEVENTFUL = ("readable", "")
 @click.option("--check", is_flag=True, help="Exit with 1 when anything is wrong with any database.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
 def status(config_file: Path, check: bool, as_json: bool) -> None:
-    """Read every database twice, BETWEEN seconds apart, and say what is wrong and what to do about it."""
+    """Read every configured database twice, half a second apart; say what is wrong with it and what to do about it."""
     config = read_config(config_file)
     found = targets(config)
     if not found:

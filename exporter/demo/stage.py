@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.demo.others import create_others
 from exporter.demo.queue import create
 
 CONFIG = """\
@@ -22,6 +23,7 @@ databases:
     path: {folder}/jobs.db
     settings: {{grace: 2s}}
     backup: {{directory: {folder}/backups}}
+  - path: {folder}/others/*.sqlite
 poll: {{interval: 1s}}
 actions:
   enabled: true
@@ -124,6 +126,7 @@ def stage() -> Iterator[Stage]:
     props = Stage(folder, _free_port())
     try:
         create(props.database)
+        create_others(folder / "others")
         _write_private(folder / "token", secrets.token_hex(16))
         _write_private(props.config, CONFIG.format(folder=folder))
         yield props

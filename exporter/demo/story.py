@@ -57,6 +57,7 @@ def _acts(stage: Stage, say: Say) -> Iterator[str | None]:
         stage.play(role)
     yield "application: one producer and two workers run; its autocheckpoint is off, so the WAL only grows"
     yield from _wait(2)
+    _others(stage, say)
     reader = stage.play("reader")
     _first_line(reader)
     yield f"application: a slow report (pid {reader.pid}) holds one read transaction open, which pins the WAL"
@@ -101,6 +102,29 @@ def _passive_checkpoint(stage: Stage, tries: int) -> subprocess.CompletedProcess
         return done
     time.sleep(NAP)
     return _passive_checkpoint(stage, tries - 1)
+
+
+def _others(stage: Stage, say: Say) -> None:
+    """What was found beside the queue: another system's, and a file that nobody can read."""
+    for name, path, profile in _found_by_glob(stage):
+        say(f"/metrics: {name} was found by the glob others/*.sqlite ({path}), a queue of the profile {profile}")
+    command = [sys.executable, "-I", "-m", "exporter.commands", "status", "--config.file", str(stage.config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 our own command
+    say(f"a person: queuekeeper status -> exit {done.returncode}")
+    for text in (done.stdout + done.stderr).strip().splitlines():
+        say(f"    {text}")
+
+
+def _found_by_glob(stage: Stage) -> Iterator[tuple[str, str, str]]:
+    """(name, path, profile) of each queue but the main one."""
+    try:
+        page = stage.get("/metrics?name[]=sqlite_info")
+    except OSError:
+        return
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.labels["database"] != "jobs" and sample.labels["profile"]:
+                yield sample.labels["database"], sample.labels["path"], sample.labels["profile"]
 
 
 def _narrate(stage: Stage, told: Told, say: Say) -> None:
@@ -150,5 +174,7 @@ def _readings(stage: Stage) -> dict[tuple[str, str], float]:
     found = {}
     for family in text_string_to_metric_families(stage.get("/metrics")):
         for sample in family.samples:
+            if sample.labels.get("database", "jobs") != "jobs":
+                continue
             found[sample.name, sample.labels.get("state") or sample.labels.get("queue") or ""] = sample.value
     return found
