@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +40,7 @@ class Exporter:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends with us
     arguments = _arguments()
     folder = Path(tempfile.mkdtemp(prefix="queuekeeper-bench-"))
     try:

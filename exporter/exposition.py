@@ -56,8 +56,10 @@ class Exposition:
         self._metrics = (*own_metrics.METRICS, *metrics)
         self._facts, self._clock = facts, clock
         self._kept = KeptText(metric.name for metric in self._metrics)
-        self._opened: dict[str, float] = {}  # by database: of which reading its lines are
-        self._heads: dict[str, dict[str, str]] = {}
+        self._seen: dict[
+            str, Snapshot | bool
+        ] = {}  # by database: of what its lines are; without a reading, if it is stale
+        self._heads: dict[str, dict[str, bytes]] = {}
         self._turn = threading.Lock()
         self._process = CollectorRegistry()
         if with_process:
@@ -77,8 +79,8 @@ class Exposition:
         """Write a database's lines as soon as it was read, so that no scrape has to wait for it."""
         name = snapshot.target.name
         with self._turn:
-            if not self._kept.knows(name):
-                self._kept.arrange((_PROCESS, _HISTORY, *self._facts(self._clock()).view.names))
+            if not self._kept.knows(name):  # found since the last scrape
+                self._arrange_names(self._facts(self._clock()).view.names)
             self._show(name, snapshot)
 
     def _body(self, encoder: Encoder, names: Collection[str]) -> bytes:
@@ -86,50 +88,57 @@ class Exposition:
         facts = self._facts(now)
         self._arrange(facts)
         heads = self._heads_of(encoder)
-        parts: list[str] = []
+        parts: list[bytes] = []
         for metric in self._metrics:
             if lines := self._lines(metric, facts, now, names):
                 parts += (heads[metric.name], lines)
         process = encoder(self._process.restricted_registry(names) if names else self._process)
-        return "".join(parts).encode() + process
+        return b"".join((*parts, process))
 
     def _arrange(self, facts: Facts) -> None:
         """Bring every part up to date; most are."""
         view = facts.view
-        self._kept.arrange((_PROCESS, _HISTORY, *view.names))
+        self._arrange_names(view.names)
         self._kept.put(_PROCESS, own_metrics.of_process(facts))
         history = (facts.totals, facts.config, view.names)
         if not self._kept.holds(_HISTORY, history):
             self._kept.put(_HISTORY, own_metrics.of_history(facts), history)
         for name in view.names:
-            self._show(name, view.fresh.get(name), stale=name in view.stale)
+            snapshot = view.fresh.get(name)
+            now = name in view.stale if snapshot is None else snapshot
+            if self._seen.get(name) is not now:
+                self._show(name, snapshot, stale=name in view.stale)
+
+    def _arrange_names(self, names: tuple[str, ...]) -> None:
+        self._kept.arrange((_PROCESS, _HISTORY, *names))
+        if len(self._seen) > len(names):
+            self._seen = {name: self._seen[name] for name in names if name in self._seen}
 
     def _show(self, name: str, snapshot: Snapshot | None, *, stale: bool = False) -> None:
         """A database that was only found unchanged has another snapshot with the same samples in it."""
+        before = self._seen.get(name)
+        self._seen[name] = stale if snapshot is None else snapshot
         made_of = (stale,) if snapshot is None else (snapshot.samples, snapshot.collectors, snapshot.up)
-        if self._kept.holds(name, made_of):
-            return
-        opened_at = None if snapshot is None else snapshot.opened_at or None
-        only = _BESIDE if opened_at is not None and self._opened.get(name) == opened_at else None
-        self._opened[name] = opened_at or 0.0
-        self._kept.put(name, _of_database(name, snapshot, stale=stale), made_of, only)
+        if not self._kept.holds(name, made_of):
+            only = _BESIDE if _same_reading(before, snapshot) else None
+            self._kept.put(name, _of_database(name, snapshot, stale=stale), made_of, only)
 
-    def _lines(self, metric: Metric, facts: Facts, now: float, names: Collection[str]) -> str:
+    def _lines(self, metric: Metric, facts: Facts, now: float, names: Collection[str]) -> bytes:
         if metric.name in own_metrics.HISTOGRAMS:
             lines = (
                 one for action, durations in facts.totals.durations.items() for one in _histogram(action, durations)
             )
-            return "".join(text for name, text in lines if not names or name in names)
+            return "".join(text for name, text in lines if not names or name in names).encode()
         if names and metric.name not in names:
-            return ""
+            return b""
         column = own_metrics.COLUMNS.get(metric.name)
         return self._kept.text(metric.name, now) if column is None else self._kept.column(metric, column(facts.view))
 
-    def _heads_of(self, encoder: Encoder) -> dict[str, str]:
+    def _heads_of(self, encoder: Encoder) -> dict[str, bytes]:
         """HELP and TYPE of each family as this encoder writes them."""
         form = "openmetrics" if encoder(CollectorRegistry()) else "text"
         if form not in self._heads:
-            made = {m.name: encoder(_One(_family(m))).removesuffix(_EOF).decode() for m in self._metrics}
+            made = {m.name: encoder(_One(_family(m))).removesuffix(_EOF) for m in self._metrics}
             self._heads[form] = made
         return self._heads[form]
 
@@ -142,6 +151,11 @@ class _One(Collector):
 
     def collect(self) -> Iterator[Family]:
         yield self._family
+
+
+def _same_reading(before: Snapshot | bool | None, now: Snapshot | None) -> bool:
+    """Whether both are of one reading of the file, so that they differ only in what lies beside it."""
+    return isinstance(before, Snapshot) and now is not None and 0 < now.opened_at == before.opened_at
 
 
 def _of_database(name: str, snapshot: Snapshot | None, *, stale: bool) -> Iterator[Placed]:

@@ -1,7 +1,7 @@
 """Holds the write lock of a database for a share of the time until its input ends. usage: lock_holder.py DB ON_MS OFF_MS
 
-The times are kept against the clock, not one after the other: a late wake-up makes no drift. It prints what share it
-really held.
+It begins its turns by the clock, and what it held too long in one turn it holds less in the next: a late wake-up makes no
+drift. It prints what share it really held.
 """
 
 import select
@@ -18,7 +18,7 @@ start, held, turn = time.monotonic(), 0.0, 0
 while not select.select([sys.stdin], [], [], max(0.0, start + turn * (on + off) - time.monotonic()))[0]:
     connection.execute("BEGIN IMMEDIATE")
     since = time.monotonic()
-    time.sleep(max(0.0, start + turn * (on + off) + on - since))
+    time.sleep(max(0.0, (turn + 1) * on - held))
     connection.execute("ROLLBACK")
     held += time.monotonic() - since
     turn += 1

@@ -102,11 +102,11 @@ def run(connection: apsw.Connection, script: str, *values: Any) -> None:
         pass
 
 
-def add(connection: apsw.Connection, table: str, number: int = 1, **columns: Any) -> None:
+def add(owner: apsw.Connection, table: str, number: int = 1, /, **columns: Any) -> None:
     """Insert `number` equal rows."""
     names, marks = ", ".join(f'"{name}"' for name in columns), ", ".join(f":{name}" for name in columns)
     for _ in range(number):
-        connection.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', columns)
+        owner.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', columns)
 
 
 def micro(moment: float) -> str:

@@ -38,6 +38,13 @@ def values(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     return {(s.metric.name, *s.labels): s.at(snapshot.taken_at) for s in snapshot.samples}
 
 
+@pytest.fixture
+def raw() -> Iterator[RawReader]:
+    """A raw reader that a loaded machine does not make look hung."""
+    with RawReader(answer_within=60) as reader:
+        yield reader
+
+
 # --- what can be wrong; each makes a database at `path` and keeps it so until it is left ---
 
 

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import apsw
 import pytest
@@ -227,7 +229,7 @@ def test_a_home_made_table_is_described_by_settings_alone(tmp_path: Path, raw: R
         assert list(snapshot.of("sqlite_queue_stale_leases")) == []
         more = {**WORDS, "claimed_at": "taken", "attempts": "tries", "requeue_status": "again"}
         target = target_of(tmp_path / "h.db", profile="generic", settings=more)
-        assert numbers(read(target, raw, now), "sqlite_queue_stale_leases", now) == {("a",): 0, ("b",): 1}
+        assert numbers(read(target, raw, now), "sqlite_queue_stale_leases", now) == {("b",): 1}
         assert by_hand(target, "requeue").message == "requeued 1 tasks"
         assert rows(owner, 'SELECT "order", taken, tries FROM "work items" WHERE nr = 6') == [("again", None, 1)]
 
@@ -253,9 +255,6 @@ def test_what_is_wrong_with_the_settings_is_one_line(tmp_path: Path, raw: RawRea
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 def test_local_times_are_read_in_the_named_time_zone(tmp_path: Path, raw: RawReader, zone: str) -> None:
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
     now = time.time()
     local = [datetime.fromtimestamp(now + shift, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S.%f") for shift in (-90, 90)]
     with queue_files.owned(tmp_path / "l.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, status TEXT, due TEXT)") as owner:

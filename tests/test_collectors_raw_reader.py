@@ -17,7 +17,7 @@ import apsw
 import prismq
 import pytest
 
-from collectors.raw_reader import layout
+from collectors.raw_reader import layout, lock_table
 from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.raw_reader.layout import LockRow, WalIndex
 from collectors.raw_reader.pinners import Holder, checkpointer, pinners, writer
@@ -274,6 +274,35 @@ def test_missing_lock_table_is_unknown_not_nobody(queue: prismq.Queue) -> None:
             raw.flock_holder(queue.path)
         with pytest.raises(LockTableUnseen):
             raw.holders(queue.path)
+
+
+class Torn:
+    """A lock table that leaves out another row each time, as the kernel's may between two of its pages."""
+
+    def __init__(self, rows: int, left_out: tuple[int, ...]) -> None:
+        self.rows, self.left_out, self.reads = rows, left_out, 0
+
+    def read_text(self, *_: str) -> str:
+        out = self.left_out[self.reads % len(self.left_out)]
+        self.reads += 1
+        kept = [number for number in range(self.rows) if number != out]
+        lines = (f"{at}: POSIX  ADVISORY  READ  7 08:01:{number} 128 128" for at, number in enumerate(kept, 1))
+        return "".join(f"{line}\n" for line in lines)
+
+
+def test_a_row_that_one_reading_of_a_long_table_leaves_out_is_found_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Torn(200, left_out=(17, 99, 17))
+    monkeypatch.setattr(lock_table, "LOCKS", table)
+    found = layout.lock_rows(lock_table.lock_table() or "")
+    assert sorted(row.inode for row in found) == list(range(200))
+    assert table.reads == 3
+
+
+def test_a_table_of_one_page_is_whole_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Torn(20, left_out=(-1,))
+    monkeypatch.setattr(lock_table, "LOCKS", table)
+    assert len(layout.lock_rows(lock_table.lock_table() or "")) == 20
+    assert table.reads == 1
 
 
 INDEX = WalIndex(

@@ -47,7 +47,7 @@ def wait_for_samples(raw: RawReader, number: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("journal_mode", "every", "on", "off"), [("wal", 0.1, 600, 1400), ("delete", 0.03, 300, 700)])
+@pytest.mark.parametrize(("journal_mode", "every", "on", "off"), [("wal", 0.1, 600, 1400), ("delete", 0.04, 600, 1400)])
 def test_a_lock_held_a_third_of_the_time_reads_as_that_and_is_named(
     make_queue: Callable[..., prismq.Queue], journal_mode: str, every: float, on: float, off: float
 ) -> None:
@@ -58,9 +58,8 @@ def test_a_lock_held_a_third_of_the_time_reads_as_that_and_is_named(
         wait_for_samples(raw, 100)
         use, other = raw.write_lock_use(busy.path), raw.write_lock_use(idle.path)
         share = share_told(child)
-    assert 0.25 <= share <= 0.35, "the holder itself did not keep its times"
     assert use.ratio is not None
-    assert 0.25 <= use.ratio <= 0.35
+    assert 0.25 <= use.ratio <= 0.35, f"the holder says that it held it for {share:.2f} of the time"
     assert (other.ratio, other.holders) == (0.0, ())
     (holder,) = use.holders
     assert (holder.pid, holder.samples) == (child.pid, use.busy)

@@ -4,6 +4,7 @@ https://sqlite.org/c3ref/set_authorizer.html. It makes an expression that somebo
 another table, to attach a file, or to call a function that reaches outside the row.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ import apsw
 _HARMLESS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
 # What an expression about a row needs; everything else, like load_extension, zeroblob or sqlite_compileoption_used, is not.
 FUNCTIONS = frozenset({
-    "abs", "avg", "cast", "char", "coalesce", "concat", "concat_ws", "count", "date", "datetime", "glob", "hex", "if",
+    "abs", "avg", "cast", "char", "coalesce", "concat", "concat_ws", "count", "current_date", "current_time",
+    "current_timestamp", "date", "datetime", "glob", "hex", "if",
     "ifnull", "iif", "instr", "json_array_length", "json_extract", "json_type", "json_valid", "julianday", "length", "like",
     "likelihood", "likely", "lower", "ltrim", "max", "min", "nullif", "octet_length", "quote", "replace", "round", "rtrim",
     "sign", "strftime", "substr", "substring", "sum", "time", "timediff", "total", "trim", "typeof", "unhex", "unicode",
@@ -21,6 +23,8 @@ FUNCTIONS = frozenset({
 })  # fmt: skip
 # A step may also make a new fencing token.
 _CHANGING_FUNCTIONS = FUNCTIONS | {"randomblob", "random"}
+# Never, whoever asks.
+_REFUSED_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval"})
 
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
@@ -51,12 +55,16 @@ def changing(database: apsw.Connection, fence: Fence) -> Iterator[None]:
     """Statements of this block may read and change what the fence says; the application's triggers run as they are.
 
     An expression cannot pass for a trigger: SQLite names only triggers, views and WITH-tables as the source of an
-    access, a fence never lets a view be read, and `WITH` is refused in expressions.
+    access, a fence never lets a view be read, and `WITH` is refused in expressions. What the application's own schema
+    calls (defaults, generated columns, indexes on expressions) is asked for with every change and is allowed.
     """
-    triggers = frozenset(str(row[0]) for row in database.execute("SELECT name FROM sqlite_schema WHERE type='trigger'"))
+    schema = database.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema").fetchall()
+    triggers = frozenset(str(name) for kind, name, _ in schema if kind == "trigger")
+    own = frozenset(name.lower() for *_, sql in schema for name in re.findall(r"(\w+)\s*\(", str(sql)))
+    functions = (_CHANGING_FUNCTIONS | own) - _REFUSED_FUNCTIONS
 
     def allowed(action: int, first: str | None, second: str | None, _database: str | None, trigger: str | None) -> int:
-        return _answer(trigger in triggers or _may_change(fence, action, first or "", second or ""))
+        return _answer(trigger in triggers or _may_change(fence, action, first or "", second or "", functions))
 
     with _authorized(database, allowed):
         yield
@@ -85,11 +93,11 @@ def _may_read(fence: Fence, action: int, first: str, second: str, functions: fro
     return action in _HARMLESS
 
 
-def _may_change(fence: Fence, action: int, first: str, second: str) -> bool:
+def _may_change(fence: Fence, action: int, first: str, second: str, functions: frozenset[str]) -> bool:
     if action == apsw.SQLITE_UPDATE:
         return second.lower() in fence.updates.get(first.lower(), frozenset())
     if action == apsw.SQLITE_INSERT:
         return first.lower() in fence.inserts
     if action == apsw.SQLITE_DELETE:
         return first.lower() in fence.deletes
-    return _may_read(fence, action, first, second, _CHANGING_FUNCTIONS)
+    return _may_read(fence, action, first, second, functions)

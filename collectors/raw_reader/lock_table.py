@@ -1,7 +1,8 @@
 """The kernel's lock table (/proc/locks, proc(5)) and the names under which files and processes stand in it.
 
 Reading it costs about 2 microseconds for each row of the whole machine (bench/lock_sampler.py): polls of many databases
-share one text for a few times as long as reading it took.
+share one text for twice as long as reading it took. After a tenth of a second without a reader the kernel lets it wait some
+milliseconds more (it makes all takers of locks agree, without stopping them): that is latency of ours, not of theirs.
 """
 
 import os
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 LOCKS = Path("/proc/locks")
-REUSE = 4.0
+REUSE = 2.0
+READS, PAGE = 3, 4096
 DEAR = 0.001
 # A dear table may be this old in any case (seconds): a state needs two looks half a second apart.
 REUSE_AT_LEAST = 0.05
@@ -31,21 +33,37 @@ _mounts: dict[int, tuple[int, int]] = {}
 _file_systems: dict[int, str] = {}
 
 
-def lock_table(reuse: float = 0.0) -> str | None:
-    """The table's text; None where this system has none. `reuse`: may be so many times as old as reading it took.
+def lock_table(reads: int = READS) -> str | None:
+    """The table's text, read anew; None where this system has none.
+
+    The kernel gives it out in pages and finds its place again by counting: a lock that somebody releases meanwhile makes it
+    leave out the row at the page's end (bench/lock_sampler.py). So a table of several pages is read `reads` times, and what
+    any of them shows is there.
+    """
+    try:
+        text = LOCKS.read_text("ascii", "replace")
+        if len(text) <= PAGE or reads == 1:
+            return text
+        texts = (text, *(LOCKS.read_text("ascii", "replace") for _ in range(reads - 1)))
+    except FileNotFoundError:
+        return None
+    # without their running numbers, which differ
+    rows = dict.fromkeys(line.partition(": ")[2] for text in texts for line in text.splitlines())
+    return "\n".join(f"0: {row}" for row in rows)
+
+
+def shared_lock_table() -> str | None:
+    """The same for many databases polled at once: a text that was dear is used again for REUSE times as long as it took.
 
     A short table is read anew in any case: then it is cheap, and being wrong by a millisecond would not be worth it.
     """
     global _kept
     now = time.monotonic()
-    if _kept is not None and _kept.cost > DEAR and reuse and now - _kept.at < max(REUSE_AT_LEAST, reuse * _kept.cost):
+    if _kept is not None and _kept.cost > DEAR and now - _kept.at < REUSE * _kept.cost:
         return _kept.text
     started = time.process_time()
-    try:
-        text = LOCKS.read_text("ascii", "replace")
-    except FileNotFoundError:
-        return None
-    _kept = _Read(text, now, time.process_time() - started)
+    text = lock_table(2)
+    _kept = None if text is None else _Read(text, time.monotonic(), time.process_time() - started)
     return text
 
 

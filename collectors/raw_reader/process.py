@@ -19,7 +19,7 @@ from typing import Any
 
 from collectors.raw_reader import hold
 from collectors.raw_reader.layout import HEADER_BYTES, WAL_INDEX_BYTES, database_header, lock_rows, wal_index
-from collectors.raw_reader.lock_table import REUSE, file_system_of, lock_table, places, process, rows_on
+from collectors.raw_reader.lock_table import file_system_of, lock_table, places, process, rows_on, shared_lock_table
 from collectors.raw_reader.write_locks import WriteLocks
 
 Answer = dict[str, Any]
@@ -119,9 +119,12 @@ def _survey(path: str) -> dict[str, Answer]:
     return found
 
 
-def _holders(path: str, reuse: float = 0.0) -> dict[str, Any] | None:
+def _holders(path: str) -> dict[str, Any] | None:
+    return _holders_in(lock_table(), path)
+
+
+def _holders_in(table: str | None, path: str) -> dict[str, Any] | None:
     """The rows of the database and its WAL-index, under which names the two stand there, and who the lockers are."""
-    table = lock_table(reuse)
     if table is None:
         return None
     files = {name: found for name in ("db", "shm") if (found := places(path + ("-shm" if name == "shm" else "")))}
@@ -149,7 +152,7 @@ _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "journal_is_hot": _journal_is_hot,
     "locks": _locks,
     "holders": _holders,
-    "holders_lately": lambda path: _holders(path, REUSE),
+    "holders_lately": lambda path: _holders_in(shared_lock_table(), path),
     "survey": _survey,
     "file_system": file_system_of,
     "hold_wal": _hold_wal,

@@ -1,0 +1,23 @@
+"""Our own time zone changes nothing of what a file says: the suite of the real files passes under others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+def test_files_say_the_same_wherever_we_are(zone: str) -> None:
+    """Also the writing process runs there, as an application beside us does."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "counted or told_apart or local_times or survives",
+         *(str(HERE / f"test_collectors_profiles{part}.py") for part in ("", "_real", "_shipped"))],
+        env={**os.environ, "TZ": zone}, cwd=HERE.parent, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert asked.returncode == 0, asked.stdout[-3000:]
+    passed = int(asked.stdout.rsplit(" passed", 1)[0].split()[-1])
+    assert passed >= 18, asked.stdout[-500:]
