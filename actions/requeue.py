@@ -18,6 +18,7 @@ from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.taken_rows import Victim, take, victims
 from collectors.queue_profiles.detect import profile_for
+from collectors.queue_profiles.schema import ProfileError
 from collectors.queue_profiles.taking import CompiledRequeue
 from collectors.reading.connection import read_only
 
@@ -64,12 +65,15 @@ class Moved:
 
 def plan(work: Work) -> Plan:
     """Count the victims and show the first. Raises Refused where the profile's gate says no, NothingToDo."""
-    now = work.now()
-    with read_only(work.target.path) as connection:
-        requeue = _requeue_of(work, connection)
-        _check_gate(work, requeue)
-        limit = _limit(work)
-        found = victims(connection, requeue.takings, now, _older_than(work), limit)
+    limit = _limit(work)
+    try:
+        with read_only(work.target.path) as connection:
+            requeue = _requeue_of(work, connection)
+            _check_gate(work, requeue)
+            found = victims(connection, requeue.takings, work.now(), _older_than(work), limit)
+    except ProfileError as error:
+        cure = "mend the profile or its settings; `queuekeeper profiles check FILE DB` tries them"
+        raise Refused(str(error), reason="profile", next_step=cure) from error
     if not found:
         raise NothingToDo("no lease has run out", reason="no_stale_leases", next_step="")
     shown = ", ".join(f"{one.key} of {one.queue}" for one in found[:SHOWN_VICTIMS])
@@ -93,9 +97,9 @@ def run(work: Work, plan: Plan) -> Done:
     except ActionError as error:
         error.figures, error.totals = _figures(so_far[-1]), _totals(so_far[-1])
         raise
-    except apsw.Error as error:
+    except (apsw.Error, ProfileError) as error:
         raise Failed(
-            f"SQLite: {error}, after {so_far[-1].total} tasks",
+            f"{'SQLite: ' * isinstance(error, apsw.Error)}{error}, after {so_far[-1].total} tasks",
             reason=type(error).__name__,
             next_step="see `queuekeeper stats` for the database's state; what was moved stays moved",
             figures=_figures(so_far[-1]),

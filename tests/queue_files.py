@@ -50,20 +50,24 @@ LARAVEL = """
 CREATE TABLE "jobs" ("id" integer primary key autoincrement not null, "queue" varchar not null, "payload" text not null,
   "attempts" integer not null, "reserved_at" integer, "available_at" integer not null, "created_at" integer not null);
 CREATE INDEX "jobs_queue_index" on "jobs" ("queue");
-CREATE TABLE "job_batches" ("id" varchar not null, "name" varchar not null, "pending_jobs" integer not null, primary key ("id"));
-CREATE TABLE "failed_jobs" ("id" integer primary key autoincrement not null, "uuid" varchar not null, "connection" text not null,
-  "queue" text not null, "payload" text not null, "exception" text not null,
+CREATE TABLE "job_batches" ("id" varchar not null, "name" varchar not null, "pending_jobs" integer not null,
+  primary key ("id"));
+CREATE TABLE "failed_jobs" ("id" integer primary key autoincrement not null, "uuid" varchar not null,
+  "connection" text not null, "queue" text not null, "payload" text not null, "exception" text not null,
   "failed_at" datetime not null default CURRENT_TIMESTAMP);
 """
 HUEY = """
 CREATE TABLE kv (queue text not null, key text not null, value blob not null, primary key(queue, key));
 CREATE TABLE schedule (id integer not null primary key, queue text not null, data blob not null, timestamp real not null);
 CREATE INDEX schedule_queue_timestamp on schedule (queue, timestamp);
-CREATE TABLE task (id integer not null primary key, queue text not null, data blob not null, priority real not null default 0.0);
+CREATE TABLE task (id integer not null primary key, queue text not null, data blob not null,
+  priority real not null default 0.0);
 CREATE INDEX task_queue_priority_id on task (queue, priority desc, id);
 """
 PERSIST = "CREATE TABLE queue_jobs (_id INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB, timestamp FLOAT);"
-PERSIST_ACK = "CREATE TABLE ack_queue_acks (_id INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB, timestamp FLOAT, status INTEGER);"
+PERSIST_ACK = (
+    "CREATE TABLE ack_queue_acks (_id INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB, timestamp FLOAT, status INTEGER);"
+)
 LITEQUE = """
 CREATE TABLE tasks (id integer PRIMARY KEY AUTOINCREMENT NOT NULL, queue text NOT NULL, payload text NOT NULL,
   createdAt integer NOT NULL, status text DEFAULT 'pending' NOT NULL, expireAt integer, allocationId text NOT NULL,

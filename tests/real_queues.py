@@ -25,7 +25,7 @@ def huey(path: Path) -> object:
             ok(n)
         queue.execute(queue.dequeue())  # done, its result unread
         queue.dequeue()  # taken by a worker that dies: not in the file any more
-        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        now = datetime.datetime.now(datetime.UTC)  # a naive one huey takes for local time
         queue.add_schedule(ok.s(9, eta=now + datetime.timedelta(hours=1)))
         queue.add_schedule(ok.s(9, eta=now - datetime.timedelta(minutes=10)))
         queue.lock_task("nightly").__enter__()

@@ -1,8 +1,10 @@
 """Requeue: the same predicate as the gauge, attempts, dead letters, gates, races."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import prismq
 import pytest
@@ -10,6 +12,7 @@ from acting import by_hand, by_rule, planned, target_of
 
 from actions.run.condition import Condition
 from collectors.poll import take
+from collectors.queue_profiles import detect
 from collectors.raw_reader.ask import RawReader
 
 STALE = Condition("sqlite_queue_stale_leases", above=0)
@@ -145,6 +148,29 @@ def test_an_unknown_schema_is_refused_with_the_cure(make_queue: Callable[..., pr
     queue.owner.execute("PRAGMA foreign_keys = off; DROP TABLE task_logs; DROP TABLE task_queue")
     run = by_hand(target_of(queue.path), "requeue")
     assert (run.outcome, run.reason) == ("refused", "no_profile")
+
+
+def test_a_profile_that_cannot_be_used_is_refused_in_words(stale: prismq.Queue, tmp_path: Path) -> None:
+    run = by_hand(target_of(stale.path, settings={"grcae": 1.0}), "requeue")
+    assert (run.outcome, run.reason) == ("refused", "profile")
+    assert "settings.grcae: no such setting" in run.message
+    stale.owner.execute("CREATE TABLE secrets (word)")
+    prying = (detect.SHIPPED / "prismq.yaml").read_text().replace("'lease expired'", "(SELECT word FROM secrets)")
+    (tmp_path / "own.yaml").write_text(prying)
+    run = by_hand(target_of(stale.path, profile=str(tmp_path / "own.yaml")), "requeue")
+    assert (run.outcome, run.message) == (
+        "failed", "the queue profile may not read secrets.word: it does not declare that, after 0 tasks",
+    )  # fmt: skip
+    assert statuses(stale)["queued"] == 2
+
+
+def test_steps_that_leave_a_row_stale_end_by_themselves(stale: prismq.Queue, tmp_path: Path) -> None:
+    useless = re.sub(r"(?s)steps:.*?  purge:", "steps: [{to: waiting, set: {error_message: \"'x'\"}}]\n  purge:",
+                     (detect.SHIPPED / "prismq.yaml").read_text())  # fmt: skip
+    (tmp_path / "own.yaml").write_text(useless)
+    run = by_hand(target_of(stale.path, profile=str(tmp_path / "own.yaml")), "requeue")
+    assert run.figures["chunks"] == 1
+    assert statuses(stale)["leased"] == 3
 
 
 def test_the_queues_own_worker_takes_what_was_requeued(stale: prismq.Queue) -> None:

@@ -1,7 +1,6 @@
 """Queue profiles: what may be said in one, what is compiled from it, and that it can do nothing else."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,8 +9,8 @@ import prismq
 import pytest
 import yaml
 
-from collectors.queue_profiles import detect
 from actions.writing.taken_rows import take, victims
+from collectors.queue_profiles import detect
 from collectors.queue_profiles.compile import CompiledProfile, compiled
 from collectors.queue_profiles.expression import Scope, expression
 from collectors.queue_profiles.fence import Fence, reading
@@ -123,7 +122,10 @@ def test_a_moment_survives_its_format(form: Any) -> None:
         connection.execute("INSERT INTO t VALUES (?)", (written(NOW, form, "Asia/Kolkata"),))
         sql = f"SELECT {epoch_sql('min(a)', form)}, {is_time_sql('a', form)} FROM t"
         found, is_time = connection.execute(sql).get
-        assert (moment_of(found, form, "Asia/Kolkata"), is_time) == (pytest.approx(int(NOW) if coarse else NOW, abs=0.002), 1)
+        assert (moment_of(found, form, "Asia/Kolkata"), is_time) == (
+            pytest.approx(int(NOW) if coarse else NOW, abs=0.002),
+            1,
+        )
 
 
 # --- detection ---
@@ -171,7 +173,7 @@ def test_the_operators_choice_wins_and_must_exist(queue: prismq.Queue, tmp_path:
     chosen = _profile(queue, profile=str(own))
     assert chosen is not None
     assert chosen.name == "mine"
-    with pytest.raises(ProfileError, match="no profile is called 'prism'; known: generic, .*prismq"):
+    with pytest.raises(ProfileError, match=r"no profile is called 'prism'; known: generic, .*prismq"):
         _profile(queue, profile="prism")
     with pytest.raises(ProfileError, match=r"gone\.yaml: cannot be read"):
         _profile(queue, profile=str(tmp_path / "gone.yaml"))
@@ -261,7 +263,7 @@ def test_a_profile_reads_only_what_it_declares(queue: prismq.Queue) -> None:
         draft["rows"][0]["where"] = where
         profile = _compiled(queue, draft)
         (_, bound), *_ = profile.counts(NOW)
-        with pytest.raises((apsw.AuthError, apsw.SQLError), match=r"not authorized|prohibited"):
+        with pytest.raises(ProfileError, match=r"may not (read|call)"):
             counted(queue.owner, bound)
 
 
@@ -275,10 +277,7 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
         "CREATE TEMP TABLE t (a)",
         "SELECT load_extension('x')",
     ):
-        with (
-            reading(queue.owner, fence),
-            pytest.raises((apsw.AuthError, apsw.SQLError), match=r"authorized|prohibit"),
-        ):
+        with pytest.raises(ProfileError, match="may not"), reading(queue.owner, fence):
             queue.owner.execute(sql)
     queue.owner.execute("PRAGMA user_version = 3")  # the fence is gone again
 
@@ -368,7 +367,9 @@ def test_victims_are_searched_on_an_index_and_taken_by_key(queue: prismq.Queue) 
     queue.owner.execute("ANALYZE")
     (taking,) = _requeue(queue).takings
     search = taking.victims(NOW)
-    assert "SEARCH task_queue USING INDEX ix_task_status_prio_time" in _plan(queue, search.sql, {**search.values, "limit": 5})
+    assert "SEARCH task_queue USING INDEX ix_task_status_prio_time" in _plan(
+        queue, search.sql, {**search.values, "limit": 5}
+    )
     for step in taking.steps(NOW):
         for statement in step.statements:
             assert _plan(queue, statement, {**step.values, "key": 1}).startswith(

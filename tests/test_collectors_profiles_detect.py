@@ -38,9 +38,9 @@ def required_columns() -> list[tuple[str, str, str]]:
         with database(queue_files.SCHEMAS[name]) as connection:
             tables = read_tables(connection)
             places = places_of(profile, settings_of(profile, {}), tables)
-        patterns = {key for key in profile.also}
+        optional = {key.replace("{prefix}", "solid_queue_") for key in profile.also}
         for key, spots in places.found.items():
-            if key not in {p.replace("{prefix}", "solid_queue_") for p in patterns}:
+            if key not in optional:
                 needed += [(name, spot.table, column) for spot in spots for column in sorted(spot.columns)]
     return needed
 

@@ -27,7 +27,12 @@ from collectors.queue_profiles.tables import read_tables
 
 NOW = 1_764_000_000.0
 SOURCES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(detect.SHIPPED.glob("*.yaml"))}
-GENERIC = {"table": "task_queue", "lease_until": "lease_until_utc", "requeue_status": "queued", "finished_at": "finished_at_utc"}
+GENERIC = {
+    "table": "task_queue",
+    "lease_until": "lease_until_utc",
+    "requeue_status": "queued",
+    "finished_at": "finished_at_utc",
+}
 
 # Each tries to reach something else from inside an expression.
 ATTACKS = [
@@ -58,9 +63,15 @@ ESCAPES = [
 def owner(tmp_path: Path) -> Iterator[apsw.Connection]:
     with queue_files.owned(tmp_path / "q.db", prismq.SCHEMA, "CREATE TABLE secrets (word);") as connection:
         connection.execute("INSERT INTO secrets VALUES ('hidden')")
-        connection.execute("CREATE TRIGGER t_ins AFTER UPDATE ON task_queue BEGIN UPDATE secrets SET word = 'seen'; END")
-        queue_files.add(connection, "task_queue", 2, type="mail", status="leased", lease_until_utc=prismq.stamp(NOW - 900))
-        queue_files.add(connection, "task_queue", 2, type="mail", status="completed", finished_at_utc=prismq.stamp(NOW - 9e6))
+        connection.execute(
+            "CREATE TRIGGER t_ins AFTER UPDATE ON task_queue BEGIN UPDATE secrets SET word = 'seen'; END"
+        )
+        queue_files.add(
+            connection, "task_queue", 2, type="mail", status="leased", lease_until_utc=prismq.stamp(NOW - 900)
+        )
+        queue_files.add(
+            connection, "task_queue", 2, type="mail", status="completed", finished_at_utc=prismq.stamp(NOW - 9e6)
+        )
         yield connection
 
 
@@ -91,7 +102,7 @@ def test_a_row_set_that_reaches_out_is_stopped(owner: apsw.Connection, attack: s
     else:
         draft["rows"][2 if spot == "stale" else 0][spot] = attack
     made = built(owner, draft)
-    with pytest.raises((apsw.AuthError, apsw.SQLError), match=r"not authorized|prohibited|no such"):
+    with pytest.raises((ProfileError, apsw.SQLError), match=r"may not|no such"):
         everything_read(owner, made)
 
 
@@ -117,7 +128,7 @@ def test_a_step_that_reaches_out_is_stopped_and_nothing_is_changed(owner: apsw.C
     draft["actions"]["requeue"]["steps"] = [{"to": "waiting", "set": {"status": f"({attack})"}}]
     made = built(owner, draft)
     assert made.requeue is not None
-    with pytest.raises((apsw.AuthError, apsw.SQLError)), owner:
+    with pytest.raises((ProfileError, apsw.SQLError)), owner:
         take(owner, victims(owner, made.requeue.takings, NOW, None, 10), NOW, None)
     assert owner.execute("SELECT count(*) FROM task_queue WHERE status = 'leased'").get == 2
 
@@ -127,7 +138,9 @@ def test_a_step_changes_its_own_columns_only(owner: apsw.Connection) -> None:
     draft["actions"]["requeue"]["steps"] = [{"to": "waiting", "set": {"payload": "'mine'"}}]
     with pytest.raises(ProfileError, match="column 'payload' of task_queue is not named"):
         built(owner, draft)
-    draft["actions"]["requeue"]["steps"] = [{"to": "waiting", "insert": {"into": "secrets", "values": {"word": "'x'"}}, "delete": True}]
+    draft["actions"]["requeue"]["steps"] = [
+        {"to": "waiting", "insert": {"into": "secrets", "values": {"word": "'x'"}}, "delete": True}
+    ]
     with pytest.raises(ProfileError, match="table 'secrets' is not named in `detect`"):
         built(owner, draft)
 
@@ -164,6 +177,18 @@ _JUNK = st.one_of(_WORDS, st.none(), st.booleans(), st.integers(-5, 10**12), st.
                   st.lists(_WORDS, max_size=2), st.dictionaries(_WORDS, _WORDS, max_size=2))  # fmt: skip
 
 
+EXPRESSIONS = frozenset(
+    {"where", "queue", "since", "stale", "stale_since", "head_is", "status", "attempts", "finished"}
+)
+_EXPRESSIONS = st.one_of(
+    st.sampled_from(
+        [*ATTACKS, "1", "0", "NULL", "status = 'x'", "id", "id = @now", "coalesce(id, 1)", "lower(hex(id))", "@suffix"]
+    ),
+    st.builds("({}) OR ({})".format, st.sampled_from(ATTACKS), st.sampled_from(["1", "id > 3", "status = 'leased'"])),
+    _WORDS,
+)
+
+
 def spots(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path to everything in a document."""
     if path:
@@ -176,13 +201,14 @@ def spots(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
     draft = copy.deepcopy(SOURCES[draw(st.sampled_from(sorted(SOURCES)))])
+    only_words = draw(st.booleans())  # what still is a profile gets further than what is not
     for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(list(spots(draft))))
+        path = draw(st.sampled_from([one for one in spots(draft) if not only_words or one[-1] in EXPRESSIONS]))
         parent = draft
         for key in path[:-1]:
             parent = parent[key]
-        change = draw(st.sampled_from(["replace", "remove", "rename"]))
-        value = draw(_JUNK)
+        change = "replace" if only_words else draw(st.sampled_from(["replace", "remove", "rename"]))
+        value = draw(_EXPRESSIONS if only_words else _JUNK)
         if change == "replace":
             parent[path[-1]] = value
         elif change == "remove" or isinstance(parent, list):
@@ -194,7 +220,7 @@ def mutated(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(draft=mutated())
-def test_a_damaged_profile_is_an_error_in_words_and_never_writes_or_leaks(draft: Any) -> None:
+def test_a_damaged_profile_is_a_profile_error_and_never_writes_or_leaks(draft: Any) -> None:
     with apsw.Connection(":memory:") as owner:
         queue_files.run(owner, "".join(queue_files.SCHEMAS.values()) + "CREATE TABLE secrets (word);")
         owner.execute("INSERT INTO secrets VALUES ('hidden')")
@@ -204,15 +230,16 @@ def test_a_damaged_profile_is_an_error_in_words_and_never_writes_or_leaks(draft:
         try:
             given_settings = {name: GENERIC.get(name, "x") for name in required(parse(draft, "fuzz"))}
             made = built(owner, draft, **given_settings)
-        except ProfileError as error:
-            assert str(error)
+        except ProfileError:
             return
-        with suppress(apsw.Error, ValueError):  # a wrong column, a type that does not fit: the collector's failure
+        with suppress(
+            apsw.Error, ValueError, ProfileError
+        ):  # a wrong column, a type that does not fit: the collector's failure
             accesses += [(0, repr(one)) for one in everything_read(owner, made)]
         assert owner.total_changes() == before
         assert not any("hidden" in text for _, text in accesses)
         for action in (made.requeue, made.purge):
-            with suppress(apsw.Error, ValueError), owner:
+            with suppress(apsw.Error, ValueError, ProfileError), owner:
                 take(owner, victims(owner, action.takings if action else (), NOW, None, 10), NOW, None)
         assert owner.execute("SELECT word FROM secrets").get == "hidden"
 
@@ -227,11 +254,13 @@ def test_no_expression_leaves_its_brackets(text: str) -> None:
         made = expression(text, Scope())
     except ProfileError:
         return
-    with apsw.Connection(":memory:") as connection, suppress(apsw.SQLError):
+    with apsw.Connection(":memory:") as connection, suppress(apsw.SQLError, ProfileError):
         connection.execute("CREATE TABLE t (a, b)")
         connection.execute("CREATE TABLE s (word)")
         with reading(connection, built_fence()):
-            cursor = connection.execute(f"SELECT 1 FROM t WHERE ({made.sql}) AND 0", {p.name: 1 for p in made.parameters})
+            cursor = connection.execute(
+                f"SELECT 1 FROM t WHERE ({made.sql}) AND 0", {p.name: 1 for p in made.parameters}
+            )
             assert cursor.fetchall() == []
 
 

@@ -40,7 +40,9 @@ def put(owner: apsw.Connection, data: bytes, queue: str = "mail") -> None:
 # --- the slow timer ---
 
 
-def test_what_is_slow_to_count_keeps_its_value_until_it_is_due(huey: tuple[apsw.Connection, Target], raw: RawReader) -> None:
+def test_what_is_slow_to_count_keeps_its_value_until_it_is_due(
+    huey: tuple[apsw.Connection, Target], raw: RawReader
+) -> None:
     owner, target = huey
     queue_files.add(owner, "kv", queue="mail", key="r1", value=b"")
     put(owner, b"a")

@@ -147,7 +147,9 @@ def test_persist_queues_tables_are_told_apart_in_one_file(persistqueue: Path, ra
     assert [s.at(now) for s in snapshot.of("sqlite_queue_enqueued_total")] == [sequence]
 
 
-def test_what_persist_queue_handed_out_goes_back_only_when_the_workers_are_stopped(tmp_path: Path, raw: RawReader) -> None:
+def test_what_persist_queue_handed_out_goes_back_only_when_the_workers_are_stopped(
+    tmp_path: Path, raw: RawReader
+) -> None:
     path = tmp_path / "pq.db"
     with prismq.process("real_queues.py", "persist_queue", path):
         now = time.time() + 4000

@@ -51,7 +51,9 @@ def purge_of(owner: apsw.Connection, target: Target) -> CompiledPurge:
     return profile.purge
 
 
-def purged(owner: apsw.Connection, target: Target, now: float, older_than: float | None = None, limit: int = 100) -> int:
+def purged(
+    owner: apsw.Connection, target: Target, now: float, older_than: float | None = None, limit: int = 100
+) -> int:
     """Purge as an action will: victims, then one transaction."""
     purge = purge_of(owner, target)
     chosen = victims(owner, purge.takings, now, older_than, limit)
@@ -62,7 +64,9 @@ def purged(owner: apsw.Connection, target: Target, now: float, older_than: float
 # --- Solid Queue ---
 
 
-def job(owner: apsw.Connection, queue: str, now: float, finished: float | None = None, prefix: str = "solid_queue_") -> int:
+def job(
+    owner: apsw.Connection, queue: str, now: float, finished: float | None = None, prefix: str = "solid_queue_"
+) -> int:
     queue_files.add(owner, f"{prefix}jobs", queue_name=queue, class_name="J", created_at=queue_files.micro(now),
                     updated_at=queue_files.micro(now), priority=7,
                     finished_at=None if finished is None else queue_files.micro(finished))  # fmt: skip
@@ -85,7 +89,9 @@ def fill_solid_queue(owner: apsw.Connection, now: float, prefix: str = "solid_qu
     for process in (1, 2, 99):  # alive, silent, gone
         queue_files.add(owner, f"{prefix}claimed_executions", job_id=job(owner, "video", now, None, prefix),
                         process_id=process, created_at=text(now - 2000))  # fmt: skip
-    queue_files.add(owner, f"{prefix}failed_executions", job_id=job(owner, "mail", now, None, prefix), created_at=text(now))
+    queue_files.add(
+        owner, f"{prefix}failed_executions", job_id=job(owner, "mail", now, None, prefix), created_at=text(now)
+    )
     for age in (10, 200_000, 300_000):
         done = job(owner, "mail", now, now - age, prefix)
         queue_files.add(owner, f"{prefix}recurring_executions", job_id=done, task_key="t", run_at=text(now - age),
@@ -118,7 +124,7 @@ def test_solid_queues_abandoned_jobs_are_ready_again_and_others_untouched(solid:
     owner, target, prefix, now = solid
     refused = by_rule(target, "requeue", STALE)
     assert (refused.outcome, refused.reason) == ("refused", "guarded")
-    stale = "SELECT job_id FROM {}claimed_executions WHERE process_id <> 1 ORDER BY 1".format(prefix)
+    stale = f"SELECT job_id FROM {prefix}claimed_executions WHERE process_id <> 1 ORDER BY 1"
     jobs = [one for (one,) in rows(owner, stale)]
     run = by_hand(target, "requeue")
     assert (run.outcome, run.message) == ("done", "requeued 2 tasks")
@@ -183,7 +189,9 @@ def test_laravels_stale_job_is_free_again(laravel: Any) -> None:
 # --- PrismQ: workers and purge ---
 
 
-def test_prismqs_workers_are_alive_or_stale_and_finished_tasks_go_with_their_logs(tmp_path: Path, raw: RawReader) -> None:
+def test_prismqs_workers_are_alive_or_stale_and_finished_tasks_go_with_their_logs(
+    tmp_path: Path, raw: RawReader
+) -> None:
     now = time.time()
     with queue_files.owned(tmp_path / "q.db", queue_files.SCHEMAS["prismq"]) as owner:
         for name, age in (("a", 10), ("b", 10), ("c", 1000)):
@@ -256,8 +264,12 @@ def test_what_is_wrong_with_the_settings_is_one_line(tmp_path: Path, raw: RawRea
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 def test_local_times_are_read_in_the_named_time_zone(tmp_path: Path, raw: RawReader, zone: str) -> None:
     now = time.time()
-    local = [datetime.fromtimestamp(now + shift, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S.%f") for shift in (-90, 90)]
-    with queue_files.owned(tmp_path / "l.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, status TEXT, due TEXT)") as owner:
+    local = [
+        datetime.fromtimestamp(now + shift, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S.%f") for shift in (-90, 90)
+    ]
+    with queue_files.owned(
+        tmp_path / "l.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, status TEXT, due TEXT)"
+    ) as owner:
         for due in local:
             queue_files.add(owner, "t", status="queued", due=due)
         settings = {"table": "t", "available_at": "due", "time": "sql_local", "time_zone": zone}

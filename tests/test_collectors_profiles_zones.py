@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+CHOSEN = "counted or told_apart or local_times or survives"
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
 def test_files_say_the_same_wherever_we_are(zone: str) -> None:
     """Also the writing process runs there, as an application beside us does."""
     asked = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "counted or told_apart or local_times or survives",
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN,
          *(str(HERE / f"test_collectors_profiles{part}.py") for part in ("", "_real", "_shipped"))],
         env={**os.environ, "TZ": zone}, cwd=HERE.parent, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip

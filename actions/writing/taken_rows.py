@@ -36,7 +36,7 @@ def victims(
 def take(connection: apsw.Connection, chosen: Iterable[Victim], now: float, older_than: float | None) -> Counter[To]:
     """Take the rows that still are what they were chosen for, in the caller's transaction; how many went where.
 
-    Raises apsw.Error; AuthError when a profile's step does what it did not declare.
+    Raises apsw.Error; ProfileError when a step does what the profile did not declare.
     """
     keys: dict[int, list[Any]] = {}
     takings: dict[int, Taking] = {}

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import apsw
 
+from collectors.queue_profiles.schema import ProfileError
+
 _HARMLESS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
 # What an expression about a row needs; everything else, like load_extension, zeroblob or sqlite_compileoption_used, is not.
 FUNCTIONS = frozenset({
@@ -26,8 +28,6 @@ _CHANGING_FUNCTIONS = FUNCTIONS | {"randomblob", "random"}
 # Never, whoever asks.
 _REFUSED_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval"})
 
-Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
-
 
 @dataclass(frozen=True, slots=True)
 class Fence:
@@ -41,10 +41,10 @@ class Fence:
 
 @contextmanager
 def reading(database: apsw.Connection, fence: Fence) -> Iterator[None]:
-    """Statements of this block may read what the fence says, and nothing else."""
+    """Statements of this block may read what the fence says, and nothing else. Raises ProfileError that names the rest."""
 
-    def allowed(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-        return _answer(_may_read(fence, action, first or "", second or "", FUNCTIONS))
+    def allowed(action: int, first: str, second: str, _trigger: str | None) -> bool:
+        return _may_read(fence, action, first, second, FUNCTIONS)
 
     with _authorized(database, allowed):
         yield
@@ -57,30 +57,50 @@ def changing(database: apsw.Connection, fence: Fence) -> Iterator[None]:
     An expression cannot pass for a trigger: SQLite names only triggers, views and WITH-tables as the source of an
     access, a fence never lets a view be read, and `WITH` is refused in expressions. What the application's own schema
     calls (defaults, generated columns, indexes on expressions) is asked for with every change and is allowed.
+    Raises ProfileError that names what was refused.
     """
     schema = database.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema").fetchall()
     triggers = frozenset(str(name) for kind, name, _ in schema if kind == "trigger")
     own = frozenset(name.lower() for *_, sql in schema for name in re.findall(r"(\w+)\s*\(", str(sql)))
     functions = (_CHANGING_FUNCTIONS | own) - _REFUSED_FUNCTIONS
 
-    def allowed(action: int, first: str | None, second: str | None, _database: str | None, trigger: str | None) -> int:
-        return _answer(trigger in triggers or _may_change(fence, action, first or "", second or "", functions))
+    def allowed(action: int, first: str, second: str, trigger: str | None) -> bool:
+        return trigger in triggers or _may_change(fence, action, first, second, functions)
 
     with _authorized(database, allowed):
         yield
 
 
 @contextmanager
-def _authorized(database: apsw.Connection, allowed: Authorizer) -> Iterator[None]:
-    database.authorizer = allowed
+def _authorized(database: apsw.Connection, allowed: Callable[[int, str, str, str | None], bool]) -> Iterator[None]:
+    refused: list[str] = []
+
+    def ask(action: int, first: str | None, second: str | None, _database: str | None, trigger: str | None) -> int:
+        if allowed(action, first or "", second or "", trigger):
+            return apsw.SQLITE_OK
+        refused.append(_in_words(action, first or "", second or ""))
+        return apsw.SQLITE_DENY
+
+    database.authorizer = ask
     try:
         yield
+    except apsw.Error as error:
+        if refused:
+            raise ProfileError(f"the queue profile may not {refused[0]}: it does not declare that") from error
+        raise
     finally:
         database.authorizer = None
 
 
-def _answer(allowed: bool) -> int:
-    return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
+def _in_words(action: int, first: str, second: str) -> str:
+    words = {
+        apsw.SQLITE_READ: f"read {first}.{second}" if second else f"read {first}",
+        apsw.SQLITE_FUNCTION: f"call {second}()",
+        apsw.SQLITE_UPDATE: f"change {first}.{second}",
+        apsw.SQLITE_INSERT: f"insert into {first}",
+        apsw.SQLITE_DELETE: f"take rows from {first}",
+    }
+    return words.get(action, f"do {apsw.mapping_authorizer_function[action]} {first}".strip())
 
 
 def _may_read(fence: Fence, action: int, first: str, second: str, functions: frozenset[str]) -> bool:

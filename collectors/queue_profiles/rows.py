@@ -73,9 +73,7 @@ def last_numbers(database: apsw.Connection, profile: CompiledProfile) -> dict[st
 
 def queue_names(database: apsw.Connection, profile: CompiledProfile) -> frozenset[str]:
     """The queues that an index tells at no cost: a queue without rows of one state has 0 of them, which is a value."""
-    return frozenset(
-        str(name) for bound in profile.queues() for (name,) in _fetched(database, bound, QUEUE_BOUND)
-    )
+    return frozenset(str(name) for bound in profile.queues() for (name,) in _fetched(database, bound, QUEUE_BOUND))
 
 
 def merged(counts: Iterable[QueueCount]) -> QueueCount | None:

@@ -9,6 +9,16 @@ import click
 Command = Callable[..., Any]
 
 
+config_file_option = click.option(
+    "--config.file",
+    "config_file",
+    envvar="QUEUEKEEPER_CONFIG",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The configuration; `queuekeeper config example` prints one.",
+)
+
+
 def database_options(command: Command) -> Command:
     """DB, --config.file, --state: which database, and where our history of it lives."""
     for decorate in (

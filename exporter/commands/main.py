@@ -19,7 +19,8 @@ from exporter.commands.stats import stats
 from exporter.commands.status import status
 
 COMMANDS = (
-    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config, profiles,
+    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config,
+    profiles,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """`queuekeeper profiles list|show|detect|check`: which queues are known, which one a file is, and whether a profile works."""
 
 import dataclasses
+import fnmatch
 import json
 import time
 from collections.abc import Iterator
@@ -113,7 +114,9 @@ def check(file: Path, db: str | None, given: tuple[str, ...]) -> None:
 def _summary(profile: Profile) -> str:
     actions = profile.actions
     may = [
-        f"{word} {one.when}" for word, one in (("requeue", actions.requeue), ("purge", actions.purge)) if one is not None
+        f"{word} {one.when}"
+        for word, one in (("requeue", actions.requeue), ("purge", actions.purge))
+        if one is not None
     ]
     needs = "; needs settings: " + ", ".join(required(profile)) if required(profile) else ""
     return f"tables {', '.join(profile.detect)}; {', '.join(may) or 'gauges only'}{needs}"
@@ -126,7 +129,8 @@ def _described(profile: Profile) -> Iterator[str]:
             yield f"  {title}: {table} ({', '.join(columns)})"
     for rows in profile.rows:
         slow = "; counted on the slow timer" if rows.slow else ""
-        yield f"  state {rows.state}: {rows.table} where {rows.where}{slow}"
+        where = "all rows" if rows.where == "1" else f"where {rows.where}"
+        yield f"  state {rows.state}: {rows.table}, {where}{slow}"
         if rows.stale:
             yield f"    stale ({profile.lease}): {rows.stale}"
     for name, setting in profile.settings.items():
@@ -144,10 +148,8 @@ def _default(setting: Setting) -> str:
 
 def _found(tables: Tables, target: Target) -> Found:
     matches = detect.matches(tables, target)
-    near: list[Nearness] = []
-    for profile in () if matches else detect.shipped():
-        if not required(profile):
-            near.append(_nearness(profile, tables, target))
+    unfit = () if matches else (profile for profile in detect.shipped() if not required(profile))
+    near = [_nearness(profile, tables, target) for profile in unfit]
     nearest = sorted((one for one in near if one.shares), key=lambda one: (len(one.lacking), -one.shares))
     return Found(
         path=str(target.path),
@@ -160,7 +162,7 @@ def _found(tables: Tables, target: Target) -> Found:
 def _nearness(profile: Profile, tables: Tables, target: Target) -> Nearness:
     lacking = detect.lacking(profile, tables, replace(target, settings={}))
     declared = declared_tables(profile, settings_of(profile, {}))
-    return Nearness(profile.name, sum(name in tables for name in declared), lacking)
+    return Nearness(profile.name, sum(bool(fnmatch.filter(tables, name)) for name in declared), lacking)
 
 
 def _told(found: Found) -> Iterator[str]:

@@ -11,6 +11,7 @@ import click
 from actions.history.store import StoreUnavailable
 from exporter.agent import VERSION, Agent
 from exporter.commands.database import read_config
+from exporter.commands.door_options import config_file_option
 from exporter.log import Format, configure, event
 from exporter.web.app import build
 from exporter.web.server import CannotListen, Server, bind, urls
@@ -19,15 +20,34 @@ LOG = logging.getLogger(__name__)
 
 
 @click.command()
+@config_file_option
 @click.option(
-    "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path), required=True
+    "--web.listen-address",
+    "addresses",
+    multiple=True,
+    default=("127.0.0.1:9977",),
+    show_default=True,
+    help="Where to answer; may be given several times.",
 )
-@click.option("--web.listen-address", "addresses", multiple=True, default=("127.0.0.1:9977",), show_default=True, help="Where to answer; may be given several times.")
-@click.option("--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="Where the metrics are.")
 @click.option(
-    "--log.level", "level", type=click.Choice(("debug", "info", "warn", "error")), default="info", show_default=True
+    "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="Where the metrics are."
 )
-@click.option("--log.format", "form", type=click.Choice(("logfmt", "json")), default="logfmt", show_default=True)
+@click.option(
+    "--log.level",
+    "level",
+    type=click.Choice(("debug", "info", "warn", "error")),
+    default="info",
+    show_default=True,
+    help="What to log.",
+)
+@click.option(
+    "--log.format",
+    "form",
+    type=click.Choice(("logfmt", "json")),
+    default="logfmt",
+    show_default=True,
+    help="How to write it.",
+)
 def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, level: str, form: Format) -> None:
     """Watch the configured databases, publish metrics, and act where the configuration allows it."""
     configure(level, form)

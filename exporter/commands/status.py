@@ -14,6 +14,7 @@ from collectors.raw_reader.ask import RawReader
 from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
 from exporter.commands.database import UsageProblem, read_config
+from exporter.commands.door_options import config_file_option
 from exporter.commands.stats import BETWEEN
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
@@ -24,9 +25,7 @@ _UNEVENTFUL = ("readable", "")
 
 
 @click.command()
-@click.option(
-    "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(path_type=Path), required=True
-)
+@config_file_option
 @click.option("--check", is_flag=True, help="Exit with 1 when anything is wrong with any database.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
 def status(config_file: Path, check: bool, as_json: bool) -> None:

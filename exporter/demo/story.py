@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,15 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actions.history.runs import Run, newest
 from actions.history.store import history
-from actions.run.outcome import EXIT_CODES, Outcome
 from exporter.demo.application import LEASE_SECONDS
+from exporter.demo.person import types
 from exporter.demo.stage import Stage, leave
 from exporter.run_line import line
 from exporter.units import size
 
 Say = Callable[[str], None]
 NAP = 0.5
-TRIES = 10
 
 
 @dataclass(slots=True)
@@ -29,6 +27,7 @@ class Told:
     wal_state: str = ""
     stale: float = 0.0
     runs: set[int] = field(default_factory=set)
+    backup: bool = False
     refusals: set[tuple[str, str]] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)
 
@@ -67,8 +66,10 @@ def _acts(stage: Stage, say: Say) -> Iterator[str | None]:
     crasher.send_signal(signal.SIGKILL)
     yield f"application: a worker was killed with kill -9 while it held task {task}, leased for {LEASE_SECONDS} s"
     yield from _wait(3)
-    _refused(stage, say)
-    yield from _wait(7)
+    types(stage, say, "checkpoint", "jobs", "--mode", "passive")
+    yield from _wait(2)
+    _keep(stage, say)
+    yield from _wait(3)
     leave(reader)
     yield "application: the slow report has ended"
     while True:
@@ -85,34 +86,17 @@ def _first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip() if process.stdout is not None else ""
 
 
-def _refused(stage: Stage, say: Say) -> None:
-    """Show that a passive checkpoint is refused on an application whose SQLite is not proved safe."""
-    done = _passive_checkpoint(stage, TRIES)
-    say(f"a person: queuekeeper checkpoint jobs --mode passive -> exit {done.returncode}")
-    for text in done.stderr.strip().splitlines():
-        say(f"    {text}")
-
-
-def _passive_checkpoint(stage: Stage, tries: int) -> subprocess.CompletedProcess[str]:
-    """Ask for one, again while the agent itself works on the database: that is not what is to be shown."""
-    command = [sys.executable, "-I", "-m", "exporter.commands", "checkpoint", "jobs", "--mode", "passive"]
-    command += ["--config.file", str(stage.config)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 our own command
-    if done.returncode != EXIT_CODES[Outcome.LOCKED] or tries == 1:
-        return done
-    time.sleep(NAP)
-    return _passive_checkpoint(stage, tries - 1)
-
-
 def _others(stage: Stage, say: Say) -> None:
     """What was found beside the queue: another system's, and a file that nobody can read."""
     for name, path, profile in _found_by_glob(stage):
         say(f"/metrics: {name} was found by the glob others/*.sqlite ({path}), a queue of the profile {profile}")
-    command = [sys.executable, "-I", "-m", "exporter.commands", "status", "--config.file", str(stage.config)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 our own command
-    say(f"a person: queuekeeper status -> exit {done.returncode}")
-    for text in (done.stdout + done.stderr).strip().splitlines():
-        say(f"    {text}")
+    types(stage, say, "status")
+
+
+def _keep(stage: Stage, say: Say) -> None:
+    """A backup beside the workers, proved, restored into scratch, its age told."""
+    for words in (("backup", "jobs"), ("backups", "verify", "jobs"), ("backups", "drill", "jobs")):
+        types(stage, say, *words, shown=1)
 
 
 def _found_by_glob(stage: Stage) -> Iterator[tuple[str, str, str]]:
@@ -137,7 +121,15 @@ def _narrate(stage: Stage, told: Told, say: Say) -> None:
     if stale != told.stale:
         told.stale = stale
         say(f"/metrics: sqlite_queue_stale_leases is {stale:g}")
+    _tell_backup(readings, told, say)
     _tell_runs(stage, told, say)
+
+
+def _tell_backup(readings: dict[tuple[str, str], float], told: Told, say: Say) -> None:
+    age = readings.get(("sqlite_backup_age_seconds", ""))
+    if age is not None and not told.backup:
+        told.backup = True
+        say(f"/metrics: sqlite_backup_age_seconds is {age:.1f}: the newest verified backup's snapshot is that old")
 
 
 def _tell_wal(readings: dict[tuple[str, str], float], told: Told, say: Say) -> None:

@@ -1,0 +1,31 @@
+"""What a person types in the demo: real commands, their answers shown."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from actions.run.outcome import EXIT_CODES, Outcome
+from exporter.demo.stage import Stage
+
+Say = Callable[[str], None]
+NAP = 0.5
+TRIES = 10
+
+
+def types(stage: Stage, say: Say, *words: str, shown: int = 20) -> None:
+    """Run `queuekeeper WORDS` on the demo's configuration and show its exit code and its first lines."""
+    done = _answered(stage, words, TRIES)
+    say(f"a person: queuekeeper {' '.join(words)} -> exit {done.returncode}")
+    for text in (done.stdout + done.stderr).strip().splitlines()[:shown]:
+        say(f"    {text}")
+
+
+def _answered(stage: Stage, words: Sequence[str], tries: int) -> "subprocess.CompletedProcess[str]":
+    """Again while the agent itself works on the database: that is not what is to be shown."""
+    command = [sys.executable, "-I", "-m", "exporter.commands", *words, "--config.file", str(stage.config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 our own command
+    if done.returncode != EXIT_CODES[Outcome.LOCKED] or tries == 1:
+        return done
+    time.sleep(NAP)
+    return _answered(stage, words, tries - 1)
