@@ -357,7 +357,8 @@ def test_a_source_that_failed_its_check_stops_rotation(target: Target) -> None:
     with history(target.state) as store:
         store.execute(
             "INSERT INTO run (database, path, action, request, trigger, state, requested_at, ended_at, outcome, message)"
-            " SELECT database, path, 'backup', request, 'schedule', 'ended', 1, 1, 'unverified', 'index damaged' FROM run LIMIT 1"
+            " SELECT database, path, 'backup', request, 'schedule', 'ended', 1, 1, 'unverified', 'index damaged'"
+            " FROM run LIMIT 1"
         )
     run = by_hand(target, "prune")
     assert (run.outcome, run.reason) == ("refused", "source_failed")

@@ -59,7 +59,7 @@ def test_a_lock_held_a_third_of_the_time_reads_as_that_and_is_named(
         use, other = raw.write_lock_use(busy.path), raw.write_lock_use(idle.path)
         share = share_told(child)
     assert use.ratio is not None
-    assert 0.25 <= use.ratio <= 0.35, f"the holder says that it held it for {share:.2f} of the time"
+    assert abs(use.ratio - share) <= 0.05  # 0.30 where the machine is quiet: the holder tells what it really was
     assert (other.ratio, other.holders) == (0.0, ())
     (holder,) = use.holders
     assert (holder.pid, holder.samples) == (child.pid, use.busy)

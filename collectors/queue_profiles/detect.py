@@ -65,7 +65,8 @@ def matches(tables: Tables, target: Target) -> tuple[Match, ...]:
     # A setting that none of the found profiles knows is a mistake, not one for another database's profile.
     for name in target.settings if found else ():
         if name not in known:
-            raise ProfileError(f"profile {found[0].profile.name}: settings.{name}: no such setting")
+            words = ", ".join(sorted(known)) or "none"
+            raise ProfileError(f"profile {found[0].profile.name}: settings.{name}: no such setting; known: {words}")
     return tuple(found)
 
 

@@ -26,8 +26,8 @@ Generated from the commands themselves by `python -m exporter.commands.reference
 | `unverified` | 5 |
 
 `--json` of what changes something prints one object: `run` (its number in history), `database`, `action`, `outcome`, `reason`
-(a short stable word), `message`, `next_step`, `plan` (a list of sentences), `figures` (numbers in bytes, seconds and rows, by the
-action), `seconds`. Consumers must ignore fields they do not know.
+(a short stable word), `message`, `next_step`, `plan` (a list of sentences), `figures` (numbers in bytes, seconds and rows, by
+the action), `seconds`. Consumers must ignore fields they do not know.
 """
 
 
