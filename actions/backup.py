@@ -12,9 +12,9 @@ from actions.run.errors import Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
-from actions.writing.free_space import nearest_existing, require_free
+from actions.writing.free_space import database_bytes, nearest_existing, require_free
 from actions.writing.publish import backup_name, remove_leftovers
-from actions.writing.take_backup import Taken, make_folder, take_backup
+from actions.writing.take_backup import Taken, bytes_needed, make_folder, take_backup
 from collectors.target import BackupPlace
 
 NAME = "backup"
@@ -34,10 +34,10 @@ def plan(work: Work) -> Plan:
     """Check the place and the room. Raises Refused."""
     place = _place(work)
     label = _label(work)
-    size = work.target.path.stat().st_size
-    rollback = not work.target.wal.exists()
+    size = database_bytes(work)
+    rollback = _is_rollback(work)
     folder = place.folder(work.target.name)
-    require_free(nearest_existing(folder), size, work.target.limits.disk_reserve, "the copy")
+    require_free(nearest_existing(folder), bytes_needed(work), work.target.limits.disk_reserve, "the copy")
     stall = size / COPY_RATE if rollback else 0.0
     if work.automatic and stall > work.target.limits.read_rollback:
         _require_word(work, stall)
@@ -61,6 +61,12 @@ def run(work: Work, plan: Plan) -> Done:
     name = backup_name(work.target.name, str(plan.figures["label"]), work.now())
     taken = take_backup(work, folder, name, kind="scheduled" if work.automatic else "manual")
     return Done(f"backed up to {taken.path}", _figures(taken, time.monotonic() - started, len(removed)))
+
+
+def _is_rollback(work: Work) -> bool:
+    """By the header: a WAL database whose owner is down has no WAL file."""
+    header = work.raw.database_header(work.target.path)
+    return header is not None and header.valid and not header.wal
 
 
 def _place(work: Work) -> BackupPlace:

@@ -20,6 +20,7 @@ from actions.writing.compression import plain_file
 from actions.writing.free_space import require_free, writing_to
 from actions.writing.proof import quoted
 from actions.writing.publish import partial_file, remove_leftovers, sync_file
+from actions.writing.scratch import scratch_folder
 from collectors.poll import take
 
 NAME = "drill"
@@ -38,7 +39,7 @@ def plan(work: Work) -> Plan:
         raise NothingToDo(
             "there is no verified backup to restore", reason="no_backup", next_step="queuekeeper backup DB"
         )
-    scratch = _scratch(work)
+    scratch = scratch_folder(work)
     require_free(scratch, chosen.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
     return Plan(
         steps=(f"restore {chosen.path.name} into {scratch}", "check it as a queue", "remove it"),
@@ -50,7 +51,7 @@ def run(work: Work, plan: Plan) -> Done:
     """Raises Unverified when what was restored is not a healthy queue."""
     chosen = named(Path(str(plan.figures["path"])))
     check_source(work, chosen)
-    scratch = _scratch(work)
+    scratch = scratch_folder(work)
     remove_leftovers(scratch)
     started = time.monotonic()
     prove_chosen(work, chosen)
@@ -73,14 +74,6 @@ def run(work: Work, plan: Plan) -> Done:
             "tasks": tasks,
         },
     )
-
-
-def _scratch(work: Work) -> Path:
-    """A private folder for what is thrown away, beside our history."""
-    assert work.target.state is not None  # noqa: S101 the door gives every target a state directory
-    folder = work.target.state / "scratch"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def _copy(work: Work, plain: Path, restored: Path) -> None:

@@ -12,19 +12,20 @@ from typing import Literal
 
 import apsw
 
-from actions.run.errors import Failed, NothingToDo, Refused
+from actions.run.errors import Failed, NothingToDo, Refused, Unverified
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, prove_chosen
 from actions.writing.compression import plain_file
-from actions.writing.free_space import require_free, writing_to
+from actions.writing.free_space import nearest_existing, require_free, writing_to
 from actions.writing.live_restore import change_page_size, restore_live
 from actions.writing.losses import losses
 from actions.writing.proof import immutable, prove, same_rows
 from actions.writing.publish import backup_name, partial_file, publish, remove_leftovers, sync_file
+from actions.writing.scratch import scratch_folder
 from actions.writing.swap import give_owner, require_nobody, swap_in
-from actions.writing.take_backup import make_folder, take_backup
+from actions.writing.take_backup import bytes_needed, make_folder, take_backup
 from collectors.reading.connection import read_only
 
 NAME = "restore"
@@ -54,7 +55,7 @@ def plan(work: Work) -> Plan:
     prove_chosen(work, chosen)
     way = _way(work)
     lost = _lost(work, chosen) if way == "live" else ()
-    require_free(_destination(work, way).parent, 2 * chosen.plain_bytes, work.target.limits.disk_reserve, "the restore")
+    _require_room(work, chosen, way)
     return Plan(
         steps=tuple(_steps(work, chosen, way)),
         figures={
@@ -74,22 +75,24 @@ def run(work: Work, plan: Plan) -> Done:
     chosen = named(Path(str(plan.figures["backup"])))
     way: Way = plan.figures["way"]  # type: ignore[assignment] # it is what plan() put there
     destination = _destination(work, way)
-    remove_leftovers(destination.parent)
+    place = _place(work, way)
+    remove_leftovers(place)
     work.phase("restore")
     figures: dict[str, Figure] = {"backup": str(chosen.path), "way": way, "lost": plan.figures["lost"]}
     with (
-        writing_to(destination.parent, 2 * chosen.plain_bytes, "the restore"),
-        _private_copy(work, chosen, destination) as plain,
+        writing_to(place, 2 * chosen.plain_bytes, "the restore"),
+        _private_copy(work, chosen, place, destination.name) as plain,
     ):
         if way == "to":
             sync_file(plain)
             publish(plain, destination)
         elif way == "live":
-            figures["safety_backup"] = str(_safety_copy(work))
-            _into_live(work, chosen, plain)
+            figures["safety_backup"] = str(_safety_copy(work, chosen))
+            with writing_to(destination.parent, chosen.plain_bytes, "the restore"):
+                _into_live(work, chosen, plain)
         else:
             require_nobody(work)
-            give_owner(plain, work.target.path.stat() if way == "malformed" else None)
+            give_owner(plain, work.target.path)
             figures["moved_aside"] = ", ".join(str(path) for path in swap_in(work, plain))
     figures["seconds"] = round(time.monotonic() - started, 4)
     return Done(f"restored {chosen.path.name} to {destination}", figures)
@@ -119,7 +122,32 @@ def _way(work: Work) -> Way:
         )
     if not target.exists():
         return "missing"
-    return "live" if _is_readable(work) else "malformed"
+    if not _is_readable(work):
+        return "malformed"
+    return "malformed" if work.options.get("application_stopped") and not _is_whole(work) else "live"
+
+
+def _is_whole(work: Work) -> bool:
+    """Whether it passes its own check; one that does not can be moved aside, but not be backed up as it is."""
+    with read_only(work.target.path) as database:
+        try:
+            return bool(database.execute("PRAGMA integrity_check(1)").get == "ok")
+        except apsw.CorruptError:
+            return False
+
+
+def _place(work: Work, way: Way) -> Path:
+    """Where the private copy lies: beside what it becomes by its name; for a live database nothing appears beside it."""
+    return scratch_folder(work) if way == "live" else _destination(work, way).parent
+
+
+def _require_room(work: Work, chosen: Chosen, way: Way) -> None:
+    """Raises Refused. A live database's directory takes the restored pages in its WAL; the safety copy has its own place."""
+    reserve = work.target.limits.disk_reserve
+    require_free(_place(work, way), 2 * chosen.plain_bytes, reserve, "the restore")
+    if way == "live":
+        require_free(work.target.path.parent, chosen.plain_bytes, reserve, "the restore")
+        require_free(nearest_existing(_safety_folder(work, chosen)), bytes_needed(work), reserve, "the safety backup")
 
 
 def _is_readable(work: Work) -> bool:
@@ -145,7 +173,10 @@ def _lost(work: Work, chosen: Chosen) -> tuple[str, ...]:
         immutable(plain) as backup,
         read_only(work.target.path) as live,
     ):
-        return tuple(loss.sentence() for loss in losses(live, backup, chosen.manifest.row_counts))
+        try:
+            return tuple(loss.sentence() for loss in losses(live, backup, chosen.manifest.row_counts))
+        except apsw.CorruptError as error:
+            raise _damaged(error) from error
 
 
 def _steps(work: Work, chosen: Chosen, way: Way) -> Iterator[str]:
@@ -161,11 +192,11 @@ def _steps(work: Work, chosen: Chosen, way: Way) -> Iterator[str]:
 
 
 @contextmanager
-def _private_copy(work: Work, chosen: Chosen, destination: Path) -> Iterator[Path]:
-    """The backup as a private plain file in the destination's directory, proved again there."""
-    with partial_file(destination.parent, destination.name) as copy:
+def _private_copy(work: Work, chosen: Chosen, place: Path, name: str) -> Iterator[Path]:
+    """The backup as a private plain file in `place`, proved again there."""
+    with partial_file(place, name) as copy:
         with (
-            plain_file(work, chosen.path, chosen.plain_bytes, destination.parent) as plain,
+            plain_file(work, chosen.path, chosen.plain_bytes, place) as plain,
             plain.open("rb") as source,
             copy.open("wb") as file,
         ):
@@ -177,11 +208,28 @@ def _private_copy(work: Work, chosen: Chosen, destination: Path) -> Iterator[Pat
         yield copy
 
 
-def _safety_copy(work: Work) -> Path:
+def _safety_folder(work: Work, chosen: Chosen) -> Path:
+    """Where backups go; else where this one lies, never beside the live database."""
     place = work.target.backup
-    folder = place.folder(work.target.name) if place is not None else work.target.path.parent
+    return place.folder(work.target.name) if place is not None else chosen.path.parent
+
+
+def _safety_copy(work: Work, chosen: Chosen) -> Path:
+    folder = _safety_folder(work, chosen)
     make_folder(folder)
-    return take_backup(work, folder, backup_name(work.target.name, "safety", work.now()), kind="safety").path
+    remove_leftovers(folder)
+    try:
+        return take_backup(work, folder, backup_name(work.target.name, "safety", work.now()), kind="safety").path
+    except Unverified as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> Unverified:
+    return Unverified(
+        f"what is there cannot be backed up before it is replaced: {error}",
+        reason="damaged_source",
+        next_step="stop the application, then give --application-stopped: the damaged files are moved aside instead",
+    )
 
 
 def _into_live(work: Work, chosen: Chosen, plain: Path) -> None:

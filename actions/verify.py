@@ -11,6 +11,7 @@ from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
 from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, prove_chosen
+from actions.writing.free_space import writing_to
 from actions.writing.publish import write_private
 from collectors.backup_files import listed
 from collectors.manifest import encode, manifest_path
@@ -20,6 +21,8 @@ LONG = True
 AUTOMATIC = True
 MAY_BE_MISSING = True
 OPTIONS = {"backup": OptionKind("path", "the backup; by default the newest one", by_person=True)}
+
+_MANIFEST_BYTES = 64 * 1024
 
 
 def plan(work: Work) -> Plan:
@@ -36,7 +39,8 @@ def run(work: Work, plan: Plan) -> Done:
     chosen = named(Path(str(plan.figures["path"])))
     check_source(work, chosen)
     prove_chosen(work, chosen)
-    write_private(manifest_path(chosen.path), encode(replace(chosen.manifest, verified_time=work.now())))
+    with writing_to(chosen.path.parent, _MANIFEST_BYTES, "the manifest"):
+        write_private(manifest_path(chosen.path), encode(replace(chosen.manifest, verified_time=work.now())))
     rows = sum(chosen.manifest.row_counts.values())
     return Done(
         f"{chosen.path.name} is proved", {"path": str(chosen.path), "bytes": chosen.manifest.bytes, "rows": rows}

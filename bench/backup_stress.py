@@ -55,7 +55,9 @@ def take_copies(path: Path, copies: int) -> tuple[int, Counter[str], float]:
         limits=Limits(disk_reserve=0, wal_growth_bytes=2**31),
     )
     bad, methods, begun = 0, Counter[str](), time.monotonic()
-    for _ in range(copies):
+    for number in range(1, copies + 1):
+        if number % 10 == 0:
+            print(f"{number - 1} copies so far, {bad} bad", flush=True)
         run = by_hand(target, "backup")
         if run.outcome != "done":
             print("not done:", run.message)

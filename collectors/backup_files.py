@@ -4,10 +4,12 @@ Ours have a manifest beside them. What somebody else's job put there (`cp`, `.ba
 unverified: nobody proved it, and it is never deleted.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 
 from collectors.manifest import Manifest, ManifestError, is_of, manifest_path, read_manifest
@@ -123,10 +125,18 @@ def _backup(path: Path, target: Target, before: Backup | None) -> Backup | None:
         return None
     if before is not None and before.signature == signature:
         return before
-    if not path.is_file() or (target.path.exists() and path.samefile(target.path)):
+    if not S_ISREG(found.st_mode) or _is_database(found, target):
         return None
     state, manifest = _judge(path, found.st_size, target)
     return Backup(path, found.st_size, state, manifest, signature)
+
+
+def _is_database(found: os.stat_result, target: Target) -> bool:
+    """By what was found already: a file may be deleted while we look."""
+    try:
+        return os.path.samestat(found, target.path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _judge(path: Path, size: int, target: Target) -> tuple[State, Manifest | None]:

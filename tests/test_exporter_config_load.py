@@ -126,7 +126,6 @@ state: /var/lib/queuekeeper
     warned = [line.split(": ", 2)[1] for line in config.warnings]
     assert warned == [
         "databases[0].backup.keep",
-        "databases[0].backup.compress",
         "actions.windows.vacuum",
         "actions.windows.purge",
         "actions.quota_per_hour",

@@ -60,7 +60,7 @@ def installed(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess
 def test_the_installer_names_what_is_missing_and_lets_the_rest_go_on(tmp_path: Path) -> None:
     result = installed(tmp_path)
     assert result.returncode == 0, result.stderr
-    for program in ("prometheus", "promtool", "prometheus-alertmanager", "amtool"):
+    for program in ("prometheus", "promtool", "prometheus-alertmanager", "amtool", "liteque"):
         assert f"real parts: {program} is MISSING" in result.stdout
 
 

@@ -54,7 +54,10 @@ class QueueBackup:
         if not real.exists():
             raise QueueBackupError(f"{path} not found")
         directory = Path(backup_dir).absolute() if backup_dir is not None else real.parent / "backups"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise QueueBackupError(f"cannot create {directory}: {error.strerror}") from error
         place = BackupPlace(directory, own_folder=False)
         self._target = Target(name=real.stem, path=real, backup=place, state=state or default_state())
 
@@ -76,12 +79,11 @@ class QueueBackup:
 
     def list_backups(self) -> list[BackupInfo]:
         """The backups of this database, newest first."""
-        own = [BackupInfo.from_path(backup.path) for backup in listed(self._target) if self._is_own(backup)]
-        return sorted(own, key=lambda info: info.created_at, reverse=True)
+        return [info for info, _ in self._own()]
 
     def get_latest_backup(self) -> BackupInfo | None:
         """The newest one that is not a safety copy, or None."""
-        return next((info for info in self.list_backups() if not _is_safety(info.path)), None)
+        return next((info for info, backup in self._own() if not backup.is_safety), None)
 
     def cleanup_old_backups(self, keep_count: int = 10) -> int:
         """Keep the newest `keep_count`; how many were deleted. Raises QueueBackupError."""
@@ -90,13 +92,15 @@ class QueueBackup:
         ended = call(self._target, "prune", {"keep_last": keep_count}, QueueBackupError)
         return int(ended.figures.get("deleted") or 0)
 
-    def _is_own(self, backup: Backup) -> bool:
-        return backup.manifest is not None and is_of(backup.manifest, self._target)
+    def _own(self) -> list[tuple[BackupInfo, Backup]]:
+        """Newest first, by what one look found: another thread may delete any of them meanwhile."""
+        own = [
+            (BackupInfo(backup.path, backup.size, datetime.fromtimestamp(backup.manifest.snapshot_time, UTC)), backup)
+            for backup in listed(self._target)
+            if backup.manifest is not None and is_of(backup.manifest, self._target)
+        ]
+        return sorted(own, key=lambda found: found[0].created_at, reverse=True)
 
 
 def _given(**options: Option) -> dict[str, Option]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _is_safety(backup: Path) -> bool:
-    return read_manifest(manifest_path(backup)).kind == "safety"

@@ -1,14 +1,16 @@
 """Which backup is meant, and the proof that it holds what its manifest says: for verify, drill and restore."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actions.run.errors import Failed, Refused, Unverified
 from actions.run.work import Work
 from actions.writing.compression import plain_file
 from actions.writing.proof import Contents, prove, sha256_of
+from actions.writing.publish import write_private
 from collectors.backup_files import listed
-from collectors.manifest import Manifest, ManifestError, is_of, manifest_path, read_manifest
+from collectors.manifest import Manifest, ManifestError, encode, is_of, manifest_path, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,25 @@ def check_source(work: Work, chosen: Chosen) -> None:
 
 
 def prove_chosen(work: Work, chosen: Chosen) -> None:
-    """Raises Unverified unless the file is what was written, whole, and holds what the source held."""
+    """Raises Unverified unless the file is what was written, whole, and holds what the source held.
+
+    A backup that fails is verified no longer: it must not be the newest good one for metrics, restores and retention.
+    """
+    try:
+        _prove(work, chosen)
+    except Unverified:
+        with suppress(OSError):  # where its folder cannot be written, the failure itself still has to be told
+            write_private(manifest_path(chosen.path), encode(replace(chosen.manifest, verified_time=None)))
+        raise
+
+
+def _prove(work: Work, chosen: Chosen) -> None:
     found = sha256_of(chosen.path)
     if found != chosen.manifest.sha256:
         raise Unverified(
             f"{chosen.path.name} is not what was written: its SHA-256 is {found}, the manifest says {chosen.manifest.sha256}",
             reason="checksum",
-            next_step="do not restore it; take a new backup, and check the disk it lay on",
+            next_step="use an older one (`queuekeeper backups list`), take a new one, and check the disk it lay on",
         )
     work.stop.check()
     with plain_file(work, chosen.path, chosen.plain_bytes, chosen.path.parent) as plain:

@@ -9,8 +9,8 @@ import zstandard
 
 from actions.run.errors import Unverified
 from actions.run.work import Work
-from actions.writing.free_space import require_free
-from actions.writing.publish import partial_file
+from actions.writing.free_space import require_free, writing_to
+from actions.writing.publish import partial_file, remove_leftovers
 
 LEVEL = 3
 SUFFIX = ".zst"
@@ -63,9 +63,10 @@ def plain_file(work: Work, backup: Path, plain_bytes: int, place: Path) -> Itera
     if not backup.name.endswith(SUFFIX):
         yield backup
         return
+    remove_leftovers(place)
     require_free(place, plain_bytes, work.target.limits.disk_reserve, "the decompressed copy")
     with partial_file(place, backup.name) as plain:
-        with plain.open("wb") as destination:
+        with writing_to(place, plain_bytes, "the decompressed copy"), plain.open("wb") as destination:
             for block in decompressed(backup):
                 destination.write(block)
                 work.stop.check()

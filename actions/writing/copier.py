@@ -129,6 +129,8 @@ def _lay_frames(orders: Orders, destination: int) -> Iterator[int]:
         newest = _newest_frames(wal, orders, salt)
         for number, (page, index) in enumerate(newest.items(), 1):
             frame = os.pread(wal, size, WAL_HEADER + index * size)
+            if len(frame) < size:
+                raise CannotCopy(f"frame {index + 1} of {orders.frames} is not whole")
             _write_all(destination, frame[FRAME_HEADER:], (page - 1) * orders.page_size)
             if number % 1000 == 0:
                 yield orders.pages * orders.page_size

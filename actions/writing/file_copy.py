@@ -1,5 +1,6 @@
 """The pinned snapshot copied at the speed of files, by a process without SQLite (actions/writing/copier.py)."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -63,6 +64,8 @@ def _attend(work: Work, pin: Pin, process: "subprocess.Popen[bytes]", orders: Or
 
 
 def _trouble(said: dict[str, Any]) -> Exception:
+    if said.get("errno") == errno.ENOENT:
+        return FileCopyImpossible(said["error"])  # a file under another name than SQLite's
     if said.get("errno") is not None:
         return OSError(said["errno"], said["error"])
     return FileCopyImpossible(said["error"])

@@ -3,12 +3,14 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
 from actions.run.errors import Failed, Refused
+from actions.run.work import Work
+from collectors.raw_reader.ask import RawReaderUnavailable
 
 
 def free_bytes(directory: Path) -> int:
@@ -23,6 +25,15 @@ def size_or_zero(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def database_bytes(work: Work) -> int:
+    """How large a copy of the target's newest commit is: what lies in the WAL counts, whatever the file's size."""
+    size = work.target.path.stat().st_size
+    with suppress(RawReaderUnavailable):
+        index = work.raw.wal_index(work.target.path) if work.target.wal.exists() else None
+        return size if index is None or index.frames == 0 else max(size, index.pages * index.page_size)
+    return size
 
 
 def nearest_existing(directory: Path) -> Path:

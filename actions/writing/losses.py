@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.writing.proof import quoted
+from actions.writing.proof import is_virtual, quoted
 
 SHOWN = 5
 
@@ -37,7 +37,8 @@ def losses(live: apsw.Connection, backup: apsw.Connection, counts: Mapping[str, 
 
     A row that only *changed* since the snapshot is not seen here: its change is lost too, and the plan says so.
     """
-    names = [str(row[0]) for row in live.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()]
+    found = live.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
+    names = [str(name) for name, sql in found if not is_virtual(sql)]
     for name in names:
         if name.startswith("sqlite_"):
             continue

@@ -1,11 +1,15 @@
 """A snapshot held still: a read transaction, and which frames of the WAL belong to it.
 
 `BEGIN` alone does not pin: a row must be read. While it is held the WAL cannot be reset.
+
+A slot's mark need not be the reader's own snapshot: when all four slots are taken, a reader shares one whose mark is older,
+perhaps hours older, than what it sees (walTryBeginRead in https://sqlite.org/src/file/src/wal.c). So the mark is held
+against the newest commit that was there *before* the pin, whose time is the snapshot's: a mark below that is not used.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import apsw
@@ -13,7 +17,7 @@ import apsw
 from actions.run.work import Work
 from actions.writing.free_space import size_or_zero
 from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
-from collectors.raw_reader.layout import FIRST_READ_BYTE, LAST_READ_BYTE
+from collectors.raw_reader.layout import FIRST_READ_BYTE, LAST_READ_BYTE, WalIndex
 from collectors.reading.connection import read_only
 
 
@@ -29,7 +33,7 @@ class Mark:
 class Pin:
     """`taken_at`: seconds since the epoch. `held`: false for a rollback-journal database, which is not pinned.
 
-    `mark` is None where the kernel's lock table does not show it.
+    `mark` is None where the kernel's lock table does not show it, or where it is older than `taken_at`.
     """
 
     source: apsw.Connection
@@ -50,22 +54,29 @@ def pinned(work: Work) -> Iterator[Pin]:
     wal_before = size_or_zero(work.target.wal)
     with read_only(work.target.path) as source:
         held = source.pragma("journal_mode") == "wal"
+        taken_at = work.now()
+        before = _index(work) if held else None
         if held:
             source.execute("BEGIN")
         source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-        taken_at = work.now()
         yield Pin(
             source=source,
             taken_at=taken_at,
             held=held,
-            mark=_own_mark(work) if held else None,
+            mark=_own_mark(work, before) if held else None,
             page_size=int(source.pragma("page_size")),
             pages=int(source.pragma("page_count")),
             wal_before=wal_before,
         )
 
 
-def _own_mark(work: Work) -> Mark | None:
+def _index(work: Work) -> WalIndex | None:
+    with suppress(RawReaderUnavailable):
+        return work.raw.wal_index(work.target.path)
+    return None
+
+
+def _own_mark(work: Work, before: WalIndex | None) -> Mark | None:
     """By the read lock that this process holds on the WAL-index: this is its only connection that reads."""
     try:
         index = work.raw.wal_index(work.target.path)
@@ -77,4 +88,15 @@ def _own_mark(work: Work) -> Mark | None:
     if index is None or len(slots) != 1:
         return None
     slot = slots[0] - FIRST_READ_BYTE
-    return Mark(0 if slot == 0 else index.marks[slot], index.salt)
+    mark = Mark(0 if slot == 0 else index.marks[slot], index.salt)
+    return mark if slot == 0 or _holds_all_of(mark, before, index) else None
+
+
+def _holds_all_of(mark: Mark, before: WalIndex | None, index: WalIndex) -> bool:
+    """Whether frames 1 to the mark have every commit that was there before the pin.
+
+    In a newer generation of the WAL everything of the older one is in the database file already.
+    """
+    if before is None:
+        return mark.frame == index.frames
+    return mark.salt != before.salt or mark.frame >= before.frames

@@ -15,9 +15,9 @@ from actions.run.errors import Unverified
 from actions.run.work import Work
 from actions.writing.file_copy import FileCopyImpossible, copier, copy_file
 from actions.writing.page_copy import copy_pages
-from actions.writing.pin import pinned
+from actions.writing.pin import Pin, pinned
 from actions.writing.proof import Contents, contents, immutable, prove
-from actions.writing.wal_budget import growth
+from actions.writing.wal_budget import growth, within_budget
 
 Method = Literal["file", "pages", "one_step"]
 
@@ -50,10 +50,13 @@ def copy_proved(work: Work, destination: Path) -> Copied:
         return _copied(work, destination, by_file=True)
     except FileCopyImpossible as error:
         note = str(error)
-    except Unverified as error:
+    except (Unverified, apsw.CorruptError) as error:
         note = f"a copy of the files could not be proved ({error})"
     destination.write_bytes(b"")
-    return _copied(work, destination, by_file=False, note=note)
+    try:
+        return _copied(work, destination, by_file=False, note=note)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise _damaged(work, error) from error
 
 
 def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> Copied:
@@ -67,9 +70,10 @@ def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> 
             copy_file(work, pin, pin.mark, process, destination)
         else:
             method = "pages" if pin.held else "one_step"
+            note = note or ("the kernel does not show which frames belong to the snapshot" if pin.held else "")
             restarts = copy_pages(work, pin, destination).restarts
         copied_at = time.monotonic()
-        expected = contents(pin.source) if pin.held else None
+        expected = _expected(work, pin) if pin.held else None
         grown = growth(work, pin.wal_before)
         taken_at = pin.taken_at
     _make_single_file(destination)
@@ -81,6 +85,21 @@ def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> 
     return Copied(method, taken_at, expected, restarts, grown, copied_at - begun, proved_at - copied_at, note)
 
 
+def _expected(work: Work, pin: Pin) -> Contents:
+    """Counting rows takes its time, and the WAL grows meanwhile."""
+    with within_budget(work, pin.wal_before, pin.source):
+        return contents(pin.source)
+
+
+def _damaged(work: Work, error: apsw.Error) -> Unverified:
+    """Unverified, not failed: it is the source that is not sound, and nothing of it may be rotated away now."""
+    return Unverified(
+        f"{work.target.path} cannot be copied whole, SQLite says: {error}",
+        reason="source",
+        next_step="restore the newest verified backup with `queuekeeper restore`, or repair the database",
+    )
+
+
 def _contents_of(path: Path) -> Contents:
     with immutable(path) as copy:
         return contents(copy)
@@ -89,7 +108,11 @@ def _contents_of(path: Path) -> Contents:
 def _make_single_file(destination: Path) -> None:
     copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
+        # First of all, so that no WAL-index file is made: on a full disk that is an I/O error.
+        copy.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         copy.execute("PRAGMA synchronous=OFF")
-        copy.execute("PRAGMA journal_mode=DELETE").fetchall()  # the copied header says WAL
+        copy.execute(
+            "PRAGMA journal_mode=MEMORY"
+        ).fetchall()  # the copied header says WAL; from here on a rollback journal
     finally:
         copy.close()

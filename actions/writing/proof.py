@@ -43,7 +43,7 @@ def immutable(path: Path) -> Iterator[apsw.Connection]:
 def contents(connection: apsw.Connection) -> Contents:
     """What the connection's snapshot holds. Raises apsw.Error."""
     schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
-    tables = [str(row[1]) for row in schema if row[0] == "table" and not _is_virtual(row[3])]
+    tables = [str(row[1]) for row in schema if row[0] == "table" and not is_virtual(row[3])]
     counts = {name: connection.execute(f"SELECT count(*) FROM {quoted(name)}").get for name in tables}  # noqa: S608
     return Contents(
         page_size=connection.pragma("page_size"),
@@ -63,7 +63,7 @@ def prove(path: Path, expected: Contents) -> None:
         raise _unverified(path, f"SQLite cannot read it: {error}") from error
     if problems != ["ok"]:
         raise _unverified(path, f"integrity_check says: {problems[0]}")
-    difference = _difference(expected, found)
+    difference = _difference(expected, found) or _wrong_size(path, expected)
     if difference:
         raise _unverified(path, difference)
 
@@ -95,6 +95,12 @@ def _difference(expected: Contents, found: Contents) -> str:
     return ""
 
 
+def _wrong_size(path: Path, expected: Contents) -> str:
+    """SQLite ignores what lies beyond the last page; it was not written by us."""
+    size, right = path.stat().st_size, expected.page_size * expected.pages
+    return f"{size} bytes instead of {right}" if size != right else ""
+
+
 def _unverified(path: Path, why: str) -> Unverified:
     return Unverified(
         f"{path.name} is not proved: {why}",
@@ -103,7 +109,7 @@ def _unverified(path: Path, why: str) -> Unverified:
     )
 
 
-def _is_virtual(sql: object) -> bool:
+def is_virtual(sql: object) -> bool:
     """Virtual tables may need an extension that we do not have; their content is in ordinary shadow tables."""
     return isinstance(sql, str) and sql.lstrip().upper().startswith("CREATE VIRTUAL")
 

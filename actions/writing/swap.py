@@ -61,11 +61,10 @@ def swap_in(work: Work, restored: Path) -> list[Path]:
     return moved
 
 
-def give_owner(restored: Path, like: os.stat_result | None) -> None:
-    """The owner and mode of what it replaces."""
-    if like is None:
-        return
-    restored.chmod(like.st_mode & 0o777)
+def give_owner(restored: Path, target: Path) -> None:
+    """The owner and mode of what it replaces; where nothing is left, private to whose the directory is."""
+    like = target.stat() if target.exists() else target.parent.stat()
+    restored.chmod(like.st_mode & 0o777 if target.exists() else 0o600)
     if os.geteuid() == 0:
         os.chown(restored, like.st_uid, like.st_gid)
 
@@ -80,17 +79,26 @@ def _owner(path: Path) -> int:
 def _users(path: Path) -> Iterator[tuple[int, str]]:
     """(pid, command) of every other process that has the database or a sidecar open."""
     names = {os.path.realpath(path) + suffix for suffix in ("", *_SIDECARS)}
+    files = {(found.st_dev, found.st_ino) for found in (Path(name).stat() for name in names if Path(name).exists())}
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid() and _has_open(process, names):
+        if process.name.isdigit() and int(process.name) != os.getpid() and _has_open(process, names, files):
             yield int(process.name), _command(process)
 
 
-def _has_open(process: Path, names: set[str]) -> bool:
+def _has_open(process: Path, names: set[str], files: set[tuple[int, int]]) -> bool:
     try:
-        links = (str(entry.readlink()) for entry in (process / "fd").iterdir())
-        return any(link.removesuffix(" (deleted)") in names for link in links)
+        return any(_is_one_of(entry, names, files) for entry in (process / "fd").iterdir())
     except (FileNotFoundError, PermissionError, ProcessLookupError):
         return False  # it ended meanwhile; another user's process cannot have a file open that only its owner may open
+
+
+def _is_one_of(entry: Path, names: set[str], files: set[tuple[int, int]]) -> bool:
+    """By the file itself, which has another name in another container; a deleted one by the name it had."""
+    try:
+        found = entry.stat()
+        return (found.st_dev, found.st_ino) in files or str(entry.readlink()).removesuffix(" (deleted)") in names
+    except FileNotFoundError:
+        return False  # closed meanwhile: the others of this process still count
 
 
 def _command(process: Path) -> str:

@@ -11,7 +11,7 @@ import apsw
 from actions.run.errors import Failed
 from actions.run.work import Work
 from actions.writing.compression import SUFFIX, compress
-from actions.writing.free_space import writing_to
+from actions.writing.free_space import database_bytes, writing_to
 from actions.writing.pinned_copy import Copied, copy_proved
 from actions.writing.proof import sha256_of
 from actions.writing.publish import partial_file, publish, sync_file, write_private
@@ -34,9 +34,8 @@ class Taken:
 
 def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> Taken:
     """Copy, prove, compress when configured, sync, publish, and the manifest last. Raises ActionError, apsw.Error, OSError."""
-    zstd = work.target.backup is not None and work.target.backup.compress == "zstd"
-    needed = work.target.path.stat().st_size
-    with writing_to(folder, needed, "the backup"), partial_file(folder, name) as plain:
+    zstd = _is_compressed(work)
+    with writing_to(folder, bytes_needed(work), "the backup"), partial_file(folder, name) as plain:
         copied = copy_proved(work, plain)
         work.stop.check()
         if not zstd:
@@ -44,6 +43,15 @@ def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> Taken:
         with partial_file(folder, name + SUFFIX) as compressed:
             compress(work, plain, compressed)
             return _published(work, compressed, folder / (name + SUFFIX), copied, kind, "zstd")
+
+
+def bytes_needed(work: Work) -> int:
+    """The room for one backup; a compressed one lies beside its plain copy for a moment, and may be as large."""
+    return database_bytes(work) * (2 if _is_compressed(work) else 1)
+
+
+def _is_compressed(work: Work) -> bool:
+    return work.target.backup is not None and work.target.backup.compress == "zstd"
 
 
 def make_folder(folder: Path) -> None:
@@ -69,7 +77,11 @@ def _published(work: Work, file: Path, final: Path, copied: Copied, kind: Kind, 
     work.phase("rename")
     publish(file, final)
     work.phase("manifest")
-    write_private(manifest_path(final), encode(manifest))
+    try:
+        write_private(manifest_path(final), encode(manifest))
+    except OSError:
+        final.unlink()  # without a manifest nobody could ever delete it
+        raise
     return Taken(final, manifest, copied, synced - begun, hashed - synced)
 
 

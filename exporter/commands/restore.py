@@ -1,15 +1,17 @@
 """`queuekeeper restore DB [BACKUP] (--to PATH | --in-place)`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from actions.run.request import Request
+from collectors.target import Target
 from exporter.commands.backup import with_backups_in
 from exporter.commands.database import UsageProblem, resolve_missing
 from exporter.commands.door_options import acting_options, database_options
-from exporter.commands.run_action import options_given, run_action, warnings_of
+from exporter.commands.run_action import options_given, plan_to_consent_to, run_action
 
 
 @click.command()
@@ -49,12 +51,16 @@ def restore(
     )
     request = Request("restore", target.name, options=options)
     if in_place and not dry_run:
-        _show_losses(warnings_of(target, request), yes=yes)
+        request = _agreed(target, request, yes=yes, as_json=as_json)
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
 
 
-def _show_losses(lost: tuple[str, ...], *, yes: bool) -> None:
-    for line in lost:
+def _agreed(target: Target, request: Request, *, yes: bool, as_json: bool) -> Request:
+    """The request for the very backup whose losses were shown, whatever becomes the newest one meanwhile."""
+    planned = plan_to_consent_to(target, request, as_json=as_json)
+    lost = str(planned.figures.get("lost") or "")
+    for line in lost.split("; ") if lost else ():
         click.echo(f"would be lost: {line}", err=True)
-    if lost and not yes and sys.stdin.isatty():
+    if planned.figures.get("way") == "live" and not yes and sys.stdin.isatty():
         click.confirm("Replace the content of the live database?", abort=True, err=True)
+    return replace(request, options={**request.options, "backup": str(planned.figures["backup"])})

@@ -38,12 +38,13 @@ def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool
         raise click.ClickException(str(error)) from error
 
 
-def warnings_of(target: Target, request: Request) -> tuple[str, ...]:
-    """What would be lost, by the plan alone; nothing when there is no plan (the run itself will say why)."""
+def plan_to_consent_to(target: Target, request: Request, *, as_json: bool) -> Event:
+    """The plan, for a person to agree to before the run. Where there is none, says why and exits."""
     events = plan_only(target, target.state or default_state(), request)
     planned = next((event for event in events if event.kind == "planned"), None)
-    lost = "" if planned is None else str(planned.figures.get("lost") or "")
-    return tuple(lost.split("; ")) if lost else ()
+    if planned is None:
+        sys.exit(_tell_plan(events, as_json))
+    return planned
 
 
 def options_given(**options: Option) -> Mapping[str, Option]:

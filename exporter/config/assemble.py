@@ -184,9 +184,7 @@ def _not_yet_of_databases(file: File) -> Iterator[Problem]:
     for i, database in enumerate(file.databases):
         loc: Loc = ("databases", i, "backup")
         if database.backup is not None and database.backup.keep is not None:
-            yield Problem((*loc, "keep"), f"pruning is {NOT_YET}; no backup is ever deleted")
-        if database.backup is not None and database.backup.compress != "none":
-            yield Problem((*loc, "compress"), f"compression is {NOT_YET}; backups are kept as plain database files")
+            yield Problem((*loc, "keep"), f"pruning by itself is {NOT_YET}; `queuekeeper backups prune` keeps to it")
 
 
 def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
