@@ -195,16 +195,23 @@ def test_a_disk_that_is_full_is_one_sentence_with_the_missing_bytes(
 def test_a_disk_that_fills_up_while_copying_loses_nothing_and_leaves_nothing(
     target: Target, owner: apsw.Connection, raw: RawReader, tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "small", 5) as disk:
-        there = replace(target, backup=BackupPlace(disk, own_folder=False))
-        owner.wal_autocheckpoint(0)
-        owner.execute(
-            "INSERT INTO item SELECT id + 10000, 0, randomblob(1000) FROM item"
-        )  # in the WAL: the file is small
-        run = by_hand(there, "backup")
+    with small_disk(tmp_path / "small", 8) as disk:
+        there = replace(target, backup=BackupPlace(disk / "b", own_folder=False))
+        with history(there.state) as store:
+            claim = ask_and_claim(store, Request("backup", there.name), str(there.path), time.time())
+        child = RunningAction(Job(Request("backup", there.name), there, there.state, claim))
+        for said in child.events():
+            if said.kind == "planned":  # there was room; now somebody else takes it
+                os.kill(child.pid, signal.SIGSTOP)
+                fill(disk, 2 * 1024 * 1024)
+                os.kill(child.pid, signal.SIGCONT)
+        child.wait()
+        with history(there.state) as store:
+            run = newest(store, None, 1)[0]
         assert (run.outcome, run.reason) == ("failed", "disk_full"), run.message
-        assert "are missing" in run.message
-        assert list(disk.iterdir()) == []
+        missing = int(run.message.rpartition(" are missing")[0].split()[-1])
+        assert missing > 2 * 1024 * 1024
+        assert list((disk / "b").iterdir()) == []
     check_source(target, owner, raw)
 
 
