@@ -12,7 +12,7 @@ from actions.run.plan import Done, Plan
 from actions.run.work import Work
 from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, prove_chosen
 from actions.writing.free_space import writing_to
-from actions.writing.publish import write_private
+from actions.writing.publish import MANIFEST_BYTES, write_private
 from collectors.backup_files import listed
 from collectors.manifest import encode, manifest_path
 
@@ -21,8 +21,6 @@ LONG = True
 AUTOMATIC = True
 MAY_BE_MISSING = True
 OPTIONS = {"backup": OptionKind("path", "the backup; by default the newest one", by_person=True)}
-
-_MANIFEST_BYTES = 64 * 1024
 
 
 def plan(work: Work) -> Plan:
@@ -39,7 +37,7 @@ def run(work: Work, plan: Plan) -> Done:
     chosen = named(Path(str(plan.figures["path"])))
     check_source(work, chosen)
     prove_chosen(work, chosen)
-    with writing_to(chosen.path.parent, _MANIFEST_BYTES, "the manifest"):
+    with writing_to(chosen.path.parent, MANIFEST_BYTES, "the manifest"):
         write_private(manifest_path(chosen.path), encode(replace(chosen.manifest, verified_time=work.now())))
     rows = sum(chosen.manifest.row_counts.values())
     return Done(

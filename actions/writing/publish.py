@@ -16,6 +16,8 @@ from actions.run.process_identity import is_alive, own_identity
 
 PARTIAL = ".partial-"
 BESIDE = ("-journal", "-wal", "-shm")
+# Room for a manifest; one of a few hundred tables is smaller.
+MANIFEST_BYTES = 64 * 1024
 
 
 def backup_name(database: str, label: str, snapshot_time: float) -> str:

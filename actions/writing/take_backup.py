@@ -14,7 +14,7 @@ from actions.writing.compression import SUFFIX, compress
 from actions.writing.free_space import database_bytes, writing_to
 from actions.writing.pinned_copy import Copied, copy_proved
 from actions.writing.proof import sha256_of
-from actions.writing.publish import partial_file, publish, sync_file, write_private
+from actions.writing.publish import MANIFEST_BYTES, partial_file, publish, sync_file, write_private
 from collectors.manifest import Manifest, Source, encode, manifest_path
 
 Kind = Literal["scheduled", "manual", "safety"]
@@ -35,7 +35,7 @@ class Taken:
 def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> Taken:
     """Copy, prove, compress when configured, sync, publish, and the manifest last. Raises ActionError, apsw.Error, OSError."""
     zstd = _is_compressed(work)
-    with writing_to(folder, bytes_needed(work), "the backup"), partial_file(folder, name) as plain:
+    with writing_to(folder, bytes_needed(work) + MANIFEST_BYTES, "the backup"), partial_file(folder, name) as plain:
         copied = copy_proved(work, plain)
         work.stop.check()
         if not zstd:
