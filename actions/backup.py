@@ -21,6 +21,8 @@ NAME = "backup"
 LONG = True
 AUTOMATIC = True
 MAY_BE_MISSING = False
+WINDOWED = False
+DESTRUCTIVE = False
 OPTIONS = {
     "name": OptionKind("text", "a word that becomes part of the file's name: letters, digits, - and _"),
     "stall": OptionKind("seconds", "the stall of the application that the operator accepts, in seconds"),

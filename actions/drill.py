@@ -27,6 +27,8 @@ NAME = "drill"
 LONG = True
 AUTOMATIC = True
 MAY_BE_MISSING = True
+WINDOWED = False
+DESTRUCTIVE = False
 OPTIONS: Mapping[str, OptionKind] = {}
 
 _BLOCK = 16 * 1024 * 1024

@@ -21,6 +21,8 @@ NAME = "prune"
 LONG = False
 AUTOMATIC = True
 MAY_BE_MISSING = True
+WINDOWED = False
+DESTRUCTIVE = False
 OPTIONS = {"keep_last": OptionKind("count", "keep only the newest N, instead of the configured rules")}
 
 

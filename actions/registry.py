@@ -13,7 +13,8 @@ class Action(Protocol):
     """A module with these names. `plan` looks and may refuse; `run` does what was planned. Both raise ActionError.
 
     `OPTIONS`: the names and kinds of its options. `LONG`: it takes the lane of long actions. `AUTOMATIC`: rules and
-    schedules may ask for it. `MAY_BE_MISSING`: it works where the database is not there.
+    schedules may ask for it. `MAY_BE_MISSING`: it works where the database is not there. `WINDOWED`: automatic runs only
+    inside the action's window. `DESTRUCTIVE`: automatic runs need a fresh verified backup.
     """
 
     @property
@@ -27,6 +28,10 @@ class Action(Protocol):
     def AUTOMATIC(self) -> bool: ...  # noqa: N802
     @property
     def MAY_BE_MISSING(self) -> bool: ...  # noqa: N802
+    @property
+    def WINDOWED(self) -> bool: ...  # noqa: N802
+    @property
+    def DESTRUCTIVE(self) -> bool: ...  # noqa: N802
 
     def plan(self, work: Work) -> Plan: ...
     def run(self, work: Work, plan: Plan) -> Done: ...

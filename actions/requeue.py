@@ -5,18 +5,18 @@ counts; it is evaluated again inside each transaction, so a completion that come
 lock for at most limits.write_lock, and rests as long as it held.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import ActionError, Failed, Locked, NothingToDo, Refused
+from actions.run.errors import ActionError, Failed, NothingToDo, Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.taken_rows import Victim, take, victims
+from actions.writing.write_turn import next_size, write_turn
 from collectors.queue_profiles.detect import profile_for
 from collectors.queue_profiles.schema import ProfileError
 from collectors.queue_profiles.taking import CompiledRequeue
@@ -26,6 +26,8 @@ NAME = "requeue"
 LONG = False
 AUTOMATIC = True
 MAY_BE_MISSING = False
+WINDOWED = False
+DESTRUCTIVE = False
 OPTIONS = {
     "older_than": OptionKind("seconds", "only leases that ran out at least this long ago, in seconds"),
     "limit": OptionKind("count", "at most this many tasks"),
@@ -123,36 +125,15 @@ def _chunks(work: Work, connection: apsw.Connection, limit: int) -> Iterator[Mov
         yield moved
         before = chosen
         left -= moved.total
-        rows = _next_chunk(rows, moved.longest_hold, work.target.limits.write_lock)
+        rows = next_size(rows, moved.longest_hold, work.target.limits.write_lock, LARGEST_CHUNK)
         work.stop.wait(moved.longest_hold)
 
 
 def _move_chunk(work: Work, connection: apsw.Connection, chosen: tuple[Victim, ...]) -> Moved:
     """One transaction for these tasks, as far as they still are stale."""
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except apsw.BusyError:
-        raise Locked(
-            f"the write lock did not come free within {LOCK_WAIT:g} s",
-            reason="write_lock",
-            next_step="`queuekeeper readers` shows who holds it; run it again later",
-        ) from None
-    started = time.monotonic()
-    try:
+    with write_turn(connection, LOCK_WAIT) as turn:
         taken = take(connection, chosen, work.now(), _older_than(work))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return Moved(taken["waiting"], taken["dead"], chunks=1, longest_hold=time.monotonic() - started)
-
-
-def _next_chunk(chunk: int, held: float, budget: float) -> int:
-    """Aim at half the budget: doubling after a short hold, shrinking in proportion after a long one."""
-    if held <= budget / 4:
-        return min(LARGEST_CHUNK, chunk * 2)
-    return max(1, min(LARGEST_CHUNK, int(chunk * budget / 2 / held)))
+    return Moved(taken["waiting"], taken["dead"], chunks=1, longest_hold=turn.held)
 
 
 def _requeue_of(work: Work, connection: apsw.Connection) -> CompiledRequeue:

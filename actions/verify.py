@@ -20,6 +20,8 @@ NAME = "verify"
 LONG = True
 AUTOMATIC = True
 MAY_BE_MISSING = True
+WINDOWED = False
+DESTRUCTIVE = False
 OPTIONS = {"backup": OptionKind("path", "the backup; by default the newest one", by_person=True)}
 
 
