@@ -87,7 +87,8 @@ class TestAgainstARealPrometheus:
         names = {rule["alert"] for rule in load_rules(RULES)}
         # A scrape that a loaded machine missed is a reason for a moment: what must come is a page without any.
         prometheus.wait(
-            lambda: rule_states(prometheus) == dict.fromkeys(names, "inactive"), "all rules evaluated, none with a reason"
+            lambda: rule_states(prometheus) == dict.fromkeys(names, "inactive"),
+            "all rules evaluated, none with a reason",
         )
         served.values = exposition_page.WRONG
         # What says that the exporter is gone has no reason while its page is served.
