@@ -197,7 +197,7 @@ BAD = {
             (
                 '5: rules[0].when.sqlite_wal_backlog: "sqlite_wal_backlog" is not a metric of a database; '
                 'did you mean "sqlite_wal_backlog_bytes"? '
-                "known: sqlite_backup_age_seconds, sqlite_queue_stale_leases, sqlite_wal_backlog_bytes"
+                "known: sqlite_backup_age_seconds, sqlite_queue_stale_leases, sqlite_wal_backlog_bytes, sqlite_wal_state"
             )
         ],
     ),
