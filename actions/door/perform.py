@@ -14,7 +14,8 @@ from actions.door.guard import Facts, refusal
 from actions.door.job import Job
 from actions.door.lock import take_action_lock
 from actions.door.measure import measure
-from actions.history.runs import Ending, begin, end, last_attempt, record_plan, source_trouble
+from actions.history.free_low_rows import free_lows
+from actions.history.runs import Ending, begin, end, last_attempt, newest_figure, record_plan, source_trouble
 from actions.history.settings import paused
 from actions.history.store import history, recording
 from actions.policy.effect import effect
@@ -22,9 +23,10 @@ from actions.registry import ACTIONS, Action
 from actions.run.condition import Verdict
 from actions.run.errors import ActionError, Failed, NothingToDo, Refused
 from actions.run.events import Event
+from actions.run.memory import FreeLow, Memory
 from actions.run.options import complaints
 from actions.run.outcome import Outcome
-from actions.run.plan import Done, Plan
+from actions.run.plan import Done, Figure, Plan
 from actions.run.request import Request
 from actions.run.stop import Stop
 from actions.run.work import Work
@@ -94,7 +96,23 @@ def _work(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Em
         stop=stop,
         now=now,
         emit=emit,
+        memory=_memory(job, store),
     )
+
+
+def _memory(job: Job, store: apsw.Connection) -> Memory:
+    """For this process' main thread only: it asks on the connection that the run is recorded with."""
+    database, action = job.request.database, job.request.action
+
+    def figure(name: str) -> Figure:
+        with recording(job.state):
+            return newest_figure(store, database, action, name)
+
+    def lows() -> tuple[FreeLow, ...]:
+        with recording(job.state):
+            return free_lows(store, database)
+
+    return Memory(figure, lows)
 
 
 def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
