@@ -207,7 +207,10 @@ def _measure(job: Job, work: Work) -> float | None:
 
 def _ending_of_plan(plan: Plan) -> Ending:
     if plan.steps:
-        return Ending(Outcome.DONE, "planned only: " + "; ".join(plan.steps), figures=plan.figures)
+        figures = {**plan.figures, "stall": plan.stall}
+        if plan.warnings:
+            figures["warnings"] = "; ".join(plan.warnings)
+        return Ending(Outcome.DONE, "planned only: " + "; ".join(plan.steps), figures=figures)
     return Ending(Outcome.NOTHING_TO_DO, "nothing to do", figures=plan.figures)
 
 

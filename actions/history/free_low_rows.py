@@ -14,12 +14,12 @@ HOUR = 3600.0
 KEPT = 8 * 86400.0
 
 
-def note(history: apsw.Connection, lows: Mapping[str, FreeLow], now: float) -> None:
-    """Remember the lows of these databases, and forget what is old. `now`: seconds since the epoch."""
+def note(history: apsw.Connection, lows: Mapping[tuple[str, int], int], now: float) -> None:
+    """Remember the fewest free pages by database and hour, and forget what is old. `now`: seconds since the epoch."""
     with transaction(history):
         history.executemany(
             "INSERT INTO free_low VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET pages = min(pages, excluded.pages)",
-            [(database, low.hour, low.pages) for database, low in lows.items()],
+            [(database, hour, pages) for (database, hour), pages in lows.items()],
         )
         history.execute("DELETE FROM free_low WHERE hour < ?", (int((now - KEPT) / HOUR),))
 

@@ -309,7 +309,7 @@ def _add_to_totals(history: apsw.Connection, ended: Run, ending: Ending, now: fl
             "INSERT INTO effect_total VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
             (ended.database, ended.rule, ending.effect),
         )
-    if ended.action == "integrity" and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
+    if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
         ok = ending.outcome is Outcome.DONE
         checked = integrity_rows.checked_of(ending.figures, ok=ok, message=ending.message)
         integrity_rows.note(history, ended.database, checked, now)

@@ -56,7 +56,7 @@ class StaysFree:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`gives_back`: bytes, about; `pages`: how many an incremental run frees; `stall`: seconds, predicted; `why`: a sentence."""
+    """`gives_back`: bytes, about; `pages`: how many a run in slices frees; `stall`: seconds, predicted; `why`: a sentence."""
 
     way: Way
     why: str
@@ -93,7 +93,9 @@ def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_s
     if only_slices or gain < enough:
         return Choice("nothing", _why_not(pages, kept))
     why = f"{kept} of {pages.free} free pages stay free" + _and_loose(pages)
-    return Choice("full", why, gives_back=pages.free * pages.page_size + _packable(pages), stall=pages.live_bytes / rate)
+    return Choice(
+        "full", why, gives_back=pages.free * pages.page_size + _packable(pages), stall=pages.live_bytes / rate
+    )
 
 
 def missing_room(needed: int, reserve: int, free: int) -> int:
