@@ -240,16 +240,25 @@ def _in_slices(work: Work, keep: int, sizes: _Sizes) -> Done:
                 work.progress("freed pages", so_far[-1].pages, wanted)
         except WalFull:
             full = True
-        except ActionError as error:
-            error.figures = _slice_figures(work, so_far[-1], page_size, sizes)
-            error.totals = {"reclaimed_bytes": float(so_far[-1].pages * page_size)}
-            raise
+        except (ActionError, apsw.Error) as error:
+            early = error if isinstance(error, ActionError) else _broken_off(error, so_far[-1])
+            early.figures = _slice_figures(work, so_far[-1], page_size, sizes)
+            early.totals = {"reclaimed_bytes": float(so_far[-1].pages * page_size)}
+            raise early from error
         left = int(connection.pragma("freelist_count"))
     figures = {**_slice_figures(work, so_far[-1], page_size, sizes), "free_pages": left}
     message = _given_back(work, so_far[-1].pages, page_size, sizes)
     if full:
         message += f"; {left - keep} more wait: the WAL has grown to its budget; checkpoint it and run this again"
     return Done(message, figures, {"reclaimed_bytes": float(so_far[-1].pages * page_size)})
+
+
+def _broken_off(error: apsw.Error, freed: Freed) -> Failed:
+    return Failed(
+        f"SQLite: {error}, after {freed.pages} pages",
+        reason="disk_full" if isinstance(error, apsw.FullError) else type(error).__name__,
+        next_step="see `queuekeeper stats` for the database's state; what was freed stays freed",
+    )
 
 
 def _slice_figures(work: Work, freed: Freed, page_size: int, sizes: _Sizes) -> Mapping[str, Figure]:

@@ -231,6 +231,9 @@ def ending_of(error: ActionError) -> Ending:
 
 
 def _of_sqlite(error: apsw.Error) -> ActionError:
+    if isinstance(error, apsw.FullError):
+        cure = "free space where the database, its WAL and temporary files lie; nothing was left half done"
+        return Failed(f"SQLite: {error}", reason="disk_full", next_step=cure)
     return Failed(
         f"SQLite: {error}", reason=type(error).__name__, next_step="see `queuekeeper stats` for the database's state"
     )

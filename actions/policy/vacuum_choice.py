@@ -15,7 +15,7 @@ Way = Literal["nothing", "incremental", "full"]
 
 HOUR = 3600.0
 MIB = 1024 * 1024
-# What a run that nobody watches must give back: a tenth of the file, and no less than this.
+# What it must give back where nobody asks for less: a tenth of the file, and no less than this.
 WORTH_RATIO = 0.1
 WORTH_BYTES = MIB
 # A full VACUUM also packs half-empty pages. After it up to about a tenth of the live bytes is unused all the same.
@@ -82,17 +82,19 @@ def stays_free(lows: Iterable[FreeLow], free: int, now: float, span: float) -> S
 def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_slices: bool) -> Choice:
     """The gentlest vacuum that is worth it. `rate`: live bytes a second of a full VACUUM.
 
-    `careful`: nobody watches, so it must give back a tenth of the file. `only_slices`: never a full one.
+    `careful`: nobody watches, so it must give back a tenth of the file; for a person any page is enough, unless the queue
+    fills some of them again. `only_slices`: never a full one.
     """
     kept = min(stays.pages, pages.free)
-    enough = max(WORTH_BYTES, int(WORTH_RATIO * pages.bytes)) if careful else 1
+    by_measure = careful or kept < pages.free
+    enough = max(WORTH_BYTES, int(WORTH_RATIO * pages.bytes)) if by_measure else 1
     if pages.auto_vacuum == "incremental" and kept * pages.page_size >= enough:
-        why = f"{kept} of {pages.free} free pages stay free: slices of incremental_vacuum take them from the end of the file"
+        why = f"{_of_free(pages, stays)}, to be cut off the end of the file"
         return Choice("incremental", why, kept, kept * pages.page_size, SLICE)
     gain = kept * pages.page_size + _packable(pages)
     if only_slices or gain < enough:
-        return Choice("nothing", _why_not(pages, kept))
-    why = f"{kept} of {pages.free} free pages stay free" + _and_loose(pages)
+        return Choice("nothing", _why_not(pages, stays))
+    why = _of_free(pages, stays) + _and_loose(pages)
     return Choice(
         "full", why, gives_back=pages.free * pages.page_size + _packable(pages), stall=pages.live_bytes / rate
     )
@@ -112,12 +114,18 @@ def _packable(pages: Pages) -> int:
 
 
 def _and_loose(pages: Pages) -> str:
-    return f", and {pages.loose_bytes} bytes inside pages are unused" if _packable(pages) else ""
+    return f"; {pages.loose_bytes} bytes inside the others are unused" if _packable(pages) else ""
 
 
-def _why_not(pages: Pages, kept: int) -> str:
+def _why_not(pages: Pages, stays: StaysFree) -> str:
     if pages.free == 0:
         return f"none of the {pages.pages} pages is free"
-    if kept < pages.free:
-        return f"{pages.free} of {pages.pages} pages are free, but only {kept} stay free: the rest is filled again"
-    return f"{pages.free} of {pages.pages} pages are free: too few to be worth it"
+    refilled = ": the others are filled again" if stays.pages < pages.free else ": too few to be worth it"
+    return _of_free(pages, stays) + refilled
+
+
+def _of_free(pages: Pages, stays: StaysFree) -> str:
+    now = f"{pages.free} of {pages.pages} pages are free"
+    if stays.watched == 0:
+        return now
+    return f"{now}, {min(stays.pages, pages.free)} of them have been for {stays.watched / HOUR:.0f} hours"

@@ -13,13 +13,14 @@ from actions.run.errors import Failed, Locked
 from actions.run.work import Work
 from actions.writing.bounded import interrupted_when
 from actions.writing.busy_handler import wait_at_most
-from actions.writing.connection import writable
+from actions.writing.connection import without_syncs, writable
 from actions.writing.in_the_way import in_the_way
 
 # How long one try waits for the lock: for a writer, which holds nobody up; for readers, while new ones have to wait.
 WAL_WAIT, ROLLBACK_WAIT = 2.0, 0.125
-TRIES = 8
 REST = 0.25
+# For how long it is tried, in seconds.
+PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,15 @@ def vacuum_whole(work: Work, longest: float | None) -> Vacuumed:
 
 def _prepare(connection: apsw.Connection) -> None:
     connection.pragma("temp_store", 1)  # a file, whatever the library's default: memory is the application's
-    if connection.pragma("journal_mode") == "wal":
-        connection.pragma("synchronous", 1)  # the order of the WAL is kept, and a lost vacuum loses nothing
-    else:
+    without_syncs(connection)
+    if connection.pragma("journal_mode") != "wal":
         wait_at_most(connection, ROLLBACK_WAIT)
 
 
 def _patiently(work: Work, connection: apsw.Connection, longest: float | None) -> float:
     """Try until the lock is free; how long the vacuum took, in seconds."""
-    for _ in range(TRIES):
+    begun = started = time.monotonic()
+    while started - begun <= PATIENCE:
         work.stop.check()
         started = time.monotonic()
         try:

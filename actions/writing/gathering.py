@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from actions.run.errors import ActionError, Failed
 from actions.run.plan import Done, Figure
 from actions.run.work import Work
-from actions.writing.connection import writable
+from actions.writing.connection import without_syncs, writable
 from actions.writing.statistics import LOCK_WAIT, Gathered, gather
 
 
@@ -39,6 +39,7 @@ def gather_all(work: Work, tables: tuple[str, ...]) -> Done:
     told = Told()
     try:
         with writable(work.target.path, LOCK_WAIT) as connection:
+            without_syncs(connection)
             for table in gather(work, connection, tables, accepted_hold(work)):
                 told = told.plus(table)
                 work.progress("analyzed tables", told.done, len(tables))

@@ -14,12 +14,17 @@ from actions.policy.vacuum_choice import SLICE
 from actions.run.errors import Blocked
 from actions.run.work import Work
 from actions.writing.busy_handler import wait_at_most
+from actions.writing.connection import without_syncs
 from actions.writing.free_space import size_or_zero
 from actions.writing.in_the_way import in_the_way
 from actions.writing.wal_budget import budget, live_growth
 from actions.writing.write_turn import next_size, write_turn
 
-FIRST_SLICE, LARGEST_SLICE = 16, 4096
+# Pages of a slice. Fewer than the smallest would hold the lock hardly less long: the commit, or in rollback-journal mode
+# its syncs, takes most of it.
+SMALLEST_SLICE, LARGEST_SLICE = 64, 4096
+# Share of the longest hold that slices are sized for: half of it is aimed at, the rest is for a busy machine.
+AIM = 2 / 3
 # How long to wait for the write lock: waiting holds nobody up.
 LOCK_WAIT = 2.0
 # How long a commit may wait for readers of a rollback-journal database: they and we hold each other up meanwhile.
@@ -50,11 +55,10 @@ class WalFull(Exception):
 
 def free_in_slices(work: Work, connection: apsw.Connection, keep: int) -> Iterator[Freed]:
     """Free pages down to `keep` of them, yielding each slice. Raises ActionError, WalFull, apsw.Error."""
-    if connection.pragma("journal_mode") == "wal":
-        connection.pragma("synchronous", 1)  # the WAL's order is kept, and a lost slice loses nothing
+    without_syncs(connection)
     before = size_or_zero(work.target.wal)
     longest = min(SLICE, work.target.limits.write_lock)
-    size = FIRST_SLICE
+    size = SMALLEST_SLICE
     while (left := int(connection.pragma("freelist_count")) - keep) > 0:
         work.stop.check()
         _wait_for_room(work, before)
@@ -62,7 +66,7 @@ def free_in_slices(work: Work, connection: apsw.Connection, keep: int) -> Iterat
         if freed.pages == 0:
             return
         yield freed
-        size = next_size(size, freed.longest_hold, longest, LARGEST_SLICE)
+        size = max(SMALLEST_SLICE, next_size(size, freed.longest_hold, AIM * longest, LARGEST_SLICE))
         work.stop.wait(REST * freed.longest_hold)
 
 
@@ -100,7 +104,7 @@ def _slice(connection: apsw.Connection, pages: int, longest: float) -> Freed:
         before = int(connection.pragma("page_count"))
         steps = connection.execute(f"PRAGMA incremental_vacuum({pages})")
         for _ in steps:
-            if turn.age() > longest / 3:
+            if turn.age() > AIM / 2 * longest:
                 break
         steps.close()
         after = int(connection.pragma("page_count"))
