@@ -50,13 +50,12 @@ def filled(queue: prismq.Queue, rows: int = 4000, auto_vacuum: int = 0) -> prism
 
 def heavy(queue: prismq.Queue) -> prismq.Queue:
     """So much to copy that a vacuum can be met at work."""
-    filled(queue)
     queue.owner.execute("CREATE TABLE ballast (id INTEGER PRIMARY KEY, bytes)")
     queue.owner.execute(
         "INSERT INTO ballast (bytes) SELECT zeroblob(900) FROM json_each('[' || replace(hex(zeroblob(?1)), '0', '1,') || '1]')",
         (60_000,),
     )
-    return queue
+    return filled(queue)
 
 
 def pages(queue: prismq.Queue) -> tuple[int, int]:
@@ -458,9 +457,12 @@ def test_slices_on_a_disk_that_fills_up_keep_what_was_freed(tmp_path: Path, raw:
 def stopped_while(target: Target, when: Callable[[Any], object], **options: Any) -> Run:
     job = door_child.claimed(target, "vacuum", **options)
     child = door_child.start(job)
-    when(child)
-    door_child.say(child, b"stop\n")
-    door_child.finish(child)
+    try:
+        when(child)
+        door_child.say(child, b"stop\n")
+        door_child.finish(child)
+    finally:
+        door_child.close(child)
     return door_child.record(job)
 
 
@@ -500,9 +502,9 @@ def test_an_automatic_vacuum_is_given_up_when_it_stalls_twice_as_long_as_accepte
 ) -> None:
     heavy(queue)
     before = pages(queue)
-    work = work_on(target_of(queue.path), raw, automatic=True, free_for=0.0, stall=60.0)
+    work = work_on(target_of(queue.path), raw)
     plan = plan_here("vacuum", work)
-    hasty = replace(work, options={}, target=target_of(queue.path, limits=Limits(write_lock=0.001)))
+    hasty = replace(work, automatic=True, target=target_of(queue.path, limits=Limits(write_lock=0.001)))
     with pytest.raises(Failed, match=r"given up after 0\.00 s") as told:
         vacuum.run(hasty, plan)
     assert told.value.reason == "stall"
