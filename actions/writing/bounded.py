@@ -5,13 +5,14 @@ called in `count(*)` and ANALYZE (https://sqlite.org/c3ref/interrupt.html).
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import apsw
 
 from actions.run.work import Work
-from collectors.reading.time_limit import time_limit
+from collectors.reading.time_limit import TimeLimitExceeded
 
 LOOK_EVERY = 0.02
 
@@ -39,16 +40,22 @@ def interrupted_when(
 
 @contextmanager
 def bounded(work: Work, connection: apsw.Connection, seconds: float | None = None) -> Iterator[None]:
-    """Statements of this block end when asked to stop, or after `seconds`.
+    """Statements of this block end when asked to stop, or `seconds` after it began.
 
+    Interrupted again and again until the block ends: an interrupt between two statements is lost.
     Raises Cancelled, Interrupted, TimeLimitExceeded.
     """
-    with ExitStack() as stack:
-        if seconds is not None:
-            stack.enter_context(time_limit(connection, seconds))
-        stack.enter_context(interrupted_when(connection, lambda: work.stop.asked))
-        try:
+    ends = None if seconds is None else time.monotonic() + seconds
+    every = LOOK_EVERY if seconds is None else min(LOOK_EVERY, max(seconds / 10, 0.0005))
+
+    def late() -> bool:
+        return ends is not None and time.monotonic() >= ends
+
+    try:
+        with interrupted_when(connection, lambda: work.stop.asked or late(), every):
             yield
-        except apsw.InterruptError:
-            work.stop.check()
-            raise
+    except apsw.InterruptError as error:
+        work.stop.check()
+        if late():
+            raise TimeLimitExceeded(f"stopped after {seconds:g} s") from error
+        raise

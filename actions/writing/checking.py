@@ -18,7 +18,7 @@ from actions.writing.bounded import bounded
 from actions.writing.free_space import size_or_zero
 from actions.writing.proof import quoted
 from actions.writing.wal_budget import within_budget
-from collectors.reading.time_limit import TimeLimitExceeded, time_limit
+from collectors.reading.time_limit import TimeLimitExceeded
 
 SHOWN = 10
 WHOLE = "the whole file"
@@ -106,7 +106,7 @@ def _part(work: Work, connection: apsw.Connection, what: str, sql: str, longest:
     started = time.monotonic()
     before = size_or_zero(work.target.wal)
     try:
-        with within_budget(work, before, connection, "check"), time_limit(connection, longest):
+        with within_budget(work, before, connection, "check"), bounded(work, connection, longest):
             problems = _patiently(work, connection, sql, full=full)
     except TimeLimitExceeded:
         return Report(unchecked=(f"{what} (longer than {longest:g} s)",), parts=1, longest=longest)

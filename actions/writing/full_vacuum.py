@@ -11,10 +11,11 @@ import apsw
 
 from actions.run.errors import Failed, Locked
 from actions.run.work import Work
-from actions.writing.bounded import interrupted_when
+from actions.writing.bounded import bounded
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs, writable
 from actions.writing.in_the_way import in_the_way
+from collectors.reading.time_limit import TimeLimitExceeded
 
 # How long one try waits for the lock: for a writer, which holds nobody up; for readers, while new ones have to wait.
 WAL_WAIT, ROLLBACK_WAIT = 2.0, 0.125
@@ -71,12 +72,10 @@ def _patiently(work: Work, connection: apsw.Connection, longest: float | None) -
 
 
 def _vacuum(work: Work, connection: apsw.Connection, longest: float | None) -> None:
-    ends = None if longest is None else time.monotonic() + longest
     try:
-        with interrupted_when(connection, lambda: work.stop.asked or (ends is not None and time.monotonic() > ends)):
+        with bounded(work, connection, longest):
             connection.execute("VACUUM")
-    except apsw.InterruptError:
-        work.stop.check()
+    except TimeLimitExceeded:
         raise Failed(
             f"given up after {longest:.2f} s: the application has waited twice as long as was accepted; nothing was changed",
             reason="stall",
