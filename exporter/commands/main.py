@@ -3,12 +3,14 @@
 import click
 
 from exporter.agent import VERSION
+from exporter.commands.analyze import analyze, optimize
 from exporter.commands.backup import backup
 from exporter.commands.backups import backups
 from exporter.commands.checkpoint import checkpoint
 from exporter.commands.config import config
 from exporter.commands.demo import demo
 from exporter.commands.history import history
+from exporter.commands.integrity import integrity
 from exporter.commands.pause import pause, resume
 from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
@@ -18,10 +20,11 @@ from exporter.commands.rules import rules
 from exporter.commands.serve import serve
 from exporter.commands.stats import stats
 from exporter.commands.status import status
+from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
-    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config,
-    profiles, rules,
+    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
+    requeue, history, pause, resume, config, profiles, rules,
 )  # fmt: skip
 
 

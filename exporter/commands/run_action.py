@@ -49,7 +49,7 @@ def plan_to_consent_to(target: Target, request: Request, *, as_json: bool) -> Ev
 
 def options_given(**options: Option) -> Mapping[str, Option]:
     """The options that were given, without those left out."""
-    return {name: value for name, value in options.items() if value not in (None, False)}
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
