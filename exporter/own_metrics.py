@@ -103,6 +103,9 @@ REQUEUED = Metric(
     "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back to the queue.",
     kind="counter", fold="sum",
 )  # fmt: skip
+PURGED = Metric(
+    "queuekeeper_action_purged_tasks_total", "Finished tasks that were deleted.", kind="counter", fold="sum"
+)
 DRILL_SUCCESS = Metric(
     "sqlite_restore_drill_last_success_timestamp_seconds",
     "When the newest backup was last restored and found healthy, from our history.",
@@ -142,12 +145,11 @@ WEBHOOK_ALERTS = Metric(
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
     POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS,
-    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, INTEGRITY_OK,
-    INTEGRITY_TIME, EFFECT,
-    WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
+    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, PURGED, DRILL_SUCCESS,
+    DRILL_DURATION, INTEGRITY_OK, INTEGRITY_TIME, EFFECT, WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
 )  # fmt: skip
 HISTOGRAMS = frozenset({DURATION.name})
-AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED}
+AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED, "purged_tasks": PURGED}
 DECISIONS = ("accepted", "duplicate", "cooldown", "no_match", "disabled", "rejected")
 EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 

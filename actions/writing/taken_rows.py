@@ -1,61 +1,65 @@
-"""Finds the rows that a queue profile lets an action take, and takes them: each by its key, behind the profile's fence."""
+"""Takes rows that were found: each by its key, behind the profile's fence, as far as it still is what was seen."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
 
-from collectors.queue_profiles.fence import changing, reading
-from collectors.queue_profiles.taking import Step, Taking, To
+from actions.writing.found_rows import Found
+from collectors.queue_profiles.fence import OwnRules, changing
+from collectors.queue_profiles.steps import Step, To
+from collectors.queue_profiles.time_formats import Value
+
+# Whether one more row may be taken, after so many.
+MayGoOn = Callable[[int], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """One row that may be taken."""
+@dataclass(slots=True)
+class Taken:
+    """What one transaction did with the rows that it tried: where they went; `left`: keys of those that had changed."""
 
-    taking: Taking
-    key: Any
-    queue: str
-
-
-def victims(
-    connection: apsw.Connection, takings: Iterable[Taking], now: float, older_than: float | None, limit: int
-) -> tuple[Victim, ...]:
-    """At most `limit` rows, table after table. Needs no lock: each is judged again when it is taken. Raises apsw.Error."""
-    found: list[Victim] = []
-    for taking in takings:
-        bound = taking.victims(now, older_than)
-        with reading(connection, bound.fence):
-            rows = connection.execute(bound.sql, {**bound.values, "limit": limit - len(found)}).fetchall()
-        found += (Victim(taking, key, str(queue)) for key, queue, *_ in rows)
-    return tuple(found)
+    to: Counter[To] = field(default_factory=Counter)
+    left: list[Any] = field(default_factory=list)
+    tried: list[Found] = field(default_factory=list)
 
 
-def take(connection: apsw.Connection, chosen: Iterable[Victim], now: float, older_than: float | None) -> Counter[To]:
-    """Take the rows that still are what they were chosen for, in the caller's transaction; how many went where.
+def take(
+    connection: apsw.Connection,
+    steps: tuple[Step, ...],
+    waiting: deque[Found],
+    taken: Taken,
+    own: OwnRules | None = None,
+    may_go_on: MayGoOn = lambda _rows: True,
+) -> None:
+    """Take rows off the left of `waiting`, in the caller's transaction. `own`: the fence's, read outside of it.
 
     Raises apsw.Error; ProfileError when a step does what the profile did not declare.
     """
-    keys: dict[int, list[Any]] = {}
-    takings: dict[int, Taking] = {}
-    for victim in chosen:
-        takings[id(victim.taking)] = victim.taking
-        keys.setdefault(id(victim.taking), []).append(victim.key)
-    taken: Counter[To] = Counter()
-    for place, taking in takings.items():
-        for step in taking.steps(now, older_than):
-            taken[step.to] += _take_by(connection, step, keys[place])
-    return taken
+    while waiting and may_go_on(len(taken.tried)):
+        number = waiting[0][3]
+        if number is None:  # the profile has no step for it
+            taken.tried.append(waiting.popleft())
+            taken.left.append(taken.tried[-1][0])
+            continue
+        step = steps[number]
+        with changing(connection, step.fence, own):
+            rows = _one_by_one(connection, step, number, waiting, taken, may_go_on)
+            connection.executemany(";".join(step.statements), rows)
 
 
-def _take_by(connection: apsw.Connection, step: Step, keys: list[Any]) -> int:
-    number = 0
-    with changing(connection, step.fence):
-        for key in keys:
-            values = {**step.values, "key": key}
-            for statement in step.statements:
-                connection.execute(statement, values)
-            number += connection.changes() > 0  # of the last statement, which is the one that takes the row
-    return number
+def _one_by_one(
+    connection: apsw.Connection, step: Step, number: int, waiting: deque[Found], taken: Taken, may_go_on: MayGoOn
+) -> Iterator[dict[str, Value]]:
+    """The values of each row for this step; what came of it is known when the next one is asked for."""
+    values = dict(step.values)
+    while waiting and waiting[0][3] == number and may_go_on(len(taken.tried)):
+        row = waiting.popleft()
+        taken.tried.append(row)
+        values["key"], values["seen"], values["holder"], _ = row
+        yield values
+        if connection.changes() > 0:  # of the last statement, which is the one that takes the row
+            taken.to[step.to] += 1
+        else:
+            taken.left.append(row[0])

@@ -30,6 +30,7 @@ _WRITE: dict[TimeFormat, Callable[[float], Value]] = {
     "iso_utc": _text("%Y-%m-%dT%H:%M:%S.%f"),
     "iso_utc_z": lambda moment: datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
 }
+LOCAL_FORMATS: tuple[TimeFormat, ...] = ("sql_local", "unix_local")
 _DIVISORS: dict[TimeFormat, str] = {
     "unix_s": "1.0",
     "unix_f": "1.0",

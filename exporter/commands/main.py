@@ -13,6 +13,7 @@ from exporter.commands.history import history
 from exporter.commands.integrity import integrity
 from exporter.commands.pause import pause, resume
 from exporter.commands.profiles import profiles
+from exporter.commands.purge import purge
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
@@ -24,7 +25,7 @@ from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, history, pause, resume, config, profiles, rules,
+    requeue, purge, history, pause, resume, config, profiles, rules,
 )  # fmt: skip
 
 
