@@ -62,7 +62,6 @@ def plan(work: Work) -> Plan:
             "finished": found.number,
             "at_least": found.at_least,
             "kept_for_their_key": kept,
-            "limit": limit_of(work),
             "frees_idempotency_keys": bool(work.options.get("free_idempotency_keys")) and purge.frees_idempotency_keys,
         },
         stall=work.target.limits.write_lock,

@@ -60,7 +60,6 @@ def plan(work: Work) -> Plan:
             "stale": found.number,
             "at_least": found.at_least,
             "spared_alive": spared,
-            "limit": limit_of(work),
             "may_run_twice": requeue.may_run_twice,
         },
         stall=work.target.limits.write_lock,

@@ -6,6 +6,7 @@ nothing is stepped over twice, and neighbours are taken together, which dirties 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -21,14 +22,25 @@ DENSE = 50
 # The least and the largest rowid (https://sqlite.org/rowidtable.html).
 FIRST_ROW, LAST_ROW = -(2**63), 2**63 - 1
 
-# Key, lease as it is stored, holder, number of the step: plain tuples, since there may be millions.
-Found = tuple[Any, Any, Any, int | None]
+# Rows lie close together where at least one of so many that a stride visits is to be found.
+CLOSE = 8
+# Key, lease as it is stored, holder, number of the step; of a walk also the row's number. Plain tuples: there may be millions.
+Found = tuple[Any, ...]
+STEP, NUMBER = 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows that were found at once. `close`: in the order of their numbers, with few others in between."""
+
+    rows: list[Found]
+    close: bool = False
 
 
 def found_rows(
     connection: apsw.Connection, taking: Taking, now: Callable[[], float], older_than: float | None, left: set[Any]
-) -> Iterator[list[Found]]:
-    """Slices of the rows of one table; ask for the next when those of the last were tried. `left`: keys not taken then.
+) -> Iterator[Slice]:
+    """The rows of one table; ask for the next when those of the last were tried. `left`: keys not taken then.
 
     Raises apsw.Error, ProfileError.
     """
@@ -40,7 +52,7 @@ def found_rows(
         limit = LOOK + len(left)
         rows = rows_of(connection, taking.search(now(), older_than), limit=limit)
         fresh = [row for row in rows if row[0] not in left]
-        yield fresh
+        yield Slice(fresh)
         if len(rows) < limit or not fresh:
             return
         known += len(fresh)
@@ -51,13 +63,14 @@ def found_rows(
 
 def walked_rows(
     connection: apsw.Connection, taking: Taking, now: Callable[[], float], older_than: float | None
-) -> Iterator[list[Found]]:
-    """Slices in the order of row numbers; each is a short reading. Raises apsw.Error, ProfileError."""
+) -> Iterator[Slice]:
+    """The rows in the order of their numbers; each slice is a short reading. Raises apsw.Error, ProfileError."""
     after = FIRST_ROW
     while True:
         last = rows_of(connection, taking.stride(), after=after, rows=STRIDE)
         upto = last[0][0] if last else LAST_ROW
-        yield rows_of(connection, taking.walk(now(), older_than), after=after, upto=upto)
+        rows = rows_of(connection, taking.walk(now(), older_than), after=after, upto=upto)
+        yield Slice(rows, close=len(rows) * CLOSE >= STRIDE)
         if not last:
             return
         after = upto

@@ -56,10 +56,17 @@ class Planned:
 
 
 def planned_rows(
-    work: Work, connection: apsw.Connection, takings: Iterable[Taking], limit: int, older_than: float | None = None
+    work: Work,
+    connection: apsw.Connection,
+    takings: Iterable[Taking],
+    limit: int | None,
+    older_than: float | None = None,
 ) -> Planned:
-    """Count them, up to `limit`, and look at the first. Raises apsw.Error, ProfileError, TimeLimitExceeded."""
-    most, ends = min(limit, COUNTED + 1), time.monotonic() + LONGEST_COUNT
+    """Count them, up to `limit` and no further than COUNTED, and look at the first.
+
+    Raises apsw.Error, ProfileError, TimeLimitExceeded.
+    """
+    most, ends = min(limit or COUNTED + 1, COUNTED + 1), time.monotonic() + LONGEST_COUNT
     number, late = 0, False
     first: tuple[Victim, ...] = ()
     for taking in takings:
@@ -69,7 +76,7 @@ def planned_rows(
             late = time.monotonic() > ends
             if number >= most or late:
                 break
-    return Planned(min(number, limit, COUNTED), number > COUNTED or (late and number < limit), first)
+    return Planned(min(number, most, COUNTED), number > COUNTED or (late and number < most), first)
 
 
 def count_up_to(work: Work, connection: apsw.Connection, bounds: Iterable[Bound], limit: int) -> int:
@@ -87,7 +94,7 @@ def _slices(
     """By the index in one look; without one, or when that takes too long, in the short readings of a walk."""
     found = _looked(work, connection, taking, limit, older_than) if is_searched(connection, taking) else None
     if found is None:
-        yield from walked_rows(connection, taking, work.now, older_than)
+        yield from (part.rows for part in walked_rows(connection, taking, work.now, older_than))
     else:
         yield found
 

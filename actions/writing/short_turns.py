@@ -4,9 +4,10 @@ Between two turns nothing is held and everything is whole: there we look for mor
 copied, and stop when asked to.
 """
 
+import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +21,9 @@ from actions.writing.connection import without_syncs
 from actions.writing.found_rows import Found, found_rows
 from actions.writing.in_the_way import in_the_way
 from actions.writing.latency_guard import LatencyGuard, percentile
-from actions.writing.taken_rows import Taken, take
+from actions.writing.taken_rows import Taken, take, take_ranges
 from actions.writing.wal_room import WalRoom
-from actions.writing.write_turn import write_turn
+from actions.writing.write_turn import Turn, write_turn
 from collectors.queue_profiles.fence import OwnRules, own_rules
 from collectors.queue_profiles.steps import To
 from collectors.queue_profiles.taking import Taking
@@ -79,9 +80,17 @@ class _Turns:
     work: Work
     connection: apsw.Connection
     account: Account
-    limit: int
+    limit: int | None
     older_than: float | None
     own: OwnRules
+
+    @property
+    def left(self) -> int:
+        """How many rows may still be taken."""
+        return sys.maxsize if self.limit is None else max(0, self.limit - self.account.rows)
+
+
+How = Callable[[_Turns, Taking, deque[Found], Taken, Turn], None]
 
 
 def take_in_turns(
@@ -89,10 +98,10 @@ def take_in_turns(
     connection: apsw.Connection,
     takings: Iterable[Taking],
     account: Account,
-    limit: int,
+    limit: int | None,
     older_than: float | None = None,
 ) -> Iterator[int]:
-    """Take at most `limit` rows; yields after each turn how many were taken until then.
+    """Take at most `limit` rows, all without one; yields after each turn how many were taken until then.
 
     Raises WalFull, ActionError, ProfileError, apsw.Error: what was committed by then stays, and is in the account.
     """
@@ -106,12 +115,14 @@ def take_in_turns(
 def _take_table(turns: _Turns, taking: Taking) -> Iterator[int]:
     left: set[Any] = set()
     for found in found_rows(turns.connection, taking, turns.work.now, turns.older_than, left):
-        waiting = deque(found)
+        waiting = deque(found.rows)
+        # What turns up in a range only now is taken too: then no limit can be kept.
+        how = _take_ranges if found.close and turns.limit is None else _take_each
         while waiting:
-            if turns.account.rows >= turns.limit:
+            if turns.left == 0:
                 return
             _let_the_others(turns)
-            taken = _patient_turn(turns, taking, waiting)
+            taken = _patient_turn(turns, taking, waiting, how)
             left.update(taken.left)
             yield turns.account.rows
         turns.work.stop.check()
@@ -125,11 +136,11 @@ def _let_the_others(turns: _Turns) -> None:
     turns.work.stop.check()
 
 
-def _patient_turn(turns: _Turns, taking: Taking, waiting: deque[Found]) -> Taken:
+def _patient_turn(turns: _Turns, taking: Taking, waiting: deque[Found], how: How) -> Taken:
     """One turn; where the lock is not to be had, again after giving way. Raises Locked, Blocked."""
     guard, pause = turns.account.guard, FIRST_YIELD
     gives_up = time.monotonic() + (PATIENCE_AMID if guard.holds else PATIENCE)
-    while (taken := _turn(turns, taking, waiting, may_fail=time.monotonic() < gives_up)) is None:
+    while (taken := _turn(turns, taking, waiting, how, may_fail=time.monotonic() < gives_up)) is None:
         guard.gave_way(pause)
         turns.work.stop.wait(pause)
         turns.work.stop.check()
@@ -137,16 +148,14 @@ def _patient_turn(turns: _Turns, taking: Taking, waiting: deque[Found]) -> Taken
     return taken
 
 
-def _turn(turns: _Turns, taking: Taking, waiting: deque[Found], *, may_fail: bool) -> Taken | None:
+def _turn(turns: _Turns, taking: Taking, waiting: deque[Found], how: How, *, may_fail: bool) -> Taken | None:
     """One transaction, None when others kept it from beginning or from committing: then everything is as before."""
     taken, account, connection = Taken(), turns.account, turns.connection
-    steps = taking.steps(turns.work.now(), turns.older_than)
-    most = turns.limit - account.rows
     wait_at_most(connection, LOCK_WAIT)
     try:
         with write_turn(connection, LOCK_WAIT) as turn:
             wait_at_most(connection, COMMIT_WAIT * account.guard.budget)
-            take(connection, steps, waiting, taken, turns.own, lambda n: n < most and account.guard.may_go_on(turn, n))
+            how(turns, taking, waiting, taken, turn)
             worked = turn.age()
     except (Locked, apsw.BusyError) as error:
         waiting.extendleft(reversed(taken.tried))
@@ -157,8 +166,18 @@ def _turn(turns: _Turns, taking: Taking, waiting: deque[Found], *, may_fail: boo
         wait_at_most(connection, READ_WAIT)
     account.guard.ended(turn, len(taken.tried), turn.held - worked)
     account.to += taken.to
-    account.changed += len(taken.left)
+    account.changed += taken.changed
     return taken
+
+
+def _take_each(turns: _Turns, taking: Taking, waiting: deque[Found], taken: Taken, turn: Turn) -> None:
+    guard, most, steps = turns.account.guard, turns.left, taking.steps(turns.work.now(), turns.older_than)
+    take(turns.connection, steps, waiting, taken, turns.own, lambda rows: rows < most and guard.may_go_on(turn, rows))
+
+
+def _take_ranges(turns: _Turns, taking: Taking, waiting: deque[Found], taken: Taken, turn: Turn) -> None:
+    guard, steps = turns.account.guard, taking.range_steps(turns.work.now(), turns.older_than)
+    take_ranges(turns.connection, steps, waiting, taken, turns.own, lambda rows: guard.may_go_on(turn, rows))
 
 
 def _given_up(work: Work, *, began: bool) -> ActionError:

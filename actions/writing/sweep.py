@@ -15,9 +15,6 @@ from actions.writing.wal_room import WalFull
 from collectors.queue_profiles.schema import ProfileError
 from collectors.queue_profiles.taking import Taking
 
-# At most so many rows in one run, unless the options say fewer.
-MOST = 100_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
@@ -35,9 +32,9 @@ class Sweep:
     foreign_keys: bool = False
 
 
-def limit_of(work: Work) -> int:
-    """The most rows that this run may take."""
-    return int(work.number("limit", MOST))
+def limit_of(work: Work) -> int | None:
+    """The most rows that this run may take, by its options."""
+    return None if work.options.get("limit") is None else int(work.number("limit", 0))
 
 
 def older_than_of(work: Work) -> float | None:

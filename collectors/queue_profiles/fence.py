@@ -5,7 +5,7 @@ another table, to attach a file, or to call a function that reaches outside the 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ import apsw
 from collectors.queue_profiles.holder_life import FUNCTION, teach
 from collectors.queue_profiles.schema import ProfileError
 
+Columns = Mapping[str, frozenset[str]]
 _HARMLESS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
 # What an expression about a row needs; everything else, like load_extension, zeroblob or sqlite_compileoption_used, is not.
 FUNCTIONS = frozenset({
@@ -34,10 +35,27 @@ _REFUSED_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit
 class Fence:
     """What a statement may touch, all in lower case: table -> columns that it reads, and columns that it changes."""
 
-    readable: Mapping[str, frozenset[str]]
-    updates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    readable: Columns
+    updates: Columns = field(default_factory=dict)
     inserts: frozenset[str] = frozenset()
     deletes: frozenset[str] = frozenset()
+
+
+def joined_fences(fences: Iterable[Fence]) -> Fence:
+    """What any of them allows."""
+    allowed = Fence({})
+    for one in fences:
+        allowed = Fence(
+            _together(allowed.readable, one.readable),
+            _together(allowed.updates, one.updates),
+            allowed.inserts | one.inserts,
+            allowed.deletes | one.deletes,
+        )
+    return allowed
+
+
+def _together(left: Columns, right: Columns) -> Columns:
+    return {table: left.get(table, frozenset()) | right.get(table, frozenset()) for table in (*left, *right)}
 
 
 @contextmanager

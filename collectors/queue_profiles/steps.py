@@ -1,6 +1,6 @@
-"""What happens to one row that is taken: fixed statements by its key, each of which holds the predicate once more. Pure."""
+"""What happens to rows that are taken: fixed statements, each of which holds the predicate against them once more. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,17 +13,26 @@ from collectors.queue_profiles.statement import Spot, all_of, parameters_of
 from collectors.queue_profiles.time_formats import Value
 
 To = Literal["dead", "waiting", "gone"]
-# Stands in a statement for the predicate, which has its final form only when `older_than` is known. No profile can
-# write it: a zero byte is refused in expressions.
-PREDICATE = "\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """The rows that a statement means: its `where`, and how they are looked for (`NOT INDEXED`, or nothing)."""
+
+    where: str
+    looked_for: str = ""
+
+
+# Makes a statement once it is known which rows are meant.
+Frame = Callable[[Which], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens to one row: `statements` in this order, each with `:key`, `:seen` and `:holder`; the last changes the row.
+    """What happens to rows: `statements` in this order, the last of which changes the rows themselves.
 
-    All run in one transaction, within `fence.changing(database, step.fence)`. The row is taken when the last one
-    changed a row. `values` are those that do not depend on the row.
+    Of one row by `:key`, with `:seen` and `:holder`, or of all from `:first` to `:last`. All run in one transaction, within
+    `fence.changing(database, step.fence)`. `values` are those that do not depend on the rows.
     """
 
     to: To
@@ -34,84 +43,99 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class CompiledStep:
-    """One step before its values are known; `parameters` are those of `statements`, the predicate's apart.
+    """One step before its rows and values are known; `parameters` are those of `frames`, the rows' apart.
 
     `where`: the rows that are for this step and for none before it.
     """
 
     to: To
     where: Expression
-    statements: tuple[str, ...]
+    frames: tuple[Frame, ...]
     parameters: Expression
     fence: Fence
 
 
-def requeue_steps(spot: Spot, key: str, texts: Iterable[StepText], places: Places) -> Iterable[CompiledStep]:
+def requeue_steps(spot: Spot, texts: Iterable[StepText], places: Places) -> Iterable[CompiledStep]:
     """The steps of a requeue; each takes what no earlier one did. Raises ProfileError."""
     taken: list[Expression] = []
     for text in texts:
         own = spot.fragment(text.where or "1")
         left = (Expression(f"{earlier.sql} IS NOT TRUE", earlier.parameters) for earlier in taken)
-        yield _requeue_step(spot, key, text, all_of(own, *left), places)
+        yield _requeue_step(spot, text, all_of(own, *left), places)
         taken.append(own)
 
 
-def purge_step(along: Iterable[Along], spot: Spot, key: str, places: Places) -> CompiledStep:
+def purge_step(along: Iterable[Along], spot: Spot, places: Places) -> CompiledStep:
     """Rows of other tables that go with a finished row, then the row itself. Raises ProfileError."""
-    children = [_along(one, spot, key, place) for one in along for place in _places(one, spot, places)]
-    own = f"DELETE FROM {spot.table} WHERE {key} = :key AND {PREDICATE}"  # noqa: S608
-    tables = {spot.place.table.lower(), *(table.lower() for table, _ in children)}
+    others = [(one, place) for one in along for place in _places(one, spot, places)]
+    tables = {spot.place.table.lower(), *(place.place.table.lower() for _, place in others)}
     fence = Fence(places.readable, deletes=frozenset(tables))
-    statements = (*(sql for _, sql in children), own)
-    return CompiledStep("gone", Expression("(1)"), statements, Expression(""), fence)
+    frames = (*(_along(one, spot, place) for one, place in others), _delete(spot))
+    return CompiledStep("gone", Expression("(1)"), frames, Expression(""), fence)
 
 
-def _requeue_step(spot: Spot, key: str, text: StepText, where: Expression, places: Places) -> CompiledStep:
-    these = f"WHERE {key} = :key AND {PREDICATE} AND {where.sql}"
-    statements: list[str] = []
-    parts = [where]
-    inserts: frozenset[str] = frozenset()
-    if text.insert is not None:
-        insert, values_of_row, inserts = _insert(text.insert, spot, these, places)
-        statements.append(insert)
-        parts.append(values_of_row)
+def _requeue_step(spot: Spot, text: StepText, where: Expression, places: Places) -> CompiledStep:
     assigned = {name: value for name, value in (text.set or {}).items() if not spot.is_absent(name)}
     pairs = {spot.column(name): spot.fragment(value) for name, value in assigned.items()}
-    if pairs:
-        assignments = ", ".join(f"{column} = {value.sql}" for column, value in pairs.items())
-        statements.append(f"UPDATE {spot.table} SET {assignments} {these}")  # noqa: S608
-    else:
-        statements.append(f"DELETE FROM {spot.table} {these}")  # noqa: S608
+    insert = None if text.insert is None else _insert(text.insert, spot, where, places)
     own = spot.place.table.lower()
     fence = Fence(
         places.readable,
         updates={own: frozenset(column.strip('"').lower() for column in pairs)},
-        inserts=inserts,
+        inserts=frozenset() if insert is None else insert.into,
         deletes=frozenset() if pairs else frozenset({own}),
     )
-    parameters = Expression("", parameters_of((*parts, *pairs.values())))
-    return CompiledStep(text.to, where, tuple(statements), parameters, fence)
+    last = _update(spot, pairs, where) if pairs else _delete(spot, where)
+    frames = (last,) if insert is None else (insert.frame, last)
+    parameters = parameters_of((where, *((insert.row,) if insert else ()), *pairs.values()))
+    return CompiledStep(text.to, where, frames, Expression("", parameters), fence)
 
 
-def _insert(text: Insert, spot: Spot, these: str, places: Places) -> tuple[str, Expression, frozenset[str]]:
+def _update(spot: Spot, pairs: dict[str, Expression], where: Expression) -> Frame:
+    assignments = ", ".join(f"{column} = {value.sql}" for column, value in pairs.items())
+    return lambda rows: (
+        f"UPDATE {spot.table}{rows.looked_for} SET {assignments} WHERE {rows.where} AND {where.sql}"  # noqa: S608
+    )
+
+
+def _delete(spot: Spot, where: Expression | None = None) -> Frame:
+    also = "" if where is None else f" AND {where.sql}"
+    return lambda rows: f"DELETE FROM {spot.table}{rows.looked_for} WHERE {rows.where}{also}"  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class _Inserting:
+    """A row for another table; `row`: the expressions that it is made of."""
+
+    frame: Frame
+    row: Expression
+    into: frozenset[str]
+
+
+def _insert(text: Insert, spot: Spot, where: Expression, places: Places) -> _Inserting:
     found = places.of(text.into, spot.scope.settings)
     if len(found) != 1:
         raise ProfileError(f"insert into {text.into!r}: there must be exactly one such table")
     other = Spot(found[0], spot.scope, spot.fence)
     pairs = {other.column(name): spot.fragment(value) for name, value in text.values.items()}
-    verb = "INSERT OR IGNORE" if text.or_ignore else "INSERT"
+    head = f"{'INSERT OR IGNORE' if text.or_ignore else 'INSERT'} INTO {other.table} ({', '.join(pairs)})"
     row = ", ".join(value.sql for value in pairs.values())
-    sql = f"{verb} INTO {other.table} ({', '.join(pairs)}) SELECT {row} FROM {spot.table} {these}"  # noqa: S608
-    return sql, Expression("", parameters_of(pairs.values())), frozenset({found[0].table.lower()})
+    return _Inserting(
+        lambda rows: (
+            f"{head} SELECT {row} FROM {spot.table}{rows.looked_for} WHERE {rows.where} AND {where.sql}"  # noqa: S608
+        ),
+        Expression("", parameters_of(pairs.values())),
+        frozenset({found[0].table.lower()}),
+    )
 
 
 def _places(text: Along, spot: Spot, places: Places) -> Iterable[Spot]:
     return (Spot(place, spot.scope, spot.fence) for place in places.of(text.table, spot.scope.settings))
 
 
-def _along(text: Along, spot: Spot, key: str, other: Spot) -> tuple[str, str]:
-    sql = (
-        f"DELETE FROM {other.table} WHERE {other.column(text.column)} IN (SELECT {spot.column(text.of)} "  # noqa: S608
-        f"FROM {spot.table} WHERE {key} = :key AND {PREDICATE})"
+def _along(text: Along, spot: Spot, other: Spot) -> Frame:
+    column, of = other.column(text.column), spot.column(text.of)
+    return lambda rows: (
+        f"DELETE FROM {other.table} WHERE {column} IN "  # noqa: S608
+        f"(SELECT {of} FROM {spot.table}{rows.looked_for} WHERE {rows.where})"
     )
-    return other.place.table, sql

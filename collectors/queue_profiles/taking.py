@@ -16,7 +16,7 @@ from collectors.queue_profiles.schema import Finished, Gate, ProfileError, Rows
 from collectors.queue_profiles.schema import Step as StepText
 from collectors.queue_profiles.stale import StaleRows, compiled_stale
 from collectors.queue_profiles.statement import Bound, Moment, Spot, all_of, parameters_of
-from collectors.queue_profiles.steps import PREDICATE, CompiledStep, Step, To, purge_step, requeue_steps
+from collectors.queue_profiles.steps import CompiledStep, Step, To, Which, purge_step, requeue_steps
 from collectors.queue_profiles.time_formats import Value, written
 
 __all__ = ("CompiledPurge", "CompiledRequeue", "Step", "Taking", "To", "finished_taking", "stale_taking", "strictest")
@@ -63,10 +63,10 @@ class Taking:
         return self._bound(sql, all_of(self.where, *self._step_parts()), now, older_than)
 
     def walk(self, now: float, older_than: float | None = None) -> Bound:
-        """The same as `search`, of the rows numbered above :after up to :upto, in the order of their numbers."""
-        row = f"{self.spot.table}._rowid_"
+        """The same as `search`, and its number, of the rows numbered above :after up to :upto, in that order."""
+        row = self._row
         sql = (
-            f"SELECT {self._found()} FROM {self.spot.table} NOT INDEXED "  # noqa: S608
+            f"SELECT {self._found()}, {row} FROM {self.spot.table} NOT INDEXED "  # noqa: S608
             f"WHERE {row} > :after AND {row} <= :upto AND {self._predicate(older_than)}"
         )
         bound = self._bound(sql, all_of(self.where, *self._step_parts()), now, older_than)
@@ -74,7 +74,7 @@ class Taking:
 
     def stride(self) -> Bound:
         """SELECT the number of the row that comes :rows rows after the first above :after; nothing when there are fewer."""
-        row = f"{self.spot.table}._rowid_"
+        row = self._row
         sql = (
             f"SELECT {row} FROM {self.spot.table} NOT INDEXED WHERE {row} > :after "  # noqa: S608
             f"ORDER BY {row} LIMIT 1 OFFSET :rows"
@@ -83,30 +83,44 @@ class Taking:
 
     def width(self) -> Bound:
         """SELECT an upper bound on the number of rows, at no cost."""
-        row = f"{self.spot.table}._rowid_"
+        row = self._row
         sql = f"SELECT (SELECT max({row}) FROM {self.spot.table}) - (SELECT min({row}) FROM {self.spot.table}) + 1"  # noqa: S608
         return Bound(sql, {}, self._walking_fence)
 
     def steps(self, now: float, older_than: float | None = None) -> tuple[Step, ...]:
-        """The steps by their number; for one victim, to be tried in this order until one takes it."""
-        return tuple(self._step(step, now, older_than) for step in self.compiled_steps)
+        """The steps by their number, for one row by :key that still has the lease :seen and the holder :holder."""
+        these = f"{self.key} = :key AND {self.since.value.sql} IS :seen AND {self.holder.sql} IS :holder"
+        return tuple(self._step(step, Which(these), now, older_than) for step in self.compiled_steps)
 
-    def _step(self, step: CompiledStep, now: float, older_than: float | None) -> Step:
-        unchanged = f"{self.since.value.sql} IS :seen AND {self.holder.sql} IS :holder"
-        predicate = f"{unchanged} AND {self._predicate(older_than)}"
+    def range_steps(self, now: float, older_than: float | None = None) -> tuple[Step, ...]:
+        """The steps, to be run in this order, for all rows numbered from :first to :last: looked for and taken at once."""
+        these = Which(f"{self._row} BETWEEN :first AND :last", " NOT INDEXED")
+        steps = (self._step(step, these, now, older_than) for step in self.compiled_steps)
+        return tuple(replace(step, fence=self._with_numbers(step.fence)) for step in steps)
+
+    def _step(self, step: CompiledStep, which: Which, now: float, older_than: float | None) -> Step:
+        meant = replace(which, where=f"{which.where} AND {self._predicate(older_than)}")
         parts = (self.where, self.since.value, self.holder, step.parameters)
         return Step(
             step.to,
-            tuple(statement.replace(PREDICATE, predicate) for statement in step.statements),
+            tuple(frame(meant) for frame in step.frames),
             {**values(parameters_of(parts), now), **self._narrowing(now, older_than)},
             step.fence,
         )
 
     @property
+    def _row(self) -> str:
+        return f"{self.spot.table}._rowid_"
+
+    @property
     def _walking_fence(self) -> Fence:
+        return self._with_numbers(self.spot.fence)
+
+    def _with_numbers(self, fence: Fence) -> Fence:
+        """SQLite asks for a row's number under the name `ROWID`."""
         table = self.spot.place.table.lower()
-        columns = self.spot.fence.readable.get(table, frozenset()) | {"rowid"}
-        return replace(self.spot.fence, readable={**self.spot.fence.readable, table: columns})
+        columns = fence.readable.get(table, frozenset()) | {"rowid"}
+        return replace(fence, readable={**fence.readable, table: columns})
 
     def _found(self) -> str:
         cases = " ".join(f"WHEN {step.where.sql} THEN {n}" for n, step in enumerate(self.compiled_steps))
@@ -170,7 +184,7 @@ def stale_taking(stale: StaleRows, steps: list[StepText], places: Places) -> Tak
         where=stale.where,
         past=stale.past,
         since=stale.since,
-        compiled_steps=tuple(requeue_steps(rows.spot, rows.key, steps, places)),
+        compiled_steps=tuple(requeue_steps(rows.spot, steps, places)),
     )
 
 
@@ -187,7 +201,7 @@ def finished_taking(text: Finished, spot: Spot, places: Places) -> Taking:
     along = tuple(
         (place.table, one.column) for one in text.along for place in places.of(one.table, spot.scope.settings)
     )
-    step = purge_step(text.along, spot, compiled.key, places)
+    step = purge_step(text.along, spot, places)
     return replace(stale_taking(stale, [], places), compiled_steps=(step,), along=along)
 
 
