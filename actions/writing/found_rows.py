@@ -47,11 +47,13 @@ def found_rows(
     if not is_searched(connection, taking):
         yield from walked_rows(connection, taking, now, older_than)
         return
-    known = 0
+    known, last = 0, set[Any]()
     while True:
         limit = LOOK + len(left)
         rows = rows_of(connection, taking.search(now(), older_than), limit=limit)
-        fresh = [row for row in rows if row[0] not in left]
+        # What is still there although it was taken would be found for ever: the profile's step does not move it.
+        fresh = [row for row in rows if row[0] not in left and row[0] not in last]
+        last = {row[0] for row in rows}
         yield Slice(fresh)
         if len(rows) < limit or not fresh:
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import ActionError, Blocked, Failed
+from actions.run.errors import ActionError, Failed
 from actions.run.plan import Done, Figure
 from actions.run.work import Work
 from actions.writing.connection import writable
@@ -64,18 +64,9 @@ def _taken_until(work: Work, wanted: Sweep, account: Account) -> str:
             for rows in take_in_turns(work, connection, takings, account, limit_of(work), older_than_of(work)):
                 work.progress(wanted.doing, rows, max(rows, wanted.planned))
     except WalFull:
-        if account.rows == 0:
-            raise _no_room(work) from None
-        return "; more wait: the WAL has grown to its budget and nobody checkpoints it; do that and run this again"
+        cure = f"queuekeeper checkpoint {work.target.name}, then run this again"
+        return f"; more wait, but the WAL has grown to its budget and nobody checkpoints it: {cure}"
     return ""
-
-
-def _no_room(work: Work) -> Blocked:
-    return Blocked(
-        "the WAL has grown to its budget and nobody checkpoints it",
-        reason="wal_growth",
-        next_step=f"queuekeeper checkpoint {work.target.name}, then run this again; or raise limits.wal_growth",
-    )
 
 
 def _figures(wanted: Sweep, account: Account) -> Mapping[str, Figure]:
