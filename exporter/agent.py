@@ -4,14 +4,14 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from actions.history.settings import pause, paused, resume
 from actions.history.store import StoreUnavailable, history
-from actions.policy.alerts import Alert
+from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule
 from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
@@ -19,6 +19,7 @@ from collectors.revisit import revisit
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
+from exporter.config.exposure import unguarded
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
@@ -29,6 +30,7 @@ from exporter.exposition import Exposition
 from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
+from exporter.schedule_watch import ScheduleWatch
 from exporter.state_log import StateLog
 from exporter.threshold_watch import ThresholdWatch
 from exporter.web.front import ActRight, DatabaseLine, Front
@@ -38,10 +40,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Agent:
-    """One running agent. `start`, then serve `front`, then `stop`."""
+    """One running agent. `start`, then serve `front`, then `stop`. `hosts`: the addresses it answers at, without a port."""
 
-    def __init__(self, config: Config, telemetry_path: str = "/metrics") -> None:
-        self._config = config
+    def __init__(self, config: Config, telemetry_path: str = "/metrics", hosts: tuple[str, ...] = ()) -> None:
+        self._config, self._hosts = config, hosts
         self._reloaded = time.time()
         self._reload_failed = False
         self._reloading = threading.Lock()
@@ -55,12 +57,20 @@ class Agent:
             self._lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
+            rules=self._rules,
         )
         self._inbox = AlertInbox(
             config.state, self._rules, self._board.targets, lambda: self._config.identity, self._dispatcher.wake
         )
         self._watch = ThresholdWatch(
-            config.state, self._rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
+            config.state,
+            self._rules,
+            busy_with=self._dispatcher.is_busy_with,
+            standings=lambda: self._dispatcher.view.totals.standings,
+            wake=self._dispatcher.wake,
+        )
+        self._schedules = ScheduleWatch(
+            config.state, self._active_schedules, self._board.targets, wake=self._dispatcher.wake
         )
         self._states = StateLog()
         self._polls = PollLoop(
@@ -89,8 +99,10 @@ class Agent:
     def start(self) -> None:
         """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
         self._dispatcher.recover()
+        self._watch.recover()
         self._polls.start()
         self._dispatcher.start()
+        self._schedules.start()
 
     def begin_to_stop(self) -> None:
         """Not ready any more; what runs goes on until `stop`."""
@@ -99,6 +111,7 @@ class Agent:
     def stop(self) -> None:
         """End the polls, and every action at its next safe point."""
         self._stopping = True
+        self._schedules.stop()
         self._dispatcher.stop()
         self._polls.stop()
         self._raw.close()
@@ -120,12 +133,16 @@ class Agent:
         except ConfigErrors as error:
             self._reload_failed = True
             return error.lines
+        if (trouble := unguarded(read.acting, self._hosts)) is not None:
+            self._reload_failed = True
+            return (trouble,)
         if read.state != self._config.state:
             self._reload_failed = True
             return (f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed",)
         self._config, self._reloaded, self._reload_failed = read, time.time(), False
         self._watch.keep_only(self._rules())
         self._polls.rescan_soon(Timing(read.interval, read.rescan))
+        self._schedules.look_again()
         self._dispatcher.wake()
         for warning in read.warnings:
             event(LOG, logging.WARNING, warning)
@@ -145,21 +162,24 @@ class Agent:
     def _resume(self) -> None:
         """Let actions start again. Raises StoreUnavailable."""
         with history(self._config.state) as store:
-            resume(store)
-        event(LOG, logging.INFO, "actions may start again")
+            lifted = resume(store)
+        event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
         self._dispatcher.wake()
 
     def _rules(self) -> tuple[Rule, ...]:
         return self._config.rules if self._config.acting.enabled else ()
+
+    def _active_schedules(self) -> tuple[Schedule, ...]:
+        return self._config.schedules if self._config.acting.enabled else ()
 
     def _seen(self, snapshot: Snapshot) -> None:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
         self._watch.look(snapshot)
 
-    def _receive(self, alerts: Sequence[Alert]) -> Receipt:
+    def _receive(self, delivery: Delivery) -> Receipt:
         try:
-            return self._inbox.receive(alerts)
+            return self._inbox.receive(delivery)
         except StoreUnavailable:
             self._dispatcher.doubt_history()
             raise
@@ -180,6 +200,7 @@ class Agent:
             totals=seen.totals,
             webhook_requests=dict(self._answers),
             webhook_alerts=dict(self._inbox.counts),
+            webhook_truncated=self._inbox.truncated,
             paused=seen.paused,
             state_writable=seen.writable,
             reload_successful=not self._reload_failed,

@@ -1,6 +1,7 @@
 """A configuration file either loads whole, or says everything that is wrong with it, each with its line and cure."""
 
 import os
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -110,13 +111,17 @@ state: /var/lib/queuekeeper
     assert jobs.settings == {"grace": 60.0}
     assert jobs.backup is not None
     assert jobs.backup.compress == "zstd"
-    wal, stale = config.rules
+    wal, old, stale = config.rules
     assert (wal.condition.above, wal.condition.clear, wal.hold, wal.cooldown) == (
         64 * 1024**2,
         8 * 1024**2,
         60.0,
         600.0,
     )
+    assert (old.condition.absent, old.patience) == (26 * 3600.0, 26 * 3600.0 + 60.0)
+    assert (wal.radius.databases, wal.radius.share, wal.radius.within) == (10, 0.1, 600.0)
+    (daily,) = config.schedules
+    assert (daily.action, daily.jitter, daily.catch_up, daily.timezone) == ("backup", 300.0, 0.0, UTC)
     assert stale.options == {"guarded": True, "limit": 500}
     assert stale.condition.where == {"queue": "mail"}
     assert config.acting.fresh_backup == 86400
@@ -128,10 +133,7 @@ state: /var/lib/queuekeeper
         "databases[0].backup.keep",
         "actions.windows.vacuum",
         "actions.windows.purge",
-        "actions.quota_per_hour",
         "actions.fresh_backup",
-        "rules[1].when",
-        "schedules[0]",
     ]
     assert all("this version" in line for line in config.warnings)
 

@@ -18,8 +18,9 @@ from actions.history.runs import Ending, begin, end, last_attempt, record_plan, 
 from actions.history.settings import paused
 from actions.history.store import history, recording
 from actions.policy.effect import effect
+from actions.policy.suspension import GONE
 from actions.registry import ACTIONS, Action
-from actions.run.condition import Verdict
+from actions.run.condition import Condition, Measured, Verdict
 from actions.run.errors import ActionError, Failed, NothingToDo, Refused
 from actions.run.events import Event
 from actions.run.options import complaints
@@ -99,26 +100,28 @@ def _work(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Em
 
 def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
     """Act, then measure what was wrong once more: an action that ended well may still not have helped."""
-    before = _measure(job, work)
-    ending = replace(_acted(job, store, work, before), before=before)
-    if job.request.condition is None or ending.outcome not in _ACTED:
+    condition = job.request.condition
+    before = None if condition is None else measure(job.target, condition, work.raw, work.now)
+    ending = replace(_acted(job, store, work, before), before=_number(before))
+    if condition is None or before is None or ending.outcome not in _ACTED:
         return ending
-    after = _measure(job, work)
+    after = measure(job.target, condition, work.raw, work.now)
     blocked = ending.outcome is Outcome.BLOCKED
-    return replace(ending, after=after, effect=effect(job.request.condition, before, after, blocked=blocked))
+    return replace(ending, after=after.value, effect=effect(condition, before, after, blocked=blocked))
 
 
-def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -> Ending:
+def _acted(job: Job, store: apsw.Connection, work: Work, before: Measured | None) -> Ending:
     try:
         action = _action_of(job.request)
-        _check_condition(job, before)
+        if job.request.condition is not None and before is not None:
+            _check_condition(job.request.condition, before)
         _guard(job, store)
         plan = action.plan(work)
         work.emit(Event("planned", "; ".join(plan.steps), {**plan.figures, "stall": plan.stall}))
         if job.claim is None or not plan.steps:
             return _ending_of_plan(plan)
         with recording(job.state):
-            record_plan(store, job.claim, plan, before)
+            record_plan(store, job.claim, plan, _number(before))
         return _ending_of(action.run(work, plan))
     except ActionError as error:
         return ending_of(error)
@@ -141,10 +144,8 @@ def _action_of(request: Request) -> Action:
     return action
 
 
-def _check_condition(job: Job, before: float | None) -> None:
-    condition = job.request.condition
-    if condition is None:
-        return
+def _check_condition(condition: Condition, before: Measured) -> None:
+    """What is wrong is read live: an alert, a threshold and a queue of runs may all be late."""
     verdict = condition.judge(before)
     if verdict is Verdict.UNKNOWN:
         raise Refused(
@@ -153,7 +154,7 @@ def _check_condition(job: Job, before: float | None) -> None:
             next_step="see queuekeeper_collector_success and `queuekeeper stats`",
         )
     if verdict is Verdict.CLEAR:
-        raise NothingToDo(f"{condition.metric} is {before:g}: no longer wrong", reason="condition_gone", next_step="")
+        raise NothingToDo(f"{condition.metric} is {before.value:g}: no longer wrong", reason=GONE, next_step="")
 
 
 def _guard(job: Job, store: apsw.Connection) -> None:
@@ -181,10 +182,8 @@ def _owner(path: Path) -> int:
         return path.parent.stat().st_uid
 
 
-def _measure(job: Job, work: Work) -> float | None:
-    if job.request.condition is None:
-        return None
-    return measure(job.target, job.request.condition, work.raw, work.now)
+def _number(measured: Measured | None) -> float | None:
+    return None if measured is None else measured.value
 
 
 def _ending_of_plan(plan: Plan) -> Ending:

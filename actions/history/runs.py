@@ -15,8 +15,10 @@ from typing import Any
 import apsw
 from pydantic import TypeAdapter
 
+from actions.history.standing_rows import note_run
 from actions.history.store import transaction
 from actions.history.totals import DURATION_BUCKETS
+from actions.policy.suspension import Ran
 from actions.run.errors import GIVEN_UP_BEFORE
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
@@ -28,8 +30,6 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 # A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
 _NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
-# A run that ended like this was kept from helping: the alert that asked for it may ask again, after the cooldown if any.
-_KEPT_FROM_HELPING = (*_NO_COOLDOWN, Outcome.REFUSED, Outcome.BLOCKED)
 # A run that ended like this never reached the database; nor did a blocked one with this reason.
 _UNTOUCHED = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
@@ -115,9 +115,13 @@ def ask_and_claim(history: apsw.Connection, request: Request, path: str, now: fl
 
 
 def claim(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
-    """Take a pending run; None when somebody else did."""
+    """Take a pending run; None when somebody else did, or actions are paused: nothing slips in behind a pause."""
     with transaction(history):
-        history.execute("UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'", (run_id,))
+        history.execute(
+            "UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'"
+            " AND NOT EXISTS (SELECT 1 FROM setting WHERE name = 'paused')",
+            (run_id,),
+        )
         return _claim(history, run_id, now) if history.changes() else None
 
 
@@ -155,7 +159,9 @@ def end(
         )
         if history.changes() != 1:
             return False
-        _add_to_totals(history, run(history, taken.run_id), ending, now)
+        ended = run(history, taken.run_id)
+        _add_to_totals(history, ended, ending, now)
+        note_run(history, ended.database, ended.action, _ran(ended, ending), now)
     return True
 
 
@@ -182,9 +188,20 @@ def pending(history: apsw.Connection) -> list[Run]:
     return [_run(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")]
 
 
+def cancel_waiting(history: apsw.Connection, run_id: int, ending: Ending, now: float) -> bool:
+    """End a run that has not begun; False when it has, or has ended."""
+    found = run(history, run_id)
+    return end(history, Claim(run_id, found.token), ending, now, ("pending", "claimed"))
+
+
 def unfinished(history: apsw.Connection) -> list[Run]:
     """What is claimed or running."""
-    return [_run(row) for row in history.execute(f"{_SELECT} WHERE state IN ('claimed', 'running') ORDER BY id")]
+    return [
+        _run(row)
+        for row in history.execute(
+            f"{_SELECT} INDEXED BY run_unfinished WHERE state <> 'ended' AND state <> 'pending' ORDER BY id"
+        )
+    ]
 
 
 def newest(history: apsw.Connection, database: str | None, limit: int) -> list[Run]:
@@ -216,7 +233,8 @@ def source_trouble(history: apsw.Connection, database: str) -> str:
 
 def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
     found = history.execute(
-        f"SELECT max(ended_at) FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}",  # noqa: S608
+        f"SELECT ended_at FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}"  # noqa: S608
+        " ORDER BY ended_at DESC LIMIT 1",
         (database, action),
     ).get
     return None if found is None else float(found)
@@ -226,23 +244,13 @@ def _listed(outcomes: tuple[Outcome, ...]) -> str:
     return ", ".join(f"'{outcome}'" for outcome in outcomes)
 
 
-def is_busy(history: apsw.Connection, database: str, action: str) -> bool:
-    """Whether this action on this database waits or runs."""
-    return bool(
-        history.execute(
-            "SELECT EXISTS (SELECT 1 FROM run WHERE database = ? AND action = ? AND state <> 'ended')",
-            (database, action),
-        ).get
-    )
-
-
-def was_kept_from_helping(history: apsw.Connection, database: str, action: str, episode: str) -> bool:
-    """Whether the newest run of an alert's episode could not do its work: the alert has not had its run yet."""
+def busy_run(history: apsw.Connection, database: str, action: str) -> int | None:
+    """The run of this action on this database that waits or works."""
     found = history.execute(
-        "SELECT outcome FROM run WHERE database = ? AND action = ? AND episode = ? ORDER BY id DESC LIMIT 1",
-        (database, action, episode),
+        "SELECT id FROM run WHERE database = ? AND action = ? AND ended_at IS NULL ORDER BY id LIMIT 1",
+        (database, action),
     ).get
-    return found in _KEPT_FROM_HELPING
+    return None if found is None else int(found)
 
 
 def _insert(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:
@@ -255,6 +263,20 @@ def _insert(history: apsw.Connection, request: Request, path: str, now: float, s
         ),
     )
     return history.last_insert_rowid()
+
+
+def _ran(ended: Run, ending: Ending) -> Ran:
+    return Ran(
+        outcome=ending.outcome,
+        effect=ending.effect,
+        rule=ended.rule,
+        condition=ended.request.condition,
+        before=ending.before,
+        after=ending.after,
+        reason=ending.reason,
+        message=ending.message,
+        next_step=ending.next_step,
+    )
 
 
 def _of_ending(ending: Ending) -> tuple[str | float | None, ...]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actions.policy.suspension import Standing
+
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
@@ -31,4 +33,6 @@ class Totals:
     drills: Mapping[str, tuple[float, float]] = field(
         default_factory=dict
     )  # database: last success at, seconds it took
+    missed: Mapping[tuple[str, str], int] = field(default_factory=dict)  # database, schedule
+    standings: Mapping[tuple[str, str], Standing] = field(default_factory=dict)  # database, action
     pending: int = 0

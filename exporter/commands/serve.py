@@ -10,8 +10,9 @@ import click
 
 from actions.history.store import StoreUnavailable
 from exporter.agent import VERSION, Agent
-from exporter.commands.database import read_config
+from exporter.commands.database import UsageProblem, read_config
 from exporter.commands.door_options import config_file_option
+from exporter.config.exposure import unguarded
 from exporter.log import Format, configure, event
 from exporter.web.app import build
 from exporter.web.server import CannotListen, Server, bind, urls
@@ -56,9 +57,12 @@ def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, le
         sockets = bind(addresses)
     except CannotListen as error:
         raise click.ClickException(str(error)) from error
+    hosts = tuple(str(one.getsockname()[0]) for one in sockets)
+    if (trouble := unguarded(config.acting, hosts)) is not None:
+        raise UsageProblem(trouble)
     for warning in config.warnings:
         event(LOG, logging.WARNING, warning)
-    agent = Agent(config, telemetry_path)
+    agent = Agent(config, telemetry_path, hosts)
     try:
         agent.start()
     except StoreUnavailable as error:

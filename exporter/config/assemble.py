@@ -4,28 +4,26 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, tzinfo
 from pathlib import Path
 
-from cronsim import CronSim, CronSimError
-
 from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
-from exporter.config import rule_parts
+from exporter.config import rule_parts, schedule_parts
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
 from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart
 from exporter.config.settings import Acting, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
 
-# Words of the whole contract: schedules and windows are checked against it although this version does not run them.
+# Words of the whole contract: windows are checked against it although this version does not run them.
 ACTION_WORDS = (
     "checkpoint", "backup", "verify", "drill", "restore", "prune", "vacuum", "analyze", "optimize", "integrity",
     "requeue", "purge",
 )  # fmt: skip
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 NOT_YET = "not yet run by this version"
 
 
@@ -42,7 +40,9 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
     databases = tuple(_database(part, path.parent) for part in file.databases)
     problems += _database_problems(databases)
     warnings += _not_yet(file)
-    problems += _schedule_problems(file)
+    problems += _window_problems(file)
+    names = _names(databases)
+    zone = _zone(file, problems)
     return Config(
         source=path,
         databases=databases,
@@ -52,7 +52,9 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
         rescan=file.poll.rescan,
         limits=_limits(file.limits),
         acting=_acting(file.actions, path.parent, problems),
-        rules=_rules(file, known, databases, problems, warnings),
+        rules=_rules(file, known, names, problems),
+        schedules=_schedules(file, known, names, zone, problems),
+        timezone=zone,
         state=_absolute(file.state, path.parent),
         warnings=(),
     )
@@ -107,6 +109,8 @@ def _acting(part: ActionsPart, folder: Path, problems: list[Problem]) -> Acting:
         enabled=part.enabled,
         token_files=files,
         token_digests=tuple(digests),
+        users=tuple(part.allow.users),
+        client_sans=tuple(part.allow.client_sans),
         short=part.concurrency.short,
         long=part.concurrency.long,
         quota_per_hour=part.quota_per_hour,
@@ -115,24 +119,46 @@ def _acting(part: ActionsPart, folder: Path, problems: list[Problem]) -> Acting:
     )
 
 
-def _rules(
-    file: File, known: Known, databases: tuple[DatabaseSpec, ...], problems: list[Problem], warnings: list[Problem]
-) -> tuple[Rule, ...]:
-    named = None if any(d.is_glob for d in databases) else {d.name or Path(d.path).stem for d in databases}
+def _names(databases: tuple[DatabaseSpec, ...]) -> set[str] | None:
+    """The configured names; None when a glob makes them unknown."""
+    return None if any(d.is_glob for d in databases) else {d.name or Path(d.path).stem for d in databases}
+
+
+def _rules(file: File, known: Known, named: set[str] | None, problems: list[Problem]) -> tuple[Rule, ...]:
     rules: list[Rule] = []
-    first: dict[str, int] = {}
     for i, part in enumerate(file.rules):
         loc: Loc = ("rules", i)
         found = list(rule_parts.problems(part, loc, known.actions, known.metrics, named))
-        if part.name in first:
-            found.append(Problem((*loc, "name"), f'"{part.name}" is also the name of rules[{first[part.name]}]'))
-        first.setdefault(part.name, i)
         problems += found
-        if not found and (rule := rule_parts.rule(part)) is not None:
-            rules.append(rule)
-        elif not found:
-            warnings.append(Problem((*loc, "when"), f"`absent` is {NOT_YET}; the rule {part.name} does nothing"))
+        if not found:
+            rules.append(rule_parts.rule(part, file.actions.blast_radius))
+    problems += _names_twice("rules", [part.name for part in file.rules])
     return tuple(rules)
+
+
+def _schedules(
+    file: File, known: Known, named: set[str] | None, zone: tzinfo, problems: list[Problem]
+) -> tuple[Schedule, ...]:
+    schedules: list[Schedule] = []
+    for i, part in enumerate(file.schedules):
+        found = list(schedule_parts.problems(part, ("schedules", i), known.actions, named))
+        problems += found
+        if not found:
+            schedules.append(schedule_parts.schedule(part, zone))
+    problems += _names_twice("schedules", [part.name for part in file.schedules])
+    return tuple(schedules)
+
+
+def _zone(file: File, problems: list[Problem]) -> tzinfo:
+    found = list(schedule_parts.zone_problems(file.timezone, ("timezone",)))
+    problems += found
+    return UTC if found else schedule_parts.zone(file.timezone)
+
+
+def _names_twice(where: str, names: list[str]) -> Iterator[Problem]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            yield Problem((where, i, "name"), f'"{name}" is also the name of {where}[{names.index(name)}]')
 
 
 def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
@@ -158,26 +184,14 @@ def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
     return found
 
 
-def _schedule_problems(file: File) -> list[Problem]:
-    found: list[Problem] = []
-    for i, schedule in enumerate(file.schedules):
-        loc: Loc = ("schedules", i)
-        if schedule.do not in ACTION_WORDS:
-            found.append(Problem((*loc, "do"), unknown("an action", schedule.do, ACTION_WORDS)))
-        try:
-            CronSim(schedule.cron, _EPOCH)
-        except CronSimError as error:
-            found.append(
-                Problem((*loc, "cron"), f'"{schedule.cron}" is not a cron expression: {error}; e.g. "0 3 * * *"')
-            )
+def _window_problems(file: File) -> list[Problem]:
     strange = (name for name in file.actions.windows if name not in ACTION_WORDS)
-    found += [Problem(("actions", "windows", name), unknown("an action", name, ACTION_WORDS)) for name in strange]
-    return found
+    return [Problem(("actions", "windows", name), unknown("an action", name, ACTION_WORDS)) for name in strange]
 
 
 def _not_yet(file: File) -> list[Problem]:
     """What the file asks for and this version does not do: said, never passed over in silence."""
-    return [*_not_yet_of_databases(file), *_not_yet_of_actions(file.actions), *_not_yet_of_times(file)]
+    return [*_not_yet_of_databases(file), *_not_yet_of_actions(file.actions)]
 
 
 def _not_yet_of_databases(file: File) -> Iterator[Problem]:
@@ -191,17 +205,5 @@ def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
     loc: Loc = ("actions",)
     for name in part.windows:
         yield Problem((*loc, "windows", name), f"windows are {NOT_YET}; nothing it restricts can be started yet")
-    for key, given in (("users", part.allow.users), ("client_sans", part.allow.client_sans)):
-        if given:
-            yield Problem((*loc, "allow", key), f"{key} are not yet known to this version; use token_files")
-    if "quota_per_hour" in part.model_fields_set:
-        yield Problem((*loc, "quota_per_hour"), "the quota is not yet kept by this version; cooldowns are")
     if "fresh_backup" in part.model_fields_set:
         yield Problem((*loc, "fresh_backup"), f"nothing that needs a fresh backup is {NOT_YET}")
-
-
-def _not_yet_of_times(file: File) -> Iterator[Problem]:
-    for i, schedule in enumerate(file.schedules):
-        yield Problem(("schedules", i), f"schedules are {NOT_YET}; {schedule.name} does nothing")
-    if file.timezone is not None:
-        yield Problem(("timezone",), f"schedules and windows are {NOT_YET}; everything else is UTC")

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from actions.policy.matchers import Matcher, parse
-from actions.policy.rules import Rule
+from actions.policy.rules import Radius, Rule
 from actions.run.condition import Condition
 from actions.run.options import OptionKind, complaints
 from collectors.metric import Metric
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
-from exporter.config.schema import BoundPart, RulePart
+from exporter.config.schema import BoundPart, RadiusPart, RulePart, SchedulePart
 
 
 def problems(
@@ -23,21 +23,17 @@ def problems(
     (name, bound), *_ = part.when.items()
     yield from _metric_problems(name, bound, (*loc, "when", name), metrics)
     yield from _bound_problems(bound, (*loc, "when", name))
-    yield from _action_problems(part, loc, actions)
+    yield from action_problems(part, loc, actions)
     yield from _start_problems(part, loc)
-    for i, database in enumerate(part.databases if databases is not None else ()):
-        if database not in (databases or ()):
-            yield Problem((*loc, "databases", i), unknown("a configured database", database, databases or ()))
+    yield from database_problems(part, loc, databases)
 
 
-def rule(part: RulePart) -> Rule | None:
-    """The Rule of a part without problems; None when its condition cannot be judged by this version."""
+def rule(part: RulePart, radius: RadiusPart) -> Rule:
+    """The Rule of a part without problems. `radius`: where the rule has none of its own."""
     (metric, bound), *_ = part.when.items()
-    if bound.absent is not None:
-        return None
     return Rule(
         name=part.name,
-        condition=Condition(metric, bound.above, bound.below, bound.clear, dict(bound.where)),
+        condition=Condition(metric, bound.above, bound.below, bound.clear, bound.absent, dict(bound.where)),
         action=part.do,
         options=dict(part.options),
         hold=None if part.on.threshold is None else part.on.threshold.for_,
@@ -45,6 +41,7 @@ def rule(part: RulePart) -> Rule | None:
         cooldown=part.cooldown,
         databases=tuple(part.databases),
         priority=part.priority,
+        radius=Radius(**(part.blast_radius or radius).model_dump()),
     )
 
 
@@ -74,12 +71,22 @@ def _bound_problems(bound: BoundPart, loc: Loc) -> Iterator[Problem]:
         yield Problem((*loc, "clear"), f"healed at {bound.clear:g} would still be below {bound.below:g}; write more")
 
 
-def _action_problems(part: RulePart, loc: Loc, actions: Mapping[str, Mapping[str, OptionKind]]) -> Iterator[Problem]:
+def action_problems(
+    part: RulePart | SchedulePart, loc: Loc, actions: Mapping[str, Mapping[str, OptionKind]]
+) -> Iterator[Problem]:
+    """What is wrong with `do` and `options` of what runs by itself."""
     if part.do not in actions:
         yield Problem((*loc, "do"), unknown("an action", part.do, actions))
         return
     for sentence in complaints(actions[part.do], part.options, automatic=True):
         yield Problem((*loc, "options"), sentence)
+
+
+def database_problems(part: RulePart | SchedulePart, loc: Loc, databases: Collection[str] | None) -> Iterator[Problem]:
+    """Names that nobody configured; None when a glob makes the names unknown."""
+    for i, database in enumerate(part.databases if databases is not None else ()):
+        if database not in (databases or ()):
+            yield Problem((*loc, "databases", i), unknown("a configured database", database, databases or ()))
 
 
 def _start_problems(part: RulePart, loc: Loc) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from actions.policy.alerts import Alert
+from actions.policy.alerts import Delivery
 from exporter.alert_inbox import Receipt
 from exporter.exposition import Page
 
@@ -39,7 +39,7 @@ class Front:
     not_ready: Callable[[], str]
     databases: Callable[[], Sequence[DatabaseLine]]
     act_right: Callable[[], ActRight]
-    receive: Callable[[Sequence[Alert]], Receipt]
+    receive: Callable[[Delivery], Receipt]
     answered: Callable[[int], None]
     reload: Callable[[], tuple[str, ...]]
     pause: Callable[[str], str]
