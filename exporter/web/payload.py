@@ -18,6 +18,7 @@ MAX_DEPTH = 16
 MAX_ALERTS = 10_000
 ALERTMANAGER, GRAFANA = "4", "1"
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_PAIR = re.compile(r"\[\]|\{\}")
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
@@ -83,23 +84,24 @@ def strict_json(body: bytes) -> object:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadPayload("the body is not UTF-8") from error
-    if not _is_shallow(text):
-        raise BadPayload(f"the JSON is nested deeper than {MAX_DEPTH}, or its brackets do not match")
+    if _is_deep(text):
+        raise BadPayload(f"the JSON is nested deeper than {MAX_DEPTH}")
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except ValueError as error:
         raise BadPayload(f"the body is not JSON: {error}") from error
 
 
-def _is_shallow(text: str) -> bool:
-    """Whether its brackets, outside of strings, are nested at most MAX_DEPTH deep: told without a parser's recursion.
+def _is_deep(text: str) -> bool:
+    """Whether brackets outside of strings can be nested deeper than MAX_DEPTH: told without a parser's recursion.
 
-    Taking away the innermost pairs once for each level must leave nothing.
+    The innermost pairs are taken away, once for each level that may be: a pair that is left lies deeper. Brackets that
+    are never closed count, too.
     """
     left = _NO_BRACKETS.sub("", _TEXT.sub("", text))
     for _ in range(MAX_DEPTH):
-        left = left.replace("[]", "").replace("{}", "")
-    return not left
+        left = _PAIR.sub("", left)
+    return "[]" in left or "{}" in left or left.count("[") + left.count("{") > MAX_DEPTH
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
