@@ -15,7 +15,7 @@ from collectors.target import BackupPlace, Keep, Limits
 from exporter.config import rule_parts, schedule_parts
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
-from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart
+from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart, RulePart, SchedulePart
 from exporter.config.settings import Acting, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
 
@@ -39,7 +39,7 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
     """The Config of a file that the first stage accepted; adds to `problems` and `warnings`."""
     databases = tuple(_database(part, path.parent) for part in file.databases)
     problems += _database_problems(databases)
-    warnings += _not_yet(file)
+    warnings += [*_not_yet(file), *_without_place(file, databases)]
     problems += _window_problems(file)
     names = _names(databases)
     zone = _zone(file, problems)
@@ -187,6 +187,17 @@ def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
 def _window_problems(file: File) -> list[Problem]:
     strange = (name for name in file.actions.windows if name not in ACTION_WORDS)
     return [Problem(("actions", "windows", name), unknown("an action", name, ACTION_WORDS)) for name in strange]
+
+
+def _without_place(file: File, databases: tuple[DatabaseSpec, ...]) -> Iterator[Problem]:
+    """Backups that are asked for where no place for them is named: they would be refused every time."""
+    bare = [database.name or Path(database.path).stem for database in databases if database.backup is None]
+    rules: list[tuple[Loc, RulePart | SchedulePart]] = [(("rules", i), part) for i, part in enumerate(file.rules)]
+    for loc, part in [*rules, *((("schedules", i), part) for i, part in enumerate(file.schedules))]:
+        without = [name for name in bare if not part.databases or name in part.databases]
+        if part.do == "backup" and without:
+            cure = "give it `backup: {directory: ...}`, or name the others in `databases`"
+            yield Problem((*loc, "do"), f"{without[0]} has no place for backups: {cure}")
 
 
 def _not_yet(file: File) -> list[Problem]:
