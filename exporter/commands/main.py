@@ -15,12 +15,13 @@ from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
 from exporter.commands.serve import serve
+from exporter.commands.simulate import simulate
 from exporter.commands.stats import stats
 from exporter.commands.status import status
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config,
-    profiles,
+    profiles, simulate,
 )  # fmt: skip
 
 
