@@ -14,6 +14,7 @@ from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
+from exporter.commands.rules import rules
 from exporter.commands.serve import serve
 from exporter.commands.simulate import simulate
 from exporter.commands.stats import stats
@@ -21,7 +22,7 @@ from exporter.commands.status import status
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config,
-    profiles, simulate,
+    profiles, rules, simulate,
 )  # fmt: skip
 
 
