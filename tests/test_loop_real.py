@@ -60,6 +60,8 @@ rules:
     do: checkpoint
     cooldown: 2s
     databases: [jobs]
+schedules:
+  - {{name: yearly-drill, cron: "0 0 29 2 *", do: drill, databases: [jobs]}}
 state: FOLDER/state
 """
 BY_ALERT = """{alert: ['alertname="QueueStaleLeases"']}"""

@@ -49,12 +49,13 @@ def pause(reason: str, config_file: str | None, state: Path | None, as_json: boo
 @click.command()
 @_options
 def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """Let actions start again; what waited meanwhile starts at once."""
+    """Let actions start again, those too that were suspended because they did not help; what waits starts at once."""
 
     def change(store: apsw.Connection) -> str:
         before = paused(store)
-        end_pause(store)
-        return "actions were not paused" if before is None else f"actions may start again (they were paused {before})"
+        lifted = end_pause(store)
+        words = "actions were not paused" if before is None else f"actions may start again (they were paused {before})"
+        return f"{words}; {lifted} suspensions are lifted" if lifted else words
 
     _change(config_file, state, change, as_json)
 
