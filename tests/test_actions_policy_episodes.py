@@ -107,6 +107,11 @@ def test_what_helped_and_became_wrong_again_does_not_wait_for_what_did_not_help(
     assert hear(episode, ended(Outcome.NOTHING_TO_DO, None), COOLDOWN, ENDED + SAME_NEWS) == "ask"
 
 
+def test_a_run_that_found_nothing_to_do_about_what_is_wrong_did_not_help() -> None:
+    assert hear(TRIED, ended(Outcome.NOTHING_TO_DO, Effect.NO_EFFECT), COOLDOWN, ENDED + SAME_NEWS) == "cooldown"
+    assert asked(TRIED, ended(Outcome.NOTHING_TO_DO, Effect.NO_EFFECT), 8).tries == 2
+
+
 def test_tries_are_counted_since_one_helped() -> None:
     assert asked(NEW, None, 7) == TRIED
     assert asked(TRIED, ended(), 8).tries == 2

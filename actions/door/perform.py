@@ -103,11 +103,16 @@ def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
     condition = job.request.condition
     before = None if condition is None else measure(job.target, condition, work.raw, work.now)
     ending = replace(_acted(job, store, work, before), before=_number(before))
-    if condition is None or before is None or ending.outcome not in _ACTED:
+    if condition is None or before is None or not _may_have_helped(ending):
         return ending
     after = measure(job.target, condition, work.raw, work.now)
     blocked = ending.outcome is Outcome.BLOCKED
     return replace(ending, after=after.value, effect=effect(condition, before, after, blocked=blocked))
+
+
+def _may_have_helped(ending: Ending) -> bool:
+    """An action that finds nothing to do about what is wrong has not helped, either."""
+    return ending.outcome in _ACTED or (ending.outcome is Outcome.NOTHING_TO_DO and ending.reason != GONE)
 
 
 def _acted(job: Job, store: apsw.Connection, work: Work, before: Measured | None) -> Ending:

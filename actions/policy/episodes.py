@@ -53,7 +53,7 @@ class LastRun:
     @property
     def helped(self) -> bool:
         """Whether it healed what was wrong, or found it healed."""
-        return self.effect is Effect.FIXED or self.outcome is Outcome.NOTHING_TO_DO
+        return self.effect is Effect.FIXED or (self.outcome is Outcome.NOTHING_TO_DO and self.effect is None)
 
 
 Heard = Literal["ask", "duplicate", "cooldown", "disabled"]
