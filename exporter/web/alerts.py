@@ -6,6 +6,7 @@ that is stored is answered 202, whatever it is.
 
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from exporter.log import event
 from exporter.web.body import TooLarge, TooSlow, read_body
 from exporter.web.front import Front
 from exporter.web.payload import BadPayload, parse
+from exporter.web.refusals import Refusals
 from exporter.web.right import denied
 
 LOG = logging.getLogger(__name__)
@@ -25,12 +27,15 @@ LOG = logging.getLogger(__name__)
 def endpoint(front: Front) -> Callable[[Request], Awaitable[Response]]:
     """The handler; every answer is counted."""
 
+    refusals = Refusals()
+
     async def receive(request: Request) -> Response:
         answer = await _answer(front, request)
         front.answered(answer.status_code)
         if answer.status_code != 202:
             reason = json.loads(bytes(answer.body))["error"]
-            event(LOG, logging.WARNING, "alerts refused", code=answer.status_code, reason=reason)
+            peer = request.client.host if request.client is not None else ""
+            refusals.tell(answer.status_code, reason, peer, time.monotonic())
         return answer
 
     return receive
