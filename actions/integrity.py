@@ -113,6 +113,7 @@ def _live(work: Work, longest: float, *, full: bool) -> tuple[Report, Beside]:
         with read_only(work.target.path) as connection:
             for part in check_live(work, connection, longest, full=full):
                 report = report.plus(part)
+                work.progress("checked parts", report.parts, 0.0)
                 work.stop.check()
             if report.problems:
                 return report, NOTHING
