@@ -348,6 +348,23 @@ def test_a_row_beyond_its_sequence_is_damage(queue: prismq.Queue) -> None:
     assert (run.outcome, "table task_queue has row 5 beyond its sequence 3" in run.message) == ("unverified", True)
 
 
+def test_a_row_that_is_inserted_while_it_looks_is_no_damage(
+    queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actions.writing import queue_invariants
+
+    queue.put("queued", 5)
+    ask = queue_invariants.last_numbers
+
+    def asked_before_an_insert(connection: apsw.Connection) -> object:
+        numbers = ask(connection)
+        queue.put("queued", 5)
+        return numbers
+
+    monkeypatch.setattr(queue_invariants, "last_numbers", asked_before_an_insert)
+    assert run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw)).figures["notes"] == ""
+
+
 def test_a_sequence_that_went_back_since_the_last_check_is_told(queue: prismq.Queue) -> None:
     queue.put("queued", 5)
     target = target_of(queue.path, limits=PATIENT)
