@@ -16,6 +16,7 @@ from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
+from exporter.commands.rules import rules
 from exporter.commands.serve import serve
 from exporter.commands.stats import stats
 from exporter.commands.status import status
@@ -23,7 +24,7 @@ from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, history, pause, resume, config, profiles,
+    requeue, history, pause, resume, config, profiles, rules,
 )  # fmt: skip
 
 
