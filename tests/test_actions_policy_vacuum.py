@@ -89,6 +89,9 @@ def test_a_run_that_nobody_watches_needs_a_tenth_of_the_file_and_a_person_any_pa
     assert choose(little, StaysFree(20_000, DAY), RATE, careful=False, only_slices=False).way == "full"
     small = file(200, pages=400)
     assert choose(small, StaysFree(200, DAY), RATE, careful=True, only_slices=False).way == "nothing", "less than 1 MiB"
+    assert choose(file(2000), StaysFree(2000, DAY), RATE, careful=False, only_slices=False).way == "nothing"
+    in_slices = choose(file(1, auto_vacuum="incremental"), StaysFree(1, DAY), RATE, careful=False, only_slices=False)
+    assert in_slices.way == "incremental"
     assert choose(file(0), StaysFree(0, DAY), RATE, careful=False, only_slices=False).why.startswith("none of")
 
 

@@ -18,6 +18,8 @@ MIB = 1024 * 1024
 # What it must give back where nobody asks for less: a tenth of the file, and no less than this.
 WORTH_RATIO = 0.1
 WORTH_BYTES = MIB
+# What a person may ask a full VACUUM for.
+WORTH_ASKED_RATIO = 0.01
 # A full VACUUM also packs half-empty pages. After it up to about a tenth of the live bytes is unused all the same.
 LOOSE_RATIO = 0.25
 PACKED_RATIO = 0.1
@@ -82,8 +84,8 @@ def stays_free(lows: Iterable[FreeLow], free: int, now: float, span: float) -> S
 def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_slices: bool) -> Choice:
     """The gentlest vacuum that is worth it. `rate`: live bytes a second of a full VACUUM.
 
-    `careful`: nobody watches, so it must give back a tenth of the file; for a person any page is enough, unless the queue
-    fills some of them again. `only_slices`: never a full one.
+    `careful`: nobody watches, so it must give back a tenth of the file; for a person a hundredth is enough, in slices any
+    page, unless the queue fills some of them again. `only_slices`: never a full one.
     """
     kept = min(stays.pages, pages.free)
     by_measure = careful or kept < pages.free
@@ -92,7 +94,7 @@ def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_s
         why = f"{_of_free(pages, stays)}, to be cut off the end of the file"
         return Choice("incremental", why, kept, kept * pages.page_size, SLICE)
     gain = kept * pages.page_size + _packable(pages)
-    if only_slices or gain < enough:
+    if only_slices or gain < max(enough, int(WORTH_ASKED_RATIO * pages.bytes)):
         return Choice("nothing", _why_not(pages, stays))
     why = _of_free(pages, stays) + _and_loose(pages)
     return Choice(
