@@ -22,7 +22,7 @@ from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.free_space import size_or_zero
-from actions.writing.in_the_way import Somebody, holding_back, named, seen_twice, traffic
+from actions.writing.holding_back import Somebody, holding_back, named, seen_twice, traffic
 from collectors.owner import vulnerable
 from collectors.reading.connection import read_only
 from collectors.reading.wal_state import BACKLOG_FRAMES
@@ -91,7 +91,7 @@ def plan(work: Work) -> Plan:
     if log.file_bytes == 0:
         raise NothingToDo("there is no WAL, or it is empty", reason="empty", next_step="", figures=_counts(0, 0, 0))
     if not proved_safe:
-        _guard_vulnerable(work, mode)
+        _guard_vulnerable(work, mode, log)
     modes = _modes(work, mode, log) if proved_safe else ("truncate",)
     state = _unpinned(work, log) if proved_safe and mode != "passive" else "not measured"
     stall = _predicted_stall(work, log, modes)
@@ -175,7 +175,7 @@ def _unpinned(work: Work, log: Log) -> str:
             reason=GIVEN_UP_BEFORE,
             next_step="let that process end its read transaction (`queuekeeper readers` shows it); "
             "--mode passive copies what it does not hold back",
-            figures=_who(measured.readers),
+            figures={**_counts(1, log.frames, log.copied), **_who(measured.readers)},
         )
     return measured.state
 
@@ -188,7 +188,7 @@ def _predicted_stall(work: Work, log: Log, modes: tuple[str, ...]) -> float:
     return work.target.limits.checkpoint_wait + copying
 
 
-def _guard_vulnerable(work: Work, mode: str) -> None:
+def _guard_vulnerable(work: Work, mode: str, log: Log) -> None:
     version = work.target.owner_sqlite
     whose = (
         f"the application's SQLite {version} has"
@@ -209,7 +209,7 @@ def _guard_vulnerable(work: Work, mode: str) -> None:
             + named(readers),
             reason=GIVEN_UP_BEFORE,
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
-            figures=_who(readers),
+            figures={**_counts(1, log.frames, log.copied), **_who(readers)},
         )
     if not _rested(work):
         raise Refused(

@@ -9,6 +9,7 @@ from exporter.commands.checkpoint import checkpoint
 from exporter.commands.config import config
 from exporter.commands.demo import demo
 from exporter.commands.history import history
+from exporter.commands.one_line import OneLine
 from exporter.commands.pause import cancel, pause, resume
 from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
@@ -24,7 +25,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="queuekeeper")
 def main() -> None:
     """Watch task queues kept in SQLite files, and keep them healthy."""

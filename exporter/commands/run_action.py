@@ -87,11 +87,11 @@ def _tell_plan(events: list[Event], as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"dry_run": True, "message": ended.message, **ended.figures}, indent=2))
     else:
-        click.echo(ended.message)
+        failed = EXIT_CODES[outcome] != 0
+        words = f"{outcome}: {ended.message}" if failed else ended.message
+        click.echo(_with_next_step(words, ended.figures.get("next_step")), err=failed)
         for line in figures_in_words({k: v for k, v in ended.figures.items() if k not in ("outcome", "next_step")}):
             click.echo(f"  {line}")
-        if ended.figures.get("next_step"):
-            click.echo(f"next: {ended.figures['next_step']}", err=True)
     return EXIT_CODES[outcome]
 
 
@@ -100,12 +100,16 @@ def _tell(ended: Run, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(_as_json(ended), indent=2))
     else:
-        click.echo(f"{outcome}: {ended.message}", err=EXIT_CODES[outcome] != 0)
+        words = _with_next_step(f"{outcome}: {ended.message}", ended.next_step)
+        click.echo(words, err=EXIT_CODES[outcome] != 0)
         for line in figures_in_words(ended.figures):
             click.echo(f"  {line}")
-        if ended.next_step:
-            click.echo(f"next: {ended.next_step}", err=True)
     return EXIT_CODES[outcome]
+
+
+def _with_next_step(words: str, next_step: object) -> str:
+    """In one line: what is printed is mailed, logged and searched by lines."""
+    return f"{words}; next: {next_step}" if next_step else words
 
 
 def _as_json(ended: Run) -> dict[str, object]:
