@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import GIVEN_UP_BEFORE, Blocked, NothingToDo, Refused
+from actions.run.errors import GIVEN_UP_BEFORE, Blocked, Failed, NothingToDo, Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
@@ -89,6 +89,7 @@ def plan(work: Work) -> Plan:
     mode = str(work.options.get("mode") or "auto")
     proved_safe = work.trust_owner or not vulnerable(work.target.owner_sqlite)
     if log.file_bytes == 0:
+        _require_database(work)
         raise NothingToDo("there is no WAL, or it is empty", reason="empty", next_step="", figures=_counts(0, 0, 0))
     if not proved_safe:
         _guard_vulnerable(work, mode, log)
@@ -144,6 +145,17 @@ def _look(work: Work) -> Log:
         _, frames, copied = _triple(connection, "NOOP")
         page_size = connection.pragma("page_size")
     return Log(max(0, frames), max(0, copied), page_size, file_bytes)
+
+
+def _require_database(work: Work) -> None:
+    """What has no WAL was not opened: is it a database at all? An empty file is a valid one."""
+    header = work.raw.database_header(work.target.path)
+    if size_or_zero(work.target.path) > 0 and (header is None or not header.valid):
+        raise Failed(
+            f"{work.target.path} is no SQLite database, or it is encrypted",
+            reason="not_a_database",
+            next_step="check the path",
+        )
 
 
 def _modes(work: Work, mode: str, log: Log) -> tuple[str, ...]:

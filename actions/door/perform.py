@@ -29,6 +29,7 @@ from actions.run.request import Request
 from actions.run.stop import Stop
 from actions.run.work import Work
 from collectors.raw_reader.ask import RawReader
+from collectors.reading.reasons import reason
 
 # What these outcomes did can have had an effect; the others did nothing.
 _ACTED = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
@@ -147,7 +148,7 @@ def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -
     except ActionError as error:
         return ending_of(error)
     except apsw.Error as error:
-        return ending_of(_of_sqlite(error))
+        return ending_of(_of_sqlite(job, error))
     except OSError as error:
         return ending_of(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
 
@@ -214,7 +215,10 @@ def ending_of(error: ActionError) -> Ending:
     )
 
 
-def _of_sqlite(error: apsw.Error) -> ActionError:
+def _of_sqlite(job: Job, error: apsw.Error) -> ActionError:
+    """In the words that a reading has for it: SQLite's own mislead in places."""
     return Failed(
-        f"SQLite: {error}", reason=type(error).__name__, next_step="see `queuekeeper stats` for the database's state"
+        f"{job.target.path}: {reason(error)[1]}",
+        reason=type(error).__name__,
+        next_step="see `queuekeeper stats` for the database's state",
     )

@@ -35,4 +35,6 @@ class OneLine(click.Group):
 
 def _sentence(error: click.UsageError) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
-    return message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help"
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.envvar:
+        message += f", nor {error.param.envvar} in the environment"
+    return message if error.ctx is None else f"{message} (see: {error.ctx.command_path} --help)"
