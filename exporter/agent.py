@@ -29,6 +29,7 @@ from exporter.config.resolve import targets
 from exporter.config.settings import Config
 from exporter.dispatcher import Dispatcher
 from exporter.exposition import Exposition
+from exporter.free_page_watch import FreePageWatch
 from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
@@ -68,6 +69,7 @@ class Agent:
             config.state, self._rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
         )
         self._states = StateLog()
+        self._free_pages = FreePageWatch(config.state)
         self._polls = PollLoop(
             lambda: targets(self._config),
             lambda target, previous, now: revisit(target, previous, now, self._raw),
@@ -108,6 +110,7 @@ class Agent:
         self._stopping = True
         self._dispatcher.stop()
         self._polls.stop()
+        self._free_pages.write(time.time())
         self._raw.close()
 
     def reload(self) -> tuple[str, ...]:
@@ -174,6 +177,7 @@ class Agent:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
         self._watch.look(snapshot)
+        self._free_pages.look(snapshot)
 
     def _receive(self, alerts: Sequence[Alert]) -> Receipt:
         try:

@@ -87,9 +87,14 @@ def prove_chosen(work: Work, chosen: Chosen) -> None:
     try:
         _prove(work, chosen)
     except Unverified:
-        with suppress(OSError):  # where its folder cannot be written, the failure itself still has to be told
-            write_private(manifest_path(chosen.path), encode(replace(chosen.manifest, verified_time=None)))
+        withdraw(chosen)
         raise
+
+
+def withdraw(chosen: Chosen) -> None:
+    """Say in its manifest that it is verified no longer."""
+    with suppress(OSError):  # where its folder cannot be written, the failure itself still has to be told
+        write_private(manifest_path(chosen.path), encode(replace(chosen.manifest, verified_time=None)))
 
 
 def _prove(work: Work, chosen: Chosen) -> None:

@@ -59,7 +59,7 @@ def _in_one_line() -> Iterator[None]:
 
 def options_given(**options: Option) -> Mapping[str, Option]:
     """The options that were given, without those left out."""
-    return {name: value for name, value in options.items() if value not in (None, False)}
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
