@@ -112,6 +112,46 @@ def test_stats_of_a_database_at_rest_leave_nothing_beside_it(
         maintenance.get_database_stats()
 
 
+def test_vacuum_gives_back_what_is_free_now_and_analyze_gathers_statistics(
+    maintenance: QueueMaintenance, queue: prismq.Queue
+) -> None:
+    queue.fill_wal(300)
+    assert queue.value("DELETE FROM ballast RETURNING 1") == 1
+    before = maintenance.get_database_stats()
+    maintenance.vacuum()
+    after = maintenance.get_database_stats()
+    assert (after.freelist_count, after.page_count < before.page_count - 250) == (0, True)
+    maintenance.vacuum()  # nothing is left to give back, which is no error
+    maintenance.analyze("task_queue")
+    assert queue.value("SELECT count(*) > 0 FROM sqlite_stat1 WHERE tbl = 'task_queue'") == 1
+    with pytest.raises(QueueMaintenanceError, match="there is no table tasks"):
+        maintenance.analyze("tasks")
+
+
+def test_optimize_tells_what_it_did_and_the_sizes_around_it(maintenance: QueueMaintenance, queue: prismq.Queue) -> None:
+    queue.fill_wal(300)
+    assert queue.value("DELETE FROM ballast RETURNING 1") == 1
+    light = maintenance.optimize()
+    assert (light.analyzed, light.vacuumed) == (True, False)
+    full = maintenance.optimize(full=True)
+    assert (full.analyzed, full.vacuumed) == (True, True)
+    assert full.stats_after.page_count < full.stats_before.page_count
+    assert queue.value("PRAGMA integrity_check") == "ok"
+
+
+def test_an_integrity_check_is_ok_or_says_what_is_wrong(maintenance: QueueMaintenance, queue: prismq.Queue) -> None:
+    assert maintenance.integrity_check() == ["ok"]
+    queue.owner.pragma("wal_checkpoint", "TRUNCATE")
+    root = queue.value("SELECT rootpage FROM sqlite_schema WHERE name = 'ix_task_type_status'")
+    queue.owner.close()
+    with queue.path.open("r+b") as file:
+        file.seek((root - 1) * 4096 + 8)
+        file.write(b"\xff" * 64)
+    problems = maintenance.integrity_check()
+    assert problems != ["ok"]
+    assert any("index" in problem or "page" in problem.lower() for problem in problems)
+
+
 def test_threads_wait_for_each_other(maintenance: QueueMaintenance, queue: prismq.Queue) -> None:
     queue.leased(time.time() - 1000, 5)
     counts: list[int] = []
