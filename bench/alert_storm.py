@@ -160,7 +160,7 @@ def own_memory(pid: int) -> float:
 def report(folder: Path, given: argparse.Namespace, calm: Measured, stormy: Measured) -> None:
     history = apsw.Connection(str(folder / "state" / "history.db"))
     acted = history.execute("SELECT count(DISTINCT database) FROM run WHERE state <> 'pending'").get
-    episodes = history.execute("SELECT count(*) FROM episode").get
+    episodes = history.execute("SELECT count(*) FROM alert_episode").get
     waiting = history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get
     third = len(stormy.memory) // 3
     print(f"{given.alerts} alerts in {given.seconds:g} s over {given.databases} databases, {SENDERS} senders")

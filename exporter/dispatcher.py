@@ -185,7 +185,7 @@ class Dispatcher:
                 self._begin_claimed(store, taken)
 
     def _bounds(self) -> Bounds:
-        return bounds(self._acting(), self._rules(), len(self._targets()), self.view.totals.standings)
+        return bounds(self._acting(), self._rules(), len(self._targets()), self.view.totals.standings, time.time())
 
     def _say_why(self, one: Waiting, hold: Hold | None) -> None:
         """Once for each reason: waiting for its turn is nothing to tell of, being bound by a limit is."""
@@ -207,9 +207,7 @@ class Dispatcher:
 
     def _begin(self, waiting: Run, target: Target, taken: Claim) -> None:
         try:
-            child = RunningAction(
-                Job(waiting.request, target, self._state, taken, self._acting().checkpoint_vulnerable_owner)
-            )
+            child = RunningAction(_job(waiting, target, self._state, taken, self._acting()))
         except OSError as error:
             with history(self._state) as store:
                 end(store, taken, _not_begun(f"no process could be started for it: {error}"), time.time(), ("claimed",))
@@ -276,6 +274,18 @@ def _say_suspended(store: apsw.Connection, ended: Run) -> None:
     if found.suspended and ended.ended_at is not None and found.since == ended.ended_at:
         about = {"database": ended.database, "action": ended.action, "rule": ended.rule}
         event(LOG, logging.WARNING, "suspended", **about, reason=found.message, next_step=found.cure)
+
+
+def _job(waiting: Run, target: Target, state: Path, taken: Claim, acting: Acting) -> Job:
+    return Job(
+        waiting.request,
+        target,
+        state,
+        taken,
+        trust_owner=acting.checkpoint_vulnerable_owner,
+        window=acting.windows.get(waiting.action),
+        fresh_backup=acting.fresh_backup,
+    )
 
 
 def _not_begun(why: str) -> Ending:

@@ -10,6 +10,7 @@ from actions.history.waiting_runs import begun, waiting
 from actions.policy.order import Begun, Bounds, Hold, Waiting, horizon, order
 from actions.policy.rules import Rule
 from actions.policy.suspension import Standing
+from actions.policy.windows import closed
 from exporter.config.settings import Acting
 
 
@@ -24,9 +25,9 @@ def next_runs(
 
 
 def bounds(
-    acting: Acting, rules: Iterable[Rule], watched: int, standings: Mapping[tuple[str, str], Standing]
+    acting: Acting, rules: Iterable[Rule], watched: int, standings: Mapping[tuple[str, str], Standing], now: float
 ) -> Bounds:
-    """What the configuration, and what did not help before, allow."""
+    """What the configuration, the time of day, and what did not help before, allow."""
     return Bounds(
         short=acting.short,
         long=acting.long,
@@ -34,6 +35,7 @@ def bounds(
         watched=watched,
         radius={rule.name: rule.radius for rule in rules},
         suspended=frozenset(key for key, found in standings.items() if found.suspended),
+        closed=closed(acting.windows, now),
     )
 
 

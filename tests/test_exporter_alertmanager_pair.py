@@ -139,7 +139,7 @@ def test_resolved_and_wrong_again_is_done_once_more(there: Site, pair: Callable[
 
 
 def firing(there: Site) -> int:
-    return len(there.agent.read_history("SELECT 1 FROM episode WHERE state = 'firing'"))
+    return len(there.agent.read_history("SELECT 1 FROM alert_episode WHERE state = 'firing'"))
 
 
 def test_kill_9_again_and_again_while_a_pair_repeats_itself_gives_every_task_back_once(

@@ -32,7 +32,7 @@ class EpisodeKey:
 def episode(history: apsw.Connection, key: EpisodeKey) -> Episode | None:
     """The episode that is known."""
     row = history.execute(
-        f"SELECT {_COLUMNS} FROM episode WHERE receiver = ? AND fingerprint = ? AND rule = ? AND database = ?",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND rule = ? AND database = ?",  # noqa: S608
         _values(key),
     ).fetchone()
     return None if row is None else Episode(*row)
@@ -42,7 +42,7 @@ def keep(history: apsw.Connection, key: EpisodeKey, now: Episode) -> None:
     """Write it down."""
     values = tuple(getattr(now, name) for name in Episode.__dataclass_fields__)
     history.execute(
-        f"INSERT OR REPLACE INTO episode (receiver, fingerprint, rule, database, {_COLUMNS})"  # noqa: S608
+        f"INSERT OR REPLACE INTO alert_episode (receiver, fingerprint, rule, database, {_COLUMNS})"  # noqa: S608
         f" VALUES (?, ?, ?, ?{', ?' * len(values)})",
         (*_values(key), *values),
     )
@@ -51,7 +51,7 @@ def keep(history: apsw.Connection, key: EpisodeKey, now: Episode) -> None:
 def firing(history: apsw.Connection, receiver: str, fingerprint: str) -> list[tuple[EpisodeKey, Episode]]:
     """The episodes of this alert that are not over, for whichever rules and databases."""
     rows = history.execute(
-        f"SELECT rule, database, {_COLUMNS} FROM episode WHERE receiver = ? AND fingerprint = ? AND state = 'firing'",  # noqa: S608
+        f"SELECT rule, database, {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND state = 'firing'",  # noqa: S608
         (receiver, fingerprint),
     )
     return [(EpisodeKey(receiver, fingerprint, rule, database), Episode(*rest)) for rule, database, *rest in rows]
@@ -59,7 +59,9 @@ def firing(history: apsw.Connection, receiver: str, fingerprint: str) -> list[tu
 
 def is_wanted(history: apsw.Connection, run_id: int) -> bool:
     """Whether an alert still fires that counts on this run."""
-    found = history.execute("SELECT EXISTS (SELECT 1 FROM episode WHERE run_id = ? AND state = 'firing')", (run_id,))
+    found = history.execute(
+        "SELECT EXISTS (SELECT 1 FROM alert_episode WHERE run_id = ? AND state = 'firing')", (run_id,)
+    )
     return bool(found.get)
 
 
@@ -76,7 +78,7 @@ def last_run(history: apsw.Connection, run_id: int | None) -> LastRun | None:
 
 def forget_old(history: apsw.Connection, now: float) -> None:
     """Forget what was over long ago: whoever may ask can invent as many alerts as he likes."""
-    history.execute("DELETE FROM episode WHERE seen_at < ?", (now - KEPT,))
+    history.execute("DELETE FROM alert_episode WHERE seen_at < ?", (now - KEPT,))
 
 
 def _values(key: EpisodeKey) -> tuple[str, str, str, str]:

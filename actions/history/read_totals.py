@@ -2,6 +2,7 @@
 
 import apsw
 
+from actions.history.integrity_rows import verdicts
 from actions.history.standing_rows import standings
 from actions.history.totals import DURATION_BUCKETS, Durations, Totals
 from actions.run.outcome import EXIT_CODES, Outcome
@@ -45,6 +46,7 @@ def _read(history: apsw.Connection) -> Totals:
         drills=_drills(history),
         missed={(database, name): count for database, name, count in missed},
         standings=standings(history),
+        checks=verdicts(history),
         pending=history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get,
     )
 

@@ -35,4 +35,7 @@ class Totals:
     )  # database: last success at, seconds it took
     missed: Mapping[tuple[str, str], int] = field(default_factory=dict)  # database, schedule
     standings: Mapping[tuple[str, str], Standing] = field(default_factory=dict)  # database, action
+    checks: Mapping[tuple[str, str, str], tuple[bool, float]] = field(
+        default_factory=dict
+    )  # database, quick|full, live|backup: whether all is well, when it was checked
     pending: int = 0

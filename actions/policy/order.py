@@ -52,7 +52,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may run. `radius` by rule; `watched`: how many databases there are; `suspended`: (database, action)."""
+    """How much may run. `radius` by rule; `watched`: how many databases there are; `suspended`: (database, action).
+
+    `closed`: the actions whose window is closed.
+    """
 
     short: int
     long: int
@@ -60,6 +63,7 @@ class Bounds:
     watched: int
     radius: Mapping[str, Radius]
     suspended: frozenset[tuple[str, str]] = frozenset()
+    closed: frozenset[str] = frozenset()
 
 
 def order(
@@ -87,6 +91,8 @@ def _holds(one: Waiting, begun: Sequence[Begun], bounds: Bounds, now: float) -> 
     if (turn := _turn(one, begun, bounds)) is not None:
         yield Hold(turn, limit=False)
     if one.trigger != "person":
+        if one.action in bounds.closed:
+            yield Hold("its window is closed", limit=False)
         yield from (Hold(why, limit=True) for why in _limits(one, begun, bounds, now))
 
 

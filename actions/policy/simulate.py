@@ -17,6 +17,7 @@ from actions.policy.rules import Rule, Watch, request_of, step
 from actions.policy.schedules import Schedule, due
 from actions.policy.schedules import request_of as request_of_schedule
 from actions.policy.suspension import GONE, Ran, after_reading, after_run
+from actions.policy.windows import Window, closed
 from actions.run.condition import Measured, Verdict
 from actions.run.outcome import Effect, Outcome
 from actions.run.request import Request
@@ -62,7 +63,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is replayed: the rules and schedules of a configuration, and its bounds. `identity`: as in the configuration."""
+    """What is replayed: the rules and schedules of a configuration, its bounds and windows (those by the recorded time)."""
 
     rules: Sequence[Rule]
     schedules: Sequence[Schedule]
@@ -70,6 +71,7 @@ class Plan:
     is_long: Callable[[str], bool]
     identity: str | None = None
     databases: frozenset[str] = frozenset()
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -144,7 +146,8 @@ class _Simulation:
         """Whatever may begin."""
         waiting = {number: run for number, run in enumerate(self._runs) if run.begun is None}
         line = [_waiting(number, run.request, self._plan.is_long) for number, run in waiting.items()]
-        for one, hold in order(line, self._begun, self._plan.bounds, now):
+        bounds = replace(self._plan.bounds, closed=closed(self._plan.windows, now))
+        for one, hold in order(line, self._begun, bounds, now):
             run = waiting[one.id]
             if hold is None:
                 yield self._start(run, now)

@@ -55,8 +55,9 @@ def line(one: Happening) -> str:
 def _plan(config: Config, moments: Sequence[Reading | Told]) -> Plan:
     """Acting counts as enabled: that is what is asked. A recorded database need not be here."""
     names = {target.name for target in targets(config)} | {one.database for one in moments if isinstance(one, Reading)}
-    within = bounds(config.acting, config.rules, len(names), {})
-    return Plan(config.rules, config.schedules, within, is_long, config.identity, frozenset(names))
+    within = bounds(config.acting, config.rules, len(names), {}, 0.0)
+    windows = config.acting.windows
+    return Plan(config.rules, config.schedules, within, is_long, config.identity, frozenset(names), windows)
 
 
 def _sum(story: Sequence[Happening], moments: Sequence[Reading | Told], config: Config) -> str:

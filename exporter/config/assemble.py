@@ -9,22 +9,16 @@ from pathlib import Path
 
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
+from actions.policy.windows import Window
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
-from exporter.config import rule_parts, schedule_parts
+from exporter.config import rule_parts, schedule_parts, window_parts
 from exporter.config.places import Loc
-from exporter.config.problems import Problem, unknown
+from exporter.config.problems import Problem
 from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart, RulePart, SchedulePart
 from exporter.config.settings import Acting, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
-
-# Words of the whole contract: windows are checked against it although this version does not run them.
-ACTION_WORDS = (
-    "checkpoint", "backup", "verify", "drill", "restore", "prune", "vacuum", "analyze", "optimize", "integrity",
-    "requeue", "purge",
-)  # fmt: skip
-NOT_YET = "not yet run by this version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +33,8 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
     """The Config of a file that the first stage accepted; adds to `problems` and `warnings`."""
     databases = tuple(_database(part, path.parent) for part in file.databases)
     problems += _database_problems(databases)
-    warnings += [*_not_yet(file), *_without_place(file, databases)]
-    problems += _window_problems(file)
+    warnings += [*_unpruned(file), *window_parts.warnings(file), *_without_place(file, databases)]
+    problems += (unfit := tuple(window_parts.problems(file)))
     names = _names(databases)
     zone = _zone(file, problems)
     return Config(
@@ -51,7 +45,7 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
         slow_interval=file.poll.slow_interval,
         rescan=file.poll.rescan,
         limits=_limits(file.limits),
-        acting=_acting(file.actions, path.parent, problems),
+        acting=_acting(file.actions, path.parent, {} if unfit else window_parts.windows(file), problems),
         rules=_rules(file, known, names, problems),
         schedules=_schedules(file, known, names, zone, problems),
         timezone=zone,
@@ -97,7 +91,7 @@ def _limits(part: LimitsPart) -> Limits:
     return dataclasses.replace(limits, wal_growth_bytes=growth.size, wal_growth_ratio=growth.ratio)
 
 
-def _acting(part: ActionsPart, folder: Path, problems: list[Problem]) -> Acting:
+def _acting(part: ActionsPart, folder: Path, windows: Mapping[str, Window], problems: list[Problem]) -> Acting:
     files = tuple(_absolute(name, folder) for name in part.allow.token_files)
     digests: list[bytes] = []
     for i, file in enumerate(files if part.enabled else ()):
@@ -115,6 +109,7 @@ def _acting(part: ActionsPart, folder: Path, problems: list[Problem]) -> Acting:
         long=part.concurrency.long,
         quota_per_hour=part.quota_per_hour,
         fresh_backup=part.fresh_backup,
+        windows=windows,
         checkpoint_vulnerable_owner=part.checkpoint_vulnerable_owner,
     )
 
@@ -184,11 +179,6 @@ def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
     return found
 
 
-def _window_problems(file: File) -> list[Problem]:
-    strange = (name for name in file.actions.windows if name not in ACTION_WORDS)
-    return [Problem(("actions", "windows", name), unknown("an action", name, ACTION_WORDS)) for name in strange]
-
-
 def _without_place(file: File, databases: tuple[DatabaseSpec, ...]) -> Iterator[Problem]:
     """Backups that are asked for where no place for them is named: they would be refused every time."""
     bare = [database.name or Path(database.path).stem for database in databases if database.backup is None]
@@ -200,21 +190,13 @@ def _without_place(file: File, databases: tuple[DatabaseSpec, ...]) -> Iterator[
             yield Problem((*loc, "do"), f"{without[0]} has no place for backups: {cure}")
 
 
-def _not_yet(file: File) -> list[Problem]:
-    """What the file asks for and this version does not do: said, never passed over in silence."""
-    return [*_not_yet_of_databases(file), *_not_yet_of_actions(file.actions)]
-
-
-def _not_yet_of_databases(file: File) -> Iterator[Problem]:
+def _unpruned(file: File) -> Iterator[Problem]:
+    """A retention that nothing keeps to by itself."""
+    if "prune" in {*(rule.do for rule in file.rules), *(schedule.do for schedule in file.schedules)}:
+        return
     for i, database in enumerate(file.databases):
-        loc: Loc = ("databases", i, "backup")
         if database.backup is not None and database.backup.keep is not None:
-            yield Problem((*loc, "keep"), f"pruning by itself is {NOT_YET}; `queuekeeper backups prune` keeps to it")
-
-
-def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
-    loc: Loc = ("actions",)
-    for name in part.windows:
-        yield Problem((*loc, "windows", name), f"windows are {NOT_YET}; nothing it restricts can be started yet")
-    if "fresh_backup" in part.model_fields_set:
-        yield Problem((*loc, "fresh_backup"), f"nothing that needs a fresh backup is {NOT_YET}")
+            cure = (
+                'add a schedule, like {name: prune, cron: "30 3 * * *", do: prune}, or run `queuekeeper backups prune`'
+            )
+            yield Problem(("databases", i, "backup", "keep"), f"nothing prunes by itself: {cure}")

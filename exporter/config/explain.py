@@ -10,6 +10,7 @@ from actions.policy.schedules import Schedule, due
 from actions.run.condition import Condition, Verdict
 from collectors.queue_profiles.schema import Profile
 from collectors.reading.snapshot import Snapshot
+from exporter.config import window_words
 from exporter.config.settings import Config
 from exporter.units import duration, moment
 
@@ -85,6 +86,7 @@ def _against(
         yield f"actions are paused ({memory.paused}); resume with: queuekeeper resume"
     yield from _not_heard(rule, memory.past, now)
     yield from memory.limits
+    yield from window_words.against(config.acting, rule.action, now)
     if (refused := _refused(rule, profile)) is not None:
         yield refused
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
+from actions.policy.windows import Window
 from collectors.target import BackupPlace, Limits
 
 
@@ -31,7 +32,9 @@ class DatabaseSpec:
 class Acting:
     """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept.
 
-    `users` are names of the web configuration file, `client_sans` names in client certificates.
+    `users` are names of the web configuration file, `client_sans` names in client certificates. `windows` by action: when
+    it may run by itself. `fresh_backup`: how old the newest verified backup may be, in seconds, before an automatic run
+    that destroys something.
     """
 
     enabled: bool = False
@@ -43,6 +46,7 @@ class Acting:
     long: int = 1
     quota_per_hour: int = 12
     fresh_backup: float = 86400.0
+    windows: Mapping[str, Window] = field(default_factory=dict)
     checkpoint_vulnerable_owner: bool = False
 
     @property
