@@ -91,6 +91,13 @@ def test_what_is_suspended_waits() -> None:
     assert hold(waits(1, "a", action="backup"), within=suspended) is None
 
 
+def test_an_automatic_wish_waits_for_its_window_and_a_persons_does_not() -> None:
+    shut = bounds(closed=frozenset({"checkpoint"}))
+    assert hold(waits(1, "a"), within=shut) == Hold("its window is closed", limit=False)
+    assert hold(waits(1, "a", trigger="person"), within=shut) is None
+    assert hold(waits(1, "a", action="backup"), within=shut) is None
+
+
 NARROW = bounds(radius={"wal": Radius(databases=2, share=0.0, within=600.0)}, short=50)
 
 

@@ -1,6 +1,7 @@
 """What would have run when: rules, schedules and alerts replayed on recorded readings. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from actions.policy.order import Bounds
 from actions.policy.rules import Radius, Rule
 from actions.policy.schedules import Schedule
 from actions.policy.simulate import Happening, Plan, Reading, Told, simulate
+from actions.policy.windows import Window
 from actions.run.condition import Condition
 from collectors import leases, wal
 from collectors.metric import Sample
@@ -138,6 +140,14 @@ def test_schedules_run_within_the_recorded_time_and_what_lies_between_readings_i
         Happening(three + 10, "runs", "jobs", "backup, by the schedule daily", "daily", "backup"),
         Happening(three + 86400 * 3 + 3600, "missed", "jobs", "3 times before", "daily", "backup"),
     ]
+
+
+def test_a_window_holds_by_the_recorded_time_of_day() -> None:
+    night = Schedule("night", "0 1 * * *", "vacuum", databases=("jobs",))
+    made = replace(plan(schedules=[night]), windows={"vacuum": Window(120, 240)})
+    one = datetime(2026, 3, 2, 1, tzinfo=UTC).timestamp()
+    found = story(made, read(one - 60, 0), read(one + 5, 0), read(one + 3599, 0), read(one + 3600, 0))
+    assert [(at - one, kind) for at, kind, _ in found] == [(5, "waits"), (3600, "runs")]
 
 
 def test_an_alert_runs_its_rule_and_says_its_fingerprint() -> None:

@@ -6,7 +6,7 @@ minute: so every change of the clocks is right without a rule for it, as `is_ope
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 MINUTE = 60
@@ -27,7 +27,7 @@ class Window:
 
 def is_open(window: Window, now: float) -> bool:
     """Whether the window is open."""
-    local = datetime.fromtimestamp(now, ZoneInfo(window.zone))
+    local = datetime.fromtimestamp(now, UTC if window.zone == "UTC" else ZoneInfo(window.zone))
     minute = local.hour * 60 + local.minute
     if window.begins < window.ends:
         return window.begins <= minute < window.ends

@@ -19,6 +19,7 @@ from exporter.config.problems import Problem
 from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart, RulePart, SchedulePart
 from exporter.config.settings import Acting, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
+from exporter.config.zones import zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
     warnings += [*_unpruned(file), *window_parts.warnings(file), *_without_place(file, databases)]
     problems += (unfit := tuple(window_parts.problems(file)))
     names = _names(databases)
-    zone = _zone(file, problems)
+    timezone = UTC if unfit else zone(file.timezone)
     return Config(
         source=path,
         databases=databases,
@@ -47,8 +48,8 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
         limits=_limits(file.limits),
         acting=_acting(file.actions, path.parent, {} if unfit else window_parts.windows(file), problems),
         rules=_rules(file, known, names, problems),
-        schedules=_schedules(file, known, names, zone, problems),
-        timezone=zone,
+        schedules=_schedules(file, known, names, timezone, problems),
+        timezone=timezone,
         state=_absolute(file.state, path.parent),
         warnings=(),
     )
@@ -132,22 +133,16 @@ def _rules(file: File, known: Known, named: set[str] | None, problems: list[Prob
 
 
 def _schedules(
-    file: File, known: Known, named: set[str] | None, zone: tzinfo, problems: list[Problem]
+    file: File, known: Known, named: set[str] | None, otherwise: tzinfo, problems: list[Problem]
 ) -> tuple[Schedule, ...]:
     schedules: list[Schedule] = []
     for i, part in enumerate(file.schedules):
         found = list(schedule_parts.problems(part, ("schedules", i), known.actions, named))
         problems += found
         if not found:
-            schedules.append(schedule_parts.schedule(part, zone))
+            schedules.append(schedule_parts.schedule(part, otherwise))
     problems += _names_twice("schedules", [part.name for part in file.schedules])
     return tuple(schedules)
-
-
-def _zone(file: File, problems: list[Problem]) -> tzinfo:
-    found = list(schedule_parts.zone_problems(file.timezone, ("timezone",)))
-    problems += found
-    return UTC if found else schedule_parts.zone(file.timezone)
 
 
 def _names_twice(where: str, names: list[str]) -> Iterator[Problem]:

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import tzinfo
 
 from cronsim import CronSimError
 
@@ -13,6 +12,7 @@ from exporter.config.places import Loc
 from exporter.config.problems import Problem
 from exporter.config.rule_parts import action_problems, database_problems
 from exporter.config.schema import SchedulePart
+from exporter.config.zones import zone, zone_problems
 
 
 def problems(
@@ -38,20 +38,6 @@ def schedule(part: SchedulePart, otherwise: tzinfo) -> Schedule:
         catch_up=part.catch_up,
         priority=part.priority,
     )
-
-
-def zone(name: str | None) -> tzinfo:
-    """The time zone of this name. Raises ZoneInfoNotFoundError, ValueError and OSError for what is none."""
-    return UTC if name in (None, "UTC") else ZoneInfo(str(name))
-
-
-def zone_problems(name: str | None, loc: Loc) -> Iterator[Problem]:
-    """What is wrong with the name of a time zone."""
-    try:
-        zone(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        cure = 'write one like "Europe/Berlin"; where even that fails, install the package tzdata'
-        yield Problem(loc, f'"{name}" is not a time zone of this machine; {cure}')
 
 
 def _cron_problems(part: SchedulePart, loc: Loc) -> Iterator[Problem]:
