@@ -15,7 +15,10 @@ from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 
 ACTIONS = {
-    "checkpoint": {"mode": OptionKind("word", "one of auto, truncate", ("auto", "truncate"))},
+    "checkpoint": {
+        "mode": OptionKind("word", "one of auto, truncate", ("auto", "truncate")),
+        "stall": OptionKind("seconds", "a time in seconds"),
+    },
     "backup": {"name": OptionKind("text", "a name")},
     "requeue": {
         "guarded": OptionKind("flag", "true or false"),
@@ -240,7 +243,11 @@ BAD = {
     ),
     "an unknown option": (
         MINIMAL + RULE + "    options: {mood: auto}\n",
-        ['8: rules[0].options: "mood" is not an option: did you mean "mode"? known: mode'],
+        ['8: rules[0].options: "mood" is not an option: did you mean "mode"? known: mode, stall'],
+    ),
+    "a time that is none": (
+        MINIMAL + RULE + "    options: {stall: soon}\n",
+        ["8: rules[0].options: \"stall\" cannot be 'soon': a time in seconds"],
     ),
     "an option of the wrong kind": (
         MINIMAL + RULE + "    options: {mode: [auto]}\n",
@@ -391,6 +398,14 @@ def test_a_schedule_takes_its_own_time_zone_else_that_of_the_file_else_utc(tmp_p
     assert [str(one.timezone) for one in both.schedules] == ["Europe/Berlin", "UTC"]
     assert (both.schedules[1].catch_up, both.schedules[1].priority) == (43_200.0, 3)
     assert str(both.timezone) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("2s", 2.0), ("1h30m", 5400.0), ("2", 2), ("1.5", 1.5)])
+def test_a_time_among_the_options_is_written_as_every_time(tmp_path: Path, written: str, seconds: float) -> None:
+    (rule,) = loaded(tmp_path, MINIMAL + RULE + f"    options: {{stall: {written}}}\n").rules
+    assert rule.options == {"stall": seconds}
+    schedule = f'schedules:\n  - {{name: s, cron: "0 3 * * *", do: checkpoint, options: {{stall: {written}}}}}\n'
+    assert loaded(tmp_path, MINIMAL + schedule).schedules[0].options == {"stall": seconds}
 
 
 def test_a_rule_has_the_radius_of_all_unless_it_has_its_own(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def _rules(file: File, known: Known, named: set[str] | None, problems: list[Prob
         found = list(rule_parts.problems(part, loc, known.actions, known.metrics, named))
         problems += found
         if not found:
-            rules.append(rule_parts.rule(part, file.actions.blast_radius))
+            rules.append(rule_parts.rule(part, known.actions[part.do], file.actions.blast_radius))
     problems += _names_twice("rules", [part.name for part in file.rules])
     return tuple(rules)
 
@@ -140,7 +140,7 @@ def _schedules(
         found = list(schedule_parts.problems(part, ("schedules", i), known.actions, named))
         problems += found
         if not found:
-            schedules.append(schedule_parts.schedule(part, otherwise))
+            schedules.append(schedule_parts.schedule(part, known.actions[part.do], otherwise))
     problems += _names_twice("schedules", [part.name for part in file.schedules])
     return tuple(schedules)
 

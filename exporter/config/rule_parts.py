@@ -6,10 +6,12 @@ from actions.policy.matchers import Matcher, parse
 from actions.policy.rules import Radius, Rule
 from actions.run.condition import Condition
 from actions.run.options import OptionKind, complaints
+from actions.run.request import Option
 from collectors.metric import Metric
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
 from exporter.config.schema import BoundPart, RadiusPart, RulePart, SchedulePart
+from exporter.config.sizes import parse_duration
 
 
 def problems(
@@ -28,14 +30,14 @@ def problems(
     yield from database_problems(part, loc, databases)
 
 
-def rule(part: RulePart, radius: RadiusPart) -> Rule:
-    """The Rule of a part without problems. `radius`: where the rule has none of its own."""
+def rule(part: RulePart, kinds: Mapping[str, OptionKind], radius: RadiusPart) -> Rule:
+    """The Rule of a part without problems. `kinds`: of its action's options; `radius`: where it has none of its own."""
     (metric, bound), *_ = part.when.items()
     return Rule(
         name=part.name,
         condition=Condition(metric, bound.above, bound.below, bound.clear, bound.absent, dict(bound.where)),
         action=part.do,
-        options=dict(part.options),
+        options=options(part.options, kinds),
         hold=None if part.on.threshold is None else part.on.threshold.for_,
         alerts=tuple(parse(text) for text in part.on.alert),
         cooldown=part.cooldown,
@@ -78,8 +80,25 @@ def action_problems(
     if part.do not in actions:
         yield Problem((*loc, "do"), unknown("an action", part.do, actions))
         return
-    for sentence in complaints(actions[part.do], part.options, automatic=True):
+    given = options(part.options, actions[part.do])
+    for sentence in complaints(actions[part.do], given, automatic=True):
         yield Problem((*loc, "options"), sentence)
+
+
+def options(given: Mapping[str, Option], kinds: Mapping[str, OptionKind]) -> Mapping[str, Option]:
+    """The options in base units: seconds may be written as every other time of the file, `2s` or `1h30m`."""
+    return {name: _seconds(value) if _is_time(kinds.get(name), value) else value for name, value in given.items()}
+
+
+def _is_time(kind: OptionKind | None, value: Option) -> bool:
+    return kind is not None and kind.kind == "seconds" and isinstance(value, str)
+
+
+def _seconds(value: Option) -> Option:
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return value  # `complaints` says what is wrong with it
 
 
 def database_problems(part: RulePart | SchedulePart, loc: Loc, databases: Collection[str] | None) -> Iterator[Problem]:

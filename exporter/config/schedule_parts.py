@@ -10,7 +10,7 @@ from actions.policy.schedules import Schedule, firings
 from actions.run.options import OptionKind
 from exporter.config.places import Loc
 from exporter.config.problems import Problem
-from exporter.config.rule_parts import action_problems, database_problems
+from exporter.config.rule_parts import action_problems, database_problems, options
 from exporter.config.schema import SchedulePart
 from exporter.config.zones import zone, zone_problems
 
@@ -25,13 +25,13 @@ def problems(
     yield from zone_problems(part.timezone, (*loc, "timezone"))
 
 
-def schedule(part: SchedulePart, otherwise: tzinfo) -> Schedule:
-    """The Schedule of a part without problems. `otherwise`: the time zone where it names none."""
+def schedule(part: SchedulePart, kinds: Mapping[str, OptionKind], otherwise: tzinfo) -> Schedule:
+    """The Schedule of a part without problems. `kinds`: of its action's options; `otherwise`: where it names no zone."""
     return Schedule(
         name=part.name,
         cron=part.cron,
         action=part.do,
-        options=dict(part.options),
+        options=options(part.options, kinds),
         databases=tuple(part.databases),
         timezone=otherwise if part.timezone is None else zone(part.timezone),
         jitter=part.jitter,
