@@ -107,7 +107,8 @@ def test_while_nothing_can_be_stored_it_tries_again_and_then_it_is_done_once(tmp
 
 
 def answered(there: Site, code: str) -> float:
-    return there.agent.scrape().value("queuekeeper_webhook_requests_total", code=code) or 0.0
+    name = "queuekeeper_webhook_requests_total"
+    return there.agent.scrape(name).value(name, code=code) or 0.0
 
 
 def test_a_start_that_moves_back_and_forth_is_the_same_trouble(
