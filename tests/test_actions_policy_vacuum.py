@@ -129,3 +129,8 @@ def test_what_cannot_be_read_in_one_short_read_is_checked_on_a_copy(
 ) -> None:
     assert on_copy(size, longest, full=full, wanted=wanted, has_backup=has_backup) is copy
     assert predicted_seconds(size, full=True) > predicted_seconds(size, full=False)
+
+
+def test_what_was_not_watched_yet_says_only_what_is_free_now() -> None:
+    choice = choose(file(2000), StaysFree(2000, 0.0), RATE, careful=True, only_slices=False)
+    assert choice.why == "2000 of 262144 pages are free: too few to be worth it"

@@ -58,7 +58,13 @@ def errors(folder: Path, text: str) -> list[str]:
 def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
     config = loaded(tmp_path, example_text())
     assert config.warnings == ()
-    assert [rule.name for rule in config.rules] == ["wal-backlog", "wal-reset-starved", "stale-leases", "backup-due"]
+    assert [rule.name for rule in config.rules] == [
+        "wal-backlog",
+        "wal-reset-starved",
+        "stale-leases",
+        "backup-due",
+        "backup-never",
+    ]
     assert config.limits.wal_growth(1024**3) == 256 * 1024**2
     assert not config.acting.enabled
 
