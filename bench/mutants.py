@@ -52,7 +52,7 @@ SEEN_BY: dict[str, tuple[str, ...]] = {
     "actions/run/condition.py": (POLICY, READINGS),
     "actions/writing/retention.py": ("tests/test_actions_retention.py",),
 }
-PATIENCE = 60.0
+PATIENCE = 240.0
 QUIETLY = ("-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 _COMPARED: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),

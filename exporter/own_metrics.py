@@ -287,15 +287,17 @@ def _of_effects(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
 
 
 def _of_suspensions(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
-    suspended = {key for key, found in facts.totals.standings.items() if found.suspended}
+    suspended = {key for key, found in facts.totals.standings.items() if found.suspended and key[0] in databases}
     for database, action in sorted({*startable(facts.config, databases), *suspended}):
         yield database, SUSPENDED((database, action) in suspended, action)
 
 
 def _of_schedules(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
     schedules = facts.config.schedules if facts.config.acting.enabled else ()
-    expected = {(d, one.name): 0 for one in schedules for d in databases if one.covers(d)}
-    yield from ((d, MISSED(n, name)) for (d, name), n in {**expected, **facts.totals.missed}.items())
+    for one in schedules:
+        yield from (
+            (d, MISSED(facts.totals.missed.get((d, one.name), 0), one.name)) for d in databases if one.covers(d)
+        )
 
 
 def _of_webhook(facts: Facts) -> Iterator[Placed]:
