@@ -153,21 +153,6 @@ def test_what_it_took_the_last_time_predicts_the_next(queue: prismq.Queue, raw: 
     assert rate > 1000
 
 
-def test_pages_that_are_only_half_full_are_packed_too(queue: prismq.Queue, raw: RawReader) -> None:
-    filled(queue, 8)
-    queue.owner.execute(
-        "INSERT INTO task_queue (type, status, payload) SELECT 'mail', 'queued', json_object('x', hex(zeroblob(300)))"
-        " FROM json_each('[' || substr(replace(hex(zeroblob(2000)), '0', '1,'), 3) || ']')"
-    )
-    queue.owner.execute("DELETE FROM task_queue WHERE id % 2")
-    assert pages(queue)[1] < 20
-    work = work_on(target_of(queue.path), raw, automatic=True, lows=[0] * 26, stall=9.0)
-    plan = plan_here("vacuum", work)
-    assert "bytes inside the others are unused" in plan.steps[0]
-    promised = int(plan.figures["gives_back_bytes"] or 0)
-    assert run_here("vacuum", work).figures["freed_bytes"] > promised * 0.7
-
-
 # --- slices
 
 
