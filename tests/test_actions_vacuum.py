@@ -322,6 +322,9 @@ def test_an_automatic_run_keeps_its_budgets_or_has_the_operators_word(
     assert "options: {stall: 2s}" in told.value.next_step
     accepted = work_on(target, raw, automatic=True, free_for=0.0, stall=9.0)
     assert plan_here("vacuum", accepted).figures["way"] == "full"
+    with pytest.raises(Refused, match="would not end before its window does"):
+        plan_here("vacuum", replace(accepted, window_ends=accepted.now()))
+    assert plan_here("vacuum", replace(accepted, window_ends=accepted.now() + 3600)).figures["way"] == "full"
     small = replace(target, limits=Limits(wal_growth_bytes=1, wal_growth_ratio=0.0, disk_reserve=0))
     if mode == "wal":
         with pytest.raises(Refused, match=r"limits\.wal_growth allows 1"):
