@@ -24,11 +24,14 @@ from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
+from exporter.desk import Desk
 from exporter.dispatcher import Dispatcher
 from exporter.exposition import Exposition
 from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
+from exporter.rehearsal import Rehearsals
+from exporter.relay import Relay, of_reading, of_run
 from exporter.state_log import StateLog
 from exporter.threshold_watch import ThresholdWatch
 from exporter.web.front import ActRight, DatabaseLine, Front
@@ -49,13 +52,16 @@ class Agent:
         self._answers: Counter[int] = Counter()
         self._raw = RawReader()
         self._board = Board()
+        self._relay = Relay()
         self._dispatcher = Dispatcher(
             config.state,
             self._board.targets,
             self._lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
+            on_event=lambda run, said: self._relay.tell(of_run(run, said)),
         )
+        self._rehearsals = Rehearsals(config.state, lambda: self._config.acting)
         self._inbox = AlertInbox(
             config.state, self._rules, self._board.targets, lambda: self._config.identity, self._dispatcher.wake
         )
@@ -83,6 +89,14 @@ class Agent:
             reload=self.reload,
             pause=self._pause,
             resume=self._resume,
+            desk=Desk(
+                lambda: self._config,
+                self._board,
+                self._dispatcher,
+                self._watch.since,
+                self._rehearsals,
+                self._relay,
+            ),
             telemetry_path=telemetry_path,
         )
 
@@ -95,10 +109,12 @@ class Agent:
     def begin_to_stop(self) -> None:
         """Not ready any more; what runs goes on until `stop`."""
         self._stopping = True
+        self._relay.close()
 
     def stop(self) -> None:
         """End the polls, and every action at its next safe point."""
         self._stopping = True
+        self._rehearsals.stop()
         self._dispatcher.stop()
         self._polls.stop()
         self._raw.close()
@@ -156,6 +172,7 @@ class Agent:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
         self._watch.look(snapshot)
+        self._relay.tell(of_reading(snapshot))
 
     def _receive(self, alerts: Sequence[Alert]) -> Receipt:
         try:

@@ -22,6 +22,7 @@ from actions.history.runs import Claim, Ending, Run, claim, end, pending, run
 from actions.history.settings import paused, prove_writable
 from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
+from actions.run.events import Event
 from actions.run.outcome import Outcome
 from collectors.target import Target
 from exporter.config.settings import Acting
@@ -62,9 +63,10 @@ class Dispatcher:
         *,
         on_end: Callable[[str], None],
         acting: Callable[[], Acting],
+        on_event: Callable[[Run, Event], None] = lambda _run, _event: None,
     ) -> None:
         self._state, self._targets, self._lock_held = state, targets, lock_held
-        self._on_end, self._acting = on_end, acting
+        self._on_end, self._acting, self._on_event = on_end, acting, on_event
         self._wake = threading.Event()
         self._stopping = self._doubted = False
         self._running: dict[int, tuple[str, RunningAction]] = {}
@@ -100,6 +102,14 @@ class Dispatcher:
         """Whether an action of ours works on this database now."""
         with self._guard:
             return any(name.partition("@")[2] == database for name, _ in self._running.values())
+
+    def stop_run(self, run_id: int) -> bool:
+        """Ask a running action to stop at its next safe point. False: it is no child of this agent, or not any more."""
+        with self._guard:
+            found = self._running.get(run_id)
+        if found is not None:
+            found[1].stop()
+        return found is not None
 
     def stop(self) -> None:
         """Leave all children, so that they stop at their next safe point, and wait for them a while."""
@@ -204,6 +214,7 @@ class Dispatcher:
         """Relay one child's events to the log, and see its run ended."""
         about = {"run": waiting.id, "database": waiting.database, "action": waiting.action}
         for said in child.events():
+            self._on_event(waiting, said)
             if said.kind == "planned":
                 event(
                     LOG,

@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
+from empty_desk import empty_desk
 
 from actions.history.store import StoreUnavailable
 from actions.policy.alerts import Alert
@@ -34,6 +36,7 @@ class Agent:
     not_ready: str = ""
     store_full: bool = False
     databases: list[DatabaseLine] = field(default_factory=list)
+    state: Path = Path("/nonexistent")
 
     def receive(self, alerts: Sequence[Alert]) -> Receipt:
         if self.store_full:
@@ -55,12 +58,13 @@ class Agent:
             reload=lambda: (),
             pause=lambda why: why,
             resume=lambda: None,
+            desk=empty_desk(self.state),
         )
 
 
 @pytest.fixture
-def agent() -> Agent:
-    return Agent()
+def agent(tmp_path: Path) -> Agent:
+    return Agent(state=tmp_path)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from exporter.web import alerts, control, pages
+from exporter.web import alerts, api, control, pages
 from exporter.web.front import Front
 
 
@@ -20,5 +20,6 @@ def build(front: Front) -> Starlette:
             Route("/api/v1/pause", control.pause(front), methods=["POST"]),
             Route("/api/v1/resume", control.resume(front), methods=["POST"]),
             Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
+            *api.routes(front),
         ]
     )

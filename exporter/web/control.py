@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from actions.history.store import StoreUnavailable
 from exporter.units import moment
 from exporter.web.front import Front
-from exporter.web.right import denied
+from exporter.web.right import denied, refusal
 
 Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Request], Response]
@@ -51,8 +51,7 @@ def resume(front: Front) -> Handler:
 def _allowed(front: Front, answer: Answer) -> Handler:
     async def handle(request: Request) -> Response:
         if (no := denied(request, front.act_right())) is not None:
-            headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if no.status == 401 else {}
-            return JSONResponse({"error": no.reason}, no.status, headers)
+            return refusal(no)
         try:
             return await run_in_threadpool(answer, request)
         except StoreUnavailable as error:

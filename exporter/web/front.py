@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from actions.policy.alerts import Alert
 from exporter.alert_inbox import Receipt
+from exporter.desk import Desk
 from exporter.exposition import Page
 
 
@@ -44,4 +45,5 @@ class Front:
     reload: Callable[[], tuple[str, ...]]
     pause: Callable[[str], str]
     resume: Callable[[], None]
+    desk: Desk
     telemetry_path: str = "/metrics"

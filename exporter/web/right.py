@@ -4,6 +4,7 @@ import hmac
 from dataclasses import dataclass
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from exporter.config.tokens import digest
 from exporter.web.front import ActRight
@@ -29,6 +30,18 @@ def denied(request: Request, right: ActRight) -> Denied | None:
     if not _known(digest(offered), right.token_digests):
         return Denied(401, "this bearer token is not valid")
     return None
+
+
+def refusal(no: Denied) -> Response:
+    """The answer to who may not."""
+    headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if no.status == 401 else {}
+    # what is left of an unread body must not be taken for the next request
+    return JSONResponse({"error": no.reason}, no.status, {**headers, "Connection": "close"})
+
+
+def who(request: Request) -> str:
+    """Who asks, for history and the log."""
+    return f"a token from {request.client.host if request.client is not None else 'a client'}"
 
 
 def _bearer(request: Request) -> bytes | None:
