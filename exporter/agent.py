@@ -16,7 +16,6 @@ from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnava
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
 from collectors.revisit import revisit
-from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
 from exporter.config.known import known_actions, known_metrics
@@ -34,7 +33,9 @@ from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay, of_reading, of_run
 from exporter.state_log import StateLog
 from exporter.threshold_watch import ThresholdWatch
-from exporter.web.front import ActRight, DatabaseLine, Front
+from exporter.web.front import ActRight, Front
+from exporter.web.mount import Mount
+from exporter.web_config.kept import KeptWebConfig
 
 VERSION = version("queuekeeper")
 LOG = logging.getLogger(__name__)
@@ -43,8 +44,9 @@ LOG = logging.getLogger(__name__)
 class Agent:
     """One running agent. `start`, then serve `front`, then `stop`."""
 
-    def __init__(self, config: Config, telemetry_path: str = "/metrics") -> None:
+    def __init__(self, config: Config, web: KeptWebConfig | None = None, mount: Mount | None = None) -> None:
         self._config = config
+        self._web = web or KeptWebConfig(None)
         self._reloaded = time.time()
         self._reload_failed = False
         self._reloading = threading.Lock()
@@ -82,8 +84,7 @@ class Agent:
             version=VERSION,
             render=self._exposition.render,
             not_ready=self._not_ready,
-            databases=self._lines,
-            act_right=lambda: ActRight(self._config.acting.enabled, self._config.acting.token_digests),
+            act_right=self._act_right,
             receive=self._receive,
             answered=self._answered,
             reload=self.reload,
@@ -97,7 +98,8 @@ class Agent:
                 self._rehearsals,
                 self._relay,
             ),
-            telemetry_path=telemetry_path,
+            web=self._web.current,
+            mount=mount or Mount(),
         )
 
     def start(self) -> None:
@@ -199,7 +201,7 @@ class Agent:
             webhook_alerts=dict(self._inbox.counts),
             paused=seen.paused,
             state_writable=seen.writable,
-            reload_successful=not self._reload_failed,
+            reload_successful=not (self._reload_failed or self._web.problems),
             reload_time=self._reloaded,
         )
 
@@ -211,10 +213,6 @@ class Agent:
     def _answered(self, code: int) -> None:
         self._answers[code] += 1
 
-    def _lines(self) -> list[DatabaseLine]:
-        view = self._board.view(time.time(), self._config.interval)
-        return [_line(target, view.state(target.name), view.fresh.get(target.name)) for target in view.targets]
-
-
-def _line(target: Target, state: str, snapshot: Snapshot | None) -> DatabaseLine:
-    return DatabaseLine(target.name, str(target.path), state, snapshot.message if snapshot is not None else "")
+    def _act_right(self) -> ActRight:
+        acting = self._config.acting
+        return ActRight(acting.enabled, acting.token_digests, acting.users, acting.client_sans)

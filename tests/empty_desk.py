@@ -1,7 +1,8 @@
-"""A desk of an agent that watches nothing and runs nothing: for tests of what stands before it."""
+"""A desk of an agent that has read nothing yet and runs nothing: for tests of what stands before it."""
 
 from pathlib import Path
 
+from collectors.target import Target
 from exporter.board import Board
 from exporter.config.settings import Acting, Config
 from exporter.desk import Desk
@@ -10,10 +11,11 @@ from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay
 
 
-def empty_desk(state: Path) -> Desk:
+def empty_desk(state: Path, *targets: Target) -> Desk:
     """Its history lies in `state`, made when it is first asked."""
     config = Config(state / "queuekeeper.yaml", (), state=state)
     board = Board()
+    board.watch(targets)
     dispatcher = Dispatcher(
         state, board.targets, lambda _: False, on_end=lambda _: None, acting=lambda: Acting(enabled=True)
     )

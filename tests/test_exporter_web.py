@@ -14,14 +14,17 @@ from empty_desk import empty_desk
 
 from actions.history.store import StoreUnavailable
 from actions.policy.alerts import Alert
+from collectors.target import Target
 from exporter.alert_inbox import Decided, Receipt
 from exporter.config.tokens import digest
+from exporter.desk import Desk
 from exporter.exposition import Page
 from exporter.web import body as body_module
-from exporter.web import server as server_module
+from exporter.web import protocol as protocol_module
+from exporter.web.address import CannotListen, bind, urls
 from exporter.web.app import build
-from exporter.web.front import ActRight, DatabaseLine, Front
-from exporter.web.server import CannotListen, Server, bind, urls
+from exporter.web.front import ActRight, Front
+from exporter.web.server import Server
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -35,7 +38,7 @@ class Agent:
     right: ActRight = field(default_factory=lambda: ActRight(True, (digest(TOKEN.encode()),)))
     not_ready: str = ""
     store_full: bool = False
-    databases: list[DatabaseLine] = field(default_factory=list)
+    desk: Desk | None = None
     state: Path = Path("/nonexistent")
 
     def receive(self, alerts: Sequence[Alert]) -> Receipt:
@@ -51,20 +54,20 @@ class Agent:
                 f"{accept}|{encoding}|{','.join(names)}".encode(), "text/plain; version=0.0.4; charset=utf-8"
             ),
             not_ready=lambda: self.not_ready,
-            databases=lambda: self.databases,
             act_right=lambda: self.right,
             receive=self.receive,
             answered=self.codes.append,
             reload=lambda: (),
             pause=lambda why: why,
             resume=lambda: None,
-            desk=empty_desk(self.state),
+            desk=self.desk or empty_desk(self.state),
         )
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    return Agent(state=tmp_path)
+    desk = empty_desk(tmp_path, Target("<script>alert(1)</script>", Path("/var/lib/a&b.db")))
+    return Agent(state=tmp_path, desk=desk)
 
 
 @pytest.fixture
@@ -309,12 +312,11 @@ def test_readiness_follows_the_agent(client: httpx.Client, agent: Agent) -> None
 
 
 def test_the_landing_page_shows_databases_and_escapes_their_names(client: httpx.Client, agent: Agent) -> None:
-    agent.databases = [DatabaseLine("<script>alert(1)</script>", "/var/lib/a&b.db", "not read", "owner is down")]
     text = client.get("/").text
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "/var/lib/a&amp;b.db" in text
-    assert "not read: owner is down" in text
+    assert "not read yet" in text
     assert "Version 1.2.3" in text
     assert 'href="/metrics"' in text
 
@@ -327,7 +329,7 @@ def raw(client: httpx.Client) -> socket.socket:
 def test_too_many_idle_connections_cost_the_oldest_of_them(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(protocol_module, "MAX_CONNECTIONS", 20)
     idle = [raw(client) for _ in range(60)]
     assert client.get("/-/healthy").status_code == 200
     assert closed(idle[0])
@@ -361,7 +363,7 @@ def test_half_open_connections_do_not_keep_a_scrape_waiting(client: httpx.Client
 
 
 def test_who_does_not_finish_a_request_head_is_cut_off(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HEAD_DEADLINE", 0.2)
+    monkeypatch.setattr(protocol_module, "HEAD_DEADLINE", 0.2)
     with raw(client) as silent, raw(client) as half, raw(client) as dripping:
         half.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         dripping.sendall(b"GET / HTTP/1.1\r\n")
@@ -383,7 +385,7 @@ def answer(one: socket.socket) -> bytes:
 def test_a_second_request_of_a_connection_has_its_own_deadline(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "HEAD_DEADLINE", 0.2)
+    monkeypatch.setattr(protocol_module, "HEAD_DEADLINE", 0.2)
     with raw(client) as one:
         one.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200 OK" in answer(one)

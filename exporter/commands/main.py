@@ -8,6 +8,7 @@ from exporter.commands.backups import backups
 from exporter.commands.checkpoint import checkpoint
 from exporter.commands.config import config
 from exporter.commands.demo import demo
+from exporter.commands.hash_password import hash_password
 from exporter.commands.history import history
 from exporter.commands.pause import pause, resume
 from exporter.commands.profiles import profiles
@@ -20,7 +21,7 @@ from exporter.commands.status import status
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config,
-    profiles,
+    profiles, hash_password,
 )  # fmt: skip
 
 

@@ -107,6 +107,8 @@ def _acting(part: ActionsPart, folder: Path, problems: list[Problem]) -> Acting:
         enabled=part.enabled,
         token_files=files,
         token_digests=tuple(digests),
+        users=frozenset(part.allow.users),
+        client_sans=frozenset(part.allow.client_sans),
         short=part.concurrency.short,
         long=part.concurrency.long,
         quota_per_hour=part.quota_per_hour,
@@ -191,9 +193,6 @@ def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
     loc: Loc = ("actions",)
     for name in part.windows:
         yield Problem((*loc, "windows", name), f"windows are {NOT_YET}; nothing it restricts can be started yet")
-    for key, given in (("users", part.allow.users), ("client_sans", part.allow.client_sans)):
-        if given:
-            yield Problem((*loc, "allow", key), f"{key} are not yet known to this version; use token_files")
     if "quota_per_hour" in part.model_fields_set:
         yield Problem((*loc, "quota_per_hour"), "the quota is not yet kept by this version; cooldowns are")
     if "fresh_backup" in part.model_fields_set:

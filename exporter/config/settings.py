@@ -27,11 +27,16 @@ class DatabaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class Acting:
-    """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept."""
+    """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept.
+
+    `users` and `client_sans`: whom of the web configuration's users and client certificates may act.
+    """
 
     enabled: bool = False
     token_files: tuple[Path, ...] = ()
     token_digests: tuple[bytes, ...] = field(default=(), repr=False)
+    users: frozenset[str] = frozenset()
+    client_sans: frozenset[str] = frozenset()
     short: int = 4
     long: int = 1
     quota_per_hour: int = 12

@@ -107,7 +107,8 @@ def _ask(front: Front) -> Handler:
             return refusal(no)
         try:
             options, dry_run = _wanted(await read_body(request))
-            wish = Wish(request.path_params["database"], request.path_params["action"], options, who(request))
+            asked_by = who(request, front.act_right())
+            wish = Wish(request.path_params["database"], request.path_params["action"], options, asked_by)
             if dry_run:
                 planned = await run_in_threadpool(front.desk.plan, wish)
                 return JSONResponse({"dry_run": True, "message": planned.message, **planned.figures})
@@ -138,7 +139,7 @@ def _cancel(front: Front) -> Handler:
         if (no := denied(request, front.act_right())) is not None:
             return refusal(no)
         try:
-            await run_in_threadpool(front.desk.cancel, request.path_params["id"], who(request))
+            await run_in_threadpool(front.desk.cancel, request.path_params["id"], who(request, front.act_right()))
         except FAILURES as error:
             return failure(error)
         return JSONResponse({"run": request.path_params["id"]}, 202)

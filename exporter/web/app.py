@@ -2,17 +2,21 @@
 
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from exporter.web import alerts, api, control, pages
 from exporter.web.front import Front
+from exporter.web.gate import Gate
+from exporter.web.passwords import Passwords
+from exporter.web.sessions import Sessions
 
 
-def build(front: Front) -> Starlette:
+def build(front: Front) -> ASGIApp:
     """The application of one agent."""
-    return Starlette(
+    routes = Starlette(
         routes=[
-            # before the landing page, so that metrics can be asked for at the root
-            Route("/" + front.telemetry_path.strip("/"), pages.metrics(front), methods=["GET"]),
+            # before the page, so that metrics can be asked for at the root
+            Route(front.mount.telemetry_path, pages.metrics(front), methods=["GET"]),
             Route("/", pages.landing(front), methods=["GET"]),
             Route("/-/healthy", pages.healthy(front), methods=["GET"]),
             Route("/-/ready", pages.ready(front), methods=["GET"]),
@@ -23,3 +27,4 @@ def build(front: Front) -> Starlette:
             *api.routes(front),
         ]
     )
+    return Gate(routes, front, Passwords(), Sessions())

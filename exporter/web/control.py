@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from actions.history.store import StoreUnavailable
 from exporter.units import moment
 from exporter.web.front import Front
-from exporter.web.right import denied, refusal
+from exporter.web.right import denied, refusal, who
 
 Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Request], Response]
@@ -32,8 +32,8 @@ def pause(front: Front) -> Handler:
     """Stop every action from starting, also after a restart."""
 
     def answer(request: Request) -> Response:
-        who = request.client.host if request.client is not None else "a client"
-        return JSONResponse({"paused": True, "why": front.pause(f"by {who} over HTTP at {moment(time.time())}")})
+        asked_by = who(request, front.act_right())
+        return JSONResponse({"paused": True, "why": front.pause(f"by {asked_by} over HTTP at {moment(time.time())}")})
 
     return _allowed(front, answer)
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from exporter.web.front import Front
+from exporter.web.scrapes import Overloaded, Scrapes
 
 Handler = Callable[[Request], Awaitable[Response]]
 _FOLDER = Path(__file__).parent.parent / "page"
@@ -17,10 +18,15 @@ _PAGES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefine
 def metrics(front: Front) -> Handler:
     """The exposition; `name[]` asks for some metrics only, as Prometheus' clients do."""
 
+    scrapes = Scrapes(front.render)
+
     async def show(request: Request) -> Response:
         names = request.query_params.getlist("name[]")
-        accept = ",".join(request.headers.getlist("accept"))
-        page = front.render(accept, ",".join(request.headers.getlist("accept-encoding")), names)
+        accept, encoding = (",".join(request.headers.getlist(name)) for name in ("accept", "accept-encoding"))
+        try:
+            page = await scrapes.page(accept, encoding, names)
+        except Overloaded:
+            return PlainTextResponse("too many different pages are asked for at once\n", 503)
         headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
         if page.encoding:
             headers["Content-Encoding"] = page.encoding
@@ -57,9 +63,10 @@ def landing(front: Front) -> Handler:
     async def show(_request: Request) -> Response:
         body = template.render(
             version=front.version,
-            telemetry_path=front.telemetry_path,
+            telemetry_path=front.mount.prefix + front.mount.telemetry_path,
+            prefix=front.mount.prefix,
             not_ready=front.not_ready(),
-            databases=front.databases(),
+            databases=front.desk.databases(),
             acting=front.act_right().enabled,
         )
         return HTMLResponse(body, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
