@@ -1,7 +1,7 @@
 """Restores the newest verified backup into scratch, checks the queue in it, and measures: the proof that restoring works.
 
 Measured are the time it takes (RTO) and the age of what would be lost (RPO). The live database is not touched.
-Runbook: docs/runbook.md#queuerestoredrill.
+Runbook: docs/runbook.md#procedure-restore-drill.
 """
 
 import time

@@ -1,7 +1,8 @@
 """Brings a backup back: to another path, into the live database, or where a missing or malformed one was. Never automatic.
 
-Runbook: docs/runbook.md#restore. The backup is proved first; what is there is backed up first; into a live database the
-content goes through SQLite's backup API in one step, so that its applications see the old rows or the new ones.
+Runbook: docs/runbook.md#procedure-restore. The backup is proved first; what is there is backed up first; into a live
+database the content goes through SQLite's backup API in one step, so that its applications see the old rows or the new
+ones.
 """
 
 import time

@@ -23,6 +23,7 @@ ACTIONS = {
 }
 METRICS = {
     "sqlite_wal_backlog_bytes": Metric("sqlite_wal_backlog_bytes", "x"),
+    "sqlite_wal_state": Metric("sqlite_wal_state", "x", ("state",)),
     "sqlite_queue_stale_leases": Metric("sqlite_queue_stale_leases", "x", ("queue",)),
     "sqlite_backup_age_seconds": Metric("sqlite_backup_age_seconds", "x"),
 }
@@ -52,7 +53,7 @@ def errors(folder: Path, text: str) -> list[str]:
 def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
     config = loaded(tmp_path, example_text())
     assert config.warnings == ()
-    assert [rule.name for rule in config.rules] == ["wal-backlog", "stale-leases"]
+    assert [rule.name for rule in config.rules] == ["wal-backlog", "wal-reset-starved", "stale-leases", "backup-due"]
     assert config.limits.wal_growth(1024**3) == 256 * 1024**2
     assert not config.acting.enabled
 
@@ -196,7 +197,7 @@ BAD = {
             (
                 '5: rules[0].when.sqlite_wal_backlog: "sqlite_wal_backlog" is not a metric of a database; '
                 'did you mean "sqlite_wal_backlog_bytes"? '
-                "known: sqlite_backup_age_seconds, sqlite_queue_stale_leases, sqlite_wal_backlog_bytes"
+                "known: sqlite_backup_age_seconds, sqlite_queue_stale_leases, sqlite_wal_backlog_bytes, sqlite_wal_state"
             )
         ],
     ),

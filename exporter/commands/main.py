@@ -15,13 +15,14 @@ from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
+from exporter.commands.rules import rules
 from exporter.commands.serve import serve
 from exporter.commands.stats import stats
 from exporter.commands.status import status
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config,
-    profiles, hash_password,
+    profiles, rules, hash_password,
 )  # fmt: skip
 
 
