@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from actions.history.settings import pause, paused, resume
+from actions.door.cancel import cancel
+from actions.door.kill_switch import pause_all, settle
+from actions.history.runs import Run
+from actions.history.settings import resume
 from actions.history.store import StoreUnavailable, history
 from actions.policy.alerts import Alert
 from actions.policy.rules import Rule
@@ -38,6 +41,8 @@ from exporter.web.mount import Mount
 from exporter.web_config.kept import KeptWebConfig
 
 VERSION = version("queuekeeper")
+# How long the answer to a pause waits for what runs to stop, in seconds.
+PATIENCE = 1.0
 LOG = logging.getLogger(__name__)
 
 
@@ -90,6 +95,8 @@ class Agent:
             reload=self.reload,
             pause=self._pause,
             resume=self._resume,
+            finishing=self._finishing,
+            cancel=self._cancel,
             desk=Desk(
                 lambda: self._config,
                 self._board,
@@ -153,12 +160,23 @@ class Agent:
     def _pause(self, why: str) -> str:
         """Stop every action from starting; since when and why. A pause that holds already stays. Raises StoreUnavailable."""
         with history(self._config.state) as store:
-            if paused(store) is None:
-                pause(store, why)
-                event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
-            words = paused(store) or why
+            before = pause_all(store, why)
+        if before is None:
+            event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
         self._dispatcher.wake()
-        return words
+        return before or why
+
+    def _finishing(self) -> tuple[Run, ...]:
+        """What is still on the way to its safe point a second after a pause. Raises StoreUnavailable."""
+        with history(self._config.state) as store:
+            return settle(store, PATIENCE).finishing
+
+    def _cancel(self, run_id: int, who: str) -> Run:
+        """End a run that waits, ask one that runs to stop. Raises KeyError, Refused, StoreUnavailable."""
+        with history(self._config.state) as store:
+            found = cancel(store, run_id, who, time.time())
+        event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=found.state)
+        return found
 
     def _resume(self) -> None:
         """Let actions start again. Raises StoreUnavailable."""

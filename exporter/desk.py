@@ -3,17 +3,15 @@
 All may be called from any thread. What reads or writes our history raises StoreUnavailable.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actions.door.in_person import Recorded, record, wish, withdraw
+from actions.door.in_person import Recorded, record, wish
 from actions.history.runs import Run, matching, pending, run, unfinished
 from actions.history.store import history
 from actions.policy.rules import Watch
-from actions.run.errors import Refused
 from actions.run.events import Event
 from actions.run.request import Option
 from collectors.target import Target
@@ -21,11 +19,8 @@ from exporter.board import Board
 from exporter.config.settings import Config
 from exporter.dispatcher import Dispatcher
 from exporter.glance import Glance, glance
-from exporter.log import event
 from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay
-
-LOG = logging.getLogger(__name__)
 
 
 class UnknownDatabase(Exception):
@@ -97,22 +92,6 @@ class Desk:
         """What it would do, or why not. Raises UnknownDatabase, Refused, TooMany."""
         target = self._target(asked.database)
         return self._rehearsals.plan(wish(asked.action, asked.database, asked.options, asked.who), target)
-
-    def cancel(self, run_id: int, who: str) -> None:
-        """Ask it to stop at its next safe point, or end it while it waits. Raises KeyError, Refused."""
-        with history(self._state) as store:
-            found = run(store, run_id)
-            if found.state == "pending" and withdraw(store, run_id, who, time.time()):
-                return
-            found = run(store, run_id)
-        if found.state == "ended":
-            raise Refused(f"run {run_id} has ended already", reason="ended", next_step="")
-        if not self._dispatcher.stop_run(run_id):
-            cure = "press Ctrl-C where it was started, or ask again in a moment"
-            raise Refused(f"run {run_id} is not this agent's to stop", reason="not_ours", next_step=cure)
-        event(
-            LOG, logging.INFO, "run is asked to stop", run=run_id, database=found.database, action=found.action, by=who
-        )
 
     def _target(self, name: str) -> Target:
         target = self._board.targets().get(name)

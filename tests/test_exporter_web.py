@@ -12,6 +12,7 @@ import httpx
 import pytest
 from empty_desk import empty_desk
 
+from actions.history.runs import Run
 from actions.history.store import StoreUnavailable
 from actions.policy.alerts import Alert
 from collectors.target import Target
@@ -40,6 +41,7 @@ class Agent:
     store_full: bool = False
     desk: Desk | None = None
     state: Path = Path("/nonexistent")
+    runs: dict[int, Run] = field(default_factory=dict)
 
     def receive(self, alerts: Sequence[Alert]) -> Receipt:
         if self.store_full:
@@ -61,6 +63,8 @@ class Agent:
             pause=lambda why: why,
             resume=lambda: None,
             desk=self.desk or empty_desk(self.state),
+            finishing=tuple,
+            cancel=lambda run_id, _who: self.runs[run_id],
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from empty_desk import empty_desk
 
+from actions.history.runs import Run
 from exporter.alert_inbox import Receipt
 from exporter.exposition import Page
 from exporter.web.address import bind, urls
@@ -30,9 +31,15 @@ def front(state: Path, **changes: Any) -> Front:
         "reload": lambda: (),
         "pause": lambda why: why,
         "resume": lambda: None,
+        "finishing": tuple,
+        "cancel": _no_run,
         "desk": empty_desk(state),
     }
     return Front(**{**parts, **changes})
+
+
+def _no_run(run_id: int, _who: str) -> Run:
+    raise KeyError(f"there is no run {run_id}")
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import apsw
 
 from actions.door.catalogue import KNOWN
-from actions.history.runs import Ending, ask, claim, end, run
+from actions.history.runs import ask, run
 from actions.history.settings import paused
-from actions.run.errors import Refused
+from actions.run.errors import PAUSED, Refused
 from actions.run.options import OptionKind, complaints
-from actions.run.outcome import Outcome
 from actions.run.request import Option, Request
 
 # What replaces a database wants its operator at the machine.
@@ -56,19 +55,10 @@ def record(history: apsw.Connection, request: Request, path: str, now: float) ->
     """Record it as a pending run. Raises Refused (`paused`, `waiting`): nothing may act later than its person expects."""
     since = paused(history)
     if since is not None:
-        raise Refused(f"actions are paused ({since})", reason="paused", next_step="resume them first")
+        raise Refused(f"actions are paused ({since})", reason=PAUSED, next_step="resume them first")
     run_id, new = ask(history, request, path, now)
     if not new and run(history, run_id).request.options != request.options:
         raise Refused(
             f"run {run_id} waits to do this with other options", reason="waiting", next_step=f"wait for run {run_id}"
         )
     return Recorded(run_id, new)
-
-
-def withdraw(history: apsw.Connection, run_id: int, who: str, now: float) -> bool:
-    """End a run that waits, before anybody begins it. False: it no longer waits."""
-    taken = claim(history, run_id, now)
-    if taken is None:
-        return False
-    ending = Ending(Outcome.CANCELLED, f"cancelled before it began, by {who}", reason="asked")
-    return end(history, taken, ending, now, ("claimed",))

@@ -15,9 +15,10 @@ from typing import Any
 import apsw
 from pydantic import TypeAdapter
 
+from actions.history.cancel_marks import forget
 from actions.history.store import transaction
 from actions.history.totals import DURATION_BUCKETS
-from actions.run.errors import GIVEN_UP_BEFORE
+from actions.run.errors import GIVEN_UP_BEFORE, PAUSED
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
 from actions.run.process_identity import own_identity
@@ -155,6 +156,7 @@ def end(
         )
         if history.changes() != 1:
             return False
+        forget(history, taken.run_id)
         _add_to_totals(history, run(history, taken.run_id), ending, now)
     return True
 
@@ -212,8 +214,9 @@ def matching(
 
 
 def last_ended(history: apsw.Connection, database: str, action: str) -> float | None:
-    """When the action last ended on this database in a way that counts for the cooldown."""
-    return _last(history, database, action, f"outcome NOT IN ({_listed(_NO_COOLDOWN)})")
+    """When the action last ended on this database in a way that counts for the cooldown; what a pause ended does not."""
+    counts = f"outcome NOT IN ({_listed(_NO_COOLDOWN)}) AND reason <> '{PAUSED}'"
+    return _last(history, database, action, counts)
 
 
 def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:

@@ -10,7 +10,7 @@ from exporter.commands.config import config
 from exporter.commands.demo import demo
 from exporter.commands.hash_password import hash_password
 from exporter.commands.history import history
-from exporter.commands.pause import pause, resume
+from exporter.commands.pause import cancel, pause, resume
 from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
@@ -21,7 +21,7 @@ from exporter.commands.stats import stats
 from exporter.commands.status import status
 
 COMMANDS = (
-    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, config,
+    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, requeue, history, pause, resume, cancel, config,
     profiles, rules, hash_password,
 )  # fmt: skip
 

@@ -38,7 +38,6 @@ def routes(front: Front) -> list[Route]:
         Route("/api/v1/databases", _read(desk, _databases), methods=["GET"]),
         Route("/api/v1/runs", _read(desk, _runs), methods=["GET"]),
         Route("/api/v1/runs/{id:int}", _read(desk, _run), methods=["GET"]),
-        Route("/api/v1/runs/{id:int}/cancel", _cancel(front), methods=["POST"]),
         Route("/api/v1/events", events(desk.relay), methods=["GET"]),
         Route(acting, _ask(front), methods=["POST"]),
     ]
@@ -132,16 +131,3 @@ def _wanted(body: bytes) -> tuple[Mapping[str, Option], bool]:
     if strange:
         raise BadRequest(f"{strange[0]}: an option is a text, a number, true, false or null")
     return given, dry_run
-
-
-def _cancel(front: Front) -> Handler:
-    async def handle(request: Request) -> Response:
-        if (no := denied(request, front.act_right())) is not None:
-            return refusal(no)
-        try:
-            await run_in_threadpool(front.desk.cancel, request.path_params["id"], who(request, front.act_right()))
-        except FAILURES as error:
-            return failure(error)
-        return JSONResponse({"run": request.path_params["id"]}, 202)
-
-    return handle
