@@ -19,6 +19,7 @@ from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnava
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
 from collectors.revisit import revisit
+from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
 from exporter.config.known import known_actions, known_metrics
@@ -32,6 +33,7 @@ from exporter.exposition import Exposition
 from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
+from exporter.recent import Recent
 from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay, of_reading, of_run
 from exporter.state_log import StateLog
@@ -53,13 +55,13 @@ class Agent:
         self._config = config
         self._web = web or KeptWebConfig(None)
         self._reloaded = time.time()
-        self._reload_failed = False
+        self._not_reloaded: tuple[str, ...] = ()
         self._reloading = threading.Lock()
         self._stopping = False
         self._answers: Counter[int] = Counter()
         self._raw = RawReader()
         self._board = Board()
-        self._relay = Relay()
+        self._relay, self._recent = Relay(), Recent()
         self._dispatcher = Dispatcher(
             config.state,
             self._board.targets,
@@ -77,7 +79,7 @@ class Agent:
         )
         self._states = StateLog()
         self._polls = PollLoop(
-            lambda: targets(self._config),
+            self._find,
             lambda target, previous, now: revisit(target, previous, now, self._raw),
             self._board,
             self._seen,
@@ -104,6 +106,8 @@ class Agent:
                 self._watch.since,
                 self._rehearsals,
                 self._relay,
+                self._recent,
+                self._trouble,
             ),
             web=self._web.current,
             mount=mount or Mount(),
@@ -143,12 +147,13 @@ class Agent:
         try:
             read = load(self._config.source, known_actions(), known_metrics())
         except ConfigErrors as error:
-            self._reload_failed = True
+            self._not_reloaded = error.lines
             return error.lines
         if read.state != self._config.state:
-            self._reload_failed = True
-            return (f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed",)
-        self._config, self._reloaded, self._reload_failed = read, time.time(), False
+            reason = f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed"
+            self._not_reloaded = (reason,)
+            return self._not_reloaded
+        self._config, self._reloaded, self._not_reloaded = read, time.time(), ()
         self._watch.keep_only(self._rules())
         self._polls.rescan_soon(Timing(read.interval, read.rescan))
         self._dispatcher.wake()
@@ -185,6 +190,18 @@ class Agent:
         event(LOG, logging.INFO, "actions may start again")
         self._dispatcher.wake()
 
+    def _find(self) -> tuple[Target, ...]:
+        found = targets(self._config)
+        self._recent.keep_only(target.name for target in found)
+        return found
+
+    def _trouble(self) -> tuple[str, ...]:
+        """What is wrong with the agent itself, a sentence each."""
+        unwritable = "our history cannot be written: free space or fix permissions; nothing is done meanwhile"
+        reasons = (*self._not_reloaded, *self._web.problems)
+        not_taken = tuple(f"the configuration was not taken over, the former one goes on: {one}" for one in reasons)
+        return not_taken if self._dispatcher.view.writable else (*not_taken, unwritable)
+
     def _rules(self) -> tuple[Rule, ...]:
         return self._config.rules if self._config.acting.enabled else ()
 
@@ -192,6 +209,7 @@ class Agent:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
         self._watch.look(snapshot)
+        self._recent.keep(snapshot)
         self._relay.tell(of_reading(snapshot))
 
     def _receive(self, alerts: Sequence[Alert]) -> Receipt:
@@ -219,7 +237,7 @@ class Agent:
             webhook_alerts=dict(self._inbox.counts),
             paused=seen.paused,
             state_writable=seen.writable,
-            reload_successful=not (self._reload_failed or self._web.problems),
+            reload_successful=not (self._not_reloaded or self._web.problems),
             reload_time=self._reloaded,
         )
 

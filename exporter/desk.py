@@ -10,15 +10,17 @@ from pathlib import Path
 
 from actions.door.in_person import Recorded, record, wish
 from actions.history.runs import Run, matching, pending, run, unfinished
-from actions.history.store import history
+from actions.history.settings import paused
+from actions.history.store import StoreUnavailable, history
 from actions.policy.rules import Watch
 from actions.run.events import Event
 from actions.run.request import Option
 from collectors.target import Target
-from exporter.board import Board
+from exporter.board import Board, max_age
 from exporter.config.settings import Config
 from exporter.dispatcher import Dispatcher
 from exporter.glance import Glance, glance
+from exporter.recent import Point, Recent
 from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay
 
@@ -37,6 +39,16 @@ class Wish:
     who: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`paused`: why, when actions are. `at_work`: runs that are claimed, running or waiting. `trouble`: our own."""
+
+    acting: bool
+    paused: str | None
+    at_work: tuple[Run, ...]
+    trouble: tuple[str, ...]
+
+
 class Desk:
     """Of one agent."""
 
@@ -48,9 +60,12 @@ class Desk:
         watches: Callable[[], Mapping[tuple[str, str], Watch]],
         rehearsals: Rehearsals,
         relay: Relay,
+        recent: Recent,
+        trouble: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._config, self._board, self._dispatcher = config, board, dispatcher
-        self._watches, self._rehearsals, self.relay = watches, rehearsals, relay
+        self._watches, self._rehearsals, self.relay, self._recent = watches, rehearsals, relay, recent
+        self._trouble = trouble
 
     def databases(self) -> list[Glance]:
         """Every watched database now, in the order of the configuration."""
@@ -74,10 +89,23 @@ class Desk:
         with history(self._state) as store:
             return run(store, run_id)
 
-    def at_work(self) -> list[Run]:
-        """What is claimed or running, then what waits."""
-        with history(self._state) as store:
-            return [*unfinished(store), *pending(store)]
+    def standing(self) -> Standing:
+        """How the agent itself is. Never raises: what cannot be told is said."""
+        enabled, trouble = self._config().acting.enabled, self._trouble()
+        try:
+            with history(self._state) as store:
+                return Standing(enabled, paused(store), (*unfinished(store), *pending(store)), trouble)
+        except StoreUnavailable as error:
+            return Standing(enabled, None, (), (*trouble, str(error)))
+
+    def last_hour(self, name: str) -> tuple[tuple[Point, ...], ...]:
+        """The readings of a database, one line for each of `exporter.recent.SERIES`."""
+        return self._recent.points(name, time.time())
+
+    @property
+    def longest_gap(self) -> float:
+        """How far apart two readings may be, in seconds, before something is missing between them."""
+        return max_age(self._config().interval)
 
     def ask(self, asked: Wish) -> Recorded:
         """Record a pending run. Raises UnknownDatabase, Refused."""

@@ -7,6 +7,7 @@ from exporter.board import Board
 from exporter.config.settings import Acting, Config
 from exporter.desk import Desk
 from exporter.dispatcher import Dispatcher
+from exporter.recent import Recent
 from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay
 
@@ -19,4 +20,4 @@ def empty_desk(state: Path, *targets: Target) -> Desk:
     dispatcher = Dispatcher(
         state, board.targets, lambda _: False, on_end=lambda _: None, acting=lambda: Acting(enabled=True)
     )
-    return Desk(lambda: config, board, dispatcher, dict, Rehearsals(state, lambda: config.acting), Relay())
+    return Desk(lambda: config, board, dispatcher, dict, Rehearsals(state, lambda: config.acting), Relay(), Recent())

@@ -272,7 +272,7 @@ def test_below_a_prefix_everything_moves(folder: Path) -> None:
 def test_words_of_the_command_line_become_a_mount() -> None:
     assert mount("/metrics", None, None) == Mount()
     assert mount("m", None, "https://ops.example:8443/queues/") == Mount(
-        "/m", "/queues", frozenset({"ops.example:8443"})
+        "/m", "/queues", frozenset({"ops.example:8443"}), secure=True
     )
     assert mount("/metrics", "/", "https://ops.example/queues").prefix == ""
     for wrong in (

@@ -8,6 +8,7 @@ from exporter.page.words import amount
 from exporter.recent import SPAN, Point, Series
 
 WIDTH, HEIGHT = 480.0, 120.0
+SPANS = (300.0, 900.0, SPAN)
 _TIMES = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0, 43200.0, 86400.0)
 
 
@@ -18,18 +19,28 @@ class Chart:
     name: str
     now: str
     top: str
+    begins: str
     summary: str
     line: str
     area: str
 
 
-def chart(series: Series, points: Sequence[Point], now: float, longest_gap: float) -> Chart | None:
-    """None where nothing was ever known. Points further apart than `longest_gap` seconds are not joined."""
+def span(lines: Iterable[Sequence[Point]], now: float) -> float:
+    """How long a time to draw, in seconds: an hour, or less while all that is known fits."""
+    oldest = min((points[0].at for points in lines if points), default=now)
+    return next(one for one in SPANS if one >= now - oldest or one == SPAN)
+
+
+def chart(series: Series, points: Sequence[Point], now: float, width: float, longest_gap: float) -> Chart | None:
+    """`width` seconds up to now. None where nothing was ever known.
+
+    Points further apart than `longest_gap` seconds are not joined.
+    """
     known = [point.value for point in points if point.value is not None]
     if not known:
         return None
     top = _scale_end(max(known), series.unit)
-    runs = [[_place(point, top, now) for point in run] for run in _runs(points, longest_gap)]
+    runs = [[_place(point, top, now - width, width) for point in run] for run in _runs(points, longest_gap)]
     last = points[-1].value
     newest = "unknown" if last is None else amount(last, series.unit)
     low, high = amount(min(known), series.unit), amount(max(known), series.unit)
@@ -37,7 +48,8 @@ def chart(series: Series, points: Sequence[Point], now: float, longest_gap: floa
         name=series.name,
         now=newest,
         top=amount(top, series.unit),
-        summary=f"{series.name}: now {newest}; between {low} and {high} in the last hour",
+        begins=f"{amount(width, 'seconds')} ago",
+        summary=f"{series.name}: now {newest}; between {low} and {high} in the last {amount(width, 'seconds')}",
         line=" ".join(_path(run) for run in runs),
         area=" ".join(f"{_path(run)} V{HEIGHT:g} H{run[0][0]:g} Z" for run in runs),
     )
@@ -56,8 +68,8 @@ def _runs(points: Iterable[Point], longest_gap: float) -> Iterator[list[Point]]:
         yield run
 
 
-def _place(point: Point, top: float, now: float) -> tuple[float, float]:
-    x = WIDTH * (1 - min(SPAN, max(0.0, now - point.at)) / SPAN)
+def _place(point: Point, top: float, begins: float, width: float) -> tuple[float, float]:
+    x = WIDTH * min(1.0, max(0.0, (point.at - begins) / width))
     return round(x, 1), round(HEIGHT * (1 - (point.value or 0.0) / top), 1)
 
 

@@ -10,11 +10,15 @@ class BadMount(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """`prefix` begins every path ("" for none); `own_hosts`: names that mean us beside the usual, HOST or HOST:PORT."""
+    """`prefix` begins every path ("" for none); `own_hosts`: names that mean us beside the usual, HOST or HOST:PORT.
+
+    `secure`: visitors reach us by https, whatever we speak ourselves.
+    """
 
     telemetry_path: str = "/metrics"
     prefix: str = ""
     own_hosts: frozenset[str] = frozenset()
+    secure: bool = False
 
     @property
     def open_paths(self) -> frozenset[str]:
@@ -29,7 +33,7 @@ def mount(telemetry_path: str, route_prefix: str | None, external_url: str | Non
         raise BadMount(f"--web.external-url={external_url} is not an address; write http://HOST/PATH")
     prefix = _path("--web.route-prefix", place.path if route_prefix is None else route_prefix)
     own = frozenset({place.netloc.rpartition("@")[2].lower()}) if external_url else frozenset[str]()
-    return Mount(_path("--web.telemetry-path", telemetry_path) or "/", prefix, own)
+    return Mount(_path("--web.telemetry-path", telemetry_path) or "/", prefix, own, place.scheme == "https")
 
 
 def _path(option: str, text: str) -> str:

@@ -59,12 +59,20 @@ class Sessions:
         self._sessions.pop(digest(secret.encode("utf-8", "replace")), None)
 
     def form_key(self, *whose: str) -> str:
-        """What a form must send back to be from a page that we gave to this visitor: nobody else can make or read it."""
-        return hmac.new(self._secret, "\0".join(whose).encode("utf-8", "replace"), "sha256").hexdigest()
+        """What a form must send back to be from a page that we gave to this visitor: nobody else can make or read it.
+
+        Another one each time: a secret that stays the same in compressed pages can be guessed by their lengths (BREACH).
+        """
+        once = secrets.token_hex(8)
+        return f"{once}.{self._signed(once, *whose)}"
 
     def is_form_key(self, offered: str, *whose: str) -> bool:
-        """Whether it is."""
-        return hmac.compare_digest(offered.encode("utf-8", "replace"), self.form_key(*whose).encode())
+        """Whether it is one of this visitor's."""
+        once, _, signed = offered.partition(".")
+        return hmac.compare_digest(signed.encode("utf-8", "replace"), self._signed(once, *whose).encode())
+
+    def _signed(self, *parts: str) -> str:
+        return hmac.new(self._secret, "\0".join(parts).encode("utf-8", "replace"), "sha256").hexdigest()
 
     def _end_old(self, now: float) -> None:
         self._sessions = {key: one for key, one in self._sessions.items() if not _is_over(one, now)}
