@@ -60,7 +60,7 @@ class Recent:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Remember what this reading says."""
-        now, values = snapshot.taken_at, [_packed(series, snapshot) for series in SERIES]
+        now, values = snapshot.taken_at, [_packed(series, snapshot) if snapshot.up else math.nan for series in SERIES]
         with self._guard:
             rows = self._rows.setdefault(snapshot.target.name, array("d"))
             if rows and _alike(rows[-_WIDTH + 2 :], values):

@@ -6,6 +6,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 from agent_process import COMMAND
+from click.testing import CliRunner
+
+from exporter.commands.main import main
 
 CONFIG = "databases: [{name: jobs, path: jobs.db}]\nstate: state\n"
 
@@ -30,8 +33,8 @@ def test_a_password_becomes_a_hash_that_it_fits() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "x" * 73, "a\0b"])
 def test_what_cannot_be_a_password_is_refused(text: str) -> None:
-    done = run("hash-password", text=text)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    done = CliRunner().invoke(main, ["hash-password"], input=text)
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
 
 
 REFUSED = {

@@ -281,7 +281,8 @@ def test_what_was_truncated_is_said_in_the_log(client: httpx.Client, caplog: pyt
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
 def test_pages_answer_get_and_head_only(client: httpx.Client, path: str) -> None:
-    shown, head = client.get(path), client.head(path)
+    plain = {"Accept-Encoding": "identity"}
+    shown, head = client.get(path, headers=plain), client.head(path, headers=plain)
     assert (shown.status_code, head.status_code, head.content) == (200, 200, b"")
     assert head.headers["content-length"] == str(len(shown.content))
     for method in ("POST", "PUT", "DELETE", "PATCH"):
@@ -315,14 +316,16 @@ def test_readiness_follows_the_agent(client: httpx.Client, agent: Agent) -> None
     assert client.get("/-/healthy").status_code == 200
 
 
-def test_the_landing_page_shows_databases_and_escapes_their_names(client: httpx.Client, agent: Agent) -> None:
+def test_the_page_shows_databases_and_escapes_their_names(client: httpx.Client, agent: Agent) -> None:
     text = client.get("/").text
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert "/var/lib/a&amp;b.db" in text
-    assert "not read yet" in text
-    assert "Version 1.2.3" in text
+    assert "Not read yet" in text
+    assert "queuekeeper 1.2.3" in text
     assert 'href="/metrics"' in text
+    one = client.get("/databases/<script>alert(1)</script>").text
+    assert "<script>alert" not in one
+    assert "/var/lib/a&amp;b.db" in one
 
 
 def raw(client: httpx.Client) -> socket.socket:

@@ -312,6 +312,8 @@ def test_on_loopback_a_name_that_cannot_be_ours_is_not_answered(folder: Path) ->
         )
         assert client.get("/metrics", headers=rebound).status_code == 200, "a scraper knows us by many names"
         assert client.post("/api/v1/pause", headers={**rebound, **BEARER}).status_code == 200, "nor has it a token"
+        guess = {**rebound, "Authorization": "Bearer guess"}
+        assert client.get("/", headers=guess).status_code == 421, "a page of theirs can send any header it likes"
         for host in ("localhost:1", "127.0.0.1", "[::1]:9977", socket.gethostname(), "queue.localhost"):
             assert client.get("/", headers={"Host": host}).status_code == 200, host
 
@@ -332,6 +334,15 @@ def test_a_request_without_a_host_or_with_two_is_refused(folder: Path) -> None:
     with web_server.serving(web_server.front(folder)) as url:
         for head in (b"", b"Host: a\r\nHost: 127.0.0.1\r\n"):
             assert raw(url, b"GET /metrics HTTP/1.1\r\n" + head + b"\r\n").startswith(b"HTTP/1.1 400")
+
+
+def test_a_length_that_is_told_in_two_ways_is_refused(folder: Path) -> None:
+    """Request smuggling: a proxy before us may believe the other one."""
+    with web_server.serving(web_server.front(folder)) as url:
+        both = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        twice = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\n"
+        for sent in (both, twice):
+            assert raw(url, sent + b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 400")
 
 
 def raw(url: str, sent: bytes) -> bytes:

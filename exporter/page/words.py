@@ -48,9 +48,11 @@ ACTIONS = {
 
 
 def amount(value: float | None, unit: str) -> str:
-    """A number as a person reads it; None is "unknown", never 0."""
-    if value is None:
-        return "unknown"
+    """A number as a person reads it, never torn from its unit; None is "unknown", never 0."""
+    return "unknown" if value is None else _amount(value, unit).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _amount(value: float, unit: str) -> str:
     match unit:
         case "bytes":
             return size(value)

@@ -69,7 +69,8 @@ FAILURES = (Refused, UnknownDatabase, KeyError, TooMany, StoreUnavailable, TooLa
 def _read(desk: Desk, answer: Callable[[Desk, Request], object]) -> Handler:
     async def handle(request: Request) -> Response:
         try:
-            return JSONResponse(await run_in_threadpool(answer, desk, request))
+            shown = await run_in_threadpool(answer, desk, request)
+            return JSONResponse(shown, headers={"Cache-Control": "no-store"})
         except FAILURES as error:
             return failure(error)
 

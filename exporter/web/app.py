@@ -17,8 +17,8 @@ def build(front: Front) -> ASGIApp:
     """The application of one agent."""
     passwords, sessions = Passwords(), Sessions()
     site = Site(front, sessions)
-    routes = Starlette(routes=[*_machine(front), *api.routes(front), *_person(front, site, sessions, passwords)])
-    return Gate(routes, front, passwords, sessions)
+    routes = [*_machine(front), *api.routes(front), *_person(front, site, sessions, passwords)]
+    return Gate(Starlette(routes=routes, exception_handlers={404: site.not_found}), front, passwords, sessions)
 
 
 def _machine(front: Front) -> list[Route]:

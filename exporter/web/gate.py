@@ -21,6 +21,7 @@ from exporter.web.sessions import COOKIE, Sessions
 from exporter.web_config.settings import WebConfig
 
 _CSP = "Content-Security-Policy"
+REFRESH = "x-queuekeeper-refresh"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -50,34 +51,39 @@ class Gate:
     async def _stopped(self, scope: Scope, web: WebConfig, now: float) -> Response | None:
         """Who they are goes into the request's state; the answer to those who may not pass."""
         headers = Headers(scope=scope)
-        identity = self._with_session(self._offered(scope), headers, web, now)
+        identity = self._with_session(self._offered(scope), headers, web, now, by_person=_by_person(scope, headers))
         if web.users:
-            answer, user = await self._authenticated(scope, web, identity)
+            answer, user = await self._authenticated(scope, web)
             if answer is not None:
                 return answer
             identity = _as_user(identity, user)
         scope.setdefault("state", {})["identity"] = identity
-        return self._mounted(scope) or self._meant(scope, headers, identity)
+        return self._mounted(scope) or self._meant(scope, headers)
 
     def _offered(self, scope: Scope) -> Identity:
         return Identity(names=tuple(scope["state"].get("client_names", ())), token=offered_token(scope["headers"]))
 
-    def _with_session(self, identity: Identity, headers: Headers, web: WebConfig, now: float) -> Identity:
+    def _with_session(
+        self, identity: Identity, headers: Headers, web: WebConfig, now: float, *, by_person: bool
+    ) -> Identity:
         """Who logged in, as if they sent their credential with every request."""
         secret = session_secret(headers)
-        session = self._sessions.of(secret, now) if secret else None
+        session = self._sessions.of(secret, now, used=by_person) if secret else None
         if session is None:
             return identity
         user = session.user if session.user and web.users.get(session.user) == session.hashed else ""
         return Identity(user, identity.names, identity.token or session.token, secret)
 
-    async def _authenticated(self, scope: Scope, web: WebConfig, identity: Identity) -> tuple[Response | None, str]:
+    def _has_token(self, scope: Scope) -> bool:
+        """A token that gives the right to act, sent with this very request: no browser adds one by itself."""
+        token = offered_token(scope["headers"])
+        return token is not None and bool(actor(Identity(token=token), self._front.act_right()))
+
+    async def _authenticated(self, scope: Scope, web: WebConfig) -> tuple[Response | None, str]:
         """The answer to who may not read, or the name of who may."""
         given = offered_password(scope["headers"])
         if given is None:
-            bearer = Identity(names=identity.names, token=offered_token(scope["headers"]))
-            may_act = bearer.token is not None and bool(actor(bearer, self._front.act_right()))
-            return (None, "") if may_act else (_unauthorized(), "")
+            return (None, "") if self._has_token(scope) else (_unauthorized(), "")
         client = scope.get("client")
         verdict = await self._passwords.check(web.users, *given, client[0] if client else "")
         match verdict:
@@ -98,14 +104,14 @@ class Gate:
             return RedirectResponse(prefix + "/", 302)
         return PlainTextResponse("Not Found\n", 404)
 
-    def _meant(self, scope: Scope, headers: Headers, identity: Identity) -> Response | None:
+    def _meant(self, scope: Scope, headers: Headers) -> Response | None:
         """Whether it was really sent to us, and by whom it seems to be from."""
         own = self._front.mount.own_hosts
         if scope["method"] not in _SAFE and is_foreign(headers, own):
             return PlainTextResponse("another site sent this; nothing was done\n", 403, {"Connection": "close"})
         open_to_all = scope["path"].removeprefix(self._front.mount.prefix) in self._front.mount.open_paths
         server = scope.get("server")
-        if open_to_all or identity.token is not None or server is None or not is_loopback(server[0]):
+        if open_to_all or server is None or not is_loopback(server[0]) or self._has_token(scope):
             return None
         host = headers.get("host", "")
         if may_be_us(host, own):
@@ -121,6 +127,11 @@ def session_secret(headers: Headers) -> str:
     except CookieError:
         return ""
     return found.value if found is not None else ""
+
+
+def _by_person(scope: Scope, headers: Headers) -> bool:
+    """An open page asks again by itself: that must not keep its session alive."""
+    return REFRESH not in headers and not scope["path"].endswith("/api/v1/events")
 
 
 def _as_user(identity: Identity, user: str) -> Identity:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from exporter.config.tokens import digest
 
 IDLE = 15 * 60.0
-LONGEST = 8 * 3600.0
+LONGEST = 2 * 3600.0
 MOST = 64
 COOKIE = "queuekeeper_session"
 
@@ -42,8 +42,8 @@ class Sessions:
         self._sessions[digest(secret.encode())] = Session(now, now, token, user, hashed)
         return secret
 
-    def of(self, secret: str, now: float) -> Session | None:
-        """The session, used once more now; None when there is none, or not any more."""
+    def of(self, secret: str, now: float, *, used: bool = True) -> Session | None:
+        """The session; None when there is none, or not any more. `used`: its person did something, so it goes on."""
         key = digest(secret.encode("utf-8", "replace"))
         found = self._sessions.get(key)
         if found is None:
@@ -51,8 +51,9 @@ class Sessions:
         if _is_over(found, now):
             del self._sessions[key]
             return None
-        self._sessions[key] = used = replace(found, seen=now)
-        return used
+        if used:
+            self._sessions[key] = found = replace(found, seen=now)
+        return found
 
     def end(self, secret: str) -> None:
         """Log out."""

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from actions.door.in_person import offered
 from actions.history.runs import Run
@@ -56,6 +56,12 @@ class Site:
     def missing(self, request: Request, what: str) -> Response:
         """There is no such thing."""
         return self.page(request, "error.html", 404, title="Not found", what=what)
+
+    async def not_found(self, request: Request, _error: Exception) -> Response:
+        """An address that leads nowhere: a page for who reads pages."""
+        if "text/html" in request.headers.get("accept", ""):
+            return await run_in_threadpool(self.missing, request, "This address leads nowhere.")
+        return PlainTextResponse("Not Found\n", 404)
 
     def overview(self, request: Request) -> Response:
         """Every database at a glance, the worst first."""

@@ -34,7 +34,7 @@
     if (asking) { again = true; return; }
     asking = true;
     try {
-      const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html" } });
+      const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html", "X-Queuekeeper-Refresh": "1" } });
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         take(document.getElementById("main"), page.getElementById("main"));
