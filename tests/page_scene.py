@@ -1,6 +1,8 @@
 """An agent with every situation that its page must show: well, stale, pinned, missing, no database, a name to be escaped."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from pathlib import Path
 from time import time
 
 import agent_process
+import apsw
 import httpx
 import prismq
 from agent_process import AgentProcess
@@ -79,8 +82,7 @@ def scene(folder: Path) -> Iterator[Scene]:
         (folder / "found" / "notes.db").write_text("minutes of a meeting\n" * 200)
         (folder / "found" / STRANGE).write_text("nothing\n" * 200)
         queues["reports"].put(number=5)
-        reader = stack.enter_context(prismq.process("held_reader.py", folder / "reports.db", HOSTILE))
-        assert isinstance(reader, subprocess.Popen)
+        stack.enter_context(_report(folder))
         queues["reports"].fill_wal(2000)
         (folder / "token").write_text(TOKEN)
         (folder / "token").chmod(0o600)
@@ -90,6 +92,24 @@ def scene(folder: Path) -> Iterator[Scene]:
         made.finished(made.ask("checkpoint", "reports"))
         made.agent.wait(lambda: states(made.url)["reports"] == "pinned", "the pinned WAL to be seen")
         yield made
+
+
+@contextmanager
+def _report(folder: Path) -> Iterator[None]:
+    """A reader that never ends, as a program of the application that was started by hand."""
+    (folder / "report.py").write_text((prismq.HERE / "held_reader.py").read_text())
+    command = ["python", "report.py", "reports.db", HOSTILE]
+    environment = {**os.environ, "PYTHONPATH": str(Path(apsw.__file__).parent.parent)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(
+        command, executable=sys.executable, cwd=folder, env=environment, text=True, **pipes
+    ) as reader:  # fmt: skip
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+        try:
+            yield
+        finally:
+            reader.kill()
 
 
 def states(url: str) -> dict[str, str]:

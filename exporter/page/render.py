@@ -68,4 +68,7 @@ def compressed(body: bytes) -> bytes:
 
 def _ago(at: float | None, now: float) -> str:
     """`12 s ago`, or `never`."""
-    return "never" if at is None else f"{words.amount(max(0.0, round(now - at)), 'seconds')} ago"
+    if at is None:
+        return "never"
+    seconds = max(0, round(now - at))
+    return f"{seconds}\N{NO-BREAK SPACE}s ago" if seconds < 60 else f"{words.amount(seconds, 'seconds')} ago"

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -24,6 +25,9 @@ _PLAIN_TEXT = (
     b"This port speaks TLS only: use https.\n"
 )
 _OUT_OF_DESCRIPTORS = 1.0
+# asyncio gives every TLS connection a buffer for what comes in, and writes all of it: 256 KiB for each stranger who only
+# knocks (bench/abuse.py: 350 of them cost 87 MiB, with this buffer 16). What is larger comes in parts.
+SSLProtocol.max_size = 4 * 1024
 
 LOG = logging.getLogger(__name__)
 
