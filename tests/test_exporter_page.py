@@ -105,7 +105,7 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
         text = tab.page.inner_text("main")
         for word in (
             "held back by python",
-            "held_reader.py",
+            "python report.py reports.db",
             "No place for backups",
             "wrong for",
             "asks for checkpoint",
