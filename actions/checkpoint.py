@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import GIVEN_UP_BEFORE, Blocked, NothingToDo, Refused
+from actions.run.errors import GIVEN_UP_BEFORE, Blocked, Failed, NothingToDo, Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.free_space import size_or_zero
-from actions.writing.in_the_way import Somebody, holding_back, named, seen_twice, traffic
+from actions.writing.holding_back import Somebody, holding_back, named, seen_twice, traffic
 from collectors.owner import vulnerable
 from collectors.reading.connection import read_only
 from collectors.reading.wal_state import BACKLOG_FRAMES
@@ -89,9 +89,10 @@ def plan(work: Work) -> Plan:
     mode = str(work.options.get("mode") or "auto")
     proved_safe = work.trust_owner or not vulnerable(work.target.owner_sqlite)
     if log.file_bytes == 0:
+        _require_database(work)
         raise NothingToDo("there is no WAL, or it is empty", reason="empty", next_step="", figures=_counts(0, 0, 0))
     if not proved_safe:
-        _guard_vulnerable(work, mode)
+        _guard_vulnerable(work, mode, log)
     modes = _modes(work, mode, log) if proved_safe else ("truncate",)
     state = _unpinned(work, log) if proved_safe and mode != "passive" else "not measured"
     stall = _predicted_stall(work, log, modes)
@@ -146,6 +147,17 @@ def _look(work: Work) -> Log:
     return Log(max(0, frames), max(0, copied), page_size, file_bytes)
 
 
+def _require_database(work: Work) -> None:
+    """What has no WAL was not opened: is it a database at all? An empty file is a valid one."""
+    header = work.raw.database_header(work.target.path)
+    if size_or_zero(work.target.path) > 0 and (header is None or not header.valid):
+        raise Failed(
+            f"{work.target.path} is no SQLite database, or it is encrypted",
+            reason="not_a_database",
+            next_step="check the path",
+        )
+
+
 def _modes(work: Work, mode: str, log: Log) -> tuple[str, ...]:
     """On an owner proved safe: what can be copied without holding anybody up is copied so first."""
     if mode == "passive":
@@ -175,7 +187,7 @@ def _unpinned(work: Work, log: Log) -> str:
             reason=GIVEN_UP_BEFORE,
             next_step="let that process end its read transaction (`queuekeeper readers` shows it); "
             "--mode passive copies what it does not hold back",
-            figures=_who(measured.readers),
+            figures={**_counts(1, log.frames, log.copied), **_who(measured.readers)},
         )
     return measured.state
 
@@ -188,7 +200,7 @@ def _predicted_stall(work: Work, log: Log, modes: tuple[str, ...]) -> float:
     return work.target.limits.checkpoint_wait + copying
 
 
-def _guard_vulnerable(work: Work, mode: str) -> None:
+def _guard_vulnerable(work: Work, mode: str, log: Log) -> None:
     version = work.target.owner_sqlite
     whose = (
         f"the application's SQLite {version} has"
@@ -209,7 +221,7 @@ def _guard_vulnerable(work: Work, mode: str) -> None:
             + named(readers),
             reason=GIVEN_UP_BEFORE,
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
-            figures=_who(readers),
+            figures={**_counts(1, log.frames, log.copied), **_who(readers)},
         )
     if not _rested(work):
         raise Refused(

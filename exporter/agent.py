@@ -30,6 +30,7 @@ from exporter.config.settings import Config
 from exporter.desk import Desk
 from exporter.dispatcher import Dispatcher
 from exporter.exposition import Exposition
+from exporter.free_page_watch import FreePageWatch
 from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
@@ -78,6 +79,7 @@ class Agent:
             config.state, self._rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
         )
         self._states = StateLog()
+        self._free_pages = FreePageWatch(config.state)
         self._polls = PollLoop(
             self._find,
             lambda target, previous, now: revisit(target, previous, now, self._raw),
@@ -130,6 +132,7 @@ class Agent:
         self._rehearsals.stop()
         self._dispatcher.stop()
         self._polls.stop()
+        self._free_pages.write(time.time())
         self._raw.close()
 
     def reload(self) -> tuple[str, ...]:
@@ -209,6 +212,7 @@ class Agent:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
         self._watch.look(snapshot)
+        self._free_pages.look(snapshot)
         self._recent.keep(snapshot)
         self._relay.tell(of_reading(snapshot))
 

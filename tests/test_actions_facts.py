@@ -4,23 +4,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import apsw
 import prismq
 import pytest
-from acting import by_hand, target_of
+from acting import ALL_DAY, act, by_hand, target_of
 
 from actions.door.facts import gather
 from actions.door.guard import Facts, refusal
 from actions.door.job import Job
 from actions.history.store import history
+from actions.registry import ACTIONS
 from actions.run.request import Request
 from collectors.manifest import encode, manifest_path, read_manifest
 from collectors.target import BackupPlace, Limits, Target
-
-DESTROYING: Any = SimpleNamespace(NAME="purge", WINDOWED=False, DESTRUCTIVE=True)
 
 
 @pytest.fixture
@@ -38,8 +36,8 @@ def store(target: Target) -> Iterator[apsw.Connection]:
 
 def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "schedule") -> Facts:
     assert target.state is not None
-    job = Job(Request("purge", target.name, trigger), target, target.state, None, fresh_backup=3600.0)
-    return gather(job, DESTROYING, store, now)
+    wish = Request("vacuum", target.name, trigger)
+    return gather(Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"], store, now)
 
 
 def reason(found: Facts) -> str:
@@ -66,3 +64,12 @@ def test_what_is_no_proved_ordinary_backup_does_not_count(
 
 def test_without_a_place_for_backups_there_is_none(target: Target, store: apsw.Connection) -> None:
     assert reason(facts(replace(target, backup=None), store, time.time())) == "no_fresh_backup"
+
+
+def test_what_cannot_be_undone_is_refused_by_its_child_until_there_is_a_window_and_a_backup(target: Target) -> None:
+    wish = Request("vacuum", target.name, "schedule", options={"free_for": 0.0})
+    assert act(target, wish, window=None).reason == "no_window"
+    assert act(target, wish).reason == "no_fresh_backup"
+    assert by_hand(target, "vacuum", free_for=0.0).outcome in ("done", "nothing_to_do"), "a person is not bound"
+    assert by_hand(target, "backup").outcome == "done"
+    assert act(target, wish).outcome in ("done", "nothing_to_do")

@@ -14,7 +14,8 @@ from actions.door.job import Job
 from actions.door.lock import take_action_lock
 from actions.door.measure import measure
 from actions.door.stop_watch import wanted, watching
-from actions.history.runs import Ending, begin, end, last_attempt, record_plan, source_trouble
+from actions.history.free_low_rows import free_lows
+from actions.history.runs import Ending, begin, end, last_attempt, newest_figure, record_plan, source_trouble
 from actions.history.store import history, recording
 from actions.policy.effect import effect
 from actions.policy.windows import closes_at
@@ -22,13 +23,15 @@ from actions.registry import ACTIONS, Action
 from actions.run.condition import Verdict
 from actions.run.errors import ActionError, Cancelled, Failed, NothingToDo, Refused
 from actions.run.events import Event
+from actions.run.memory import FreeLow, Memory
 from actions.run.options import complaints
 from actions.run.outcome import Outcome
-from actions.run.plan import Done, Plan
+from actions.run.plan import Done, Figure, Plan
 from actions.run.request import Request
 from actions.run.stop import Stop
 from actions.run.work import Work
 from collectors.raw_reader.ask import RawReader
+from collectors.reading.reasons import reason
 
 # What these outcomes did can have had an effect; the others did nothing.
 _ACTED = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
@@ -93,6 +96,7 @@ def _work(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Em
         stop=stop,
         now=now,
         emit=emit,
+        memory=_memory(job, store),
         window_ends=None if job.window is None or not job.request.automatic else closes_at(job.window, now()),
     )
 
@@ -118,6 +122,21 @@ def _closing(job: Job, work: Work) -> ActionError | None:
         next_step=f"it goes on when it is asked for in the next window, or by hand: queuekeeper {job.request.action} "
         f"{job.request.database}",
     )
+
+
+def _memory(job: Job, store: apsw.Connection) -> Memory:
+    """For this process' main thread only: it asks on the connection that the run is recorded with."""
+    database, action = job.request.database, job.request.action
+
+    def figure(name: str) -> Figure:
+        with recording(job.state):
+            return newest_figure(store, database, action, name)
+
+    def lows() -> tuple[FreeLow, ...]:
+        with recording(job.state):
+            return free_lows(store, database)
+
+    return Memory(figure, lows)
 
 
 def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
@@ -147,7 +166,7 @@ def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -
     except ActionError as error:
         return ending_of(error)
     except apsw.Error as error:
-        return ending_of(_of_sqlite(error))
+        return ending_of(_of_sqlite(job, error))
     except OSError as error:
         return ending_of(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
 
@@ -194,7 +213,10 @@ def _measure(job: Job, work: Work) -> float | None:
 
 def _ending_of_plan(plan: Plan) -> Ending:
     if plan.steps:
-        return Ending(Outcome.DONE, "planned only: " + "; ".join(plan.steps), figures=plan.figures)
+        figures = {**plan.figures, "stall": plan.stall}
+        if plan.warnings:
+            figures["warnings"] = "; ".join(plan.warnings)
+        return Ending(Outcome.DONE, "planned only: " + "; ".join(plan.steps), figures=figures)
     return Ending(Outcome.NOTHING_TO_DO, "nothing to do", figures=plan.figures)
 
 
@@ -214,7 +236,13 @@ def ending_of(error: ActionError) -> Ending:
     )
 
 
-def _of_sqlite(error: apsw.Error) -> ActionError:
+def _of_sqlite(job: Job, error: apsw.Error) -> ActionError:
+    """In the words that a reading has for it: SQLite's own mislead in places."""
+    if isinstance(error, apsw.FullError):
+        cure = "free space where the database, its WAL and temporary files lie; nothing was left half done"
+        return Failed(f"{job.target.path}: {error}", reason="disk_full", next_step=cure)
     return Failed(
-        f"SQLite: {error}", reason=type(error).__name__, next_step="see `queuekeeper stats` for the database's state"
+        f"{job.target.path}: {reason(error)[1]}",
+        reason=type(error).__name__,
+        next_step="see `queuekeeper stats` for the database's state",
     )

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 from pydantic import TypeAdapter
 
+from actions.history import integrity_rows
 from actions.history.cancel_marks import forget
 from actions.history.store import transaction
 from actions.history.totals import DURATION_BUCKETS
@@ -226,13 +227,26 @@ def last_attempt(history: apsw.Connection, database: str, action: str) -> float 
 
 
 def source_trouble(history: apsw.Connection, database: str) -> str:
-    """What the database's newest check said when it failed: its last backup or integrity check; empty when all is well."""
+    """What is wrong with the database: an integrity check that nobody cleared, or its newest backup; empty when all is well."""
+    failure = integrity_rows.standing_failure(history, database)
+    if failure:
+        return failure
     row = history.execute(
-        "SELECT outcome, message FROM run WHERE database = ? AND action IN ('backup', 'integrity') AND state = 'ended'"
+        "SELECT outcome, message FROM run WHERE database = ? AND action = 'backup' AND state = 'ended'"
         " AND outcome IN ('done', 'unverified') ORDER BY id DESC LIMIT 1",
         (database,),
     ).fetchone()
     return str(row[1]) if row is not None and row[0] == Outcome.UNVERIFIED else ""
+
+
+def newest_figure(history: apsw.Connection, database: str, action: str, name: str) -> Figure:
+    """What the newest done run of this action on this database left under `name` of its figures; None when none did."""
+    found: Figure = history.execute(
+        "SELECT figures ->> ?3 FROM run WHERE database = ?1 AND action = ?2 AND state = 'ended' AND outcome = 'done'"
+        " AND figures ->> ?3 IS NOT NULL ORDER BY ended_at DESC LIMIT 1",
+        (database, action, name),
+    ).get
+    return found
 
 
 def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
@@ -316,6 +330,10 @@ def _add_to_totals(history: apsw.Connection, ended: Run, ending: Ending, now: fl
             "INSERT INTO effect_total VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
             (ended.database, ended.rule, ending.effect),
         )
+    if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
+        ok = ending.outcome is Outcome.DONE
+        checked = integrity_rows.checked_of(ending.figures, ok=ok, message=ending.message)
+        integrity_rows.note(history, ended.database, checked, now)
     for name, amount in ending.amounts.items():
         history.execute(
             "INSERT INTO amount_total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",

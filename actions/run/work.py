@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from actions.run.events import Event
+from actions.run.memory import Memory
 from actions.run.request import Option
 from actions.run.stop import Stop
 from collectors.raw_reader.ask import RawReader
@@ -30,6 +31,7 @@ class Work:
     stop: Stop
     now: Callable[[], float]
     emit: Callable[[Event], None]
+    memory: Memory = Memory()  # noqa: RUF009 - a frozen value
     window_ends: float | None = None
 
     def number(self, name: str, default: float) -> float:

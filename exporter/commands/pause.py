@@ -101,7 +101,7 @@ def cancel(run_id: int, wait: float, config_file: str | None, state: Path | None
         except KeyError:
             raise UsageProblem(f"there is no run {run_id}; `queuekeeper history` shows their numbers") from None
         except Refused as error:
-            click.echo(f"refused: {error.sentence()}", err=True)
+            click.echo(f"refused: {error}; next: {error.next_step}", err=True)
             raise click.exceptions.Exit(EXIT_CODES[Outcome.REFUSED]) from error
         settle(store, wait, only=run_id)
         found = run(store, run_id)

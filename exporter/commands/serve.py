@@ -92,8 +92,8 @@ def serve(
     from_systemd: bool,
 ) -> None:
     """Watch the configured databases, publish metrics, and act where the configuration allows it."""
-    configure(level, form)
     config = read_config(config_file)
+    configure(level, form)
     try:
         place = mount(telemetry_path, prefix, external_url)
         web = KeptWebConfig(web_file)
