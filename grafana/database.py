@@ -14,7 +14,7 @@ from grafana.panels import (
     bad_above,
     bad_below,
     bars,
-    increase,
+    events,
     lines,
     mapping,
     now,
@@ -269,13 +269,13 @@ def work() -> list[Panel]:
         bars(
             "Tasks enqueued",
             "New tasks per interval, where the file tells it. Good: what your application usually makes.",
-            target(increase("sqlite_queue_enqueued_total", "database, instance", WATCHED), OF_DATABASE),
+            target(events("sqlite_queue_enqueued_total", "database, instance", WATCHED), OF_DATABASE),
         ),
         bars(
             "Commits lost",
             "How often the number of the newest task went backwards: a restore, a replaced file, damage. Good: nothing but "
             "restores of your own.",
-            target(increase("sqlite_queue_sequence_regressions_total", "database, instance", WATCHED), OF_DATABASE),
+            target(events("sqlite_queue_sequence_regressions_total", "database, instance", WATCHED), OF_DATABASE),
             alert="QueueLostCommits",
         ),
         lines(
@@ -353,20 +353,20 @@ def actions() -> list[Panel]:
     """What queuekeeper did to it, and whether it helped."""
     given_back = ("reclaimed_bytes", "requeued_tasks", "purged_tasks")
     room, requeued, purged = (
-        increase(f"queuekeeper_action_{name}_total", "database, instance", WATCHED) for name in given_back
+        events(f"queuekeeper_action_{name}_total", "database, instance", WATCHED) for name in given_back
     )
     return [
         bars(
             "Actions by outcome",
             "Ended runs. Good: done and nothing_to_do. Blocked and locked: somebody stood in the way, nothing was harmed.",
-            target(increase("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"),
+            target(events("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"),
             alert="QueueActionFailed",
         ),
         bars(
             "Did it help?",
             "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. No_effect again and "
             "again: the cause lies elsewhere, a person is needed.",
-            target(increase("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
+            target(events("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
             alert="QueueRemediationSuspended",
         ),
         states(
@@ -396,7 +396,7 @@ def actions() -> list[Panel]:
         bars(
             "Schedules missed",
             "Times of a schedule that passed without a run. Good: none.",
-            target(increase("queuekeeper_schedule_missed_total", "schedule", WATCHED), "{{schedule}}"),
+            target(events("queuekeeper_schedule_missed_total", "schedule", WATCHED), "{{schedule}}"),
             alert="QueueScheduleMissed",
         ),
     ]

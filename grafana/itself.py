@@ -10,7 +10,7 @@ from grafana.panels import (
     Panel,
     bad_above,
     bars,
-    increase,
+    events,
     lines,
     mapping,
     now,
@@ -52,7 +52,7 @@ def present() -> list[Panel]:
             alert="QueueConfigReloadFailed",
         ),
         number(
-            "Age of the configuration",
+            "Config age",
             "How long ago a configuration was last accepted. Good: since your last change.",
             f"time() - max(queuekeeper_config_last_reload_success_timestamp_seconds{{{AGENT}}})",
             unit="s",
@@ -119,7 +119,7 @@ def reading() -> list[Panel]:
             "Errors of the collectors",
             "Failed readings by reason. Good: none.",
             target(
-                increase("queuekeeper_collector_errors_total", "collector, reason", AGENT), "{{collector}}: {{reason}}"
+                events("queuekeeper_collector_errors_total", "collector, reason", AGENT), "{{collector}}: {{reason}}"
             ),
             alert="QueueCollectorFailing",
         ),
@@ -127,9 +127,9 @@ def reading() -> list[Panel]:
             "Polls too late, queue names dropped",
             "Polls that were due while the one before had not ended, and queue names that had to share the label `other`. "
             "Good: none; else raise the interval, or look at what makes so many queue names.",
-            target(increase("queuekeeper_poll_overruns_total", "instance", AGENT), "polls too late on " + ON_INSTANCE),
+            target(events("queuekeeper_poll_overruns_total", "instance", AGENT), "polls too late on " + ON_INSTANCE),
             target(
-                increase("queuekeeper_label_values_dropped_total", "instance", AGENT), "names dropped on " + ON_INSTANCE
+                events("queuekeeper_label_values_dropped_total", "instance", AGENT), "names dropped on " + ON_INSTANCE
             ),
             alert="QueuePollStalled",
         ),
@@ -151,7 +151,7 @@ def acting() -> list[Panel]:
             "Who asked",
             "What started the runs: threshold, schedule, alert, person. Good: schedules, now and then a rule.",
             target(
-                increase("queuekeeper_action_triggers_total", "action, trigger", AGENT), "{{action}}: {{trigger}}"
+                events("queuekeeper_action_triggers_total", "action, trigger", AGENT), "{{action}}: {{trigger}}"
             ),
             alert="QueueActionFailed",
         ),
@@ -159,13 +159,13 @@ def acting() -> list[Panel]:
             "Alerts received",
             "What became of alerts that Alertmanager sent. Good: accepted and duplicate; rejected and no_match want a look at "
             "the configuration.",
-            target(increase("queuekeeper_webhook_alerts_total", "decision", AGENT), "{{decision}}"),
+            target(events("queuekeeper_webhook_alerts_total", "decision", AGENT), "{{decision}}"),
             alert="QueueWebhookRefused",
         ),
         bars(
             "Answers to Alertmanager",
             "HTTP status of the webhook's answers. Good: 202 only. 401 and 403: the token; 503: the history cannot be written.",
-            target(increase("queuekeeper_webhook_requests_total", "code", AGENT), "{{code}}"),
+            target(events("queuekeeper_webhook_requests_total", "code", AGENT), "{{code}}"),
             alert="QueueWebhookRefused",
         ),
         lines(

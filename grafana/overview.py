@@ -14,7 +14,7 @@ from grafana.panels import (
     bad_below,
     bars,
     column,
-    increase,
+    events,
     lines,
     mapping,
     now,
@@ -72,7 +72,7 @@ def health() -> list[Panel]:
             none="none",
         ),
         number(
-            "Largest WAL backlog",
+            "Largest backlog",
             "Bytes in a write-ahead log that no checkpoint copied back yet. Good: a few MiB that come and go.",
             f"max({BACKLOG})",
             unit="bytes",
@@ -115,7 +115,7 @@ def health() -> list[Panel]:
             none="none ran",
         ),
         number(
-            "Automation suspended",
+            "Suspended",
             "Actions that queuekeeper no longer starts by itself, because two runs in a row did not help. Good: 0; "
             "more want a person.",
             f"sum(queuekeeper_remediation_suspended{{{WATCHED}}})",
@@ -127,7 +127,7 @@ def health() -> list[Panel]:
 
 
 def each() -> list[Panel]:
-    """One line for each database, and what fires now."""
+    """One line for each database."""
     one = "sum by (database, instance)", "max by (database, instance)"
     columns = {
         "Readable": now(f"min by (database, instance) (sqlite_up{{{WATCHED}}})"),
@@ -159,8 +159,13 @@ def each() -> list[Panel]:
             by=("database", "instance"),
             overrides=looks,
             alert="QueueDatabaseDown",
-            width=16,
         ),
+    ]
+
+
+def news() -> list[Panel]:
+    """What fires, what was done about it, and did it help?"""
+    return [
         rows_of(
             "Alerts that fire now",
             "What Prometheus fires about these agents and databases, as its rules say. Good: no line, or info only.",
@@ -174,6 +179,19 @@ def each() -> list[Panel]:
             by=("alertname", "severity", "database"),
             overrides={"Since": column(unit="dateTimeFromNow")},
             width=8,
+        ),
+        bars(
+            "Actions by outcome",
+            "Ended runs. Good: done and nothing_to_do. Blocked and locked: somebody stood in the way, nothing was harmed.",
+            target(events("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"),
+            alert="QueueActionFailed",
+        ),
+        bars(
+            "Did it help?",
+            "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. Blocked names somebody in "
+            "its history. No_effect again and again: the cause lies elsewhere, a person is needed.",
+            target(events("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
+            alert="QueueRemediationSuspended",
         ),
     ]
 
@@ -221,19 +239,26 @@ def trends() -> list[Panel]:
             thresholds=bad_above("backup_age"),
             alert="QueueBackupTooOld",
         ),
-        bars(
-            "Did it help?",
-            "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. Blocked names somebody in "
-            "its history. No_effect again and again: the cause lies elsewhere, a person is needed.",
-            target(increase("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
-            alert="QueueRemediationSuspended",
+        lines(
+            "Free disk space",
+            "Free share of the disks that hold the databases, their backups, temporary files and our state. Good: above the "
+            "line.",
+            target(FREE_SHARE, "{{role}}: " + OF_DATABASE),
+            unit="percentunit",
+            thresholds=bad_below("disk_low"),
+            alert="QueueDiskLow",
         ),
     ]
 
 
 def board() -> str:
     """The file."""
-    rows: list[Row] = [("Health", health(), False), ("Now", each(), False), ("Trends", trends(), False)]
+    rows: list[Row] = [
+        ("Health", health(), False),
+        ("Databases", each(), False),
+        ("Alerts and actions", news(), False),
+        ("Trends", trends(), False),
+    ]
     return text(
         "queuekeeper-overview",
         "queuekeeper: all databases",

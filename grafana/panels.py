@@ -71,9 +71,9 @@ def now(expression: str, legend: str = "") -> Query:
     return _query(expression).legend_format(legend).instant()
 
 
-def increase(metric: str, by: str, labels: str, window: str = "$__rate_interval") -> str:
-    """How much a counter grew, summed by these labels."""
-    return f"sum by ({by}) (increase({metric}{{{labels}}}[{window}]))"
+def events(metric: str, by: str, labels: str) -> str:
+    """How much a counter grew in each step of the curve, summed by these labels: for `bars`, whose steps do not overlap."""
+    return f"sum by ({by}) (increase({metric}{{{labels}}}[$__interval]))"
 
 
 def number(
@@ -130,9 +130,10 @@ def lines(
 def bars(
     title: str, description: str, *targets: Query, unit: str = "short", alert: str = "", width: int = 8
 ) -> timeseries.Panel:
-    """Events per interval, as stacked bars."""
+    """`events` as stacked bars, of at least a minute: shorter ones would hold less than two scrapes."""
     panel = (
         _curves(["sum"], targets)
+        .interval("1m")
         .draw_style(model.GraphDrawStyle.BARS)
         .line_width(0)
         .fill_opacity(80)
@@ -183,7 +184,7 @@ def rows_of(
                 options={
                     "excludeByName": {"Time": True},
                     "indexByName": {name: place for place, name in enumerate([*by, *names])},
-                    "renameByName": {**{label: label.capitalize() for label in by}, **names},
+                    "renameByName": {**{label: label.replace("_", " ").capitalize() for label in by}, **names},
                 },
             ),
         ]

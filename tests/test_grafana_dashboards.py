@@ -120,7 +120,7 @@ def test_links_of_panels_lead_to_alerts_that_exist(dashboard: Json) -> None:
 COLOURED = {
     "Oldest backup": "backup_age",
     "Backup age": "backup_age",
-    "Largest WAL backlog": "wal",
+    "Largest backlog": "wal",
     "WAL backlog": "wal",
     "WAL held back, by program": "pinned",
     "Free and scattered pages": "free_ratio",
@@ -136,7 +136,7 @@ COLOURED = {
     "Age of the last reading": "poll_age",
 }
 # Whether it is so or not: no bound that an alert has.
-YES_OR_NO = {"Databases down", "Failed actions", "Automation suspended", "Collectors failing"}
+YES_OR_NO = {"Databases down", "Failed actions", "Suspended", "Collectors failing"}
 
 
 def test_colours_change_where_the_alert_does(dashboard: Json) -> None:
