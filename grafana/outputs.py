@@ -15,6 +15,28 @@ def _tests(step: str) -> Callable[[], str]:
     return lambda: alert_tests.promtool_file(alert_tests.load(), step)
 
 
+# Where the parts find each other in deploy/compose.yaml.
+_IN_CONTAINERS = {
+    "127.0.0.1:9977": "queuekeeper:9977",
+    "127.0.0.1:9090": "prometheus:9090",
+    "127.0.0.1:9093": "alertmanager:9093",
+    "/etc/prometheus/queuekeeper.token": "/run/secrets/token",
+}
+
+
+def _in_containers(path: str) -> Callable[[], str]:
+    """An example of grafana/ with the addresses of deploy/compose.yaml, without its head."""
+
+    def text() -> str:
+        found = (ROOT / "grafana" / path).read_text()
+        for here, there in _IN_CONTAINERS.items():
+            found = found.replace(here, there)
+        body = "\n".join(line for line in found.splitlines() if not line.lstrip().startswith("#"))
+        return f"# Generated from grafana/{path} by `python -m grafana.build`, for compose.yaml; do not edit.\n{body}\n"
+
+    return text
+
+
 OUTPUTS: Mapping[Path, Callable[[], str]] = {
     ALERTS / "queuekeeper.yaml": lambda: prometheus(groups()),
     ALERTS / "queuekeeper_test.yaml": _tests("1m"),
@@ -24,4 +46,7 @@ OUTPUTS: Mapping[Path, Callable[[], str]] = {
     DASHBOARDS / "database.json": database.board,
     DASHBOARDS / "itself.json": itself.board,
     ROOT / "docs" / "alerts.md": alert_reference.text,
+    ROOT / "deploy" / "prometheus.yml": _in_containers("prometheus.yml"),
+    ROOT / "deploy" / "alertmanager.yml": _in_containers("alertmanager-current.yml"),
+    ROOT / "deploy" / "datasources.yaml": _in_containers("provisioning/datasources.yaml"),
 }
