@@ -1,24 +1,20 @@
 """What the README and the runbook tell people to type works as it is written; what documents point at is there."""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from time import time
 
 import click
-import prismq
 import pytest
 import yaml
 from documents import LOOKED_AT, ROOT, Block, anchors, blocks, commands_in_sentences, links
-from real_parts import UNPACKED, free_addresses, run, until
+from machine import Machine, machine_with_a_queue, serving
+from real_parts import run
 
 from exporter.commands.main import main
 
@@ -65,48 +61,14 @@ def exists(command: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """A machine as the documents suppose it, in a folder: what they call /var/lib/app lies in FOLDER/var/lib/app."""
-
-    folder: Path
-    agent: str
-
-    def here(self, text: str) -> str:
-        """The text with its places moved into the folder, and the agent's address."""
-        places = re.sub(r"/(?:var/(?:lib|backups)|etc)/\w+|/tmp/look", lambda found: f"{self.folder}{found[0]}", text)
-        return places.replace("127.0.0.1:9977", self.agent)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Our command and the real parts on PATH, a home of its own."""
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:{UNPACKED}"
-        return {**os.environ, "PATH": path, "HOME": str(self.folder), "XDG_STATE_HOME": str(self.folder / ".state")}
-
-    def run(self, script: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """The script by bash, in a folder that all scripts share; a failing line ends it."""
-        return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self.here(script)], cwd=self.folder / "work", check=False, timeout=100,
-            env={**self.environment, **environment}, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """One with a live queue, a stale lease, a configuration and a backup."""
-    made = Machine(tmp_path_factory.mktemp("machine"), free_addresses().prometheus)
-    for place in ("var/lib/app", "var/backups/queues", "etc/queuekeeper", "var/lib/queuekeeper", "tmp", "work"):
-        (made.folder / place).mkdir(parents=True)
-    queue = prismq.create(made.folder / "var/lib/app/queue.db")
-    queue.put(number=5)
-    queue.leased(time() - 3600, 2)
-    (made.folder / "etc/queuekeeper/queuekeeper.yaml").write_text(made.here(CONFIG))
-    try:
+    with machine_with_a_queue(tmp_path_factory.mktemp("machine")) as made:
+        (made.folder / "etc/queuekeeper/queuekeeper.yaml").write_text(made.here(CONFIG))
         first = made.run("queuekeeper backup jobs", **configured(made))
         assert first.returncode == 0, first.stderr
         yield made
-    finally:
-        queue.owner.close()
 
 
 def configured(machine: Machine) -> dict[str, str]:
@@ -120,9 +82,8 @@ class TestWhatPeopleType:
     def test_a_block_runs_as_it_is_written(self, machine: Machine, block: Block) -> None:
         result = machine.run(block.text, **({} if block.file.name == "README.md" else configured(machine)))
         assert result.returncode == 0, result.stdout + result.stderr
-        written = machine.folder / "work" / "queuekeeper.yaml"
         if "config example >" in block.text:  # "Edit the paths in it"
-            written.write_text(machine.here(written.read_text()))
+            machine.edit(machine.folder / "work" / "queuekeeper.yaml")
 
     @pytest.mark.parametrize("command", dict.fromkeys(each for each in SENTENCES if exists(each)), ids=where)
     def test_a_command_in_a_sentence_does_what_the_sentence_says(self, machine: Machine, command: str) -> None:
@@ -132,20 +93,9 @@ class TestWhatPeopleType:
         assert result.returncode == 0, f"exit {result.returncode}: {result.stdout}{result.stderr}"
 
     def test_a_service_starts_and_answers_what_is_typed_beside_it(self, machine: Machine) -> None:
-        for service in of("sh service"):
-            address = f"--web.listen-address={machine.agent}"
-            line = [*shlex.split(machine.here(service.text)), address]
-            with subprocess.Popen(
-                line, cwd=machine.folder / "work", env=machine.environment, stderr=subprocess.PIPE, text=True
-            ) as process:
-                assert process.stderr is not None
-                try:
-                    assert any("listening" in line for line in process.stderr)
-                    until(lambda: not machine.run(f"curl -fsS {machine.agent}/-/ready").returncode, "it to be ready")
-                    answers = {block.where: machine.run(block.text) for block in of("sh agent")}
-                finally:
-                    process.send_signal(signal.SIGTERM)
-                    process.communicate(timeout=30)
+        (service,) = of("sh service")
+        with serving(machine, service.text):
+            answers = {block.where: machine.run(block.text) for block in of("sh agent")}
         assert {name: each.stderr for name, each in answers.items() if each.returncode != 0} == {}
         assert all(each.stdout for each in answers.values())
 
