@@ -15,6 +15,15 @@ from time import time
 import prismq
 from real_parts import UNPACKED, free_addresses, until
 
+# Connected, and idle until its input ends.
+APPLICATION = """
+import apsw, sys
+connection = apsw.Connection(sys.argv[1])
+connection.execute("SELECT 1 FROM task_queue").fetchall()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -52,15 +61,19 @@ def machine_with_a_queue(folder: Path) -> Iterator[Machine]:
     made = Machine(folder, free_addresses().prometheus)
     for place in ("var/lib/app", "var/backups/queues", "etc/queuekeeper", "var/lib/queuekeeper", "tmp", "work"):
         (made.folder / place).mkdir(parents=True)
-    queue = prismq.create(made.folder / "var/lib/app/queue.db")
-    try:
-        # So that the runbook's incremental vacuum has something to take.
-        queue.owner.execute("PRAGMA auto_vacuum=INCREMENTAL; VACUUM").fetchall()
-        queue.put(number=5)
-        queue.leased(time() - 3600, 2)
-        yield made
-    finally:
+    path = made.folder / "var/lib/app/queue.db"
+    queue = prismq.create(path)
+    # So that the runbook's incremental vacuum has something to take.
+    queue.owner.execute("PRAGMA auto_vacuum=INCREMENTAL; VACUUM").fetchall()
+    queue.put(number=5)
+    queue.leased(time() - 3600, 2)
+    with subprocess.Popen(
+        [sys.executable, "-c", APPLICATION, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as app:
+        assert app.stdout is not None
+        assert app.stdout.readline() == b"ready\n"
         queue.owner.close()
+        yield made
 
 
 @contextmanager
