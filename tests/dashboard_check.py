@@ -42,8 +42,6 @@ ABSENT_WHILE_NOTHING_HAPPENED = frozenset(
 # Metrics of actions that are still being built: rules and dashboards know them already.
 COMING = frozenset(
     {
-        "sqlite_integrity_ok",
-        "sqlite_integrity_last_check_timestamp_seconds",
         "queuekeeper_remediation_suspended",
         "queuekeeper_schedule_missed_total",
         "queuekeeper_action_purged_tasks_total",

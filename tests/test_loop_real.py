@@ -247,8 +247,8 @@ def eventful(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 
 
 def drilled(loop: Loop) -> None:
-    """A drill that brought the queue back, and one of a second backup that the disk has damaged since."""
-    for words in (["backups", "drill", "jobs"], ["backup", "jobs"]):
+    """A check, a drill that brought the queue back, and one of a second backup that the disk has damaged since."""
+    for words in (["integrity", "jobs", "--full"], ["backups", "drill", "jobs"], ["backup", "jobs"]):
         good = command(loop.agent, *words)
         assert good.returncode == 0, good.stdout + good.stderr
     newest = max((loop.agent.folder / "backups" / "jobs").glob("*.db"))
