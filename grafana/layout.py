@@ -19,7 +19,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from exporter.alert_rules.alert import RUNBOOK
-from grafana.panels import AGENT, BLUE, DATASOURCE, ORANGE, RED, WATCHED, Panel
+from grafana.panels import AGENT, BLUE, DATASOURCE, GREEN, ORANGE, RED, WATCHED, Panel, events
 
 # Grafana 11 writes this number; it decides which migrations run when the file is loaded.
 SCHEMA_VERSION = 39
@@ -123,15 +123,20 @@ class _Event(AnnotationQuery):
 
 
 def _annotations(of_database: bool) -> list[_Event]:
-    """Firing alerts and finished actions, drawn over every curve. Alerts about the agent have no database."""
+    """Firing alerts, finished actions and whether they helped, drawn over every curve.
+
+    Alerts about the agent have no database.
+    """
     labels = WATCHED if of_database else AGENT
     alerts = f'{AGENT}, database=~"$database|"' if of_database else AGENT
     ended = "changes(queuekeeper_action_last_{end}_timestamp_seconds{{{labels}}}[$__interval]) > 0"
     done, failed = (ended.format(end=end, labels=labels) for end in ("success", "failure"))
+    effect = events("queuekeeper_remediation_effect_total", "instance, database, rule, effect", labels)
     return [
         _event("Alerts", f'ALERTS{{alertstate="firing", {alerts}}}', RED, "{{alertname}}", "severity,database,queue"),
         _event("Actions done", done, BLUE, "{{action}} done", "database"),
         _event("Actions failed", failed, ORANGE, "{{action}} failed", "database"),
+        _event("Effects", f"{effect} > 0", GREEN, "{{rule}}: {{effect}}", "database"),
     ]
 
 
