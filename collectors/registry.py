@@ -55,3 +55,11 @@ COLLECTORS: tuple[Collector, ...] = (
 
 # Their readings do not come out of the database's files: they are taken again when those are found unchanged.
 BESIDE = frozenset({disk.NAME, backups.NAME, write_lock.NAME})
+
+
+_PUBLISHERS = {metric.name: collector.NAME for collector in COLLECTORS for metric in collector.METRICS}
+
+
+def publisher(metric: str) -> str:
+    """The name of the collector that publishes this metric; empty when none does."""
+    return _PUBLISHERS.get(metric, "")
