@@ -7,7 +7,7 @@ Naming follows the Prometheus guideline "Metric and label naming": base units, t
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["gauge", "counter"]
 Fold = Literal["sum", "max", "min"]
@@ -38,8 +38,7 @@ class Metric:
         return Sample(self, labels, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One value of one metric of one database."""
 
     metric: Metric

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def take(
     Never raises for what is wrong with the database: `up`, `state`, `message` and each collector's result say it.
     """
     # SQLite puts -wal and -shm beside the file that a symbolic link leads to.
-    real = replace(target, path=Path(os.path.realpath(target.path)))
+    real = replace(target, path=Path(os.path.realpath(target.path))) if target.path.is_symlink() else target
     wanted = [collector for collector in COLLECTORS if only is None or collector.NAME in only]
     surveyed = Surveyed(raw, real.path)
     with _opened(real, surveyed) as opened:
@@ -194,7 +194,7 @@ def _run(collector: Collector, look: Look, opened: _Opened, previous: Any, colle
     try:
         refused = _refused(collector, opened)
         if refused is None:
-            with _bounded(look):
+            with _bounded(collector, look):
                 _keep(collector, collector.read(look, previous), collected)
         word, sentence = refused or ("", "")
     except PartlyRead as error:
@@ -223,13 +223,10 @@ def _refused(collector: Collector, opened: _Opened) -> tuple[str, str] | None:
     return opened.trouble if collector.NAME in QUEUE_COLLECTORS else None
 
 
-@contextmanager
-def _bounded(look: Look) -> Iterator[None]:
-    if look.database is None:
-        yield
-    else:
-        with time_limit(look.database, _limit(look.target, look.header)):
-            yield
+def _bounded(collector: Collector, look: Look) -> AbstractContextManager[None]:
+    if look.database is None or collector.NAME in BESIDE:
+        return nullcontext()
+    return time_limit(look.database, _limit(look.target, look.header))
 
 
 def _limit(target: Target, header: DatabaseHeader | None) -> float:

@@ -15,7 +15,7 @@ from actions.policy.rules import Rule
 from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
-from collectors.revisit import revisit
+from collectors.revisit import look_ahead, revisit
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
@@ -69,6 +69,7 @@ class Agent:
             self._board,
             self._seen,
             Timing(config.interval, config.rescan),
+            ahead=lambda batch: look_ahead(batch, self._raw),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._facts, time.time)

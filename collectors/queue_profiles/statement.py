@@ -3,7 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from collectors.queue_profiles.expression import Expression, Parameter, Scope, expression, filled, quoted, split_format
+from collectors.queue_profiles.expression import (
+    Expression,
+    Parameter,
+    Scope,
+    expression,
+    filled,
+    quoted,
+    split_format,
+    values,
+)
 from collectors.queue_profiles.fence import Fence
 from collectors.queue_profiles.place import Place
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
@@ -27,6 +36,22 @@ class Bound:
     per_queue: bool = False
     form: TimeFormat | None = None
     zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement before its values are known; the fields are those of `Bound`."""
+
+    sql: str
+    parameters: tuple[Parameter, ...]
+    fence: Fence
+    per_queue: bool = False
+    form: TimeFormat | None = None
+    zone: str = ""
+
+    def at(self, now: float) -> Bound:
+        """With its values at `now` (seconds since the epoch)."""
+        return Bound(self.sql, values(self.parameters, now), self.fence, self.per_queue, self.form, self.zone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from collectors.metric import Sample
 from collectors.reading.signature import Signature
 from collectors.target import Target
 
 
-@dataclass(frozen=True, slots=True)
-class CollectorResult:
+class CollectorResult(NamedTuple):
     """How one collector fared. `reason` is a short stable word for a label, `message` a sentence for a person."""
 
     success: bool

@@ -1,6 +1,5 @@
 """`queuekeeper stats DB`: all readings of one database, now."""
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -56,7 +55,7 @@ def as_data(snapshot: Snapshot, now: float) -> Mapping[str, object]:
         "message": snapshot.message,
         "samples": [_sample_data(sample, now) for sample in snapshot.samples],
         "page_layout_as_of": _layout_as_of(snapshot),
-        "collectors": {name: dataclasses.asdict(result) for name, result in snapshot.collectors.items()},
+        "collectors": {name: result._asdict() for name, result in snapshot.collectors.items()},
     }
 
 
