@@ -31,6 +31,10 @@ class Metric:
     fold: Fold = "max"
     of_database: bool = True
 
+    def __hash__(self) -> int:
+        """By its name: there is one declaration of each."""
+        return hash(self.name)
+
     def __call__(self, value: float | Since, *labels: str) -> "Sample":
         """One value; labels in the declared order. Raises ValueError when their number differs."""
         if len(labels) != len(self.labels):
