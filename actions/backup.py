@@ -13,6 +13,7 @@ from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.free_space import database_bytes, nearest_existing, require_free
+from actions.writing.journal import is_rollback
 from actions.writing.publish import backup_name, remove_leftovers
 from actions.writing.take_backup import Taken, bytes_needed, make_folder, take_backup
 from collectors.target import BackupPlace
@@ -37,7 +38,7 @@ def plan(work: Work) -> Plan:
     place = _place(work)
     label = _label(work)
     size = database_bytes(work)
-    rollback = _is_rollback(work)
+    rollback = is_rollback(work)
     folder = place.folder(work.target.name)
     require_free(nearest_existing(folder), bytes_needed(work), work.target.limits.disk_reserve, "the copy")
     stall = size / COPY_RATE if rollback else 0.0
@@ -63,12 +64,6 @@ def run(work: Work, plan: Plan) -> Done:
     name = backup_name(work.target.name, str(plan.figures["label"]), work.now())
     taken = take_backup(work, folder, name, kind="scheduled" if work.automatic else "manual")
     return Done(f"backed up to {taken.path}", _figures(taken, time.monotonic() - started, len(removed)))
-
-
-def _is_rollback(work: Work) -> bool:
-    """By the header: a WAL database whose owner is down has no WAL file."""
-    header = work.raw.database_header(work.target.path)
-    return header is not None and header.valid and not header.wal
 
 
 def _place(work: Work) -> BackupPlace:

@@ -1,7 +1,7 @@
 """Restores the newest verified backup into scratch, checks the queue in it, and measures: the proof that restoring works.
 
 Measured are the time it takes (RTO) and the age of what would be lost (RPO). The live database is not touched.
-Runbook: docs/runbook.md#queuerestoredrill.
+Runbook: docs/runbook.md#procedure-restore-drill.
 """
 
 import time
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import apsw
 
-from actions.run.errors import NothingToDo, Unverified
+from actions.run.errors import Unverified
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
-from actions.writing.chosen_backup import check_source, named, newest_verified, prove_chosen
+from actions.writing.chosen_backup import check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.compression import plain_file
 from actions.writing.free_space import require_free, writing_to
-from actions.writing.proof import quoted
 from actions.writing.publish import partial_file, remove_leftovers, sync_file
+from actions.writing.queue_invariants import beyond_their_number, last_numbers
 from actions.writing.scratch import scratch_folder
 from collectors.poll import take
 
@@ -35,12 +35,10 @@ _BLOCK = 16 * 1024 * 1024
 
 
 def plan(work: Work) -> Plan:
-    """Find the backup and the room. Raises Refused, NothingToDo."""
+    """Find the backup and the room. Raises Refused."""
     chosen = newest_verified(work)
     if chosen is None:
-        raise NothingToDo(
-            "there is no verified backup to restore", reason="no_backup", next_step="queuekeeper backup DB"
-        )
+        raise no_backup(work)
     scratch = scratch_folder(work)
     require_free(scratch, chosen.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
     return Plan(
@@ -105,13 +103,8 @@ def _check_queue(work: Work, restored: Path) -> int:
 
 
 def _check_sequences(database: apsw.Connection, restored: Path) -> None:
-    """AUTOINCREMENT never gives a number twice: the sequence is at least the largest rowid."""
-    if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
-        return
-    for table, last in database.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
-        largest = database.execute(f"SELECT max(rowid) FROM {quoted(str(table))}").get  # noqa: S608 quoted
-        if largest is not None and largest > last:
-            raise _failed(restored, f"table {table} has row {largest} beyond its sequence {last}")
+    for problem in beyond_their_number(database, last_numbers(database)):
+        raise _failed(restored, problem)
 
 
 def _tasks(work: Work, restored: Path) -> int:

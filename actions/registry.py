@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from actions import backup, checkpoint, drill, prune, requeue, restore, verify
+from actions import analyze, backup, checkpoint, drill, integrity, optimize, prune, requeue, restore, vacuum, verify
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
@@ -38,5 +38,6 @@ class Action(Protocol):
 
 
 ACTIONS: Mapping[str, Action] = {
-    action.NAME: action for action in (checkpoint, backup, verify, drill, restore, prune, requeue)
+    action.NAME: action
+    for action in (checkpoint, backup, verify, drill, restore, prune, requeue, vacuum, analyze, optimize, integrity)
 }

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from actions.history.settings import pause, paused, resume
+from actions.door.cancel import cancel
+from actions.door.kill_switch import pause_all, settle
+from actions.history.runs import Run
+from actions.history.settings import resume
 from actions.history.store import StoreUnavailable, history
 from actions.policy.alerts import Alert
 from actions.policy.rules import Rule
@@ -26,6 +29,7 @@ from exporter.config.resolve import targets
 from exporter.config.settings import Config
 from exporter.dispatcher import Dispatcher
 from exporter.exposition import Exposition
+from exporter.free_page_watch import FreePageWatch
 from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
@@ -34,6 +38,8 @@ from exporter.threshold_watch import ThresholdWatch
 from exporter.web.front import ActRight, DatabaseLine, Front
 
 VERSION = version("queuekeeper")
+# How long the answer to a pause waits for what runs to stop, in seconds.
+PATIENCE = 1.0
 LOG = logging.getLogger(__name__)
 
 
@@ -63,6 +69,7 @@ class Agent:
             config.state, self._rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
         )
         self._states = StateLog()
+        self._free_pages = FreePageWatch(config.state)
         self._polls = PollLoop(
             lambda: targets(self._config),
             lambda target, previous, now: revisit(target, previous, now, self._raw),
@@ -84,6 +91,8 @@ class Agent:
             reload=self.reload,
             pause=self._pause,
             resume=self._resume,
+            finishing=self._finishing,
+            cancel=self._cancel,
             telemetry_path=telemetry_path,
         )
 
@@ -102,6 +111,7 @@ class Agent:
         self._stopping = True
         self._dispatcher.stop()
         self._polls.stop()
+        self._free_pages.write(time.time())
         self._raw.close()
 
     def reload(self) -> tuple[str, ...]:
@@ -136,12 +146,23 @@ class Agent:
     def _pause(self, why: str) -> str:
         """Stop every action from starting; since when and why. A pause that holds already stays. Raises StoreUnavailable."""
         with history(self._config.state) as store:
-            if paused(store) is None:
-                pause(store, why)
-                event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
-            words = paused(store) or why
+            before = pause_all(store, why)
+        if before is None:
+            event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
         self._dispatcher.wake()
-        return words
+        return before or why
+
+    def _finishing(self) -> tuple[Run, ...]:
+        """What is still on the way to its safe point a second after a pause. Raises StoreUnavailable."""
+        with history(self._config.state) as store:
+            return settle(store, PATIENCE).finishing
+
+    def _cancel(self, run_id: int, who: str) -> Run:
+        """End a run that waits, ask one that runs to stop. Raises KeyError, Refused, StoreUnavailable."""
+        with history(self._config.state) as store:
+            found = cancel(store, run_id, who, time.time())
+        event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=found.state)
+        return found
 
     def _resume(self) -> None:
         """Let actions start again. Raises StoreUnavailable."""
@@ -157,6 +178,7 @@ class Agent:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
         self._watch.look(snapshot)
+        self._free_pages.look(snapshot)
 
     def _receive(self, alerts: Sequence[Alert]) -> Receipt:
         try:

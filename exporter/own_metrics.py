@@ -110,6 +110,16 @@ DRILL_SUCCESS = Metric(
 DRILL_DURATION = Metric(
     "sqlite_restore_drill_duration_seconds", "How long the newest successful drill took to restore, from our history."
 )
+INTEGRITY_OK = Metric(
+    "sqlite_integrity_ok",
+    "1 when no integrity check of this kind found anything wrong, from our history. Only a full check of the whole target "
+    "clears a failure.",
+    ("check", "target"),
+    fold="min",
+)
+INTEGRITY_TIME = Metric(
+    "sqlite_integrity_last_check_timestamp_seconds", "When it was last checked, from our history.", ("check", "target")
+)
 EFFECT = Metric(
     "queuekeeper_remediation_effect_total",
     "Automatic runs by what the same reading said afterwards.",
@@ -132,7 +142,8 @@ WEBHOOK_ALERTS = Metric(
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
     POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS,
-    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, EFFECT,
+    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, INTEGRITY_OK,
+    INTEGRITY_TIME, EFFECT,
     WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
 )  # fmt: skip
 HISTOGRAMS = frozenset({DURATION.name})
@@ -236,6 +247,9 @@ def of_history(facts: Facts) -> Iterator[Placed]:
     for database, (at, seconds) in totals.drills.items():
         yield database, DRILL_SUCCESS(at)
         yield database, DRILL_DURATION(seconds)
+    for (database, check, checked), (ok, at) in totals.checks.items():
+        yield database, INTEGRITY_OK(ok, check, checked)
+        yield database, INTEGRITY_TIME(at, check, checked)
     known = {d for d, _ in totals.amounts} | {d for d, _, _ in totals.runs} | set(databases)
     for word, metric in AMOUNTS.items():
         yield from ((database, metric(totals.amounts.get((database, word), 0))) for database in sorted(known))

@@ -1,7 +1,7 @@
 """What the overview shows, row by row: one question for each panel, and in its description what good looks like."""
 
-from collections.abc import Callable
-
+from exporter.thresholds import THRESHOLDS
+from grafana.layout import Row, annotations, links, rows, variables
 from grafana.panels import (
     AGENT,
     BLUE,
@@ -11,7 +11,6 @@ from grafana.panels import (
     RED,
     WATCHED,
     Json,
-    alert_threshold,
     bad_above,
     bad_below,
     bars,
@@ -53,7 +52,7 @@ def health() -> list[Json]:
             "No data: no database has a proved backup.",
             f"max(sqlite_backup_age_seconds{{{WATCHED}}})",
             unit="s",
-            thresholds=bad_above("QueueBackupTooOld"),
+            thresholds=bad_above("backup_age"),
             alert="QueueBackupTooOld",
         ),
         stat(
@@ -61,7 +60,7 @@ def health() -> list[Json]:
             "Bytes in a write-ahead log that no checkpoint copied back yet. Good: a few MiB that come and go.",
             f"max(sqlite_wal_backlog_bytes{{{WATCHED}}})",
             unit="bytes",
-            thresholds=bad_above("QueueWalBacklog", ORANGE),
+            thresholds=bad_above("wal", ORANGE),
             alert="QueueWalBacklog",
         ),
         stat(
@@ -70,7 +69,7 @@ def health() -> list[Json]:
             f"sum(sqlite_queue_stale_leases{{{WATCHED}}})",
             # The alert is about any at all, and this counts whole tasks.
             unit="short",
-            thresholds=steps((None, GREEN), (alert_threshold("QueueStaleLeases") + 1, ORANGE)),
+            thresholds=steps((None, GREEN), (THRESHOLDS["stale_leases"].value + 1, ORANGE)),
             alert="QueueStaleLeases",
         ),
         stat(
@@ -118,7 +117,7 @@ def storage() -> list[Json]:
             "far below the line.",
             [target(f"sqlite_wal_backlog_bytes{{{WATCHED}}}", "{{database}} on {{instance}}")],
             unit="bytes",
-            thresholds=bad_above("QueueWalBacklog"),
+            thresholds=bad_above("wal"),
             alert="QueueWalBacklogNotRemediated",
         ),
         panel(
@@ -140,7 +139,7 @@ def storage() -> list[Json]:
             "For how long a program's open read has held the write-ahead log back. Good: no data, or seconds.",
             [target(f"sqlite_wal_pinned_seconds{{{WATCHED}}}", "{{command}}: {{database}} on {{instance}}")],
             unit="s",
-            thresholds=bad_above("QueueWalPinned"),
+            thresholds=bad_above("pinned"),
             alert="QueueWalPinned",
         ),
         lines(
@@ -186,7 +185,7 @@ def work() -> list[Json]:
                 )
             ],
             unit="s",
-            thresholds=bad_above("QueueTasksWaitingLong"),
+            thresholds=bad_above("waiting"),
             alert="QueueTasksWaitingLong",
         ),
         lines(
@@ -194,7 +193,7 @@ def work() -> list[Json]:
             "Tasks whose lease nobody renews, by the same rule that requeue uses. Good: 0; short peaks are given back.",
             [target(f"sqlite_queue_stale_leases{{{WATCHED}}}", "{{queue}}: {{database}} on {{instance}}")],
             unit="short",
-            thresholds=bad_above("QueueStaleLeases"),
+            thresholds=bad_above("stale_leases"),
             alert="QueueStaleLeasesNotRemediated",
         ),
     ]
@@ -208,7 +207,7 @@ def backups() -> list[Json]:
             "Age of the newest backup whose content was proved. Good: a saw-tooth below the line.",
             [target(f"sqlite_backup_age_seconds{{{WATCHED}}}", "{{database}} on {{instance}}")],
             unit="s",
-            thresholds=bad_above("QueueBackupTooOld"),
+            thresholds=bad_above("backup_age"),
             alert="QueueBackupTooOld",
         ),
         lines(
@@ -229,7 +228,7 @@ def backups() -> list[Json]:
                 )
             ],
             unit="percentunit",
-            thresholds=bad_below("QueueDiskLow"),
+            thresholds=bad_below("disk_low"),
             alert="QueueDiskLow",
         ),
     ]
@@ -297,7 +296,7 @@ def itself() -> list[Json]:
                 )
             ],
             unit="s",
-            thresholds=bad_above("QueuePollStalled"),
+            thresholds=bad_above("poll_age"),
             alert="QueuePollStalled",
         ),
         lines(
@@ -316,8 +315,7 @@ def itself() -> list[Json]:
     ]
 
 
-# Title, panels, collapsed.
-ROWS: tuple[tuple[str, Callable[[], list[Json]], bool], ...] = (
+ROWS: tuple[Row, ...] = (
     ("Health", health, False),
     ("Storage", storage, False),
     ("Work", work, False),
@@ -325,3 +323,23 @@ ROWS: tuple[tuple[str, Callable[[], list[Json]], bool], ...] = (
     ("Actions", actions, False),
     ("queuekeeper itself", itself, True),
 )
+
+
+def dashboard() -> Json:
+    """The whole dashboard."""
+    return {
+        "uid": "queuekeeper-overview",
+        "title": "queuekeeper: overview",
+        "description": "Task queues in SQLite files: their health, and what queuekeeper did about it.",
+        "tags": ["queuekeeper", "sqlite"],
+        "schemaVersion": 39,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "timezone": "browser",
+        "templating": {"list": variables()},
+        "annotations": {"list": annotations()},
+        "links": links(),
+        "panels": rows(ROWS),
+    }

@@ -1,19 +1,14 @@
 """Building blocks of dashboards: one panel, query or threshold as plain dictionaries of Grafana's JSON model.
 
 The model: https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/.
-Thresholds are read from the alert rules, so a colour and an alert never disagree.
+Thresholds are those of the alert rules, from one table, so a colour and an alert never disagree.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from math import prod
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-RULES = Path(__file__).resolve().parent / "alerts" / "queuekeeper.yaml"
-RUNBOOK = "https://github.com/queuekeeper/queuekeeper/blob/main/docs/runbook.md"
+from exporter.alert_rules.alert import RUNBOOK
+from exporter.thresholds import THRESHOLDS
 
 Json = dict[str, Any]
 
@@ -23,24 +18,14 @@ AGENT = 'job=~"$job", instance=~"$instance"'
 WATCHED = f'{AGENT}, database=~"$database"'
 
 
-def alert_threshold(name: str) -> float:
-    """The number that the alert called `name` compares with. Raises ValueError when its expression ends otherwise."""
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    expression = next(rule["expr"] for group in groups for rule in group["rules"] if rule["alert"] == name)
-    match = re.search(r"[<>]\s*([\d.]+(?:\s*\*\s*[\d.]+)*)\s*$", expression)
-    if match is None:
-        raise ValueError(f"{name} does not end in a comparison with a number: {expression}")
-    return prod(float(factor) for factor in match[1].split("*"))
+def bad_above(threshold: str, colour: str = RED) -> list[Json]:
+    """Green up to the threshold of this name."""
+    return steps((None, GREEN), (THRESHOLDS[threshold].value, colour))
 
 
-def bad_above(alert: str, colour: str = RED) -> list[Json]:
-    """Green up to the alert's threshold."""
-    return steps((None, GREEN), (alert_threshold(alert), colour))
-
-
-def bad_below(alert: str) -> list[Json]:
-    """Red below the alert's threshold."""
-    return steps((None, RED), (alert_threshold(alert), GREEN))
+def bad_below(threshold: str) -> list[Json]:
+    """Red below the threshold of this name."""
+    return steps((None, RED), (THRESHOLDS[threshold].value, GREEN))
 
 
 def steps(*pairs: tuple[float | None, str]) -> list[Json]:

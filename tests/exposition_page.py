@@ -13,6 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 JOBS = 'database="jobs"'
 MAIL = f'{JOBS},queue="mail"'
 BACKUP = f'{JOBS},action="backup"'
+DRILL = f'{JOBS},action="drill"'
+OTHER = 'database="other"'
+CHECKED = f'{JOBS},check="full",target="live"'
 
 # Everything is well: no alert has a reason.
 HEALTHY = f"""\
@@ -33,7 +36,13 @@ queuekeeper_action_started_timestamp_seconds{{{BACKUP}}} NOW
 queuekeeper_action_last_success_timestamp_seconds{{{BACKUP}}} NOW
 queuekeeper_action_last_failure_timestamp_seconds{{{BACKUP}}} HOUR_AGO
 queuekeeper_remediation_effect_total{{{JOBS},rule="stale-leases",effect="fixed"}} 4
+queuekeeper_action_last_success_timestamp_seconds{{{DRILL}}} NOW
+queuekeeper_action_last_failure_timestamp_seconds{{{DRILL}}} HOUR_AGO
+queuekeeper_remediation_suspended{{{JOBS},action="checkpoint"}} 0
+queuekeeper_schedule_missed_total{{{JOBS},schedule="daily-backup"}} 0
+queuekeeper_state_writable 1
 queuekeeper_webhook_requests_total{{code="202"}} 5
+queuekeeper_webhook_requests_total{{code="401"}} 0
 queuekeeper_webhook_alerts_total{{database="jobs",decision="accepted"}} 5
 sqlite_up{{{JOBS}}} 1
 sqlite_owner_wal_reset_vulnerable{{{JOBS}}} 0
@@ -53,6 +62,11 @@ sqlite_wal_pinned_seconds{{{JOBS},command="python3"}} 3
 sqlite_disk_free_bytes{{{JOBS},role="database"}} 5e11
 sqlite_disk_size_bytes{{{JOBS},role="database"}} 1e12
 sqlite_queue_tasks{{{MAIL},state="waiting"}} 7
+sqlite_queue_tasks{{{MAIL},state="failed"}} 3
+sqlite_queue_workers{{{JOBS},state="alive"}} 2
+sqlite_queue_workers{{{JOBS},state="stale"}} 0
+sqlite_queue_head_unchanged_seconds{{{MAIL}}} 12
+sqlite_queue_sequence_regressions_total{{{JOBS}}} 0
 sqlite_queue_oldest_waiting_age_seconds{{{MAIL}}} 12
 sqlite_queue_stale_leases{{{MAIL}}} 0
 sqlite_backup_age_seconds{{{JOBS}}} 3600
@@ -61,6 +75,10 @@ sqlite_backups{{{JOBS},state="verified"}} 10
 sqlite_backups{{{JOBS},state="unverified"}} 0
 sqlite_backups{{{JOBS},state="failed"}} 0
 sqlite_backups_size_bytes{{{JOBS},state="verified"}} 9e8
+sqlite_backups{{{OTHER},state="verified"}} 2
+sqlite_restore_drill_last_success_timestamp_seconds{{{JOBS}}} HOUR_AGO
+sqlite_restore_drill_last_success_timestamp_seconds{{{OTHER}}} HOUR_AGO
+sqlite_integrity_ok{{{CHECKED}}} 1
 """
 
 # Everything is wrong: each alert has a reason.
@@ -71,7 +89,23 @@ WRONG: Mapping[str, str] = {
     f'queuekeeper_collector_success{{{JOBS},collector="tasks"}}': "0",
     f"queuekeeper_action_started_timestamp_seconds{{{BACKUP}}}": "DAY_AGO",
     f"queuekeeper_action_last_success_timestamp_seconds{{{BACKUP}}}": "DAY_AGO",
+    f"queuekeeper_action_last_success_timestamp_seconds{{{DRILL}}}": "DAY_AGO",
+    f'queuekeeper_remediation_suspended{{{JOBS},action="checkpoint"}}': "1",
+    f'queuekeeper_schedule_missed_total{{{JOBS},schedule="daily-backup"}}': "1",
+    "queuekeeper_state_writable": "0",
+    'queuekeeper_webhook_requests_total{code="401"}': "4",
     f"sqlite_up{{{JOBS}}}": "0",
+    f"sqlite_fragmentation_ratio{{{JOBS}}}": "0.9",
+    f"sqlite_free_pages{{{JOBS}}}": "1e6",
+    f'sqlite_queue_tasks{{{MAIL},state="failed"}}': "50",
+    f'sqlite_queue_workers{{{JOBS},state="alive"}}': "0",
+    f'sqlite_queue_workers{{{JOBS},state="stale"}}': "2",
+    f"sqlite_queue_head_unchanged_seconds{{{MAIL}}}": "7200",
+    f"sqlite_queue_sequence_regressions_total{{{JOBS}}}": "1",
+    f'sqlite_backups{{{JOBS},state="failed"}}': "1",
+    f"sqlite_restore_drill_last_success_timestamp_seconds{{{JOBS}}}": "MONTH_AGO",
+    f"sqlite_restore_drill_last_success_timestamp_seconds{{{OTHER}}}": "GONE",
+    f"sqlite_integrity_ok{{{CHECKED}}}": "0",
     f"sqlite_owner_wal_reset_vulnerable{{{JOBS}}}": "1",
     f"sqlite_wal_backlog_bytes{{{JOBS}}}": "1e9",
     f'sqlite_wal_state{{{JOBS},state="reset_starved"}}': "1",
@@ -97,9 +131,9 @@ class Page:
         unknown = set(self.values) - set(lines)
         if unknown:
             raise KeyError(f"not on the page: {sorted(unknown)}")
-        times = {"NOW": now, "HOUR_AGO": now - 3600, "DAY_AGO": now - 86400}
+        times = {"NOW": now, "HOUR_AGO": now - 3600, "DAY_AGO": now - 86400, "MONTH_AGO": now - 30 * 86400}
         rows = ((name, {**lines, **self.values}[name]) for name in lines)
-        return "".join(f"{name} {times.get(value, value)}\n" for name, value in rows)
+        return "".join(f"{name} {times.get(value, value)}\n" for name, value in rows if value != "GONE")
 
 
 @contextmanager

@@ -4,10 +4,8 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import apsw
 import prismq
 import pytest
 from acting import by_hand, target_of
+from small_disk import fill, small_disk
 
 from actions.door.job import Job
 from actions.door.start import RunningAction
@@ -153,28 +152,6 @@ def test_a_restore_killed_at_any_point_leaves_the_old_rows_or_the_new(
 
 
 # --- a full disk
-
-
-@contextmanager
-def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
-    """A file system of its own that is soon full."""
-    if os.geteuid() != 0:
-        if os.environ.get("QK_REQUIRE_REAL") or os.environ.get("CI"):
-            pytest.fail("only root can mount a small file system")
-        pytest.skip("only root can mount a small file system")
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "tmpfs", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path, leave: int) -> None:
-    """Fill a file system but for `leave` bytes."""
-    found = os.statvfs(folder)
-    with (folder / "filler").open("wb") as file:
-        file.write(b"x" * (found.f_bavail * found.f_frsize - leave))
 
 
 @pytest.mark.parametrize("compress", ["none", "zstd"])

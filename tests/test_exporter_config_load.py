@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from actions.policy.windows import Window
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from exporter.config.example import example_text
@@ -23,6 +24,7 @@ ACTIONS = {
 }
 METRICS = {
     "sqlite_wal_backlog_bytes": Metric("sqlite_wal_backlog_bytes", "x"),
+    "sqlite_wal_state": Metric("sqlite_wal_state", "x", ("state",)),
     "sqlite_queue_stale_leases": Metric("sqlite_queue_stale_leases", "x", ("queue",)),
     "sqlite_backup_age_seconds": Metric("sqlite_backup_age_seconds", "x"),
 }
@@ -52,7 +54,7 @@ def errors(folder: Path, text: str) -> list[str]:
 def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
     config = loaded(tmp_path, example_text())
     assert config.warnings == ()
-    assert [rule.name for rule in config.rules] == ["wal-backlog", "stale-leases"]
+    assert [rule.name for rule in config.rules] == ["wal-backlog", "wal-reset-starved", "stale-leases", "backup-due"]
     assert config.limits.wal_growth(1024**3) == 256 * 1024**2
     assert not config.acting.enabled
 
@@ -120,16 +122,14 @@ state: /var/lib/queuekeeper
     assert stale.options == {"guarded": True, "limit": 500}
     assert stale.condition.where == {"queue": "mail"}
     assert config.acting.fresh_backup == 86400
+    assert config.acting.windows == {"vacuum": Window(120, 240), "purge": Window(120, 240)}
     assert (config.limits.wal_growth_bytes, config.limits.wal_growth_ratio) == (64 * 1024**2, 0.25)
     assert len(config.acting.token_digests) == 1
     assert "s3cret" not in repr(config)
     warned = [line.split(": ", 2)[1] for line in config.warnings]
     assert warned == [
         "databases[0].backup.keep",
-        "actions.windows.vacuum",
-        "actions.windows.purge",
         "actions.quota_per_hour",
-        "actions.fresh_backup",
         "rules[1].when",
         "schedules[0]",
     ]
@@ -196,7 +196,7 @@ BAD = {
             (
                 '5: rules[0].when.sqlite_wal_backlog: "sqlite_wal_backlog" is not a metric of a database; '
                 'did you mean "sqlite_wal_backlog_bytes"? '
-                "known: sqlite_backup_age_seconds, sqlite_queue_stale_leases, sqlite_wal_backlog_bytes"
+                "known: sqlite_backup_age_seconds, sqlite_queue_stale_leases, sqlite_wal_backlog_bytes, sqlite_wal_state"
             )
         ],
     ),

@@ -69,6 +69,7 @@ def test_with_every_action_and_two_rules_for_each_of_the_usual_ones_it_still_doe
         runs={("jobs", word, str(outcome)): 1 for word in usual for outcome in (Outcome.DONE, Outcome.FAILED)},
         last_success={("jobs", word): NOW for word in usual},
         last_failure={("jobs", word): NOW for word in usual},
+        checks={("jobs", check, place): (True, NOW) for check in MOST["check"] for place in MOST["target"]},
     )
     metrics = [metric for one in COLLECTORS for metric in one.METRICS]
     shown = config(rules=rules)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
+from actions.history.runs import Run
 from actions.history.store import StoreUnavailable
 from actions.policy.alerts import Alert
 from exporter.alert_inbox import Decided, Receipt
@@ -34,6 +35,7 @@ class Agent:
     not_ready: str = ""
     store_full: bool = False
     databases: list[DatabaseLine] = field(default_factory=list)
+    runs: dict[int, Run] = field(default_factory=dict)
 
     def receive(self, alerts: Sequence[Alert]) -> Receipt:
         if self.store_full:
@@ -55,6 +57,8 @@ class Agent:
             reload=lambda: (),
             pause=lambda why: why,
             resume=lambda: None,
+            finishing=tuple,
+            cancel=lambda run_id, _who: self.runs[run_id],
         )
 
 

@@ -6,21 +6,33 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
-from dashboard_check import load_rules
+from dashboard_check import load_rules, metrics_used
 from real_parts import free_addresses, run, running
+
+from actions.policy.matchers import parse
+from collectors.target import Limits
+from exporter.alert_rules.catalogue import alerts, groups
+from exporter.alert_rules.render import prometheus
+from exporter.config.assemble import ACTION_WORDS
+from exporter.config.sizes import parse_duration, parse_level
+from exporter.thresholds import THRESHOLDS, Threshold
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAFANA = ROOT / "grafana"
 RULES_FILE = GRAFANA / "alerts" / "queuekeeper.yaml"
-TESTS_FILE = GRAFANA / "alerts" / "queuekeeper_test.yaml"
+TESTS_FILES = [GRAFANA / "alerts" / name for name in ("queuekeeper_test.yaml", "queuekeeper_slow_test.yaml")]
+EXAMPLE = ROOT / "exporter" / "config" / "example.yaml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 RULES = load_rules(RULES_FILE)
+TESTS = [test for file in TESTS_FILES for test in yaml.safe_load(file.read_text())["tests"]]
 NAMES = [rule["alert"] for rule in RULES]
 real = pytest.mark.real
 
@@ -33,21 +45,34 @@ def test_promtool_finds_nothing_to_complain_about_in_the_rules() -> None:
 
 @real
 def test_every_rule_behaves_as_its_unit_test_says() -> None:
-    result = run("promtool", "test", "rules", TESTS_FILE)
+    result = run("promtool", "test", "rules", *TESTS_FILES)
     assert result.returncode == 0, result.stdout
 
 
+def moved(threshold: Threshold) -> Threshold:
+    """A bound so near that the sample lying on it, where nothing is wrong yet, is beyond it."""
+    if threshold.name == "disk_soon":
+        return replace(threshold, value=3600)
+    step = 0.01 if threshold.unit == "ratio" else 1
+    return replace(threshold, value=threshold.value + (step if threshold.below else -step))
+
+
 @real
-def test_the_unit_tests_notice_a_changed_threshold(tmp_path: Path) -> None:
-    rules, bound = RULES_FILE.read_text(), "sqlite_queue_stale_leases > 0"
-    assert bound in rules
-    (tmp_path / RULES_FILE.name).write_text(rules.replace(bound, "sqlite_queue_stale_leases > 3"))
-    tests = yaml.safe_load(TESTS_FILE.read_text())
-    tests["tests"] = [test for test in tests["tests"] if test["name"].startswith("QueueStaleLeases")]
-    (tmp_path / TESTS_FILE.name).write_text(yaml.safe_dump(tests))
-    result = run("promtool", "test", "rules", tmp_path / TESTS_FILE.name)
+def test_the_unit_tests_notice_every_moved_threshold(tmp_path: Path) -> None:
+    bounds = {name: moved(threshold) for name, threshold in THRESHOLDS.items()}
+    (tmp_path / RULES_FILE.name).write_text(prometheus(groups(bounds)))
+    copies = [shutil.copy(file, tmp_path) for file in TESTS_FILES]
+    result = run("promtool", "test", "rules", *copies)
     assert result.returncode == 1
-    assert "QueueStaleLeases" in result.stdout
+    affected = {new.name for new, old in zip(alerts(bounds), alerts(), strict=True) if new.expression != old.expression}
+    noticed = set(re.findall(r"alertname: ?(\w+)|ALERTS\{alertname=\"(\w+)\"", result.stdout))
+    assert affected <= {name for pair in noticed for name in pair}
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_every_threshold_is_in_a_rule(name: str) -> None:
+    bounds = {**THRESHOLDS, name: moved(THRESHOLDS[name])}
+    assert alerts(bounds) != alerts()
 
 
 @real
@@ -61,6 +86,20 @@ def test_the_example_of_prometheus_loads() -> None:
 def test_the_example_of_alertmanager_loads() -> None:
     result = run("amtool", "check-config", GRAFANA / "alertmanager.yml")
     assert result.returncode == 0, result.stdout
+
+
+def test_the_example_for_a_newer_alertmanager_only_adds_what_an_older_one_refuses() -> None:
+    older, newer = (
+        yaml.safe_load((GRAFANA / name).read_text()) for name in ("alertmanager.yml", "alertmanager-current.yml")
+    )
+    assert newer["receivers"][1]["webhook_configs"][0].pop("timeout") == "5s"
+    assert newer == older
+
+
+def test_the_examples_of_alertmanager_name_alerts_that_exist() -> None:
+    named = set(re.findall(r"Queue\w+", (GRAFANA / "alertmanager.yml").read_text()))
+    assert named
+    assert named <= set(NAMES)
 
 
 @real
@@ -100,33 +139,39 @@ class TestEachRule:
         assert f"\n## {rule['alert']}\n" in RUNBOOK.read_text()
 
     def test_is_unit_tested_pending_firing_vanished_and_resolved(self, rule: dict[str, str]) -> None:
-        cases = [each for each in yaml.safe_load(TESTS_FILE.read_text())["tests"] if each["name"] == rule["alert"]]
+        cases = [each for each in TESTS if each["name"].partition(" ")[0] == rule["alert"]]
         assert cases, "no unit test"
-        steps = [step for case in cases for step in case["alert_rule_test"]]
-        pending = [
-            sample
-            for case in cases
-            for step in case["promql_expr_test"]
-            for sample in step["exp_samples"]
-            if 'alertstate="pending"' in sample["labels"]
-        ]
-        assert {step["alertname"] for step in steps} == {rule["alert"]}
-        assert pending
-        assert any(step["exp_alerts"] for step in steps), "never fires"
-        assert not steps[0]["exp_alerts"], "fires at once"
-        assert not steps[-1]["exp_alerts"], "never resolves"
-        assert any("stale" in each["values"] for case in cases for each in case["input_series"]), "no vanished series"
+        for case in cases:
+            quiet, pending, vanished = case["promql_expr_test"]
+            waiting, firing, resolved = case["alert_rule_test"]
+            assert not quiet["exp_samples"]
+            assert pending["exp_samples"]
+            assert {sample["labels"].count('alertstate="pending"') for sample in pending["exp_samples"]} == {1}
+            assert vanished["exp_samples"]
+            assert (bool(waiting["exp_alerts"]), bool(firing["exp_alerts"]), bool(resolved["exp_alerts"])) == (
+                False,
+                True,
+                False,
+            )
+            assert any("stale" in each["values"] for each in case["input_series"])
 
-    def test_a_remediable_one_is_context_and_has_a_twin_that_tells_people_later(self, rule: dict[str, object]) -> None:
+    def test_a_remediable_one_is_context_and_another_tells_people_later(self, rule: dict[str, object]) -> None:
         assert isinstance(rule["labels"], dict)
         if "remediation" not in rule["labels"]:
             return
-        twin = next(each for each in RULES if each["alert"] == f"{rule['alert']}NotRemediated")
+        (alert,) = (each for each in alerts() if each.name == rule["alert"])
+        page = next(each for each in RULES if each["alert"] == alert.page)
         assert rule["labels"]["severity"] == "info"
-        assert rule["labels"]["remediation"] in {"requeue", "checkpoint"}
-        assert twin["labels"] == {"severity": "warning"}
-        assert twin["expr"] == rule["expr"]
-        assert minutes(twin["for"]) > minutes(rule["for"])
+        assert rule["labels"]["remediation"] in ACTION_WORDS
+        assert page["labels"]["severity"] in {"warning", "critical"}
+        assert "remediation" not in page["labels"]
+        later = minutes(page["for"]) > minutes(rule["for"])
+        assert page["expr"] == rule["expr"] if page["alert"].endswith("NotRemediated") else metrics_alike(page, rule)
+        assert later
+
+
+def metrics_alike(one: dict[str, str], other: dict[str, str]) -> bool:
+    return metrics_used(one["expr"]) == metrics_used(other["expr"])
 
 
 def minutes(duration: object) -> int:
@@ -136,6 +181,45 @@ def minutes(duration: object) -> int:
 
 def test_the_runbook_has_no_section_for_an_alert_that_is_gone() -> None:
     assert set(re.findall(r"^## (Queue\w+)$", RUNBOOK.read_text(), re.MULTILINE)) == set(NAMES)
+
+
+def example_rules() -> list[dict[str, Any]]:
+    """The example configuration's rules, those that are shipped as a comment too."""
+    text = EXAMPLE.read_text()
+    commented = re.search(r"^  # (- name: free-pages\n(?:  # .*\n)+)", text, re.MULTILINE)
+    assert commented is not None
+    more = re.sub(r"^  # ", "", commented[1], flags=re.MULTILINE)
+    # All scalars stay texts: for YAML 1.1 the key `on` is true.
+    return [*yaml.load(text, yaml.BaseLoader)["rules"], *yaml.load(more, yaml.BaseLoader)]
+
+
+def level(text: str) -> float:
+    return float(text) if text.isdigit() else parse_level(text)
+
+
+def test_the_example_has_a_rule_for_every_alert_that_can_be_remediated() -> None:
+    found = {parse(text)[0].value: rule["do"] for rule in example_rules() for text in rule["on"]["alert"]}
+    assert found == {alert.name: alert.remediation for alert in alerts() if alert.remediation}
+
+
+@pytest.mark.parametrize("rule", example_rules(), ids=lambda rule: rule["name"])
+def test_the_example_acts_at_the_bound_and_after_the_time_of_its_alert(rule: dict[str, Any]) -> None:
+    (alert,) = (each for each in alerts() if each.name == parse(rule["on"]["alert"][0])[0].value)
+    ((metric, bound),) = rule["when"].items()
+    assert parse_duration(rule["on"]["threshold"]["for"]) == alert.hold
+    assert metric in metrics_used(alert.expression)
+    if "where" in bound:  # a state: it holds, or not
+        assert bound["above"] == "0"
+        return
+    (threshold,) = (
+        each for each in THRESHOLDS.values() if each.metric == metric and each.value == level(bound["above"])
+    )
+    assert threshold.promql in alert.expression
+    assert bound.get("clear") is None or level(bound["clear"]) == threshold.clear
+
+
+def test_the_reserve_below_which_the_disk_is_full_is_the_one_that_actions_keep() -> None:
+    assert THRESHOLDS["disk_full"].value == Limits().disk_reserve
 
 
 @pytest.fixture

@@ -15,17 +15,20 @@ from time import time
 from typing import Any
 
 import agent_process
+import apsw
 import prismq
 import pytest
 import yaml
 from agent_process import AgentProcess, Scrape, command
 from dashboard_check import (
     ABSENT_WHILE_NOTHING_HAPPENED,
+    COMING,
     live_findings,
     load_dashboard,
     load_rules,
     rule_findings,
 )
+from queue_files import add, micro, owned, solid_queue
 from real_parts import Addresses, Pair, free_addresses, require, running
 
 pytestmark = pytest.mark.real
@@ -40,6 +43,7 @@ databases:
     path: FOLDER/jobs.db
     settings: {{grace: 2s}}
     backup: {{directory: FOLDER/backups}}
+  - {{name: rails, path: FOLDER/rails.db}}
   - {{name: gone, path: FOLDER/gone.db}}
 poll: {{interval: 1s}}
 actions: {{enabled: true, allow: {{token_files: [FOLDER/token]}}}}
@@ -129,10 +133,24 @@ def agent_on_a_queue(folder: Path, on: str, address: str) -> Iterator[tuple[Agen
         queue.leased(time() + 3600, 1)
         queue.leased(time() - 60, 3)
         queue.leased(time() - 60, 1, type="report")
+        rails_queue(stack.enter_context(owned(folder / "rails.db", solid_queue())))
         (folder / "token").write_text("the-token-of-the-loop\n")
         (folder / "token").chmod(0o600)
         text = CONFIG.format(address=address, on=on)
         yield stack.enter_context(agent_process.agent(folder, text, address=address)), queue
+
+
+def rails_queue(owner: apsw.Connection) -> None:
+    """A queue that keeps a list of its workers: one lives, one died an hour ago; a job waits, one failed."""
+    now = micro(time())
+    for age in (0, 3600):
+        add(owner, "solid_queue_processes", kind="Worker", pid=1, hostname="here", name=f"worker-{age}",
+            last_heartbeat_at=micro(time() - age), created_at=micro(time() - age))  # fmt: skip
+    for table in ("ready", "failed"):
+        add(owner, "solid_queue_jobs", queue_name="mails", class_name="Mail", created_at=now, updated_at=now)
+        own = {"queue_name": "mails"} if table == "ready" else {}
+        job = owner.last_insert_rowid()
+        add(owner, f"solid_queue_{table}_executions", job_id=job, created_at=now, **own)
 
 
 @pytest.fixture(scope="module")
@@ -221,10 +239,24 @@ def eventful(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     assert failed.returncode == 1, failed.stdout + failed.stderr
     on_page(loop, lambda page: page.total("queuekeeper_action_last_failure_timestamp_seconds") > 0, "the failure")
     on_page(loop, lambda page: page.total("sqlite_backup_age_seconds", database="jobs") > 0, "the backup's age")
+    drilled(loop)
     with hanging_action(loop), prismq.process("held_reader.py", loop.queue.path):
         loop.queue.put()
         loop.pair.wait(lambda: not unseen(loop.pair), "Prometheus to see all that can happen", 30)
         yield loop
+
+
+def drilled(loop: Loop) -> None:
+    """A drill that brought the queue back, and one of a second backup that the disk has damaged since."""
+    for words in (["backups", "drill", "jobs"], ["backup", "jobs"]):
+        good = command(loop.agent, *words)
+        assert good.returncode == 0, good.stdout + good.stderr
+    newest = max((loop.agent.folder / "backups" / "jobs").glob("*.db"))
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    bad = command(loop.agent, "backups", "drill", "jobs")
+    assert bad.returncode == 5, bad.stdout + bad.stderr
 
 
 def unseen(pair: Pair) -> list[str]:
@@ -267,7 +299,7 @@ def test_every_query_of_the_dashboard_returns_data(eventful: Loop, dashboard: Pa
 
 
 def test_every_selector_of_the_rules_matches_a_real_series(eventful: Loop) -> None:
-    assert rule_findings(eventful.pair.prometheus, load_rules(RULES_FILE)) == []
+    assert rule_findings(eventful.pair.prometheus, load_rules(RULES_FILE), COMING) == []
 
 
 def test_the_same_queue_heals_by_a_threshold_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import apsw
 
+from actions.history.integrity_rows import verdicts
 from actions.history.totals import DURATION_BUCKETS, Durations, Totals
 from actions.run.outcome import EXIT_CODES, Outcome
 
@@ -39,6 +40,7 @@ def _read(history: apsw.Connection) -> Totals:
         last_success=success,
         last_failure=failure,
         drills=_drills(history),
+        checks=verdicts(history),
         pending=history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get,
     )
 

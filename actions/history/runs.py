@@ -15,9 +15,11 @@ from typing import Any
 import apsw
 from pydantic import TypeAdapter
 
+from actions.history import integrity_rows
+from actions.history.cancel_marks import forget
 from actions.history.store import transaction
 from actions.history.totals import DURATION_BUCKETS
-from actions.run.errors import GIVEN_UP_BEFORE
+from actions.run.errors import GIVEN_UP_BEFORE, PAUSED
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
 from actions.run.process_identity import own_identity
@@ -155,6 +157,7 @@ def end(
         )
         if history.changes() != 1:
             return False
+        forget(history, taken.run_id)
         _add_to_totals(history, run(history, taken.run_id), ending, now)
     return True
 
@@ -194,8 +197,9 @@ def newest(history: apsw.Connection, database: str | None, limit: int) -> list[R
 
 
 def last_ended(history: apsw.Connection, database: str, action: str) -> float | None:
-    """When the action last ended on this database in a way that counts for the cooldown."""
-    return _last(history, database, action, f"outcome NOT IN ({_listed(_NO_COOLDOWN)})")
+    """When the action last ended on this database in a way that counts for the cooldown; what a pause ended does not."""
+    counts = f"outcome NOT IN ({_listed(_NO_COOLDOWN)}) AND reason <> '{PAUSED}'"
+    return _last(history, database, action, counts)
 
 
 def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:
@@ -205,13 +209,26 @@ def last_attempt(history: apsw.Connection, database: str, action: str) -> float 
 
 
 def source_trouble(history: apsw.Connection, database: str) -> str:
-    """What the database's newest check said when it failed: its last backup or integrity check; empty when all is well."""
+    """What is wrong with the database: an integrity check that nobody cleared, or its newest backup; empty when all is well."""
+    failure = integrity_rows.standing_failure(history, database)
+    if failure:
+        return failure
     row = history.execute(
-        "SELECT outcome, message FROM run WHERE database = ? AND action IN ('backup', 'integrity') AND state = 'ended'"
+        "SELECT outcome, message FROM run WHERE database = ? AND action = 'backup' AND state = 'ended'"
         " AND outcome IN ('done', 'unverified') ORDER BY id DESC LIMIT 1",
         (database,),
     ).fetchone()
     return str(row[1]) if row is not None and row[0] == Outcome.UNVERIFIED else ""
+
+
+def newest_figure(history: apsw.Connection, database: str, action: str, name: str) -> Figure:
+    """What the newest done run of this action on this database left under `name` of its figures; None when none did."""
+    found: Figure = history.execute(
+        "SELECT figures ->> ?3 FROM run WHERE database = ?1 AND action = ?2 AND state = 'ended' AND outcome = 'done'"
+        " AND figures ->> ?3 IS NOT NULL ORDER BY ended_at DESC LIMIT 1",
+        (database, action, name),
+    ).get
+    return found
 
 
 def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
@@ -295,6 +312,10 @@ def _add_to_totals(history: apsw.Connection, ended: Run, ending: Ending, now: fl
             "INSERT INTO effect_total VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
             (ended.database, ended.rule, ending.effect),
         )
+    if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
+        ok = ending.outcome is Outcome.DONE
+        checked = integrity_rows.checked_of(ending.figures, ok=ok, message=ending.message)
+        integrity_rows.note(history, ended.database, checked, now)
     for name, amount in ending.amounts.items():
         history.execute(
             "INSERT INTO amount_total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",

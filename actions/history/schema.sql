@@ -1,5 +1,5 @@
--- Our own file, never the application's. Times are seconds since the epoch, UTC. JSON columns hold the dataclasses of actions/run.
-CREATE TABLE run (
+-- Our own file, never the application's. A new version adds tables: the whole script is run again on an older file. Times are seconds since the epoch, UTC. JSON columns hold the dataclasses of actions/run.
+CREATE TABLE IF NOT EXISTS run (
   id           INTEGER PRIMARY KEY AUTOINCREMENT,
   database     TEXT NOT NULL,
   path         TEXT NOT NULL,
@@ -28,38 +28,50 @@ CREATE TABLE run (
   effect       TEXT
 );
 -- One wish waits at most once, whoever asked.
-CREATE UNIQUE INDEX run_pending_once ON run (database, action) WHERE state = 'pending';
-CREATE INDEX run_unfinished ON run (state) WHERE state <> 'ended';
-CREATE INDEX run_ended ON run (database, action, ended_at);
+CREATE UNIQUE INDEX IF NOT EXISTS run_pending_once ON run (database, action) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS run_unfinished ON run (state) WHERE state <> 'ended';
+CREATE INDEX IF NOT EXISTS run_ended ON run (database, action, ended_at);
 
-CREATE TABLE run_total (
+CREATE TABLE IF NOT EXISTS run_total (
   database TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
   runs INTEGER NOT NULL, last_at REAL NOT NULL,
   PRIMARY KEY (database, action, outcome)
 ) WITHOUT ROWID;
-CREATE TABLE trigger_total (
+CREATE TABLE IF NOT EXISTS trigger_total (
   action TEXT NOT NULL, trigger TEXT NOT NULL, runs INTEGER NOT NULL,
   PRIMARY KEY (action, trigger)
 ) WITHOUT ROWID;
-CREATE TABLE duration_total (
+CREATE TABLE IF NOT EXISTS duration_total (
   action TEXT NOT NULL, bucket INTEGER NOT NULL, runs INTEGER NOT NULL, seconds REAL NOT NULL,
   PRIMARY KEY (action, bucket)
 ) WITHOUT ROWID;
-CREATE TABLE effect_total (
+CREATE TABLE IF NOT EXISTS effect_total (
   database TEXT NOT NULL, rule TEXT NOT NULL, effect TEXT NOT NULL, runs INTEGER NOT NULL,
   PRIMARY KEY (database, rule, effect)
 ) WITHOUT ROWID;
-CREATE TABLE amount_total (
+CREATE TABLE IF NOT EXISTS amount_total (
   database TEXT NOT NULL, name TEXT NOT NULL, amount REAL NOT NULL,
   PRIMARY KEY (database, name)
 ) WITHOUT ROWID;
 
 -- One row for each alert that ever fired here: our own episode, since neither startsAt nor the delivery identifies one.
-CREATE TABLE episode (
+CREATE TABLE IF NOT EXISTS episode (
   receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, rule TEXT NOT NULL, database TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('firing', 'resolved')),
   number INTEGER NOT NULL, began_at REAL NOT NULL, seen_at REAL NOT NULL, deliveries INTEGER NOT NULL,
   PRIMARY KEY (receiver, fingerprint, rule, database)
 ) WITHOUT ROWID;
 
-CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- The fewest free pages of each hour (hours since the epoch): what is used again soon is not worth giving back.
+CREATE TABLE IF NOT EXISTS free_low (
+  database TEXT NOT NULL, hour INTEGER NOT NULL, pages INTEGER NOT NULL,
+  PRIMARY KEY (database, hour)
+) WITHOUT ROWID;
+-- What the newest integrity check of each kind and target said; ok = 0 stays until a full one clears it.
+CREATE TABLE IF NOT EXISTS integrity (
+  database TEXT NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL,
+  ok INTEGER NOT NULL, message TEXT NOT NULL, checked_at REAL NOT NULL,
+  PRIMARY KEY (database, kind, target)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

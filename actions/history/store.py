@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 FILE_NAME = "history.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_MS = 5000
 
 _WHOLE = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
@@ -136,6 +136,6 @@ def _migrate(connection: apsw.Connection) -> None:
         found = connection.pragma("user_version")
         if found > SCHEMA_VERSION:
             raise apsw.SQLError(f"its schema version {found} is newer than this program's {SCHEMA_VERSION}")
-        if found == 0:
+        if found < SCHEMA_VERSION:
             connection.execute(files("actions.history").joinpath("schema.sql").read_text("utf-8"))
             connection.pragma("user_version", SCHEMA_VERSION)

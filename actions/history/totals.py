@@ -31,4 +31,7 @@ class Totals:
     drills: Mapping[str, tuple[float, float]] = field(
         default_factory=dict
     )  # database: last success at, seconds it took
+    checks: Mapping[tuple[str, str, str], tuple[bool, float]] = field(
+        default_factory=dict
+    )  # database, quick|full, live|backup: whether all is well, when it was checked
     pending: int = 0

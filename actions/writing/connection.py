@@ -15,6 +15,16 @@ import apsw
 from actions.writing.busy_handler import wait_at_most
 
 
+def without_syncs(connection: apsw.Connection) -> None:
+    """Commits do not wait for the disk where a WAL keeps their order: for what may be lost, and holds the lock less long.
+
+    A crash of the machine may undo the newest commits, never tear one (https://sqlite.org/pragma.html#pragma_synchronous).
+    In rollback-journal mode only the syncs keep the file whole: there nothing changes.
+    """
+    if connection.pragma("journal_mode") == "wal":
+        connection.pragma("synchronous", 1)
+
+
 @contextmanager
 def writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
     """Open for change; waits at most `busy_wait` seconds for each lock. Raises apsw.Error."""

@@ -36,7 +36,10 @@ Part = TypeVar("Part", Rows, Workers, Finished)
 
 @dataclass(frozen=True, slots=True)
 class CompiledProfile:
-    """What is to be read of one file: one profile's statements, or (`joined`) those of several."""
+    """What is to be read of one file: one profile's statements, or (`joined`) those of several.
+
+    `rowids_unused`: names in lower case of tables that a VACUUM may number anew; `statistics`: ANALYZE may add its table.
+    """
 
     name: str
     lease_kind: str
@@ -48,6 +51,8 @@ class CompiledProfile:
     requeue: CompiledRequeue | None = None
     purge: CompiledPurge | None = None
     named: tuple[NamedQueues, ...] = ()
+    rowids_unused: frozenset[str] = frozenset()
+    statistics: bool = True
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -108,6 +113,8 @@ def joined(profiles: tuple[CompiledProfile, ...]) -> CompiledProfile:
         settings={name: value for one in profiles for name, value in one.settings.items()},
         requeue=_joined_requeue(requeues),
         purge=_joined_purge(purges),
+        rowids_unused=frozenset().union(*(one.rowids_unused for one in profiles)),
+        statistics=all(one.statistics for one in profiles),
     )
 
 
@@ -130,6 +137,8 @@ def _compiled(profile: Profile, settings: Settings, places: Places, prefix: str)
         settings={**settings.numbers, **settings.texts, **{name: ",".join(w) for name, w in settings.words.items()}},
         requeue=_requeue(actions.requeue, stale, settings, places),
         purge=_purge(actions.purge, spots),
+        rowids_unused=frozenset(filled(name, settings).lower() for name in profile.rowids_unused),
+        statistics=profile.statistics,
     )
 
 

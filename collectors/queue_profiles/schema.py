@@ -179,7 +179,8 @@ class Verified(_Strict):
 class Profile(_Strict):
     """One profile. `detect`: the tables and columns that a database must have, `also`: those that it may have.
 
-    Nothing else is ever read. Of tables with a `*` in their name one must be there.
+    Nothing else is ever read. Of tables with a `*` in their name one must be there. `rowids_unused`: tables whose rows
+    nobody finds by rowid, so that a VACUUM may number them anew. `statistics`: the library bears sqlite_stat1 in its file.
     """
 
     profile: Literal[1]
@@ -193,6 +194,8 @@ class Profile(_Strict):
     rows: Annotated[list[Rows], Field(min_length=1)]
     workers: Workers | None = None
     enqueued: list[Table] = []
+    rowids_unused: list[Column] = []
+    statistics: bool = True
     actions: Actions = Actions()
 
     @field_validator("time")
@@ -218,7 +221,9 @@ def load(path: Path) -> Profile:
     """The profile in a YAML file. Raises ProfileError with every mistake and its place."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}; check the path") from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise ProfileError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     return parse(data, str(path))
 

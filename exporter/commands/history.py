@@ -26,7 +26,7 @@ def history(db: str | None, config_file: str | None, state: Path | None, limit: 
         click.echo(json.dumps([as_fields(run) for run in runs], indent=2))
         return
     if not runs:
-        click.echo("no runs yet")
+        click.echo(f"no runs yet{f' of {name}' if name else ''} in {directory}")
     for run in reversed(runs):
         click.echo(line(run))
 

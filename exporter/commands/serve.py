@@ -50,8 +50,8 @@ LOG = logging.getLogger(__name__)
 )
 def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, level: str, form: Format) -> None:
     """Watch the configured databases, publish metrics, and act where the configuration allows it."""
-    configure(level, form)
     config = read_config(config_file)
+    configure(level, form)
     try:
         sockets = bind(addresses)
     except CannotListen as error:

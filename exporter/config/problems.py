@@ -16,7 +16,7 @@ from exporter.config.sizes import shown
 _EXPECTED = {
     "name": "letters, digits, dot, dash and underscore, at most 64",
     "owner_sqlite": "three numbers, like 3.51.3",
-    "windows": "two times of day in UTC, like 02:00-04:00",
+    "windows": "two times of day, like 02:00-04:00",
 }
 
 

@@ -19,6 +19,7 @@ def build(front: Front) -> Starlette:
             Route("/-/reload", control.reload(front), methods=["POST", "PUT"]),
             Route("/api/v1/pause", control.pause(front), methods=["POST"]),
             Route("/api/v1/resume", control.resume(front), methods=["POST"]),
+            Route("/api/v1/runs/{run_id:int}/cancel", control.cancel(front), methods=["POST"]),
             Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
         ]
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from actions.history.runs import Run
 from actions.policy.alerts import Alert
 from exporter.alert_inbox import Receipt
 from exporter.exposition import Page
@@ -31,7 +32,8 @@ class Front:
     """`not_ready()` is the reason, "" when ready. `receive` stores a delivery or raises StoreUnavailable.
 
     `answered(code)` hears of every answer to Alertmanager. `reload()` gives the reasons why not; `pause(why)` says since
-    when and why actions are paused, both it and `resume` raise StoreUnavailable. All may be called from any thread.
+    when and why actions are paused, both it and `resume` raise StoreUnavailable. `finishing()`: what is still on its way to
+    a safe point a second after a pause. `cancel(run_id, who)` raises KeyError, Refused. Any thread may call all of them.
     """
 
     version: str
@@ -44,4 +46,6 @@ class Front:
     reload: Callable[[], tuple[str, ...]]
     pause: Callable[[str], str]
     resume: Callable[[], None]
+    finishing: Callable[[], Sequence[Run]]
+    cancel: Callable[[int, str], Run]
     telemetry_path: str = "/metrics"

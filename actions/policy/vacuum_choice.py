@@ -1,0 +1,133 @@
+"""Is a vacuum worth it, and which one? Pure: the file's pages, what is remembered of them and a clock in, a choice out.
+
+Free pages are no loss by themselves: a queue that empties every night fills them again every day, and giving them back
+only to ask for them again costs the application twice. Worth giving back is what *stays* free. Of that, slices of
+incremental_vacuum take the least at a time; a full VACUUM stops every writer until it is done.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from actions.run.memory import FreeLow
+
+Way = Literal["nothing", "incremental", "full"]
+
+HOUR = 3600.0
+MIB = 1024 * 1024
+# What it must give back where nobody asks for less: a tenth of the file, and no less than this.
+WORTH_RATIO = 0.1
+WORTH_BYTES = MIB
+# What a person may ask a full VACUUM for.
+WORTH_ASKED_RATIO = 0.01
+# A full VACUUM also packs half-empty pages. After it up to about a tenth of the live bytes is unused all the same.
+LOOSE_RATIO = 0.25
+PACKED_RATIO = 0.1
+# Longest hold of one incremental slice, in seconds.
+SLICE = 0.015
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """A file's pages. `loose_bytes`: unused inside pages that hold something (dbstat); None when that is not known."""
+
+    page_size: int
+    pages: int
+    free: int
+    auto_vacuum: Literal["none", "full", "incremental"]
+    loose_bytes: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        """The size of the whole file."""
+        return self.pages * self.page_size
+
+    @property
+    def live_bytes(self) -> int:
+        """What a full VACUUM copies."""
+        return (self.pages - self.free) * self.page_size
+
+
+@dataclass(frozen=True, slots=True)
+class StaysFree:
+    """`pages`: the fewest that were free at any moment that counts. `watched`: for how long that is known, in seconds."""
+
+    pages: int
+    watched: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`gives_back`: bytes, about; `pages`: how many a run in slices frees; `stall`: seconds, predicted; `why`: a sentence."""
+
+    way: Way
+    why: str
+    pages: int = 0
+    gives_back: int = 0
+    stall: float = 0.0
+
+
+def stays_free(lows: Iterable[FreeLow], free: int, now: float, span: float) -> StaysFree:
+    """How many pages were free throughout the last `span` seconds, by what is remembered and by the `free` ones now.
+
+    The memory reaches back without a gap of more than an hour: what nobody saw is not known.
+    """
+    current = int(now // HOUR)
+    hours = {low.hour: low.pages for low in lows if int((now - span) // HOUR) <= low.hour <= current}
+    known = current
+    while (earlier := next((hour for hour in (known - 1, known - 2) if hour in hours), None)) is not None:
+        known = earlier
+    watched = now - known * HOUR if current in hours or known < current else 0.0
+    return StaysFree(min([free, *hours.values()]), min(span, watched))
+
+
+def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_slices: bool) -> Choice:
+    """The gentlest vacuum that is worth it. `rate`: live bytes a second of a full VACUUM.
+
+    `careful`: nobody watches, so it must give back a tenth of the file; for a person a hundredth is enough, in slices any
+    page, unless the queue fills some of them again. `only_slices`: never a full one.
+    """
+    kept = min(stays.pages, pages.free)
+    by_measure = careful or kept < pages.free
+    enough = max(WORTH_BYTES, int(WORTH_RATIO * pages.bytes)) if by_measure else 1
+    if pages.auto_vacuum == "incremental" and kept * pages.page_size >= enough:
+        why = f"{_of_free(pages, stays)}, to be cut off the end of the file"
+        return Choice("incremental", why, kept, kept * pages.page_size, SLICE)
+    gain = kept * pages.page_size + _packable(pages)
+    if only_slices or gain < max(enough, int(WORTH_ASKED_RATIO * pages.bytes)):
+        return Choice("nothing", _why_not(pages, stays))
+    why = _of_free(pages, stays) + _and_loose(pages)
+    return Choice(
+        "full", why, gives_back=pages.free * pages.page_size + _packable(pages), stall=pages.live_bytes / rate
+    )
+
+
+def missing_room(needed: int, reserve: int, free: int) -> int:
+    """Bytes that must still become free before `needed` can be written and `reserve` stays."""
+    return max(0, needed + reserve - free)
+
+
+def _packable(pages: Pages) -> int:
+    """What packing half-empty pages gives back, about; nothing unless a quarter of what they hold is unused."""
+    loose = pages.loose_bytes or 0
+    if loose < LOOSE_RATIO * pages.live_bytes:
+        return 0
+    return max(0, loose - int(PACKED_RATIO * pages.live_bytes))
+
+
+def _and_loose(pages: Pages) -> str:
+    return f"; {pages.loose_bytes} bytes inside the others are unused" if _packable(pages) else ""
+
+
+def _why_not(pages: Pages, stays: StaysFree) -> str:
+    if pages.free == 0:
+        return f"none of the {pages.pages} pages is free"
+    refilled = ": the others are filled again" if stays.pages < pages.free else ": too few to be worth it"
+    return _of_free(pages, stays) + refilled
+
+
+def _of_free(pages: Pages, stays: StaysFree) -> str:
+    now = f"{pages.free} of {pages.pages} pages are free"
+    if stays.watched == 0:
+        return now
+    return f"{now}, {min(stays.pages, pages.free)} of them have been for {stays.watched / HOUR:.0f} hours"

@@ -1,0 +1,303 @@
+"""Gives free pages back to the disk: nothing, slices of incremental_vacuum, or a full VACUUM, whichever is worth it.
+
+Runbook: docs/runbook.md#procedure-vacuum. The choice is actions/policy/vacuum_choice.py's. A full VACUUM stops every writer
+until it is done (in rollback-journal mode every reader too) and writes the live bytes twice: so it is planned with its
+stall and its room, and a run that nobody watches keeps its budgets or has the operator's word.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import apsw
+
+from actions.policy.vacuum_choice import Choice, Pages, StaysFree, choose, stays_free
+from actions.run.errors import ActionError, Failed, NothingToDo, Refused
+from actions.run.options import OptionKind
+from actions.run.plan import Done, Figure, Plan
+from actions.run.work import Work
+from actions.writing.connection import writable
+from actions.writing.free_space import require_free, size_or_zero
+from actions.writing.full_vacuum import Vacuumed, vacuum_whole
+from actions.writing.journal import is_rollback
+from actions.writing.rowids import renumbered
+from actions.writing.vacuum_room import filled_up, require_room, room_needed
+from actions.writing.vacuum_slices import LOCK_WAIT, Freed, WalFull, free_in_slices
+from actions.writing.wal_budget import budget
+from collectors.page_layout import UNUSED
+from collectors.poll import take
+from collectors.queue_profiles.schema import ProfileError
+from collectors.reading.connection import read_only
+
+NAME = "vacuum"
+LONG = True
+AUTOMATIC = True
+MAY_BE_MISSING = False
+WINDOWED = True
+DESTRUCTIVE = True
+OPTIONS = {
+    "incremental": OptionKind("flag", "only slices of incremental_vacuum, never a full VACUUM"),
+    "free_for": OptionKind(
+        "seconds", "count only pages that have been free for so long, in seconds; by default one day"
+    ),
+    "stall": OptionKind("seconds", "the stall of the application that the operator accepts, in seconds"),
+    "rowids_unused": OptionKind(
+        "flag", "nobody finds rows by the rowid of a table without INTEGER PRIMARY KEY", by_person=True
+    ),
+}
+
+DAY = 86400.0
+# Live bytes a second of a full VACUUM: predicts until this database's own rate is known (bench/maintenance.py).
+RATE = 120e6
+AUTO_VACUUM: tuple[Literal["none", "full", "incremental"], ...] = ("none", "full", "incremental")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Bytes of the file and of its WAL, by stat."""
+
+    file: int
+    wal: int
+
+
+def plan(work: Work) -> Plan:
+    """Choose, and see that it may be done. Raises NothingToDo, Refused."""
+    with read_only(work.target.path) as connection:
+        pages = _pages(connection)
+    if work.options.get("incremental") and pages.auto_vacuum != "incremental":
+        raise Refused(
+            f"auto_vacuum is {pages.auto_vacuum} in this database: there are no slices to take",
+            reason="auto_vacuum",
+            next_step="leave --incremental out; or have the application set auto_vacuum=INCREMENTAL and VACUUM once",
+        )
+    stays = _stays_free(work, pages)
+    choice, pages = _chosen(work, pages, stays)
+    if choice.way == "nothing":
+        raise NothingToDo(choice.why, reason="not_worth_it", next_step=_how_all_the_same(pages, stays))
+    if choice.way == "full":
+        _guard_full(work, pages, choice)
+    else:
+        require_free(work.target.path.parent, budget(work), work.target.limits.disk_reserve, "the growth of the WAL")
+    return _plan(work, pages, stays, choice)
+
+
+def run(work: Work, plan: Plan) -> Done:
+    """Do what was chosen. What was given back before a stop stays given back and is told."""
+    sizes = _sizes(work)
+    if plan.figures["way"] == "incremental":
+        return _in_slices(work, int(plan.figures["keep_free_pages"] or 0), sizes)
+    live = int(plan.figures["live_bytes"] or 0)
+    try:
+        done = vacuum_whole(work, 2 * _accepted(work) if work.automatic else None)
+    except apsw.FullError as error:
+        raise filled_up(work, live) from error
+    except apsw.SQLError as error:
+        raise Failed(
+            f"SQLite: {error}: the schema uses what only the application's SQLite has; nothing was changed",
+            reason="schema",
+            next_step="run VACUUM from the application itself",
+        ) from error
+    return _told_full(work, done, sizes)
+
+
+def _pages(connection: apsw.Connection) -> Pages:
+    return Pages(
+        page_size=int(connection.pragma("page_size")),
+        pages=int(connection.pragma("page_count")),
+        free=int(connection.pragma("freelist_count")),
+        auto_vacuum=AUTO_VACUUM[int(connection.pragma("auto_vacuum"))],
+    )
+
+
+def _stays_free(work: Work, pages: Pages) -> StaysFree:
+    """What the agent remembers. A run that nobody watches acts on nothing less. Raises Refused."""
+    span = work.number("free_for", DAY)
+    if span == 0:
+        return StaysFree(pages.free, 0.0)
+    found = stays_free(work.memory.free_lows(), pages.free, work.now(), span)
+    if work.automatic and found.watched < span:
+        raise Refused(
+            f"nobody knows how long the free pages stay free: they have been watched for {found.watched / 3600:.0f} of "
+            f"{span / 3600:.0f} hours",
+            reason="unwatched",
+            next_step="let the agent watch on; or say in the rule for how long is enough: options: {free_for: 0s}",
+        )
+    return found
+
+
+def _chosen(work: Work, pages: Pages, stays: StaysFree) -> tuple[Choice, Pages]:
+    """Looking into the pages costs a reading of them all: only where the free ones do not decide already."""
+    own_rate = work.memory.figure("full_bytes_per_second")
+    rate = float(own_rate) if own_rate else RATE
+    only_slices = bool(work.options.get("incremental"))
+    choice = choose(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
+    if choice.way == "nothing" and not only_slices:
+        pages = replace(pages, loose_bytes=_loose_bytes(work))
+        choice = choose(pages, stays, rate, careful=work.automatic, only_slices=False)
+    return choice, pages
+
+
+def _loose_bytes(work: Work) -> int | None:
+    snapshot = take(work.target, None, work.now(), work.raw, only=frozenset({"page_layout"}))
+    found = next(iter(snapshot.of(UNUSED.name)), None)
+    return None if found is None else int(found.at(work.now()))
+
+
+def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
+    if not work.options.get("rowids_unused"):
+        _guard_rowids(work)
+    require_room(work, pages.live_bytes)
+    if not work.automatic:
+        return
+    if choice.stall > _accepted(work):
+        raise Refused(
+            f"the application would wait about {choice.stall:.2f} s, {_accepted(work):.2f} s are allowed",
+            reason="stall",
+            next_step="run it by hand at a quiet time, or accept it in the rule: options: {stall: 2s}",
+        )
+    grows, allowed = room_needed(pages.live_bytes), budget(work)
+    if grows > allowed and not is_rollback(work):
+        raise Refused(
+            f"the WAL would grow by about {grows} bytes, limits.wal_growth allows {allowed}",
+            reason="wal_growth",
+            next_step="run it by hand, or raise limits.wal_growth for this database",
+        )
+
+
+def _guard_rowids(work: Work) -> None:
+    try:
+        with read_only(work.target.path) as connection:
+            tables = renumbered(connection, work.target)
+    except ProfileError as error:
+        raise Refused(
+            str(error), reason="profile", next_step="mend the profile: it says whose rowids nobody uses"
+        ) from error
+    if tables:
+        raise Refused(
+            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {_listed(tables)}",
+            reason="rowids",
+            next_step="if nobody uses these rowids, say so: rowids_unused in the profile, or --rowids-unused",
+        )
+
+
+def _listed(names: tuple[str, ...], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _accepted(work: Work) -> float:
+    return max(work.target.limits.write_lock, work.number("stall", 0.0))
+
+
+def _how_all_the_same(pages: Pages, stays: StaysFree) -> str:
+    return "count what is free now with --free-for 0s" if stays.pages < pages.free else ""
+
+
+def _plan(work: Work, pages: Pages, stays: StaysFree, choice: Choice) -> Plan:
+    rollback = is_rollback(work)
+    step = "VACUUM" if choice.way == "full" else f"incremental_vacuum of {choice.pages} pages in slices"
+    return Plan(
+        steps=(f"{step}: {choice.why}",),
+        figures={
+            "way": choice.way,
+            "gives_back_bytes": choice.gives_back,
+            "live_bytes": pages.live_bytes,
+            "pages": pages.pages,
+            "free_pages": pages.free,
+            "keep_free_pages": pages.free - choice.pages if choice.way == "incremental" else 0,
+            "watched_seconds": round(stays.watched),
+            "rollback_journal": rollback,
+        },
+        stall=choice.stall,
+        warnings=tuple(_warnings(work, pages, stays, choice, rollback=rollback)),
+    )
+
+
+def _warnings(work: Work, pages: Pages, stays: StaysFree, choice: Choice, *, rollback: bool) -> list[str]:
+    said = []
+    if stays.watched < work.number("free_for", DAY):
+        said.append("how long these pages stay free is not known: no agent has watched them for that long")
+    if choice.way == "full":
+        said.append(f"every writer{' and reader' * rollback} waits about {choice.stall:.2f} s")
+        if not rollback:
+            said.append(f"the WAL grows by about {pages.live_bytes} bytes until the next checkpoint")
+    return said
+
+
+def _sizes(work: Work) -> _Sizes:
+    return _Sizes(size_or_zero(work.target.path), size_or_zero(work.target.wal))
+
+
+def _in_slices(work: Work, keep: int, sizes: _Sizes) -> Done:
+    so_far = [Freed()]
+    full = False
+    with writable(work.target.path, LOCK_WAIT) as connection:
+        page_size = int(connection.pragma("page_size"))
+        wanted = max(1, int(connection.pragma("freelist_count")) - keep)
+        try:
+            for freed in free_in_slices(work, connection, keep):
+                so_far.append(so_far[-1] + freed)
+                work.progress("freed pages", so_far[-1].pages, wanted)
+        except WalFull:
+            full = True
+        except (ActionError, apsw.Error) as error:
+            early = error if isinstance(error, ActionError) else _broken_off(error, so_far[-1])
+            early.figures = _slice_figures(work, so_far[-1], page_size, sizes)
+            early.totals = {"reclaimed_bytes": float(so_far[-1].pages * page_size)}
+            raise early from error
+        left = int(connection.pragma("freelist_count"))
+    figures = {**_slice_figures(work, so_far[-1], page_size, sizes), "free_pages": left}
+    message = _given_back(work, so_far[-1].pages, page_size, sizes)
+    if full:
+        message += f"; {left - keep} more wait: the WAL has grown to its budget; checkpoint it and run this again"
+    return Done(message, figures, {"reclaimed_bytes": float(so_far[-1].pages * page_size)})
+
+
+def _broken_off(error: apsw.Error, freed: Freed) -> Failed:
+    return Failed(
+        f"SQLite: {error}, after {freed.pages} pages",
+        reason="disk_full" if isinstance(error, apsw.FullError) else type(error).__name__,
+        next_step="see `queuekeeper stats` for the database's state; what was freed stays freed",
+    )
+
+
+def _slice_figures(work: Work, freed: Freed, page_size: int, sizes: _Sizes) -> Mapping[str, Figure]:
+    return {
+        "way": "incremental",
+        "freed_pages": freed.pages,
+        "freed_bytes": freed.pages * page_size,
+        "slices": freed.slices,
+        "longest_hold_seconds": round(freed.longest_hold, 4),
+        **_size_figures(work, sizes),
+    }
+
+
+def _told_full(work: Work, done: Vacuumed, sizes: _Sizes) -> Done:
+    freed = done.pages_before - done.pages
+    live = (done.pages_before - done.free_before) * done.page_size
+    figures: dict[str, Figure] = {
+        "way": "full",
+        "freed_pages": freed,
+        "freed_bytes": freed * done.page_size,
+        "seconds": round(done.seconds, 4),
+        "full_bytes_per_second": round(live / max(done.seconds, 0.001)),
+        **_size_figures(work, sizes),
+    }
+    message = _given_back(work, freed, done.page_size, sizes)
+    return Done(message, figures, {"reclaimed_bytes": float(max(0, freed) * done.page_size)})
+
+
+def _size_figures(work: Work, before: _Sizes) -> Mapping[str, Figure]:
+    now = _sizes(work)
+    return {
+        "file_bytes_before": before.file,
+        "file_bytes": now.file,
+        "wal_bytes_before": before.wal,
+        "wal_bytes": now.wal,
+    }
+
+
+def _given_back(work: Work, pages: int, page_size: int, before: _Sizes) -> str:
+    """What the file gives back appears after the next checkpoint: we never make one here."""
+    later = pages > 0 and _sizes(work).file >= before.file
+    return f"freed {pages} pages ({pages * page_size} bytes)" + "; the file shrinks at the next checkpoint" * later

@@ -1,0 +1,40 @@
+"""`queuekeeper integrity DB`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from actions.run.request import Request
+from exporter.commands.backup import with_backups_from
+from exporter.commands.database import resolve
+from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.duration import DURATION
+from exporter.commands.run_action import options_given, run_action
+
+
+@click.command()
+@database_options
+@click.option("--full", is_flag=True, help="Compare every index with its table too: about ten times the work.")
+@click.option("--on-backup", is_flag=True, help="Check the newest verified backup, whatever the size of the live file.")
+@click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
+@click.option("--longest-read", type=DURATION, metavar="10s", help="How long one read of the live file may last.")
+@acting_options
+def integrity(
+    db: str,
+    config_file: str | None,
+    state: Path | None,
+    full: bool,
+    on_backup: bool,
+    directory: Path | None,
+    longest_read: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Check that DB is whole; what is too large to be read beside live workers, on its newest verified backup.
+
+    A failure is remembered until a --full check of the same target is good.
+    """
+    target = with_backups_from(resolve(db, config_file, state), directory)
+    options = options_given(full=full, on_backup=on_backup, longest_read=longest_read)
+    sys.exit(run_action(target, Request("integrity", target.name, options=options), dry_run=dry_run, as_json=as_json))

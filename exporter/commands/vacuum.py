@@ -1,0 +1,41 @@
+"""`queuekeeper vacuum DB`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from actions.run.request import Request
+from exporter.commands.database import resolve
+from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.duration import DURATION
+from exporter.commands.run_action import options_given, run_action
+
+
+@click.command()
+@database_options
+@click.option("--incremental", is_flag=True, help="Only slices of incremental_vacuum, never a full VACUUM.")
+@click.option(
+    "--free-for", type=DURATION, metavar="24h", help="Count only pages that have been free for so long; 0s counts all."
+)
+@click.option(
+    "--rowids-unused", is_flag=True, help="Your word that nobody uses rowids of tables without INTEGER PRIMARY KEY."
+)
+@acting_options
+def vacuum(
+    db: str,
+    config_file: str | None,
+    state: Path | None,
+    incremental: bool,
+    free_for: float | None,
+    rowids_unused: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Give free pages back to the disk, in the gentlest way that is worth it.
+
+    A full VACUUM stops every writer until it is done: --dry-run tells for how long, and what it gives back.
+    """
+    target = resolve(db, config_file, state)
+    options = options_given(incremental=incremental, free_for=free_for, rowids_unused=rowids_unused)
+    sys.exit(run_action(target, Request("vacuum", target.name, options=options), dry_run=dry_run, as_json=as_json))

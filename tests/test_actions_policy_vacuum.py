@@ -1,0 +1,131 @@
+"""Whether a vacuum is worth it, and which: by what is free, by what stays free, and by what is remembered of it."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.policy.check_choice import on_copy, predicted_seconds
+from actions.policy.vacuum_choice import HOUR, SLICE, Pages, StaysFree, choose, missing_room, stays_free
+from actions.run.memory import FreeLow
+
+NOW = 480_000 * HOUR + 1800.0
+DAY = 24 * HOUR
+GIB = 1024**3
+RATE = 100e6
+
+
+def hours(*lows: int, until: int = 480_000) -> list[FreeLow]:
+    """One low for each hour, the last one in the hour `until`."""
+    return [FreeLow(until - len(lows) + 1 + number, pages) for number, pages in enumerate(lows)]
+
+
+def file(free: int, pages: int = 262_144, auto_vacuum: str = "none", loose: int | None = None) -> Pages:
+    return Pages(4096, pages, free, auto_vacuum, loose)  # type: ignore[arg-type]
+
+
+def test_what_is_filled_again_every_night_does_not_stay_free() -> None:
+    by_hour = [200_000 if 2 <= hour < 20 else 500 for hour in range(24)]
+    found = stays_free(hours(*by_hour), 200_000, NOW, DAY)
+    assert found.pages == 500
+    for auto_vacuum in ("none", "incremental"):
+        choice = choose(file(200_000, auto_vacuum=auto_vacuum), found, RATE, careful=True, only_slices=False)
+        assert choice.way == "nothing"
+        assert "200000 of 262144 pages are free, 500 of them have been" in choice.why
+        assert "filled again" in choice.why
+
+
+def test_what_was_used_again_within_the_span_counts_however_short_it_was() -> None:
+    lows = hours(*[200_000] * 10, 7, *[200_000] * 13)
+    assert stays_free(lows, 200_000, NOW, DAY).pages == 7
+    assert stays_free(lows, 200_000, NOW, 6 * HOUR).pages == 200_000
+
+
+def test_a_gap_ends_what_is_known() -> None:
+    whole = stays_free(hours(*[9] * 30), 9, NOW, DAY)
+    assert whole.watched == DAY
+    one_missing = [low for low in hours(*[9] * 30) if low.hour != 479_990]
+    assert stays_free(one_missing, 9, NOW, DAY).watched == DAY
+    two_missing = [low for low in one_missing if low.hour != 479_991]
+    assert stays_free(two_missing, 9, NOW, DAY).watched == 8 * HOUR + 1800
+    assert stays_free(hours(9, until=479_000), 9, NOW, DAY) == StaysFree(9, 0.0)
+    assert stays_free([], 9, NOW, DAY) == StaysFree(9, 0.0)
+
+
+@given(
+    st.dictionaries(st.integers(479_960, 480_000), st.integers(0, 1000)),
+    st.integers(0, 1000),
+    st.floats(0, 40 * HOUR),
+)
+def test_it_never_claims_more_than_was_seen(seen: dict[int, int], free: int, span: float) -> None:
+    found = stays_free([FreeLow(hour, pages) for hour, pages in sorted(seen.items())], free, NOW, span)
+    inside = [pages for hour, pages in seen.items() if hour >= (NOW - span) // HOUR]
+    assert found.pages == min([free, *inside])
+    assert 0 <= found.watched <= span
+    begun = (NOW - found.watched) // HOUR
+    unseen = [hour for hour in range(int(begun) + 1, 480_000) if hour not in seen]
+    assert all(later - earlier > 1 for earlier, later in pairwise(unseen)), "a gap of two hours"
+
+
+def test_slices_take_what_stays_and_leave_the_rest_for_the_queue() -> None:
+    choice = choose(
+        file(200_000, auto_vacuum="incremental"), StaysFree(120_000, DAY), RATE, careful=True, only_slices=False
+    )
+    assert (choice.way, choice.pages, choice.stall) == ("incremental", 120_000, SLICE)
+    assert choice.gives_back == 120_000 * 4096
+
+
+def test_a_full_vacuum_is_planned_with_its_stall() -> None:
+    choice = choose(file(131_072), StaysFree(131_072, DAY), RATE, careful=True, only_slices=False)
+    assert choice.way == "full"
+    assert choice.stall == pytest.approx(GIB / 2 / RATE)
+    assert choice.gives_back == GIB / 2
+
+
+def test_a_run_that_nobody_watches_needs_a_tenth_of_the_file_and_a_person_any_page() -> None:
+    little = file(20_000)
+    assert choose(little, StaysFree(20_000, DAY), RATE, careful=True, only_slices=False).way == "nothing"
+    assert choose(little, StaysFree(20_000, DAY), RATE, careful=False, only_slices=False).way == "full"
+    small = file(200, pages=400)
+    assert choose(small, StaysFree(200, DAY), RATE, careful=True, only_slices=False).way == "nothing", "less than 1 MiB"
+    assert choose(file(2000), StaysFree(2000, DAY), RATE, careful=False, only_slices=False).way == "nothing"
+    in_slices = choose(file(1, auto_vacuum="incremental"), StaysFree(1, DAY), RATE, careful=False, only_slices=False)
+    assert in_slices.way == "incremental"
+    assert choose(file(0), StaysFree(0, DAY), RATE, careful=False, only_slices=False).why.startswith("none of")
+
+
+def test_half_empty_pages_are_worth_a_full_vacuum_only_when_much_of_them_is_empty() -> None:
+    nothing_stays = StaysFree(0, DAY)
+    loose = file(0, auto_vacuum="incremental", loose=GIB // 2)
+    choice = choose(loose, nothing_stays, RATE, careful=True, only_slices=False)
+    assert choice.way == "full"
+    assert GIB * 0.39 < choice.gives_back < GIB * 0.41
+    assert choose(loose, nothing_stays, RATE, careful=True, only_slices=True).way == "nothing"
+    dense = file(0, loose=GIB // 5)
+    assert choose(dense, nothing_stays, RATE, careful=False, only_slices=False).way == "nothing"
+
+
+def test_room_that_is_missing_is_told_in_bytes() -> None:
+    assert missing_room(100, 50, 150) == 0
+    assert missing_room(100, 50, 149) == 1
+    assert missing_room(100, 50, 0) == 150
+
+
+@pytest.mark.parametrize(
+    ("size", "full", "longest", "wanted", "has_backup", "copy"),
+    [
+        (GIB, False, 2.0, False, True, True),
+        (GIB // 2, False, 2.0, False, True, False),
+        (GIB // 2, True, 2.0, False, True, True),
+        (GIB, True, 2.0, False, False, False),
+        (4096, False, 2.0, True, True, True),
+        (GIB // 20, False, 0.05, False, True, True),
+        (GIB // 100, False, 0.05, False, True, False),
+    ],
+)
+def test_what_cannot_be_read_in_one_short_read_is_checked_on_a_copy(
+    size: int, full: bool, longest: float, wanted: bool, has_backup: bool, copy: bool
+) -> None:
+    assert on_copy(size, longest, full=full, wanted=wanted, has_backup=has_backup) is copy
+    assert predicted_seconds(size, full=True) > predicted_seconds(size, full=False)
