@@ -7,7 +7,7 @@ from dataclasses import replace
 from collectors.metric import Sample
 from collectors.poll import take, take_beside
 from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
-from collectors.reading.due import ages, reason_to_open
+from collectors.reading.due import reason_to_open
 from collectors.reading.signature import Signature, signature_of
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import AT_LEISURE, BESIDE, COLLECTORS
@@ -34,8 +34,7 @@ def revisit(target: Target, previous: Snapshot | None, now: float, raw: RawReade
     ):
         return _confirmed(previous, now, raw)
     # the signature is from before the reading: what is committed in between shows as a change next time
-    taken = take(target, previous, now, raw, _AT_FIRST if previous is None else None)
-    return replace(taken, signature=found, opened_at=now, ages=previous is None or ages(taken.readings))
+    return take(target, previous, now, raw, _AT_FIRST if previous is None else None, found)
 
 
 def look_ahead(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawReader) -> None:

@@ -159,7 +159,7 @@ def _changed(path: str) -> int:
 
 @lru_cache(maxsize=1)
 def _shipped() -> tuple[Profile, ...]:
-    return tuple(load(path) for path in sorted(SHIPPED.glob("*.yaml")))
+    return tuple(load(path, shipped=True) for path in sorted(SHIPPED.glob("*.yaml")))
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ another table, to attach a file, or to call a function that reaches outside the 
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import apsw
@@ -46,15 +46,13 @@ class Fence:
     granted: set[Question] = field(default_factory=set, init=False, repr=False, compare=False)
 
 
-@contextmanager
-def reading(database: apsw.Connection, fence: Fence) -> Iterator[None]:
+def reading(database: apsw.Connection, fence: Fence) -> AbstractContextManager[None]:
     """Statements of this block may read what the fence says, and nothing else. Raises ProfileError that names the rest."""
 
     def allowed(action: int, first: str, second: str, _trigger: str | None) -> bool:
         return _may_read(fence, action, first, second, FUNCTIONS)
 
-    with _authorized(database, allowed, fence.granted):
-        yield
+    return _authorized(database, allowed, fence.granted)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -16,8 +16,7 @@ from collectors.queue_profiles.time_formats import moment_of
 ROW_BOUND = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCount:
+class QueueCount(NamedTuple):
     """Rows of one queue; `oldest` is a time (seconds since the epoch), None without a readable one."""
 
     queue: str
@@ -25,16 +24,14 @@ class QueueCount:
     oldest: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """One statement's result. `capped`: there were more rows than the bound, so every number is a lower bound."""
 
     queues: tuple[QueueCount, ...]
     capped: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The first task of a queue: `number` and what tells it from another task of that number."""
 
     queue: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from collectors.queue_profiles.expression import (
     Expression,
@@ -22,8 +23,7 @@ from collectors.queue_profiles.time_formats import Value, epoch_sql, is_time_sql
 QUEUE_NAME_LENGTH = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """A statement and its values. Where the SQL has `:limit`, the caller adds that value.
 
     `per_queue`: the limit bounds each queue for itself, not all of them together. `form`, `zone`: of a moment in the

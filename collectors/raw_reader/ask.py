@@ -60,10 +60,9 @@ class RawReader:
         self._command = command
         self._answer_within = answer_within
         self._turn = threading.Lock()
-        self._writing = threading.Lock()
         self._ahead: dict[Path, tuple[float, dict[str, Any]]] = {}
         self._ahead_at = 0.0
-        self._releases: deque[bytes] = deque()
+        self._to_release: deque[str] = deque()
         self._child: _Child | None = None
         self._started_by = 0
         self.lock_uses = LockUses()
@@ -121,15 +120,11 @@ class RawReader:
         return None if held is None else str(held)
 
     def release(self, path: Path) -> None:
-        """End `hold_wal`, without waiting for it; nothing happens when it was not held.
-
-        Of databases that were asked about ahead, together with the last of them or with the next question.
-        """
-        self._releases.append(_request("release", path=os.fspath(path)))
-        child = self._child
-        if child is not None and (not self._ahead or time.monotonic() - self._ahead_at > AHEAD_FOR):
-            with suppress(BrokenPipeError):  # what a child held ended with it
-                self._write(child, b"")
+        """End `hold_wal`; nothing happens when it was not held. Of databases that were asked about ahead: with the last."""
+        self._to_release.append(os.fspath(path))
+        if not self._ahead or time.monotonic() - self._ahead_at > AHEAD_FOR:
+            with self._turn:
+                self._in_turn(_request("release", release=self._released()))
 
     def survey(self, path: Path) -> dict[str, Any]:
         """The answers to what a poll usually asks about a database, by question, each for `result`."""
@@ -145,7 +140,8 @@ class RawReader:
         For databases that can be read: one that hangs costs the others two seconds.
         """
         with suppress(RawReaderUnavailable), self._turn:  # then each poll asks for itself, and says so
-            answer = self._in_turn(_request("surveys", paths=[os.fspath(path) for path in paths]))
+            wanted = [os.fspath(path) for path in paths]
+            answer = self._in_turn(_request("surveys", paths=wanted, release=self._released()))
             at = self._ahead_at = time.monotonic()
             self._ahead = {path: kept for path, kept in self._ahead.items() if at - kept[0] < AHEAD_FOR}
             self._ahead |= {path: (at, found) for path, found in zip(paths, answer["result"], strict=True)}
@@ -187,6 +183,10 @@ class RawReader:
             raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path or ""))
         return answer["result"]
 
+    def _released(self) -> list[str]:
+        """What is to be released by now, for the request that says it."""
+        return [self._to_release.popleft() for _ in range(len(self._to_release))]
+
     def _surveyed(self, path: Path) -> dict[str, Any] | None:
         at, answers = self._ahead.pop(path, (0.0, None))
         return answers if time.monotonic() - at < AHEAD_FOR else None
@@ -204,21 +204,12 @@ class RawReader:
     def _exchange(self, request: bytes) -> Any:
         child = self._ready_child()
         try:
-            self._write(child, request)
+            child.stdin.write(request)
+            child.stdin.flush()
             return json.loads(self._line(child))
         except (BrokenPipeError, json.JSONDecodeError) as error:
             self._end_child()
             raise _Ended from error
-
-    def _write(self, child: _Child, request: bytes) -> None:
-        """Write what is to be released, and a request. Raises BrokenPipeError."""
-        try:
-            with self._writing:
-                releases = [self._releases.popleft() for _ in range(len(self._releases))]
-                child.stdin.write(b"".join(releases) + request)
-                child.stdin.flush()
-        except ValueError as error:  # another thread has just closed it
-            raise BrokenPipeError from error
 
     def _line(self, child: _Child) -> bytes:
         """One line of the child, within the time. Kills it and raises RawReaderUnavailable when it takes longer."""

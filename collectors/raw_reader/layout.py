@@ -6,6 +6,7 @@ proc(5) for /proc/locks. Nothing here may import SQLite: the raw reader is a pro
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 HEADER_BYTES = 100
 WAL_INDEX_BYTES = 136
@@ -60,8 +61,7 @@ class WalIndex:
         return max(0, self.frames - self.copied)
 
 
-@dataclass(frozen=True, slots=True)
-class LockRow:
+class LockRow(NamedTuple):
     """One held lock of the kernel's table. `pid` is -1 for an open-file-description lock (the kernel names nobody)."""
 
     kind: str

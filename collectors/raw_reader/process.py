@@ -33,11 +33,7 @@ def main() -> None:
     _allow_many_files()
     try:
         for line in _lines():
-            request = json.loads(line)
-            if request["do"] == "release":  # nobody waits for an answer
-                hold.release(request["path"])
-                continue
-            sys.stdout.write(json.dumps(_answer(request)) + "\n")
+            sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
             sys.stdout.flush()
     except (BrokenPipeError, KeyboardInterrupt):
         # Nobody listens any more. Python flushes standard output once more at exit: give it a place to go.
@@ -76,6 +72,8 @@ def _allow_many_files() -> None:
 
 
 def _answer(request: dict[str, Any]) -> Answer:
+    for path in request.get("release", ()):
+        hold.release(path)
     if request["do"] == "surveys":
         return {"result": [_survey(path) for path in request["paths"]]}
     return _answered(_OPERATIONS[request["do"]], request.get("path", ""))
@@ -136,6 +134,7 @@ _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "survey": _survey,
     "file_system": file_system_of,
     "hold_wal": _hold_wal,
+    "release": lambda _path: None,
     "watch_write_lock": _watch_write_lock,
     "write_lock_uses": lambda _path: _WRITE_LOCKS.uses(),
     "write_lock_samples": lambda _path: _WRITE_LOCKS.taken,

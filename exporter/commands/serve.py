@@ -12,6 +12,7 @@ from actions.history.store import StoreUnavailable
 from exporter.agent import VERSION, Agent
 from exporter.commands.database import read_config
 from exporter.commands.door_options import config_file_option
+from exporter.garbage import look_seldom
 from exporter.log import Format, configure, event
 from exporter.web.app import build
 from exporter.web.server import CannotListen, Server, bind, urls
@@ -58,6 +59,7 @@ def serve(config_file: Path, addresses: tuple[str, ...], telemetry_path: str, le
         raise click.ClickException(str(error)) from error
     for warning in config.warnings:
         event(LOG, logging.WARNING, warning)
+    look_seldom()
     agent = Agent(config, telemetry_path)
     try:
         agent.start()

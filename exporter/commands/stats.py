@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from collectors.metric import Sample
 from collectors.poll import take
@@ -63,6 +61,10 @@ def as_data(snapshot: Snapshot, now: float) -> Mapping[str, object]:
 
 def show(snapshot: Snapshot, now: float) -> None:
     """The reading for a person."""
+    # Not at the top: the agent, which shares the command line, has no use for it (a fifth of its start).
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(soft_wrap=True)
     console.print(f"{snapshot.target.name}: {snapshot.state}", markup=False, highlight=False)
     if snapshot.message and snapshot.up:
