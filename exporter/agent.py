@@ -18,7 +18,7 @@ from actions.policy.schedules import Schedule
 from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
-from collectors.revisit import revisit
+from collectors.revisit import look_ahead, revisit
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
@@ -102,6 +102,7 @@ class Agent:
             self._board,
             self._seen,
             Timing(config.interval, config.rescan),
+            ahead=lambda batch: look_ahead(batch, self._raw),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._facts, time.time)

@@ -18,6 +18,7 @@ from exporter.commands.door_options import Command, config_file_option
 from exporter.config.exposure import unguarded
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
+from exporter.garbage import look_seldom
 from exporter.log import Format, configure, event
 from exporter.web.address import CannotListen, bind, urls
 from exporter.web.app import build
@@ -112,6 +113,7 @@ def serve(
 
 
 def _run(config: Config, web: KeptWebConfig, place: Mount, sockets: list[socket.socket]) -> None:
+    look_seldom()
     agent = Agent(config, web, place, tuple(str(one.getsockname()[0]) for one in sockets))
     try:
         agent.start()
