@@ -150,6 +150,12 @@ def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
             reason="stall",
             next_step="run it by hand at a quiet time, or accept it in the rule: options: {stall: 2s}",
         )
+    if work.window_ends is not None and work.now() + choice.stall > work.window_ends:
+        raise Refused(
+            f"a full VACUUM of about {choice.stall:.2f} s would not end before its window does",
+            reason="window_too_short",
+            next_step="begin it earlier in the window, or widen it (actions.windows.vacuum)",
+        )
     grows, allowed = room_needed(pages.live_bytes), budget(work)
     if grows > allowed and not is_rollback(work):
         raise Refused(

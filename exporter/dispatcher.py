@@ -22,6 +22,8 @@ from actions.history.runs import Claim, Ending, Run, claim, end, pending, run
 from actions.history.settings import paused, prove_writable
 from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
+from actions.policy.windows import is_open
+from actions.run.events import Event
 from actions.run.outcome import Outcome
 from collectors.target import Target
 from exporter.config.settings import Acting
@@ -62,9 +64,10 @@ class Dispatcher:
         *,
         on_end: Callable[[str], None],
         acting: Callable[[], Acting],
+        on_event: Callable[[Run, Event], None] = lambda _run, _event: None,
     ) -> None:
         self._state, self._targets, self._lock_held = state, targets, lock_held
-        self._on_end, self._acting = on_end, acting
+        self._on_end, self._acting, self._on_event = on_end, acting, on_event
         self._wake = threading.Event()
         self._stopping = self._doubted = False
         self._running: dict[int, tuple[str, RunningAction]] = {}
@@ -167,7 +170,7 @@ class Dispatcher:
             return
         targets = self._targets()
         for waiting in pending(store):
-            if self._stopping or not self._has_room(waiting):
+            if self._stopping or not self._has_room(waiting) or self._awaits_window(waiting):
                 continue
             taken = claim(store, waiting.id, time.time())
             if taken is None:
@@ -187,11 +190,14 @@ class Dispatcher:
         free = busy < (self._acting().long if lane else self._acting().short)
         return free and all(name.partition("@")[2] != waiting.database for name in running)
 
+    def _awaits_window(self, waiting: Run) -> bool:
+        """An automatic wish waits for its window; one without a window is refused by its child, with the cure."""
+        window = self._acting().windows.get(waiting.action)
+        return window is not None and waiting.request.automatic and not is_open(window, time.time())
+
     def _begin(self, waiting: Run, target: Target, taken: Claim) -> None:
         try:
-            child = RunningAction(
-                Job(waiting.request, target, self._state, taken, self._acting().checkpoint_vulnerable_owner)
-            )
+            child = RunningAction(_job(waiting, target, self._state, taken, self._acting()))
         except OSError as error:
             with history(self._state) as store:
                 end(store, taken, _not_begun(f"no process could be started for it: {error}"), time.time(), ("claimed",))
@@ -204,6 +210,7 @@ class Dispatcher:
         """Relay one child's events to the log, and see its run ended."""
         about = {"run": waiting.id, "database": waiting.database, "action": waiting.action}
         for said in child.events():
+            self._on_event(waiting, said)
             if said.kind == "planned":
                 event(
                     LOG,
@@ -249,6 +256,18 @@ class Dispatcher:
             next_step=ended.next_step,
             **({"exit_status": status, "error": last_line} if last_line else {}),
         )
+
+
+def _job(waiting: Run, target: Target, state: Path, taken: Claim, acting: Acting) -> Job:
+    return Job(
+        waiting.request,
+        target,
+        state,
+        taken,
+        trust_owner=acting.checkpoint_vulnerable_owner,
+        window=acting.windows.get(waiting.action),
+        fresh_backup=acting.fresh_backup,
+    )
 
 
 def _is_long(action: str) -> bool:

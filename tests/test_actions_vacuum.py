@@ -23,7 +23,7 @@ from actions.run.errors import Blocked, Failed, Locked, NothingToDo, Refused
 from actions.writing import full_vacuum, vacuum_slices
 from actions.writing.rowids import renumbered
 from collectors.raw_reader.ask import RawReader
-from collectors.target import Limits, Target
+from collectors.target import BackupPlace, Limits, Target
 
 Application = Callable[[Path, float], AbstractContextManager[int]]
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -111,7 +111,8 @@ def test_what_the_agent_noted_reaches_the_plan(queue: prismq.Queue) -> None:
     from actions.history.free_low_rows import note
 
     filled(queue)
-    target = target_of(queue.path)
+    target = target_of(queue.path, backup=BackupPlace(queue.path.parent / "backups"), limits=Limits(disk_reserve=0))
+    assert by_hand(target, "backup").outcome == "done", "automatic runs of what cannot be undone need a fresh one"
     hour = int(time() // 3600)
     with history(target.state) as store:
         note(store, {("queue", hour - age): 10**6 for age in range(30)}, time())
@@ -327,6 +328,9 @@ def test_an_automatic_run_keeps_its_budgets_or_has_the_operators_word(
     assert "options: {stall: 2s}" in told.value.next_step
     accepted = work_on(target, raw, automatic=True, free_for=0.0, stall=9.0)
     assert plan_here("vacuum", accepted).figures["way"] == "full"
+    with pytest.raises(Refused, match="would not end before its window does"):
+        plan_here("vacuum", replace(accepted, window_ends=accepted.now()))
+    assert plan_here("vacuum", replace(accepted, window_ends=accepted.now() + 3600)).figures["way"] == "full"
     small = replace(target, limits=Limits(wal_growth_bytes=1, wal_growth_ratio=0.0, disk_reserve=0))
     if mode == "wal":
         with pytest.raises(Refused, match=r"limits\.wal_growth allows 1"):

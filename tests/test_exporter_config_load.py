@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from actions.policy.windows import Window
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from exporter.config.example import example_text
@@ -121,16 +122,14 @@ state: /var/lib/queuekeeper
     assert stale.options == {"guarded": True, "limit": 500}
     assert stale.condition.where == {"queue": "mail"}
     assert config.acting.fresh_backup == 86400
+    assert config.acting.windows == {"vacuum": Window(120, 240), "purge": Window(120, 240)}
     assert (config.limits.wal_growth_bytes, config.limits.wal_growth_ratio) == (64 * 1024**2, 0.25)
     assert len(config.acting.token_digests) == 1
     assert "s3cret" not in repr(config)
     warned = [line.split(": ", 2)[1] for line in config.warnings]
     assert warned == [
         "databases[0].backup.keep",
-        "actions.windows.vacuum",
-        "actions.windows.purge",
         "actions.quota_per_hour",
-        "actions.fresh_backup",
         "rules[1].when",
         "schedules[0]",
     ]

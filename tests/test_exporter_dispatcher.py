@@ -13,6 +13,7 @@ from acting import target_of
 from actions.history import runs
 from actions.history.runs import Run
 from actions.history.store import history
+from actions.policy.windows import Window
 from actions.run.request import Request
 from collectors.raw_reader.ask import RawReader
 from collectors.target import Target
@@ -91,6 +92,32 @@ def test_a_process_that_does_not_start_ends_the_run_once_instead_of_for_ever(
     assert told.next_step
     assert ended(dispatcher, target, asked(target, "requeue")).outcome == "done"
     assert count(target) == 2
+
+
+def test_an_automatic_wish_waits_for_its_window_and_a_persons_does_not(target: Target, raw: RawReader) -> None:
+    assert target.state is not None
+    minute = int(time.time()) // 60 % (24 * 60)
+    closed, opened = Window((minute + 720) % 1440, (minute + 721) % 1440), Window(0, 1440)
+    acting = [Acting(enabled=True, windows={"requeue": closed, "checkpoint": closed})]
+    made = Dispatcher(
+        target.state,
+        lambda: {target.name: target},
+        lambda path: raw.flock_holder(Path(path)) is not None,
+        on_end=lambda _database: None,
+        acting=lambda: acting[0],
+    )
+    made.start()
+    try:
+        waiting = asked(target, "requeue")
+        with history(target.state) as store:
+            person = runs.ask(store, Request("checkpoint", target.name), str(target.path), time.time())[0]
+        assert ended(made, target, person).outcome in ("done", "nothing_to_do")
+        with history(target.state) as store:
+            assert runs.run(store, waiting).state == "pending"
+        acting[0] = Acting(enabled=True, windows={"requeue": opened})
+        assert ended(made, target, waiting).outcome == "done"
+    finally:
+        made.stop()
 
 
 def test_stopping_ends_what_runs_at_a_safe_point(dispatcher: Dispatcher, target: Target, queue: prismq.Queue) -> None:

@@ -16,9 +16,10 @@ import apsw
 from pydantic import TypeAdapter
 
 from actions.history import integrity_rows
+from actions.history.cancel_marks import forget
 from actions.history.store import transaction
 from actions.history.totals import DURATION_BUCKETS
-from actions.run.errors import GIVEN_UP_BEFORE
+from actions.run.errors import GIVEN_UP_BEFORE, PAUSED
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
 from actions.run.process_identity import own_identity
@@ -156,6 +157,7 @@ def end(
         )
         if history.changes() != 1:
             return False
+        forget(history, taken.run_id)
         _add_to_totals(history, run(history, taken.run_id), ending, now)
     return True
 
@@ -194,9 +196,28 @@ def newest(history: apsw.Connection, database: str | None, limit: int) -> list[R
     return [_run(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))]
 
 
+def matching(
+    history: apsw.Connection,
+    limit: int,
+    *,
+    before: int | None = None,
+    database: str = "",
+    action: str = "",
+    outcome: str = "",
+) -> list[Run]:
+    """The newest runs older than run `before`, newest first; an empty word selects nothing. For paging through all."""
+    rows = history.execute(
+        f"{_SELECT} WHERE (?1 IS NULL OR id < ?1) AND (?2 = '' OR database = ?2) AND (?3 = '' OR action = ?3)"
+        " AND (?4 = '' OR coalesce(outcome, state) = ?4) ORDER BY id DESC LIMIT ?5",
+        (before, database, action, outcome, limit),
+    )
+    return [_run(row) for row in rows]
+
+
 def last_ended(history: apsw.Connection, database: str, action: str) -> float | None:
-    """When the action last ended on this database in a way that counts for the cooldown."""
-    return _last(history, database, action, f"outcome NOT IN ({_listed(_NO_COOLDOWN)})")
+    """When the action last ended on this database in a way that counts for the cooldown; what a pause ended does not."""
+    counts = f"outcome NOT IN ({_listed(_NO_COOLDOWN)}) AND reason <> '{PAUSED}'"
+    return _last(history, database, action, counts)
 
 
 def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:

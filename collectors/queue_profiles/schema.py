@@ -221,7 +221,9 @@ def load(path: Path) -> Profile:
     """The profile in a YAML file. Raises ProfileError with every mistake and its place."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}; check the path") from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise ProfileError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     return parse(data, str(path))
 

@@ -88,6 +88,15 @@ def writer(holders: Iterable[Holder]) -> Holder | None:
     return _exclusive(holders, bytes_of)
 
 
+def reading(holders: Iterable[Holder]) -> tuple[Holder, ...]:
+    """The locks of those who read the log now, at whatever mark: a checkpoint that starts it over waits for each."""
+    return tuple(
+        holder
+        for holder in _readers(holders)
+        if any(holder.row.covers(byte) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
+    )
+
+
 def checkpointer(holders: Iterable[Holder]) -> Holder | None:
     """Who is running a checkpoint."""
     return _exclusive(holders, {"shm": (CHECKPOINT_BYTE,)})

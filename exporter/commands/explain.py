@@ -20,6 +20,7 @@ from collectors.reading.snapshot import Snapshot
 from exporter.commands.database import UsageProblem, read_config
 from exporter.commands.status import read_all
 from exporter.config import explain as words
+from exporter.config import window_words
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
 
@@ -70,6 +71,7 @@ def _told(config: Config, snapshot: Snapshot, why: str | None, pasts: Pasts) -> 
         "settings": [line for profile in profiles for line in words.settings(profile, target.settings)],
         "owner_sqlite": target.owner_sqlite,
         "backup": None if target.backup is None else str(target.backup.folder(target.name)),
+        "windows": list(window_words.lines(config.acting, now)),
         "rules": [dataclasses.asdict(rule) for rule in rules],
     }
 
@@ -107,13 +109,16 @@ def _print(one: Mapping[str, object]) -> None:
     profile = one["profile"] or unread
     click.echo(f"{one['database']}: {one['path']} ({one['state']})")
     click.echo(f"  profile: {profile}")
-    settings, rules = one["settings"], one["rules"]
+    settings, rules, windows = one["settings"], one["rules"], one["windows"]
     assert isinstance(settings, list)  # noqa: S101 - made by _told
+    assert isinstance(windows, list)  # noqa: S101 - made by _told
     assert isinstance(rules, list)  # noqa: S101 - made by _told
     for line in settings:
         click.echo(f"    {line}")
     click.echo(f"  owner_sqlite: {one['owner_sqlite'] or 'not given: only TRUNCATE checkpoints are made'}")
     click.echo(f"  backups: {one['backup'] or 'no place configured'}")
+    for line in windows:
+        click.echo(f"  window of {line}")
     for rule in rules:
         value = "unreadable" if rule["value"] is None else f"{rule['value']:.12g}"
         acts = "would act" if rule["acts"] else "does not act"

@@ -9,9 +9,11 @@ from exporter.commands.backups import backups
 from exporter.commands.checkpoint import checkpoint
 from exporter.commands.config import config
 from exporter.commands.demo import demo
+from exporter.commands.hash_password import hash_password
 from exporter.commands.history import history
 from exporter.commands.integrity import integrity
-from exporter.commands.pause import pause, resume
+from exporter.commands.one_line import OneLine
+from exporter.commands.pause import cancel, pause, resume
 from exporter.commands.profiles import profiles
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
@@ -24,11 +26,12 @@ from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, history, pause, resume, config, profiles, rules,
+    requeue, history, pause, resume, cancel, config, profiles, rules,
+    hash_password,
 )  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="queuekeeper")
 def main() -> None:
     """Watch task queues kept in SQLite files, and keep them healthy."""

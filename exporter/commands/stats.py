@@ -34,6 +34,8 @@ def stats(db: str, config_file: str | None, state: Path | None, as_json: bool) -
     else:
         show(snapshot, time.time())
     if not snapshot.up:
+        if not as_json:
+            click.echo(f"failed: {snapshot.message}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -64,7 +66,7 @@ def show(snapshot: Snapshot, now: float) -> None:
     """The reading for a person."""
     console = Console(soft_wrap=True)
     console.print(f"{snapshot.target.name}: {snapshot.state}", markup=False, highlight=False)
-    if snapshot.message:
+    if snapshot.message and snapshot.up:
         console.print(f"  {snapshot.message}", markup=False, highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _rows(snapshot, now):

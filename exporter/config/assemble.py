@@ -10,10 +10,11 @@ from pathlib import Path
 from cronsim import CronSim, CronSimError
 
 from actions.policy.rules import Rule
+from actions.policy.windows import Window
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
-from exporter.config import rule_parts
+from exporter.config import rule_parts, window_parts
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
 from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart
@@ -41,8 +42,8 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
     """The Config of a file that the first stage accepted; adds to `problems` and `warnings`."""
     databases = tuple(_database(part, path.parent) for part in file.databases)
     problems += _database_problems(databases)
-    warnings += _not_yet(file)
-    problems += _schedule_problems(file)
+    warnings += [*_not_yet(file), *window_parts.warnings(file)]
+    problems += [*_schedule_problems(file), *(unfit := tuple(window_parts.problems(file)))]
     return Config(
         source=path,
         databases=databases,
@@ -51,7 +52,7 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
         slow_interval=file.poll.slow_interval,
         rescan=file.poll.rescan,
         limits=_limits(file.limits),
-        acting=_acting(file.actions, path.parent, problems),
+        acting=_acting(file.actions, path.parent, {} if unfit else window_parts.windows(file), problems),
         rules=_rules(file, known, databases, problems, warnings),
         state=_absolute(file.state, path.parent),
         warnings=(),
@@ -95,7 +96,7 @@ def _limits(part: LimitsPart) -> Limits:
     return dataclasses.replace(limits, wal_growth_bytes=growth.size, wal_growth_ratio=growth.ratio)
 
 
-def _acting(part: ActionsPart, folder: Path, problems: list[Problem]) -> Acting:
+def _acting(part: ActionsPart, folder: Path, windows: Mapping[str, Window], problems: list[Problem]) -> Acting:
     files = tuple(_absolute(name, folder) for name in part.allow.token_files)
     digests: list[bytes] = []
     for i, file in enumerate(files if part.enabled else ()):
@@ -107,10 +108,13 @@ def _acting(part: ActionsPart, folder: Path, problems: list[Problem]) -> Acting:
         enabled=part.enabled,
         token_files=files,
         token_digests=tuple(digests),
+        users=frozenset(part.allow.users),
+        client_sans=frozenset(part.allow.client_sans),
         short=part.concurrency.short,
         long=part.concurrency.long,
         quota_per_hour=part.quota_per_hour,
         fresh_backup=part.fresh_backup,
+        windows=windows,
         checkpoint_vulnerable_owner=part.checkpoint_vulnerable_owner,
     )
 
@@ -189,19 +193,10 @@ def _not_yet_of_databases(file: File) -> Iterator[Problem]:
 
 def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
     loc: Loc = ("actions",)
-    for name in part.windows:
-        yield Problem((*loc, "windows", name), f"windows are {NOT_YET}; nothing it restricts can be started yet")
-    for key, given in (("users", part.allow.users), ("client_sans", part.allow.client_sans)):
-        if given:
-            yield Problem((*loc, "allow", key), f"{key} are not yet known to this version; use token_files")
     if "quota_per_hour" in part.model_fields_set:
         yield Problem((*loc, "quota_per_hour"), "the quota is not yet kept by this version; cooldowns are")
-    if "fresh_backup" in part.model_fields_set:
-        yield Problem((*loc, "fresh_backup"), f"nothing that needs a fresh backup is {NOT_YET}")
 
 
 def _not_yet_of_times(file: File) -> Iterator[Problem]:
     for i, schedule in enumerate(file.schedules):
         yield Problem(("schedules", i), f"schedules are {NOT_YET}; {schedule.name} does nothing")
-    if file.timezone is not None:
-        yield Problem(("timezone",), f"schedules and windows are {NOT_YET}; everything else is UTC")

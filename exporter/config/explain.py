@@ -7,6 +7,7 @@ from actions.policy.rules import Rule
 from actions.run.condition import Condition, Verdict
 from collectors.queue_profiles.schema import Profile
 from collectors.reading.snapshot import Snapshot
+from exporter.config import window_words
 from exporter.config.settings import Config
 from exporter.units import duration
 
@@ -78,6 +79,7 @@ def _against(
         yield f"{rule.action} waits or runs already"
     if past.last_ended is not None and (left := past.last_ended + rule.cooldown - now) > 0:
         yield f"cooldown: {duration(left)} of {duration(rule.cooldown)} are left"
+    yield from window_words.against(config.acting, rule.action, now)
     if (refused := _refused(rule, profile)) is not None:
         yield refused
 

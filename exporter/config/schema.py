@@ -124,8 +124,8 @@ class ActionsPart(Part):
 
     enabled: bool = False
     allow: AllowPart = Field(default_factory=AllowPart)
-    windows: dict[str, Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]] = Field(
-        default_factory=dict
+    windows: dict[str, Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]] = (
+        Field(default_factory=dict)
     )
     concurrency: ConcurrencyPart = Field(default_factory=ConcurrencyPart)
     quota_per_hour: Annotated[int, Field(ge=1)] = 12

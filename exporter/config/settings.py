@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actions.policy.rules import Rule
+from actions.policy.windows import Window
 from collectors.target import BackupPlace, Limits
 
 
@@ -27,15 +28,23 @@ class DatabaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class Acting:
-    """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept."""
+    """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept.
+
+    `users` and `client_sans`: whom of the web configuration's users and client certificates may act.
+    `windows` by action: when it may run by itself. `fresh_backup`: how old the newest verified backup may be, in seconds,
+    before an automatic run that destroys something.
+    """
 
     enabled: bool = False
     token_files: tuple[Path, ...] = ()
     token_digests: tuple[bytes, ...] = field(default=(), repr=False)
+    users: frozenset[str] = frozenset()
+    client_sans: frozenset[str] = frozenset()
     short: int = 4
     long: int = 1
     quota_per_hour: int = 12
     fresh_backup: float = 86400.0
+    windows: Mapping[str, Window] = field(default_factory=dict)
     checkpoint_vulnerable_owner: bool = False
 
 
