@@ -119,7 +119,7 @@ def _live(work: Work, longest: float, *, full: bool) -> tuple[Report, Beside]:
                 return report, NOTHING
             return report, look_beside(work, connection, longest, work.memory.figure("last_numbers"))
     except DAMAGE as error:  # so damaged that not even its schema can be read
-        return report.plus(Report((str(error),))), NOTHING
+        return report if report.problems else Report((str(error),)), NOTHING
     except TimeLimitExceeded as error:
         return report.plus(Report(unchecked=(f"the rows ({error})",))), NOTHING
 

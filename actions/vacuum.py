@@ -77,7 +77,8 @@ def plan(work: Work) -> Plan:
     if choice.way == "full":
         _guard_full(work, pages, choice)
     else:
-        require_free(work.target.path.parent, budget(work), work.target.limits.disk_reserve, "the growth of the WAL")
+        growth = min(budget(work), pages.bytes)
+        require_free(work.target.path.parent, growth, work.target.limits.disk_reserve, "the growth of the WAL")
     return _plan(work, pages, stays, choice)
 
 
