@@ -23,6 +23,7 @@ from actions.history.settings import paused, prove_writable
 from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
 from actions.policy.windows import is_open
+from actions.run.events import Event
 from actions.run.outcome import Outcome
 from collectors.target import Target
 from exporter.config.settings import Acting
@@ -63,9 +64,10 @@ class Dispatcher:
         *,
         on_end: Callable[[str], None],
         acting: Callable[[], Acting],
+        on_event: Callable[[Run, Event], None] = lambda _run, _event: None,
     ) -> None:
         self._state, self._targets, self._lock_held = state, targets, lock_held
-        self._on_end, self._acting = on_end, acting
+        self._on_end, self._acting, self._on_event = on_end, acting, on_event
         self._wake = threading.Event()
         self._stopping = self._doubted = False
         self._running: dict[int, tuple[str, RunningAction]] = {}
@@ -208,6 +210,7 @@ class Dispatcher:
         """Relay one child's events to the log, and see its run ended."""
         about = {"run": waiting.id, "database": waiting.database, "action": waiting.action}
         for said in child.events():
+            self._on_event(waiting, said)
             if said.kind == "planned":
                 event(
                     LOG,

@@ -108,6 +108,8 @@ def _acting(part: ActionsPart, folder: Path, windows: Mapping[str, Window], prob
         enabled=part.enabled,
         token_files=files,
         token_digests=tuple(digests),
+        users=frozenset(part.allow.users),
+        client_sans=frozenset(part.allow.client_sans),
         short=part.concurrency.short,
         long=part.concurrency.long,
         quota_per_hour=part.quota_per_hour,
@@ -191,9 +193,6 @@ def _not_yet_of_databases(file: File) -> Iterator[Problem]:
 
 def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
     loc: Loc = ("actions",)
-    for key, given in (("users", part.allow.users), ("client_sans", part.allow.client_sans)):
-        if given:
-            yield Problem((*loc, "allow", key), f"{key} are not yet known to this version; use token_files")
     if "quota_per_hour" in part.model_fields_set:
         yield Problem((*loc, "quota_per_hour"), "the quota is not yet kept by this version; cooldowns are")
 

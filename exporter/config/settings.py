@@ -30,6 +30,7 @@ class DatabaseSpec:
 class Acting:
     """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept.
 
+    `users` and `client_sans`: whom of the web configuration's users and client certificates may act.
     `windows` by action: when it may run by itself. `fresh_backup`: how old the newest verified backup may be, in seconds,
     before an automatic run that destroys something.
     """
@@ -37,6 +38,8 @@ class Acting:
     enabled: bool = False
     token_files: tuple[Path, ...] = ()
     token_digests: tuple[bytes, ...] = field(default=(), repr=False)
+    users: frozenset[str] = frozenset()
+    client_sans: frozenset[str] = frozenset()
     short: int = 4
     long: int = 1
     quota_per_hour: int = 12

@@ -38,7 +38,7 @@ class _Delivery(BaseModel):
 
 def parse(body: bytes) -> tuple[tuple[Alert, ...], int]:
     """The alerts of a delivery, each with its own status, and how many Alertmanager left out. Raises BadPayload."""
-    data = _json(body)
+    data = strict_json(body)
     if not isinstance(data, dict):
         raise BadPayload("the body is not a JSON object")
     if data.get("version") != "4":
@@ -55,7 +55,8 @@ def _alert(found: _Alert, receiver: str) -> Alert:
     return Alert(found.status, found.labels, found.fingerprint, found.starts_at, receiver)
 
 
-def _json(body: bytes) -> object:
+def strict_json(body: bytes) -> object:
+    """What a body says, when it is UTF-8, not nested deeply, and says each thing once. Raises BadPayload."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
