@@ -6,7 +6,7 @@ stall and its room, and a run that nobody watches keeps its budgets or has the o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import apsw
@@ -24,8 +24,6 @@ from actions.writing.rowids import renumbered
 from actions.writing.vacuum_room import filled_up, require_room, room_needed
 from actions.writing.vacuum_slices import LOCK_WAIT, Freed, WalFull, free_in_slices
 from actions.writing.wal_budget import budget
-from collectors.page_layout import UNUSED
-from collectors.poll import take
 from collectors.queue_profiles.schema import ProfileError
 from collectors.reading.connection import read_only
 
@@ -71,7 +69,7 @@ def plan(work: Work) -> Plan:
             next_step="leave --incremental out; or have the application set auto_vacuum=INCREMENTAL and VACUUM once",
         )
     stays = _stays_free(work, pages)
-    choice, pages = _chosen(work, pages, stays)
+    choice = _chosen(work, pages, stays)
     if choice.way == "nothing":
         raise NothingToDo(choice.why, reason="not_worth_it", next_step=_how_all_the_same(pages, stays))
     if choice.way == "full":
@@ -125,22 +123,11 @@ def _stays_free(work: Work, pages: Pages) -> StaysFree:
     return found
 
 
-def _chosen(work: Work, pages: Pages, stays: StaysFree) -> tuple[Choice, Pages]:
-    """Looking into the pages costs a reading of them all: only where the free ones do not decide already."""
+def _chosen(work: Work, pages: Pages, stays: StaysFree) -> Choice:
     own_rate = work.memory.figure("full_bytes_per_second")
     rate = float(own_rate) if own_rate else RATE
     only_slices = bool(work.options.get("incremental"))
-    choice = choose(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
-    if choice.way == "nothing" and not only_slices:
-        pages = replace(pages, loose_bytes=_loose_bytes(work))
-        choice = choose(pages, stays, rate, careful=work.automatic, only_slices=False)
-    return choice, pages
-
-
-def _loose_bytes(work: Work) -> int | None:
-    snapshot = take(work.target, None, work.now(), work.raw, only=frozenset({"page_layout"}))
-    found = next(iter(snapshot.of(UNUSED.name)), None)
-    return None if found is None else int(found.at(work.now()))
+    return choose(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
 
 
 def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
@@ -154,6 +141,12 @@ def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
             f"the application would wait about {choice.stall:.2f} s, {_accepted(work):.2f} s are allowed",
             reason="stall",
             next_step="run it by hand at a quiet time, or accept it in the rule: options: {stall: 2s}",
+        )
+    if work.window_ends is not None and work.now() + choice.stall > work.window_ends:
+        raise Refused(
+            f"a full VACUUM of about {choice.stall:.2f} s would not end before its window does",
+            reason="window_too_short",
+            next_step="begin it earlier in the window, or widen it (actions.windows.vacuum)",
         )
     grows, allowed = room_needed(pages.live_bytes), budget(work)
     if grows > allowed and not is_rollback(work):

@@ -67,7 +67,7 @@ class AlertInbox:
             except apsw.Error as error:
                 self._history = None
                 raise StoreUnavailable(
-                    f"cannot store the alerts: {error} (free space for the state directory)"
+                    f"cannot store the alerts: {error} (free space for the state directory, or make it writable)"
                 ) from error
             for decided in receipt.decisions:
                 self.counts[decided.decision, decided.database] += 1

@@ -21,8 +21,8 @@ def hours(*lows: int, until: int = 480_000) -> list[FreeLow]:
     return [FreeLow(until - len(lows) + 1 + number, pages) for number, pages in enumerate(lows)]
 
 
-def file(free: int, pages: int = 262_144, auto_vacuum: str = "none", loose: int | None = None) -> Pages:
-    return Pages(4096, pages, free, auto_vacuum, loose)  # type: ignore[arg-type]
+def file(free: int, pages: int = 262_144, auto_vacuum: str = "none") -> Pages:
+    return Pages(4096, pages, free, auto_vacuum)  # type: ignore[arg-type]
 
 
 def test_what_is_filled_again_every_night_does_not_stay_free() -> None:
@@ -93,17 +93,6 @@ def test_a_run_that_nobody_watches_needs_a_tenth_of_the_file_and_a_person_any_pa
     in_slices = choose(file(1, auto_vacuum="incremental"), StaysFree(1, DAY), RATE, careful=False, only_slices=False)
     assert in_slices.way == "incremental"
     assert choose(file(0), StaysFree(0, DAY), RATE, careful=False, only_slices=False).why.startswith("none of")
-
-
-def test_half_empty_pages_are_worth_a_full_vacuum_only_when_much_of_them_is_empty() -> None:
-    nothing_stays = StaysFree(0, DAY)
-    loose = file(0, auto_vacuum="incremental", loose=GIB // 2)
-    choice = choose(loose, nothing_stays, RATE, careful=True, only_slices=False)
-    assert choice.way == "full"
-    assert GIB * 0.39 < choice.gives_back < GIB * 0.41
-    assert choose(loose, nothing_stays, RATE, careful=True, only_slices=True).way == "nothing"
-    dense = file(0, loose=GIB // 5)
-    assert choose(dense, nothing_stays, RATE, careful=False, only_slices=False).way == "nothing"
 
 
 def test_room_that_is_missing_is_told_in_bytes() -> None:

@@ -4,7 +4,7 @@ A check reads every page. Beside a live application one read may last limits.rea
 or limits.read_rollback (every commit waits for it). What takes longer than that is large, and is checked on a copy.
 """
 
-# Bytes checked per second from the page cache, the slower of what was measured (docs/safety.md). From a cold disk a tenth.
+# Bytes checked per second from the page cache: a guess that the time limit of each read corrects (docs/safety.md).
 QUICK_RATE = 400e6
 FULL_RATE = 100e6
 
