@@ -25,6 +25,7 @@ from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
 from actions.policy.order import Bounds, Hold, Waiting
 from actions.policy.rules import Rule
+from actions.run.events import Event
 from actions.run.outcome import Outcome
 from collectors.target import Target
 from exporter.config.settings import Acting
@@ -66,10 +67,11 @@ class Dispatcher:
         *,
         on_end: Callable[[str], None],
         acting: Callable[[], Acting],
+        on_event: Callable[[Run, Event], None] = lambda _run, _event: None,
         rules: Callable[[], Sequence[Rule]] = tuple,
     ) -> None:
         self._state, self._targets, self._lock_held = state, targets, lock_held
-        self._on_end, self._acting, self._rules = on_end, acting, rules
+        self._on_end, self._acting, self._on_event, self._rules = on_end, acting, on_event, rules
         self._wake = threading.Event()
         self._stopping = self._doubted = False
         self._running: dict[int, tuple[Run, RunningAction]] = {}
@@ -220,6 +222,7 @@ class Dispatcher:
         """Relay one child's events to the log, and see its run ended."""
         about = {"run": waiting.id, "database": waiting.database, "action": waiting.action}
         for said in child.events():
+            self._on_event(waiting, said)
             if said.kind == "planned":
                 event(
                     LOG,

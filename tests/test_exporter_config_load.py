@@ -10,6 +10,7 @@ from actions.policy.windows import Window
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from exporter.config.example import example_text
+from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
@@ -56,13 +57,16 @@ def errors(folder: Path, text: str) -> list[str]:
 
 
 def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
-    config = loaded(tmp_path, example_text())
+    file = tmp_path / "queuekeeper.yaml"
+    file.write_text(example_text())
+    config = load(file, known_actions(), known_metrics())
     assert config.warnings == ()
     assert [rule.name for rule in config.rules] == [
         "wal-backlog",
         "wal-reset-starved",
         "stale-leases",
         "backup-due",
+        "free-pages",
         "backup-never",
     ]
     assert config.limits.wal_growth(1024**3) == 256 * 1024**2

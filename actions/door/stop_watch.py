@@ -20,6 +20,8 @@ from actions.run.stop import Stop
 
 # Seconds between two looks: a stop is asked for well within a second.
 LOOK_EVERY = 0.25
+# Seconds that the end of a run waits for the watcher, which may be waiting for a busy history.
+LEAVE_WITHIN = 1.0
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def watching(state: Path, run_id: int, stop: Stop, closing: Callable[[], ActionE
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(LEAVE_WITHIN)
 
 
 def _watch(

@@ -213,6 +213,24 @@ def newest(history: apsw.Connection, database: str | None, limit: int) -> list[R
     return [_run(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))]
 
 
+def matching(
+    history: apsw.Connection,
+    limit: int,
+    *,
+    before: int | None = None,
+    database: str = "",
+    action: str = "",
+    outcome: str = "",
+) -> list[Run]:
+    """The newest runs older than run `before`, newest first; an empty word selects nothing. For paging through all."""
+    rows = history.execute(
+        f"{_SELECT} WHERE (?1 IS NULL OR id < ?1) AND (?2 = '' OR database = ?2) AND (?3 = '' OR action = ?3)"
+        " AND (?4 = '' OR coalesce(outcome, state) = ?4) ORDER BY id DESC LIMIT ?5",
+        (before, database, action, outcome, limit),
+    )
+    return [_run(row) for row in rows]
+
+
 def last_ended(history: apsw.Connection, database: str, action: str) -> float | None:
     """When the action last ended on this database in a way that counts for the cooldown; what a pause ended does not."""
     counts = f"outcome NOT IN ({_listed(_NO_COOLDOWN)}) AND reason <> '{PAUSED}'"

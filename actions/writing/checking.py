@@ -8,14 +8,17 @@ finds pages that nobody uses or two tables share.
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import apsw
 
-from actions.policy.check_choice import predicted_seconds
+from actions.policy.check_duration import predicted_seconds
 from actions.run.work import Work
+from actions.writing.background import in_the_background
 from actions.writing.bounded import bounded
 from actions.writing.free_space import size_or_zero
+from actions.writing.journal import is_rollback
 from actions.writing.proof import quoted
 from actions.writing.wal_budget import within_budget
 from collectors.reading.time_limit import TimeLimitExceeded
@@ -56,7 +59,7 @@ class Report:
 def check_copy(work: Work, connection: apsw.Connection, *, full: bool) -> Report:
     """Check a file that nobody writes, in one piece. Raises Cancelled, Interrupted, apsw.Error."""
     started = time.monotonic()
-    with bounded(work, connection):
+    with bounded(work, connection), in_the_background():
         problems = _problems(connection, WHOLE, full=full)
         if _vague(problems):
             problems += tuple(
@@ -110,13 +113,18 @@ def _part(work: Work, connection: apsw.Connection, what: str, longest: float, *,
     started = time.monotonic()
     before = size_or_zero(work.target.wal)
     try:
-        with within_budget(work, before, connection, "check"), bounded(work, connection, longest):
+        with within_budget(work, before, connection, "check"), bounded(work, connection, longest), _given_way(work):
             problems = _patiently(work, connection, what, full=full)
     except TimeLimitExceeded:
         return Report(unchecked=(f"{what} (longer than {longest:g} s)",), parts=1, longest=longest)
     except apsw.SQLError as error:  # a collation or function that only the application's SQLite has
         return Report(unchecked=(f"{what} ({error})",), parts=1)
     return Report(problems, (), 1, time.monotonic() - started)
+
+
+def _given_way(work: Work) -> AbstractContextManager[None]:
+    """A read of a rollback-journal database is waited for by every commit: that one must not be slow."""
+    return nullcontext() if is_rollback(work) else in_the_background()
 
 
 def _patiently(work: Work, connection: apsw.Connection, what: str, *, full: bool) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def _introduce(props: Stage) -> None:
     click.echo(
         f"A queue with live workers in {props.folder}, watched by queuekeeper. Ctrl-C ends it and removes everything."
     )
-    click.echo(f"  page      {props.url}/")
+    click.echo(f"  page      {props.url}/ (to act there, log in with the token in {props.folder}/token)")
     click.echo(f"  metrics   {props.url}/metrics")
     click.echo(f"  log       {props.folder}/agent.log")
     if props.monitoring is not None:

@@ -9,6 +9,7 @@ from exporter.commands.backups import backups
 from exporter.commands.checkpoint import checkpoint
 from exporter.commands.config import config
 from exporter.commands.demo import demo
+from exporter.commands.hash_password import hash_password
 from exporter.commands.history import history
 from exporter.commands.integrity import integrity
 from exporter.commands.one_line import OneLine
@@ -26,7 +27,7 @@ from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, history, pause, resume, cancel, config, profiles, rules, simulate,
+    requeue, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
 )  # fmt: skip
 
 

@@ -40,8 +40,8 @@ class Acting:
     enabled: bool = False
     token_files: tuple[Path, ...] = ()
     token_digests: tuple[bytes, ...] = field(default=(), repr=False)
-    users: tuple[str, ...] = ()
-    client_sans: tuple[str, ...] = ()
+    users: frozenset[str] = frozenset()
+    client_sans: frozenset[str] = frozenset()
     short: int = 4
     long: int = 1
     quota_per_hour: int = 12

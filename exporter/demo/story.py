@@ -33,6 +33,7 @@ class Told:
     fixed: set[str] = field(default_factory=set)
     fired: frozenset[str] = frozenset()
     resolved: frozenset[str] = frozenset()
+    page: bool = False
 
 
 def tell(stage: Stage, say: Say, seconds: float | None) -> bool:
@@ -43,10 +44,20 @@ def tell(stage: Stage, say: Say, seconds: float | None) -> bool:
         if act is not None:
             say(act)
         _narrate(stage, told, say)
+        _hand_over(stage, told, say)
         if ends is not None and (time.monotonic() > ends or _all_healed(told)):
             break
         time.sleep(NAP)
     return _all_healed(told)
+
+
+def _hand_over(stage: Stage, told: Told, say: Say) -> None:
+    """At the end the visitor can go on by hand."""
+    if _all_healed(told) and not told.page:
+        told.page = True
+        say(
+            f"all of this is on the page; to try actions there, log in with the token in {stage.folder}/token: {stage.url}/"
+        )
 
 
 def _all_healed(told: Told) -> bool:

@@ -11,7 +11,7 @@ from actions.history.store import StoreUnavailable
 from actions.run.errors import Refused
 from exporter.units import moment
 from exporter.web.front import Front
-from exporter.web.right import denied
+from exporter.web.right import denied, refusal, who
 
 Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Request], Response]
@@ -33,7 +33,7 @@ def pause(front: Front) -> Handler:
     """Stop every action, also after a restart; answers after a second at most, with what is still finishing."""
 
     def answer(request: Request) -> Response:
-        why = front.pause(f"by {_who(request)} at {moment(time.time())}")
+        why = front.pause(f"by {who(request, front.act_right())} at {moment(time.time())}")
         finishing = [{"run": one.id, "database": one.database, "action": one.action} for one in front.finishing()]
         return JSONResponse({"paused": True, "why": why, "finishing": finishing})
 
@@ -46,7 +46,7 @@ def cancel(front: Front) -> Handler:
     def answer(request: Request) -> Response:
         run_id = request.path_params["run_id"]
         try:
-            found = front.cancel(run_id, _who(request))
+            found = front.cancel(run_id, who(request, front.act_right()))
         except (KeyError, OverflowError):  # no number of ours is longer than 64 bits
             return JSONResponse({"error": f"there is no run {run_id}"}, 404)
         except Refused as error:
@@ -66,15 +66,10 @@ def resume(front: Front) -> Handler:
     return _allowed(front, answer)
 
 
-def _who(request: Request) -> str:
-    return f"{request.client.host} over HTTP" if request.client is not None else "a client over HTTP"
-
-
 def _allowed(front: Front, answer: Answer) -> Handler:
     async def handle(request: Request) -> Response:
         if (no := denied(request, front.act_right())) is not None:
-            headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if no.status == 401 else {}
-            return JSONResponse({"error": no.reason}, no.status, headers)
+            return refusal(no)
         try:
             return await run_in_threadpool(answer, request)
         except StoreUnavailable as error:

@@ -1,30 +1,25 @@
 """What the web server needs of the agent: values and callables, so that neither knows how the other works."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actions.history.runs import Run
 from actions.policy.alerts import Delivery
 from exporter.alert_inbox import Receipt
+from exporter.desk import Desk
 from exporter.exposition import Page
+from exporter.web.mount import Mount
+from exporter.web_config.settings import WebConfig
 
 
 @dataclass(frozen=True, slots=True)
 class ActRight:
-    """Who may act now. `token_digests`: SHA-256 of each valid token."""
+    """Who may act now. `token_digests`: SHA-256 of each valid token; `users` and `client_sans`: names."""
 
     enabled: bool
     token_digests: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseLine:
-    """One database on the landing page; `state` in words."""
-
-    name: str
-    path: str
-    state: str
-    message: str = ""
+    users: frozenset[str] = frozenset()
+    client_sans: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +34,6 @@ class Front:
     version: str
     render: Callable[[str, str, Sequence[str]], Page]
     not_ready: Callable[[], str]
-    databases: Callable[[], Sequence[DatabaseLine]]
     act_right: Callable[[], ActRight]
     receive: Callable[[Delivery], Receipt]
     answered: Callable[[int], None]
@@ -48,4 +42,6 @@ class Front:
     resume: Callable[[], None]
     finishing: Callable[[], Sequence[Run]]
     cancel: Callable[[int, str], Run]
-    telemetry_path: str = "/metrics"
+    desk: Desk
+    web: Callable[[], WebConfig] = WebConfig
+    mount: Mount = field(default_factory=Mount)
