@@ -21,6 +21,7 @@ from actions.writing.free_space import require_free, size_or_zero
 from actions.writing.full_vacuum import Vacuumed, vacuum_whole
 from actions.writing.journal import is_rollback
 from actions.writing.rowids import renumbered
+from actions.writing.some_of import some_of
 from actions.writing.vacuum_room import filled_up, require_room, room_needed
 from actions.writing.vacuum_slices import LOCK_WAIT, Freed, WalFull, free_in_slices
 from actions.writing.wal_budget import budget
@@ -45,6 +46,7 @@ OPTIONS = {
 }
 
 DAY = 86400.0
+LONGEST_SPAN = 7 * DAY
 # Live bytes a second of a full VACUUM: predicts until this database's own rate is known (bench/maintenance.py).
 RATE = 120e6
 AUTO_VACUUM: tuple[Literal["none", "full", "incremental"], ...] = ("none", "full", "incremental")
@@ -75,7 +77,8 @@ def plan(work: Work) -> Plan:
     if choice.way == "full":
         _guard_full(work, pages, choice)
     else:
-        require_free(work.target.path.parent, budget(work), work.target.limits.disk_reserve, "the growth of the WAL")
+        growth = min(budget(work), pages.bytes)
+        require_free(work.target.path.parent, growth, work.target.limits.disk_reserve, "the growth of the WAL")
     return _plan(work, pages, stays, choice)
 
 
@@ -110,6 +113,12 @@ def _pages(connection: apsw.Connection) -> Pages:
 def _stays_free(work: Work, pages: Pages) -> StaysFree:
     """What the agent remembers. A run that nobody watches acts on nothing less. Raises Refused."""
     span = work.number("free_for", DAY)
+    if span > LONGEST_SPAN:
+        raise Refused(
+            f"free_for can be {LONGEST_SPAN / DAY:.0f} days at most: what was before is not remembered",
+            reason="options",
+            next_step="ask for less",
+        )
     if span == 0:
         return StaysFree(pages.free, 0.0)
     found = stays_free(work.memory.free_lows(), pages.free, work.now(), span)
@@ -167,15 +176,10 @@ def _guard_rowids(work: Work) -> None:
         ) from error
     if tables:
         raise Refused(
-            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {_listed(tables)}",
+            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {some_of(tables)}",
             reason="rowids",
             next_step="if nobody uses these rowids, say so: rowids_unused in the profile, or --rowids-unused",
         )
-
-
-def _listed(names: tuple[str, ...], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def _accepted(work: Work) -> float:

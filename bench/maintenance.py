@@ -156,8 +156,9 @@ def every_slice(mib: int, interval: float) -> None:
     p50, most = held[len(held) // 2], held[-1]
     over = sum(hold > SLICE for hold in held)
     print(
-        f"{len(held)} slices held the write lock p50 {p50 * 1000:.1f}, p99 {p99(held) * 1000:.1f}, at most {most * 1000:.1f} ms "
-        f"({worked * 1000:.1f} ms of work each); above {SLICE * 1000:.0f} ms: {over}, {kept(over == 0)}"
+        f"{len(held)} slices held the write lock p50 {p50 * 1000:.1f}, p99 {p99(held) * 1000:.1f}, "
+        f"at most {most * 1000:.1f} ms ({worked * 1000:.1f} ms of work each); "
+        f"above {SLICE * 1000:.0f} ms: {over}, {kept(over == 0)}"
     )
 
 

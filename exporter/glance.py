@@ -6,6 +6,7 @@ What could not be read is None or missing, never a zero.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from actions.policy.readings import measured
 from actions.policy.rules import Rule, Watch
 from actions.run.condition import Verdict
 from collectors.metric import Sample
@@ -86,6 +87,7 @@ class Opinion:
     where: Mapping[str, str]
     above: float | None
     below: float | None
+    absent: float | None
     clear: float | None
     value: float | None
     verdict: str
@@ -162,14 +164,14 @@ def opinions(
     for rule in rules:
         if not rule.covers(database):
             continue
-        value = rule.condition.measure(snapshot.samples, now)
-        verdict = rule.condition.judge(value)
+        found = measured(rule.condition, snapshot, now)
+        verdict = rule.condition.judge(found)
         watch = watches.get((rule.name, database))
         since = watch.wrong_since if watch is not None and verdict is not Verdict.CLEAR else None
         bound = rule.condition
         yield Opinion(
-            *(rule.name, rule.action, bound.metric, bound.where, bound.above, bound.below, bound.clear),
-            value=value,
+            *(rule.name, rule.action, bound.metric, bound.where, bound.above, bound.below, bound.absent, bound.clear),
+            value=found.value,
             verdict=str(verdict),
             wrong_since=since,
             hold=rule.hold,

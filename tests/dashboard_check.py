@@ -40,13 +40,7 @@ ABSENT_WHILE_NOTHING_HAPPENED = frozenset(
     }
 )
 # Metrics of actions that are still being built: rules and dashboards know them already.
-COMING = frozenset(
-    {
-        "queuekeeper_remediation_suspended",
-        "queuekeeper_schedule_missed_total",
-        "queuekeeper_action_purged_tasks_total",
-    }
-)
+COMING = frozenset({"queuekeeper_action_purged_tasks_total"})
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LEGEND_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _LABEL_VALUES = re.compile(r"label_values\((?:(.+),\s*)?(\w+)\)")

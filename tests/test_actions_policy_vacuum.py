@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.policy.check_choice import on_copy, predicted_seconds
 from actions.policy.vacuum_choice import HOUR, SLICE, Pages, StaysFree, choose, missing_room, stays_free
 from actions.run.memory import FreeLow
 
@@ -99,22 +98,3 @@ def test_room_that_is_missing_is_told_in_bytes() -> None:
     assert missing_room(100, 50, 150) == 0
     assert missing_room(100, 50, 149) == 1
     assert missing_room(100, 50, 0) == 150
-
-
-@pytest.mark.parametrize(
-    ("size", "full", "longest", "wanted", "has_backup", "copy"),
-    [
-        (GIB, False, 2.0, False, True, True),
-        (GIB // 2, False, 2.0, False, True, False),
-        (GIB // 2, True, 2.0, False, True, True),
-        (GIB, True, 2.0, False, False, False),
-        (4096, False, 2.0, True, True, True),
-        (GIB // 20, False, 0.05, False, True, True),
-        (GIB // 100, False, 0.05, False, True, False),
-    ],
-)
-def test_what_cannot_be_read_in_one_short_read_is_checked_on_a_copy(
-    size: int, full: bool, longest: float, wanted: bool, has_backup: bool, copy: bool
-) -> None:
-    assert on_copy(size, longest, full=full, wanted=wanted, has_backup=has_backup) is copy
-    assert predicted_seconds(size, full=True) > predicted_seconds(size, full=False)

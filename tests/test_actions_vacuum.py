@@ -100,6 +100,11 @@ def test_nobody_watched_long_enough_so_only_a_person_may(queue: prismq.Queue, ra
     assert not any("is not known" in warning for warning in watched.warnings)
 
 
+def test_more_than_is_remembered_cannot_be_asked_for(queue: prismq.Queue, raw: RawReader) -> None:
+    with pytest.raises(Refused, match="7 days at most"):
+        plan_here("vacuum", work_on(target_of(filled(queue).path), raw, free_for=30 * 86400.0))
+
+
 def test_what_the_agent_noted_reaches_the_plan(queue: prismq.Queue) -> None:
     from time import time
 
@@ -270,7 +275,8 @@ def test_tables_whose_rows_may_be_numbered_anew_are_known(
     queue.owner.execute(
         "CREATE TABLE plain (name TEXT PRIMARY KEY) WITHOUT ROWID; INSERT INTO plain VALUES (1)"
     ).fetchall()
-    queue.owner.execute("CREATE VIEW seen AS SELECT 1 AS x")
+    queue.owner.execute("CREATE VIEW seen AS SELECT 1 AS x; CREATE VIRTUAL TABLE words USING fts4(w)").fetchall()
+    queue.owner.execute("INSERT INTO words VALUES ('a b c')")  # its word lists have no INTEGER PRIMARY KEY
     assert renumbered(queue.owner, target) == ()
 
 

@@ -60,6 +60,8 @@ rules:
     do: checkpoint
     cooldown: 2s
     databases: [jobs]
+schedules:
+  - {{name: yearly-drill, cron: "0 0 29 2 *", do: drill, databases: [jobs]}}
 state: FOLDER/state
 """
 BY_ALERT = """{alert: ['alertname="QueueStaleLeases"']}"""
@@ -175,8 +177,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 def page_tells_of(agent: AgentProcess, *, resolved: bool) -> bool:
     """Whether no episode fires any more (or one does), as the agent was told."""
-    firing = len(agent.read_history("SELECT 1 FROM episode WHERE state = 'firing'"))
-    known = len(agent.read_history("SELECT 1 FROM episode"))
+    firing = len(agent.read_history("SELECT 1 FROM alert_episode WHERE state = 'firing'"))
+    known = len(agent.read_history("SELECT 1 FROM alert_episode"))
     return known > 0 and (firing == 0) == resolved
 
 

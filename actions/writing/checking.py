@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import apsw
 
-from actions.policy.check_choice import predicted_seconds
+from actions.policy.check_duration import predicted_seconds
 from actions.run.work import Work
 from actions.writing.background import in_the_background
 from actions.writing.bounded import bounded

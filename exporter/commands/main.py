@@ -20,14 +20,14 @@ from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
 from exporter.commands.rules import rules
 from exporter.commands.serve import serve
+from exporter.commands.simulate import simulate
 from exporter.commands.stats import stats
 from exporter.commands.status import status
 from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, history, pause, resume, cancel, config, profiles, rules,
-    hash_password,
+    requeue, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
 )  # fmt: skip
 
 

@@ -78,12 +78,17 @@ def unit_of(metric: str) -> str:
 
 def condition(opinion: Opinion) -> str:
     """`sqlite_wal_backlog_bytes above 64.0 MiB`."""
-    unit = unit_of(opinion.metric)
-    bound = (
-        f"above {amount(opinion.above, unit)}" if opinion.above is not None else f"below {amount(opinion.below, unit)}"
-    )
+    bound = _bound(opinion, unit_of(opinion.metric))
     where = ", ".join(f"{name}={value}" for name, value in opinion.where.items())
     return f"{opinion.metric}{{{where}}} {bound}" if where else f"{opinion.metric} {bound}"
+
+
+def _bound(opinion: Opinion, unit: str) -> str:
+    if opinion.absent is not None:
+        return f"absent for {amount(opinion.absent, 'seconds')}"
+    if opinion.above is not None:
+        return f"above {amount(opinion.above, unit)}"
+    return f"below {amount(opinion.below, unit)}"
 
 
 def thinks(opinion: Opinion, now: float) -> str:

@@ -1,4 +1,4 @@
-"""Where an integrity check reads: the live file, or the newest backup of it. Pure.
+"""How long an integrity check takes, and so where it reads: the live file, or the newest backup of it. Pure.
 
 A check reads every page. Beside a live application one read may last limits.read_wal (it keeps the WAL from being reset)
 or limits.read_rollback (every commit waits for it). What takes longer than that is large, and is checked on a copy.
@@ -12,8 +12,3 @@ FULL_RATE = 100e6
 def predicted_seconds(size: int, *, full: bool) -> float:
     """How long a check of so many bytes takes."""
     return size / (FULL_RATE if full else QUICK_RATE)
-
-
-def on_copy(size: int, longest_read: float, *, full: bool, wanted: bool, has_backup: bool) -> bool:
-    """Whether to check the newest verified backup. `longest_read`: seconds that one read of the live file may last."""
-    return wanted or (has_backup and predicted_seconds(size, full=full) > longest_read)
