@@ -158,7 +158,9 @@ class AlertInbox:
 def _unavailable(error: apsw.Error | StoreUnavailable | None) -> StoreUnavailable:
     if isinstance(error, StoreUnavailable):
         return error
-    return StoreUnavailable(f"cannot store the alerts: {error} (free space for the state directory, or make it writable)")
+    return StoreUnavailable(
+        f"cannot store the alerts: {error} (free space for the state directory, or make it writable)"
+    )
 
 
 def _heard(history: apsw.Connection, rule: Rule, target: Target, alert: Alert, now: float) -> Decided:

@@ -105,6 +105,9 @@ REQUEUED = Metric(
     "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back to the queue.",
     kind="counter", fold="sum",
 )  # fmt: skip
+PURGED = Metric(
+    "queuekeeper_action_purged_tasks_total", "Finished tasks that were deleted.", kind="counter", fold="sum"
+)
 DRILL_SUCCESS = Metric(
     "sqlite_restore_drill_last_success_timestamp_seconds",
     "When the newest backup was last restored and found healthy, from our history.",
@@ -163,11 +166,12 @@ WEBHOOK_TRUNCATED = Metric(
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
     POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS,
-    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION,
-    INTEGRITY_OK, INTEGRITY_TIME, EFFECT, SUSPENDED, MISSED, WEBHOOK_REQUESTS, WEBHOOK_ALERTS, WEBHOOK_TRUNCATED,
+    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, PURGED, DRILL_SUCCESS,
+    DRILL_DURATION, INTEGRITY_OK, INTEGRITY_TIME, EFFECT, SUSPENDED, MISSED, WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
+    WEBHOOK_TRUNCATED,
 )  # fmt: skip
 HISTOGRAMS = frozenset({DURATION.name})
-AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED}
+AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED, "purged_tasks": PURGED}
 DECISIONS = ("accepted", "duplicate", "cooldown", "no_match", "disabled", "rejected")
 EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 
