@@ -11,6 +11,7 @@ from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
 from actions.writing.gathering import accepted_hold, gather_all
+from actions.writing.some_of import some_of
 from actions.writing.statistics import ordinary_tables, require_welcome
 from collectors.reading.connection import read_only
 
@@ -34,7 +35,7 @@ def plan(work: Work) -> Plan:
         require_welcome(work, connection)
         tables = _chosen(work, ordinary_tables(connection))
     return Plan(
-        steps=(f"ANALYZE {', '.join(tables)}",),
+        steps=(f"ANALYZE {some_of(tables)}",),
         figures={"tables": len(tables), "longest_hold_seconds": accepted_hold(work)},
         stall=accepted_hold(work),
     )
@@ -60,6 +61,6 @@ def _chosen(work: Work, tables: tuple[str, ...]) -> tuple[str, ...]:
         raise Refused(
             f"there is no table {wanted} in {work.target.path}",
             reason="no_such_table",
-            next_step=f"{hint}its tables: {', '.join(tables[:10]) or 'none'}",
+            next_step=f"{hint}its tables: {some_of(tables) or 'none'}",
         )
     return tuple(found)

@@ -4,24 +4,28 @@ Runbook: docs/runbook.md#queuewalbacklog. Which mode is safe depends on the *app
 WAL-reset bug (3.7.0 to 3.51.2) a checkpoint by anybody that leaves a completed, un-reset WAL can make it lose committed
 rows. A successful TRUNCATE leaves nothing to mis-mark, so on an owner not proved safe `auto` means one TRUNCATE, when no
 reader is in its way, at most once a minute (docs/safety.md, https://sqlite.org/wal.html).
+
+On an owner proved safe `auto` goes by the measured state of the WAL: what waits is copied passively, which holds nobody
+up; one TRUNCATE follows only when the file must shrink; against a reader that pins the log nothing is tried at all.
+FULL, RESTART and TRUNCATE hold the write lock while they wait for readers, limits.checkpoint_wait at most.
 """
 
-import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import GIVEN_UP_BEFORE, Blocked, NothingToDo, Refused
+from actions.run.errors import GIVEN_UP_BEFORE, Blocked, Failed, NothingToDo, Refused
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.free_space import size_or_zero
+from actions.writing.holding_back import Somebody, holding_back, named, seen_twice, traffic
 from collectors.owner import vulnerable
-from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
-from collectors.raw_reader.pinners import Pinner
 from collectors.reading.connection import read_only
+from collectors.reading.wal_state import BACKLOG_FRAMES
 
 NAME = "checkpoint"
 LONG = False
@@ -38,10 +42,15 @@ OPTIONS = {
 # Bytes copied per second with the WAL in the page cache, for predicting stalls only (416 MB took 0.62 s:
 # bench/README.md). A slower disk stalls longer; what was measured is in the result.
 COPY_RATE = 650e6
-# On an owner not proved safe: seconds between two tries.
-VULNERABLE_PAUSE = 60.0
-# Seconds between two looks at the same reader.
-LOOK_TWICE = 0.1
+# Seconds between two tries that make writers wait: on an owner not proved safe for everybody, else for automatic runs.
+TRY_AGAIN_AFTER = 60.0
+# How long to wait for somebody else's checkpoint, in seconds; waiting for that holds nobody up. SQLite itself does not wait:
+# https://sqlite.org/c3ref/wal_checkpoint_v2.html ("the busy handler is not invoked").
+TURN_WAIT, TURN_NAP = 2.0, 0.002
+# The pragma's row while another checkpoint runs.
+NOT_OUR_TURN = (1, -1, -1)
+# Bytes of a frame beside its page, and of the WAL's own header (https://sqlite.org/walformat.html).
+FRAME_HEADER, WAL_HEADER = 24, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +63,24 @@ class Log:
     file_bytes: int
 
     @property
-    def backlog_bytes(self) -> int:
-        """What a checkpoint has to copy."""
-        return (self.frames - self.copied) * self.page_size
+    def pending(self) -> int:
+        """Frames that wait to be copied."""
+        return self.frames - self.copied
+
+    @property
+    def must_shrink(self) -> bool:
+        """Larger than an application ever needs it that checkpoints as SQLite does by default, every 1,000 frames."""
+        return self.file_bytes > WAL_HEADER + BACKLOG_FRAMES * (self.page_size + FRAME_HEADER)
+
+
+@dataclass(frozen=True, slots=True)
+class _InTheWay:
+    """Why a checkpoint was given up, in a stable word and in a sentence; the cure; who, where that is seen."""
+
+    reason: str
+    why: str
+    cure: str
+    who: tuple[Somebody, ...] = ()
 
 
 def plan(work: Work) -> Plan:
@@ -65,19 +89,22 @@ def plan(work: Work) -> Plan:
     mode = str(work.options.get("mode") or "auto")
     proved_safe = work.trust_owner or not vulnerable(work.target.owner_sqlite)
     if log.file_bytes == 0:
-        raise NothingToDo("there is no WAL, or it is empty", reason="empty", next_step="")
+        _require_database(work)
+        raise NothingToDo("there is no WAL, or it is empty", reason="empty", next_step="", figures=_counts(0, 0, 0))
     if not proved_safe:
-        _guard_vulnerable(work, mode)
-    modes = _modes(mode, log, proved_safe=proved_safe)
+        _guard_vulnerable(work, mode, log)
+    modes = _modes(work, mode, log) if proved_safe else ("truncate",)
+    state = _unpinned(work, log) if proved_safe and mode != "passive" else "not measured"
     stall = _predicted_stall(work, log, modes)
     _guard_stall(work, stall)
     return Plan(
-        steps=tuple(f"wal_checkpoint({m.upper()}) of {log.frames - log.copied} frames" for m in modes),
+        steps=tuple(f"wal_checkpoint({m.upper()}) of {log.pending} frames" for m in modes),
         figures={
             "modes": ",".join(modes),
+            "wal_state": state,
             "frames": log.frames,
             "copied": log.copied,
-            "backlog_bytes": log.backlog_bytes,
+            "backlog_bytes": log.pending * log.page_size,
             "wal_bytes": log.file_bytes,
             "owner_proved_safe": proved_safe,
         },
@@ -86,7 +113,7 @@ def plan(work: Work) -> Plan:
 
 
 def run(work: Work, plan: Plan) -> Done:
-    """Checkpoint. Raises Blocked, naming who is in the way, when frames remain that a reader or writer holds back."""
+    """Checkpoint. Raises Blocked, naming who is in the way, when a wait for readers or writers was given up."""
     before = _look(work)
     result = (0, before.frames, before.copied)
     seconds = 0.0
@@ -97,20 +124,16 @@ def run(work: Work, plan: Plan) -> Done:
         seconds += time.monotonic() - started
     after = _look(work)
     figures: dict[str, Figure] = {
-        "busy": result[0],
-        "log": result[1],
-        "checkpointed": result[2],
-        "frames_copied": max(0, before.frames - before.copied - (after.frames - after.copied)),
+        **_counts(*result),
+        "frames_copied": max(0, before.pending - after.pending),
         "wal_bytes_before": before.file_bytes,
         "wal_bytes": after.file_bytes,
         "seconds": round(seconds, 4),
     }
     totals = {"reclaimed_bytes": float(max(0, before.file_bytes - after.file_bytes))}
     if result[0]:
-        raise _blocked(work, after, figures, totals)
-    shrunk = before.file_bytes - after.file_bytes
-    message = f"copied {figures['frames_copied']} frames" + (f", gave {shrunk} bytes back" if shrunk > 0 else "")
-    return Done(message, figures, totals)
+        raise _given_up(work, after, result, figures, totals)
+    return Done(_message(work, result, figures), figures, totals)
 
 
 def _look(work: Work) -> Log:
@@ -124,21 +147,60 @@ def _look(work: Work) -> Log:
     return Log(max(0, frames), max(0, copied), page_size, file_bytes)
 
 
-def _modes(mode: str, log: Log, *, proved_safe: bool) -> tuple[str, ...]:
-    if mode != "auto":
-        return (mode,)
-    return ("passive", "truncate") if proved_safe and log.backlog_bytes > 0 else ("truncate",)
+def _require_database(work: Work) -> None:
+    """What has no WAL was not opened: is it a database at all? An empty file is a valid one."""
+    header = work.raw.database_header(work.target.path)
+    if size_or_zero(work.target.path) > 0 and (header is None or not header.valid):
+        raise Failed(
+            f"{work.target.path} is no SQLite database, or it is encrypted",
+            reason="not_a_database",
+            next_step="check the path",
+        )
+
+
+def _modes(work: Work, mode: str, log: Log) -> tuple[str, ...]:
+    """On an owner proved safe: what can be copied without holding anybody up is copied so first."""
+    if mode == "passive":
+        return ("passive",)
+    passive = ("passive",) if log.pending > 0 else ()
+    if mode == "auto" and not log.must_shrink:
+        if not passive:
+            raise NothingToDo(
+                f"all {log.frames} frames are copied, and the WAL is no larger than an application needs it",
+                reason="copied",
+                next_step="",
+                figures=_counts(0, log.frames, log.copied),
+            )
+        return passive
+    if work.automatic and not _rested(work):
+        return passive or _too_soon("no automatic run makes its writers wait again so soon")
+    return (*passive, "truncate" if mode == "auto" else mode)
+
+
+def _unpinned(work: Work, log: Log) -> str:
+    """The measured state of the WAL. Raises Blocked, naming who, when a reader pins it: waiting would only stall writers."""
+    measured = holding_back(work)
+    if measured.readers:
+        raise Blocked(
+            f"{log.pending} of {log.frames} frames are held back by {named(measured.readers)}; nothing was tried, "
+            "since waiting for a reader holds up every writer",
+            reason=GIVEN_UP_BEFORE,
+            next_step="let that process end its read transaction (`queuekeeper readers` shows it); "
+            "--mode passive copies what it does not hold back",
+            figures={**_counts(1, log.frames, log.copied), **_who(measured.readers)},
+        )
+    return measured.state
 
 
 def _predicted_stall(work: Work, log: Log, modes: tuple[str, ...]) -> float:
     """How long writers may wait: the wait for readers, and the copying that is done under the write lock."""
     if modes == ("passive",):
         return 0.0
-    copying = 0.0 if modes[0] == "passive" else log.backlog_bytes / COPY_RATE
+    copying = 0.0 if modes[0] == "passive" else log.pending * log.page_size / COPY_RATE
     return work.target.limits.checkpoint_wait + copying
 
 
-def _guard_vulnerable(work: Work, mode: str) -> None:
+def _guard_vulnerable(work: Work, mode: str, log: Log) -> None:
     version = work.target.owner_sqlite
     whose = (
         f"the application's SQLite {version} has"
@@ -152,22 +214,33 @@ def _guard_vulnerable(work: Work, mode: str) -> None:
             next_step="use --mode auto (truncates only); or, if the application runs 3.51.3 or newer, say so: "
             "--owner-sqlite 3.51.3 (owner_sqlite in the configuration)",
         )
-    readers = _readers(work)
+    readers = seen_twice(work)
     if readers:
         raise Blocked(
             f"a reader holds the WAL, and {whose} the WAL-reset bug, so a checkpoint that it would stop is not tried: "
-            + _names(readers),
+            + named(readers),
             reason=GIVEN_UP_BEFORE,
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
-            figures={"pid": readers[0].pid, "command": readers[0].command},
+            figures={**_counts(1, log.frames, log.copied), **_who(readers)},
         )
-    rested = work.last_attempt is None or work.now() - work.last_attempt >= VULNERABLE_PAUSE
-    if not rested:
+    if not _rested(work):
         raise Refused(
-            f"{whose} the WAL-reset bug, and the last checkpoint is less than {VULNERABLE_PAUSE:.0f} s ago",
+            f"{whose} the WAL-reset bug, and the last checkpoint is less than {TRY_AGAIN_AFTER:.0f} s ago",
             reason="owner_vulnerable_pause",
             next_step="wait a minute, or prove the owner with --owner-sqlite",
         )
+
+
+def _rested(work: Work) -> bool:
+    return work.last_attempt is None or work.now() - work.last_attempt >= TRY_AGAIN_AFTER
+
+
+def _too_soon(why: str) -> tuple[str, ...]:
+    raise Refused(
+        f"the last checkpoint is less than {TRY_AGAIN_AFTER:.0f} s ago: {why}",
+        reason="too_soon",
+        next_step="give the rule a cooldown of a minute or more",
+    )
 
 
 def _guard_stall(work: Work, stall: float) -> None:
@@ -184,9 +257,14 @@ def _guard_stall(work: Work, stall: float) -> None:
 
 
 def _checkpoint(work: Work, mode: str) -> tuple[int, int, int]:
+    """One try; a busy application checkpoints at each commit, so its turn is waited for."""
     wait = 0.0 if mode == "passive" else work.target.limits.checkpoint_wait
+    deadline = time.monotonic() + TURN_WAIT
     with writable(work.target.path, wait) as connection:
-        return _triple(connection, mode.upper())
+        while (result := _triple(connection, mode.upper())) == NOT_OUR_TURN and time.monotonic() < deadline:
+            work.stop.wait(TURN_NAP)
+            work.stop.check()
+    return result
 
 
 def _triple(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
@@ -197,40 +275,62 @@ def _triple(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
     return busy, frames, copied
 
 
-def _blocked(work: Work, log: Log, figures: dict[str, Figure], totals: dict[str, float]) -> Blocked:
-    readers = _readers(work)
-    who = _names(readers) if readers else "no holder is visible to this process (see docs/safety.md on containers)"
-    first: dict[str, Figure] = {"pid": readers[0].pid, "command": readers[0].command} if readers else {}
+def _given_up(
+    work: Work,
+    log: Log,
+    result: tuple[int, int, int],
+    figures: Mapping[str, Figure],
+    totals: Mapping[str, float],
+) -> Blocked:
+    """Who was in the way, as far as it shows."""
+    found = _checkpointing(work) if result == NOT_OUR_TURN else _held_up(work, log)
     return Blocked(
-        f"{log.frames - log.copied} of {log.frames} frames are held back by {who}",
-        reason="reader",
-        next_step="let that process end its read transaction; `queuekeeper readers` shows it",
-        figures={**figures, **first},
+        found.why,
+        reason=found.reason,
+        next_step=found.cure,
+        figures={**figures, **_who(found.who)},
         totals=totals,
     )
 
 
-def _readers(work: Work) -> tuple[Pinner, ...]:
-    """Who holds the WAL back: seen twice at the same mark, so that a short read is not blamed. None where nobody is shown."""
-    first = {_mark(pinner) for pinner in _seen(work)}
-    if not first:
-        return ()
-    time.sleep(LOOK_TWICE)
-    return tuple(pinner for pinner in _seen(work) if _mark(pinner) in first)
+def _checkpointing(work: Work) -> _InTheWay:
+    who = traffic(work).checkpointers
+    by = f": {named(who)}" if who else ""
+    cure = "run it again when that checkpoint has ended; `queuekeeper readers` shows it"
+    return _InTheWay("checkpointer", f"another checkpoint ran for {TURN_WAIT:g} s{by}", cure, who)
 
 
-def _seen(work: Work) -> tuple[Pinner, ...]:
-    try:
-        found = work.raw.pinners(work.target.path)
-    except (LockTableUnseen, RawReaderUnavailable):
-        return ()
-    ours = os.getppid()  # the agent's own polls are short
-    return tuple(pinner for pinner in found if pinner.blocks_frames > 0 and pinner.pid != ours)
+def _held_up(work: Work, log: Log) -> _InTheWay:
+    """One reader, one writer, or readers that take turns without a gap."""
+    left = f"{log.pending} of {log.frames} frames are held back"
+    end_it = "let that process end its transaction; `queuekeeper readers` shows it"
+    if who := seen_twice(work):
+        return _InTheWay("reader", f"{left} by {named(who)}", end_it, who)
+    seen = traffic(work)
+    if seen.writer is not None:
+        return _InTheWay("writer", f"{seen.writer} holds the write lock all the time", end_it, (seen.writer,))
+    if not seen.readers:
+        unseen = "in a container share the pid namespace (docs/safety.md)"
+        return _InTheWay("reader", f"{left} by nobody whom this process can see", unseen)
+    wait = work.target.limits.checkpoint_wait
+    why = f"somebody read the log at every moment of {wait:g} s, so it could not start over: {named(seen.readers)}"
+    cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
+    return _InTheWay("reset_starved", why, cure, seen.readers)
 
 
-def _mark(pinner: Pinner) -> tuple[int, int, int]:
-    return pinner.pid, pinner.lock_byte, pinner.mark
+def _message(work: Work, result: tuple[int, int, int], figures: Mapping[str, Figure]) -> str:
+    _, frames, copied = result
+    shrunk = int(figures["wal_bytes_before"] or 0) - int(figures["wal_bytes"] or 0)
+    words = f"copied {figures['frames_copied']} frames" + (f", gave {shrunk} bytes back" if shrunk > 0 else "")
+    if frames > copied and (readers := seen_twice(work)):
+        words += f"; {frames - copied} frames are held back by {named(readers)}"
+    return words
 
 
-def _names(readers: tuple[Pinner, ...]) -> str:
-    return ", ".join(f"pid {reader.pid} ({reader.command_line or reader.command})" for reader in readers[:3])
+def _counts(busy: int, frames: int, copied: int) -> dict[str, Figure]:
+    """The numbers as SQLite's pragma gives them."""
+    return {"busy": busy, "log": frames, "checkpointed": copied}
+
+
+def _who(readers: tuple[Somebody, ...]) -> dict[str, Figure]:
+    return {"pid": readers[0].pid, "command": readers[0].command} if readers else {}

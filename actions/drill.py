@@ -11,11 +11,11 @@ from pathlib import Path
 
 import apsw
 
-from actions.run.errors import NothingToDo, Unverified
+from actions.run.errors import Unverified
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
-from actions.writing.chosen_backup import check_source, named, newest_verified, prove_chosen
+from actions.writing.chosen_backup import check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.compression import plain_file
 from actions.writing.free_space import require_free, writing_to
 from actions.writing.publish import partial_file, remove_leftovers, sync_file
@@ -35,12 +35,10 @@ _BLOCK = 16 * 1024 * 1024
 
 
 def plan(work: Work) -> Plan:
-    """Find the backup and the room. Raises Refused, NothingToDo."""
+    """Find the backup and the room. Raises Refused."""
     chosen = newest_verified(work)
     if chosen is None:
-        raise NothingToDo(
-            "there is no verified backup to restore", reason="no_backup", next_step="queuekeeper backup DB"
-        )
+        raise no_backup(work)
     scratch = scratch_folder(work)
     require_free(scratch, chosen.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
     return Plan(

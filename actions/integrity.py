@@ -8,7 +8,7 @@ check of the same target is good (actions/history/integrity_rows.py).
 import time
 from pathlib import Path
 
-from actions.policy.check_choice import on_copy, predicted_seconds
+from actions.policy.check_duration import predicted_seconds
 from actions.run.errors import Failed, Refused, Unverified
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
@@ -21,6 +21,7 @@ from actions.writing.journal import is_rollback
 from actions.writing.proof import sha256_of
 from actions.writing.queue_invariants import Beside, look_beside
 from actions.writing.scratch import scratch_folder
+from actions.writing.some_of import some_of
 from collectors.reading.connection import read_only, unchanging
 from collectors.reading.time_limit import TimeLimitExceeded
 
@@ -47,17 +48,16 @@ def plan(work: Work) -> Plan:
     full = bool(work.options.get("full"))
     longest = _longest_read(work)
     size = database_bytes(work)
-    backup = _backup(work)
-    copy = on_copy(size, longest, full=full, wanted=bool(work.options.get("on_backup")), has_backup=backup is not None)
     seconds = predicted_seconds(size, full=full)
+    backup = _backup(work, large=seconds > longest)
     figures: dict[str, Figure] = {
         "check": "full" if full else "quick",
-        "target": "backup" if copy else "live",
+        "target": "live" if backup is None else "backup",
         "bytes": size,
         "predicted_seconds": round(seconds, 3),
     }
     word = "integrity_check" if full else "quick_check"
-    if copy and backup is not None:
+    if backup is not None:
         return Plan(steps=(f"{word} of {backup.path}",), figures={**figures, "path": str(backup.path)})
     return Plan(
         steps=(f"{word} of the live file, no read longer than {longest:g} s",),
@@ -80,7 +80,7 @@ def run(work: Work, plan: Plan) -> Done:
         raise _damaged(f"{work.target.path} is damaged", report.problems + beside.problems, figures)
     if report.unchecked:
         raise Failed(
-            f"not checked: {', '.join(report.unchecked)}; in the rest nothing is wrong",
+            f"not checked: {some_of(report.unchecked)}; in the rest nothing is wrong",
             reason="unchecked",
             next_step="take a backup and check that (--on-backup), or accept longer reads (--longest-read)",
             figures={name: value for name, value in figures.items() if name != "whole_file"},
@@ -93,10 +93,10 @@ def _longest_read(work: Work) -> float:
     return work.number("longest_read", limits.read_rollback if is_rollback(work) else limits.read_wal)
 
 
-def _backup(work: Work) -> Chosen | None:
-    """The newest verified one. Raises Refused when it is asked for and there is none."""
+def _backup(work: Work, *, large: bool) -> Chosen | None:
+    """The newest verified one, where it may be needed. Raises Refused when it is asked for and there is none."""
     wanted = bool(work.options.get("on_backup"))
-    if work.target.backup is None and not wanted:
+    if not wanted and (work.target.backup is None or not large):
         return None
     found = newest_verified(work)
     if found is None and wanted:
@@ -113,12 +113,13 @@ def _live(work: Work, longest: float, *, full: bool) -> tuple[Report, Beside]:
         with read_only(work.target.path) as connection:
             for part in check_live(work, connection, longest, full=full):
                 report = report.plus(part)
+                work.progress("checked parts", report.parts, 0.0)
                 work.stop.check()
             if report.problems:
                 return report, NOTHING
             return report, look_beside(work, connection, longest, work.memory.figure("last_numbers"))
     except DAMAGE as error:  # so damaged that not even its schema can be read
-        return report.plus(Report((str(error),))), NOTHING
+        return report if report.problems else Report((str(error),)), NOTHING
     except TimeLimitExceeded as error:
         return report.plus(Report(unchecked=(f"the rows ({error})",))), NOTHING
 

@@ -15,6 +15,7 @@ from actions.writing.connection import writable
 from actions.writing.gathering import accepted_hold, gather_all
 from actions.writing.in_the_way import in_the_way
 from actions.writing.proof import quoted
+from actions.writing.some_of import some_of
 from actions.writing.statistics import LOCK_WAIT, ordinary_tables, require_welcome
 
 NAME = "optimize"
@@ -41,7 +42,7 @@ def plan(work: Work) -> Plan:
     if not tables:
         raise NothingToDo("SQLite finds no table whose statistics need it", reason="up_to_date", next_step="")
     return Plan(
-        steps=(f"ANALYZE {', '.join(tables)}",),
+        steps=(f"ANALYZE {some_of(tables)}",),
         figures={"tables": len(tables), "longest_hold_seconds": accepted_hold(work)},
         stall=accepted_hold(work),
     )

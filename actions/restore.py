@@ -13,11 +13,11 @@ from typing import Literal
 
 import apsw
 
-from actions.run.errors import Failed, NothingToDo, Refused, Unverified
+from actions.run.errors import Failed, Refused, Unverified
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
-from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, prove_chosen
+from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.compression import plain_file
 from actions.writing.free_space import nearest_existing, require_free, writing_to
 from actions.writing.live_restore import change_page_size, restore_live
@@ -105,9 +105,7 @@ def _chosen(work: Work) -> Chosen:
     given = work.options.get("backup")
     chosen = named(Path(str(given))) if given is not None else newest_verified(work)
     if chosen is None:
-        raise NothingToDo(
-            "there is no verified backup to restore", reason="no_backup", next_step="queuekeeper backups list DB"
-        )
+        raise no_backup(work)
     return chosen
 
 

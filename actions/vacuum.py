@@ -6,7 +6,7 @@ stall and its room, and a run that nobody watches keeps its budgets or has the o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import apsw
@@ -21,11 +21,10 @@ from actions.writing.free_space import require_free, size_or_zero
 from actions.writing.full_vacuum import Vacuumed, vacuum_whole
 from actions.writing.journal import is_rollback
 from actions.writing.rowids import renumbered
+from actions.writing.some_of import some_of
 from actions.writing.vacuum_room import filled_up, require_room, room_needed
 from actions.writing.vacuum_slices import LOCK_WAIT, Freed, WalFull, free_in_slices
 from actions.writing.wal_budget import budget
-from collectors.page_layout import UNUSED
-from collectors.poll import take
 from collectors.queue_profiles.schema import ProfileError
 from collectors.reading.connection import read_only
 
@@ -47,6 +46,7 @@ OPTIONS = {
 }
 
 DAY = 86400.0
+LONGEST_SPAN = 7 * DAY
 # Live bytes a second of a full VACUUM: predicts until this database's own rate is known (bench/maintenance.py).
 RATE = 120e6
 AUTO_VACUUM: tuple[Literal["none", "full", "incremental"], ...] = ("none", "full", "incremental")
@@ -71,13 +71,14 @@ def plan(work: Work) -> Plan:
             next_step="leave --incremental out; or have the application set auto_vacuum=INCREMENTAL and VACUUM once",
         )
     stays = _stays_free(work, pages)
-    choice, pages = _chosen(work, pages, stays)
+    choice = _chosen(work, pages, stays)
     if choice.way == "nothing":
         raise NothingToDo(choice.why, reason="not_worth_it", next_step=_how_all_the_same(pages, stays))
     if choice.way == "full":
         _guard_full(work, pages, choice)
     else:
-        require_free(work.target.path.parent, budget(work), work.target.limits.disk_reserve, "the growth of the WAL")
+        growth = min(budget(work), pages.bytes)
+        require_free(work.target.path.parent, growth, work.target.limits.disk_reserve, "the growth of the WAL")
     return _plan(work, pages, stays, choice)
 
 
@@ -112,6 +113,12 @@ def _pages(connection: apsw.Connection) -> Pages:
 def _stays_free(work: Work, pages: Pages) -> StaysFree:
     """What the agent remembers. A run that nobody watches acts on nothing less. Raises Refused."""
     span = work.number("free_for", DAY)
+    if span > LONGEST_SPAN:
+        raise Refused(
+            f"free_for can be {LONGEST_SPAN / DAY:.0f} days at most: what was before is not remembered",
+            reason="options",
+            next_step="ask for less",
+        )
     if span == 0:
         return StaysFree(pages.free, 0.0)
     found = stays_free(work.memory.free_lows(), pages.free, work.now(), span)
@@ -125,22 +132,11 @@ def _stays_free(work: Work, pages: Pages) -> StaysFree:
     return found
 
 
-def _chosen(work: Work, pages: Pages, stays: StaysFree) -> tuple[Choice, Pages]:
-    """Looking into the pages costs a reading of them all: only where the free ones do not decide already."""
+def _chosen(work: Work, pages: Pages, stays: StaysFree) -> Choice:
     own_rate = work.memory.figure("full_bytes_per_second")
     rate = float(own_rate) if own_rate else RATE
     only_slices = bool(work.options.get("incremental"))
-    choice = choose(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
-    if choice.way == "nothing" and not only_slices:
-        pages = replace(pages, loose_bytes=_loose_bytes(work))
-        choice = choose(pages, stays, rate, careful=work.automatic, only_slices=False)
-    return choice, pages
-
-
-def _loose_bytes(work: Work) -> int | None:
-    snapshot = take(work.target, None, work.now(), work.raw, only=frozenset({"page_layout"}))
-    found = next(iter(snapshot.of(UNUSED.name)), None)
-    return None if found is None else int(found.at(work.now()))
+    return choose(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
 
 
 def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
@@ -154,6 +150,12 @@ def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
             f"the application would wait about {choice.stall:.2f} s, {_accepted(work):.2f} s are allowed",
             reason="stall",
             next_step="run it by hand at a quiet time, or accept it in the rule: options: {stall: 2s}",
+        )
+    if work.window_ends is not None and work.now() + choice.stall > work.window_ends:
+        raise Refused(
+            f"a full VACUUM of about {choice.stall:.2f} s would not end before its window does",
+            reason="window_too_short",
+            next_step="begin it earlier in the window, or widen it (actions.windows.vacuum)",
         )
     grows, allowed = room_needed(pages.live_bytes), budget(work)
     if grows > allowed and not is_rollback(work):
@@ -174,15 +176,10 @@ def _guard_rowids(work: Work) -> None:
         ) from error
     if tables:
         raise Refused(
-            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {_listed(tables)}",
+            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {some_of(tables)}",
             reason="rowids",
             next_step="if nobody uses these rowids, say so: rowids_unused in the profile, or --rowids-unused",
         )
-
-
-def _listed(names: tuple[str, ...], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def _accepted(work: Work) -> float:

@@ -6,11 +6,10 @@ Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the fi
 from dataclasses import replace
 from pathlib import Path
 
-from actions.run.errors import NothingToDo
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
-from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, prove_chosen
+from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.free_space import writing_to
 from actions.writing.publish import MANIFEST_BYTES, write_private
 from collectors.backup_files import listed
@@ -26,7 +25,7 @@ OPTIONS = {"backup": OptionKind("path", "the backup; by default the newest one",
 
 
 def plan(work: Work) -> Plan:
-    """Find the backup. Raises Refused, NothingToDo, Unverified when it has no readable manifest."""
+    """Find the backup. Raises Refused, Unverified when it has no readable manifest."""
     chosen = _chosen(work)
     return Plan(
         steps=(f"prove {chosen.path} against its manifest",),
@@ -55,5 +54,5 @@ def _chosen(work: Work) -> Chosen:
     newest_verified(work)  # for its refusal where no place is known
     found = max(listed(work.target), key=lambda backup: backup.path.stat().st_mtime, default=None)
     if found is None:
-        raise NothingToDo("there is no backup yet", reason="no_backup", next_step="")
+        raise no_backup(work)
     return named(found.path)

@@ -4,73 +4,105 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from actions.history.settings import pause, paused, resume
+from actions.door.cancel import cancel
+from actions.door.kill_switch import pause_all, settle
+from actions.history.runs import Run
+from actions.history.settings import resume
 from actions.history.store import StoreUnavailable, history
-from actions.policy.alerts import Alert
+from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule
 from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
-from collectors.revisit import revisit
+from collectors.revisit import look_ahead, revisit
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
+from exporter.config.exposure import unguarded
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
+from exporter.desk import Desk
 from exporter.dispatcher import Dispatcher
 from exporter.exposition import Exposition
 from exporter.free_page_watch import FreePageWatch
 from exporter.log import event
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
+from exporter.recent import Recent
+from exporter.rehearsal import Rehearsals
+from exporter.relay import Relay, of_reading, of_run
+from exporter.schedule_watch import ScheduleWatch
 from exporter.state_log import StateLog
 from exporter.threshold_watch import ThresholdWatch
-from exporter.web.front import ActRight, DatabaseLine, Front
+from exporter.web.front import ActRight, Front
+from exporter.web.mount import Mount
+from exporter.web_config.kept import KeptWebConfig
 
 VERSION = version("queuekeeper")
+# How long the answer to a pause waits for what runs to stop, in seconds.
+PATIENCE = 1.0
 LOG = logging.getLogger(__name__)
 
 
 class Agent:
-    """One running agent. `start`, then serve `front`, then `stop`."""
+    """One running agent. `start`, then serve `front`, then `stop`. `hosts`: the addresses it answers at, without a port."""
 
-    def __init__(self, config: Config, telemetry_path: str = "/metrics") -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: Config,
+        web: KeptWebConfig | None = None,
+        mount: Mount | None = None,
+        hosts: tuple[str, ...] = (),
+    ) -> None:
+        self._config, self._hosts = config, hosts
+        self._web = web or KeptWebConfig(None)
         self._reloaded = time.time()
-        self._reload_failed = False
+        self._not_reloaded: tuple[str, ...] = ()
         self._reloading = threading.Lock()
         self._stopping = False
         self._answers: Counter[int] = Counter()
         self._raw = RawReader()
         self._board = Board()
+        self._relay, self._recent = Relay(), Recent()
         self._dispatcher = Dispatcher(
             config.state,
             self._board.targets,
             self._lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
+            on_event=lambda run, said: self._relay.tell(of_run(run, said)),
+            rules=self._rules,
         )
+        self._rehearsals = Rehearsals(config.state, lambda: self._config.acting)
         self._inbox = AlertInbox(
             config.state, self._rules, self._board.targets, lambda: self._config.identity, self._dispatcher.wake
         )
         self._watch = ThresholdWatch(
-            config.state, self._rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
+            config.state,
+            self._rules,
+            busy_with=self._dispatcher.is_busy_with,
+            standings=lambda: self._dispatcher.view.totals.standings,
+            wake=self._dispatcher.wake,
+        )
+        self._schedules = ScheduleWatch(
+            config.state, self._active_schedules, self._board.targets, wake=self._dispatcher.wake
         )
         self._states = StateLog()
         self._free_pages = FreePageWatch(config.state)
         self._polls = PollLoop(
-            lambda: targets(self._config),
+            self._find,
             lambda target, previous, now: revisit(target, previous, now, self._raw),
             self._board,
             self._seen,
             Timing(config.interval, config.rescan),
+            ahead=lambda batch: look_ahead(batch, self._raw),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._facts, time.time)
@@ -78,29 +110,46 @@ class Agent:
             version=VERSION,
             render=self._exposition.render,
             not_ready=self._not_ready,
-            databases=self._lines,
-            act_right=lambda: ActRight(self._config.acting.enabled, self._config.acting.token_digests),
+            act_right=self._act_right,
             receive=self._receive,
             answered=self._answered,
             reload=self.reload,
             pause=self._pause,
             resume=self._resume,
-            telemetry_path=telemetry_path,
+            finishing=self._finishing,
+            cancel=self._cancel,
+            desk=Desk(
+                lambda: self._config,
+                self._board,
+                self._dispatcher,
+                self._watch.since,
+                self._rehearsals,
+                self._relay,
+                self._recent,
+                self._trouble,
+            ),
+            web=self._web.current,
+            mount=mount or Mount(),
         )
 
     def start(self) -> None:
         """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
         self._dispatcher.recover()
+        self._watch.recover()
         self._polls.start()
         self._dispatcher.start()
+        self._schedules.start()
 
     def begin_to_stop(self) -> None:
         """Not ready any more; what runs goes on until `stop`."""
         self._stopping = True
+        self._relay.close()
 
     def stop(self) -> None:
         """End the polls, and every action at its next safe point."""
         self._stopping = True
+        self._schedules.stop()
+        self._rehearsals.stop()
         self._dispatcher.stop()
         self._polls.stop()
         self._free_pages.write(time.time())
@@ -121,14 +170,19 @@ class Agent:
         try:
             read = load(self._config.source, known_actions(), known_metrics())
         except ConfigErrors as error:
-            self._reload_failed = True
+            self._not_reloaded = error.lines
             return error.lines
+        if (trouble := unguarded(read.acting, self._hosts)) is not None:
+            self._not_reloaded = (trouble,)
+            return (trouble,)
         if read.state != self._config.state:
-            self._reload_failed = True
-            return (f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed",)
-        self._config, self._reloaded, self._reload_failed = read, time.time(), False
+            reason = f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed"
+            self._not_reloaded = (reason,)
+            return self._not_reloaded
+        self._config, self._reloaded, self._not_reloaded = read, time.time(), ()
         self._watch.keep_only(self._rules())
         self._polls.rescan_soon(Timing(read.interval, read.rescan))
+        self._schedules.look_again()
         self._dispatcher.wake()
         for warning in read.warnings:
             event(LOG, logging.WARNING, warning)
@@ -138,32 +192,60 @@ class Agent:
     def _pause(self, why: str) -> str:
         """Stop every action from starting; since when and why. A pause that holds already stays. Raises StoreUnavailable."""
         with history(self._config.state) as store:
-            if paused(store) is None:
-                pause(store, why)
-                event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
-            words = paused(store) or why
+            before = pause_all(store, why)
+        if before is None:
+            event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
         self._dispatcher.wake()
-        return words
+        return before or why
+
+    def _finishing(self) -> tuple[Run, ...]:
+        """What is still on the way to its safe point a second after a pause. Raises StoreUnavailable."""
+        with history(self._config.state) as store:
+            return settle(store, PATIENCE).finishing
+
+    def _cancel(self, run_id: int, who: str) -> Run:
+        """End a run that waits, ask one that runs to stop. Raises KeyError, Refused, StoreUnavailable."""
+        with history(self._config.state) as store:
+            found = cancel(store, run_id, who, time.time())
+        event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=found.state)
+        return found
 
     def _resume(self) -> None:
         """Let actions start again. Raises StoreUnavailable."""
         with history(self._config.state) as store:
-            resume(store)
-        event(LOG, logging.INFO, "actions may start again")
+            lifted = resume(store)
+        event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
         self._dispatcher.wake()
+
+    def _find(self) -> tuple[Target, ...]:
+        found = targets(self._config)
+        self._recent.keep_only(target.name for target in found)
+        return found
+
+    def _trouble(self) -> tuple[str, ...]:
+        """What is wrong with the agent itself, a sentence each."""
+        unwritable = "our history cannot be written: free space or fix permissions; nothing is done meanwhile"
+        reasons = (*self._not_reloaded, *self._web.problems)
+        not_taken = tuple(f"the configuration was not taken over, the former one goes on: {one}" for one in reasons)
+        return not_taken if self._dispatcher.view.writable else (*not_taken, unwritable)
 
     def _rules(self) -> tuple[Rule, ...]:
         return self._config.rules if self._config.acting.enabled else ()
+
+    def _active_schedules(self) -> tuple[Schedule, ...]:
+        return self._config.schedules if self._config.acting.enabled else ()
 
     def _seen(self, snapshot: Snapshot) -> None:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
         self._watch.look(snapshot)
         self._free_pages.look(snapshot)
+        self._recent.keep(snapshot)
+        self._relay.tell(of_reading(snapshot))
 
-    def _receive(self, alerts: Sequence[Alert]) -> Receipt:
+    def _receive(self, delivery: Delivery) -> Receipt:
         try:
-            return self._inbox.receive(alerts)
+            return self._inbox.receive(delivery)
         except StoreUnavailable:
             self._dispatcher.doubt_history()
             raise
@@ -184,9 +266,10 @@ class Agent:
             totals=seen.totals,
             webhook_requests=dict(self._answers),
             webhook_alerts=dict(self._inbox.counts),
+            webhook_truncated=self._inbox.truncated,
             paused=seen.paused,
             state_writable=seen.writable,
-            reload_successful=not self._reload_failed,
+            reload_successful=not (self._not_reloaded or self._web.problems),
             reload_time=self._reloaded,
         )
 
@@ -198,10 +281,6 @@ class Agent:
     def _answered(self, code: int) -> None:
         self._answers[code] += 1
 
-    def _lines(self) -> list[DatabaseLine]:
-        view = self._board.view(time.time(), self._config.interval)
-        return [_line(target, view.state(target.name), view.fresh.get(target.name)) for target in view.targets]
-
-
-def _line(target: Target, state: str, snapshot: Snapshot | None) -> DatabaseLine:
-    return DatabaseLine(target.name, str(target.path), state, snapshot.message if snapshot is not None else "")
+    def _act_right(self) -> ActRight:
+        acting = self._config.acting
+        return ActRight(acting.enabled, acting.token_digests, acting.users, acting.client_sans)

@@ -10,20 +10,23 @@ from actions.door.job import Job
 from actions.door.start import RunningAction
 from actions.history.runs import Run, ask_and_claim, run
 from actions.history.store import history
+from actions.policy.windows import Window
 from actions.run.condition import Condition
 from actions.run.events import Event
 from actions.run.request import Request
 from collectors.target import Target
 
+ALL_DAY = Window(0, 24 * 60)
 
-def act(target: Target, request: Request, *, trust_owner: bool = False) -> Run:
-    """Perform one run and return it as history tells it."""
+
+def act(target: Target, request: Request, *, trust_owner: bool = False, window: Window | None = ALL_DAY) -> Run:
+    """Perform one run and return it as history tells it. `window`: of an automatic one."""
     assert target.state is not None
-    if not trust_owner:
+    if not trust_owner and not request.automatic:
         return perform_by_hand(target, target.state, request)
     with history(target.state) as store:
         claim = ask_and_claim(store, request, str(target.path), time.time())
-    attend(RunningAction(Job(request, target, target.state, claim, trust_owner)))
+    attend(RunningAction(Job(request, target, target.state, claim, trust_owner, window)))
     with history(target.state) as store:
         return run(store, claim.run_id)
 

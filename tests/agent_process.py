@@ -6,6 +6,7 @@ crash. What it logged lies in the folder's `agent.log`, and the end of it is in 
 
 import json
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -49,11 +50,16 @@ class Scrape:
 
 @dataclass(slots=True)
 class AgentProcess:
-    """An agent that runs, or ran, on the configuration in `folder`. Its state directory is `folder/state`."""
+    """An agent that runs, or ran, on the configuration in `folder`. Its state directory is `folder/state`.
+
+    `options` are more of `serve`'s; `verify`: what its own TLS is checked by.
+    """
 
     folder: Path
     wrapper: Sequence[str] = ()
     address: str = "127.0.0.1:0"
+    options: Sequence[str] = ()
+    verify: ssl.SSLContext | bool = False  # making a context costs more than a plain answer
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
     logged: int = field(default=0)
@@ -76,15 +82,20 @@ class AgentProcess:
     def start(self, *, ready: bool = True) -> None:
         """Start it, again at the address of before, and wait until it answers (`ready`: until it is ready)."""
         assert self.process is None, "it runs already"
-        address = self.url.removeprefix("http://") or self.address
+        address = self.url.partition("://")[2] or self.address
         self.logged = self.log.stat().st_size if self.log.exists() else 0
         command = [*self.wrapper, *COMMAND, "serve"]
-        options = [f"--config.file={self.config}", f"--web.listen-address={address}", "--log.format=json"]
+        options = [
+            f"--config.file={self.config}",
+            f"--web.listen-address={address}",
+            "--log.format=json",
+            *self.options,
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.url = self.wait(self._listening, "the agent to listen")
         if ready:
-            self.wait(lambda: httpx.get(f"{self.url}/-/ready", timeout=5).is_success, "the agent to be ready")
+            self.wait(lambda: self.get("/-/ready").is_success, "the agent to be ready")
 
     def stop(self) -> int:
         """End it as a service manager does; its exit status."""
@@ -96,11 +107,13 @@ class AgentProcess:
 
     def get(self, path: str = "/metrics") -> httpx.Response:
         """An answer of it."""
-        return httpx.get(self.url + path, timeout=5)
+        return httpx.get(self.url + path, timeout=5, verify=self.verify)
 
-    def scrape(self) -> Scrape:
-        """Its page now."""
-        families = text_string_to_metric_families(self.get().raise_for_status().text)
+    def scrape(self, *names: str) -> Scrape:
+        """Its page now, or these families of it: much cheaper where it is looked at again and again."""
+        wanted = "&".join(f"name[]={name}" for name in names)
+        page = self.get(f"/metrics?{wanted}" if wanted else "/metrics").raise_for_status().text
+        families = text_string_to_metric_families(page)
         return Scrape({(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples})
 
     def events(self, message: str) -> list[dict[str, Any]]:
@@ -168,11 +181,17 @@ class AgentProcess:
 
 @contextmanager
 def agent(
-    folder: Path, config: str, *, wrapper: Sequence[str] = (), address: str = "127.0.0.1:0"
+    folder: Path,
+    config: str,
+    *,
+    wrapper: Sequence[str] = (),
+    address: str = "127.0.0.1:0",
+    options: Sequence[str] = (),
+    verify: ssl.SSLContext | bool = False,  # making a context costs more than a plain answer,
 ) -> Iterator[AgentProcess]:
     """An agent that is ready, on this configuration text with `FOLDER` replaced; ended at the end, whatever happens."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = AgentProcess(folder, wrapper, address)
+    made = AgentProcess(folder, wrapper, address, options, verify)
     made.config.write_text(config.replace("FOLDER", str(folder)))
     made.config.chmod(0o600)
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import apsw
 import door_child
@@ -28,6 +29,13 @@ from collectors.raw_reader.ask import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 ACTIONS = ("checkpoint", "backup", "requeue", "purge")
+HEALING = ("vacuum", "slices", "analyze", "optimize", "integrity")
+# What the door is asked for, where it is not the scene's own word: (action, options).
+WISHES: dict[str, tuple[str, dict[str, Any]]] = {
+    "vacuum": ("vacuum", {"free_for": 0.0, "rowids_unused": True}),
+    "slices": ("vacuum", {"free_for": 0.0, "incremental": True}),
+    "integrity": ("integrity", {"full": True, "longest_read": 60.0}),
+}
 MARK = "QK_TEST_MARK"
 LONG_AGO = 100_000.0
 VERY_LONG_AGO = 9_000_000.0
@@ -69,6 +77,16 @@ class Scene:
         if self.action == "checkpoint":
             with self.queue.owner:
                 self.queue.owner.execute("UPDATE ballast SET bytes = zeroblob(?) WHERE rowid <= 3", (1 << 23,))
+        if self.action in ("vacuum", "slices"):
+            self.queue.owner.execute(
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            ).fetchall()  # each vacuum leaves all of it in the WAL
+            with self.queue.owner:
+                spare = 1 << 22 if self.action == "vacuum" else 1 << 19
+                self.queue.owner.execute("INSERT INTO ballast SELECT zeroblob(?) FROM json_each('[1,2]')", (spare,))
+                self.queue.owner.execute("DELETE FROM ballast WHERE rowid > 4")
+        if self.action == "optimize":
+            self.queue.owner.execute("DROP TABLE IF EXISTS sqlite_stat1")
         if self.action == "requeue":
             missing = STALE - self.stale()
             self.queue.leased(time.time() - LONG_AGO, missing)
@@ -128,7 +146,8 @@ def stage(
     with ExitStack() as stack:
 
         def make(action: str, interval: int = 2) -> Scene:
-            queue = _loaded(make_queue(f"{action}.db"), 1 << 23 if action not in ("requeue", "purge") else 1 << 13)
+            small = action in ("requeue", "purge", "slices", "analyze", "optimize")
+            queue = _loaded(make_queue(f"{action}.db"), 1 << 13 if small else 1 << 23, incremental=action == "slices")
             place = BackupPlace(folder / "backups")
             target = target_of(queue.path, owner_sqlite="3.51.3", backup=place, limits=Limits(disk_reserve=1 << 20))
             with monkeypatch.context() as unmarked:
@@ -143,8 +162,10 @@ def stage(
             os.kill(pid, 9)
 
 
-def _loaded(queue: prismq.Queue, ballast: int) -> prismq.Queue:
+def _loaded(queue: prismq.Queue, ballast: int, *, incremental: bool) -> prismq.Queue:
     queue.owner.set_busy_timeout(1000)
+    if incremental:
+        queue.owner.execute("PRAGMA auto_vacuum=INCREMENTAL; VACUUM").fetchall()
     queue.owner.wal_autocheckpoint(0)
     queue.owner.execute("CREATE TABLE ballast (bytes)")
     queue.owner.execute("INSERT INTO ballast SELECT zeroblob(?) FROM json_each('[1,2,3,4]')", (ballast,))
@@ -189,6 +210,7 @@ def check_database(scene: Scene) -> None:
     assert scene.queue.value("PRAGMA integrity_check(1)") == "ok"
     last = "SELECT seq FROM sqlite_sequence WHERE name = 'task_queue'"
     assert scene.queue.value("SELECT count(*) FROM task_queue") + scene.purged() == scene.queue.value(last)
+    assert scene.queue.value("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'sqlite_stat%'") in (0, 1)
     assert (
         scene.queue.value("SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'")
         == 4

@@ -17,7 +17,10 @@ def leaf_of(owner: apsw.Connection, name: str) -> int:
 
 
 def damage(path: Path, page: int, old: bytes = b"", new: bytes = b"", size: int = 4096) -> None:
-    """Replace the first `old` in the page by `new` of the same length; without them, the whole page by rubbish."""
+    """Replace the last `old` in the page by `new` of the same length; without them, the whole page by rubbish.
+
+    The first may be a remains of what was there before: cells fill a page from its end.
+    """
     command = [sys.executable, __file__, str(path), str((page - 1) * size), str(size), old.hex(), new.hex()]
     subprocess.run(command, check=True)
 
@@ -29,7 +32,8 @@ def _main(path: str, offset: str, size: str, old: str, new: str) -> None:
         wrong = bytes.fromhex(old)
         if wrong and wrong not in before:
             sys.exit(f"there is no {wrong!r} on the page")
-        after = before.replace(wrong, bytes.fromhex(new), 1) if wrong else bytes(255 - one for one in before)
+        head, _, tail = before.rpartition(wrong) if wrong else (b"", b"", b"")
+        after = head + bytes.fromhex(new) + tail if wrong else bytes(255 - one for one in before)
         file.seek(int(offset))
         file.write(after)
 

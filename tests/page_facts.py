@@ -77,6 +77,7 @@ def totals() -> Totals:
         started={("jobs", "backup"): NOW - 60},
         last_success={("jobs", "checkpoint"): NOW - 100},
         last_failure={("jobs", "backup"): NOW - 200},
+        checks={("jobs", "full", "live"): (False, NOW - 500), ("jobs", "quick", "live"): (True, NOW - 50)},
         pending=1,
     )
 

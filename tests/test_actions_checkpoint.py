@@ -1,7 +1,9 @@
 """Checkpoints: by whose SQLite, with and without a reader in the way."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -10,8 +12,11 @@ import pytest
 from acting import by_hand, by_rule, planned, target_of
 
 from actions.run.condition import Condition
+from actions.run.errors import GIVEN_UP_BEFORE
+from collectors.target import Limits
 
 Hold = Callable[[Path], AbstractContextManager[int]]
+Application = Callable[[Path, float], AbstractContextManager[int]]
 SAFE, VULNERABLE = "3.51.3", "3.45.1"
 BACKLOG = Condition("sqlite_wal_backlog_bytes", above=1_000_000, clear=100_000)
 
@@ -86,6 +91,7 @@ def test_a_reader_blocks_and_is_named_on_a_safe_owner(queue: prismq.Queue, held_
         assert (run.outcome, run.figures["pid"]) == ("blocked", reader)
         assert f"pid {reader}" in run.message
         assert "held_reader.py" in run.message
+        assert (run.reason, run.plan) == (GIVEN_UP_BEFORE, None), "nothing is tried that would only stall the writers"
     assert by_hand(target_of(queue.path, owner_sqlite=SAFE), "checkpoint").outcome == "done"
 
 
@@ -107,8 +113,109 @@ def test_a_writer_in_a_transaction_is_not_waited_for_beyond_the_budget(backlog: 
         run = by_hand(target_of(backlog.path, owner_sqlite=SAFE), "checkpoint", mode="truncate")
     finally:
         backlog.owner.execute("COMMIT")
-    assert run.outcome == "blocked"
+    assert (run.outcome, run.reason, run.figures["pid"]) == ("blocked", "writer", os.getpid())
+    assert f"pid {os.getpid()}" in run.message
     assert run.figures["seconds"] < 1
+
+
+@pytest.mark.parametrize("mode", ["full", "restart", "truncate"])
+def test_a_mode_that_waits_is_not_tried_against_a_pin(queue: prismq.Queue, held_reader: Hold, mode: str) -> None:
+    with held_reader(queue.path) as reader:
+        queue.fill_wal(1200)
+        before = log(queue)
+        run = by_hand(target_of(queue.path, owner_sqlite=SAFE), "checkpoint", mode=mode)
+        assert (run.outcome, run.reason, run.figures["pid"]) == ("blocked", GIVEN_UP_BEFORE, reader)
+        assert "--mode passive" in run.next_step
+        assert log(queue) == before
+
+
+def test_passive_copies_what_a_reader_does_not_hold_back_and_names_it(queue: prismq.Queue, held_reader: Hold) -> None:
+    queue.fill_wal(300)
+    with held_reader(queue.path) as reader:
+        queue.fill_wal(300)
+        run = by_hand(target_of(queue.path, owner_sqlite=SAFE), "checkpoint", mode="passive")
+        frames, copied = log(queue)
+    assert run.outcome == "done"
+    assert 0 < copied < frames
+    assert (run.figures["log"], run.figures["checkpointed"]) == (frames, copied)
+    assert f"{frames - copied} frames are held back by pid {reader}" in run.message
+
+
+def test_auto_leaves_a_file_alone_that_is_no_larger_than_an_application_needs_it(queue: prismq.Queue) -> None:
+    queue.fill_wal(200)
+    safe = target_of(queue.path, owner_sqlite=SAFE)
+    size = safe.wal.stat().st_size
+    first = by_hand(safe, "checkpoint")
+    assert (first.outcome, first.plan.figures["modes"]) == ("done", "passive")
+    assert safe.wal.stat().st_size == size
+    again = by_hand(safe, "checkpoint")
+    assert (again.outcome, again.reason, again.figures["checkpointed"]) == ("nothing_to_do", "copied", log(queue)[1])
+    assert by_hand(safe, "checkpoint", mode="truncate").outcome == "done"
+    assert safe.wal.stat().st_size == 0
+
+
+def test_full_copies_all_beside_a_reader_of_the_newest_frame_and_restart_names_it(
+    backlog: prismq.Queue, held_reader: Hold
+) -> None:
+    safe = target_of(backlog.path, owner_sqlite=SAFE)
+    with held_reader(backlog.path) as reader:
+        full = by_hand(safe, "checkpoint", mode="full")
+        frames, copied = log(backlog)
+        assert (full.outcome, frames) == ("done", copied)
+        restart = by_hand(safe, "checkpoint", mode="restart")
+        assert (restart.outcome, restart.reason, restart.figures["pid"]) == ("blocked", "reset_starved", reader)
+    assert by_hand(safe, "checkpoint", mode="restart").outcome == "done"
+    backlog.put()
+    assert log(backlog)[0] < 20, "the next write begins at the first frame"
+
+
+def test_automatic_runs_make_writers_wait_at_most_once_a_minute(backlog: prismq.Queue) -> None:
+    safe = target_of(backlog.path, owner_sqlite=SAFE)
+    assert by_rule(safe, "checkpoint", BACKLOG).plan.figures["modes"] == "passive,truncate"
+    backlog.fill_wal(1200)
+    second = by_rule(safe, "checkpoint", BACKLOG)
+    assert (second.plan.figures["modes"], second.effect) == ("passive", "fixed")
+    third = by_rule(safe, "checkpoint", mode="truncate")
+    assert (third.outcome, third.reason) == ("refused", "too_soon")
+    assert by_hand(safe, "checkpoint", mode="truncate").outcome == "done", "a person is not bound"
+
+
+def test_a_starved_log_starts_over_by_one_truncate(backlog: prismq.Queue, application: Application) -> None:
+    patient = Limits(checkpoint_wait=5.0)  # far more than twice the reads, on however busy a machine
+    with application(backlog.path, 5), prismq.process("taking_turns.py", backlog.path, "20"):
+        run = by_hand(target_of(backlog.path, owner_sqlite=SAFE, limits=patient), "checkpoint")
+    assert (run.outcome, run.figures["busy"]) == ("done", 0), run.message
+    assert run.figures["wal_bytes"] < run.figures["wal_bytes_before"]
+
+
+def test_reads_longer_than_half_the_wait_end_blocked_after_one_try_by_name(
+    backlog: prismq.Queue, application: Application
+) -> None:
+    brief = Limits(checkpoint_wait=0.02)
+    with application(backlog.path, 5), prismq.process("taking_turns.py", backlog.path, "300") as readers:
+        run = by_hand(target_of(backlog.path, owner_sqlite=SAFE, limits=brief), "checkpoint")
+    assert run.outcome == "blocked"
+    assert f"pid {readers.pid}" in run.message
+    assert "taking_turns.py" in run.message
+
+
+CHECKPOINTING = """
+import fcntl, sys
+index = open(sys.argv[1] + "-shm", "r+b")
+fcntl.lockf(index, fcntl.LOCK_EX, 1, 121)  # SQLite's checkpoint lock
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_somebody_elses_checkpoint_is_waited_for_and_then_named(backlog: prismq.Queue, tmp_path: Path) -> None:
+    script = tmp_path / "checkpointing.py"
+    script.write_text(CHECKPOINTING)
+    safe = target_of(backlog.path, owner_sqlite=SAFE)
+    with prismq.process(str(script), backlog.path) as other:
+        run = by_hand(safe, "checkpoint")
+        assert (run.outcome, run.reason, run.figures["pid"]) == ("blocked", "checkpointer", other.pid)
+    assert by_hand(safe, "checkpoint").outcome == "done"
 
 
 def test_an_empty_wal_and_a_rollback_journal_are_nothing_to_do(
@@ -148,10 +255,6 @@ def test_a_blocked_rule_says_blocked_as_its_effect(queue: prismq.Queue, held_rea
 
 
 def test_a_stall_beyond_the_budget_needs_the_operators_word(queue: prismq.Queue) -> None:
-    from dataclasses import replace
-
-    from collectors.target import Limits
-
     queue.fill_wal(2600)  # 10 MB, about 16 ms of copying under the write lock
     strict = replace(target_of(queue.path), limits=Limits(checkpoint_wait=0.001))
     refused = by_rule(strict, "checkpoint", BACKLOG)

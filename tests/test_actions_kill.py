@@ -17,8 +17,10 @@ import pytest
 from acting import by_hand
 from crash_scene import (
     ACTIONS,
+    HEALING,
     MARK,
     STALE,
+    WISHES,
     Scene,
     check_backups,
     check_database,
@@ -40,7 +42,8 @@ from actions.writing.publish import PARTIAL
 from collectors.raw_reader.ask import RawReader
 from collectors.target import Limits
 
-INSTANTS = [10, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+LONG = pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])
+INSTANTS = [10, LONG]
 pytestmark = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs the kernel's table of locks")
 
 
@@ -53,8 +56,9 @@ def set_up(
 
 
 def claimed(scene: Scene) -> Job:
-    target = door_child.slow(scene.target) if scene.action in ("requeue", "purge") else scene.target
-    return door_child.claimed(target, scene.action)
+    target = door_child.slow(scene.target) if scene.action in ("requeue", "purge", "slices") else scene.target
+    action, options = WISHES.get(scene.action, (scene.action, {}))
+    return door_child.claimed(target, action, **options)
 
 
 def undisturbed(scene: Scene) -> tuple[float, float]:
@@ -95,7 +99,12 @@ def after_the_kill(scene: Scene, job: Job) -> Run:
 def test_killing_the_child_at_any_instant_loses_nothing_and_leaves_nothing(
     set_up: Callable[..., Scene], action: str, instants: int
 ) -> None:
-    scene, rng = set_up(action), seeded()
+    kill_at_instants(set_up(action), instants)
+
+
+def kill_at_instants(scene: Scene, instants: int) -> None:
+    """Kill it so often, and look after each kill."""
+    rng = seeded()
     whole, acting = undisturbed(scene)
     for number, instant in enumerate(spread(rng, instants, 1.0)):
         scene.give_work()
@@ -110,6 +119,14 @@ def test_killing_the_child_at_any_instant_loses_nothing_and_leaves_nothing(
     check_database(scene)
     assert not [path for path in scene.backups if PARTIAL in path.name]
     check_tasks(scene)
+
+
+@pytest.mark.parametrize("instants", [4, LONG])
+@pytest.mark.parametrize("action", HEALING)
+def test_killing_what_heals_the_file_at_any_instant_leaves_it_whole(
+    set_up: Callable[..., Scene], action: str, instants: int
+) -> None:
+    kill_at_instants(set_up(action), instants)
 
 
 def test_a_child_killed_in_the_middle_of_a_backup_leaves_a_partial_file_that_the_next_one_removes(

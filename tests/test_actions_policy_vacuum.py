@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.policy.check_choice import on_copy, predicted_seconds
 from actions.policy.vacuum_choice import HOUR, SLICE, Pages, StaysFree, choose, missing_room, stays_free
 from actions.run.memory import FreeLow
 
@@ -21,8 +20,8 @@ def hours(*lows: int, until: int = 480_000) -> list[FreeLow]:
     return [FreeLow(until - len(lows) + 1 + number, pages) for number, pages in enumerate(lows)]
 
 
-def file(free: int, pages: int = 262_144, auto_vacuum: str = "none", loose: int | None = None) -> Pages:
-    return Pages(4096, pages, free, auto_vacuum, loose)  # type: ignore[arg-type]
+def file(free: int, pages: int = 262_144, auto_vacuum: str = "none") -> Pages:
+    return Pages(4096, pages, free, auto_vacuum)  # type: ignore[arg-type]
 
 
 def test_what_is_filled_again_every_night_does_not_stay_free() -> None:
@@ -89,18 +88,10 @@ def test_a_run_that_nobody_watches_needs_a_tenth_of_the_file_and_a_person_any_pa
     assert choose(little, StaysFree(20_000, DAY), RATE, careful=False, only_slices=False).way == "full"
     small = file(200, pages=400)
     assert choose(small, StaysFree(200, DAY), RATE, careful=True, only_slices=False).way == "nothing", "less than 1 MiB"
+    assert choose(file(2000), StaysFree(2000, DAY), RATE, careful=False, only_slices=False).way == "nothing"
+    in_slices = choose(file(1, auto_vacuum="incremental"), StaysFree(1, DAY), RATE, careful=False, only_slices=False)
+    assert in_slices.way == "incremental"
     assert choose(file(0), StaysFree(0, DAY), RATE, careful=False, only_slices=False).why.startswith("none of")
-
-
-def test_half_empty_pages_are_worth_a_full_vacuum_only_when_much_of_them_is_empty() -> None:
-    nothing_stays = StaysFree(0, DAY)
-    loose = file(0, auto_vacuum="incremental", loose=GIB // 2)
-    choice = choose(loose, nothing_stays, RATE, careful=True, only_slices=False)
-    assert choice.way == "full"
-    assert GIB * 0.39 < choice.gives_back < GIB * 0.41
-    assert choose(loose, nothing_stays, RATE, careful=True, only_slices=True).way == "nothing"
-    dense = file(0, loose=GIB // 5)
-    assert choose(dense, nothing_stays, RATE, careful=False, only_slices=False).way == "nothing"
 
 
 def test_room_that_is_missing_is_told_in_bytes() -> None:
@@ -109,20 +100,6 @@ def test_room_that_is_missing_is_told_in_bytes() -> None:
     assert missing_room(100, 50, 0) == 150
 
 
-@pytest.mark.parametrize(
-    ("size", "full", "longest", "wanted", "has_backup", "copy"),
-    [
-        (GIB, False, 2.0, False, True, True),
-        (GIB // 2, False, 2.0, False, True, False),
-        (GIB // 2, True, 2.0, False, True, True),
-        (GIB, True, 2.0, False, False, False),
-        (4096, False, 2.0, True, True, True),
-        (GIB // 20, False, 0.05, False, True, True),
-        (GIB // 100, False, 0.05, False, True, False),
-    ],
-)
-def test_what_cannot_be_read_in_one_short_read_is_checked_on_a_copy(
-    size: int, full: bool, longest: float, wanted: bool, has_backup: bool, copy: bool
-) -> None:
-    assert on_copy(size, longest, full=full, wanted=wanted, has_backup=has_backup) is copy
-    assert predicted_seconds(size, full=True) > predicted_seconds(size, full=False)
+def test_what_was_not_watched_yet_says_only_what_is_free_now() -> None:
+    choice = choose(file(2000), StaysFree(2000, 0.0), RATE, careful=True, only_slices=False)
+    assert choice.why == "2000 of 262144 pages are free: too few to be worth it"

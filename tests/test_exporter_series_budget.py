@@ -12,7 +12,7 @@ from collectors.reading.wal_state import STATES as WAL_STATES
 from collectors.registry import COLLECTORS
 from collectors.wal import MAX_COMMANDS
 from exporter.board import Board
-from exporter.config.assemble import ACTION_WORDS
+from exporter.config.window_parts import ACTION_WORDS
 from exporter.exposition import Exposition
 
 BUDGET = 120
@@ -69,6 +69,7 @@ def test_with_every_action_and_two_rules_for_each_of_the_usual_ones_it_still_doe
         runs={("jobs", word, str(outcome)): 1 for word in usual for outcome in (Outcome.DONE, Outcome.FAILED)},
         last_success={("jobs", word): NOW for word in usual},
         last_failure={("jobs", word): NOW for word in usual},
+        checks={("jobs", check, place): (True, NOW) for check in MOST["check"] for place in MOST["target"]},
     )
     metrics = [metric for one in COLLECTORS for metric in one.METRICS]
     shown = config(rules=rules)

@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import agent_process
+import apsw
 import httpx
 import prismq
 import pytest
+
+from actions.history.runs import ask as ask_run
+from actions.history.store import history
+from actions.run.request import Request
 
 TOKEN = "correct-horse-battery-staple"
 CONFIG = """
@@ -152,6 +157,45 @@ def test_a_person_pauses_with_a_reason_and_http_resumes(agent: Agent) -> None:
     assert "migration" in twice.stdout, "the first reason stays"
     assert ask(agent, "/api/v1/resume").json() == {"paused": False}
     agent.wait(lambda: agent.scrape().value("queuekeeper_paused") == 0, "the end of the pause")
+
+
+def test_cancel_ends_one_run_and_a_pause_says_what_it_stopped(agent: Agent) -> None:
+    for token in (None, "wrong"):
+        assert ask(agent, "/api/v1/runs/1/cancel", token=token).status_code == 401
+    assert ask(agent, "/api/v1/runs/1/cancel", "GET").status_code == 405
+    for unknown in (1, 10**30):
+        assert ask(agent, f"/api/v1/runs/{unknown}/cancel").status_code == 404
+    with history(agent.state) as store:  # the agent is paused, so these wait
+        assert ask(agent, "/api/v1/pause").json()["finishing"] == []
+        wish = Request("requeue", "jobs", "alert", options={"guarded": True, "limit": 5})
+        run_id, _ = ask_run(store, wish, str(agent.folder / "jobs.db"), time.time())
+    answer = ask(agent, f"/api/v1/runs/{run_id}/cancel")
+    assert (answer.status_code, answer.json()) == (202, {"run": run_id, "state": "ended", "outcome": "cancelled"})
+    again = ask(agent, f"/api/v1/runs/{run_id}/cancel")
+    assert again.status_code == 409
+    assert "has ended already" in again.json()["error"]
+    assert "127.0.0.1" in agent.runs()[0].message
+    assert ask(agent, "/api/v1/resume").status_code == 200
+
+
+def test_the_command_line_stops_what_the_agent_runs(agent: Agent) -> None:
+    path = agent.folder / "jobs.db"
+    owner = apsw.Connection(str(path))
+    prismq.Queue(path, owner).leased(1.0, 50_000)
+    rewrite(agent, "state:", "limits: {write_lock: 0.001ms}\nstate:")  # one task a transaction: it takes long
+    assert ask(agent, "/-/reload").status_code == 200
+    with history(agent.state) as store:
+        wish = Request("requeue", "jobs", "alert", options={"guarded": True, "limit": 50_000})
+        run_id, _ = ask_run(store, wish, str(path), time.time())
+    requeued = "SELECT count(*) FROM task_queue WHERE status = 'queued'"
+    agent.wait(lambda: owner.execute(requeued).get > 0, "the agent to act")
+    paused = agent_process.command(agent, "pause", "--wait", "30s")
+    assert paused.returncode == 0
+    assert f"#{run_id} jobs requeue: cancelled" in paused.stdout
+    (ended,) = agent.ended()
+    assert (ended.outcome, ended.reason) == ("cancelled", "paused")
+    assert 0 < owner.execute(requeued).get < 50_000
+    owner.close()
 
 
 def test_a_database_that_becomes_unreadable_is_said_once_and_once_that_it_is_back(agent: Agent) -> None:

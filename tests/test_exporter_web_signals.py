@@ -13,7 +13,8 @@ PROGRAM = """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from exporter.web.server import Server, bind, urls
+from exporter.web.address import bind, urls
+from exporter.web.server import Server
 
 async def show(request):
     return PlainTextResponse("here")

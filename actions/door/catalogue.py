@@ -9,13 +9,19 @@ from actions.run.options import OptionKind
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One action. `long`: it takes the lane of long actions. `automatic`: rules and schedules may ask for it."""
+    """One action. `long`: it takes the lane of long actions. `automatic`: rules and schedules may ask for it.
+
+    `windowed`: they need a window for it. `destructive`: they need a fresh verified backup.
+    """
 
     options: Mapping[str, OptionKind]
     long: bool
     automatic: bool
+    windowed: bool
+    destructive: bool
 
 
 KNOWN: Mapping[str, Known] = {
-    name: Known(action.OPTIONS, action.LONG, action.AUTOMATIC) for name, action in ACTIONS.items()
+    name: Known(action.OPTIONS, action.LONG, action.AUTOMATIC, action.WINDOWED, action.DESTRUCTIVE)
+    for name, action in ACTIONS.items()
 }

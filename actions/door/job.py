@@ -6,19 +6,26 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from actions.history.runs import Claim
+from actions.policy.windows import Window
 from actions.run.request import Request
 from collectors.target import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to perform, or (claim None) one plan to make. `trust_owner`: checkpoint_vulnerable_owner."""
+    """One run to perform, or (claim None) one plan to make. `trust_owner`: checkpoint_vulnerable_owner.
+
+    `window`: the one that is configured for this action; `fresh_backup`: how old the newest verified backup may be, in
+    seconds, before an automatic run that destroys something. Neither binds a person.
+    """
 
     request: Request
     target: Target
     state: Path
     claim: Claim | None
     trust_owner: bool = False
+    window: Window | None = None
+    fresh_backup: float = 86400.0
 
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)

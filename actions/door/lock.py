@@ -9,6 +9,7 @@ Elsewhere: a lock file in the state directory.
 
 import hashlib
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def take_action_lock(database: Path, state: Path, *, may_be_missing: bool = Fals
     if may_be_missing and not place.exists():
         place = place.parent
     descriptor = _open(place)
+    if place == database and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise Failed(f"{database} is not a regular file", reason="not_a_file", next_step="check the path")
     _lock(descriptor, database)
     if place == database and not _is_same_file(descriptor, database):
         raise Failed(
@@ -37,7 +40,8 @@ def take_action_lock(database: Path, state: Path, *, may_be_missing: bool = Fals
 
 def _open(place: Path) -> int:
     try:
-        return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        # O_NONBLOCK: a fifo must not hold us up until somebody writes to it
+        return os.open(place, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise Failed(f"{place} not found", reason="missing", next_step="check the path") from None
     except OSError as error:

@@ -3,25 +3,26 @@
 Every action runs through `perform`, in a process of its own, whoever asked: a person, a threshold, a schedule or an alert.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import apsw
 
-from actions.door.guard import Facts, refusal
+from actions.door.facts import gather
+from actions.door.guard import refusal
 from actions.door.job import Job
 from actions.door.lock import take_action_lock
 from actions.door.measure import measure
+from actions.door.stop_watch import wanted, watching
 from actions.history.free_low_rows import free_lows
 from actions.history.runs import Ending, begin, end, last_attempt, newest_figure, record_plan, source_trouble
-from actions.history.settings import paused
 from actions.history.store import history, recording
 from actions.policy.effect import effect
+from actions.policy.suspension import GONE
+from actions.policy.windows import closes_at
 from actions.registry import ACTIONS, Action
-from actions.run.condition import Verdict
-from actions.run.errors import ActionError, Failed, NothingToDo, Refused
+from actions.run.condition import Condition, Measured, Verdict
+from actions.run.errors import ActionError, Cancelled, Failed, NothingToDo, Refused
 from actions.run.events import Event
 from actions.run.memory import FreeLow, Memory
 from actions.run.options import complaints
@@ -30,8 +31,8 @@ from actions.run.plan import Done, Figure, Plan
 from actions.run.request import Request
 from actions.run.stop import Stop
 from actions.run.work import Work
-from collectors.owner import vulnerable
 from collectors.raw_reader.ask import RawReader
+from collectors.reading.reasons import reason
 
 # What these outcomes did can have had an effect; the others did nothing.
 _ACTED = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
@@ -49,7 +50,7 @@ def perform(job: Job, raw: RawReader, stop: Stop, emit: Emit, now: Clock) -> Out
         unlocked = _lock(job)
         if unlocked is None and not _begun(job, store, now):
             return None
-        ending = unlocked or _judged(job, store, _work(job, store, raw, stop, emit, now))
+        ending = unlocked or _watched(job, store, _work(job, store, raw, stop, emit, now))
         if not _ended(job, store, ending, now, begun=unlocked is None):
             return None
     emit(
@@ -97,6 +98,30 @@ def _work(job: Job, store: apsw.Connection, raw: RawReader, stop: Stop, emit: Em
         now=now,
         emit=emit,
         memory=_memory(job, store),
+        window_ends=None if job.window is None or not job.request.automatic else closes_at(job.window, now()),
+    )
+
+
+def _watched(job: Job, store: apsw.Connection, work: Work) -> Ending:
+    """A plan is short and changes nothing; a run can be paused, cancelled, and told that its window is over."""
+    if job.claim is None:
+        return _judged(job, store, work)
+    with recording(job.state):
+        already = wanted(store, job.claim.run_id)
+    if already is not None:
+        work.stop.ask(because=already)
+    with watching(job.state, job.claim.run_id, work.stop, lambda: _closing(job, work)):
+        return _judged(job, store, work)
+
+
+def _closing(job: Job, work: Work) -> ActionError | None:
+    if work.window_ends is None or work.now() < work.window_ends:
+        return None
+    return Cancelled(
+        f"stopped at a safe point: its window {job.window} is over",
+        reason="window_closed",
+        next_step=f"it goes on when it is asked for in the next window, or by hand: queuekeeper {job.request.action} "
+        f"{job.request.database}",
     )
 
 
@@ -117,31 +142,39 @@ def _memory(job: Job, store: apsw.Connection) -> Memory:
 
 def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
     """Act, then measure what was wrong once more: an action that ended well may still not have helped."""
-    before = _measure(job, work)
-    ending = replace(_acted(job, store, work, before), before=before)
-    if job.request.condition is None or ending.outcome not in _ACTED:
+    condition = job.request.condition
+    before = None if condition is None else measure(job.target, condition, work.raw, work.now)
+    ending = replace(_acted(job, store, work, before), before=_number(before))
+    if condition is None or before is None or not _may_have_helped(ending):
         return ending
-    after = _measure(job, work)
+    after = measure(job.target, condition, work.raw, work.now)
     blocked = ending.outcome is Outcome.BLOCKED
-    return replace(ending, after=after, effect=effect(job.request.condition, before, after, blocked=blocked))
+    return replace(ending, after=after.value, effect=effect(condition, before, after, blocked=blocked))
 
 
-def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -> Ending:
+def _may_have_helped(ending: Ending) -> bool:
+    """An action that finds nothing to do about what is wrong has not helped, either."""
+    return ending.outcome in _ACTED or (ending.outcome is Outcome.NOTHING_TO_DO and ending.reason != GONE)
+
+
+def _acted(job: Job, store: apsw.Connection, work: Work, before: Measured | None) -> Ending:
     try:
         action = _action_of(job.request)
-        _check_condition(job, before)
-        _guard(job, store)
+        if job.request.condition is not None and before is not None:
+            _check_condition(job.request.condition, before)
+        _guard(job, action, store, work)
+        work.stop.check()
         plan = action.plan(work)
         work.emit(Event("planned", "; ".join(plan.steps), {**plan.figures, "stall": plan.stall}))
         if job.claim is None or not plan.steps:
             return _ending_of_plan(plan)
         with recording(job.state):
-            record_plan(store, job.claim, plan, before)
+            record_plan(store, job.claim, plan, _number(before))
         return _ending_of(action.run(work, plan))
     except ActionError as error:
         return ending_of(error)
     except apsw.Error as error:
-        return ending_of(_of_sqlite(error))
+        return ending_of(_of_sqlite(job, error))
     except OSError as error:
         return ending_of(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
 
@@ -159,10 +192,8 @@ def _action_of(request: Request) -> Action:
     return action
 
 
-def _check_condition(job: Job, before: float | None) -> None:
-    condition = job.request.condition
-    if condition is None:
-        return
+def _check_condition(condition: Condition, before: Measured) -> None:
+    """What is wrong is read live: an alert, a threshold and a queue of runs may all be late."""
     verdict = condition.judge(before)
     if verdict is Verdict.UNKNOWN:
         raise Refused(
@@ -171,38 +202,17 @@ def _check_condition(job: Job, before: float | None) -> None:
             next_step="see queuekeeper_collector_success and `queuekeeper stats`",
         )
     if verdict is Verdict.CLEAR:
-        raise NothingToDo(f"{condition.metric} is {before:g}: no longer wrong", reason="condition_gone", next_step="")
+        raise NothingToDo(f"{condition.metric} is {before.value:g}: no longer wrong", reason=GONE, next_step="")
 
 
-def _guard(job: Job, store: apsw.Connection) -> None:
-    free = os.statvfs(job.state)
-    with recording(job.state):
-        since = paused(store)
-    facts = Facts(
-        user=os.geteuid(),
-        owner=_owner(job.target.path),
-        state_free=free.f_bavail * free.f_frsize,
-        paused=since,
-        linked_sqlite_vulnerable=vulnerable(apsw.sqlite_lib_version()),
-        linked_sqlite=apsw.sqlite_lib_version(),
-    )
-    refused = refusal(facts)
+def _guard(job: Job, action: Action, store: apsw.Connection, work: Work) -> None:
+    refused = refusal(gather(job, action, store, work.now()))
     if refused is not None:
         raise refused
 
 
-def _owner(path: Path) -> int:
-    """Whose the database is; of a missing one, whose its directory is."""
-    try:
-        return path.stat().st_uid
-    except FileNotFoundError:
-        return path.parent.stat().st_uid
-
-
-def _measure(job: Job, work: Work) -> float | None:
-    if job.request.condition is None:
-        return None
-    return measure(job.target, job.request.condition, work.raw, work.now)
+def _number(measured: Measured | None) -> float | None:
+    return None if measured is None else measured.value
 
 
 def _ending_of_plan(plan: Plan) -> Ending:
@@ -230,10 +240,13 @@ def ending_of(error: ActionError) -> Ending:
     )
 
 
-def _of_sqlite(error: apsw.Error) -> ActionError:
+def _of_sqlite(job: Job, error: apsw.Error) -> ActionError:
+    """In the words that a reading has for it: SQLite's own mislead in places."""
     if isinstance(error, apsw.FullError):
         cure = "free space where the database, its WAL and temporary files lie; nothing was left half done"
-        return Failed(f"SQLite: {error}", reason="disk_full", next_step=cure)
+        return Failed(f"{job.target.path}: {error}", reason="disk_full", next_step=cure)
     return Failed(
-        f"SQLite: {error}", reason=type(error).__name__, next_step="see `queuekeeper stats` for the database's state"
+        f"{job.target.path}: {reason(error)[1]}",
+        reason=type(error).__name__,
+        next_step="see `queuekeeper stats` for the database's state",
     )

@@ -18,22 +18,20 @@ MIB = 1024 * 1024
 # What it must give back where nobody asks for less: a tenth of the file, and no less than this.
 WORTH_RATIO = 0.1
 WORTH_BYTES = MIB
-# A full VACUUM also packs half-empty pages. After it up to about a tenth of the live bytes is unused all the same.
-LOOSE_RATIO = 0.25
-PACKED_RATIO = 0.1
+# What a person may ask a full VACUUM for.
+WORTH_ASKED_RATIO = 0.01
 # Longest hold of one incremental slice, in seconds.
 SLICE = 0.015
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """A file's pages. `loose_bytes`: unused inside pages that hold something (dbstat); None when that is not known."""
+    """A file's pages."""
 
     page_size: int
     pages: int
     free: int
     auto_vacuum: Literal["none", "full", "incremental"]
-    loose_bytes: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -82,8 +80,8 @@ def stays_free(lows: Iterable[FreeLow], free: int, now: float, span: float) -> S
 def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_slices: bool) -> Choice:
     """The gentlest vacuum that is worth it. `rate`: live bytes a second of a full VACUUM.
 
-    `careful`: nobody watches, so it must give back a tenth of the file; for a person any page is enough, unless the queue
-    fills some of them again. `only_slices`: never a full one.
+    `careful`: nobody watches, so it must give back a tenth of the file; for a person a hundredth is enough, in slices any
+    page, unless the queue fills some of them again. `only_slices`: never a full one.
     """
     kept = min(stays.pages, pages.free)
     by_measure = careful or kept < pages.free
@@ -91,30 +89,15 @@ def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_s
     if pages.auto_vacuum == "incremental" and kept * pages.page_size >= enough:
         why = f"{_of_free(pages, stays)}, to be cut off the end of the file"
         return Choice("incremental", why, kept, kept * pages.page_size, SLICE)
-    gain = kept * pages.page_size + _packable(pages)
-    if only_slices or gain < enough:
+    if only_slices or kept * pages.page_size < max(enough, int(WORTH_ASKED_RATIO * pages.bytes)):
         return Choice("nothing", _why_not(pages, stays))
-    why = _of_free(pages, stays) + _and_loose(pages)
-    return Choice(
-        "full", why, gives_back=pages.free * pages.page_size + _packable(pages), stall=pages.live_bytes / rate
-    )
+    back = pages.free * pages.page_size
+    return Choice("full", _of_free(pages, stays), gives_back=back, stall=pages.live_bytes / rate)
 
 
 def missing_room(needed: int, reserve: int, free: int) -> int:
     """Bytes that must still become free before `needed` can be written and `reserve` stays."""
     return max(0, needed + reserve - free)
-
-
-def _packable(pages: Pages) -> int:
-    """What packing half-empty pages gives back, about; nothing unless a quarter of what they hold is unused."""
-    loose = pages.loose_bytes or 0
-    if loose < LOOSE_RATIO * pages.live_bytes:
-        return 0
-    return max(0, loose - int(PACKED_RATIO * pages.live_bytes))
-
-
-def _and_loose(pages: Pages) -> str:
-    return f"; {pages.loose_bytes} bytes inside the others are unused" if _packable(pages) else ""
 
 
 def _why_not(pages: Pages, stays: StaysFree) -> str:
@@ -126,6 +109,7 @@ def _why_not(pages: Pages, stays: StaysFree) -> str:
 
 def _of_free(pages: Pages, stays: StaysFree) -> str:
     now = f"{pages.free} of {pages.pages} pages are free"
+    kept = min(stays.pages, pages.free)
     if stays.watched == 0:
-        return now
-    return f"{now}, {min(stays.pages, pages.free)} of them have been for {stays.watched / HOUR:.0f} hours"
+        return now if kept == pages.free else f"{now}, and at times only {kept}"
+    return f"{now}, {kept} of them have been for {stays.watched / HOUR:.0f} hours"

@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from actions.door.by_hand import perform_by_hand
@@ -17,8 +17,10 @@ _turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 _turns_guard = threading.Lock()
 
 
-def call(target: Target, action: str, options: Mapping[str, Option], error: type[Exception]) -> Run:
-    """Perform the action by hand. Raises `error` with one sentence for every outcome that is no success."""
+def call(
+    target: Target, action: str, options: Mapping[str, Option], error: type[Exception], also: Collection[Outcome] = ()
+) -> Run:
+    """Perform the action by hand. Raises `error` with one sentence for every outcome that is no success, nor in `also`."""
     assert target.state is not None  # noqa: S101 the API gives every target a state directory
     with _turns_guard:
         turn = _turns[target.path]
@@ -28,6 +30,6 @@ def call(target: Target, action: str, options: Mapping[str, Option], error: type
         except StoreUnavailable as trouble:
             raise error(str(trouble)) from trouble
     outcome = Outcome(ended.outcome or Outcome.INTERRUPTED)
-    if EXIT_CODES[outcome] != 0:
+    if EXIT_CODES[outcome] != 0 and outcome not in also:
         raise error(f"{ended.message} ({ended.next_step})" if ended.next_step else ended.message)
     return ended

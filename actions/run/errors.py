@@ -7,6 +7,8 @@ from actions.run.plan import Figure
 
 # The reason of a Blocked run that was given up before anything was tried.
 GIVEN_UP_BEFORE = "reader_seen"
+# The reason of a run that the pause of all actions refused or ended: it says nothing about the action.
+PAUSED = "paused"
 
 
 class ActionError(Exception):

@@ -15,7 +15,7 @@ class Request:
     """One wish for one action on one database.
 
     `options` are the action's own, by the names of its OPTIONS. `condition` is what an automatic request found wrong:
-    it is read again before acting (gone: nothing to do) and after (did it help?).
+    it is read again before acting (gone: nothing to do) and after (did it help?). `asked_by`: who, when from afar.
     """
 
     action: str
@@ -27,6 +27,7 @@ class Request:
     episode: str = ""
     cooldown: float = 0.0
     priority: int = 0
+    asked_by: str = ""
 
     @property
     def automatic(self) -> bool:

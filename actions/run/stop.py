@@ -2,19 +2,22 @@
 
 import threading
 
-from actions.run.errors import Cancelled, Interrupted
+from actions.run.errors import ActionError, Cancelled, Interrupted
 
 
 class Stop:
-    """`ask` may come from another thread; the action calls `check` at its safe points."""
+    """`ask` may come from another thread; the action calls `check` at its safe points. Who asks first is told."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
-        self._caller_gone = False
+        self._guard = threading.Lock()
+        self._why: ActionError | None = None
 
-    def ask(self, *, caller_gone: bool = False) -> None:
-        """Stop at the next safe point. `caller_gone`: nobody asked, the caller vanished."""
-        self._caller_gone = caller_gone
+    def ask(self, *, caller_gone: bool = False, because: ActionError | None = None) -> None:
+        """Stop at the next safe point. `caller_gone`: nobody asked, the caller vanished. `because`: how the run then ends."""
+        with self._guard:
+            if self._why is None:
+                self._why = because or (_caller_gone() if caller_gone else _as_asked())
         self._asked.set()
 
     @property
@@ -28,12 +31,17 @@ class Stop:
 
     def check(self) -> None:
         """Raises Cancelled or Interrupted when asked to stop."""
-        if not self._asked.is_set():
-            return
-        if self._caller_gone:
-            raise Interrupted(
-                "its caller went away; it stopped at a safe point",
-                reason="caller_gone",
-                next_step="run it again if needed",
-            )
-        raise Cancelled("stopped at a safe point, as asked", reason="asked", next_step="run it again to go on")
+        if self._asked.is_set() and self._why is not None:
+            raise self._why
+
+
+def _caller_gone() -> Interrupted:
+    return Interrupted(
+        "its caller went away; it stopped at a safe point",
+        reason="caller_gone",
+        next_step="run it again if needed",
+    )
+
+
+def _as_asked() -> Cancelled:
+    return Cancelled("stopped at a safe point, as asked", reason="asked", next_step="run it again to go on")

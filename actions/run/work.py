@@ -18,6 +18,7 @@ class Work:
     `automatic`: nobody watches; what costs the application more than its budgets needs the operator's word.
     `source_trouble`: what the database's last failed check said; empty when all is well.
     `last_attempt`: when this action last ended on this database. `trust_owner`: checkpoint_vulnerable_owner.
+    `window_ends`: when the window of an automatic run closes; it is asked to stop then, at its next safe point.
     """
 
     target: Target
@@ -31,6 +32,7 @@ class Work:
     now: Callable[[], float]
     emit: Callable[[Event], None]
     memory: Memory = Memory()  # noqa: RUF009 - a frozen value
+    window_ends: float | None = None
 
     def number(self, name: str, default: float) -> float:
         """A numeric option."""

@@ -8,14 +8,17 @@ finds pages that nobody uses or two tables share.
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import apsw
 
-from actions.policy.check_choice import predicted_seconds
+from actions.policy.check_duration import predicted_seconds
 from actions.run.work import Work
+from actions.writing.background import in_the_background
 from actions.writing.bounded import bounded
 from actions.writing.free_space import size_or_zero
+from actions.writing.journal import is_rollback
 from actions.writing.proof import quoted
 from actions.writing.wal_budget import within_budget
 from collectors.reading.time_limit import TimeLimitExceeded
@@ -56,9 +59,13 @@ class Report:
 def check_copy(work: Work, connection: apsw.Connection, *, full: bool) -> Report:
     """Check a file that nobody writes, in one piece. Raises Cancelled, Interrupted, apsw.Error."""
     started = time.monotonic()
-    with bounded(work, connection):
-        problems = _problems(connection, _pragma(f"{SHOWN}", full=full), full=full)
-    return Report(problems, (), 1, time.monotonic() - started, whole=True)
+    with bounded(work, connection), in_the_background():
+        problems = _problems(connection, WHOLE, full=full)
+        if _vague(problems):
+            problems += tuple(
+                found for table in _tables(connection) for found in _problems(connection, table, full=False)
+            )
+    return Report(problems[:SHOWN], (), 1, time.monotonic() - started, whole=True)
 
 
 def check_live(work: Work, connection: apsw.Connection, longest: float, *, full: bool) -> Iterator[Report]:
@@ -70,13 +77,13 @@ def check_live(work: Work, connection: apsw.Connection, longest: float, *, full:
     size = work.target.path.stat().st_size
     whole = _whole(work, connection, size, longest, full=full)
     yield whole
-    if whole.whole:
+    if whole.whole and not _vague(whole.problems):
         return
     for table in _tables(connection):
-        part = _part(work, connection, table, _pragma(quoted(table), full=full), longest, full=full)
+        part = _part(work, connection, table, longest, full=full)
         yield part
         work.stop.wait(part.longest)
-    if full:
+    if full and not whole.whole:
         yield _whole(work, connection, size, longest, full=False)
 
 
@@ -84,8 +91,13 @@ def _whole(work: Work, connection: apsw.Connection, size: int, longest: float, *
     """One read of everything; an empty report where that is not expected to fit, or did not."""
     if predicted_seconds(size, full=full) > longest:
         return Report()
-    done = _part(work, connection, WHOLE, _pragma(f"{SHOWN}", full=full), longest, full=full)
+    done = _part(work, connection, WHOLE, longest, full=full)
     return replace(done, unchecked=(), whole=not done.unchecked)
+
+
+def _vague(problems: tuple[str, ...]) -> bool:
+    """Something is so damaged that SQLite could not go on to say where."""
+    return len(problems) == 1 and problems[0].startswith(WHOLE)
 
 
 def _tables(connection: apsw.Connection) -> tuple[str, ...]:
@@ -97,41 +109,45 @@ def _tables(connection: apsw.Connection) -> tuple[str, ...]:
     return tuple(str(name) for (name,) in rows)
 
 
-def _pragma(argument: str, *, full: bool) -> str:
-    """`argument`: our number, or a quoted name of the schema."""
-    return f"PRAGMA {'integrity_check' if full else 'quick_check'}({argument})"
-
-
-def _part(work: Work, connection: apsw.Connection, what: str, sql: str, longest: float, *, full: bool) -> Report:
+def _part(work: Work, connection: apsw.Connection, what: str, longest: float, *, full: bool) -> Report:
     started = time.monotonic()
     before = size_or_zero(work.target.wal)
     try:
-        with within_budget(work, before, connection, "check"), bounded(work, connection, longest):
-            problems = _patiently(work, connection, sql, full=full)
+        with within_budget(work, before, connection, "check"), bounded(work, connection, longest), _given_way(work):
+            problems = _patiently(work, connection, what, full=full)
     except TimeLimitExceeded:
         return Report(unchecked=(f"{what} (longer than {longest:g} s)",), parts=1, longest=longest)
     except apsw.SQLError as error:  # a collation or function that only the application's SQLite has
         return Report(unchecked=(f"{what} ({error})",), parts=1)
-    work.progress("checked", 1, 1)
     return Report(problems, (), 1, time.monotonic() - started)
 
 
-def _patiently(work: Work, connection: apsw.Connection, sql: str, *, full: bool) -> tuple[str, ...]:
+def _given_way(work: Work) -> AbstractContextManager[None]:
+    """A read of a rollback-journal database is waited for by every commit: that one must not be slow."""
+    return nullcontext() if is_rollback(work) else in_the_background()
+
+
+def _patiently(work: Work, connection: apsw.Connection, what: str, *, full: bool) -> tuple[str, ...]:
     """In rollback-journal mode a writer keeps readers out for moments."""
     for _ in range(TRIES):
         try:
-            return _problems(connection, sql, full=full)
+            return _problems(connection, what, full=full)
         except apsw.BusyError:
             work.stop.wait(REST)
             work.stop.check()
-    return _problems(connection, sql, full=full)
+    return _problems(connection, what, full=full)
 
 
-def _problems(connection: apsw.Connection, sql: str, *, full: bool) -> tuple[str, ...]:
+def _problems(connection: apsw.Connection, what: str, *, full: bool) -> tuple[str, ...]:
+    """What SQLite finds in the whole file or in a table of its schema."""
+    argument = str(SHOWN) if what == WHOLE else quoted(what)
     try:
-        said = [str(text) for (text,) in connection.execute(sql)]
+        said = [
+            str(text) for (text,) in connection.execute(f"PRAGMA {'integrity' if full else 'quick'}_check({argument})")
+        ]
     except DAMAGE as error:
-        return (str(error), *(_problems(connection, sql.replace("integrity", "quick", 1), full=False) if full else ()))
+        seen_quickly = _problems(connection, what, full=False) if full else ()
+        return seen_quickly or (f"{what}: {error}",)
     if said == ["ok"]:
         return ()
     trees = {str(root): f"{kind} {name}" for kind, name, root in connection.execute(_TREES)}

@@ -59,6 +59,16 @@ def newest_verified(work: Work) -> Chosen | None:
     return max(ordinary, key=lambda one: one.manifest.snapshot_time, default=None)
 
 
+def no_backup(work: Work) -> Refused:
+    """What was asked for needs a verified backup, and there is none: no success, whoever asked."""
+    place = "" if work.target.backup is None else f" in {work.target.backup.folder(work.target.name)}"
+    return Refused(
+        f"there is no verified backup of {work.target.path}{place}",
+        reason="no_backup",
+        next_step=f"take one: queuekeeper backup {work.target.name}; `queuekeeper backups list` shows what there is",
+    )
+
+
 def check_source(work: Work, chosen: Chosen) -> None:
     """Raises Unverified when it is a backup of another database."""
     if not is_of(chosen.manifest, work.target):

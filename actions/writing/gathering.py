@@ -6,6 +6,7 @@ from actions.run.errors import ActionError, Failed
 from actions.run.plan import Done, Figure
 from actions.run.work import Work
 from actions.writing.connection import without_syncs, writable
+from actions.writing.some_of import some_of
 from actions.writing.statistics import LOCK_WAIT, Gathered, gather
 
 
@@ -53,7 +54,7 @@ def _ended(work: Work, told: Told) -> Done:
     message = f"analyzed {len(told.whole)} of {told.done} tables"
     if not told.left_out:
         return Done(message, _figures(told))
-    message += f"; left as they were: {', '.join(told.left_out)}"
+    message += f"; left as they were: {some_of(told.left_out)}"
     more = f"to hold the write lock longer than {accepted_hold(work):g} s, say --stall 2s"
     if not told.whole:
         raise Failed(message, reason="left_out", next_step=more, figures=_figures(told))

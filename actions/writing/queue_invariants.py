@@ -4,6 +4,7 @@ to something. Each statement is short: run them under a time limit.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import apsw
@@ -36,12 +37,23 @@ class Beside:
 
 def look_beside(work: Work, connection: apsw.Connection, longest: float | None, remembered: Figure) -> Beside:
     """Look at numbers and keys; no read lasts longer than `longest` seconds. Raises ActionError, apsw.Error."""
-    with bounded(work, connection, longest):
+    with bounded(work, connection, longest), one_snapshot(connection):  # else a row inserted meanwhile lies beyond
         numbers = last_numbers(connection)
         problems = tuple(beyond_their_number(connection, numbers))
         keyed = tables_with_keys(connection)
     notes = [*went_back(numbers, remembered), *(_key_note(work, connection, table, longest) for table in keyed)]
     return Beside(problems, tuple(note for note in notes if note), _as_text(numbers))
+
+
+@contextmanager
+def one_snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """All reads of this block see the same commit."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _key_note(work: Work, connection: apsw.Connection, table: str, longest: float | None) -> str:

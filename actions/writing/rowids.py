@@ -11,10 +11,11 @@ from actions.writing.proof import quoted
 from collectors.queue_profiles.detect import profile_for
 from collectors.target import Target
 
-# An INTEGER PRIMARY KEY is the rowid itself, so SQLite makes no index for it; for any other primary key it does.
+# An INTEGER PRIMARY KEY is the rowid itself, so SQLite makes no index for it; for any other primary key it does. Shadow
+# tables are those of SQLite's own modules (FTS, R-Tree), which bear a VACUUM.
 _WITHOUT_KEY = """
 SELECT name FROM pragma_table_list AS t
-WHERE schema = 'main' AND type IN ('table', 'shadow') AND NOT wr AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+WHERE schema = 'main' AND type = 'table' AND NOT wr AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
   AND NOT (EXISTS (SELECT 1 FROM pragma_table_info(t.name) WHERE pk)
            AND NOT EXISTS (SELECT 1 FROM pragma_index_list(t.name) WHERE origin = 'pk'))
 ORDER BY name

@@ -10,6 +10,7 @@ from typing import TypeVar
 from collectors.queue_profiles.counting import (
     CompiledRows,
     CompiledWorkers,
+    NamedQueues,
     Sequence,
     compiled_rows,
     compiled_workers,
@@ -50,7 +51,7 @@ class CompiledProfile:
     settings: Mapping[str, Chosen] = field(default_factory=dict)
     requeue: CompiledRequeue | None = None
     purge: CompiledPurge | None = None
-    indexed: tuple[CompiledRows, ...] = ()
+    named: tuple[NamedQueues, ...] = ()
     rowids_unused: frozenset[str] = frozenset()
     statistics: bool = True
 
@@ -83,7 +84,7 @@ class CompiledProfile:
 
     def queues(self) -> tuple[Bound, ...]:
         """SELECT at most :limit queue names, jumping from name to name on an index; nothing without such an index."""
-        return tuple(rows.names() for rows in self.indexed)
+        return tuple(one.names() for one in self.named)
 
 
 def compiled(profile: Profile, settings: Settings, places: Places, prefix: str = "") -> CompiledProfile:

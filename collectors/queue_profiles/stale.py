@@ -6,19 +6,20 @@ profile's patience with a living holder is not over.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from collectors.queue_profiles.counting import CompiledRows, count_of
 from collectors.queue_profiles.expression import Expression
 from collectors.queue_profiles.holder_life import FUNCTION
 from collectors.queue_profiles.place import Places
 from collectors.queue_profiles.schema import Alive, Holder, ProfileError, Rows
-from collectors.queue_profiles.statement import Bound, Moment, Spot, all_of, parameters_of
+from collectors.queue_profiles.statement import Bound, Moment, Spot, Statement, all_of, parameters_of
 from collectors.queue_profiles.time_formats import LOCAL_FORMATS
 
 NOBODY = Expression("NULL")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StaleRows:
     """The stale leases of one row set. `past`: their leases ran out, whoever lives. `holder`: who holds a row, or NULL."""
 
@@ -30,7 +31,11 @@ class StaleRows:
 
     def count(self, now: float) -> Bound:
         """SELECT queue, stale leases, oldest `stale_since`, over at most :limit rows."""
-        return count_of(self.rows, self.where, self.since, now)
+        return self._counting.at(now)
+
+    @cached_property
+    def _counting(self) -> Statement:
+        return count_of(self.rows, self.where, self.since)
 
 
 def compiled_stale(text: Rows, rows: CompiledRows, places: Places) -> StaleRows | None:

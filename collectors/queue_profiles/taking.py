@@ -70,7 +70,7 @@ class Taking:
             f"WHERE {row} > :after AND {row} <= :upto AND {self._predicate(older_than)}"
         )
         bound = self._bound(sql, all_of(self.where, *self._step_parts()), now, older_than)
-        return replace(bound, fence=self._walking_fence)
+        return bound._replace(fence=self._walking_fence)
 
     def stride(self) -> Bound:
         """SELECT the number of the row that comes :rows rows after the first above :after; nothing when there are fewer."""

@@ -6,7 +6,7 @@ alone and stops it altogether (https://sqlite.org/walformat.html, "WAL locks"; d
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from collectors.raw_reader.layout import (
     CHECKPOINT_BYTE,
@@ -22,8 +22,7 @@ from collectors.raw_reader.layout import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """One lock on a database (`file` "db") or its WAL-index ("shm"), and whose it is.
 
     `command` is the kernel's short name, empty when the process is not visible; `parent` its parent's id.
@@ -86,6 +85,15 @@ def writer(holders: Iterable[Holder]) -> Holder | None:
     """Who holds the write lock: the WRITE byte of the WAL-index, or RESERVED or more on a rollback-journal database."""
     bytes_of = {"shm": (WRITE_BYTE, RECOVER_BYTE), "db": (RESERVED_BYTE, PENDING_BYTE)}
     return _exclusive(holders, bytes_of)
+
+
+def reading(holders: Iterable[Holder]) -> tuple[Holder, ...]:
+    """The locks of those who read the log now, at whatever mark: a checkpoint that starts it over waits for each."""
+    return tuple(
+        holder
+        for holder in _readers(holders)
+        if any(holder.row.covers(byte) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
+    )
 
 
 def checkpointer(holders: Iterable[Holder]) -> Holder | None:

@@ -8,7 +8,7 @@ import click
 
 from actions.run.request import Request
 from collectors.target import BackupPlace, Target
-from exporter.commands.database import resolve
+from exporter.commands.database import UsageProblem, resolve
 from exporter.commands.door_options import acting_options, database_options
 from exporter.commands.run_action import options_given, run_action
 
@@ -38,3 +38,10 @@ def with_backups_in(target: Target, directory: Path | None) -> Target:
     if directory is None:
         return target
     return replace(target, backup=BackupPlace(directory.absolute(), own_folder=False))
+
+
+def with_backups_from(target: Target, directory: Path | None) -> Target:
+    """The same, of a directory that must be there to be read. Raises UsageProblem."""
+    if directory is not None and not directory.is_dir():
+        raise UsageProblem(f"{directory} not found; --from names the directory where the backups are")
+    return with_backups_in(target, directory)

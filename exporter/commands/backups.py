@@ -11,7 +11,7 @@ import click
 from actions.run.request import Request
 from collectors.backup_files import Backup, listed
 from collectors.target import Target
-from exporter.commands.backup import with_backups_in
+from exporter.commands.backup import with_backups_from
 from exporter.commands.database import UsageProblem, resolve_missing
 from exporter.commands.door_options import acting_options, database_options
 from exporter.commands.run_action import options_given, run_action
@@ -96,7 +96,7 @@ def drill(
 
 
 def _target(db: str, config_file: str | None, state: Path | None, directory: Path | None) -> Target:
-    return with_backups_in(resolve_missing(db, config_file, state), directory)
+    return with_backups_from(resolve_missing(db, config_file, state), directory)
 
 
 def _run(target: Target, action: str, dry_run: bool, as_json: bool, **options: str | int | None) -> None:

@@ -10,6 +10,7 @@ from actions.run.request import Request
 from exporter.commands.database import resolve
 from exporter.commands.door_options import acting_options, database_options
 from exporter.commands.run_action import options_given, run_action
+from exporter.commands.sqlite_version import VERSION
 
 MODES = ("auto", "passive", "full", "restart", "truncate")
 
@@ -17,7 +18,12 @@ MODES = ("auto", "passive", "full", "restart", "truncate")
 @click.command()
 @database_options
 @click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How far to go.")
-@click.option("--owner-sqlite", metavar="VERSION", help="The application's SQLite version; 3.51.3 and newer are safe.")
+@click.option(
+    "--owner-sqlite",
+    type=VERSION,
+    metavar="VERSION",
+    help="The application's SQLite; 3.51.3 and newer are safe.",
+)
 @acting_options
 def checkpoint(
     db: str,

@@ -31,7 +31,7 @@ def resolve(db: str, config_file: str | None, state: Path | None) -> Target:
     target = next((one for one in found if db in (one.name, str(one.path)) or _same_file(db, one)), None)
     if target is None:
         target = _bare(db, tuple(one.name for one in found))
-    return replace(target, state=state.absolute()) if state else target
+    return replace(target, state=_directory(state)) if state else target
 
 
 def resolve_missing(db: str, config_file: str | None, state: Path | None) -> Target:
@@ -39,7 +39,7 @@ def resolve_missing(db: str, config_file: str | None, state: Path | None) -> Tar
     path = Path(os.path.realpath(db))
     if config_file or path.exists() or not path.parent.is_dir() or "/" not in db:
         return resolve(db, config_file, state)
-    return Target(name=path.stem, path=path, state=(state or default_state()).absolute())
+    return Target(name=path.stem, path=path, state=_directory(state or default_state()))
 
 
 def resolve_history(db: str | None, config_file: str | None, state: Path | None) -> tuple[str | None, Path]:
@@ -62,13 +62,20 @@ def read_config(path: Path) -> Config:
     try:
         return load(path, known_actions(), known_metrics())
     except ConfigErrors as error:
-        raise UsageProblem("\n".join(("the configuration has errors:", *error.lines))) from error
+        head = ("the configuration has errors:",) if len(error.lines) > 1 else ()
+        raise UsageProblem("\n".join((*head, *error.lines))) from error
 
 
 def _state_directory(config_file: str | None, state: Path | None) -> Path:
     if state is not None:
-        return state.absolute()
+        return _directory(state)
     return read_config(Path(config_file)).state if config_file else default_state()
+
+
+def _directory(state: Path) -> Path:
+    if state.exists() and not state.is_dir():
+        raise UsageProblem(f"{state} is not a directory; --state names the one where the history lives")
+    return state.absolute()
 
 
 def _same_file(db: str, target: Target) -> bool:
@@ -81,6 +88,8 @@ def _bare(db: str, names: tuple[str, ...]) -> Target:
         raise UsageProblem(f"{db} is a directory; give the path of the database file")
     if not path.exists():
         raise UsageProblem(f"{db} not found; {_cure(db, names)}")
+    if not path.is_file():
+        raise UsageProblem(f"{db} is not a regular file; give the path of the database file")
     return Target(name=path.stem, path=path, state=default_state())
 
 

@@ -9,6 +9,7 @@ from actions.history.runs import Run, newest
 from actions.history.store import StoreUnavailable, history_file
 from actions.history.store import history as open_store
 from exporter.commands.database import resolve_history
+from exporter.run_fields import as_fields
 from exporter.run_line import line
 
 
@@ -26,32 +27,9 @@ def history(db: str | None, config_file: str | None, state: Path | None, limit: 
         click.echo(json.dumps([as_fields(run) for run in runs], indent=2))
         return
     if not runs:
-        click.echo("no runs yet")
+        click.echo(f"no runs yet{f' of {name}' if name else ''} in {directory}")
     for run in reversed(runs):
         click.echo(line(run))
-
-
-def as_fields(run: Run) -> dict[str, object]:
-    """The documented fields of one run."""
-    names = (
-        "id",
-        "database",
-        "action",
-        "trigger",
-        "rule",
-        "episode",
-        "state",
-        "outcome",
-        "effect",
-        "reason",
-        "message",
-    )
-    times = ("requested_at", "started_at", "ended_at", "before", "after", "next_step")
-    fields: dict[str, object] = {name: getattr(run, name) for name in names + times}
-    fields["plan"] = list(run.plan.steps) if run.plan else []
-    fields["figures"] = dict(run.figures)
-    fields["condition"] = None if run.request.condition is None else run.request.condition.metric
-    return fields
 
 
 def _runs(directory: Path, name: str | None, limit: int) -> list[Run]:

@@ -9,9 +9,11 @@ from exporter.commands.backups import backups
 from exporter.commands.checkpoint import checkpoint
 from exporter.commands.config import config
 from exporter.commands.demo import demo
+from exporter.commands.hash_password import hash_password
 from exporter.commands.history import history
 from exporter.commands.integrity import integrity
-from exporter.commands.pause import pause, resume
+from exporter.commands.one_line import OneLine
+from exporter.commands.pause import cancel, pause, resume
 from exporter.commands.profiles import profiles
 from exporter.commands.purge import purge
 from exporter.commands.readers import readers
@@ -19,17 +21,18 @@ from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
 from exporter.commands.rules import rules
 from exporter.commands.serve import serve
+from exporter.commands.simulate import simulate
 from exporter.commands.stats import stats
 from exporter.commands.status import status
 from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, purge, history, pause, resume, config, profiles, rules,
+    requeue, purge, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
 )  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="queuekeeper")
 def main() -> None:
     """Watch task queues kept in SQLite files, and keep them healthy."""

@@ -1,26 +1,44 @@
-"""`queuekeeper pause` and `resume`: the kill switch. It lives in our history, so it survives restarts."""
+"""`queuekeeper pause`, `resume` and `cancel`: what stops actions. It lives in our history, so it survives restarts."""
 
 import getpass
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 import click
 
-from actions.history.settings import pause as set_pause
+from actions.door.cancel import cancel as cancel_run
+from actions.door.kill_switch import pause_all, settle
+from actions.history.runs import Run, run
 from actions.history.settings import paused
 from actions.history.settings import resume as end_pause
 from actions.history.store import StoreUnavailable, history
-from exporter.commands.database import resolve_history
+from actions.run.errors import Refused
+from actions.run.outcome import EXIT_CODES, Outcome
+from exporter.commands.database import UsageProblem, resolve_history
 from exporter.commands.door_options import Command
+from exporter.commands.duration import DURATION
+from exporter.run_line import line
 from exporter.units import moment
+
+wait_option = click.option(
+    "--wait",
+    type=DURATION,
+    default="1s",
+    show_default=True,
+    metavar="1s",
+    help="Wait at most so long for what runs to reach a safe point.",
+)
 
 
 def _options(command: Command) -> Command:
     for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON object: paused, why."),
+        click.option(
+            "--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md)."
+        ),
         click.option("--state", type=click.Path(path_type=Path), help="Where the history lives."),
         click.option(
             "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(), help="Whose history."
@@ -32,41 +50,82 @@ def _options(command: Command) -> Command:
 
 @click.command()
 @click.option("--reason", default="", help="Said wherever something is refused because of it.")
+@wait_option
 @_options
-def pause(reason: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """Stop every action from starting, of the agent and of the command line, until `queuekeeper resume`."""
+def pause(reason: str, wait: float, config_file: str | None, state: Path | None, as_json: bool) -> None:
+    """Stop every action, of the agent and of the command line, until `queuekeeper resume`.
+
+    Nothing starts any more; what runs is asked at once to stop at its next safe point.
+    """
     why = f"by {getpass.getuser()} at {moment(time.time())}" + (f": {reason}" if reason else "")
-
-    def change(store: apsw.Connection) -> str:
-        if (before := paused(store)) is not None:
-            return f"actions were paused already ({before})"
-        set_pause(store, why)
-        return f"actions are paused ({why}); what runs already goes on to its end; resume with: queuekeeper resume"
-
-    _change(config_file, state, change, as_json)
+    with _opened(config_file, state) as store:
+        before = pause_all(store, why)
+        settled = settle(store, wait)
+    if as_json:
+        stopped, finishing = _fields(settled.ended), _fields(settled.finishing)
+        click.echo(json.dumps({"paused": True, "why": before or why, "stopped": stopped, "finishing": finishing}))
+        return
+    if before is None:
+        click.echo(f"actions are paused ({why}); resume with: queuekeeper resume")
+    else:
+        click.echo(f"actions were paused already ({before})")
+    for one in settled.ended:
+        click.echo(f"  ended: {line(one)}")
+    for one in settled.finishing:
+        click.echo(f"  still finishing: #{one.id} {one.database} {one.action}; it stops at its next safe point")
 
 
 @click.command()
 @_options
 def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """Let actions start again; what waited meanwhile starts at once."""
-
-    def change(store: apsw.Connection) -> str:
+    """Let actions start again, those too that were suspended because they did not help; what waits starts at once."""
+    with _opened(config_file, state) as store:
         before = paused(store)
-        end_pause(store)
-        return "actions were not paused" if before is None else f"actions may start again (they were paused {before})"
+        lifted = end_pause(store)
+    if as_json:
+        click.echo(json.dumps({"paused": False, "why": "", "suspensions_lifted": lifted}))
+    else:
+        words = "actions were not paused" if before is None else f"actions may start again (they were paused {before})"
+        click.echo(f"{words}; {lifted} suspensions are lifted" if lifted else words)
 
-    _change(config_file, state, change, as_json)
+
+@click.command()
+@click.argument("run_id", metavar="RUN", type=click.IntRange(1, 2**63 - 1))
+@wait_option
+@_options
+def cancel(run_id: int, wait: float, config_file: str | None, state: Path | None, as_json: bool) -> None:
+    """End run RUN (its number in `queuekeeper history`): at once while it waits, else at its next safe point."""
+    with _opened(config_file, state) as store:
+        try:
+            cancel_run(store, run_id, getpass.getuser(), time.time())
+        except KeyError:
+            raise UsageProblem(f"there is no run {run_id}; `queuekeeper history` shows their numbers") from None
+        except Refused as error:
+            click.echo(f"refused: {error}; next: {error.next_step}", err=True)
+            raise click.exceptions.Exit(EXIT_CODES[Outcome.REFUSED]) from error
+        settle(store, wait, only=run_id)
+        found = run(store, run_id)
+    ended = found.state == "ended"
+    if as_json:
+        click.echo(json.dumps({**_fields((found,))[0], "ended": ended}))
+    elif ended:
+        click.echo(line(found))
+    else:
+        click.echo(f"run {run_id} ({found.database} {found.action}) is asked to stop at its next safe point")
 
 
-def _change(
-    config_file: str | None, state: Path | None, change: Callable[[apsw.Connection], str], as_json: bool
-) -> None:
+@contextmanager
+def _opened(config_file: str | None, state: Path | None) -> Iterator[apsw.Connection]:
     _, directory = resolve_history(None, config_file, state)
     try:
         with history(directory) as store:
-            words = change(store)
-            why = paused(store)
+            yield store
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
-    click.echo(json.dumps({"paused": why is not None, "why": why or ""}) if as_json else words)
+
+
+def _fields(runs: Sequence[Run]) -> list[dict[str, object]]:
+    return [
+        {"run": one.id, "database": one.database, "action": one.action, "state": one.state, "outcome": one.outcome}
+        for one in runs
+    ]

@@ -27,7 +27,9 @@ Generated from the commands themselves by `python -m exporter.commands.reference
 
 `--json` of what changes something prints one object: `run` (its number in history), `database`, `action`, `outcome`, `reason`
 (a short stable word), `message`, `next_step`, `plan` (a list of sentences), `figures` (numbers in bytes, seconds and rows, by
-the action), `seconds`. Consumers must ignore fields they do not know.
+the action), `seconds`. That of `pause` prints `paused`, `why`, and two lists of runs: `stopped` and `finishing` (each with
+`run`, `database`, `action`, `state`, `outcome`); that of `cancel` such a run and `ended`; that of `resume` `paused` and `why`.
+Consumers must ignore fields they do not know.
 """
 
 

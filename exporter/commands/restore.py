@@ -8,7 +8,7 @@ import click
 
 from actions.run.request import Request
 from collectors.target import Target
-from exporter.commands.backup import with_backups_in
+from exporter.commands.backup import with_backups_from
 from exporter.commands.database import UsageProblem, resolve_missing
 from exporter.commands.door_options import acting_options, database_options
 from exporter.commands.run_action import options_given, plan_to_consent_to, run_action
@@ -42,7 +42,7 @@ def restore(
     """
     if (to is None) == (not in_place):
         raise UsageProblem("say where to restore: either --to PATH or --in-place")
-    target = with_backups_in(resolve_missing(db, config_file, state), directory)
+    target = with_backups_from(resolve_missing(db, config_file, state), directory)
     options = options_given(
         backup=None if backup_file is None else str(Path(backup_file).absolute()),
         to=None if to is None else str(to.absolute()),

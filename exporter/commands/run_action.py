@@ -3,13 +3,12 @@
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from actions.door.by_hand import perform_by_hand, plan_only
 from actions.door.start import RunningAction
@@ -30,21 +29,30 @@ def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool
     def watch(child: RunningAction) -> list[Event]:
         return _attend(child, quiet=as_json)
 
-    try:
+    with _in_one_line():
         if dry_run:
             return _tell_plan(plan_only(target, state, request, watch), as_json)
         return _tell(perform_by_hand(target, state, request, watch), as_json)
-    except StoreUnavailable as error:
-        raise click.ClickException(str(error)) from error
 
 
 def plan_to_consent_to(target: Target, request: Request, *, as_json: bool) -> Event:
     """The plan, for a person to agree to before the run. Where there is none, says why and exits."""
-    events = plan_only(target, target.state or default_state(), request)
+    with _in_one_line():
+        events = plan_only(target, target.state or default_state(), request)
     planned = next((event for event in events if event.kind == "planned"), None)
     if planned is None:
         sys.exit(_tell_plan(events, as_json))
     return planned
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"no process could be started for it: {error}; nothing was done") from error
 
 
 def options_given(**options: Option) -> Mapping[str, Option]:
@@ -58,6 +66,10 @@ def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         child.stop()
+
+    # Not at the top: it is a fifth of what the command line imports, and the agent never draws a bar.
+    from rich.console import Console
+    from rich.progress import Progress
 
     before = signal.signal(signal.SIGINT, stop)
     try:
@@ -87,11 +99,11 @@ def _tell_plan(events: list[Event], as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"dry_run": True, "message": ended.message, **ended.figures}, indent=2))
     else:
-        click.echo(ended.message)
+        failed = EXIT_CODES[outcome] != 0
+        words = f"{outcome}: {ended.message}" if failed else ended.message
+        click.echo(_with_next_step(words, ended.figures.get("next_step")), err=failed)
         for line in figures_in_words({k: v for k, v in ended.figures.items() if k not in ("outcome", "next_step")}):
             click.echo(f"  {line}")
-        if ended.figures.get("next_step"):
-            click.echo(f"next: {ended.figures['next_step']}", err=True)
     return EXIT_CODES[outcome]
 
 
@@ -100,12 +112,16 @@ def _tell(ended: Run, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(_as_json(ended), indent=2))
     else:
-        click.echo(f"{outcome}: {ended.message}", err=EXIT_CODES[outcome] != 0)
+        words = _with_next_step(f"{outcome}: {ended.message}", ended.next_step)
+        click.echo(words, err=EXIT_CODES[outcome] != 0)
         for line in figures_in_words(ended.figures):
             click.echo(f"  {line}")
-        if ended.next_step:
-            click.echo(f"next: {ended.next_step}", err=True)
     return EXIT_CODES[outcome]
+
+
+def _with_next_step(words: str, next_step: object) -> str:
+    """In one line: what is printed is mailed, logged and searched by lines."""
+    return f"{words}; next: {next_step}" if next_step else words
 
 
 def _as_json(ended: Run) -> dict[str, object]:

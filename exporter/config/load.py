@@ -25,7 +25,7 @@ def load(path: Path, known_actions: Actions, known_metrics: Mapping[str, Metric]
     """
     path = path.absolute()
     try:
-        document = read(_text(path))
+        document = read(read_text(path))
     except Misread as error:
         raise ConfigErrors((f"{path}:{error.line}: {error}",)) from error
     if not isinstance(document.data, dict):
@@ -42,7 +42,8 @@ def load(path: Path, known_actions: Actions, known_metrics: Mapping[str, Metric]
     return assemble.with_warnings(config, sentences(path, document, warnings))
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a configuration file. Raises ConfigErrors."""
     try:
         content = path.read_bytes()
     except OSError as error:

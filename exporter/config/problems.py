@@ -16,7 +16,7 @@ from exporter.config.sizes import shown
 _EXPECTED = {
     "name": "letters, digits, dot, dash and underscore, at most 64",
     "owner_sqlite": "three numbers, like 3.51.3",
-    "windows": "two times of day in UTC, like 02:00-04:00",
+    "windows": "two times of day, like 02:00-04:00",
 }
 
 
@@ -42,9 +42,9 @@ def sentences(path: Path, document: Document, problems: Collection[Problem]) -> 
     return tuple(f"{path}:{line}: {_label(p.loc)}{p.message}" for line, p in placed)
 
 
-def of_schema(error: ValidationError) -> tuple[Problem, ...]:
-    """The first stage's errors in our words."""
-    return tuple(Problem(tuple(detail["loc"]), _phrase(detail)) for detail in error.errors(include_url=False))
+def of_schema(error: ValidationError, model: type[BaseModel] = File) -> tuple[Problem, ...]:
+    """The first stage's errors in our words; `model` is the file's."""
+    return tuple(Problem(tuple(detail["loc"]), _phrase(detail, model)) for detail in error.errors(include_url=False))
 
 
 def unknown(what: str, value: str, known: Collection[str]) -> str:
@@ -67,10 +67,10 @@ def _label(loc: Loc) -> str:
     return f"{text}: " if text else ""
 
 
-def _phrase(detail: ErrorDetails) -> str:
+def _phrase(detail: ErrorDetails, whole: type[BaseModel]) -> str:
     kind, value, loc = detail["type"], detail["input"], detail["loc"]
     if kind == "extra_forbidden":
-        return f"unknown key; {suggestion(str(loc[-1]), _known_keys(loc[:-1]))}"
+        return f"unknown key; {suggestion(str(loc[-1]), _known_keys(loc[:-1], whole))}"
     if kind == "missing":
         return "is missing; it must be given"
     if kind == "value_error":
@@ -91,8 +91,8 @@ def _not_text(value: object) -> str:
     return "is empty; write a text" if value is None else f"{shown(value)} is not a text"
 
 
-def _known_keys(loc: Loc) -> tuple[str, ...]:
-    model: type[BaseModel] = File
+def _known_keys(loc: Loc, whole: type[BaseModel]) -> tuple[str, ...]:
+    model = whole
     for part in loc:
         field = next((f for name, f in model.model_fields.items() if part == (f.alias or name)), None)
         if field is not None:

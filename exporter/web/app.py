@@ -2,23 +2,56 @@
 
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from exporter.web import alerts, control, pages
+from exporter.web import alerts, api, control, pages
+from exporter.web.forms import Forms
 from exporter.web.front import Front
+from exporter.web.gate import Gate
+from exporter.web.passwords import Passwords
+from exporter.web.sessions import Sessions
+from exporter.web.site import Site, shown
 
 
-def build(front: Front) -> Starlette:
+def build(front: Front) -> ASGIApp:
     """The application of one agent."""
-    return Starlette(
-        routes=[
-            # before the landing page, so that metrics can be asked for at the root
-            Route("/" + front.telemetry_path.strip("/"), pages.metrics(front), methods=["GET"]),
-            Route("/", pages.landing(front), methods=["GET"]),
-            Route("/-/healthy", pages.healthy(front), methods=["GET"]),
-            Route("/-/ready", pages.ready(front), methods=["GET"]),
-            Route("/-/reload", control.reload(front), methods=["POST", "PUT"]),
-            Route("/api/v1/pause", control.pause(front), methods=["POST"]),
-            Route("/api/v1/resume", control.resume(front), methods=["POST"]),
-            Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
-        ]
-    )
+    passwords, sessions = Passwords(), Sessions()
+    site = Site(front, sessions)
+    routes = [*_machine(front), *api.routes(front), *_person(front, site, sessions, passwords)]
+    return Gate(Starlette(routes=routes, exception_handlers={404: site.not_found}), front, passwords, sessions)
+
+
+def _machine(front: Front) -> list[Route]:
+    """For Prometheus, Alertmanager, probes and scripts."""
+    return [
+        # before the page, so that metrics can be asked for at the root
+        Route(front.mount.telemetry_path, pages.metrics(front), methods=["GET"]),
+        Route("/-/healthy", pages.healthy(front), methods=["GET"]),
+        Route("/-/ready", pages.ready(front), methods=["GET"]),
+        Route("/-/reload", control.reload(front), methods=["POST", "PUT"]),
+        Route("/api/v1/pause", control.pause(front), methods=["POST"]),
+        Route("/api/v1/resume", control.resume(front), methods=["POST"]),
+        Route("/api/v1/runs/{run_id:int}/cancel", control.cancel(front), methods=["POST"]),
+        Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
+    ]
+
+
+def _person(front: Front, site: Site, sessions: Sessions, passwords: Passwords) -> list[Route]:
+    """The page."""
+    forms = Forms(front, site, sessions, passwords)
+    act = "/databases/{database:path}/act/{action}"
+    return [
+        Route("/", shown(site.overview), methods=["GET"]),
+        Route("/assets/{name}", shown(site.asset), methods=["GET"]),
+        Route("/history", shown(site.history), methods=["GET"]),
+        Route("/runs/{id:int}", shown(site.run), methods=["GET"]),
+        Route("/runs/{id:int}/cancel", forms.cancel, methods=["POST"]),
+        Route("/login", forms.login_page, methods=["GET"]),
+        Route("/login", forms.login, methods=["POST"]),
+        Route("/logout", forms.logout, methods=["POST"]),
+        Route("/pause", forms.pause, methods=["POST"]),
+        Route("/resume", forms.resume, methods=["POST"]),
+        Route(act, forms.act_page, methods=["GET"]),
+        Route(act, forms.act, methods=["POST"]),
+        Route("/databases/{database:path}", shown(site.database), methods=["GET"]),
+    ]

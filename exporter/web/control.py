@@ -1,4 +1,4 @@
-"""What changes the agent itself: reload, pause, resume. All need the right to act (`exporter.web.right`)."""
+"""What changes the agent itself: reload, pause, resume, cancel. All need the right to act (`exporter.web.right`)."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from actions.history.store import StoreUnavailable
+from actions.run.errors import Refused
 from exporter.units import moment
 from exporter.web.front import Front
-from exporter.web.right import denied
+from exporter.web.right import denied, refusal, who
 
 Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Request], Response]
@@ -29,11 +30,28 @@ def reload(front: Front) -> Handler:
 
 
 def pause(front: Front) -> Handler:
-    """Stop every action from starting, also after a restart."""
+    """Stop every action, also after a restart; answers after a second at most, with what is still finishing."""
 
     def answer(request: Request) -> Response:
-        who = request.client.host if request.client is not None else "a client"
-        return JSONResponse({"paused": True, "why": front.pause(f"by {who} over HTTP at {moment(time.time())}")})
+        why = front.pause(f"by {who(request, front.act_right())} at {moment(time.time())}")
+        finishing = [{"run": one.id, "database": one.database, "action": one.action} for one in front.finishing()]
+        return JSONResponse({"paused": True, "why": why, "finishing": finishing})
+
+    return _allowed(front, answer)
+
+
+def cancel(front: Front) -> Handler:
+    """End one run: at once while it waits, else at its next safe point. 404 unknown, 409 ended already."""
+
+    def answer(request: Request) -> Response:
+        run_id = request.path_params["run_id"]
+        try:
+            found = front.cancel(run_id, who(request, front.act_right()))
+        except (KeyError, OverflowError):  # no number of ours is longer than 64 bits
+            return JSONResponse({"error": f"there is no run {run_id}"}, 404)
+        except Refused as error:
+            return JSONResponse({"error": error.sentence()}, 409)
+        return JSONResponse({"run": found.id, "state": found.state, "outcome": found.outcome}, 202)
 
     return _allowed(front, answer)
 
@@ -51,8 +69,7 @@ def resume(front: Front) -> Handler:
 def _allowed(front: Front, answer: Answer) -> Handler:
     async def handle(request: Request) -> Response:
         if (no := denied(request, front.act_right())) is not None:
-            headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if no.status == 401 else {}
-            return JSONResponse({"error": no.reason}, no.status, headers)
+            return refusal(no)
         try:
             return await run_in_threadpool(answer, request)
         except StoreUnavailable as error:

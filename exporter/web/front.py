@@ -1,29 +1,25 @@
 """What the web server needs of the agent: values and callables, so that neither knows how the other works."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from actions.policy.alerts import Alert
+from actions.history.runs import Run
+from actions.policy.alerts import Delivery
 from exporter.alert_inbox import Receipt
+from exporter.desk import Desk
 from exporter.exposition import Page
+from exporter.web.mount import Mount
+from exporter.web_config.settings import WebConfig
 
 
 @dataclass(frozen=True, slots=True)
 class ActRight:
-    """Who may act now. `token_digests`: SHA-256 of each valid token."""
+    """Who may act now. `token_digests`: SHA-256 of each valid token; `users` and `client_sans`: names."""
 
     enabled: bool
     token_digests: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseLine:
-    """One database on the landing page; `state` in words."""
-
-    name: str
-    path: str
-    state: str
-    message: str = ""
+    users: frozenset[str] = frozenset()
+    client_sans: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +27,21 @@ class Front:
     """`not_ready()` is the reason, "" when ready. `receive` stores a delivery or raises StoreUnavailable.
 
     `answered(code)` hears of every answer to Alertmanager. `reload()` gives the reasons why not; `pause(why)` says since
-    when and why actions are paused, both it and `resume` raise StoreUnavailable. All may be called from any thread.
+    when and why actions are paused, both it and `resume` raise StoreUnavailable. `finishing()`: what is still on its way to
+    a safe point a second after a pause. `cancel(run_id, who)` raises KeyError, Refused. Any thread may call all of them.
     """
 
     version: str
     render: Callable[[str, str, Sequence[str]], Page]
     not_ready: Callable[[], str]
-    databases: Callable[[], Sequence[DatabaseLine]]
     act_right: Callable[[], ActRight]
-    receive: Callable[[Sequence[Alert]], Receipt]
+    receive: Callable[[Delivery], Receipt]
     answered: Callable[[int], None]
     reload: Callable[[], tuple[str, ...]]
     pause: Callable[[str], str]
     resume: Callable[[], None]
-    telemetry_path: str = "/metrics"
+    finishing: Callable[[], Sequence[Run]]
+    cancel: Callable[[int, str], Run]
+    desk: Desk
+    web: Callable[[], WebConfig] = WebConfig
+    mount: Mount = field(default_factory=Mount)

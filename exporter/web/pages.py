@@ -1,26 +1,28 @@
-"""What anybody who may read can read: metrics, health, the landing page."""
+"""What machines ask for: metrics and health."""
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from exporter.web.front import Front
+from exporter.web.scrapes import Overloaded, Scrapes
 
 Handler = Callable[[Request], Awaitable[Response]]
-_FOLDER = Path(__file__).parent.parent / "page"
-_PAGES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
 
 
 def metrics(front: Front) -> Handler:
     """The exposition; `name[]` asks for some metrics only, as Prometheus' clients do."""
 
+    scrapes = Scrapes(front.render)
+
     async def show(request: Request) -> Response:
         names = request.query_params.getlist("name[]")
-        accept = ",".join(request.headers.getlist("accept"))
-        page = front.render(accept, ",".join(request.headers.getlist("accept-encoding")), names)
+        accept, encoding = (",".join(request.headers.getlist(name)) for name in ("accept", "accept-encoding"))
+        try:
+            page = await scrapes.page(accept, encoding, names)
+        except Overloaded:
+            return PlainTextResponse("too many different pages are asked for at once\n", 503)
         headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
         if page.encoding:
             headers["Content-Encoding"] = page.encoding
@@ -46,22 +48,5 @@ def ready(front: Front) -> Handler:
         return PlainTextResponse(
             f"not ready: {reason}\n" if reason else "queuekeeper is ready.\n", 503 if reason else 200
         )
-
-    return show
-
-
-def landing(front: Front) -> Handler:
-    """Name, version, links, and each database's state in words."""
-    template = _PAGES.get_template("landing.html")
-
-    async def show(_request: Request) -> Response:
-        body = template.render(
-            version=front.version,
-            telemetry_path=front.telemetry_path,
-            not_ready=front.not_ready(),
-            databases=front.databases(),
-            acting=front.act_right().enabled,
-        )
-        return HTMLResponse(body, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
     return show

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Makes prometheus, promtool, prometheus-alertmanager, amtool and liteque available to the tests. Called by `make setup`.
+# Makes prometheus, promtool, prometheus-alertmanager, amtool, prometheus-node-exporter, chromium, openssl, liteque and axe
+# available to the tests. Called by `make setup`.
 #
 # On PATH or already unpacked: nothing to do. As root with apt: installed, without leaving Debian's services running.
-# Without root: the packages are downloaded and unpacked into ./.real (binaries in .real/usr/bin), nothing else is touched.
+# Without root: the packages are downloaded and unpacked into ./.real (binaries in .real/usr/bin), nothing else is touched;
+# chromium needs its libraries installed, so it is had only by root or from PATH.
 # Says in one line each what was found where. What is missing is named; that is an error only when the real components
 # are required (CI=true or QK_REQUIRE_REAL=1), else the tests that need them are visibly skipped.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 real=${QK_REAL_DIR:-$root/.real}
-programs=(prometheus promtool prometheus-alertmanager amtool)
-packages=(prometheus prometheus-alertmanager)
+programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter openssl chromium)
+services=(prometheus prometheus-alertmanager prometheus-node-exporter)
+packages=("${services[@]}" openssl chromium fonts-dejavu-core)
 
 say() { printf 'real parts: %s\n' "$*"; }
 
@@ -39,7 +42,7 @@ install_as_root() {
   [[ $ours == yes ]] && rm -f "$policy"
   # Installed is not wanted at the next boot: only the binaries are needed here.
   if [[ $result == 0 && -d /run/systemd/system ]]; then
-    systemctl disable --quiet --now "${packages[@]}" || say "could not disable Debian's services; do it with systemctl"
+    systemctl disable --quiet --now "${services[@]}" || say "could not disable Debian's services; do it with systemctl"
   fi
   return "$result"
 }
@@ -53,7 +56,7 @@ unpack_beside() {
   # `set -e` does not hold in a function whose result is asked for: each step says what depends on it.
   local result=0
   apt-get "${options[@]}" update &&
-    (cd "$apt/archives" && apt-get "${options[@]}" download "${packages[@]}") &&
+    (cd "$apt/archives" && apt-get "${options[@]}" download "${services[@]}") &&
     for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$real" || result=$?; done || result=$?
   rm -rf "$apt"
   return "$result"
@@ -70,6 +73,8 @@ provide() {
   fi
 }
 
+version_of() { [[ $1 == openssl ]] && printf 'version\n' || printf -- '--version\n'; }
+
 # What was unpacked without its dependencies must be seen to run.
 report() {
   local program place bad=0
@@ -77,27 +82,33 @@ report() {
     if ! place=$(place_of "$program"); then
       say "$program is MISSING"
       bad=1
-    elif ! "$place" --version >/dev/null 2>&1; then
-      say "$program at $place does not run: $("$place" --version 2>&1 | head -n 1)"
+    elif ! "$place" "$(version_of "$program")" >/dev/null 2>&1; then
+      say "$program at $place does not run: $("$place" "$(version_of "$program")" 2>&1 | head -n 1)"
       bad=1
     else
-      say "$program: $place ($("$place" --version 2>&1 | sed -n '1s/.*version \([^ ]*\).*/\1/p'))"
+      say "$program: $place ($("$place" "$(version_of "$program")" 2>&1 | grep -Eom1 '[0-9]+(\.[0-9]+)+' | head -n 1))"
     fi
   done
   return "$bad"
 }
 
-# The queue library liteque (npm), at the versions of its lock file; better-sqlite3 is compiled when no binary fits.
-provide_liteque() {
-  local from="$root/tests/real/liteque" to="$real/liteque"
+# A package of npm with a folder of its own beside this script, at the versions of its lock file.
+provide_npm() {
+  local name=$1 package=$2 from="$root/tests/real/$1" to="$real/$1"
   if ! command -v npm >/dev/null; then
-    say "liteque is MISSING: no npm here; install Node.js 20"
+    say "$name is MISSING: no npm here; install Node.js 20"
     return 1
   fi
   mkdir -p "$to" && cp "$from/package.json" "$from/package-lock.json" "$to/" || return 1
-  if ! cmp -s "$to/package-lock.json" "$to/.installed" || [[ ! -d $to/node_modules/liteque ]]; then
+  if ! cmp -s "$to/package-lock.json" "$to/.installed" || [[ ! -d $to/node_modules/$package ]]; then
     (cd "$to" && npm ci --no-fund --no-audit --loglevel=error >&2) && cp "$to/package-lock.json" "$to/.installed" || return 1
   fi
+}
+
+# The queue library liteque; better-sqlite3 is compiled when no binary fits.
+provide_liteque() {
+  local to="$real/liteque"
+  provide_npm liteque liteque || return 1
   if (cd "$to" && node -e 'new (require("better-sqlite3"))(":memory:")') 2>/dev/null; then
     say "liteque: $to/node_modules/liteque"
   else
@@ -106,13 +117,19 @@ provide_liteque() {
   fi
 }
 
-liteque=there
-provide_liteque || liteque=missing
+# What the page is checked with for accessibility.
+provide_axe() {
+  provide_npm axe axe-core && say "axe: $real/axe/node_modules/axe-core"
+}
+
+npm_parts=there
+provide_liteque || npm_parts=missing
+provide_axe || npm_parts=missing
 
 if [[ -n $(missing) ]]; then
   provide || say "they could not be provided (see above)"
 fi
-if report && [[ $liteque == there ]]; then
+if report && [[ $npm_parts == there ]]; then
   exit 0
 elif [[ ${CI:-} == true || ${QK_REQUIRE_REAL:-} == 1 ]]; then
   say "required here (CI=true or QK_REQUIRE_REAL=1)"

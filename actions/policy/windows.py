@@ -1,0 +1,63 @@
+"""Times of day in which an action may run by itself. Pure; moments are seconds since the epoch.
+
+The bounds are wall-clock times of the window's zone. When a window closes or opens next is found by going on minute by
+minute: so every change of the clocks is right without a rule for it, as `is_open` sees it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+MINUTE = 60
+DAY = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From minute `begins` of the day up to, not including, minute `ends` (up to 1440); over midnight when it is smaller."""
+
+    begins: int
+    ends: int
+    zone: str = "UTC"
+
+    def __str__(self) -> str:
+        return f"{_clock(self.begins)}-{_clock(self.ends)} {self.zone}"
+
+
+def is_open(window: Window, now: float) -> bool:
+    """Whether the window is open."""
+    local = datetime.fromtimestamp(now, UTC if window.zone == "UTC" else ZoneInfo(window.zone))
+    minute = local.hour * 60 + local.minute
+    if window.begins < window.ends:
+        return window.begins <= minute < window.ends
+    return minute >= window.begins or minute < window.ends
+
+
+def closed(windows: Mapping[str, Window], now: float) -> frozenset[str]:
+    """The actions whose window is closed."""
+    return frozenset(action for action, window in windows.items() if not is_open(window, now))
+
+
+def closes_at(window: Window, now: float) -> float | None:
+    """The end of the window that is open now; None while it is closed. A window that is always open never ends."""
+    if not is_open(window, now):
+        return None
+    return next((moment for moment in _minutes_after(now) if not is_open(window, moment)), float("inf"))
+
+
+def opens_at(window: Window, now: float) -> float:
+    """When it opens next; now while it is open."""
+    if is_open(window, now):
+        return now
+    return next((moment for moment in _minutes_after(now) if is_open(window, moment)), float("inf"))
+
+
+def _minutes_after(now: float) -> Iterator[float]:
+    """The beginnings of the minutes of the next two days; every zone is whole minutes from UTC."""
+    first = (int(now) // MINUTE + 1) * MINUTE
+    yield from (float(first + MINUTE * number) for number in range(2 * DAY + 1))
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"

@@ -1,0 +1,129 @@
+"""Who stands in the way of a checkpoint: processes by name, where the kernel's lock table shows them; never a guess.
+
+One look proves little: reads are short, and a writer holds the lock for a moment in each transaction. Somebody counts as
+in the way who is seen again (docs/safety.md).
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from actions.run.work import Work
+from collectors.poll import take
+from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
+from collectors.raw_reader.pinners import Holder, Pinner, checkpointer, reading, writer
+from collectors.reading.wal_state import MIN_DISTANCE
+from collectors.wal import Wal
+
+# Seconds between two looks at the same reader.
+LOOK_TWICE = 0.1
+# Looks at who comes and goes, and the seconds between two of them.
+LOOKS, LOOK_EVERY = 6, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Somebody:
+    """One process. `command_line` is empty where only its short name is known."""
+
+    pid: int
+    command: str
+    command_line: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} ({self.command_line or self.command})"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """The state of the WAL as `sqlite_wal_state` names it, and the readers that pin it."""
+
+    state: str
+    readers: tuple[Somebody, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Who came and went in LOOKS looks, most often seen first; `writer` held the write lock in all of them."""
+
+    readers: tuple[Somebody, ...] = ()
+    writer: Somebody | None = None
+    checkpointers: tuple[Somebody, ...] = ()
+
+
+def holding_back(work: Work) -> HeldBack:
+    """The state of the WAL by the two readings that it needs; raises Cancelled or Interrupted between them."""
+    only = frozenset({"wal"})
+    first = take(work.target, None, work.now(), work.raw, only)
+    work.stop.wait(MIN_DISTANCE + 0.01)
+    work.stop.check()
+    found = take(work.target, first, work.now(), work.raw, only).readings.get("wal")
+    if not isinstance(found, Wal) or found.memory.earlier is None:
+        return HeldBack("unknown")
+    earlier = found.memory.earlier.pins
+    pinning = [one for one in found.pinners if _mark(one) in earlier and not _is_ours(work, one.pid)]
+    return HeldBack(found.state, tuple(_somebody(one) for one in pinning))
+
+
+def seen_twice(work: Work) -> tuple[Somebody, ...]:
+    """Who holds the WAL back at the same mark now and LOOK_TWICE later. None where nobody is shown."""
+    first = {_mark(pinner) for pinner in _pinners(work)}
+    if not first:
+        return ()
+    time.sleep(LOOK_TWICE)
+    return tuple(_somebody(pinner) for pinner in _pinners(work) if _mark(pinner) in first)
+
+
+def traffic(work: Work) -> Traffic:
+    """Who reads and writes now, whatever their marks: a log starts over only when nobody reads it at all."""
+    looks = []
+    for number in range(LOOKS):
+        if number:
+            time.sleep(LOOK_EVERY)
+        looks.append(_holders(work))
+    writers = _seen((one,) if (one := writer(holders)) else () for holders in looks)
+    return Traffic(
+        readers=tuple(_seen(reading(holders) for holders in looks)),
+        writer=next((who for who, seen in writers.items() if seen == LOOKS), None),
+        checkpointers=tuple(_seen((one,) if (one := checkpointer(holders)) else () for holders in looks)),
+    )
+
+
+def _seen(looks: Iterable[Iterable[Holder]]) -> dict[Somebody, int]:
+    """In how many looks each was seen, most often first."""
+    return dict(Counter(who for holders in looks for who in {_somebody(one) for one in holders}).most_common())
+
+
+def named(found: Iterable[Somebody]) -> str:
+    """The first three, in words."""
+    return ", ".join(str(one) for one in list(found)[:3])
+
+
+def _pinners(work: Work) -> tuple[Pinner, ...]:
+    try:
+        found = work.raw.pinners(work.target.path)
+    except (LockTableUnseen, RawReaderUnavailable):
+        return ()
+    return tuple(pinner for pinner in found if pinner.blocks_frames > 0 and not _is_ours(work, pinner.pid))
+
+
+def _holders(work: Work) -> tuple[Holder, ...]:
+    try:
+        found = work.raw.holders(work.target.path)
+    except (LockTableUnseen, RawReaderUnavailable):
+        return ()
+    return tuple(holder for holder in found if not _is_ours(work, holder.pid))
+
+
+def _is_ours(work: Work, pid: int) -> bool:
+    """Ourselves, and the agent, whose polls are short. A person's run may be started by the application itself."""
+    return pid == os.getpid() or (work.automatic and pid == os.getppid())
+
+
+def _mark(pinner: Pinner) -> tuple[int, int, int]:
+    return pinner.pid, pinner.lock_byte, pinner.mark
+
+
+def _somebody(one: Pinner | Holder) -> Somebody:
+    return Somebody(one.pid, one.command, one.command_line)

@@ -1,0 +1,33 @@
+"""`queuekeeper hash-password`: the hash that `basic_auth_users` of the web configuration file wants."""
+
+import sys
+
+import bcrypt
+import click
+
+from exporter.commands.database import UsageProblem
+
+# What bcrypt looks at: https://www.usenix.org/legacy/events/usenix99/provos/provos.pdf, and no implementation takes more.
+MAX_BYTES = 72
+
+
+@click.command("hash-password")
+@click.option(
+    "--cost",
+    type=click.IntRange(4, 18),
+    default=12,
+    show_default=True,
+    help="Each step doubles the time that a guess takes; 12 is about a quarter of a second.",
+)
+def hash_password(cost: int) -> None:
+    """Ask for a password, or read it from a pipe, and print its bcrypt hash for `basic_auth_users`."""
+    password = _asked() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise UsageProblem("no password was given; type one, or pipe it in on one line")
+    if len(password.encode()) > MAX_BYTES or "\0" in password:
+        raise UsageProblem(f"bcrypt takes at most {MAX_BYTES} bytes and no NUL; choose a shorter one")
+    click.echo(bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode())
+
+
+def _asked() -> str:
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))

@@ -1,0 +1,55 @@
+"""Dry runs of the agent: the child of a run, stopping after its plan. Waited for by the one who asked; nothing is recorded."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from actions.door.job import Job
+from actions.door.start import RunningAction
+from actions.run.events import Event
+from actions.run.request import Request
+from collectors.target import Target
+from exporter.config.settings import Acting
+
+AT_ONCE = 2
+
+
+class TooMany(Exception):
+    """So many dry runs are being made that another one would only slow them down."""
+
+
+class Rehearsals:
+    """Makes plans, AT_ONCE at a time. Safe to use from any thread."""
+
+    def __init__(self, state: Path, acting: Callable[[], Acting]) -> None:
+        self._state, self._acting = state, acting
+        self._running: set[RunningAction] = set()
+        self._guard = threading.Lock()
+
+    def plan(self, request: Request, target: Target) -> Event:
+        """What the run would do, or why it would not: the child's last word. Raises TooMany, OSError."""
+        child = self._begin(Job(request, target, self._state, None, self._acting().checkpoint_vulnerable_owner))
+        try:
+            said = list(child.events())
+            _, error = child.wait()
+        finally:
+            with self._guard:
+                self._running.discard(child)
+        if said and said[-1].kind == "ended":
+            return said[-1]
+        return Event("ended", error or "its process ended without telling how", {"outcome": "failed"})
+
+    def stop(self) -> None:
+        """Leave all children, so that they stop at their next safe point."""
+        with self._guard:
+            children = tuple(self._running)
+        for child in children:
+            child.hang_up()
+
+    def _begin(self, job: Job) -> RunningAction:
+        with self._guard:
+            if len(self._running) >= AT_ONCE:
+                raise TooMany
+            child = RunningAction(job)
+            self._running.add(child)
+            return child

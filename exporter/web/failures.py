@@ -1,0 +1,43 @@
+"""How often somebody may be wrong about a secret before they must wait. Per address; pure but for what it remembers."""
+
+import ipaddress
+from collections import OrderedDict, deque
+
+MAX_ADDRESSES = 4096
+
+
+class Failures:
+    """At most `most` within `window` seconds. What is remembered is bounded: of many addresses the oldest is forgotten."""
+
+    def __init__(self, most: int, window: float) -> None:
+        self._most, self._window = most, window
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait(self, address: str, now: float) -> float:
+        """Seconds until this address may try again; 0 when it may now."""
+        times = self._times.get(_network(address))
+        if times is None or len(times) < self._most:
+            return 0.0
+        return max(0.0, times[0] + self._window - now)
+
+    def note(self, address: str, now: float) -> None:
+        """It was wrong once more."""
+        network = _network(address)
+        times = self._times.pop(network, None) or deque(maxlen=self._most)
+        times.append(now)
+        self._times[network] = times
+        if len(self._times) > MAX_ADDRESSES:
+            self._times.popitem(last=False)
+
+    def forget(self, address: str) -> None:
+        """It was right."""
+        self._times.pop(_network(address), None)
+
+
+def _network(address: str) -> str:
+    """One household: an IPv6 user has a whole /64 to choose from."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)

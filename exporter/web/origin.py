@@ -1,0 +1,58 @@
+"""Did the browser that sends this mean us? Pure.
+
+What a visitor's browser adds by itself (a password, a certificate, a cookie) proves who they are, not that they meant it:
+another site can make it send a form here. And a name that a stranger's DNS points at 127.0.0.1 makes their page ours in
+the eyes of the browser (DNS rebinding), so on loopback only names that can be ours are answered.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+_OURS = ("same-origin", "none")
+
+
+def is_foreign(headers: Mapping[str, str], own_hosts: frozenset[str]) -> bool:
+    """Whether a browser says that another site made it send this. Programs that are no browsers say nothing."""
+    if headers.get("sec-fetch-site", "none") not in _OURS:
+        return True
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    place = urlsplit(origin).netloc.lower()
+    return not place or place not in {headers.get("host", "").lower(), *own_hosts}
+
+
+def may_be_us(host: str, own_hosts: frozenset[str]) -> bool:
+    """Whether this Host can be meant for a loopback address: a number, localhost, this machine, or a configured name."""
+    name = _name(host)
+    if name in ("localhost", _this_machine()) or name.endswith(".localhost"):
+        return True
+    if host.lower() in own_hosts or name in {_name(one) for one in own_hosts}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the connection came in on a loopback address."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback
+
+
+def _name(host: str) -> str:
+    """Without the port, in lower case."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
+    return name.strip("[]").rstrip(".").lower()
+
+
+def _this_machine() -> str:
+    return socket.gethostname().lower()

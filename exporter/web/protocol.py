@@ -1,0 +1,142 @@
+"""uvicorn's HTTP protocol, with a bound on everything that a client can make us wait for or keep.
+
+uvicorn itself waits for ever for a request that does not come, and keeps what nobody reads for ever.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+# Seconds: to the end of a request's head, to the end of its body, and for an answer that the client does not take.
+HEAD_DEADLINE = 10.0
+READ_DEADLINE = 15.0
+WRITE_DEADLINE = 30.0
+MAX_HEAD_BYTES = 64 * 1024
+MAX_CONNECTIONS = 512
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 28\r\nConnection: close\r\n\r\nthe request head is too long"
+)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Of too many connections the oldest idle one goes: idle ones of anybody must not lock a scrape out.
+
+    `allowed_names`: what a client's certificate must name one of, None: anything. A request's state has `client_names`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        allowed_names: frozenset[str] | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._allowed_names = allowed_names
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._client_names: tuple[str, ...] = ()
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.idle_since = self.loop.time()
+        self._client_names = names_of(transport.get_extra_info("peercert"))
+        if self._allowed_names is not None and self._allowed_names.isdisjoint(self._client_names):
+            transport.abort()
+            return
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._make_room()
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        self._body_arrived()
+        self._stop_writing_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(_TOO_LONG)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["client_names"] = self._client_names
+        if self._head_timer is None:
+            self._await_request()
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._body_arrived()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
+        if self._read_timer is not None and not self.transport.is_closing():
+            self.transport.close()  # answered without reading: what is left of the body is nobody's
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(WRITE_DEADLINE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_writing_timer()
+        super().resume_writing()
+
+    def _make_room(self) -> None:
+        others = (one for one in self.connections if isinstance(one, BoundedProtocol) and one is not self)
+        idle = [one for one in others if one.cycle is None or one.cycle.response_complete]
+        victim = min(idle, key=lambda one: one.idle_since, default=self)
+        victim.transport.abort()
+
+    def _await_request(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_DEADLINE, self.transport.abort)
+        self._body_arrived()  # of a pipelined request before
+        self._read_timer = self.loop.call_later(READ_DEADLINE, self.transport.abort)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _body_arrived(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    def _stop_writing_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+
+def names_of(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The subject alternative names of a verified client certificate: DNS, e-mail, address, URI."""
+    found = certificate.get("subjectAltName", ()) if certificate else ()
+    return tuple(_address(value) if kind == "IP Address" else value for kind, value in found)
+
+
+def _address(text: str) -> str:
+    """As it is usually written: OpenSSL spells all of an IPv6 address out."""
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        return text

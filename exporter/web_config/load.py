@@ -1,0 +1,76 @@
+"""From a web configuration file to a WebConfig: everything that is wrong is said at once, each with its line."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from exporter.config.load import read_text
+from exporter.config.places import Document, Misread, read
+from exporter.config.problems import ConfigErrors, Problem, of_schema, sentences
+from exporter.config.sizes import shown
+from exporter.web_config import tls
+from exporter.web_config.schema import HEADERS, WebFile
+from exporter.web_config.settings import WebConfig
+
+# A hash of bcrypt: version, cost, 22 letters of salt, 31 of hash.
+_HASH = re.compile(r"\$2[abxy]?\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
+# What a header's value can hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+_VALUE = re.compile(r"[\x20-\x7e\t]*")
+
+
+def load(path: Path) -> WebConfig:
+    """The configuration of one file, with its certificates. Raises ConfigErrors."""
+    path = path.absolute()
+    document = _document(path)
+    try:
+        file = WebFile.model_validate({} if document.data is None else document.data)
+    except ValidationError as error:
+        raise ConfigErrors(sentences(path, document, of_schema(error, WebFile))) from error
+    problems = [*_header_problems(file), *_user_problems(file)]
+    context = None
+    if file.tls_server_config.wanted:
+        try:
+            context = tls.context(file.tls_server_config, path.parent)
+        except tls.TlsProblem as error:
+            problems.append(Problem(("tls_server_config", error.key), str(error)))
+    if problems:
+        raise ConfigErrors(sentences(path, document, problems))
+    names = file.tls_server_config.client_allowed_sans
+    return WebConfig(
+        files=(path, *tls.files_of(file.tls_server_config, path.parent)),
+        tls=context,
+        allowed_names=None if names is None else frozenset(names),
+        users=file.basic_auth_users,
+        headers=file.http_server_config.headers,
+        rate_interval=file.rate_limit.interval,
+        rate_burst=file.rate_limit.burst,
+        http2_asked=file.http_server_config.http2 and "http2" in file.http_server_config.model_fields_set,
+    )
+
+
+def _document(path: Path) -> Document:
+    try:
+        return read(read_text(path))
+    except Misread as error:
+        raise ConfigErrors((f"{path}:{error.line}: {error}",)) from error
+
+
+def _header_problems(file: WebFile) -> Iterator[Problem]:
+    for name, value in file.http_server_config.headers.items():
+        loc = ("http_server_config", "headers", name)
+        if name not in HEADERS:
+            yield Problem(loc, f"this header cannot be configured; known: {', '.join(HEADERS)}")
+        elif (known := HEADERS[name]) is not None and value not in known:
+            yield Problem(loc, f"{shown(value)} is not known; write {' or '.join(known)}")
+        elif not _VALUE.fullmatch(value):
+            yield Problem(loc, "a header is one line of printable ASCII")
+
+
+def _user_problems(file: WebFile) -> Iterator[Problem]:
+    """The hash itself is not shown: it is worth something."""
+    for name, value in file.basic_auth_users.items():
+        if not _HASH.fullmatch(value):
+            cure = "write the output of `queuekeeper hash-password`"
+            yield Problem(("basic_auth_users", name), f"this is no bcrypt hash; {cure}")
