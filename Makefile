@@ -19,6 +19,7 @@ check: setup  ## The whole gate: lint, types, import contracts, generated refere
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m exporter.reference --check
 	@$(BIN)/python -m exporter.commands.reference --check
+	@$(BIN)/python -m exporter.configuration_reference --check
 	@$(BIN)/python -m grafana.build --check
 	@$(BIN)/python -m pytest tests -m "not soak"
 
@@ -37,6 +38,7 @@ bench: $(DEV_STAMP)  ## The cost of a scrape, beside what one would use instead:
 docs: $(DEV_STAMP)  ## Regenerate the references, the dashboards and the golden page
 	@$(BIN)/python -m exporter.reference
 	@$(BIN)/python -m exporter.commands.reference
+	@$(BIN)/python -m exporter.configuration_reference
 	@$(BIN)/python -m grafana.build
 
 format: $(DEV_STAMP)

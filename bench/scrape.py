@@ -28,15 +28,17 @@ from processes import cpu_seconds, memory_mib, percentile
 HERE = Path(__file__).parent
 INTERVAL = 15.0
 PATIENCE = 180.0
+MARKER = "sqlite_pages"
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """One column. `marker`: the family that every database must have."""
+    """One column. `marker`: the family that every database must have. `ready`: what answers 200 as soon as all are there."""
 
     name: str
     command: list[str]
     marker: str
+    ready: str = "/metrics"
 
 
 def main() -> None:
@@ -63,13 +65,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def _exporters(arguments: argparse.Namespace, folder: Path, fleet: Path) -> Iterator[Exporter]:
-    config = folder / "queuekeeper.yaml"
-    config.write_text(
-        f"databases: [{{path: '{fleet}/q*.db'}}]\npoll: {{interval: {INTERVAL:g}s}}\nstate: {folder}/state\n"
-    )
-    address = "--web.listen-address=127.0.0.1:{port}"
-    serve = [sys.executable, "-m", "exporter.commands", "serve", "--config.file", str(config), address]
-    yield Exporter("queuekeeper", [*serve, "--log.level=error"], "sqlite_pages")
+    yield Exporter("queuekeeper", agent_command(written_config(folder, fleet)), MARKER, "/-/ready")
     if "naive" in arguments.peers:
         yield Exporter("naive", [sys.executable, str(HERE / "peers/naive.py"), str(fleet), "{port}"], "q_page_count")
     if "query-exporter" in arguments.peers and Path(arguments.query_exporter or "/none").exists():
@@ -79,6 +75,22 @@ def _exporters(arguments: argparse.Namespace, folder: Path, fleet: Path) -> Iter
         program = str(Path(arguments.query_exporter).with_name("query-exporter"))
         options = ["-H", "127.0.0.1", "-p", "{port}", "-L", "error", "--config", str(settings)]
         yield Exporter("query-exporter", [program, *options], "q_page_count")
+
+
+def written_config(folder: Path, fleet: Path) -> Path:
+    """A configuration that watches the fleet."""
+    config = folder / "queuekeeper.yaml"
+    config.write_text(
+        f"databases: [{{path: '{fleet}/q*.db'}}]\npoll: {{interval: {INTERVAL:g}s}}\nstate: {folder}/state\n"
+    )
+    return config
+
+
+def agent_command(config: Path) -> list[str]:
+    """The agent; `{port}` stands for its port."""
+    address = "--web.listen-address=127.0.0.1:{port}"
+    serve = [sys.executable, "-m", "exporter.commands", "serve", "--config.file", str(config), address]
+    return [*serve, "--log.level=error"]
 
 
 @contextmanager
@@ -107,13 +119,13 @@ def change(application: subprocess.Popen[str], number: int) -> None:
 def measure(
     exporter: Exporter, arguments: argparse.Namespace, application: subprocess.Popen[str], folder: Path
 ) -> dict[str, object]:
-    port = _free_port()
+    port = free_port()
     command = [part.replace("{port}", str(port)) for part in exporter.command]
     with (folder / f"{exporter.name}.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         row: dict[str, object] = {"exporter": exporter.name, "databases": arguments.databases}
-        row["first complete page s"] = round(_until_complete(process, port, exporter.marker, arguments.databases), 2)
+        row["first complete page s"] = round(_until_complete(process, port, exporter, arguments.databases), 2)
         time.sleep(INTERVAL)
         row |= _back_to_back(process.pid, port, arguments.scrapes)
         row |= _while_changing(process.pid, port, application, arguments)
@@ -127,12 +139,12 @@ def measure(
         process.wait()
 
 
-def _until_complete(process: subprocess.Popen[bytes], port: int, marker: str, databases: int) -> float:
+def _until_complete(process: subprocess.Popen[bytes], port: int, exporter: Exporter, databases: int) -> float:
+    """Until one page holds all. Whole pages are not asked for again and again where something cheaper says when."""
     began = time.monotonic()
     while time.monotonic() - began < PATIENCE:
         with suppress(OSError):
-            page = scrape(port)[1]
-            if page.count(f"\n{marker}{{".encode()) >= databases:
+            if page_of(port, exporter.ready)[0] == 200 and has_all(scrape(port)[1], exporter.marker, databases):
                 return time.monotonic() - began
         if process.poll() is not None:
             raise SystemExit(f"{process.args} ended with {process.returncode}")
@@ -190,6 +202,22 @@ def _while_changing(
     }
 
 
+def has_all(page: bytes, marker: str, databases: int) -> bool:
+    """Whether every database has a line of this family."""
+    return page.count(f"\n{marker}{{".encode()) >= databases
+
+
+def page_of(port: int, path: str) -> tuple[int, bytes]:
+    """(status, body) of a GET. Raises OSError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
 def scrape(port: int, encoding: str = "identity") -> tuple[float, bytes]:
     """(seconds, body as it came)."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -209,7 +237,8 @@ def show(rows: list[dict[str, object]]) -> None:
             print(f"| {figure} | " + " | ".join(str(row[figure]) for row in rows) + " |")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

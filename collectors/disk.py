@@ -9,7 +9,6 @@ from pathlib import Path
 
 from collectors.metric import Metric, Sample
 from collectors.reading.look import Look
-from collectors.target import Target
 
 NAME = "disk"
 NEEDS_DATABASE = False
@@ -46,7 +45,9 @@ class Disk:
 
 def read(look: Look, previous: Disk | None) -> Disk:  # noqa: ARG001 - the collectors' signature
     """Ask the file systems. Raises OSError."""
-    return Disk(tuple(Room(role, *_usage(place, int(look.now / SHARED_FOR))) for role, place in _places(look.target)))
+    target = look.target
+    backups = target.backup.folder(target.name) if target.backup is not None else None
+    return Disk(_rooms(target.path.parent, backups, target.state, int(look.now / SHARED_FOR)))
 
 
 def samples(reading: Disk) -> Iterator[Sample]:
@@ -65,21 +66,16 @@ def temporary_directory() -> Path:
     return Path.cwd()
 
 
-def _places(target: Target) -> Iterator[tuple[str, Path]]:
-    yield "database", target.path.parent
-    if target.backup is not None:
-        yield "backups", target.backup.folder(target.name)
-    yield "temp", temporary_directory()
-    if target.state is not None:
-        yield "state", target.state
+@lru_cache(maxsize=256)
+def _rooms(database: Path, backups: Path | None, state: Path | None, moment: int) -> tuple[Room, ...]:
+    """Many databases share their places: each is asked once in SHARED_FOR seconds."""
+    places = (("database", database), ("backups", backups), ("temp", temporary_directory()), ("state", state))
+    return tuple(Room(role, *_usage(place, moment)) for role, place in places if place is not None)
 
 
 @lru_cache(maxsize=256)
 def _usage(place: Path, _moment: int) -> tuple[int, int]:
-    """Bytes free and in all. Many databases share a place: each is asked once in SHARED_FOR seconds.
-
-    A folder that is not made yet will lie where its nearest existing parent lies.
-    """
+    """Bytes free and in all. A folder that is not made yet will lie where its nearest existing parent lies."""
     existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
     usage = shutil.disk_usage(existing)
     return usage.free, usage.total

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from collectors.metric import Metric, Sample, Since
-from collectors.queue_profiles.rows import QueueCount, counted, merged, queue_names
+from collectors.queue_profiles.rows import QueueCount, counted, merged
 from collectors.reading.label_cap import Cap, cap
 from collectors.reading.look import Look
 
@@ -35,6 +35,10 @@ class Leases:
     counts: Mapping[str, QueueCount] = field(default_factory=dict)
     names: Cap = field(default_factory=Cap)
 
+    def ages(self) -> bool:
+        """More of them may come without any write (`collectors.reading.due`)."""
+        return any(count.rows > 0 for count in self.counts.values())
+
 
 def read(look: Look, previous: Leases | None) -> Leases:
     """Count stale leases. Raises apsw.Error, TimeLimitExceeded, ValueError."""
@@ -44,7 +48,7 @@ def read(look: Look, previous: Leases | None) -> Leases:
     found = [count for bound in profile.stale(look.now) for count in counted(database, bound).queues]
     # A queue with stale leases is named before one without.
     urgent = cap((count.queue for count in found), previous.names.kept if previous else ())
-    names = cap({count.queue for count in found} | queue_names(database, profile), urgent.kept)
+    names = cap({count.queue for count in found} | look.queue_names(profile), urgent.kept)
     groups: dict[str, list[QueueCount]] = defaultdict(list)
     for count in found:
         groups[names.label(count.queue)].append(count)

@@ -7,7 +7,7 @@ Naming follows the Prometheus guideline "Metric and label naming": base units, t
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["gauge", "counter"]
 Fold = Literal["sum", "max", "min"]
@@ -31,6 +31,10 @@ class Metric:
     fold: Fold = "max"
     of_database: bool = True
 
+    def __hash__(self) -> int:
+        """By its name: there is one declaration of each."""
+        return hash(self.name)
+
     def __call__(self, value: float | Since, *labels: str) -> "Sample":
         """One value; labels in the declared order. Raises ValueError when their number differs."""
         if len(labels) != len(self.labels):
@@ -38,8 +42,7 @@ class Metric:
         return Sample(self, labels, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One value of one metric of one database."""
 
     metric: Metric

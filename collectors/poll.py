@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
 from collectors.raw_reader.layout import DatabaseHeader
 from collectors.raw_reader.survey import Surveyed
 from collectors.reading.connection import BUSY_TIMEOUT, read_only
+from collectors.reading.due import ages
 from collectors.reading.facts import Facts, gather, journal_stays, who_writes
 from collectors.reading.label_cap import Cap
 from collectors.reading.look import Look
 from collectors.reading.partly import PartlyRead
 from collectors.reading.preflight import Verdict, decide
 from collectors.reading.reasons import EXPECTED, reason, remembered
+from collectors.reading.signature import Signature
 from collectors.reading.snapshot import CollectorResult, Snapshot
 from collectors.reading.time_limit import time_limit
 from collectors.registry import BESIDE, COLLECTORS, Collector
@@ -35,7 +37,7 @@ NO_PROFILE = (
 QUEUE_COLLECTORS = frozenset({"tasks", "leases", "workers", "enqueued"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Opened:
     """What the collectors may work with. `trouble` is (word, sentence) where the profile could not be found out."""
 
@@ -62,14 +64,20 @@ class _Collected:
 
 
 def take(
-    target: Target, previous: Snapshot | None, now: float, raw: RawReader, only: frozenset[str] | None = None
+    target: Target,
+    previous: Snapshot | None,
+    now: float,
+    raw: RawReader,
+    only: frozenset[str] | None = None,
+    signature: Signature | None = None,
 ) -> Snapshot:
     """Read one database. `now`: seconds since the epoch. `only`: names of the collectors to run, by default all.
 
+    `signature`: what stat said of its files right before.
     Never raises for what is wrong with the database: `up`, `state`, `message` and each collector's result say it.
     """
     # SQLite puts -wal and -shm beside the file that a symbolic link leads to.
-    real = replace(target, path=Path(os.path.realpath(target.path)))
+    real = replace(target, path=Path(os.path.realpath(target.path))) if target.path.is_symlink() else target
     wanted = [collector for collector in COLLECTORS if only is None or collector.NAME in only]
     surveyed = Surveyed(raw, real.path)
     with _opened(real, surveyed) as opened:
@@ -77,7 +85,7 @@ def take(
         look = Look(real, now, surveyed, opened.header, opened.database, opened.profile, holders)
         collected = _run_all(wanted, look, opened, previous)
         if _was_replaced(opened):
-            return _nothing_of_it(target, previous, now, wanted)
+            return replace(_nothing_of_it(target, previous, now, wanted), signature=signature, opened_at=now)
     return Snapshot(
         target=target,
         taken_at=now,
@@ -88,6 +96,9 @@ def take(
         samples=tuple(collected.samples),
         collectors=collected.results,
         folded_labels=max((names.folded for names in collected.names()), default=0),
+        signature=signature,
+        opened_at=now,
+        ages=only is not None or ages(collected.readings),
     )
 
 
@@ -143,7 +154,7 @@ def _opened(target: Target, raw: RawReader) -> Iterator[_Opened]:
                 opened = _Opened(verdict, facts.header, facts=facts)
                 if verdict.may_open:
                     timeout = min(BUSY_TIMEOUT, _limit(target, facts.header))
-                    opened = _probed(target, opened, stack.enter_context(read_only(target.path, timeout)))
+                    _probe(target, opened, stack.enter_context(read_only(target.path, timeout)))
         except EXPECTED as error:
             verdict = _down(target, error, raw)
             opened = _Opened(verdict, facts.header if facts else None, facts=facts)
@@ -170,14 +181,15 @@ def _down(target: Target, error: BaseException, raw: RawReader) -> Verdict:
     return Verdict(word, may_open=False, up=False, message=f"{target.path}: {sentence}")
 
 
-def _probed(target: Target, opened: _Opened, database: apsw.Connection) -> _Opened:
+def _probe(target: Target, opened: _Opened, database: apsw.Connection) -> None:
     """The first read proves that it can be read; then which queue it is. Raises what is in EXPECTED."""
     with time_limit(database, _limit(target, opened.header)):
         schema = schema_of(database)
+        opened.database = database
         try:
-            return replace(opened, database=database, profile=kept_profile(database, schema, target))
+            opened.profile = kept_profile(database, schema, target)
         except EXPECTED as error:
-            return replace(opened, database=database, trouble=reason(error))
+            opened.trouble = reason(error)
 
 
 def _run_all(wanted: list[Collector], look: Look, opened: _Opened, previous: Snapshot | None) -> _Collected:
@@ -194,7 +206,7 @@ def _run(collector: Collector, look: Look, opened: _Opened, previous: Any, colle
     try:
         refused = _refused(collector, opened)
         if refused is None:
-            with _bounded(look):
+            with _bounded(collector, look):
                 _keep(collector, collector.read(look, previous), collected)
         word, sentence = refused or ("", "")
     except PartlyRead as error:
@@ -223,13 +235,10 @@ def _refused(collector: Collector, opened: _Opened) -> tuple[str, str] | None:
     return opened.trouble if collector.NAME in QUEUE_COLLECTORS else None
 
 
-@contextmanager
-def _bounded(look: Look) -> Iterator[None]:
-    if look.database is None:
-        yield
-    else:
-        with time_limit(look.database, _limit(look.target, look.header)):
-            yield
+def _bounded(collector: Collector, look: Look) -> AbstractContextManager[None]:
+    if look.database is None or collector.NAME in BESIDE:
+        return nullcontext()
+    return time_limit(look.database, _limit(look.target, look.header))
 
 
 def _limit(target: Target, header: DatabaseHeader | None) -> float:

@@ -53,5 +53,15 @@ COLLECTORS: tuple[Collector, ...] = (
     page_layout,
 )
 
+# What may read all of a file: not at the first look, so that the first page of a thousand databases does not wait for it.
+AT_LEISURE = frozenset({page_layout.NAME})
 # Their readings do not come out of the database's files: they are taken again when those are found unchanged.
 BESIDE = frozenset({disk.NAME, backups.NAME, write_lock.NAME})
+
+
+_PUBLISHERS = {metric.name: collector.NAME for collector in COLLECTORS for metric in collector.METRICS}
+
+
+def publisher(metric: str) -> str:
+    """The name of the collector that publishes this metric; empty when none does."""
+    return _PUBLISHERS.get(metric, "")

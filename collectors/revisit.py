@@ -1,23 +1,26 @@
 """Looks at a database again: by stat, and only when that or the clock gives a reason, by opening it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from collectors.metric import Sample
 from collectors.poll import take, take_beside
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.due import ages, reason_to_open
+from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
+from collectors.reading.due import reason_to_open
 from collectors.reading.signature import Signature, signature_of
 from collectors.reading.snapshot import Snapshot
-from collectors.registry import BESIDE, COLLECTORS
+from collectors.registry import AT_LEISURE, BESIDE, COLLECTORS
 from collectors.target import Target
 
+_AT_FIRST = frozenset(one.NAME for one in COLLECTORS) - AT_LEISURE
 _BESIDE_METRICS = frozenset(m.name for one in COLLECTORS if one.NAME in BESIDE for m in one.METRICS)
 
 
 def revisit(target: Target, previous: Snapshot | None, now: float, raw: RawReader) -> Snapshot:
     """The database's snapshot at `now` (seconds since the epoch). Like `take`, never raises for what is wrong with it.
 
+    At the first look, what is read at leisure is left out: the next one brings it.
     Without a reason to open it, the previous snapshot holds: its `taken_at` moves on, ages in it go on growing, and
     what lies beside the database (disk, backups) is read again. Call it with a path that has no symbolic link in it.
     """
@@ -27,11 +30,28 @@ def revisit(target: Target, previous: Snapshot | None, now: float, raw: RawReade
         and previous.target == target
         and found is not None
         and not reason_to_open(previous, found, now)
+        and not _is_pinned(target, raw)
     ):
         return _confirmed(previous, now, raw)
     # the signature is from before the reading: what is committed in between shows as a change next time
-    taken = take(target, previous, now, raw)
-    return replace(taken, signature=found, opened_at=now, ages=ages(taken.samples))
+    return take(target, previous, now, raw, _AT_FIRST if previous is None else None, found)
+
+
+def look_ahead(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawReader) -> None:
+    """Before so many databases are revisited with their previous snapshots: ask about those that will surely be opened.
+
+    Opens nothing and looks at no file itself. Not for what could not be read before: it may hang, and hold up the others.
+    """
+    surely = [one.path for one, previous in batch if previous is None or (previous.up and previous.ages)]
+    if len(surely) > 1:
+        raw.survey_ahead(surely)
+
+
+def _is_pinned(target: Target, raw: RawReader) -> bool:
+    """Whether a reader has begun to hold back a WAL to which nobody writes: no file tells of it, its locks do."""
+    with suppress(RawReaderUnavailable, OSError):  # then the collector that asks for the samples says why
+        return raw.is_pinned(target.path)
+    return False
 
 
 def _signature(target: Target, now: float) -> Signature | None:

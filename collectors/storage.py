@@ -1,5 +1,6 @@
 """How big the files are. Sizes come from stat, so they are known also while the owner is down."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def read(look: Look, previous: Storage | None) -> Storage:  # noqa: ARG001 - the
         free = int(look.database.pragma("freelist_count"))
     header = look.header if look.header is not None and look.header.valid else None
     return Storage(
-        size=look.target.path.stat().st_size,
+        size=os.stat(look.target.path).st_size,  # noqa: PTH116 - half the cost of Path.stat
         wal_size=_size(look.target.wal),
         page_size=header.page_size if header else None,
         pages=pages,

@@ -54,7 +54,8 @@ class BackupPlace:
 class Target:
     """One watched database. `owner_sqlite` is the operator's word on the application's SQLite version, else None.
 
-    `settings` are the queue profile's; `slow_interval`: seconds between readings that cost much.
+    `settings` are the queue profile's; `slow_interval`: seconds between readings that cost much. `wal`, `shm` and
+    `journal` lie beside the database: the write-ahead log, its index, the rollback journal.
     """
 
     name: str
@@ -66,18 +67,11 @@ class Target:
     limits: Limits = Limits()
     slow_interval: float = 3600.0
     state: Path | None = None
+    wal: Path = field(init=False, repr=False, compare=False)
+    shm: Path = field(init=False, repr=False, compare=False)
+    journal: Path = field(init=False, repr=False, compare=False)
 
-    @property
-    def wal(self) -> Path:
-        """The write-ahead log beside the database."""
-        return self.path.with_name(self.path.name + "-wal")
-
-    @property
-    def shm(self) -> Path:
-        """The WAL-index beside the database."""
-        return self.path.with_name(self.path.name + "-shm")
-
-    @property
-    def journal(self) -> Path:
-        """The rollback journal beside the database."""
-        return self.path.with_name(self.path.name + "-journal")
+    def __post_init__(self) -> None:
+        """Made once: they are looked at at every poll of every database."""
+        for name in ("wal", "shm", "journal"):
+            object.__setattr__(self, name, self.path.with_name(f"{self.path.name}-{name}"))

@@ -8,7 +8,7 @@ import apsw
 
 from collectors.metric import Metric, Sample, Since
 from collectors.queue_profiles.counting import CompiledRows
-from collectors.queue_profiles.rows import Counted, Head, QueueCount, counted, heads, merged, queue_names
+from collectors.queue_profiles.rows import Counted, Head, QueueCount, counted, merged
 from collectors.queue_profiles.schema import State
 from collectors.reading.label_cap import Cap, cap
 from collectors.reading.look import Look
@@ -78,14 +78,13 @@ def read(look: Look, previous: Tasks | None) -> Tasks:
     """
     if look.profile is None:
         return Tasks()
-    database, profile = look.open_database(), look.profile
+    profile = look.profile
     before = previous if previous is not None and previous.profile == profile.name else Tasks()
-    quick = [(rows.state, counted(database, rows.count(look.now))) for rows in profile.rows if not rows.slow]
-    first = heads(database, profile, look.now) if profile.has_heads else None
-    known = queue_names(database, profile)
+    quick = look.quick_counts(profile)
     slow = _slow_counts(look, profile.rows, before.slow)
-    results = quick + [(profile.rows[i].state, one.result) for i, one in slow.items() if one.result is not None]
-    found = {count.queue for _, result in results for count in result.queues} | known
+    counts = dict(quick.counts) | {i: one.result for i, one in slow.items() if one.result is not None}
+    results = [(profile.rows[i].state, result) for i, result in counts.items()]
+    found = {count.queue for _, result in results for count in result.queues} | quick.names
     names = cap(found, before.names.kept)
     late = frozenset(profile.rows[i].state for i, one in slow.items() if one.result is None)
     reading = Tasks(
@@ -96,7 +95,7 @@ def read(look: Look, previous: Tasks | None) -> Tasks:
         names=names,
         has_times=any(rows.state == "waiting" and rows.since is not None for rows in profile.rows),
         slow=slow,
-        first=None if first is None else _first(first, names, before.first or {}, look.now),
+        first=None if quick.heads is None else _first(quick.heads, names, before.first or {}, look.now),
     )
     if late:
         raise PartlyRead(f"{', '.join(sorted(late))}: counting took too long", reading, "timeout")

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,15 +12,17 @@ from actions.door.kill_switch import pause_all, settle
 from actions.history.runs import Run
 from actions.history.settings import resume
 from actions.history.store import StoreUnavailable, history
-from actions.policy.alerts import Alert
+from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule
 from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.reading.snapshot import Snapshot
 from collectors.registry import COLLECTORS
-from collectors.revisit import revisit
+from collectors.revisit import look_ahead, revisit
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
+from exporter.config.exposure import unguarded
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
@@ -37,6 +38,7 @@ from exporter.poll_loop import PollLoop, Timing
 from exporter.recent import Recent
 from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay, of_reading, of_run
+from exporter.schedule_watch import ScheduleWatch
 from exporter.state_log import StateLog
 from exporter.threshold_watch import ThresholdWatch
 from exporter.web.front import ActRight, Front
@@ -50,10 +52,16 @@ LOG = logging.getLogger(__name__)
 
 
 class Agent:
-    """One running agent. `start`, then serve `front`, then `stop`."""
+    """One running agent. `start`, then serve `front`, then `stop`. `hosts`: the addresses it answers at, without a port."""
 
-    def __init__(self, config: Config, web: KeptWebConfig | None = None, mount: Mount | None = None) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: Config,
+        web: KeptWebConfig | None = None,
+        mount: Mount | None = None,
+        hosts: tuple[str, ...] = (),
+    ) -> None:
+        self._config, self._hosts = config, hosts
         self._web = web or KeptWebConfig(None)
         self._reloaded = time.time()
         self._not_reloaded: tuple[str, ...] = ()
@@ -70,13 +78,21 @@ class Agent:
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
             on_event=lambda run, said: self._relay.tell(of_run(run, said)),
+            rules=self._rules,
         )
         self._rehearsals = Rehearsals(config.state, lambda: self._config.acting)
         self._inbox = AlertInbox(
             config.state, self._rules, self._board.targets, lambda: self._config.identity, self._dispatcher.wake
         )
         self._watch = ThresholdWatch(
-            config.state, self._rules, busy_with=self._dispatcher.is_busy_with, wake=self._dispatcher.wake
+            config.state,
+            self._rules,
+            busy_with=self._dispatcher.is_busy_with,
+            standings=lambda: self._dispatcher.view.totals.standings,
+            wake=self._dispatcher.wake,
+        )
+        self._schedules = ScheduleWatch(
+            config.state, self._active_schedules, self._board.targets, wake=self._dispatcher.wake
         )
         self._states = StateLog()
         self._free_pages = FreePageWatch(config.state)
@@ -86,6 +102,7 @@ class Agent:
             self._board,
             self._seen,
             Timing(config.interval, config.rescan),
+            ahead=lambda batch: look_ahead(batch, self._raw),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._facts, time.time)
@@ -118,8 +135,10 @@ class Agent:
     def start(self) -> None:
         """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
         self._dispatcher.recover()
+        self._watch.recover()
         self._polls.start()
         self._dispatcher.start()
+        self._schedules.start()
 
     def begin_to_stop(self) -> None:
         """Not ready any more; what runs goes on until `stop`."""
@@ -129,6 +148,7 @@ class Agent:
     def stop(self) -> None:
         """End the polls, and every action at its next safe point."""
         self._stopping = True
+        self._schedules.stop()
         self._rehearsals.stop()
         self._dispatcher.stop()
         self._polls.stop()
@@ -152,6 +172,9 @@ class Agent:
         except ConfigErrors as error:
             self._not_reloaded = error.lines
             return error.lines
+        if (trouble := unguarded(read.acting, self._hosts)) is not None:
+            self._not_reloaded = (trouble,)
+            return (trouble,)
         if read.state != self._config.state:
             reason = f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed"
             self._not_reloaded = (reason,)
@@ -159,6 +182,7 @@ class Agent:
         self._config, self._reloaded, self._not_reloaded = read, time.time(), ()
         self._watch.keep_only(self._rules())
         self._polls.rescan_soon(Timing(read.interval, read.rescan))
+        self._schedules.look_again()
         self._dispatcher.wake()
         for warning in read.warnings:
             event(LOG, logging.WARNING, warning)
@@ -189,8 +213,8 @@ class Agent:
     def _resume(self) -> None:
         """Let actions start again. Raises StoreUnavailable."""
         with history(self._config.state) as store:
-            resume(store)
-        event(LOG, logging.INFO, "actions may start again")
+            lifted = resume(store)
+        event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
         self._dispatcher.wake()
 
     def _find(self) -> tuple[Target, ...]:
@@ -208,6 +232,9 @@ class Agent:
     def _rules(self) -> tuple[Rule, ...]:
         return self._config.rules if self._config.acting.enabled else ()
 
+    def _active_schedules(self) -> tuple[Schedule, ...]:
+        return self._config.schedules if self._config.acting.enabled else ()
+
     def _seen(self, snapshot: Snapshot) -> None:
         self._exposition.keep(snapshot)
         self._states.look(snapshot)
@@ -216,9 +243,9 @@ class Agent:
         self._recent.keep(snapshot)
         self._relay.tell(of_reading(snapshot))
 
-    def _receive(self, alerts: Sequence[Alert]) -> Receipt:
+    def _receive(self, delivery: Delivery) -> Receipt:
         try:
-            return self._inbox.receive(alerts)
+            return self._inbox.receive(delivery)
         except StoreUnavailable:
             self._dispatcher.doubt_history()
             raise
@@ -239,6 +266,7 @@ class Agent:
             totals=seen.totals,
             webhook_requests=dict(self._answers),
             webhook_alerts=dict(self._inbox.counts),
+            webhook_truncated=self._inbox.truncated,
             paused=seen.paused,
             state_writable=seen.writable,
             reload_successful=not (self._not_reloaded or self._web.problems),

@@ -7,27 +7,30 @@ command line's runs are seen here too.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
-from actions.door.catalogue import KNOWN
 from actions.door.job import Job
 from actions.door.start import RunningAction
+from actions.history.episode_rows import forget_old
 from actions.history.read_totals import read_totals
 from actions.history.recovery import end_lost, recover
-from actions.history.runs import Claim, Ending, Run, claim, end, pending, run
+from actions.history.runs import Claim, Ending, Run, claim, end, run
 from actions.history.settings import paused, prove_writable
+from actions.history.standing_rows import standing
 from actions.history.store import StoreUnavailable, history, open_history
 from actions.history.totals import Totals
-from actions.policy.windows import is_open
+from actions.policy.order import Bounds, Hold, Waiting
+from actions.policy.rules import Rule
 from actions.run.events import Event
 from actions.run.outcome import Outcome
 from collectors.target import Target
 from exporter.config.settings import Acting
 from exporter.log import event
+from exporter.next_runs import bounds, next_runs
 
 LOG = logging.getLogger(__name__)
 
@@ -65,12 +68,14 @@ class Dispatcher:
         on_end: Callable[[str], None],
         acting: Callable[[], Acting],
         on_event: Callable[[Run, Event], None] = lambda _run, _event: None,
+        rules: Callable[[], Sequence[Rule]] = tuple,
     ) -> None:
         self._state, self._targets, self._lock_held = state, targets, lock_held
-        self._on_end, self._acting, self._on_event = on_end, acting, on_event
+        self._on_end, self._acting, self._on_event, self._rules = on_end, acting, on_event, rules
         self._wake = threading.Event()
         self._stopping = self._doubted = False
-        self._running: dict[int, tuple[str, RunningAction]] = {}
+        self._running: dict[int, tuple[Run, RunningAction]] = {}
+        self._held: frozenset[int] = frozenset()  # the runs that a limit holds, which was said
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self.view = View(Totals(), paused=False, writable=True)
@@ -100,9 +105,11 @@ class Dispatcher:
         self._wake.set()
 
     def is_busy_with(self, database: str) -> bool:
-        """Whether an action of ours works on this database now."""
+        """Whether an action of ours works on this database now, ours or one of the command line's."""
+        if any(name == database for name, _ in self.view.totals.started):
+            return True
         with self._guard:
-            return any(name.partition("@")[2] == database for name, _ in self._running.values())
+            return any(run.database == database for run, _ in self._running.values())
 
     def stop(self) -> None:
         """Leave all children, so that they stop at their next safe point, and wait for them a while."""
@@ -154,6 +161,7 @@ class Dispatcher:
         return now
 
     def _recover(self, store: apsw.Connection) -> None:
+        forget_old(store, time.time())
         for lost in recover(store, self._lock_held, time.time()):
             event(
                 LOG,
@@ -168,32 +176,36 @@ class Dispatcher:
     def _claim_what_may_run(self, store: apsw.Connection) -> None:
         if not self._acting().enabled or paused(store) is not None:
             return
-        targets = self._targets()
-        for waiting in pending(store):
-            if self._stopping or not self._has_room(waiting) or self._awaits_window(waiting):
-                continue
-            taken = claim(store, waiting.id, time.time())
-            if taken is None:
-                continue
-            target = targets.get(waiting.database)
-            if target is None:
-                end(store, taken, _UNKNOWN_DATABASE, time.time())
-            else:
-                self._begin(waiting, target, taken)
-
-    def _has_room(self, waiting: Run) -> bool:
-        """Lanes, and one action per database at a time: a second child would only find the lock taken."""
+        now = time.time()
         with self._guard:
-            running = [run for run, _ in self._running.values()]
-        lane = _is_long(waiting.action)
-        busy = sum(_is_long(name.partition("@")[0]) == lane for name in running)
-        free = busy < (self._acting().long if lane else self._acting().short)
-        return free and all(name.partition("@")[2] != waiting.database for name in running)
+            ours = tuple(run for run, _ in self._running.values())
+        held = set()
+        for one, hold in next_runs(store, self._bounds(), ours, now):
+            if self._stopping:
+                return
+            if hold is not None and hold.limit:
+                held.add(one.id)
+                self._say_why(one, hold)
+            if hold is None and (taken := claim(store, one.id, now)) is not None:
+                self._begin_claimed(store, taken)
+        self._held = frozenset(held)
 
-    def _awaits_window(self, waiting: Run) -> bool:
-        """An automatic wish waits for its window; one without a window is refused by its child, with the cure."""
-        window = self._acting().windows.get(waiting.action)
-        return window is not None and waiting.request.automatic and not is_open(window, time.time())
+    def _bounds(self) -> Bounds:
+        return bounds(self._acting(), self._rules(), len(self._targets()), self.view.totals.standings, time.time())
+
+    def _say_why(self, one: Waiting, hold: Hold) -> None:
+        """Once: waiting for its turn is nothing to tell of, being bound by a limit is."""
+        if one.id not in self._held:
+            about = {"run": one.id, "database": one.database, "rule": one.rule}
+            event(LOG, logging.WARNING, "run waits", **about, reason=hold.why)
+
+    def _begin_claimed(self, store: apsw.Connection, taken: Claim) -> None:
+        claimed = run(store, taken.run_id)
+        target = self._targets().get(claimed.database)
+        if target is None:
+            end(store, taken, _UNKNOWN_DATABASE, time.time())
+        else:
+            self._begin(claimed, target, taken)
 
     def _begin(self, waiting: Run, target: Target, taken: Claim) -> None:
         try:
@@ -203,7 +215,7 @@ class Dispatcher:
                 end(store, taken, _not_begun(f"no process could be started for it: {error}"), time.time(), ("claimed",))
             return
         with self._guard:
-            self._running[waiting.id] = (f"{waiting.action}@{waiting.database}", child)
+            self._running[waiting.id] = (waiting, child)
         threading.Thread(target=self._attend, args=(waiting, child), name=f"run-{waiting.id}", daemon=True).start()
 
     def _attend(self, waiting: Run, child: RunningAction) -> None:
@@ -245,6 +257,7 @@ class Dispatcher:
             end_lost(store, ended, time.time())
             ended = run(store, waiting.id)
         level = logging.INFO if ended.outcome in ("done", "nothing_to_do") else logging.WARNING
+        _say_suspended(store, ended)
         event(
             LOG,
             level,
@@ -258,6 +271,14 @@ class Dispatcher:
         )
 
 
+def _say_suspended(store: apsw.Connection, ended: Run) -> None:
+    """The run that made it so tells of it: nothing automatic comes after it."""
+    found = standing(store, ended.database, ended.action)
+    if found.suspended and ended.ended_at is not None and found.since == ended.ended_at:
+        about = {"database": ended.database, "action": ended.action, "rule": ended.rule}
+        event(LOG, logging.WARNING, "suspended", **about, reason=found.message, next_step=found.cure)
+
+
 def _job(waiting: Run, target: Target, state: Path, taken: Claim, acting: Acting) -> Job:
     return Job(
         waiting.request,
@@ -268,11 +289,6 @@ def _job(waiting: Run, target: Target, state: Path, taken: Claim, acting: Acting
         window=acting.windows.get(waiting.action),
         fresh_backup=acting.fresh_backup,
     )
-
-
-def _is_long(action: str) -> bool:
-    """An action that this version does not know takes a short lane: its child refuses it in words."""
-    return action in KNOWN and KNOWN[action].long
 
 
 def _not_begun(why: str) -> Ending:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from actions.policy.readings import measured
 from actions.policy.rules import Rule
 from actions.run.condition import Verdict
 from collectors.metric import folded
@@ -91,6 +92,7 @@ def _rules(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> Iterator[Fi
     for rule in rules:
         if not rule.covers(snapshot.target.name):
             continue
-        value = rule.condition.measure(snapshot.samples, now)
-        if value is not None and rule.condition.judge(value) is Verdict.WRONG:
-            yield Finding(f"rule {rule.name}: {rule.condition.metric} is {value:.12g}", "queuekeeper config explain")
+        found = measured(rule.condition, snapshot, now)
+        if rule.condition.judge(found) is Verdict.WRONG:
+            value = "absent" if found.value is None else f"{found.value:.12g}"
+            yield Finding(f"rule {rule.name}: {rule.condition.metric} is {value}", "queuekeeper config explain")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import apsw
 
 from actions.history.totals import Totals
+from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule
 from collectors.metric import Metric, Sample
 from collectors.reading.snapshot import Snapshot
 from exporter.board import View
@@ -103,6 +105,9 @@ REQUEUED = Metric(
     "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back to the queue.",
     kind="counter", fold="sum",
 )  # fmt: skip
+PURGED = Metric(
+    "queuekeeper_action_purged_tasks_total", "Finished tasks that were deleted.", kind="counter", fold="sum"
+)
 DRILL_SUCCESS = Metric(
     "sqlite_restore_drill_last_success_timestamp_seconds",
     "When the newest backup was last restored and found healthy, from our history.",
@@ -127,6 +132,18 @@ EFFECT = Metric(
     "counter",
     "sum",
 )
+SUSPENDED = Metric(
+    "queuekeeper_remediation_suspended",
+    "1 while automatic runs of the action are stopped because two in a row did not help, from our history.",
+    ("action",),
+)
+MISSED = Metric(
+    "queuekeeper_schedule_missed_total",
+    "Times of a schedule at which its action was not asked for: nobody looked at the clock, or it was suspended.",
+    ("schedule",),
+    "counter",
+    "sum",
+)
 WEBHOOK_REQUESTS = Metric(
     "queuekeeper_webhook_requests_total", "Answers to Alertmanager since the start, by HTTP status.", ("code",),
     "counter", of_database=False, fold="sum",
@@ -138,16 +155,23 @@ WEBHOOK_ALERTS = Metric(
     "counter",
     "sum",
 )
+WEBHOOK_TRUNCATED = Metric(
+    "queuekeeper_webhook_truncated_alerts_total",
+    "Alerts that the sender left out of its deliveries since the start (max_alerts of Alertmanager's webhook_configs).",
+    kind="counter",
+    of_database=False,
+    fold="sum",
+)
 
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
     POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS,
-    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION, INTEGRITY_OK,
-    INTEGRITY_TIME, EFFECT,
-    WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
+    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, PURGED, DRILL_SUCCESS,
+    DRILL_DURATION, INTEGRITY_OK, INTEGRITY_TIME, EFFECT, SUSPENDED, MISSED, WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
+    WEBHOOK_TRUNCATED,
 )  # fmt: skip
 HISTOGRAMS = frozenset({DURATION.name})
-AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED}
+AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED, "purged_tasks": PURGED}
 DECISIONS = ("accepted", "duplicate", "cooldown", "no_match", "disabled", "rejected")
 EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 
@@ -165,6 +189,7 @@ class Facts:
     sqlite_version: str = apsw.sqlite_lib_version()
     webhook_requests: Mapping[int, int] = field(default_factory=dict)
     webhook_alerts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    webhook_truncated: int = 0
     paused: bool = False
     state_writable: bool = True
     reload_successful: bool = True
@@ -212,7 +237,8 @@ def startable(config: Config, databases: tuple[str, ...]) -> tuple[tuple[str, st
     """(database, action) of what the configuration can start by itself."""
     if not config.acting.enabled:
         return ()
-    return tuple(sorted({(name, rule.action) for rule in config.rules for name in databases if rule.covers(name)}))
+    starters: tuple[Rule | Schedule, ...] = (*config.rules, *config.schedules)
+    return tuple(sorted({(name, one.action) for one in starters for name in databases if one.covers(name)}))
 
 
 def _of_process(facts: Facts) -> Iterator[Sample]:
@@ -238,6 +264,8 @@ def of_history(facts: Facts) -> Iterator[Placed]:
     expected = {(d, a, o): 0 for d, a in startable(facts.config, databases) for o in ("done", "failed")}
     yield from ((d, RUNS(n, a, o)) for (d, a, o), n in {**expected, **totals.runs}.items())
     yield from _of_effects(facts, databases)
+    yield from _of_suspensions(facts, databases)
+    yield from _of_schedules(facts, databases)
     for metric, times in (
         (STARTED, totals.started),
         (LAST_SUCCESS, totals.last_success),
@@ -262,6 +290,20 @@ def _of_effects(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
     yield from ((d, EFFECT(n, rule, effect)) for (d, rule, effect), n in {**expected, **facts.totals.effects}.items())
 
 
+def _of_suspensions(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
+    suspended = {key for key, found in facts.totals.standings.items() if found.suspended and key[0] in databases}
+    for database, action in sorted({*startable(facts.config, databases), *suspended}):
+        yield database, SUSPENDED((database, action) in suspended, action)
+
+
+def _of_schedules(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
+    schedules = facts.config.schedules if facts.config.acting.enabled else ()
+    for one in schedules:
+        yield from (
+            (d, MISSED(facts.totals.missed.get((d, one.name), 0), one.name)) for d in databases if one.covers(d)
+        )
+
+
 def _of_webhook(facts: Facts) -> Iterator[Placed]:
     codes = {202: 0, 401: 0, 403: 0, 503: 0, **facts.webhook_requests}
     yield from (("", WEBHOOK_REQUESTS(count, str(code))) for code, count in codes.items())
@@ -271,3 +313,4 @@ def _of_webhook(facts: Facts) -> Iterator[Placed]:
         for (decision, database), count in decisions.items()
         if decision in DECISIONS
     )
+    yield "", WEBHOOK_TRUNCATED(facts.webhook_truncated)

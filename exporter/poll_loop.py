@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from exporter.board import Board
 from exporter.log import event
 
 Poll = Callable[[Target, Snapshot | None, float], Snapshot]
+Ahead = Callable[[Sequence[tuple[Target, Snapshot | None]]], None]
 WIDTH = 8
 # Two quick polls at once keep us and the raw reader busy; more only take the interpreter from each other (measured: twice
 # the CPU seconds for the same polls with eight). A poll that is slow waits for something and takes nothing.
@@ -28,6 +29,8 @@ QUICK_AT_ONCE = 2
 SLOW_AFTER = 0.5
 # So many databases that are due at once are worth a worker of their own; most are only looked at by stat.
 DUE_PER_WORKER = 16
+# Of so many databases it is asked ahead, at once, what their polls will ask; again when so few of them are left.
+AHEAD, AHEAD_LEFT = 8, 4
 # What falls due within this time is polled by one worker (seconds): a thread for each of a thousand costs more than they.
 TOGETHER = 0.1
 LOG = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class _Course:
     due: float
     polls: int = 0
     queued: bool = False
+    asked_ahead: bool = False
     overrun_noted: bool = False
     wanted_again: bool = False
 
@@ -57,6 +61,7 @@ class _Course:
 class PollLoop:
     """`find()` gives the databases, `poll` reads one, `on_snapshot` hears of each reading (in the poll's thread).
 
+    `ahead` is told of several that are polled next, each with its last reading: what they need can be fetched together.
     `clock` is unix time for the readings, `monotonic` measures what is due.
     """
 
@@ -68,11 +73,13 @@ class PollLoop:
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
         timing: Timing | None = None,
         *,
+        ahead: Ahead = lambda _: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find, self._poll, self._board, self._on_snapshot = find, poll, board, on_snapshot
         self._timing = timing or Timing()
+        self._ahead = ahead
         self._clock, self._monotonic = clock, monotonic
         self._changed = threading.Condition()
         self._courses: dict[str, _Course] = {}
@@ -207,11 +214,24 @@ class PollLoop:
         """Poll one course after the other while any is ready and there is a place for us."""
         course: _Course | None = first
         while course is not None:
+            self._ask_ahead(course)
             self._poll_one(course)
             now = self._monotonic()
             with self._changed:
                 self._end(course, now)
                 course = self._take(now) if self._busy(now) < WIDTH else None
+
+    def _ask_ahead(self, course: _Course) -> None:
+        """Of this one and the next ones, unless that was done."""
+        with self._changed:
+            coming = [course, *itertools.islice(self._ready, AHEAD)]
+            if all(one.asked_ahead for one in coming[: AHEAD_LEFT + 1]):
+                return
+            batch = [one for one in coming if not one.asked_ahead]
+            for one in batch:
+                one.asked_ahead = True
+        if len(batch) > 1:
+            self._ahead([(one.target, self._board.newest(one.target.name)) for one in batch])
 
     def _poll_one(self, course: _Course) -> None:
         name = course.target.name
@@ -224,7 +244,7 @@ class PollLoop:
 
     def _end(self, course: _Course, now: float) -> None:
         del self._running[course.target.path]
-        course.overrun_noted = False
+        course.overrun_noted = course.asked_ahead = False
         if course.wanted_again:
             course.wanted_again = False
             self._due_at(course, now)

@@ -130,6 +130,8 @@ def written(value: float, unit: Unit) -> str:
     """`67108864` bytes as `64MiB`, `176400` seconds as `49h`, `0.1` as `10%`: the largest unit that leaves no rest."""
     if unit == "ratio":
         return f"{value * 100:.15g}%"
+    if unit == "seconds" and 0 < value < 1:
+        return f"{value * 1000:.15g}ms"
     for size, name in _UNITS.get(unit, ()):
         if value and value % size == 0:
             return f"{value // size:.0f}{name}"

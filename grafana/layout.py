@@ -1,112 +1,153 @@
-"""A dashboard around its panels: places, numbers, variables, annotations, links."""
+"""A dashboard around its panels: rows, numbers, variables, annotations, links."""
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
 
-from grafana.panels import AGENT, BLUE, DATASOURCE, ORANGE, RED, RUNBOOK, WATCHED, Json
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import (
+    AnnotationQuery,
+    Dashboard,
+    DashboardCursorSync,
+    DashboardLinkType,
+    RowPanel,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
 
+from exporter.alert_rules.alert import RUNBOOK
+from grafana.panels import AGENT, BLUE, DATASOURCE, GREEN, ORANGE, RED, WATCHED, Panel, events
+
+# Grafana 11 writes this number; it decides which migrations run when the file is loaded.
+SCHEMA_VERSION = 39
+TAG = "queuekeeper"
 # Title, panels, collapsed.
-Row = tuple[str, Callable[[], list[Json]], bool]
+Row = tuple[str, Sequence[Panel], bool]
+
+VARIABLES = {
+    "job": "label_values(queuekeeper_build_info, job)",
+    "instance": 'label_values(queuekeeper_build_info{job=~"$job"}, instance)',
+    "database": 'label_values(sqlite_up{job=~"$job", instance=~"$instance"}, database)',
+    "queue": f"label_values(sqlite_queue_tasks{{{WATCHED}}}, queue)",
+}
 
 
-def placed(panels: Iterable[Json], top: int) -> tuple[list[Json], int]:
-    """The panels from left to right and downwards, and the first free line below them."""
-    result: list[Json] = []
-    x, y, bottom = 0, top, top
-    for each in panels:
-        size = each["gridPos"]
-        if x + size["w"] > 24:
-            x, y = 0, bottom
-        result.append({**each, "gridPos": {"x": x, "y": y, **size}})
-        x, bottom = x + size["w"], max(bottom, y + size["h"])
-    return result, bottom
+def text(
+    uid: str, title: str, description: str, rows: Iterable[Row], variables: Sequence[str], *, one_database: bool = False
+) -> str:
+    """The JSON file of a dashboard. `variables` of VARIABLES come after the data source; `one_database`: no All there."""
+    board = (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags([TAG, "sqlite"])
+        .readonly()
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .refresh("30s")
+        .time("now-6h", "now")
+        .timezone("browser")
+        .links(_links())
+        .annotations(_annotations("database" in variables))
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    )
+    for name in variables:
+        board.with_variable(_variable(name, VARIABLES[name], several=not (one_database and name == "database")))
+    for row in rows:
+        _place(board, *row)
+    return json.dumps(_plain(_numbered(board.build())), indent=1, sort_keys=True) + "\n"
 
 
-def rows(given: Iterable[Row]) -> list[Json]:
-    """All rows and their panels, numbered. A collapsed row holds its panels, an open one is followed by them."""
-    result: list[Json] = []
-    y = 0
-    for title, make, collapsed in given:
-        inside, bottom = placed(make(), y + 1)
-        row = {"type": "row", "title": title, "collapsed": collapsed, "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}}
-        result += [{**row, "panels": inside}] if collapsed else [{**row, "panels": []}, *inside]
-        y = y + 1 if collapsed else bottom
-    return numbered(result)
+def _place(board: dashboard.Dashboard, title: str, panels: Sequence[Panel], collapsed: bool) -> None:
+    """A collapsed row holds its panels, an open one is followed by them; the builder finds their places."""
+    row = dashboard.Row(title).collapsed(collapsed)
+    if collapsed:
+        for panel in panels:
+            row.with_panel(panel)
+    board.with_row(row)
+    for panel in () if collapsed else panels:
+        board.with_panel(panel)
 
 
-def numbered(panels: Iterable[Json]) -> list[Json]:
-    """The panels with ids, those inside rows too."""
-    result: list[Json] = []
-    number = 0
-    for each in panels:
-        number += 1
-        own, inside = number, []
-        for child in each.get("panels", []):
-            number += 1
-            inside.append({"id": number, **child})
-        result.append({"id": own, **each, **({"panels": inside} if "panels" in each else {})})
-    return result
+def _numbered(board: Dashboard) -> Dashboard:
+    """Every panel and row with an id of its own: links to a panel use it."""
+    numbers = count(1)
+    board.schema_version = SCHEMA_VERSION
+    for outer in board.panels or ():
+        outer.id_val = next(numbers)
+        for inner in outer.panels if isinstance(outer, RowPanel) else ():
+            inner.id_val = next(numbers)
+    return board
 
 
-def variables() -> list[Json]:
-    """Data source, then job, instance and database, each narrowed by those before it."""
-    source = {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "refresh": 1}
+def _plain(board: Dashboard) -> Any:
+    return json.loads(json.dumps(board, cls=JSONEncoder))
+
+
+def _variable(name: str, query: str, *, several: bool) -> dashboard.QueryVariable:
+    """Read again when the time range changes, sorted without regard to case, narrowed by those before it."""
+    made = (
+        dashboard.QueryVariable(name)
+        .label(name.capitalize())
+        .datasource(DATASOURCE)
+        .query({"query": query, "refId": name})
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+    )
+    if not several:
+        return made
+    # A queue without a name has an empty label, which only `.*` takes in.
+    everything = ".*" if name == "queue" else ".+"
+    return (
+        made.multi(True)
+        .include_all(True)
+        .all_value(everything)
+        .current(VariableOption(text=["All"], value=["$__all"], selected=True))
+    )
+
+
+class _Event(AnnotationQuery):
+    """A layer of annotations; the builders do not know the fields that the Prometheus data source adds."""
+
+    title: str
+    tags: str
+
+    def to_json(self) -> dict[str, object]:
+        words = {"titleFormat": self.title, "textFormat": "{{database}} on {{instance}}", "tagKeys": self.tags}
+        return {**super().to_json(), **words, "step": "60s"}
+
+    def build(self) -> AnnotationQuery:
+        return self
+
+
+def _annotations(of_database: bool) -> list[_Event]:
+    """Firing alerts, finished actions and whether they helped, drawn over every curve.
+
+    Alerts about the agent have no database.
+    """
+    labels = WATCHED if of_database else AGENT
+    alerts = f'{AGENT}, database=~"$database|"' if of_database else AGENT
+    ended = "changes(queuekeeper_action_last_{end}_timestamp_seconds{{{labels}}}[$__interval]) > 0"
+    done, failed = (ended.format(end=end, labels=labels) for end in ("success", "failure"))
+    effect = events("queuekeeper_remediation_effect_total", "instance, database, rule, effect", labels)
     return [
-        source,
-        variable("job", "label_values(queuekeeper_build_info, job)"),
-        variable("instance", 'label_values(queuekeeper_build_info{job=~"$job"}, instance)'),
-        variable("database", 'label_values(sqlite_up{job=~"$job", instance=~"$instance"}, database)'),
+        _event("Alerts", f'ALERTS{{alertstate="firing", {alerts}}}', RED, "{{alertname}}", "severity,database,queue"),
+        _event("Actions done", done, BLUE, "{{action}} done", "database"),
+        _event("Actions failed", failed, ORANGE, "{{action}} failed", "database"),
+        _event("Effects", f"{effect} > 0", GREEN, "{{rule}}: {{effect}}", "database"),
     ]
 
 
-def variable(name: str, query: str) -> Json:
-    """Several values or all, read again when the time range changes, sorted without regard to case."""
-    return {
-        "type": "query",
-        "name": name,
-        "label": name.capitalize(),
-        "datasource": DATASOURCE,
-        "definition": query,
-        "query": {"query": query, "refId": name},
-        "refresh": 2,
-        "sort": 5,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".+",
-        "current": {"text": ["All"], "value": ["$__all"], "selected": True},
-    }
+def _event(name: str, expression: str, colour: str, title: str, tags: str) -> _Event:
+    made = _Event(name=name, datasource=DATASOURCE, icon_color=colour, expr=expression)
+    made.title, made.tags = title, tags
+    return made
 
 
-def annotations() -> list[Json]:
-    """Firing alerts and finished actions, drawn over every curve."""
-    done = f"changes(queuekeeper_action_last_success_timestamp_seconds{{{WATCHED}}}[$__interval]) > 0"
-    failed = f"changes(queuekeeper_action_last_failure_timestamp_seconds{{{WATCHED}}}[$__interval]) > 0"
-    # Alerts about the agent itself have no database: "or nothing" keeps them.
-    firing = f'ALERTS{{alertstate="firing", {AGENT}, database=~"$database|"}}'
-    return [
-        annotation("Alerts", firing, RED, "{{alertname}}", "severity,database,queue"),
-        annotation("Actions done", done, BLUE, "{{action}} done", "database"),
-        annotation("Actions failed", failed, ORANGE, "{{action}} failed", "database"),
-    ]
-
-
-def annotation(name: str, expression: str, colour: str, title: str, tags: str) -> Json:
-    """One layer of annotations; the step is the window of `$__interval`."""
-    return {
-        "name": name,
-        "datasource": DATASOURCE,
-        "enable": True,
-        "hide": False,
-        "iconColor": colour,
-        "expr": expression,
-        "step": "60s",
-        "titleFormat": title,
-        "textFormat": "{{database}} on {{instance}}",
-        "tagKeys": tags,
-    }
-
-
-def links() -> list[Json]:
-    """Other dashboards of ours with the same choice and time, and the runbook."""
-    ours = {"type": "dashboards", "title": "queuekeeper", "tags": ["queuekeeper"], "asDropdown": True}
-    runbook = {"type": "link", "title": "Runbook", "url": RUNBOOK, "icon": "doc", "targetBlank": True}
-    return [{**ours, "includeVars": True, "keepTime": True}, runbook]
+def _links() -> list[dashboard.DashboardLink]:
+    """Our other dashboards with the same choice and time, and the runbook."""
+    ours = dashboard.DashboardLink("queuekeeper").type(DashboardLinkType.DASHBOARDS).tags([TAG])
+    runbook = dashboard.DashboardLink("Runbook").type(DashboardLinkType.LINK).url(RUNBOOK).icon("doc")
+    return [ours.as_dropdown(True).include_vars(True).keep_time(True), runbook.target_blank(True)]

@@ -1,19 +1,40 @@
 """Every file that is generated: its path and what it shall hold."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from exporter.alert_rules.catalogue import groups
 from exporter.alert_rules.render import operator, prometheus
-from grafana import alert_reference, alert_tests, overview
+from grafana import alert_reference, alert_tests, database, itself, overview
 
 ROOT = Path(__file__).resolve().parent.parent
-ALERTS = ROOT / "grafana" / "alerts"
+ALERTS, DASHBOARDS = ROOT / "grafana" / "alerts", ROOT / "grafana" / "dashboards"
 
 
 def _tests(step: str) -> Callable[[], str]:
     return lambda: alert_tests.promtool_file(alert_tests.load(), step)
+
+
+# Where the parts find each other in deploy/compose.yaml.
+_IN_CONTAINERS = {
+    "127.0.0.1:9977": "queuekeeper:9977",
+    "127.0.0.1:9090": "prometheus:9090",
+    "127.0.0.1:9093": "alertmanager:9093",
+    "/etc/prometheus/queuekeeper.token": "/run/secrets/token",
+}
+
+
+def _in_containers(path: str) -> Callable[[], str]:
+    """An example of grafana/ with the addresses of deploy/compose.yaml, without its head."""
+
+    def text() -> str:
+        found = (ROOT / "grafana" / path).read_text()
+        for here, there in _IN_CONTAINERS.items():
+            found = found.replace(here, there)
+        body = "\n".join(line for line in found.splitlines() if not line.lstrip().startswith("#"))
+        return f"# Generated from grafana/{path} by `python -m grafana.build`, for compose.yaml; do not edit.\n{body}\n"
+
+    return text
 
 
 OUTPUTS: Mapping[Path, Callable[[], str]] = {
@@ -21,6 +42,11 @@ OUTPUTS: Mapping[Path, Callable[[], str]] = {
     ALERTS / "queuekeeper_test.yaml": _tests("1m"),
     ALERTS / "queuekeeper_slow_test.yaml": _tests("1h"),
     ROOT / "grafana" / "operator" / "prometheusrule.yaml": lambda: operator(groups()),
-    ROOT / "grafana" / "dashboards" / "overview.json": lambda: json.dumps(overview.dashboard(), indent=1) + "\n",
+    DASHBOARDS / "overview.json": overview.board,
+    DASHBOARDS / "database.json": database.board,
+    DASHBOARDS / "itself.json": itself.board,
     ROOT / "docs" / "alerts.md": alert_reference.text,
+    ROOT / "deploy" / "prometheus.yml": _in_containers("prometheus.yml"),
+    ROOT / "deploy" / "alertmanager.yml": _in_containers("alertmanager-current.yml"),
+    ROOT / "deploy" / "datasources.yaml": _in_containers("provisioning/datasources.yaml"),
 }

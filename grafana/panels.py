@@ -1,134 +1,267 @@
-"""Building blocks of dashboards: one panel, query or threshold as plain dictionaries of Grafana's JSON model.
+"""Building blocks of dashboards over Grafana's own typed builders: one panel, query, threshold or mapping.
 
-The model: https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/.
 Thresholds are those of the alert rules, from one table, so a colour and an alert never disagree.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
+
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.models import common as model
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardLinkType,
+    DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
+    FieldColorModeId,
+    SpecialValueMap,
+    SpecialValueMatch,
+    Threshold,
+    ThresholdsMode,
+    ValueMap,
+    ValueMapping,
+    ValueMappingResult,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.alert_rules.alert import RUNBOOK
 from exporter.thresholds import THRESHOLDS
 
-Json = dict[str, Any]
-
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 AGENT = 'job=~"$job", instance=~"$instance"'
 WATCHED = f'{AGENT}, database=~"$database"'
+QUEUED = f'{WATCHED}, queue=~"$queue"'
+# How a curve is called. The instance tells two agents apart that have a database of the same name.
+OF_DATABASE = "{{database}} on {{instance}}"
+
+Panel = stat.Panel | timeseries.Panel | statetimeline.Panel | table.Panel
+P = TypeVar("P", stat.Panel, timeseries.Panel, statetimeline.Panel, table.Panel)
+Steps = dashboard.ThresholdsConfig
+Query = prometheus.Dataquery
 
 
-def bad_above(threshold: str, colour: str = RED) -> list[Json]:
-    """Green up to the threshold of this name."""
-    return steps((None, GREEN), (THRESHOLDS[threshold].value, colour))
+def bad_above(threshold: str, colour: str = RED) -> Steps:
+    """Green up to the threshold of this name; a count is whole, so the first bad one is the next."""
+    bound = THRESHOLDS[threshold]
+    return steps((None, GREEN), (bound.value + (bound.unit == "count"), colour))
 
 
-def bad_below(threshold: str) -> list[Json]:
+def bad_below(threshold: str) -> Steps:
     """Red below the threshold of this name."""
     return steps((None, RED), (THRESHOLDS[threshold].value, GREEN))
 
 
-def steps(*pairs: tuple[float | None, str]) -> list[Json]:
-    """Grafana's threshold steps; None is minus infinity."""
-    return [{"value": value, "color": colour} for value, colour in pairs]
+def steps(*pairs: tuple[float | None, str]) -> Steps:
+    """Threshold steps; None is minus infinity."""
+    made = [Threshold(value=value, color=colour) for value, colour in pairs]
+    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(made)
 
 
-def target(expression: str, legend: str, *, instant: bool = False) -> Json:
-    """One query; its refId is given by the panel."""
-    return {
-        "expr": expression,
-        "legendFormat": legend,
-        "datasource": DATASOURCE,
-        "instant": instant,
-        "range": not instant,
-    }
+PLAIN = steps((None, BLUE))
 
 
-def panel(
-    kind: str,
+def target(expression: str, legend: str) -> Query:
+    """A query over the time that is shown."""
+    return _query(expression).legend_format(legend).range()
+
+
+def now(expression: str, legend: str = "") -> Query:
+    """A query of this moment."""
+    return _query(expression).legend_format(legend).instant()
+
+
+def events(metric: str, by: str, labels: str) -> str:
+    """How much a counter grew in each step of the curve, summed by these labels: for `bars`, whose steps do not overlap."""
+    return f"sum by ({by}) (increase({metric}{{{labels}}}[$__interval]))"
+
+
+def number(
     title: str,
     description: str,
-    targets: Sequence[Json],
+    expression: str,
     *,
-    unit: str,
-    width: int,
-    height: int = 8,
-    thresholds: Sequence[Json] = (),
-    custom: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-    mappings: Sequence[Json] = (),
+    unit: str = "short",
+    thresholds: Steps = PLAIN,
     alert: str = "",
-) -> Json:
-    """One panel without its place. `alert` links to the runbook's section of the alert that the panel explains."""
-    defaults: Json = {
-        "unit": unit,
-        "min": 0,
-        "mappings": list(mappings),
-        "thresholds": {"mode": "absolute", "steps": list(thresholds) or steps((None, BLUE))},
-        "color": {"mode": "thresholds" if kind != "timeseries" else "palette-classic"},
-        "custom": dict(custom or {}),
-    }
-    link = {"title": f"Runbook: {alert}", "url": f"{RUNBOOK}#{alert.lower()}", "targetBlank": True}
-    return {
-        "type": kind,
-        "title": title,
-        "description": description,
-        "datasource": DATASOURCE,
-        "targets": [{**each, "refId": chr(ord("A") + index)} for index, each in enumerate(targets)],
-        "fieldConfig": {"defaults": defaults, "overrides": []},
-        "options": dict(options or {}),
-        "links": [link] if alert else [],
-        "gridPos": {"w": width, "h": height},
-    }
-
-
-def stat(title: str, description: str, expression: str, **rest: Any) -> Json:
-    """One number, now."""
-    options = {
-        "reduceOptions": {"calcs": ["lastNotNull"]},
-        "colorMode": "value",
-        "graphMode": "none",
-        "textMode": "auto",
-    }
-    targets = [target(expression, title, instant=True)]
-    return panel("stat", title, description, targets, width=4, height=4, options=options, **rest)
-
-
-def lines(title: str, description: str, targets: Sequence[Json], *, stacked: bool = False, **rest: Any) -> Json:
-    """Curves over time; gaps stay gaps, because an absent reading is not a value."""
-    custom = {
-        "drawStyle": "line",
-        "lineWidth": 1,
-        "fillOpacity": 25 if stacked else 0,
-        "spanNulls": False,
-        "showPoints": "auto",
-        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
-        "thresholdsStyle": {"mode": "dashed" if rest.get("thresholds") else "off"},
-    }
-    return panel(
-        "timeseries", title, description, targets, width=8, custom=custom, options=_legend("lastNotNull", "max"), **rest
+    mappings: Sequence[ValueMapping] = (),
+    none: str = "no data",
+    width: int = 3,
+) -> stat.Panel:
+    """One number, now, in the colour of its threshold. `none`: the words where there is no value."""
+    panel = (
+        stat.Panel()
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .color_mode(model.BigValueColorMode.VALUE)
+        .graph_mode(model.BigValueGraphMode.NONE)
+        .with_target(now(expression, title).ref_id("A"))
+        .mappings([*mappings, *_no_value(none)])
     )
+    return _described(panel, title, description, unit, thresholds, alert).span(width).height(4)
 
 
-def bars(title: str, description: str, targets: Sequence[Json], *, width: int = 8, **rest: Any) -> Json:
-    """Events per interval, as stacked bars."""
-    custom = {"drawStyle": "bars", "fillOpacity": 80, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
-    return panel("timeseries", title, description, targets, width=width, custom=custom, options=_legend("sum"), **rest)
+def lines(
+    title: str,
+    description: str,
+    *targets: Query,
+    unit: str,
+    thresholds: Steps | None = None,
+    alert: str = "",
+    stacked: bool = False,
+    most: float | None = None,
+    width: int = 8,
+) -> timeseries.Panel:
+    """Curves over time; gaps stay gaps, because an absent reading is not a value."""
+    line = model.GraphThresholdsStyleMode.DASHED if thresholds else model.GraphThresholdsStyleMode.OFF
+    panel = (
+        _curves(["lastNotNull", "max"], targets)
+        .draw_style(model.GraphDrawStyle.LINE)
+        .line_width(1)
+        .fill_opacity(25 if stacked else 0)
+        .show_points(model.VisibilityMode.AUTO)
+        .stacking(_stacking(stacked))
+        .thresholds_style(common.GraphThresholdsStyleConfig().mode(line))
+    )
+    if most is not None:
+        panel.max(most)
+    return _described(panel, title, description, unit, thresholds or PLAIN, alert).span(width).height(8)
 
 
-def _legend(*calculations: str) -> Json:
-    return {
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": list(calculations)},
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    }
+def bars(
+    title: str, description: str, *targets: Query, unit: str = "short", alert: str = "", width: int = 8
+) -> timeseries.Panel:
+    """`events` as stacked bars, of at least a minute: shorter ones would hold less than two scrapes."""
+    panel = (
+        _curves(["sum"], targets)
+        .interval("1m")
+        .draw_style(model.GraphDrawStyle.BARS)
+        .line_width(0)
+        .fill_opacity(80)
+        .stacking(_stacking(True))
+    )
+    return _described(panel, title, description, unit, PLAIN, alert).span(width).height(8)
 
 
-def mapping(values: Mapping[str, tuple[int, str]]) -> list[Json]:
-    """Words for numbers."""
-    options = {str(number): {"text": text, "color": colour} for text, (number, colour) in values.items()}
-    return [{"type": "value", "options": options}]
+def states(
+    title: str, description: str, *targets: Query, words: Mapping[str, tuple[int, str]], alert: str = "", width: int = 8
+) -> statetimeline.Panel:
+    """One bar for each series, in the colour of its state."""
+    panel = (
+        statetimeline.Panel()
+        .targets(list(_lettered(targets)))
+        .mappings(mapping(words))
+        .merge_values(True)
+        .show_value(model.VisibilityMode.AUTO)
+        .row_height(0.8)
+        .line_width(0)
+        .fill_opacity(80)
+        .legend(common.VizLegendOptions().show_legend(False))
+    )
+    return _described(panel, title, description, "short", PLAIN, alert).span(width).height(8)
 
 
-def increase(metric: str, by: str, labels: str, window: str = "$__rate_interval") -> str:
-    """How much a counter grew, summed by these labels."""
-    return f"sum by ({by}) (increase({metric}{{{labels}}}[{window}]))"
+def rows_of(
+    title: str,
+    description: str,
+    columns: Mapping[str, Query],
+    *,
+    by: Sequence[str],
+    overrides: Mapping[str, Sequence[DynamicConfigValue]],
+    width: int = 24,
+    height: int = 8,
+    alert: str = "",
+) -> table.Panel:
+    """A table: the queries' values side by side, one line for each value of the labels `by`, the first one sorted by."""
+    panel = table.Panel()
+    for letter, query in zip(_letters(), columns.values(), strict=False):
+        panel.with_target(query.ref_id(letter).format(PromQueryFormat.TABLE))
+    names = dict(zip((f"Value #{letter}" for letter in _letters()), columns, strict=False))
+    panel.transformations(
+        [
+            DataTransformerConfig(id_val="merge", options={}),
+            DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "excludeByName": {"Time": True},
+                    "indexByName": {name: place for place, name in enumerate([*by, *names])},
+                    "renameByName": {**{label: label.replace("_", " ").capitalize() for label in by}, **names},
+                },
+            ),
+        ]
+    )
+    for name, properties in overrides.items():
+        panel.override_by_name(name, list(properties))
+    panel.sort_by([common.TableSortByFieldState().display_name(by[0].capitalize())]).cell_height(
+        model.TableCellHeight.SM
+    )
+    return _described(panel, title, description, "short", PLAIN, alert).span(width).height(height)
+
+
+def column(
+    *, unit: str = "", thresholds: Steps | None = None, link: str = "", words: Sequence[ValueMapping] = ()
+) -> list[DynamicConfigValue]:
+    """How one column of a table looks: its unit, its colours, where a click leads."""
+    found = [DynamicConfigValue(id_val="unit", value=unit)] if unit else []
+    if thresholds is not None:
+        found += [
+            DynamicConfigValue(id_val="thresholds", value=thresholds.build()),
+            DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
+        ]
+    if words:
+        found.append(DynamicConfigValue(id_val="mappings", value=list(words)))
+    if link:
+        found.append(DynamicConfigValue(id_val="links", value=[{"title": "Show this database", "url": link}]))
+    return found
+
+
+def mapping(values: Mapping[str, tuple[int, str]]) -> list[ValueMapping]:
+    """Words and colours for numbers."""
+    options = {str(value): ValueMappingResult(text=text, color=colour) for text, (value, colour) in values.items()}
+    return [ValueMap(options=options)]
+
+
+def _no_value(words: str) -> list[ValueMapping]:
+    null = SpecialValueMap()
+    null.options.match = SpecialValueMatch.NULL
+    null.options.result = ValueMappingResult(text=words, color=GREY)
+    return [null]
+
+
+def _query(expression: str) -> Query:
+    return prometheus.Dataquery().expr(expression).datasource(DATASOURCE)
+
+
+def _described(panel: P, title: str, description: str, unit: str, thresholds: Steps, alert: str) -> P:
+    """What every panel has. `alert` links to the runbook's section of the alert that the panel explains."""
+    by_series = isinstance(panel, timeseries.Panel)
+    mode = FieldColorModeId.PALETTE_CLASSIC if by_series else FieldColorModeId.THRESHOLDS
+    panel.title(title).description(description).datasource(DATASOURCE).unit(unit).min(0)
+    panel.thresholds(thresholds).color_scheme(dashboard.FieldColor().mode(mode))
+    if alert:
+        link = dashboard.DashboardLink(f"Runbook: {alert}").type(DashboardLinkType.LINK)
+        panel.links([link.url(f"{RUNBOOK}#{alert.lower()}").target_blank(True)])
+    return panel
+
+
+def _curves(calculations: Sequence[str], targets: Sequence[Query]) -> timeseries.Panel:
+    legend = (
+        common.VizLegendOptions()
+        .display_mode(model.LegendDisplayMode.TABLE)
+        .placement(model.LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs(list(calculations))
+    )
+    tooltip = common.VizTooltipOptions().mode(model.TooltipDisplayMode.MULTI).sort(model.SortOrder.DESCENDING)
+    return timeseries.Panel().targets(list(_lettered(targets))).legend(legend).tooltip(tooltip).span_nulls(False)
+
+
+def _stacking(stacked: bool) -> common.StackingConfig:
+    return common.StackingConfig().mode(model.StackingMode.NORMAL if stacked else model.StackingMode.NONE).group("A")
+
+
+def _lettered(targets: Sequence[Query]) -> list[Query]:
+    return [query.ref_id(letter) for letter, query in zip(_letters(), targets, strict=False)]
+
+
+def _letters() -> str:
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

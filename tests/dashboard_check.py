@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ Json = Mapping[str, Any]
 GRID_WIDTH = 24
 DATASOURCE_UID = "${datasource}"
 BUILT_IN = {"__rate_interval": "1m", "__interval": "15s", "__range": "5m"}
-SHOWS_NUMBERS = ("timeseries", "stat", "gauge", "bargauge", "state-timeline")
+SHOWS_NUMBERS = ("timeseries", "stat", "gauge", "bargauge", "state-timeline", "table")
 # Metrics that a healthy agent rightly does not have yet: nothing is pinned, failed, running, backed up or remediated.
 ABSENT_WHILE_NOTHING_HAPPENED = frozenset(
     {
@@ -39,8 +39,8 @@ ABSENT_WHILE_NOTHING_HAPPENED = frozenset(
         "queuekeeper_webhook_alerts_total",
     }
 )
-# Metrics of actions that are still being built: rules know them already.
-COMING = frozenset({"sqlite_integrity_ok", "queuekeeper_remediation_suspended", "queuekeeper_schedule_missed_total"})
+# Metrics of actions that are still being built: rules and dashboards know them already.
+COMING = frozenset({"queuekeeper_action_purged_tasks_total"})
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LEGEND_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _LABEL_VALUES = re.compile(r"label_values\((?:(.+),\s*)?(\w+)\)")
@@ -56,11 +56,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """One query of a dashboard, and who asks it. `legend` is empty where no legend is drawn."""
+    """One query of a dashboard, and who asks it.
+
+    `legend`: labels that every series of the answer must have; `columns`: of a table, that one of them must have.
+    """
 
     where: str
     text: str
-    legend: str = ""
+    legend: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def load_dashboard(path: Path) -> Json:
@@ -82,12 +86,21 @@ def panels(dashboard: Json) -> list[Json]:
 
 def expressions(dashboard: Json) -> list[Expression]:
     """The queries of panels and annotations."""
-    shown = [
-        Expression(panel["title"], each["expr"], each.get("legendFormat") or "")
-        for panel in panels(dashboard)
-        for each in panel.get("targets", ())
-    ]
+    shown = [_asked(panel, each) for panel in panels(dashboard) for each in panel.get("targets", ())]
     return shown + [Expression(f"annotation {each['name']}", each["expr"]) for each in _annotations(dashboard)]
+
+
+def _asked(panel: Json, asked: Json) -> Expression:
+    legend = tuple(_LEGEND_LABEL.findall(asked.get("legendFormat") or ""))
+    first = asked is panel["targets"][0]
+    return Expression(panel["title"], asked["expr"], legend, _columns(panel) if first else ())
+
+
+def _columns(panel: Json) -> tuple[str, ...]:
+    """The labels that a table shows beside its values."""
+    organized = [each["options"] for each in panel.get("transformations", ()) if each["id"] == "organize"]
+    names = organized[0].get("renameByName", {}) if organized else {}
+    return tuple(name for name in names if not name.startswith("Value #"))
 
 
 def substituted(text: str, values: Mapping[str, str]) -> str:
@@ -126,7 +139,7 @@ def static_findings(dashboard: Json) -> list[Finding]:
 def live_findings(base_url: str, dashboard: Json, may_be_empty: Collection[str] = ()) -> list[Finding]:
     """What does not answer, or answers without a legend's label. `base_url` is Prometheus's.
 
-    A query that uses a metric of `may_be_empty` must be valid and may have no answer: nothing failed so far.
+    A query that uses a metric of `may_be_empty` must be valid and may have no answer: nothing of the kind happened.
     Variables come first: one without a value makes everything behind it empty, so nothing else is asked then.
     """
     values, found = _variable_values(base_url, dashboard)
@@ -134,7 +147,7 @@ def live_findings(base_url: str, dashboard: Json, may_be_empty: Collection[str] 
         return found
     for expression in expressions(dashboard):
         quiet = expression.where.startswith("annotation ") or _uses(expression.text, may_be_empty)
-        asked = Expression(expression.where, substituted(expression.text, values), expression.legend)
+        asked = replace(expression, text=substituted(expression.text, values))
         found += [Finding(expression.where, what) for what in _answer_findings(base_url, asked, quiet)]
     return found
 
@@ -273,6 +286,9 @@ def _answer_findings(base_url: str, expression: Expression, quiet: bool) -> Iter
         return
     if not result and not quiet:
         yield f"empty: {expression.text}"
-    for label in _LEGEND_LABEL.findall(expression.legend):
+    for label in expression.legend:
         if any(label not in series["metric"] for series in result):
             yield f"the legend's label {label} is not in the answer"
+    for label in expression.columns:
+        if result and all(label not in series["metric"] for series in result):
+            yield f"the column's label {label} is not in the answer"

@@ -15,6 +15,10 @@ MAIL = f'{JOBS},queue="mail"'
 BACKUP = f'{JOBS},action="backup"'
 DRILL = f'{JOBS},action="drill"'
 OTHER = 'database="other"'
+FACTS = (
+    'path="/var/lib/app/queue.db",journal_mode="wal",auto_vacuum="none",profile="prismq",lease_kind="expiry",'
+    'owner_sqlite_version="3.46.1"'
+)
 CHECKED = f'{JOBS},check="full",target="live"'
 
 # Everything is well: no alert has a reason.
@@ -22,6 +26,14 @@ HEALTHY = f"""\
 queuekeeper_build_info{{version="0.1.0",revision="abc",python_version="3.11.2",sqlite_version="3.51.3"}} 1
 queuekeeper_databases{{state="readable"}} 1
 queuekeeper_config_last_reload_successful 1
+queuekeeper_config_last_reload_success_timestamp_seconds HOUR_AGO
+queuekeeper_poll_overruns_total{{{JOBS}}} 0
+queuekeeper_label_values_dropped_total{{{JOBS}}} 0
+queuekeeper_action_duration_seconds_bucket{{action="backup",le="1.0"}} 10
+queuekeeper_action_duration_seconds_bucket{{action="backup",le="+Inf"}} 12
+queuekeeper_action_reclaimed_bytes_total{{{JOBS}}} 4096
+queuekeeper_action_requeued_tasks_total{{{JOBS}}} 3
+queuekeeper_action_purged_tasks_total{{{JOBS}}} 0
 queuekeeper_actions_enabled 1
 queuekeeper_paused 0
 queuekeeper_actions_pending 0
@@ -43,6 +55,7 @@ queuekeeper_schedule_missed_total{{{JOBS},schedule="daily-backup"}} 0
 queuekeeper_state_writable 1
 queuekeeper_webhook_requests_total{{code="202"}} 5
 queuekeeper_webhook_requests_total{{code="401"}} 0
+queuekeeper_webhook_truncated_alerts_total 0
 queuekeeper_webhook_alerts_total{{database="jobs",decision="accepted"}} 5
 sqlite_up{{{JOBS}}} 1
 sqlite_owner_wal_reset_vulnerable{{{JOBS}}} 0
@@ -79,6 +92,20 @@ sqlite_backups{{{OTHER},state="verified"}} 2
 sqlite_restore_drill_last_success_timestamp_seconds{{{JOBS}}} HOUR_AGO
 sqlite_restore_drill_last_success_timestamp_seconds{{{OTHER}}} HOUR_AGO
 sqlite_integrity_ok{{{CHECKED}}} 1
+sqlite_integrity_last_check_timestamp_seconds{{{CHECKED}}} HOUR_AGO
+sqlite_restore_drill_duration_seconds{{{JOBS}}} 1.5
+sqlite_backup_last_duration_seconds{{{JOBS}}} 2.5
+sqlite_backup_last_verified_timestamp_seconds{{{JOBS}}} HOUR_AGO
+sqlite_info{{{JOBS},{FACTS}}} 1
+sqlite_pages{{{JOBS}}} 24000
+sqlite_unused_bytes{{{JOBS}}} 12000
+sqlite_out_of_order_pages_ratio{{{JOBS}}} 0.1
+sqlite_wal_frames{{{JOBS}}} 250
+sqlite_wal_checkpointed_frames{{{JOBS}}} 10
+sqlite_write_lock_busy_ratio{{{JOBS}}} 0.2
+sqlite_queue_tasks_capped{{{MAIL},state="waiting"}} 0
+sqlite_queue_oldest_stale_lease_age_seconds{{{MAIL}}} 0
+sqlite_queue_enqueued_total{{{JOBS}}} 100
 """
 
 # Everything is wrong: each alert has a reason.

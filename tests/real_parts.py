@@ -63,7 +63,7 @@ class Pair:
 
     def alerts(self) -> list[dict[str, Any]]:
         """What Alertmanager holds (API v2)."""
-        return list(httpx.get(f"{self.alertmanager}/api/v2/alerts", timeout=5).raise_for_status().json())
+        return list(httpx.get(f"{self.alertmanager}/api/v2/alerts", timeout=5, verify=False).raise_for_status().json())
 
     def wait(self, check: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
         """`until`, and on failure the ends of both logs."""
@@ -130,7 +130,7 @@ def until(check: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
 
 def query(base_url: str, expression: str) -> list[dict[str, Any]]:
     """The result of an instant query, a scalar as a series without labels. Raises RealPartError with its own words."""
-    answer = httpx.post(f"{base_url}/api/v1/query", data={"query": expression}, timeout=10).json()
+    answer = httpx.post(f"{base_url}/api/v1/query", data={"query": expression}, timeout=10, verify=False).json()
     if answer["status"] != "success":
         raise RealPartError(f"{answer['errorType']}: {answer['error']} in {expression}")
     data = answer["data"]
@@ -204,7 +204,7 @@ def _ready(base: str, started: Sequence[subprocess.Popen[bytes]]) -> bool:
     if ended:
         folder = next(flag for flag in map(str, ended[0].args) if "config.file" in flag)  # type: ignore[arg-type]
         raise RealPartError(f"it ended with {ended[0].returncode} ({folder})")
-    return httpx.get(f"{base}/-/ready", timeout=1).status_code == httpx.codes.OK
+    return httpx.get(f"{base}/-/ready", timeout=1, verify=False).status_code == httpx.codes.OK
 
 
 def _stop(started: Sequence[subprocess.Popen[bytes]]) -> None:

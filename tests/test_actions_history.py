@@ -11,7 +11,6 @@ import pytest
 
 from actions.door.intake import ask_for
 from actions.history import runs
-from actions.history.episode_rows import EpisodeKey, fires, resolves
 from actions.history.read_totals import read_totals
 from actions.history.recovery import CLAIM_PATIENCE, recover
 from actions.history.runs import Claim, Ending
@@ -201,18 +200,6 @@ def test_an_attempt_is_a_run_that_touched_the_database(store: apsw.Connection) -
     assert runs.last_attempt(store, "jobs", "checkpoint") == 100.0
     runs.end(store, began(store), Ending(Outcome.BLOCKED, "x", reason="reader"), 400.0)
     assert runs.last_attempt(store, "jobs", "checkpoint") == 400.0
-
-
-def test_an_episode_begins_once_and_again_after_it_was_resolved(store: apsw.Connection) -> None:
-    key = EpisodeKey("agent", "ab12", "stale", "jobs")
-    assert fires(store, key, 1.0) == ("ab12/1", True)
-    assert fires(store, key, 2.0) == ("ab12/1", False)
-    assert resolves(store, "agent", "ab12", 3.0) == 1
-    assert fires(store, key, 4.0) == ("ab12/2", True)
-
-
-def test_resolving_what_never_fired_is_nothing(store: apsw.Connection) -> None:
-    assert resolves(store, "agent", "unknown", 1.0) == 0
 
 
 def test_several_processes_share_one_history_without_losing_a_run(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Deciding: conditions, rules, matchers, effects. All pure; the clock is an argument."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,9 +9,9 @@ from hypothesis import strategies as st
 from actions.policy.effect import effect
 from actions.policy.matchers import Matcher, all_match, parse
 from actions.policy.rules import Rule, Watch, request_of, step
-from actions.run.condition import Condition, Verdict
+from actions.run.condition import Condition, Measured, Verdict
 from actions.run.outcome import Effect
-from collectors.metric import Metric, Since
+from collectors.metric import Metric, Sample, Since
 
 BACKLOG = Metric("sqlite_wal_backlog_bytes", "h")
 STALE = Metric("sqlite_queue_stale_leases", "h", ("queue",), fold="sum")
@@ -18,6 +20,11 @@ FREE = Metric("sqlite_disk_free_bytes", "h", ("role",), fold="min")
 
 HIGH = Condition("sqlite_wal_backlog_bytes", above=64.0, clear=8.0)
 RULE = Rule("wal", HIGH, "checkpoint", hold=60.0, cooldown=600.0)
+
+
+def stepped(rule: Rule, watch: Watch, samples: Sequence[Sample], now: float) -> tuple[Watch, bool]:
+    """One poll whose collectors could read all there is."""
+    return step(rule, watch, Measured(rule.condition.measure(samples, now)), now)
 
 
 def test_counts_are_summed_over_the_labels_and_free_space_takes_the_smallest() -> None:
@@ -50,44 +57,44 @@ def test_an_age_is_never_negative_when_the_clock_jumped_back() -> None:
     ],
 )
 def test_the_bound_and_the_clear_level_are_edges(value: float | None, verdict: Verdict) -> None:
-    assert HIGH.judge(value) is verdict
+    assert HIGH.judge(Measured(value)) is verdict
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(9.9, Verdict.WRONG), (10, Verdict.BETWEEN), (20, Verdict.CLEAR)])
 def test_below_is_the_mirror_of_above(value: float, verdict: Verdict) -> None:
-    assert Condition("sqlite_disk_free_bytes", below=10, clear=20).judge(value) is verdict
+    assert Condition("sqlite_disk_free_bytes", below=10, clear=20).judge(Measured(value)) is verdict
 
 
 def test_without_a_clear_level_back_within_the_bound_is_healed() -> None:
-    assert Condition("sqlite_queue_stale_leases", above=0).judge(0) is Verdict.CLEAR
+    assert Condition("sqlite_queue_stale_leases", above=0).judge(Measured(0)) is Verdict.CLEAR
 
 
 def test_a_rule_asks_only_after_its_condition_held_for_long_enough() -> None:
-    watch, due = step(RULE, Watch(), [BACKLOG(100)], 1000.0)
+    watch, due = stepped(RULE, Watch(), [BACKLOG(100)], 1000.0)
     assert (watch, due) == (Watch(1000.0), False)
-    assert step(RULE, watch, [BACKLOG(100)], 1059.9) == (watch, False)
-    assert step(RULE, watch, [BACKLOG(100)], 1060.0) == (watch, True)
+    assert stepped(RULE, watch, [BACKLOG(100)], 1059.9) == (watch, False)
+    assert stepped(RULE, watch, [BACKLOG(100)], 1060.0) == (watch, True)
 
 
 def test_an_unreadable_value_neither_starts_nor_ends_anything() -> None:
-    assert step(RULE, Watch(), [], 1000.0) == (Watch(), False)
-    assert step(RULE, Watch(900.0), [], 2000.0) == (Watch(900.0), False)
+    assert stepped(RULE, Watch(), [], 1000.0) == (Watch(), False)
+    assert stepped(RULE, Watch(900.0), [], 2000.0) == (Watch(900.0), False)
 
 
 def test_between_bound_and_clear_level_a_trouble_goes_on_but_none_begins() -> None:
-    assert step(RULE, Watch(), [BACKLOG(30)], 1000.0) == (Watch(), False)
-    assert step(RULE, Watch(900.0), [BACKLOG(30)], 1000.0) == (Watch(900.0), True)
-    assert step(RULE, Watch(900.0), [BACKLOG(8)], 1000.0) == (Watch(), False)
+    assert stepped(RULE, Watch(), [BACKLOG(30)], 1000.0) == (Watch(), False)
+    assert stepped(RULE, Watch(900.0), [BACKLOG(30)], 1000.0) == (Watch(900.0), True)
+    assert stepped(RULE, Watch(900.0), [BACKLOG(8)], 1000.0) == (Watch(), False)
 
 
 def test_a_rule_without_a_threshold_never_asks_by_itself() -> None:
     rule = Rule("wal", HIGH, "checkpoint")
-    assert step(rule, Watch(1.0), [BACKLOG(100)], 1e9)[1] is False
+    assert stepped(rule, Watch(1.0), [BACKLOG(100)], 1e9)[1] is False
 
 
 def test_a_clock_that_jumped_back_does_not_keep_a_rule_waiting_for_the_jump() -> None:
-    watch, _ = step(RULE, Watch(5000.0), [BACKLOG(100)], 1000.0)
-    assert step(RULE, watch, [BACKLOG(100)], 1060.0)[1] is True
+    watch, _ = stepped(RULE, Watch(5000.0), [BACKLOG(100)], 1000.0)
+    assert stepped(RULE, watch, [BACKLOG(100)], 1060.0)[1] is True
 
 
 def test_a_request_carries_the_rules_own_condition_action_and_options() -> None:
@@ -118,14 +125,14 @@ def test_a_request_carries_the_rules_own_condition_action_and_options() -> None:
 def test_only_a_reading_at_the_clear_level_counts_as_fixed(
     before: float | None, after: float | None, blocked: bool, expected: Effect
 ) -> None:
-    assert effect(HIGH, before, after, blocked=blocked) is expected
+    assert effect(HIGH, Measured(before), Measured(after), blocked=blocked) is expected
 
 
 def test_for_a_lower_bound_less_is_worse() -> None:
     low = Condition("sqlite_disk_free_bytes", below=10, clear=20)
-    assert effect(low, 5, 4, blocked=False) is Effect.WORSE
-    assert effect(low, 5, 6, blocked=False) is Effect.NO_EFFECT
-    assert effect(low, 5, 20, blocked=False) is Effect.FIXED
+    assert effect(low, Measured(5), Measured(4), blocked=False) is Effect.WORSE
+    assert effect(low, Measured(5), Measured(6), blocked=False) is Effect.NO_EFFECT
+    assert effect(low, Measured(5), Measured(20), blocked=False) is Effect.FIXED
 
 
 @pytest.mark.parametrize(

@@ -321,17 +321,24 @@ def test_a_database_that_is_deleted_and_made_again_is_read_anew(raw: RawReader, 
 
 
 class Meddling(RawReader):
-    """A raw reader during whose one answer something happens to the files."""
+    """A raw reader at whose one question something happens to the files."""
 
     def __init__(self, at: str, happens: Callable[[], object]) -> None:
         super().__init__()
         self._at, self._happens = at, happens
 
     def ask(self, what: str, path: Path | None) -> object:
+        self._meddle(what)
+        return super().ask(what, path)
+
+    def release(self, path: Path) -> None:
+        self._meddle("release")
+        super().release(path)
+
+    def _meddle(self, what: str) -> None:
         if what == self._at:
             self._at = ""
             self._happens()
-        return super().ask(what, path)
 
 
 @pytest.mark.parametrize("journal_mode", ["delete", "wal"])
@@ -340,7 +347,7 @@ def test_a_file_exchanged_while_it_is_read_gives_no_values(tmp_path: Path, journ
     queue = prismq.create(path, journal_mode)
     queue.put(number=10)
     _at_rest(other, tasks=1000)
-    with Meddling("watch_write_lock", lambda: other.replace(path)) as meddling:
+    with Meddling("write_lock_uses", lambda: other.replace(path)) as meddling:
         snapshot = take(target(path), None, time.time() + 1, meddling)
     assert (snapshot.state, snapshot.up, snapshot.samples) == ("replaced", False, ())
     assert "the next poll reads the new file" in snapshot.message

@@ -203,7 +203,7 @@ def test_a_slow_collector_is_stopped_and_the_others_are_read(queue: prismq.Queue
     with queue.owner:
         queue.owner.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) "
-            "INSERT INTO task_queue (type, status) SELECT 'mail', 'completed' FROM n"
+            "INSERT INTO task_queue (type, status) SELECT 'mail', 'queued' FROM n"
         )
     first = take(_target(queue.path), None, time.time(), raw)
     assert first.collectors["tasks"].success

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +12,24 @@ import prismq
 import pytest
 
 from collectors import disk
-from collectors.metric import Metric, Since
+from collectors.leases import Leases
+from collectors.queue_profiles.rows import QueueCount
+from collectors.queue_profiles.schema import State
 from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.pinners import Pinner
 from collectors.reading.due import REOPEN_AFTER, ages, reason_to_open
 from collectors.reading.signature import SETTLED_AFTER, Signature, is_settled, signature_of
 from collectors.reading.snapshot import CollectorResult, Snapshot
+from collectors.reading.wal_state import Memory, Observation
 from collectors.revisit import revisit
+from collectors.storage import Storage
 from collectors.target import BackupPlace, Target
+from collectors.tasks import Tasks
+from collectors.wal import Wal
+from collectors.workers import Workers
 
 NOW = 1_800_000_000.0
 SIGNED = Signature((1, 2, 3, 4), None, None, settled=True)
-STATES = Metric("sqlite_queue_tasks", "", ("queue", "state"))
-FRAMES, COPIED = Metric("sqlite_wal_frames", ""), Metric("sqlite_wal_checkpointed_frames", "")
-PINNED = Metric("sqlite_wal_pinned_seconds", "", ("command",))
 
 
 class Opens:
@@ -96,20 +102,34 @@ def test_what_was_written_within_a_clock_tick_of_the_look_is_not_trusted() -> No
     assert not is_settled((None, (1, ns + 5 * SETTLED_AFTER, 1, 1), None), NOW), "a time in the future proves nothing"
 
 
+def counted(state: State, rows: int) -> Tasks:
+    return Tasks("prismq", (state,), {("mail", state): QueueCount("mail", rows, None)})
+
+
+def wal(frames: int, copied: int, pinners: tuple[Pinner, ...] = (), earlier: bool = True) -> Wal:
+    seen = Observation(NOW, "", 0, frames, copied, frozenset(), seen=True)
+    return Wal("idle", frames, copied, 4096, pinners, {}, Memory(seen if earlier else None, seen))
+
+
 @pytest.mark.parametrize(
-    ("samples", "old"),
+    ("readings", "old"),
     [
-        ((STATES(3, "mail", "waiting"), STATES(9, "mail", "done")), False),
-        ((STATES(1, "mail", "running"),), True),
-        ((STATES(1, "mail", "scheduled"),), True),
-        ((STATES(0, "mail", "running"),), False),
-        ((FRAMES(900), COPIED(0)), False),
-        ((FRAMES(1500), COPIED(100)), True),
-        ((PINNED(Since(NOW), "python3"),), True),
+        ((counted("waiting", 3), counted("done", 9)), False),
+        ((counted("running", 1),), True),
+        ((counted("scheduled", 1),), True),
+        ((counted("running", 0),), False),
+        ((Leases(known=True, counts={"mail": QueueCount("mail", 1, NOW)}),), True),
+        ((Workers(known=True, alive=0, stale=3),), False),
+        ((Workers(known=True, alive=1),), True),
+        ((wal(900, 0),), False),
+        ((wal(1500, 100),), True),
+        ((wal(10, 0, (Pinner(7, "python3", "", 124, 5, 5),)),), True),
+        ((wal(0, 0, earlier=False),), True),
+        ((Storage(1, 1, 1, 1, 1), None), False),
     ],
 )
-def test_what_the_clock_or_a_reader_can_make_wrong_is_read_again(samples: tuple[object, ...], old: bool) -> None:
-    assert ages(samples) is old  # type: ignore[arg-type]
+def test_what_the_clock_or_a_reader_can_make_wrong_is_read_again(readings: tuple[object, ...], old: bool) -> None:
+    assert ages({str(number): reading for number, reading in enumerate(readings)}) is old
 
 
 def test_every_kind_of_commit_shows_in_the_signature(make_queue: Callable[..., prismq.Queue]) -> None:
@@ -151,6 +171,47 @@ def test_a_commit_is_seen_at_the_next_look(queue: prismq.Queue, raw: RawReader) 
     after = revisit(target, before, now + 2, raw)
     waiting = [s.value for s in after.of("sqlite_queue_tasks") if s.labels[1] == "waiting"]
     assert waiting == [5]
+
+
+def test_a_reader_that_begins_to_pin_a_quiet_wal_is_seen_and_seen_to_leave(
+    queue: prismq.Queue, raw: RawReader, opens: Opens, held_reader: Callable[[Path], AbstractContextManager[int]]
+) -> None:
+    queue.put(number=3)
+    target, now = Target("jobs", queue.path), time.time()
+    with held_reader(queue.path):
+        with queue.owner:  # the newest frames are not the reader's
+            queue.owner.execute("UPDATE task_queue SET priority = 1")
+        settle(queue.path)
+        calm = replace(
+            revisit(target, revisit(target, None, now, raw), now + 1, raw), ages=False, collectors={}
+        )  # as if it had been read before the reader came
+        opens.paths.clear()
+        pinned = until(lambda at: revisit(target, calm, at, raw), lambda _: bool(opens.paths), now + 16)
+        again = revisit(target, pinned, pinned.taken_at + 15, raw)
+    assert state_of(again) == "pinned"
+    left = revisit(target, again, again.taken_at + 15, raw)
+    assert state_of(left) == "idle"
+    opens.paths.clear()
+    until(lambda at: revisit(target, left, at, raw), lambda _: not raw.is_pinned(queue.path), left.taken_at + 15)
+    opens.paths.clear()
+    revisit(target, left, left.taken_at + 30, raw)
+    assert opens.paths == []
+
+
+def until(
+    look: Callable[[float], Snapshot], reached: Callable[[Snapshot], bool], now: float, within: float = 60
+) -> Snapshot:
+    """Look again and again until it is reached."""
+    deadline = time.monotonic() + within
+    snapshot = look(now)
+    while not reached(snapshot) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        snapshot = look(now)
+    return snapshot
+
+
+def state_of(snapshot: Snapshot) -> str:
+    return next(sample.labels[0] for sample in snapshot.of("sqlite_wal_state") if sample.value == 1)
 
 
 def test_a_file_that_is_replaced_or_goes_is_seen(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
-"""Whose fault is "database is locked"? Sampled from the kernel's lock table, beside processes that really hold it."""
+"""Whose fault is "database is locked"? The kernel is asked who holds the lock, beside processes that really hold it."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import apsw
@@ -15,11 +16,20 @@ import pytest
 from click.testing import CliRunner
 
 from collectors.poll import take
-from collectors.raw_reader import lock_table, write_locks
+from collectors.raw_reader import write_locks
 from collectors.raw_reader.ask import RawReader, sampling
-from collectors.raw_reader.layout import RESERVED_BYTE, WRITE_BYTE
+from collectors.raw_reader.layout import (
+    CONNECTED_BYTE,
+    FIRST_READ_BYTE,
+    PENDING_BYTE,
+    RESERVED_BYTE,
+    SHARED_FIRST,
+    WRITE_BYTE,
+)
+from collectors.raw_reader.lock_probe import NOT_VISIBLE
 from collectors.raw_reader.lock_use import SHARED_FOR, LockUse, LockUses
-from collectors.raw_reader.write_locks import WriteLocks
+from collectors.raw_reader.watched_file import WatchedFile
+from collectors.raw_reader.write_locks import FORGET_AFTER, LIVELY_FOR, QUIET_EVERY, WriteLocks
 from collectors.target import Target
 from exporter.commands.readers import readers
 
@@ -107,6 +117,12 @@ def test_a_poll_publishes_the_share_since_the_last_one(queue: prismq.Queue) -> N
     assert second.readings["write_lock"].use.holders[0].pid == os.getpid()
 
 
+def files_of(raw: RawReader) -> set[str]:
+    """What the raw reader has open beside its pipes."""
+    links = (os.readlink(entry) for entry in Path(f"/proc/{raw.pid}/fd").iterdir())
+    return {Path(link.removesuffix(" (deleted)")).name for link in links if "queue.db" in link}
+
+
 def test_sampling_takes_no_lock_and_makes_nobody_wait(queue: prismq.Queue) -> None:
     queue.owner.set_busy_timeout(0)  # whoever is in the way would be an error at once
     with RawReader(sampling(0.001, 1.0)) as raw:
@@ -117,8 +133,12 @@ def test_sampling_takes_no_lock_and_makes_nobody_wait(queue: prismq.Queue) -> No
             seen |= {(h.pid, h.row.mode) for h in raw.holders(queue.path) if h.pid != os.getpid()}
         assert raw.ask("write_lock_samples", None) > 20
         assert seen == set()
-        files = subprocess.run(["ls", "-l", f"/proc/{raw.pid}/fd"], capture_output=True, text=True, check=True).stdout
-    assert "queue.db" not in files
+        assert files_of(raw) == {"queue.db-shm"}
+        queue.owner.close()
+        deadline = time.monotonic() + 30
+        while files_of(raw) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert files_of(raw) == set(), "when its application has gone, nothing is kept open"
 
 
 def test_a_file_made_anew_is_found_again(tmp_path: Path) -> None:
@@ -145,25 +165,42 @@ def test_a_new_child_begins_to_count_anew(queue: prismq.Queue) -> None:
         child = raw.pid
         assert child is not None
         os.kill(child, 9)
-        uses = LockUses(raw.ask, shared_for=0.0)
-        assert uses.since_last(queue.path) == LockUse()
+        uses = LockUses(shared_for=0.0)
+        assert uses.since_last(queue.path, raw.ask) == LockUse()
         wait_for_samples(raw, 20)
-        assert uses.since_last(queue.path).samples >= 10
+        assert uses.since_last(queue.path, raw.ask).samples >= 10
         raw.close()
-        assert uses.since_last(queue.path) == LockUse()
+        assert uses.since_last(queue.path, raw.ask) == LockUse()
 
 
-def test_without_a_table_nothing_is_known(queue: prismq.Queue) -> None:
+def test_where_the_kernel_cannot_be_asked_nothing_is_known(queue: prismq.Queue) -> None:
     code = (
-        "import pathlib, collectors.raw_reader.lock_table as t; t.LOCKS = pathlib.Path('/nowhere')\n"
+        "import collectors.raw_reader.write_locks as w; w.CAN_PROBE = False\n"
         "import collectors.raw_reader.process as p; p.main()"
     )
     with RawReader((sys.executable, "-I", "-c", code)) as raw:
-        uses = LockUses(raw.ask, shared_for=0.0)
-        uses.since_last(queue.path)
+        uses = LockUses(shared_for=0.0)
+        uses.since_last(queue.path, raw.ask)
         time.sleep(0.3)
-        use = uses.since_last(queue.path)
+        use = uses.since_last(queue.path, raw.ask)
         assert (use.seen, use.ratio) == (False, None)
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_writer_in_another_container_counts_although_nobody_can_name_it(queue: prismq.Queue) -> None:
+    command = (sys.executable, "-I", "-m", "collectors.raw_reader.process", "0.01", "1.0")
+    hidden = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command)
+    if subprocess.run([*hidden[:5], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a pid namespace")
+    with RawReader(hidden) as raw:
+        raw.write_lock_use(queue.path)
+        queue.owner.execute("BEGIN IMMEDIATE")
+        wait_for_samples(raw, raw.ask("write_lock_samples", None) + 50)
+        use = raw.write_lock_use(queue.path)
+        queue.owner.execute("ROLLBACK")
+    assert use.ratio is not None
+    assert use.ratio > 0.5
+    assert [(holder.pid, holder.command) for holder in use.holders] == [(NOT_VISIBLE, "")]
 
 
 def test_readers_says_who_holds_the_write_lock(queue: prismq.Queue) -> None:
@@ -177,42 +214,52 @@ def test_readers_says_who_holds_the_write_lock(queue: prismq.Queue) -> None:
     assert data["write_lock"]["busy"] > 0
 
 
-# --- the sampler, with a table and a clock of our own ---
+# --- the sampler, with locks of another process and a clock of our own ---
+
+Lock = tuple[int, int, str, str]
+WRITES: Lock = (WRITE_BYTE, 1, "exclusive", "posix")
+CONNECTED: Lock = (CONNECTED_BYTE, 1, "shared", "posix")
 
 
-class Table:
-    """A lock table that a test writes."""
+class Locker:
+    """Another process that holds what a test wants, on one file."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "locks"
-        self.file.write_text("")
+    def __init__(self, file: Path) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("byte_locks.py")), str(file)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def show(self, *rows: tuple[Path, int, int], mode: str = "WRITE", kind: str = "POSIX") -> None:
-        lines = [
-            f"{n}: {kind}  ADVISORY  {mode} {pid} {_key(path)} {byte} {byte}"
-            for n, (path, pid, byte) in enumerate(rows, 1)
-        ]
-        self.file.write_text("\n".join(lines) + "\n")
+    def hold(self, *locks: Lock) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(locks), file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline() == "ready\n"
 
-
-def _key(path: Path) -> str:
-    found = path.stat()
-    return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-
-
-@pytest.fixture
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
-    made = Table(tmp_path)
-    monkeypatch.setattr(lock_table, "LOCKS", made.file)
-    return made
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path]:
-    database, index = tmp_path / "a.db", tmp_path / "a.db-shm"
-    database.touch()
-    index.touch()
-    return database, index
+def database(tmp_path: Path) -> Path:
+    """The files of a WAL database; no lock is on them."""
+    for name in ("a.db", "a.db-shm", "a.db-wal"):
+        (tmp_path / name).touch()
+    return tmp_path / "a.db"
+
+
+@pytest.fixture
+def index(database: Path) -> Iterator[Locker]:
+    locker = Locker(Path(f"{database}-shm"))
+    yield locker
+    locker.close()
+
+
+@pytest.fixture
+def locks(database: Path) -> Iterator[WriteLocks]:
+    made = WriteLocks(os.getpid())
+    made.watch(str(database), 0.0)
+    yield made
+    made.tick(FORGET_AFTER + 1)  # lets go of the files
 
 
 def _ticks(locks: WriteLocks, number: int, start: float = 0.0, step: float = 0.25) -> None:
@@ -220,99 +267,187 @@ def _ticks(locks: WriteLocks, number: int, start: float = 0.0, step: float = 0.2
         locks.tick(start + tick * step)
 
 
-def test_only_the_write_bytes_in_write_mode_count(table: Table, files: tuple[Path, Path]) -> None:
-    database, index = files
-    locks = WriteLocks()
-    locks.watch(str(database), 0.0)
-    cases = [
-        ((index, 7, WRITE_BYTE), "WRITE", "POSIX", 1),
-        ((index, 7, WRITE_BYTE), "READ", "POSIX", 0),
-        ((index, 7, 123), "WRITE", "POSIX", 0),
-        ((database, 7, RESERVED_BYTE), "WRITE", "POSIX", 1),
-        ((database, 7, WRITE_BYTE), "WRITE", "POSIX", 0),
-        ((database, -1, RESERVED_BYTE), "WRITE", "OFDLCK", 1),
-        ((database, 7, RESERVED_BYTE), "WRITE", "FLOCK", 0),
-    ]
-    found = []
-    for number, (row, mode, kind, _) in enumerate(cases):
-        table.show(row, mode=mode, kind=kind)
-        locks.tick(number * 10.0)
-        found.append(locks.uses()["uses"].get(str(database), {"busy": 0})["busy"])
-    assert found == [expected for *_, expected in cases]
+def _busy(locks: WriteLocks, database: Path) -> int:
+    return int(locks.uses()["uses"].get(str(database), {"busy": 0})["busy"])
 
 
-def test_the_longest_stretch_goes_on_over_reports_and_ends_with_a_gap(table: Table, files: tuple[Path, Path]) -> None:
-    locks = WriteLocks()
-    locks.watch(str(files[0]), 0.0)
-    table.show((files[1], 7, WRITE_BYTE))
+@pytest.mark.parametrize(
+    ("lock", "busy"),
+    [
+        (WRITES, 1),
+        ((WRITE_BYTE, 1, "shared", "posix"), 0),
+        ((FIRST_READ_BYTE, 1, "exclusive", "posix"), 0),
+        ((FIRST_READ_BYTE, 5, "shared", "posix"), 0),
+        ((WRITE_BYTE, 1, "exclusive", "ofd"), 1),
+        ((0, 0, "exclusive", "flock"), 0),
+    ],
+)
+def test_only_the_write_byte_of_a_wal_counts(
+    locks: WriteLocks, database: Path, index: Locker, lock: Lock, busy: int
+) -> None:
+    index.hold(CONNECTED, lock)
+    locks.tick(10.0)
+    assert _busy(locks, database) == busy
+
+
+@pytest.mark.parametrize(
+    ("lock", "busy"),
+    [
+        ((RESERVED_BYTE, 1, "exclusive", "posix"), 1),
+        ((PENDING_BYTE, 1, "exclusive", "posix"), 1),
+        ((PENDING_BYTE, 1, "shared", "posix"), 0),
+        ((SHARED_FIRST, 510, "shared", "posix"), 0),
+        ((WRITE_BYTE, 1, "exclusive", "posix"), 0),
+        ((0, 0, "exclusive", "flock"), 0),
+    ],
+)
+def test_with_a_rollback_journal_reserved_and_pending_count(tmp_path: Path, lock: Lock, busy: int) -> None:
+    database = tmp_path / "b.db"
+    database.touch()
+    made, locker = WriteLocks(os.getpid()), Locker(database)
+    made.watch(str(database), 0.0)
+    locker.hold(lock)
+    made.tick(10.0)
+    locker.close()
+    assert _busy(made, database) == busy
+
+
+def test_the_longest_stretch_goes_on_over_reports_and_ends_with_a_gap(
+    locks: WriteLocks, database: Path, index: Locker
+) -> None:
+    index.hold(WRITES)
     _ticks(locks, 3)
-    first = locks.uses()["uses"][str(files[0])]
+    first = locks.uses()["uses"][str(database)]
     _ticks(locks, 2, 0.75)
-    second = locks.uses()["uses"][str(files[0])]
-    table.show()
+    second = locks.uses()["uses"][str(database)]
+    index.hold()
     _ticks(locks, 1, 1.25)
-    table.show((files[1], 7, WRITE_BYTE))
+    index.hold(WRITES)
     _ticks(locks, 1, 1.5)
-    third = locks.uses()["uses"][str(files[0])]
+    third = locks.uses()["uses"][str(database)]
     assert [(use["busy"], use["holders"][0][1], use["holders"][0][2]) for use in (first, second, third)] == [
         (3, 3, 0.5),
         (2, 2, 1.0),
         (1, 1, 0.0),
     ]
+    assert third["holders"][0][0] == index.process.pid
 
 
-def test_two_samples_far_apart_are_no_stretch(table: Table, files: tuple[Path, Path]) -> None:
-    locks = WriteLocks()
-    locks.watch(str(files[0]), 0.0)
-    table.show((files[1], 7, WRITE_BYTE))
+def test_two_samples_far_apart_are_no_stretch(locks: WriteLocks, database: Path, index: Locker) -> None:
+    index.hold(WRITES)
     _ticks(locks, 2, step=5.0)
-    use = locks.uses()["uses"][str(files[0])]
+    use = locks.uses()["uses"][str(database)]
     assert (use["busy"], use["holders"][0][2]) == (2, 0.0)
 
 
-def test_writes_of_processes_that_nobody_sees_make_it_unknown(table: Table, files: tuple[Path, Path]) -> None:
-    database, index = files
-    locks = WriteLocks()
-    locks.watch(str(database), 0.0)
+def test_a_quiet_database_is_looked_at_less_often_and_each_look_stands_for_more(
+    locks: WriteLocks, database: Path, index: Locker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    writer = WatchedFile.writer
+    monkeypatch.setattr(WatchedFile, "writer", lambda file: looks.append(1) or writer(file))
+    _ticks(locks, 5, LIVELY_FOR + 1)  # nobody has written: it counts as quiet from the first of them
+    looks.clear()
+    _ticks(locks, 4 * QUIET_EVERY, LIVELY_FOR + 10)
+    assert len(looks) == 4
+    index.hold(WRITES)
+    before = locks.taken
+    while not (busy := _busy(locks, database)):
+        locks.tick(LIVELY_FOR + 20 + locks.taken)
+    assert busy == QUIET_EVERY
+    assert locks.taken - before <= QUIET_EVERY
+    looks.clear()
+    _ticks(locks, 10, LIVELY_FOR + 50)
+    assert (len(looks), _busy(locks, database)) == (10, 10), "where somebody writes every sample looks"
+
+
+def test_writes_of_processes_that_nobody_sees_make_it_unknown(locks: WriteLocks, database: Path, index: Locker) -> None:
     _ticks(locks, 5, step=10.0)
     assert locks.uses()["hidden"] == []
-    database.write_bytes(b"x" * 10)
-    os.utime(database, ns=(1, 1))
+    Path(f"{database}-wal").write_bytes(b"x" * 10)
     _ticks(locks, 5, 100.0, 10.0)
     assert locks.uses()["hidden"] == [str(database)]
-    table.show((index, 4242, 128), mode="READ")
-    database.write_bytes(b"x" * 20)
+    index.hold(CONNECTED)
+    Path(f"{database}-wal").write_bytes(b"x" * 20)
     _ticks(locks, 5, 200.0, 10.0)
     assert locks.uses()["hidden"] == []
-
-
-def test_an_application_that_was_seen_once_is_not_hidden(table: Table, files: tuple[Path, Path]) -> None:
-    database, index = files
-    locks = WriteLocks()
-    locks.watch(str(database), 0.0)
-    _ticks(locks, 5, step=10.0)
-    table.show((index, 4242, 128), mode="READ")
-    database.write_bytes(b"x")
-    _ticks(locks, 5, 100.0, 10.0)
-    table.show()
-    database.write_bytes(b"xx")
-    _ticks(locks, 5, 200.0, 10.0)
+    index.hold()
+    Path(f"{database}-wal").write_bytes(b"x" * 30)
+    _ticks(locks, 5, 300.0, 10.0)
     assert locks.uses()["hidden"] == [], "once seen, its processes can be seen"
 
 
-def test_a_long_table_is_read_less_often(
-    table: Table, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    locks = WriteLocks()
-    locks.watch(str(files[0]), 0.0)
+def test_a_database_on_another_machine_is_not_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_locks, "file_system_of", lambda _: "nfs4")
+    made = WriteLocks(os.getpid())
+    made.watch(str(tmp_path / "far.db"), 0.0)
+    _ticks(made, 3)
+    assert (made.uses()["hidden"], made.taken) == ([str(tmp_path / "far.db")], 3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_what_may_not_be_looked_at_is_unknown_until_it_may(locks: WriteLocks, database: Path, index: Locker) -> None:
+    other = Path(f"{database}-shm")
+    index.hold(WRITES)
+    other.chmod(0o600)
+    database.parent.chmod(0o755)
+    made = WriteLocks(os.getpid())
+    os.seteuid(4321)
+    try:
+        made.watch(str(database), 0.0)
+        _ticks(made, 2)
+    finally:
+        os.seteuid(0)
+    assert (made.uses()["hidden"], _busy(made, database)) == ([str(database)], 0)
+    _ticks(made, 5, 10.0, 10.0)
+    assert made.uses()["hidden"] == []
+
+
+def test_what_costs_much_is_done_less_often(locks: WriteLocks, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = iter(range(1000))
     monkeypatch.setattr(write_locks.time, "process_time", lambda: next(cpu) * 0.004)
     pauses = [locks.tick(100.0 * n) for n in range(20)]
     assert all(pause is not None and 0.2 <= pause <= 0.9 * 4 for pause in pauses)
 
 
-def test_who_is_not_asked_for_any_more_is_forgotten(table: Table, files: tuple[Path, Path]) -> None:
-    locks = WriteLocks()
-    locks.watch(str(files[0]), 0.0)
-    _ticks(locks, 4, write_locks.FORGET_AFTER + 1, 10.0)
-    assert locks.tick(write_locks.FORGET_AFTER + 100) is None
+def test_who_is_not_asked_for_any_more_is_forgotten(locks: WriteLocks) -> None:
+    _ticks(locks, 4, FORGET_AFTER + 1, 10.0)
+    assert locks.tick(FORGET_AFTER + 100) is None
+
+
+# --- who pins ---
+
+
+def test_a_reader_that_pins_an_unwritten_wal_is_seen(
+    queue: prismq.Queue, held_reader: Callable[[Path], AbstractContextManager[int]]
+) -> None:
+    queue.put(number=3)
+    with RawReader(sampling(0.01, 1.0)) as raw:
+        raw.write_lock_use(queue.path)
+        with held_reader(queue.path):
+            assert not _becomes(raw, queue.path, pinned=True, within=0.0)
+            queue.put()
+            assert _becomes(raw, queue.path, pinned=True)
+        assert _becomes(raw, queue.path, pinned=False)
+
+
+def test_a_reader_at_the_newest_frame_and_our_own_pin_nothing(
+    queue: prismq.Queue, held_reader: Callable[[Path], AbstractContextManager[int]]
+) -> None:
+    queue.put(number=3)
+    ours = apsw.Connection(str(queue.path), flags=apsw.SQLITE_OPEN_READONLY)
+    ours.execute("BEGIN")
+    ours.execute("SELECT count(*) FROM task_queue").fetchall()
+    queue.put()
+    with RawReader(sampling(0.01, 1.0)) as raw, held_reader(queue.path):
+        raw.write_lock_use(queue.path)
+        wait_for_samples(raw, 50)  # one file alone is refreshed at every other of them
+        assert not raw.is_pinned(queue.path)
+    ours.close()
+
+
+def _becomes(raw: RawReader, path: Path, *, pinned: bool, within: float = 60.0) -> bool:
+    deadline = time.monotonic() + within
+    while raw.is_pinned(path) is not pinned and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return raw.is_pinned(path) is pinned

@@ -53,6 +53,7 @@ CASES = [
     case("cancel first", USAGE, "'first' is not a valid integer"),
     case("demo --seconds soon", USAGE, "'soon' is not a valid float"),
     case("profiles", USAGE, "Usage: "),
+    case("hash-password --cost 99", USAGE, "--cost", "4<=x<=18"),
     # which database
     case("stats nowhere.db", USAGE, "nowhere.db not found", "--config.file"),
     case("checkpoint nowhere.db", USAGE, "nowhere.db not found", "--config.file"),
@@ -168,6 +169,9 @@ CASES = [
     case(f"cancel 999 {HERE}", USAGE, "there is no run 999", "queuekeeper history"),
     case(f"cancel 1 {HERE}", REFUSED, "run 1 has ended already (done)", "queuekeeper history"),
     # serve
+    case("serve --config.file @good.yaml --web.config.file nowhere.yml", USAGE, "cannot be read", "check the path"),
+    case("serve --config.file @good.yaml --web.external-url ops", USAGE, "is not an address", "http://HOST/PATH"),
+    case("serve --config.file @good.yaml --web.systemd-socket", FAILED, "no socket was passed on", ".socket unit"),
     case("serve --config.file @good.yaml --web.listen-address nine", FAILED, "'nine' is not an address", "HOST:PORT"),
     case(
         "serve --config.file @good.yaml --web.listen-address @TAKEN",

@@ -180,12 +180,14 @@ def test_config_check_says_ok_or_every_error(queue: prismq.Queue) -> None:
     file = configured(
         folder,
         f"databases:\n  - path: {queue.path}\n  - path: /gone/x.db\nstate: s\n"
+        "schedules: [{name: s, cron: 0 3 * * *, do: backup}]\n"
         "actions: {windows: {restore: '02:00-04:00'}}\n",
     )
     result = run(config, "check", file)
     assert result.exit_code == 0
     assert "ok; databases: 2 (1 missing now), rules: 0; acting is disabled: observe only" in result.output
-    assert f"warning: {file}:5: actions.windows.restore: restore never runs by itself" in result.output
+    assert f"warning: {file}:5: schedules[0].do: queue has no place for backups: " in result.output
+    assert f"warning: {file}:6: actions.windows.restore: restore never runs by itself" in result.output
     bad = run(config, "check", configured(folder, "databases:\n  - pat: x\nrule: 1\n"))
     assert bad.exit_code == 2
     assert len(bad.output.splitlines()) == 3

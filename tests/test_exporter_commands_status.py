@@ -10,8 +10,13 @@ import prismq
 import pytest
 from click.testing import CliRunner, Result
 
+from actions.history import runs
 from actions.history.settings import pause
+from actions.history.standing_rows import keep
 from actions.history.store import history
+from actions.policy.suspension import Standing
+from actions.run.outcome import Outcome
+from actions.run.request import Request
 from exporter.commands.config import config
 from exporter.commands.pause import pause as pause_command
 from exporter.commands.pause import resume
@@ -147,6 +152,73 @@ def test_explain_knows_the_pause_the_cooldown_and_the_switch(queue: prismq.Queue
     assert "paused (by a test)" in str(rules_of(file)["stale-leases"]["reason"])
     file = configured(tmp_path, database, RULES.replace("enabled: true", "enabled: false"))
     assert rules_of(file)["stale-leases"]["reason"] == "acting is disabled (actions.enabled)"
+
+
+def test_explain_knows_what_is_suspended_and_what_a_person_should_do(queue: prismq.Queue, tmp_path: Path) -> None:
+    queue.leased(time.time() - 100_000, 2)
+    file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db}", RULES)
+    with history(tmp_path / "state") as store:
+        stands = Standing(2, 1_772_420_400.0, 0.0, False, "stale-leases", None, "moved nothing", "look at the workers")
+        keep(store, "jobs", "requeue", stands)
+    reason = str(rules_of(file)["stale-leases"]["reason"])
+    assert reason == (
+        "suspended since 2026-03-02 03:00:00Z: 2 runs in a row did not help, the last: moved nothing "
+        "(look at the workers; then: queuekeeper resume)"
+    )
+    assert "1 suspensions are lifted" in run(resume, "--state", tmp_path / "state").output
+    assert rules_of(file)["stale-leases"]["acts"]
+
+
+def test_explain_knows_what_waits_and_which_bounds_are_used_up(queue: prismq.Queue, tmp_path: Path) -> None:
+    queue.leased(time.time() - 100_000, 2)
+    tight = RULES.replace(
+        "{enabled: true}", "{enabled: true, quota_per_hour: 1, blast_radius: {databases: 1, share: 0}}"
+    )
+    file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db}", tight)
+    with history(tmp_path / "state") as store:
+        other = Request("requeue", "other", "threshold", rule="stale-leases")
+        claim = runs.ask_and_claim(store, other, "/other.db", time.time())
+        runs.end(store, claim, runs.Ending(Outcome.DONE, "done"), time.time())
+    assert "1 databases within 600 s, 1 are allowed" in str(rules_of(file)["stale-leases"]["reason"])
+    with history(tmp_path / "state") as store:
+        claim = runs.ask_and_claim(store, Request("backup", "jobs", "schedule"), "/jobs.db", time.time())
+        runs.end(store, claim, runs.Ending(Outcome.DONE, "done"), time.time())
+    assert "quota_per_hour" in str(rules_of(file)["stale-leases"]["reason"])
+    with history(tmp_path / "state") as store:
+        runs.ask(store, Request("requeue", "jobs", "threshold"), "/jobs.db", time.time())
+    assert rules_of(file)["stale-leases"]["reason"] == "requeue waits or runs already (run 3)"
+
+
+def test_explain_tells_when_each_schedule_comes_next_and_what_would_hold_it(
+    queue: prismq.Queue, tmp_path: Path
+) -> None:
+    schedules = 'schedules: [{name: newyear, cron: "0 0 1 1 *", do: checkpoint}]\n'
+    file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db}", RULES + schedules)
+    year = time.gmtime().tm_year + 1
+    assert f"schedule newyear: next checkpoint at {year}-01-01 00:00:00Z\n" in run(config, "explain", file).output
+    with history(tmp_path / "state") as store:
+        pause(store, "by a test")
+    assert "actions are paused (by a test): it waits" in run(config, "explain", file).output
+    file.write_text(file.read_text().replace("enabled: true", "enabled: false"))
+    assert "; acting is disabled (actions.enabled)" in run(config, "explain", file).output
+
+
+def test_explain_tells_of_an_absence(queue: prismq.Queue, tmp_path: Path) -> None:
+    rule = """rules:
+  - name: never
+    when: {sqlite_backup_age_seconds: {absent: 26h}}
+    on: {threshold: {for: 0s}}
+    do: backup
+actions: {enabled: true}
+state: FOLDER/state
+"""
+    file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db, backup: {directory: FOLDER/backups}}", rule)
+    found = rules_of(file)["never"]
+    assert (found["value"], found["bound"], found["acts"]) == (None, "absent for 1d 2h", True)
+    assert found["reason"] == "backup once it held for 1d 2h"
+    assert (
+        "sqlite_backup_age_seconds is absent, wrong absent for 1d 2h: would act" in run(config, "explain", file).output
+    )
 
 
 def test_explain_without_a_reading_says_that_nothing_is_known(tmp_path: Path) -> None:

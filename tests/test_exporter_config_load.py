@@ -1,6 +1,7 @@
 """A configuration file either loads whole, or says everything that is wrong with it, each with its line and cure."""
 
 import os
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ from actions.policy.windows import Window
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from exporter.config.example import example_text
+from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 
 ACTIONS = {
-    "checkpoint": {"mode": OptionKind("word", "one of auto, truncate", ("auto", "truncate"))},
+    "checkpoint": {
+        "mode": OptionKind("word", "one of auto, truncate", ("auto", "truncate")),
+        "stall": OptionKind("seconds", "a time in seconds"),
+    },
     "backup": {"name": OptionKind("text", "a name")},
     "requeue": {
         "guarded": OptionKind("flag", "true or false"),
@@ -52,14 +57,23 @@ def errors(folder: Path, text: str) -> list[str]:
 
 
 def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
-    config = loaded(tmp_path, example_text())
+    file = tmp_path / "queuekeeper.yaml"
+    file.write_text(example_text())
+    config = load(file, known_actions(), known_metrics())
     assert config.warnings == ()
-    assert [rule.name for rule in config.rules] == ["wal-backlog", "wal-reset-starved", "stale-leases", "backup-due"]
+    assert [rule.name for rule in config.rules] == [
+        "wal-backlog",
+        "wal-reset-starved",
+        "stale-leases",
+        "backup-due",
+        "free-pages",
+        "backup-never",
+    ]
     assert config.limits.wal_growth(1024**3) == 256 * 1024**2
     assert not config.acting.enabled
 
 
-def test_the_whole_contract_loads_and_says_what_this_version_does_not_run(tmp_path: Path) -> None:
+def test_the_whole_contract_loads_and_says_what_nobody_does(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("s3cret-s3cret-s3cret\n")
     token.chmod(0o600)
@@ -112,13 +126,17 @@ state: /var/lib/queuekeeper
     assert jobs.settings == {"grace": 60.0}
     assert jobs.backup is not None
     assert jobs.backup.compress == "zstd"
-    wal, stale = config.rules
+    wal, old, stale = config.rules
     assert (wal.condition.above, wal.condition.clear, wal.hold, wal.cooldown) == (
         64 * 1024**2,
         8 * 1024**2,
         60.0,
         600.0,
     )
+    assert (old.condition.absent, old.patience) == (26 * 3600.0, 26 * 3600.0 + 60.0)
+    assert (wal.radius.databases, wal.radius.share, wal.radius.within) == (10, 0.1, 600.0)
+    (daily,) = config.schedules
+    assert (daily.action, daily.jitter, daily.catch_up, daily.timezone) == ("backup", 300.0, 0.0, UTC)
     assert stale.options == {"guarded": True, "limit": 500}
     assert stale.condition.where == {"queue": "mail"}
     assert config.acting.fresh_backup == 86400
@@ -129,11 +147,8 @@ state: /var/lib/queuekeeper
     warned = [line.split(": ", 2)[1] for line in config.warnings]
     assert warned == [
         "databases[0].backup.keep",
-        "actions.quota_per_hour",
-        "rules[1].when",
-        "schedules[0]",
     ]
-    assert all("this version" in line for line in config.warnings)
+    assert "nothing prunes by itself: add a schedule" in config.warnings[0]
 
 
 BAD = {
@@ -238,7 +253,11 @@ BAD = {
     ),
     "an unknown option": (
         MINIMAL + RULE + "    options: {mood: auto}\n",
-        ['8: rules[0].options: "mood" is not an option: did you mean "mode"? known: mode'],
+        ['8: rules[0].options: "mood" is not an option: did you mean "mode"? known: mode, stall'],
+    ),
+    "a time that is none": (
+        MINIMAL + RULE + "    options: {stall: soon}\n",
+        ["8: rules[0].options: \"stall\" cannot be 'soon': a time in seconds"],
     ),
     "an option of the wrong kind": (
         MINIMAL + RULE + "    options: {mode: [auto]}\n",
@@ -275,6 +294,52 @@ BAD = {
     "a bad cron": (
         MINIMAL + 'schedules:\n  - {name: s, cron: "0 25 * * *", do: backup}\n',
         ['4: schedules[0].cron: "0 25 * * *" is not a cron expression: Bad hour; e.g. "0 3 * * *"'],
+    ),
+    "a cron that never comes": (
+        MINIMAL + 'schedules:\n  - {name: s, cron: "0 0 LW * */7", do: backup}\n',
+        ['4: schedules[0].cron: "0 0 LW * */7" never comes; is there such a day?'],
+    ),
+    "a schedule of no action": (
+        MINIMAL + 'schedules:\n  - {name: s, cron: "0 3 * * *", do: restore}\n',
+        ['4: schedules[0].do: "restore" is not an action; known: backup, checkpoint, requeue'],
+    ),
+    "a schedule's option": (
+        MINIMAL + 'schedules:\n  - {name: s, cron: "0 3 * * *", do: requeue, options: {workers_stopped: true}}\n',
+        ['4: schedules[0].options: "workers_stopped" can only be given by a person on the command line'],
+    ),
+    "a schedule of a database nobody configured": (
+        MINIMAL + 'schedules:\n  - {name: s, cron: "0 3 * * *", do: checkpoint, databases: [queu]}\n',
+        ['4: schedules[0].databases[0]: "queu" is not a configured database; did you mean "queue"? known: queue'],
+    ),
+    "two schedules of one name": (
+        MINIMAL + "schedules:\n" + 2 * '  - {name: s, cron: "0 3 * * *", do: checkpoint}\n',
+        ['5: schedules[1].name: "s" is also the name of schedules[0]'],
+    ),
+    "no time zone": (
+        MINIMAL + "timezone: Europe/Berln\n",
+        [
+            (
+                '3: timezone: "Europe/Berln" is not a time zone of this machine; '
+                'write one like "Europe/Berlin"; where even that fails, install the package tzdata'
+            )
+        ],
+    ),
+    "a time zone that is a path": (
+        MINIMAL + 'schedules:\n  - {name: s, cron: "0 3 * * *", do: checkpoint, timezone: ../../etc/passwd}\n',
+        [
+            (
+                '4: schedules[0].timezone: "../../etc/passwd" is not a time zone of this machine; '
+                'write one like "Europe/Berlin"; where even that fails, install the package tzdata'
+            )
+        ],
+    ),
+    "a share of more than all": (
+        MINIMAL + "actions: {blast_radius: {share: 110%}}\n",
+        ['3: actions.blast_radius.share: "110%": input should be less than or equal to 1'],
+    ),
+    "a radius of nothing": (
+        MINIMAL + RULE + "    blast_radius: {databases: 0}\n",
+        ["8: rules[0].blast_radius.databases: 0: input should be greater than or equal to 1"],
     ),
     "a key twice": (
         MINIMAL + "poll: {interval: 15s}\npoll: {interval: 16s}\n",
@@ -332,6 +397,53 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     config = loaded(tmp_path, "databases:\n  - path: app/queue.db\nstate: our-state\n")
     assert config.databases[0].path == f"{tmp_path}/app/queue.db"
     assert config.state == tmp_path / "our-state"
+
+
+def test_a_schedule_takes_its_own_time_zone_else_that_of_the_file_else_utc(tmp_path: Path) -> None:
+    text = MINIMAL + "schedules:\n" + '  - {name: a, cron: "0 3 * * *", do: checkpoint}\n'
+    own = text + '  - {name: b, cron: "0 3 * * *", do: checkpoint, timezone: UTC, catch_up: 12h, priority: 3}\n'
+    (alone,) = loaded(tmp_path, text).schedules
+    both = loaded(tmp_path, own + "timezone: Europe/Berlin\n")
+    assert alone.timezone is UTC
+    assert [str(one.timezone) for one in both.schedules] == ["Europe/Berlin", "UTC"]
+    assert (both.schedules[1].catch_up, both.schedules[1].priority) == (43_200.0, 3)
+    assert str(both.timezone) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("2s", 2.0), ("1h30m", 5400.0), ("2", 2), ("1.5", 1.5)])
+def test_a_time_among_the_options_is_written_as_every_time(tmp_path: Path, written: str, seconds: float) -> None:
+    (rule,) = loaded(tmp_path, MINIMAL + RULE + f"    options: {{stall: {written}}}\n").rules
+    assert rule.options == {"stall": seconds}
+    schedule = f'schedules:\n  - {{name: s, cron: "0 3 * * *", do: checkpoint, options: {{stall: {written}}}}}\n'
+    assert loaded(tmp_path, MINIMAL + schedule).schedules[0].options == {"stall": seconds}
+
+
+def test_a_rule_has_the_radius_of_all_unless_it_has_its_own(tmp_path: Path) -> None:
+    text = MINIMAL + "actions: {blast_radius: {databases: 5, share: 20%, within: 1h}}\n" + RULE
+    own = text + RULE.removeprefix("rules:\n").replace("wal", "own", 1) + "    blast_radius: {databases: 1}\n"
+    first, second = loaded(tmp_path, own).rules
+    assert (first.radius.databases, first.radius.share, first.radius.within) == (5, 0.2, 3600.0)
+    assert (second.radius.databases, second.radius.share, second.radius.within) == (1, 0.1, 600.0)
+
+
+def test_a_backup_without_a_place_is_warned_of(tmp_path: Path) -> None:
+    place = "    backup: {directory: /b}\n"
+    schedule = 'schedules:\n  - {name: s, cron: "0 3 * * *", do: backup}\n'
+    (warning,) = loaded(tmp_path, MINIMAL + schedule).warnings
+    assert "schedules[0].do: queue has no place for backups" in warning
+    assert loaded(tmp_path, MINIMAL + place + schedule).warnings == ()
+    two = MINIMAL + "  - path: /var/lib/app/mail.db\n" + place
+    assert len(loaded(tmp_path, two + schedule).warnings) == 1
+    assert loaded(tmp_path, two + schedule.replace("backup}", "backup, databases: [mail]}")).warnings == ()
+    (ruled,) = loaded(tmp_path, MINIMAL + RULE.replace("do: checkpoint", "do: backup")).warnings
+    assert "rules[0].do" in ruled
+
+
+def test_who_may_act_is_read_and_known(tmp_path: Path) -> None:
+    allow = "actions: {enabled: true, allow: {users: [ann], client_sans: [am.example]}}\n"
+    acting = loaded(tmp_path, MINIMAL + allow).acting
+    assert (acting.users, acting.client_sans, acting.anybody) == (("ann",), ("am.example",), True)
+    assert not loaded(tmp_path, MINIMAL + "actions: {enabled: true}\n").acting.anybody
 
 
 ACTING = MINIMAL + "actions:\n  enabled: true\n  allow:\n    token_files: [token]\n"

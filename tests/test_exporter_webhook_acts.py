@@ -5,16 +5,15 @@ Whether it acted is counted in the queue itself (`attempts` grows with every req
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from time import time
 from typing import Any
 
 import pytest
-from webhook_site import Site, acted_once, alert, config, delivery, site
+from webhook_site import Site, acted_once, alert, config, delivery, fill, full, site
 
 from actions.history.settings import pause, resume
 from actions.history.store import history
@@ -171,29 +170,6 @@ def test_the_condition_is_the_queues_and_not_the_alerts(make_site: Callable[...,
     (run,) = there.agent.ended()
     assert run.outcome == "nothing_to_do"
     assert there.running() == 3
-
-
-@contextmanager
-def full(folder: Path) -> Iterator[Path]:
-    """A small file system of its own over this folder; yields the file whose removal makes room on it again."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    folder.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,mode=0700", "none", folder], check=True)
-    try:
-        yield folder / "ballast"
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(ballast: Path) -> None:
-    """Write until nothing fits any more."""
-    with ballast.open("wb", buffering=0) as file:
-        for size in (1 << 20, 4096, 1):
-            with suppress(OSError):
-                while file.write(b"x" * size):
-                    pass
-    assert shutil.disk_usage(ballast.parent).free == 0
 
 
 def test_with_a_full_state_directory_it_answers_503_and_acts_when_there_is_room_again(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from dashboard_check import (
 from queue_files import add, micro, owned, solid_queue
 from real_parts import Addresses, Pair, free_addresses, require, running
 
+from actions.history.runs import Run
+
 pytestmark = pytest.mark.real
 
 GRAFANA = Path(__file__).resolve().parent.parent / "grafana"
@@ -60,6 +62,8 @@ rules:
     do: checkpoint
     cooldown: 2s
     databases: [jobs]
+schedules:
+  - {{name: yearly-drill, cron: "0 0 29 2 *", do: drill, databases: [jobs]}}
 state: FOLDER/state
 """
 BY_ALERT = """{alert: ['alertname="QueueStaleLeases"']}"""
@@ -73,6 +77,10 @@ class Loop:
     agent: AgentProcess
     queue: prismq.Queue
     pair: Pair
+
+    def given_back(self) -> list[Run]:
+        """The requeues that did something. A scrape missed under load resolves the alert, which cancels what waits."""
+        return [run for run in self.agent.runs("jobs") if run.action == "requeue" and run.outcome == "done"]
 
     def alerts(self, name: str) -> list[dict[str, Any]]:
         """What fires in Prometheus under this name."""
@@ -113,12 +121,12 @@ def alertmanager_config(agent: str, token: Path) -> str:
 
 
 def impatient_rules() -> str:
-    """The shipped rules; those that call queuekeeper wait for half a second instead of minutes."""
+    """The shipped rules, waiting for half a second instead of minutes; not those that give queuekeeper its time."""
     loaded = yaml.safe_load(RULES_FILE.read_text())
     for group in loaded["groups"]:
         group["interval"] = "250ms"
         for rule in group["rules"]:
-            if "remediation" in rule["labels"]:
+            if not rule["alert"].endswith("NotRemediated"):
                 rule["for"] = "500ms"
     return yaml.safe_dump(loaded)
 
@@ -167,7 +175,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
             running(folder / "pair", addresses, prometheus_config(addresses, address), alertmanager)
         )
         made = Loop(agent, queue, pair)
-        made.agent.ended()
+        made.agent.wait(lambda: made.given_back(), "the tasks to be given back", 60)
         pair.wait(lambda: not made.alerts("QueueStaleLeases"), "the alert to resolve in Prometheus")
         pair.wait(lambda: page_tells_of(made.agent, resolved=True), "Alertmanager to say that it resolved")
         yield made
@@ -175,8 +183,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 def page_tells_of(agent: AgentProcess, *, resolved: bool) -> bool:
     """Whether no episode fires any more (or one does), as the agent was told."""
-    firing = len(agent.read_history("SELECT 1 FROM episode WHERE state = 'firing'"))
-    known = len(agent.read_history("SELECT 1 FROM episode"))
+    firing = len(agent.read_history("SELECT 1 FROM alert_episode WHERE state = 'firing'"))
+    known = len(agent.read_history("SELECT 1 FROM alert_episode"))
     return known > 0 and (firing == 0) == resolved
 
 
@@ -188,18 +196,18 @@ def test_the_stale_leases_are_given_back_exactly_once(loop: Loop) -> None:
         *[("mail", "queued", 1, None)] * 3,
         ("report", "queued", 1, None),
     ]
-    runs = [run for run in loop.agent.runs("jobs") if run.action == "requeue"]
-    assert [(run.outcome, run.trigger, run.rule) for run in runs] == [("done", "alert", "stale-leases")]
+    runs = loop.given_back()
+    assert [(run.trigger, run.rule) for run in runs] == [("alert", "stale-leases")]
     assert runs[0].figures["requeued"] == 4
     assert (runs[0].before, runs[0].after, runs[0].effect) == (4, 0, "fixed")
 
 
 def test_the_whole_way_is_counted(loop: Loop) -> None:
     page = loop.agent.scrape()
-    assert page.value("queuekeeper_action_triggers_total", action="requeue", trigger="alert") == 1
+    assert page.value("queuekeeper_action_triggers_total", action="requeue", trigger="alert") >= 1
     assert page.value("queuekeeper_action_requeued_tasks_total", database="jobs") == 4
     assert page.value("queuekeeper_remediation_effect_total", database="jobs", rule="stale-leases", effect="fixed") == 1
-    assert page.value("queuekeeper_webhook_alerts_total", database="jobs", decision="accepted") == 1
+    assert page.value("queuekeeper_webhook_alerts_total", database="jobs", decision="accepted") >= 1
     assert page.total("queuekeeper_webhook_alerts_total", decision="rejected") == 0
     assert page.total("queuekeeper_webhook_alerts_total", decision="no_match") == 0
     refused = {dict(labels)["code"]: n for labels, n in page.series("queuekeeper_webhook_requests_total").items() if n}
@@ -247,8 +255,8 @@ def eventful(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 
 
 def drilled(loop: Loop) -> None:
-    """A drill that brought the queue back, and one of a second backup that the disk has damaged since."""
-    for words in (["backups", "drill", "jobs"], ["backup", "jobs"]):
+    """A check, a drill that brought the queue back, and one of a second backup that the disk has damaged since."""
+    for words in (["integrity", "jobs", "--full"], ["backups", "drill", "jobs"], ["backup", "jobs"]):
         good = command(loop.agent, *words)
         assert good.returncode == 0, good.stdout + good.stderr
     newest = max((loop.agent.folder / "backups" / "jobs").glob("*.db"))
@@ -295,7 +303,8 @@ def running_child(agent: AgentProcess) -> int | None:
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
 def test_every_query_of_the_dashboard_returns_data(eventful: Loop, dashboard: Path) -> None:
-    assert live_findings(eventful.pair.prometheus, load_dashboard(dashboard)) == []
+    found = live_findings(eventful.pair.prometheus, load_dashboard(dashboard), COMING)
+    assert "\n".join(f"{each.where}: {each.what}" for each in found) == ""
 
 
 def test_every_selector_of_the_rules_matches_a_real_series(eventful: Loop) -> None:

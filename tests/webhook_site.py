@@ -1,7 +1,10 @@
 """An agent with the webhook, a queue that it may act upon, and Alertmanager's part: what the webhook's tests share."""
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
@@ -10,6 +13,7 @@ from typing import Any
 import agent_process
 import httpx
 import prismq
+import pytest
 from agent_process import AgentProcess
 
 TOKEN = "correct-horse-battery-staple-0123456789"
@@ -54,7 +58,7 @@ class Site:
     def post(self, body: dict[str, Any], headers: Any = None, path: str = "") -> httpx.Response:
         """A delivery, by default with the right token."""
         given = {"Authorization": f"Bearer {TOKEN}"} if headers is None else headers
-        return httpx.post(f"{self.agent.url}/api/v1/alerts{path}", json=body, headers=given, timeout=10)
+        return httpx.post(f"{self.agent.url}/api/v1/alerts{path}", json=body, headers=given, timeout=10, verify=False)
 
     def decisions(self, body: dict[str, Any]) -> list[str]:
         """What the agent answers to an accepted delivery, alert by alert."""
@@ -76,7 +80,8 @@ class Site:
 
     def counted(self, decision: str, database: str = "jobs") -> float | None:
         """The decision's counter on the page."""
-        return self.agent.scrape().value("queuekeeper_webhook_alerts_total", decision=decision, database=database)
+        name = "queuekeeper_webhook_alerts_total"
+        return self.agent.scrape(name).value(name, decision=decision, database=database)
 
 
 def alert(status: str = "firing", **changes: Any) -> dict[str, Any]:
@@ -141,3 +146,26 @@ def with_its_totals(there: Site, tasks: int) -> agent_process.Scrape | None:
     """The page once it tells of the run: the dispatcher reads its history again a moment later."""
     page = there.agent.scrape()
     return page if page.value("queuekeeper_action_requeued_tasks_total", database="jobs") == tasks else None
+
+
+@contextmanager
+def full(folder: Path) -> Iterator[Path]:
+    """A small file system of its own over this folder; yields the file whose removal makes room on it again."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,mode=0700", "none", folder], check=True)
+    try:
+        yield folder / "ballast"
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(ballast: Path) -> None:
+    """Write until nothing fits any more."""
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            with suppress(OSError):
+                while file.write(b"x" * size):
+                    pass
+    assert shutil.disk_usage(ballast.parent).free == 0

@@ -18,9 +18,10 @@ from actions.history.free_low_rows import free_lows
 from actions.history.runs import Ending, begin, end, last_attempt, newest_figure, record_plan, source_trouble
 from actions.history.store import history, recording
 from actions.policy.effect import effect
+from actions.policy.suspension import GONE
 from actions.policy.windows import closes_at
 from actions.registry import ACTIONS, Action
-from actions.run.condition import Verdict
+from actions.run.condition import Condition, Measured, Verdict
 from actions.run.errors import ActionError, Cancelled, Failed, NothingToDo, Refused
 from actions.run.events import Event
 from actions.run.memory import FreeLow, Memory
@@ -141,19 +142,26 @@ def _memory(job: Job, store: apsw.Connection) -> Memory:
 
 def _judged(job: Job, store: apsw.Connection, work: Work) -> Ending:
     """Act, then measure what was wrong once more: an action that ended well may still not have helped."""
-    before = _measure(job, work)
-    ending = replace(_acted(job, store, work, before), before=before)
-    if job.request.condition is None or ending.outcome not in _ACTED:
+    condition = job.request.condition
+    before = None if condition is None else measure(job.target, condition, work.raw, work.now)
+    ending = replace(_acted(job, store, work, before), before=_number(before))
+    if condition is None or before is None or not _may_have_helped(ending):
         return ending
-    after = _measure(job, work)
+    after = measure(job.target, condition, work.raw, work.now)
     blocked = ending.outcome is Outcome.BLOCKED
-    return replace(ending, after=after, effect=effect(job.request.condition, before, after, blocked=blocked))
+    return replace(ending, after=after.value, effect=effect(condition, before, after, blocked=blocked))
 
 
-def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -> Ending:
+def _may_have_helped(ending: Ending) -> bool:
+    """An action that finds nothing to do about what is wrong has not helped, either."""
+    return ending.outcome in _ACTED or (ending.outcome is Outcome.NOTHING_TO_DO and ending.reason != GONE)
+
+
+def _acted(job: Job, store: apsw.Connection, work: Work, before: Measured | None) -> Ending:
     try:
         action = _action_of(job.request)
-        _check_condition(job, before)
+        if job.request.condition is not None and before is not None:
+            _check_condition(job.request.condition, before)
         _guard(job, action, store, work)
         work.stop.check()
         plan = action.plan(work)
@@ -161,7 +169,7 @@ def _acted(job: Job, store: apsw.Connection, work: Work, before: float | None) -
         if job.claim is None or not plan.steps:
             return _ending_of_plan(plan)
         with recording(job.state):
-            record_plan(store, job.claim, plan, before)
+            record_plan(store, job.claim, plan, _number(before))
         return _ending_of(action.run(work, plan))
     except ActionError as error:
         return ending_of(error)
@@ -184,10 +192,8 @@ def _action_of(request: Request) -> Action:
     return action
 
 
-def _check_condition(job: Job, before: float | None) -> None:
-    condition = job.request.condition
-    if condition is None:
-        return
+def _check_condition(condition: Condition, before: Measured) -> None:
+    """What is wrong is read live: an alert, a threshold and a queue of runs may all be late."""
     verdict = condition.judge(before)
     if verdict is Verdict.UNKNOWN:
         raise Refused(
@@ -196,7 +202,7 @@ def _check_condition(job: Job, before: float | None) -> None:
             next_step="see queuekeeper_collector_success and `queuekeeper stats`",
         )
     if verdict is Verdict.CLEAR:
-        raise NothingToDo(f"{condition.metric} is {before:g}: no longer wrong", reason="condition_gone", next_step="")
+        raise NothingToDo(f"{condition.metric} is {before.value:g}: no longer wrong", reason=GONE, next_step="")
 
 
 def _guard(job: Job, action: Action, store: apsw.Connection, work: Work) -> None:
@@ -205,10 +211,8 @@ def _guard(job: Job, action: Action, store: apsw.Connection, work: Work) -> None
         raise refused
 
 
-def _measure(job: Job, work: Work) -> float | None:
-    if job.request.condition is None:
-        return None
-    return measure(job.target, job.request.condition, work.raw, work.now)
+def _number(measured: Measured | None) -> float | None:
+    return None if measured is None else measured.value
 
 
 def _ending_of_plan(plan: Plan) -> Ending:

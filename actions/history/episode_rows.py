@@ -1,15 +1,18 @@
-"""Alert episodes: one firing stretch of one alert at one receiver, by our own state.
+"""Where alert episodes are kept. What becomes of one is decided in actions/policy/episodes.py.
 
-Neither `startsAt` (it moves between Prometheus replicas) nor the delivery (Alertmanager repeats them) identifies one:
-an episode begins when the alert fires and was not firing here.
+Every function works inside its caller's transaction.
 """
 
 from dataclasses import dataclass
 
 import apsw
 
-# A firing alert that nobody repeated for this long is over even if its resolution never arrived, in seconds.
-SILENCE = 7 * 86400.0
+from actions.policy.episodes import SILENCE, Episode, LastRun
+from actions.run.outcome import Effect, Outcome
+
+# An episode that is over for this long is forgotten: its number starts again, nothing else depends on it.
+KEPT = 4 * SILENCE
+_COLUMNS = ", ".join(Episode.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,41 +24,61 @@ class EpisodeKey:
     rule: str
     database: str
 
+    def name(self, episode: Episode) -> str:
+        """How a run names the episode that asked for it."""
+        return f"{self.fingerprint}/{episode.number}"
 
-def fires(history: apsw.Connection, key: EpisodeKey, now: float) -> tuple[str, bool]:
-    """Note that the alert fires; (the episode's name, whether it begins now). Inside the caller's transaction."""
+
+def episode(history: apsw.Connection, key: EpisodeKey) -> Episode | None:
+    """The episode that is known."""
     row = history.execute(
-        "SELECT state, number, seen_at FROM episode WHERE receiver = ? AND fingerprint = ? AND rule = ? AND database = ?",
+        f"SELECT {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND rule = ? AND database = ?",  # noqa: S608
         _values(key),
     ).fetchone()
-    state, number, seen_at = row if row is not None else ("resolved", 0, now)
-    begins = state == "resolved" or now - seen_at > SILENCE
-    if begins:
-        _begin(history, key, number + 1, now)
-    else:
-        history.execute(
-            "UPDATE episode SET seen_at = ?, deliveries = deliveries + 1"
-            " WHERE receiver = ? AND fingerprint = ? AND rule = ? AND database = ?",
-            (now, *_values(key)),
-        )
-    return f"{key.fingerprint}/{number + 1 if begins else number}", begins
+    return None if row is None else Episode(*row)
 
 
-def resolves(history: apsw.Connection, receiver: str, fingerprint: str, now: float) -> int:
-    """Note that the alert resolved; how many episodes that ended. Inside the caller's transaction."""
+def keep(history: apsw.Connection, key: EpisodeKey, now: Episode) -> None:
+    """Write it down."""
+    values = tuple(getattr(now, name) for name in Episode.__dataclass_fields__)
     history.execute(
-        "UPDATE episode SET state = 'resolved', seen_at = ? WHERE receiver = ? AND fingerprint = ? AND state = 'firing'",
-        (now, receiver, fingerprint),
+        f"INSERT OR REPLACE INTO alert_episode (receiver, fingerprint, rule, database, {_COLUMNS})"  # noqa: S608
+        f" VALUES (?, ?, ?, ?{', ?' * len(values)})",
+        (*_values(key), *values),
     )
-    return history.changes()
 
 
-def _begin(history: apsw.Connection, key: EpisodeKey, number: int, now: float) -> None:
-    history.execute(
-        "INSERT OR REPLACE INTO episode (receiver, fingerprint, rule, database, state, number, began_at, seen_at, deliveries)"
-        " VALUES (?, ?, ?, ?, 'firing', ?, ?, ?, 1)",
-        (*_values(key), number, now, now),
+def firing(history: apsw.Connection, receiver: str, fingerprint: str) -> list[tuple[EpisodeKey, Episode]]:
+    """The episodes of this alert that are not over, for whichever rules and databases."""
+    rows = history.execute(
+        f"SELECT rule, database, {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND state = 'firing'",  # noqa: S608
+        (receiver, fingerprint),
     )
+    return [(EpisodeKey(receiver, fingerprint, rule, database), Episode(*rest)) for rule, database, *rest in rows]
+
+
+def is_wanted(history: apsw.Connection, run_id: int) -> bool:
+    """Whether an alert still fires that counts on this run."""
+    found = history.execute(
+        "SELECT EXISTS (SELECT 1 FROM alert_episode WHERE run_id = ? AND state = 'firing')", (run_id,)
+    )
+    return bool(found.get)
+
+
+def last_run(history: apsw.Connection, run_id: int | None) -> LastRun | None:
+    """What became of an episode's newest run; None when it has had none."""
+    if run_id is None:
+        return None
+    row = history.execute("SELECT ended_at, outcome, effect FROM run WHERE id = ?", (run_id,)).fetchone()
+    if row is None:
+        return None
+    ended_at, outcome, effect = row
+    return LastRun(ended_at, Outcome(outcome) if outcome else None, Effect(effect) if effect else None)
+
+
+def forget_old(history: apsw.Connection, now: float) -> None:
+    """Forget what was over long ago: whoever may ask can invent as many alerts as he likes."""
+    history.execute("DELETE FROM alert_episode WHERE seen_at < ?", (now - KEPT,))
 
 
 def _values(key: EpisodeKey) -> tuple[str, str, str, str]:

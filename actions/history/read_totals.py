@@ -3,6 +3,7 @@
 import apsw
 
 from actions.history.integrity_rows import verdicts
+from actions.history.standing_rows import standings
 from actions.history.totals import DURATION_BUCKETS, Durations, Totals
 from actions.run.outcome import EXIT_CODES, Outcome
 
@@ -29,7 +30,10 @@ def _read(history: apsw.Connection) -> Totals:
         for last, outcomes in ((success, _SUCCESS), (failure, _FAILURE)):
             if outcome in outcomes:
                 last[database, action] = max(last.get((database, action), 0.0), last_at)
-    started = history.execute("SELECT database, action, started_at FROM run WHERE state = 'running'")
+    started = history.execute(
+        "SELECT database, action, started_at FROM run INDEXED BY run_unfinished WHERE state <> 'ended' AND state = 'running'"
+    )
+    missed = history.execute("SELECT database, name, missed FROM schedule")
     return Totals(
         runs=runs,
         triggers={(action, trigger): n for action, trigger, n in history.execute("SELECT * FROM trigger_total")},
@@ -40,6 +44,8 @@ def _read(history: apsw.Connection) -> Totals:
         last_success=success,
         last_failure=failure,
         drills=_drills(history),
+        missed={(database, name): count for database, name, count in missed},
+        standings=standings(history),
         checks=verdicts(history),
         pending=history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get,
     )

@@ -16,9 +16,11 @@ import apsw
 from pydantic import TypeAdapter
 
 from actions.history import integrity_rows
+from actions.history.add_totals import add_amounts, add_duration, add_effect, add_run, add_trigger
 from actions.history.cancel_marks import forget
+from actions.history.standing_rows import note_run
 from actions.history.store import transaction
-from actions.history.totals import DURATION_BUCKETS
+from actions.policy.suspension import Ran
 from actions.run.errors import GIVEN_UP_BEFORE, PAUSED
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
@@ -30,8 +32,6 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 # A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
 _NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
-# A run that ended like this was kept from helping: the alert that asked for it may ask again, after the cooldown if any.
-_KEPT_FROM_HELPING = (*_NO_COOLDOWN, Outcome.REFUSED, Outcome.BLOCKED)
 # A run that ended like this never reached the database; nor did a blocked one with this reason.
 _UNTOUCHED = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
@@ -104,7 +104,7 @@ def ask(history: apsw.Connection, request: Request, path: str, now: float) -> tu
         if waiting is not None:
             return int(waiting), False
         run_id = _insert(history, request, path, now, "pending")
-        _count_trigger(history, request)
+        add_trigger(history, request.action, request.trigger)
     return run_id, True
 
 
@@ -112,14 +112,18 @@ def ask_and_claim(history: apsw.Connection, request: Request, path: str, now: fl
     """Record a run that the caller starts itself, at once."""
     with transaction(history):
         run_id = _insert(history, request, path, now, "claimed")
-        _count_trigger(history, request)
+        add_trigger(history, request.action, request.trigger)
         return _claim(history, run_id, now)
 
 
 def claim(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
-    """Take a pending run; None when somebody else did."""
+    """Take a pending run; None when somebody else did, or actions are paused: nothing slips in behind a pause."""
     with transaction(history):
-        history.execute("UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'", (run_id,))
+        history.execute(
+            "UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'"
+            " AND NOT EXISTS (SELECT 1 FROM setting WHERE name = 'paused')",
+            (run_id,),
+        )
         return _claim(history, run_id, now) if history.changes() else None
 
 
@@ -158,7 +162,9 @@ def end(
         if history.changes() != 1:
             return False
         forget(history, taken.run_id)
-        _add_to_totals(history, run(history, taken.run_id), ending, now)
+        ended = run(history, taken.run_id)
+        _add_up(history, ended, ending, now)
+        note_run(history, ended.database, ended.action, _ran(ended, ending), now)
     return True
 
 
@@ -185,9 +191,20 @@ def pending(history: apsw.Connection) -> list[Run]:
     return [_run(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")]
 
 
+def cancel_waiting(history: apsw.Connection, run_id: int, ending: Ending, now: float) -> bool:
+    """End a run that has not begun; False when it has, or has ended."""
+    found = run(history, run_id)
+    return end(history, Claim(run_id, found.token), ending, now, ("pending", "claimed"))
+
+
 def unfinished(history: apsw.Connection) -> list[Run]:
     """What is claimed or running."""
-    return [_run(row) for row in history.execute(f"{_SELECT} WHERE state IN ('claimed', 'running') ORDER BY id")]
+    return [
+        _run(row)
+        for row in history.execute(
+            f"{_SELECT} INDEXED BY run_unfinished WHERE state <> 'ended' AND state <> 'pending' ORDER BY id"
+        )
+    ]
 
 
 def newest(history: apsw.Connection, database: str | None, limit: int) -> list[Run]:
@@ -251,7 +268,8 @@ def newest_figure(history: apsw.Connection, database: str, action: str, name: st
 
 def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
     found = history.execute(
-        f"SELECT max(ended_at) FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}",  # noqa: S608
+        f"SELECT ended_at FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}"  # noqa: S608
+        " ORDER BY ended_at DESC LIMIT 1",
         (database, action),
     ).get
     return None if found is None else float(found)
@@ -261,23 +279,13 @@ def _listed(outcomes: tuple[Outcome, ...]) -> str:
     return ", ".join(f"'{outcome}'" for outcome in outcomes)
 
 
-def is_busy(history: apsw.Connection, database: str, action: str) -> bool:
-    """Whether this action on this database waits or runs."""
-    return bool(
-        history.execute(
-            "SELECT EXISTS (SELECT 1 FROM run WHERE database = ? AND action = ? AND state <> 'ended')",
-            (database, action),
-        ).get
-    )
-
-
-def was_kept_from_helping(history: apsw.Connection, database: str, action: str, episode: str) -> bool:
-    """Whether the newest run of an alert's episode could not do its work: the alert has not had its run yet."""
+def busy_run(history: apsw.Connection, database: str, action: str) -> int | None:
+    """The run of this action on this database that waits or works."""
     found = history.execute(
-        "SELECT outcome FROM run WHERE database = ? AND action = ? AND episode = ? ORDER BY id DESC LIMIT 1",
-        (database, action, episode),
+        "SELECT id FROM run WHERE database = ? AND action = ? AND ended_at IS NULL ORDER BY id LIMIT 1",
+        (database, action),
     ).get
-    return found in _KEPT_FROM_HELPING
+    return None if found is None else int(found)
 
 
 def _insert(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:
@@ -290,6 +298,20 @@ def _insert(history: apsw.Connection, request: Request, path: str, now: float, s
         ),
     )
     return history.last_insert_rowid()
+
+
+def _ran(ended: Run, ending: Ending) -> Ran:
+    return Ran(
+        outcome=ending.outcome,
+        effect=ending.effect,
+        rule=ended.rule,
+        condition=ended.request.condition,
+        before=ending.before,
+        after=ending.after,
+        reason=ending.reason,
+        message=ending.message,
+        next_step=ending.next_step,
+    )
 
 
 def _of_ending(ending: Ending) -> tuple[str | float | None, ...]:
@@ -305,40 +327,17 @@ def _claim(history: apsw.Connection, run_id: int, now: float) -> Claim:
     return Claim(run_id, token)
 
 
-def _count_trigger(history: apsw.Connection, request: Request) -> None:
-    history.execute(
-        "INSERT INTO trigger_total VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
-        (request.action, request.trigger),
-    )
-
-
-def _add_to_totals(history: apsw.Connection, ended: Run, ending: Ending, now: float) -> None:
-    history.execute(
-        "INSERT INTO run_total VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET runs = runs + 1, last_at = excluded.last_at",
-        (ended.database, ended.action, ending.outcome, now),
-    )
+def _add_up(history: apsw.Connection, ended: Run, ending: Ending, now: float) -> None:
+    add_run(history, ended.database, ended.action, ending.outcome, now)
+    add_amounts(history, ended.database, ending.amounts)
     if ended.started_at is not None:
-        seconds = max(0.0, now - ended.started_at)
-        bucket = sum(seconds > bound for bound in DURATION_BUCKETS)
-        history.execute(
-            "INSERT INTO duration_total VALUES (?, ?, 1, ?)"
-            " ON CONFLICT DO UPDATE SET runs = runs + 1, seconds = seconds + excluded.seconds",
-            (ended.action, bucket, seconds),
-        )
+        add_duration(history, ended.action, max(0.0, now - ended.started_at))
     if ending.effect is not None and ended.rule:
-        history.execute(
-            "INSERT INTO effect_total VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
-            (ended.database, ended.rule, ending.effect),
-        )
+        add_effect(history, ended.database, ended.rule, ending.effect)
     if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
         ok = ending.outcome is Outcome.DONE
         checked = integrity_rows.checked_of(ending.figures, ok=ok, message=ending.message)
         integrity_rows.note(history, ended.database, checked, now)
-    for name, amount in ending.amounts.items():
-        history.execute(
-            "INSERT INTO amount_total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
-            (ended.database, name, amount),
-        )
 
 
 def _run(row: tuple[Any, ...]) -> Run:

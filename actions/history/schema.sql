@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS run (
 CREATE UNIQUE INDEX IF NOT EXISTS run_pending_once ON run (database, action) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS run_unfinished ON run (state) WHERE state <> 'ended';
 CREATE INDEX IF NOT EXISTS run_ended ON run (database, action, ended_at);
+CREATE INDEX IF NOT EXISTS run_claimed ON run (claimed_at) WHERE claimed_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS run_drill ON run (database, id) WHERE action = 'drill' AND outcome = 'done';
 
 CREATE TABLE IF NOT EXISTS run_total (
   database TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
@@ -54,12 +56,32 @@ CREATE TABLE IF NOT EXISTS amount_total (
   PRIMARY KEY (database, name)
 ) WITHOUT ROWID;
 
--- One row for each alert that ever fired here: our own episode, since neither startsAt nor the delivery identifies one.
-CREATE TABLE IF NOT EXISTS episode (
+-- One row for each alert that fired here: our own episode, since neither startsAt nor the delivery identifies one.
+CREATE TABLE IF NOT EXISTS alert_episode (
   receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, rule TEXT NOT NULL, database TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('firing', 'resolved')),
   number INTEGER NOT NULL, began_at REAL NOT NULL, seen_at REAL NOT NULL, deliveries INTEGER NOT NULL,
+  run_id INTEGER, tries INTEGER NOT NULL,
   PRIMARY KEY (receiver, fingerprint, rule, database)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS episode_run ON alert_episode (run_id) WHERE state = 'firing';
+
+-- How an action stands on a database after runs that did not help; `value` is JSON of actions/policy/suspension.py.
+CREATE TABLE IF NOT EXISTS standing (
+  database TEXT NOT NULL, action TEXT NOT NULL, value TEXT NOT NULL,
+  PRIMARY KEY (database, action)
+) WITHOUT ROWID;
+
+-- Cron times up to `done_until` are dealt with; `missed` are those that were not run.
+CREATE TABLE IF NOT EXISTS schedule (
+  name TEXT NOT NULL, database TEXT NOT NULL, done_until REAL NOT NULL, missed INTEGER NOT NULL,
+  PRIMARY KEY (name, database)
+) WITHOUT ROWID;
+
+-- Since when a slow condition holds; `condition` says which one, since a rule may say something else by now.
+CREATE TABLE IF NOT EXISTS watch (
+  rule TEXT NOT NULL, database TEXT NOT NULL, condition TEXT NOT NULL, wrong_since REAL NOT NULL,
+  PRIMARY KEY (rule, database)
 ) WITHOUT ROWID;
 
 -- The fewest free pages of each hour (hours since the epoch): what is used again soon is not worth giving back.

@@ -1,6 +1,8 @@
-"""The few switches that survive restarts: the pause of all actions."""
+"""The few switches that survive restarts: the pause of all actions, and the end of suspensions."""
 
 import apsw
+
+from actions.history.standing_rows import lift_all
 
 
 def paused(history: apsw.Connection) -> str | None:
@@ -14,9 +16,10 @@ def pause(history: apsw.Connection, why: str) -> None:
     history.execute("INSERT OR REPLACE INTO setting VALUES ('paused', ?)", (why,))
 
 
-def resume(history: apsw.Connection) -> None:
-    """Let actions start again."""
+def resume(history: apsw.Connection) -> int:
+    """Let actions start again, also what was suspended because it did not help; how many were suspended."""
     history.execute("DELETE FROM setting WHERE name = 'paused'")
+    return lift_all(history)
 
 
 def prove_writable(history: apsw.Connection, now: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 FILE_NAME = "history.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_MS = 5000
 
 _WHOLE = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actions.policy.suspension import Standing
+
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
@@ -31,6 +33,8 @@ class Totals:
     drills: Mapping[str, tuple[float, float]] = field(
         default_factory=dict
     )  # database: last success at, seconds it took
+    missed: Mapping[tuple[str, str], int] = field(default_factory=dict)  # database, schedule
+    standings: Mapping[tuple[str, str], Standing] = field(default_factory=dict)  # database, action
     checks: Mapping[tuple[str, str, str], tuple[bool, float]] = field(
         default_factory=dict
     )  # database, quick|full, live|backup: whether all is well, when it was checked

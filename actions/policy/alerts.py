@@ -1,4 +1,4 @@
-"""One alert as Alertmanager delivered it. Its values are untrusted text: they only select."""
+"""Alerts as Alertmanager delivered them. Their values are untrusted text: they only select."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,3 +14,11 @@ class Alert:
     fingerprint: str
     starts_at: str = ""
     receiver: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One POST: its alerts, and how many the sender left out (`max_alerts`)."""
+
+    alerts: tuple[Alert, ...]
+    truncated: int = 0

@@ -3,13 +3,28 @@
 A rule names metrics, so the number on the dashboard, in the alert and in the rule is one number with one name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from actions.policy.matchers import Matcher
-from actions.run.condition import Condition, Verdict
+from actions.policy.matchers import Matcher, all_match
+from actions.run.condition import Condition, Measured, Verdict
 from actions.run.request import Option, Request, Trigger
-from collectors.metric import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Radius:
+    """On how many databases one rule may begin within `within` seconds: the larger of a number and a share of all.
+
+    A rule that is suddenly wrong everywhere (a bad deployment, a bad threshold) must not act everywhere at once.
+    """
+
+    databases: int = 10
+    share: float = 0.1
+    within: float = 600.0
+
+    def most(self, watched: int) -> int:
+        """The most databases, of so many watched ones."""
+        return max(self.databases, int(self.share * watched))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +43,20 @@ class Rule:
     cooldown: float = 600.0
     databases: tuple[str, ...] = ()
     priority: int = 0
+    radius: Radius = Radius()
+
+    @property
+    def patience(self) -> float:
+        """How long the condition must hold before a threshold asks, in seconds."""
+        return (self.condition.absent or 0.0) + (self.hold or 0.0)
 
     def covers(self, database: str) -> bool:
         """Whether the rule is meant for this database; a rule that names none covers all."""
         return not self.databases or database in self.databases
+
+    def is_started_by(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert with these labels may start it."""
+        return any(all_match(matchers, labels) for matchers in self.alerts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +66,19 @@ class Watch:
     wrong_since: float | None = None
 
 
-def step(rule: Rule, watch: Watch, samples: Iterable[Sample], now: float) -> tuple[Watch, bool]:
+def step(rule: Rule, watch: Watch, measured: Measured, now: float) -> tuple[Watch, bool]:
     """The watch after one poll, and whether the rule asks for its action.
 
-    It asks at every poll once the condition held for `hold` seconds; the cooldown decides how often that is heard.
+    It asks at every poll once the condition held for long enough; the cooldown decides how often that is heard.
     An unreadable value changes nothing: absence is neither a problem nor recovery.
     """
-    verdict = rule.condition.judge(rule.condition.measure(samples, now))
+    verdict = rule.condition.judge(measured)
     if verdict is Verdict.UNKNOWN:
         return watch, False
     if verdict is Verdict.CLEAR or (verdict is Verdict.BETWEEN and watch.wrong_since is None):
         return Watch(), False
     since = now if watch.wrong_since is None else min(now, watch.wrong_since)
-    return Watch(since), rule.hold is not None and now - since >= rule.hold
+    return Watch(since), rule.hold is not None and now - since >= rule.patience
 
 
 def request_of(rule: Rule, database: str, trigger: Trigger, episode: str = "") -> Request:

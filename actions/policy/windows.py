@@ -4,9 +4,9 @@ The bounds are wall-clock times of the window's zone. When a window closes or op
 minute: so every change of the clocks is right without a rule for it, as `is_open` sees it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 MINUTE = 60
@@ -27,11 +27,16 @@ class Window:
 
 def is_open(window: Window, now: float) -> bool:
     """Whether the window is open."""
-    local = datetime.fromtimestamp(now, ZoneInfo(window.zone))
+    local = datetime.fromtimestamp(now, UTC if window.zone == "UTC" else ZoneInfo(window.zone))
     minute = local.hour * 60 + local.minute
     if window.begins < window.ends:
         return window.begins <= minute < window.ends
     return minute >= window.begins or minute < window.ends
+
+
+def closed(windows: Mapping[str, Window], now: float) -> frozenset[str]:
+    """The actions whose window is closed."""
+    return frozenset(action for action, window in windows.items() if not is_open(window, now))
 
 
 def closes_at(window: Window, now: float) -> float | None:

@@ -17,29 +17,52 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One metric beyond a bound. `clear` is where it counts as healed (default: back within the bound).
+class Measured:
+    """The one number that a condition looks at, None where there is none.
 
-    `where` keeps only the samples with these label values; what is left is folded as the metric declares.
+    `read`: whoever publishes the metric could read, so no number means that there is none; else it says nothing.
+    """
+
+    value: float | None
+    read: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One metric beyond a bound, or without a value. `clear` is where it counts as healed (default: within the bound).
+
+    `absent`: for how long there must be no value, in seconds. Who remembers since when (actions/policy/rules.py) waits
+    for it; at one moment, no value is wrong. `where` keeps only the samples with these label values; what is left is
+    folded as the metric declares.
     """
 
     metric: str
     above: float | None = None
     below: float | None = None
     clear: float | None = None
+    absent: float | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
     def measure(self, samples: Iterable[Sample], now: float) -> float | None:
-        """The one number that this condition looks at; None when it could not be read."""
+        """The one number that this condition looks at; None when there is none."""
         return folded((sample for sample in samples if self._selects(sample)), now)
 
-    def judge(self, value: float | None) -> Verdict:
-        """Whether `value` is wrong, healed, or in the band between the bound and the clear level."""
+    def judge(self, measured: Measured) -> Verdict:
+        """Whether it is wrong, healed, or in the band between the bound and the clear level."""
+        value = measured.value
+        if self.absent is not None:
+            return _judge_absence(measured)
         if value is None:
             return Verdict.UNKNOWN
         if self._beyond(value):
             return Verdict.WRONG
         return Verdict.CLEAR if self._healed(value) else Verdict.BETWEEN
+
+    @property
+    def healed_at(self) -> float | None:
+        """The level at which it counts as healed; None where any value does."""
+        bound = self.above if self.above is not None else self.below
+        return bound if self.clear is None else self.clear
 
     def _selects(self, sample: Sample) -> bool:
         labels = dict(zip(sample.metric.labels, sample.labels, strict=True))
@@ -53,3 +76,9 @@ class Condition:
         if self.clear is None:
             return True
         return value <= self.clear if self.above is not None else value >= self.clear
+
+
+def _judge_absence(measured: Measured) -> Verdict:
+    if measured.value is not None:
+        return Verdict.CLEAR
+    return Verdict.WRONG if measured.read else Verdict.UNKNOWN

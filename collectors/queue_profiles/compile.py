@@ -10,10 +10,9 @@ from typing import TypeVar
 from collectors.queue_profiles.counting import (
     CompiledRows,
     CompiledWorkers,
+    NamedQueues,
     Sequence,
-    StaleRows,
     compiled_rows,
-    compiled_stale,
     compiled_workers,
 )
 from collectors.queue_profiles.expression import Scope, filled, time_format
@@ -21,13 +20,16 @@ from collectors.queue_profiles.fence import Fence
 from collectors.queue_profiles.place import Places
 from collectors.queue_profiles.schema import Finished, Profile, ProfileError, Purge, Requeue, Rows, State, Step, Workers
 from collectors.queue_profiles.settings import Chosen, Settings
+from collectors.queue_profiles.stale import StaleRows, compiled_stale
 from collectors.queue_profiles.statement import Bound, Spot
 from collectors.queue_profiles.taking import (
     CompiledPurge,
     CompiledRequeue,
+    by_key,
     finished_taking,
     stale_taking,
     strictest,
+    tells_keys,
 )
 
 Part = TypeVar("Part", Rows, Workers, Finished)
@@ -49,7 +51,7 @@ class CompiledProfile:
     settings: Mapping[str, Chosen] = field(default_factory=dict)
     requeue: CompiledRequeue | None = None
     purge: CompiledPurge | None = None
-    indexed: tuple[CompiledRows, ...] = ()
+    named: tuple[NamedQueues, ...] = ()
     rowids_unused: frozenset[str] = frozenset()
     statistics: bool = True
 
@@ -82,7 +84,7 @@ class CompiledProfile:
 
     def queues(self) -> tuple[Bound, ...]:
         """SELECT at most :limit queue names, jumping from name to name on an index; nothing without such an index."""
-        return tuple(rows.names() for rows in self.indexed)
+        return tuple(one.names() for one in self.named)
 
 
 def compiled(profile: Profile, settings: Settings, places: Places, prefix: str = "") -> CompiledProfile:
@@ -123,7 +125,7 @@ def _compiled(profile: Profile, settings: Settings, places: Places, prefix: str)
     rows: list[CompiledRows] = []
     for text, spot in spots.each(profile.rows):
         rows.append(compiled_rows(text, spot))
-        if (judged := compiled_stale(text, rows[-1])) is not None:
+        if (judged := compiled_stale(text, rows[-1], places)) is not None:
             stale.append(judged)
     actions = profile.actions
     return CompiledProfile(
@@ -190,8 +192,17 @@ def _requeue(
 def _purge(purge: Purge | None, spots: _Spots) -> CompiledPurge | None:
     if purge is None:
         return None
-    takings = tuple(finished_taking(text, spot, spots.places) for text, spot in spots.each(purge.rows))
-    return CompiledPurge(purge.when, purge.frees_idempotency_keys, takings) if takings else None
+    made = [(text, finished_taking(text, spot, spots.places)) for text, spot in spots.each(purge.rows)]
+    takings = tuple(taking for _, taking in made)
+    if not takings:
+        return None
+    if not purge.frees_idempotency_keys:
+        return CompiledPurge(purge.when, False, takings, takings, ())
+    told = any(tells_keys(taking, text) for text, taking in made)
+    parts = [by_key(taking, text, told=told) for text, taking in made]
+    keyless = tuple(taking for without, _ in parts for taking in without)
+    keyed = tuple(taking for _, holding in parts for taking in holding)
+    return CompiledPurge(purge.when, True, takings, keyless, keyed)
 
 
 def _joined_requeue(all_of_them: list[CompiledRequeue]) -> CompiledRequeue | None:
@@ -211,4 +222,6 @@ def _joined_purge(all_of_them: list[CompiledPurge]) -> CompiledPurge | None:
         strictest(one.gate for one in all_of_them),
         any(one.frees_idempotency_keys for one in all_of_them),
         tuple(taking for one in all_of_them for taking in one.takings),
+        tuple(taking for one in all_of_them for taking in one.keyless),
+        tuple(taking for one in all_of_them for taking in one.keyed),
     )

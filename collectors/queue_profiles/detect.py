@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from collectors.queue_profiles.compile import CompiledProfile, compiled, joined
-from collectors.queue_profiles.counting import CompiledRows
+from collectors.queue_profiles.counting import CompiledRows, NamedQueues
 from collectors.queue_profiles.fence import reading
 from collectors.queue_profiles.place import Places, places_of
 from collectors.queue_profiles.schema import Profile, ProfileError, load
@@ -112,15 +112,21 @@ def _fitting(profile: Profile, tables: Tables, target: Target) -> Iterator[Match
 
 def _with_indexes(database: apsw.Connection, made: CompiledProfile) -> CompiledProfile:
     """Where an index starts with the queue, names are looked up on it, and counted where it holds all that is needed."""
-    unique = {(rows.table, rows.queue_column): rows for rows in made.rows if rows.queue_column}
+    unique = {_pair(rows): rows for rows in made.rows if rows.queue_column}
     indexed = {pair: rows for pair, rows in unique.items() if _leads_an_index(database, rows)}
     rows = tuple(replace(one, by_queue=_counts_by_queue(database, one, set(indexed))) for one in made.rows)
-    return replace(made, rows=rows, indexed=tuple(indexed.values()))
+    quick = [(i, one) for i, one in enumerate(rows) if one.by_queue and not one.slow]
+    named = {pair: tuple(found for found in quick if _pair(found[1]) == pair) for pair in indexed}
+    return replace(made, rows=rows, named=tuple(NamedQueues(indexed[pair], counted) for pair, counted in named.items()))
+
+
+def _pair(rows: CompiledRows) -> tuple[str, str]:
+    return rows.table, rows.queue_column
 
 
 def _counts_by_queue(database: apsw.Connection, rows: CompiledRows, indexed: set[tuple[str, str]]) -> bool:
     """Whether each queue can be counted on an index alone, many times faster than by visiting the rows."""
-    if rows.since is not None or rows.where.parameters or (rows.table, rows.queue_column) not in indexed:
+    if rows.since is not None or rows.where.parameters or _pair(rows) not in indexed:
         return False
     with reading(database, rows.fence):
         plan = database.execute("EXPLAIN QUERY PLAN " + rows.count_by_queue().sql, {"limit": 1}).fetchall()
@@ -153,7 +159,7 @@ def _changed(path: str) -> int:
 
 @lru_cache(maxsize=1)
 def _shipped() -> tuple[Profile, ...]:
-    return tuple(load(path) for path in sorted(SHIPPED.glob("*.yaml")))
+    return tuple(load(path, shipped=True) for path in sorted(SHIPPED.glob("*.yaml")))
 
 
 @lru_cache(maxsize=64)

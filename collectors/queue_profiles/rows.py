@@ -1,13 +1,13 @@
 """Runs a profile's reading statements, bounded in rows and fenced in what they read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.counting import QUEUE_BOUND
+from collectors.queue_profiles.counting import QUEUE_BOUND, NamedQueues
 from collectors.queue_profiles.fence import reading
 from collectors.queue_profiles.statement import Bound
 from collectors.queue_profiles.time_formats import moment_of
@@ -16,8 +16,7 @@ from collectors.queue_profiles.time_formats import moment_of
 ROW_BOUND = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCount:
+class QueueCount(NamedTuple):
     """Rows of one queue; `oldest` is a time (seconds since the epoch), None without a readable one."""
 
     queue: str
@@ -25,16 +24,14 @@ class QueueCount:
     oldest: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """One statement's result. `capped`: there were more rows than the bound, so every number is a lower bound."""
 
     queues: tuple[QueueCount, ...]
     capped: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The first task of a queue: `number` and what tells it from another task of that number."""
 
     queue: str
@@ -42,18 +39,52 @@ class Head:
     identity: str
 
 
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """What is counted at every poll, by position in the profile's row sets, and what comes with it.
+
+    `heads`: None where the profile knows none. `names`: queues that an index names, with rows or without.
+    """
+
+    counts: Mapping[int, Counted]
+    heads: tuple[Head, ...] | None
+    names: frozenset[str]
+
+
+def quick(database: apsw.Connection, profile: CompiledProfile, now: float) -> Quick:
+    """Every row set that is not slow, the heads and the queues' names, in as few statements as say the same.
+
+    Raises apsw.Error, ValueError on text not in UTF-8.
+    """
+    counts: dict[int, Counted] = {}
+    first: list[Head] = []
+    names: set[str] = set()
+    for one in profile.named:
+        known, found = _names_and_counts(database, one)
+        names |= known
+        counts |= found
+    for i, rows in enumerate(profile.rows):
+        both = rows.count_and_heads(now) if rows.state == "waiting" and not rows.slow else None
+        if both is not None:
+            found_rows = _fetched(database, both, ROW_BOUND + 1)
+            counts[i] = _counted([row[:3] for row in found_rows], both, ROW_BOUND)
+            first += [_head((row[0], *row[3:])) for row in found_rows]
+            continue
+        if i not in counts and not rows.slow:
+            counts[i] = counted(database, rows.count(now))
+        if rows.state == "waiting" and (heading := rows.heads(now)) is not None:
+            first += map(_head, _fetched(database, heading, ROW_BOUND))
+    return Quick(counts, tuple(first) if profile.has_heads else None, frozenset(names))
+
+
 def counted(database: apsw.Connection, bound: Bound, rows: int = ROW_BOUND) -> Counted:
     """Run a counting statement behind its fence. Raises apsw.Error, ValueError on text not in UTF-8."""
-    queues = tuple(_queue_count(row, bound) for row in _fetched(database, bound, rows + 1))
-    if bound.per_queue:
-        return Counted(queues, any(queue.rows > rows for queue in queues) or len(queues) >= QUEUE_BOUND)
-    return Counted(queues, sum(queue.rows for queue in queues) > rows)
+    return _counted(_fetched(database, bound, rows + 1), bound, rows)
 
 
 def heads(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[Head, ...]:
     """The first task of each queue. Raises apsw.Error, ValueError."""
-    found = (row for bound in profile.heads(now) for row in _fetched(database, bound, ROW_BOUND))
-    return tuple(Head(str(queue), str(number), str(identity)) for queue, number, identity in found)
+    return tuple(_head(row) for bound in profile.heads(now) for row in _fetched(database, bound, ROW_BOUND))
 
 
 def workers(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[int, int]:
@@ -89,6 +120,28 @@ def _fetched(database: apsw.Connection, bound: Bound, limit: int | None) -> list
     values = bound.values if limit is None else {**bound.values, "limit": limit}
     with reading(database, bound.fence):
         return list(database.execute(bound.sql, values).fetchall())
+
+
+def _names_and_counts(database: apsw.Connection, named: NamedQueues) -> tuple[set[str], dict[int, Counted]]:
+    bound = named.names_and_counts()
+    found = _fetched(database, bound, ROW_BOUND + 1)
+    counts = {
+        i: _counted([(row[1], row[place], None) for row in found], bound, ROW_BOUND)
+        for place, (i, _) in enumerate(named.counted, 2)
+    }
+    return {str(row[1]) for row in found if row[0]}, counts
+
+
+def _counted(found: Sequence[tuple[Any, ...]], bound: Bound, rows: int) -> Counted:
+    queues = tuple(_queue_count(row, bound) for row in found if row[1])
+    if bound.per_queue:
+        return Counted(queues, any(queue.rows > rows for queue in queues) or len(found) >= QUEUE_BOUND)
+    return Counted(queues, sum(queue.rows for queue in queues) > rows)
+
+
+def _head(row: tuple[Any, ...]) -> Head:
+    queue, number, identity = row
+    return Head(str(queue), str(number), str(identity))
 
 
 def _queue_count(row: tuple[Any, ...], bound: Bound) -> QueueCount:

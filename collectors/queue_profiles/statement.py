@@ -2,8 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from collectors.queue_profiles.expression import Expression, Parameter, Scope, expression, filled, quoted, split_format
+from collectors.queue_profiles.expression import (
+    Expression,
+    Parameter,
+    Scope,
+    expression,
+    filled,
+    quoted,
+    split_format,
+    values,
+)
 from collectors.queue_profiles.fence import Fence
 from collectors.queue_profiles.place import Place
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
@@ -13,8 +23,7 @@ from collectors.queue_profiles.time_formats import Value, epoch_sql, is_time_sql
 QUEUE_NAME_LENGTH = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """A statement and its values. Where the SQL has `:limit`, the caller adds that value.
 
     `per_queue`: the limit bounds each queue for itself, not all of them together. `form`, `zone`: of a moment in the
@@ -27,6 +36,22 @@ class Bound:
     per_queue: bool = False
     form: TimeFormat | None = None
     zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement before its values are known; the fields are those of `Bound`."""
+
+    sql: str
+    parameters: tuple[Parameter, ...]
+    fence: Fence
+    per_queue: bool = False
+    form: TimeFormat | None = None
+    zone: str = ""
+
+    def at(self, now: float) -> Bound:
+        """With its values at `now` (seconds since the epoch)."""
+        return Bound(self.sql, values(self.parameters, now), self.fence, self.per_queue, self.form, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +94,10 @@ class Spot:
         """An expression in brackets. Raises ProfileError."""
         one = expression(text, self.scope)
         return Expression(f"({one.sql})", one.parameters)
+
+    def has(self, name: str) -> bool:
+        """Whether a declared column is in this table: one of `also` may be missing. Raises ProfileError."""
+        return filled(name, self.scope.settings).lower() in self.place.columns
 
     def column(self, name: str) -> str:
         """A declared column as SQL. Raises ProfileError."""

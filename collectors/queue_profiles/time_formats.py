@@ -14,8 +14,9 @@ from collectors.queue_profiles.schema import ProfileError, TimeFormat
 Value = int | float | str
 
 
-def _text(pattern: str, cut: int | None = None) -> Callable[[float], Value]:
-    return lambda moment: datetime.fromtimestamp(moment, UTC).strftime(pattern)[:cut]
+def _text(between: str, cut: int) -> Callable[[float], Value]:
+    """Date, what stands between, time with microseconds, cut off: isoformat is several times as fast as strftime."""
+    return lambda moment: datetime.fromtimestamp(moment, UTC).isoformat(between, "microseconds")[:cut]
 
 
 _WRITE: dict[TimeFormat, Callable[[float], Value]] = {
@@ -24,12 +25,13 @@ _WRITE: dict[TimeFormat, Callable[[float], Value]] = {
     "unix_ms": lambda moment: int(moment * 1e3),
     "unix_us": lambda moment: int(moment * 1e6),
     "unix_ns": lambda moment: int(moment * 1e9),
-    "sql_utc": _text("%Y-%m-%d %H:%M:%S.%f"),
-    "sql_utc_s": _text("%Y-%m-%d %H:%M:%S"),
-    "sql_utc_ms": _text("%Y-%m-%d %H:%M:%S.%f", -3),
-    "iso_utc": _text("%Y-%m-%dT%H:%M:%S.%f"),
-    "iso_utc_z": lambda moment: datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+    "sql_utc": _text(" ", 26),
+    "sql_utc_s": _text(" ", 19),
+    "sql_utc_ms": _text(" ", 23),
+    "iso_utc": _text("T", 26),
+    "iso_utc_z": lambda moment: datetime.fromtimestamp(moment, UTC).isoformat("T", "milliseconds")[:23] + "Z",
 }
+LOCAL_FORMATS: tuple[TimeFormat, ...] = ("sql_local", "unix_local")
 _DIVISORS: dict[TimeFormat, str] = {
     "unix_s": "1.0",
     "unix_f": "1.0",

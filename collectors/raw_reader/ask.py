@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from collectors.raw_reader.lock_use import LockUse, LockUses
 from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, holders_of, pinners
 
 ANSWER_WITHIN = 2.0
+# What was asked about many databases ahead of their polls is used for so many seconds.
+AHEAD_FOR = 0.25
 _COMMAND = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
 
 
@@ -56,9 +60,12 @@ class RawReader:
         self._command = command
         self._answer_within = answer_within
         self._turn = threading.Lock()
+        self._ahead: dict[Path, tuple[float, dict[str, Any]]] = {}
+        self._ahead_at = 0.0
+        self._to_release: deque[str] = deque()
         self._child: _Child | None = None
         self._started_by = 0
-        self._lock_uses = LockUses(self.ask)
+        self.lock_uses = LockUses()
 
     def database_header(self, path: Path) -> DatabaseHeader | None:
         """The header of a database; None when the file is missing, no regular file or shorter than a header."""
@@ -113,12 +120,39 @@ class RawReader:
         return None if held is None else str(held)
 
     def release(self, path: Path) -> None:
-        """End `hold_wal`; nothing happens when it was not held."""
-        self.ask("release", path)
+        """End `hold_wal`; nothing happens when it was not held. Of databases that were asked about ahead: with the last."""
+        self._to_release.append(os.fspath(path))
+        if not self._ahead or time.monotonic() - self._ahead_at > AHEAD_FOR:
+            with self._turn:
+                self._in_turn(_request("release", release=self._released()))
+
+    def survey(self, path: Path) -> dict[str, Any]:
+        """The answers to what a poll usually asks about a database, by question, each for `result`."""
+        answers = self._surveyed(path)
+        if answers is None:
+            with self._turn:  # an exchange that runs may just bring them
+                answers = self._surveyed(path) or self._in_turn(_request("survey", path=os.fspath(path)))["result"]
+        return answers
+
+    def survey_ahead(self, paths: Sequence[Path]) -> None:
+        """Ask about many databases in one exchange, for the polls that begin within AHEAD_FOR seconds.
+
+        For databases that can be read: one that hangs costs the others two seconds.
+        """
+        with suppress(RawReaderUnavailable), self._turn:  # then each poll asks for itself, and says so
+            wanted = [os.fspath(path) for path in paths]
+            answer = self._in_turn(_request("surveys", paths=wanted, release=self._released()))
+            at = self._ahead_at = time.monotonic()
+            self._ahead = {path: kept for path, kept in self._ahead.items() if at - kept[0] < AHEAD_FOR}
+            self._ahead |= {path: (at, found) for path, found in zip(paths, answer["result"], strict=True)}
 
     def write_lock_use(self, path: Path) -> LockUse:
         """How busy the write lock was since the last call for this database; the first call begins to watch it."""
-        return self._lock_uses.since_last(path)
+        return self.lock_uses.since_last(path, self.ask)
+
+    def is_pinned(self, path: Path) -> bool:
+        """Whether the samples of write locks met a reader that pins the WAL; never for what they do not watch yet."""
+        return self.lock_uses.is_pinned(path, self.ask)
 
     @property
     def pid(self) -> int | None:
@@ -138,13 +172,8 @@ class RawReader:
 
     def ask(self, what: str, path: Path | None) -> Any:
         """The child's answer to one question, as JSON has it. Raises as every method here does."""
-        # A path that is not UTF-8 has surrogates in it, which JSON carries as escapes.
-        request = json.dumps({"do": what, "path": "" if path is None else os.fspath(path)}).encode() + b"\n"
         with self._turn:
-            try:
-                answer = self._exchange(request)
-            except _Ended:
-                answer = self._once_more(request)
+            answer = self._in_turn(_request(what, path="" if path is None else os.fspath(path)))
         return self.result(answer, path)
 
     @staticmethod
@@ -154,7 +183,17 @@ class RawReader:
             raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path or ""))
         return answer["result"]
 
-    def _once_more(self, request: bytes) -> Any:
+    def _released(self) -> list[str]:
+        """What is to be released by now, for the request that says it."""
+        return [self._to_release.popleft() for _ in range(len(self._to_release))]
+
+    def _surveyed(self, path: Path) -> dict[str, Any] | None:
+        at, answers = self._ahead.pop(path, (0.0, None))
+        return answers if time.monotonic() - at < AHEAD_FOR else None
+
+    def _in_turn(self, request: bytes) -> Any:
+        with suppress(_Ended):
+            return self._exchange(request)
         try:
             return self._exchange(request)
         except _Ended as error:
@@ -218,6 +257,11 @@ class RawReader:
             with suppress(BrokenPipeError):  # the unsent rest of a question to a child that is gone
                 stream.close()
         child.process.wait()
+
+
+def _request(what: str, **arguments: str | list[str]) -> bytes:
+    """A path that is not UTF-8 has surrogates in it, which JSON carries as escapes."""
+    return json.dumps({"do": what, **arguments}).encode() + b"\n"
 
 
 def _unhex(text: str | None) -> bytes | None:

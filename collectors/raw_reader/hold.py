@@ -14,9 +14,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from collectors.raw_reader.layout import SHARED_FIRST
+from collectors.raw_reader.layout import SHARED_BYTES, SHARED_FIRST
 
-SHARED_BYTES = 510
 # Whoever asked has long gone on, or is gone.
 LONGEST = 2.0
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
@@ -52,6 +51,11 @@ def hold(path: str) -> bool | None:
         return None
     _holds[path] = _Hold(descriptor, time.monotonic())
     return True
+
+
+def hold_in_a_word(path: str) -> str | None:
+    """`hold` as the raw reader answers it: "held", "refused", or None where it is not possible."""
+    return {True: "held", False: "refused", None: None}[hold(path)]
 
 
 def release(path: str) -> None:

@@ -6,6 +6,7 @@ proc(5) for /proc/locks. Nothing here may import SQLite: the raw reader is a pro
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 HEADER_BYTES = 100
 WAL_INDEX_BYTES = 136
@@ -14,9 +15,9 @@ UNUSED_MARK = 0xFFFFFFFF
 
 # Lock bytes of the WAL-index (walformat.html, "WAL locks") and of the main file (os.h: PENDING_BYTE and after).
 WRITE_BYTE, CHECKPOINT_BYTE, RECOVER_BYTE = 120, 121, 122
-FIRST_READ_BYTE, LAST_READ_BYTE = 123, 127
+FIRST_READ_BYTE, LAST_READ_BYTE, CONNECTED_BYTE = 123, 127, 128
 PENDING_BYTE = 0x40000000
-RESERVED_BYTE, SHARED_FIRST = PENDING_BYTE + 1, PENDING_BYTE + 2
+RESERVED_BYTE, SHARED_FIRST, SHARED_BYTES = PENDING_BYTE + 1, PENDING_BYTE + 2, 510
 
 _END_OF_FILE = 2**63 - 1
 
@@ -60,8 +61,7 @@ class WalIndex:
         return max(0, self.frames - self.copied)
 
 
-@dataclass(frozen=True, slots=True)
-class LockRow:
+class LockRow(NamedTuple):
     """One held lock of the kernel's table. `pid` is -1 for an open-file-description lock (the kernel names nobody)."""
 
     kind: str

@@ -1,83 +1,97 @@
 """The kernel's lock table (/proc/locks, proc(5)) and the names under which files and processes stand in it.
 
-Reading it costs about 2 microseconds for each row of the whole machine (bench/lock_sampler.py): polls of many databases
-share one text for twice as long as reading it took. After a tenth of a second without a reader the kernel lets it wait some
-milliseconds more (it makes all takers of locks agree, without stopping them): that is latency of ours, not of theirs.
+Reading it costs the kernel about a microsecond for each row of the whole machine, and meanwhile, page by page, whoever takes
+or gives back any lock on the machine waits (bench/lock_sampler.py). So polls of many databases share one table, and samples
+of write locks do without it (raw_reader/lock_probe.py). After a tenth of a second without a reader the kernel lets it wait
+some milliseconds more (it makes all takers of locks agree, without stopping them).
 """
 
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from collectors.raw_reader.file_system import mount_device
+from collectors.raw_reader.layout import FIRST_READ_BYTE, LAST_READ_BYTE, LockRow, lock_rows
+
 LOCKS = Path("/proc/locks")
-REUSE = 2.0
 READS, PAGE = 3, 4096
-DEAR = 0.001
-# A dear table may be this old in any case (seconds): a state needs two looks half a second apart.
-REUSE_AT_LEAST = 0.05
+# A table of so many bytes is dear: it is used again, for REUSE times as long as it took.
+DEAR, REUSE = 16384, 2.0
 Place = tuple[int, int, int]
+
+_mounts: dict[int, tuple[int, int]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class LockTable:
+    """The rows of one reading or of several, by the file that they lie on ("fe:01:1234", as the table writes it)."""
+
+    rows: Mapping[str, Sequence[str]]
+    size: int
+    _processes: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def process(self, pid: int) -> dict[str, Any]:
+        """Who it is, looked up once: one application may have many databases."""
+        if pid not in self._processes:
+            self._processes[pid] = process(pid)
+        return self._processes[pid]
+
+    def on(self, places: Iterable[Place]) -> list[str]:
+        """The rows that lie on these files, each once."""
+        return _united(row for major, minor, inode in places for row in self.rows.get(_key(major, minor, inode), ()))
+
+    def text(self) -> str:
+        """All rows, each once."""
+        return "\n".join(_united(row for rows in self.rows.values() for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    text: str
+    table: LockTable
     at: float
     cost: float
 
 
 _kept: _Read | None = None
-_mounts: dict[int, tuple[int, int]] = {}
-_file_systems: dict[int, str] = {}
 
 
-def lock_table(reads: int = READS) -> str | None:
-    """The table's text, read anew; None where this system has none.
+def lock_table(reads: int = READS) -> LockTable | None:
+    """The table, read anew; None where this system has none.
 
     The kernel gives it out in pages and finds its place again by counting: a lock that somebody releases meanwhile makes it
     leave out the row at the page's end (bench/lock_sampler.py). So a table of several pages is read `reads` times, and what
     any of them shows is there.
     """
     try:
-        text = LOCKS.read_text("ascii", "replace")
-        if len(text) <= PAGE or reads == 1:
-            return text
-        texts = (text, *(LOCKS.read_text("ascii", "replace") for _ in range(reads - 1)))
+        texts = [LOCKS.read_text("ascii", "replace")]
+        while len(texts[0]) > PAGE and len(texts) < reads:
+            texts.append(LOCKS.read_text("ascii", "replace"))
     except FileNotFoundError:
         return None
-    # without their running numbers, which differ
-    rows = dict.fromkeys(line.partition(": ")[2] for text in texts for line in text.splitlines())
-    return "\n".join(f"0: {row}" for row in rows)
+    rows: dict[str, list[str]] = {}
+    for row in (row for text in texts for row in text.splitlines()):
+        words = row.rsplit(None, 3)
+        if len(words) == 4:
+            rows.setdefault(words[1], []).append(row)
+    return LockTable(rows, len(texts[0]))
 
 
-def shared_lock_table() -> str | None:
-    """The same for many databases polled at once: a text that was dear is used again for REUSE times as long as it took.
+def shared_lock_table(oldest: float = 0.0) -> LockTable | None:
+    """The same for many databases polled at once: a dear one is used again while it is fresh, or `oldest` seconds old.
 
     A short table is read anew in any case: then it is cheap, and being wrong by a millisecond would not be worth it.
     """
     global _kept
     now = time.monotonic()
-    if _kept is not None and _kept.cost > DEAR and now - _kept.at < REUSE * _kept.cost:
-        return _kept.text
+    if _kept is not None and _kept.table.size > DEAR and now - _kept.at < max(oldest, REUSE * _kept.cost):
+        return _kept.table
     started = time.process_time()
-    text = lock_table(2)
-    _kept = None if text is None else _Read(text, time.monotonic(), time.process_time() - started)
-    return text
-
-
-def rows_on(table: str, inodes: Iterable[int]) -> str:
-    """The rows of these inodes. The table has those of the whole machine: the others are not even split into words."""
-    rows = []
-    for inode in inodes:
-        mark, at = f":{inode} ", 0
-        while (at := table.find(mark, at)) >= 0:
-            end = table.find("\n", at)
-            end = len(table) if end < 0 else end
-            rows.append(table[table.rfind("\n", 0, at) + 1 : end])
-            at = end
-    return "\n".join(rows)
+    table = lock_table(2)
+    _kept = None if table is None else _Read(table, time.monotonic(), time.process_time() - started)
+    return table
 
 
 def places(path: str) -> list[Place]:
@@ -91,8 +105,23 @@ def places(path: str) -> list[Place]:
         return []
     device = os.major(found.st_dev), os.minor(found.st_dev)
     if found.st_dev not in _mounts:
-        _mounts[found.st_dev] = _mount_device(path) or device
+        _mounts[found.st_dev] = mount_device(path) or device
     return [(*name, found.st_ino) for name in dict.fromkeys((device, _mounts[found.st_dev]))]
+
+
+def holders_in(table: LockTable | None, path: str, *, readers: bool = True) -> dict[str, Any] | None:
+    """The rows of a database and its WAL-index, under which names the two stand there, and who the lockers are.
+
+    `readers` is false when it is known that nobody reads the WAL now: the table may be older.
+    """
+    if table is None:
+        return None
+    files = {name: found for name, end in (("db", ""), ("shm", "-shm")) if (found := places(path + end))}
+    lines = table.on(place for found in files.values() for place in found)
+    rows = [(line, row) for line in lines for row in lock_rows(line) if readers or not _reads(row)]
+    pids = {row.pid for _, row in rows if row.pid > 0}
+    text = "\n".join(line for line, _ in rows)
+    return {"table": text, "files": files, "processes": {pid: table.process(pid) for pid in pids}}
 
 
 def process(pid: int) -> dict[str, Any]:
@@ -108,37 +137,15 @@ def process(pid: int) -> dict[str, Any]:
     return {"command": comm, "command_line": line, "parent": parent}
 
 
-def file_system_of(path: str) -> str:
-    """The kernel's name of the file system that `path` lies on ("ext4", "nfs4"); empty where it is not told."""
-    try:
-        device = os.stat(path).st_dev  # noqa: PTH116 - as above
-        if device not in _file_systems:
-            words = _mount_of(path)
-            _file_systems[device] = words[words.index("-") + 1] if "-" in words else ""
-    except FileNotFoundError:
-        return ""
-    return _file_systems[device]
+def _key(major: int, minor: int, inode: int) -> str:
+    return f"{major:02x}:{minor:02x}:{inode}"
 
 
-def _mount_device(path: str) -> tuple[int, int] | None:
-    words = _mount_of(path)
-    if not words:
-        return None
-    major, minor = words[2].split(":")
-    return int(major), int(minor)
+def _reads(row: LockRow) -> bool:
+    """Whether this is a reader's row, if it lies on a WAL-index."""
+    return row.start >= FIRST_READ_BYTE and row.end <= LAST_READ_BYTE
 
 
-def _mount_of(path: str) -> list[str]:
-    """The line of /proc/self/mountinfo of the mount of `path`. O_PATH opens no file, so it has no locks to lose."""
-    if not hasattr(os, "O_PATH"):
-        return []
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-        mount = next((line.split()[1] for line in info.splitlines() if line.startswith("mnt_id:")), "")
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-        return next((words for words in map(str.split, lines) if words[0] == mount), [])
-    except FileNotFoundError:
-        return []
-    finally:
-        os.close(descriptor)
+def _united(rows: Iterator[str]) -> list[str]:
+    """Without their running numbers, which differ from one reading to the next."""
+    return [f"0: {row}" for row in dict.fromkeys(row.partition(": ")[2] for row in rows)]

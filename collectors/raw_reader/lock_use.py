@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+Ask = Callable[[str, Path | None], Any]
 # One answer serves all databases that are polled about now.
 SHARED_FOR = 0.25
 # The child forgets what nobody names; so do we.
@@ -39,7 +40,7 @@ class LockUse:
     @property
     def ratio(self) -> float | None:
         """The share of the samples in which somebody held it; None when nothing is known."""
-        return self.busy / self.samples if self.seen and self.samples else None
+        return min(1.0, self.busy / self.samples) if self.seen and self.samples else None
 
 
 @dataclass(slots=True)
@@ -56,47 +57,56 @@ class _Account:
 class LockUses:
     """Keeps accounts from the shared answers. Safe to use from any thread; `ask` is a RawReader's."""
 
-    def __init__(self, ask: Callable[[str, Path | None], Any], shared_for: float = SHARED_FOR) -> None:
-        self._ask, self._shared_for = ask, shared_for
+    def __init__(self, shared_for: float = SHARED_FOR) -> None:
+        self._shared_for = shared_for
         self._turn = threading.Lock()
         self._accounts: dict[Path, _Account] = {}
         self._epoch = ""
         self._ticks = 0
         self._seen = True
         self._hidden: frozenset[str] = frozenset()
+        self._pinned: frozenset[str] = frozenset()
         self._fetched_at = float("-inf")
 
-    def since_last(self, path: Path) -> LockUse:
+    def since_last(self, path: Path, ask: Ask) -> LockUse:
         """What was seen of this database since the last call for it; nothing at the first, which begins to watch it.
 
         Raises as a RawReader does.
         """
         now = time.monotonic()
         with self._turn:
-            if now - self._fetched_at > self._shared_for:
-                self._fetch(now)
+            self._fetch(now, ask)
             account = self._accounts.get(path)
             if account is None:
-                self._accounts[path] = _Account(self._ask("watch_write_lock", path), now, now)
+                self._accounts[path] = _Account(ask("watch_write_lock", path), now, now)
                 return LockUse()
             if now - account.named_at > NAME_AGAIN:
                 account.named_at = now
-                self._ask("watch_write_lock", path)
+                ask("watch_write_lock", path)
             self._accounts[path] = _Account(max(account.since_tick, self._ticks), account.named_at, now)
             return self._use(path, account)
+
+    def is_pinned(self, path: Path, ask: Ask) -> bool:
+        """Whether a reader was seen to pin the WAL of this database at the last two looks. Raises as a RawReader does."""
+        with self._turn:
+            if path in self._accounts:
+                self._fetch(time.monotonic(), ask)
+            return str(path) in self._pinned
 
     def _use(self, path: Path, account: _Account) -> LockUse:
         holders = sorted(account.holders.values(), key=lambda holder: (-holder.samples, -holder.longest))
         seen = self._seen and (account.busy > 0 or str(path) not in self._hidden)
         return LockUse(max(0, self._ticks - account.since_tick), account.busy, tuple(holders), seen)
 
-    def _fetch(self, now: float) -> None:
-        answer = self._ask("write_lock_uses", None)
+    def _fetch(self, now: float, ask: Ask) -> None:
+        if now - self._fetched_at <= self._shared_for:
+            return
+        answer = ask("write_lock_uses", None)
         if answer["epoch"] != self._epoch:  # another child: it watches nothing yet
             self._accounts, self._epoch = {}, answer["epoch"]
         self._accounts = {path: a for path, a in self._accounts.items() if now - a.asked_at < FORGET_AFTER}
         self._ticks, self._seen = answer["ticks"], answer["table"]
-        self._hidden = frozenset(answer["hidden"])
+        self._hidden, self._pinned = frozenset(answer["hidden"]), frozenset(answer["pinned"])
         for path, use in answer["uses"].items():
             if (account := self._accounts.get(Path(path))) is not None:
                 _add(account, use)

@@ -6,7 +6,7 @@ alone and stops it altogether (https://sqlite.org/walformat.html, "WAL locks"; d
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from collectors.raw_reader.layout import (
     CHECKPOINT_BYTE,
@@ -22,8 +22,7 @@ from collectors.raw_reader.layout import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """One lock on a database (`file` "db") or its WAL-index ("shm"), and whose it is.
 
     `command` is the kernel's short name, empty when the process is not visible; `parent` its parent's id.

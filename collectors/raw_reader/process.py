@@ -11,23 +11,26 @@ import errno
 import json
 import os
 import select
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from collectors.raw_reader import hold
-from collectors.raw_reader.layout import HEADER_BYTES, WAL_INDEX_BYTES, database_header, lock_rows, wal_index
-from collectors.raw_reader.lock_table import file_system_of, lock_table, places, process, rows_on, shared_lock_table
+from collectors.raw_reader.file_system import file_system_of
+from collectors.raw_reader.first_bytes import database_header_of, is_hot, is_wal, wal_index_and_readers, wal_index_of
+from collectors.raw_reader.lock_table import holders_in, lock_table, shared_lock_table
 from collectors.raw_reader.write_locks import WriteLocks
 
 Answer = dict[str, Any]
-_TRIES = 20
+# Who is connected to a WAL may be a moment old: what is grave of it is looked at again before anything is said of it.
+CONNECTED_LATELY = 2.0
 
 
 def main() -> None:
     """Answer until the input ends or nobody reads the answers; sample the write locks meanwhile."""
+    _allow_many_files()
     try:
         for line in _lines():
             sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
@@ -59,105 +62,80 @@ def _pause(now: float) -> float | None:
     return min(hold.LONGEST, pause or hold.LONGEST) if hold.holding() else pause
 
 
-def _answer(request: dict[str, str]) -> Answer:
+def _allow_many_files() -> None:
+    """One descriptor for each database whose application is there: as many as the system lets us have."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _answer(request: dict[str, Any]) -> Answer:
+    for path in request.get("release", ()):
+        hold.release(path)
+    if request["do"] == "surveys":
+        return {"result": [_survey(path) for path in request["paths"]]}
+    return _answered(_OPERATIONS[request["do"]], request.get("path", ""))
+
+
+def _answered(operation: Callable[[str], Any], path: str) -> Answer:
     try:
-        return {"result": _OPERATIONS[request["do"]](request.get("path", ""))}
+        return {"result": operation(path)}
     except OSError as error:
         return {"errno": error.errno or errno.EIO}
 
 
-def _head(path: str, size: int) -> bytes | None:
-    """The first bytes of a regular file, None when there is none. O_NONBLOCK: opening a pipe must not wait."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # then there is no such file
-            return None
-        raise
-    try:
-        return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    finally:
-        os.close(descriptor)
-
-
-def _database_header(path: str) -> str | None:
-    data = _head(path, HEADER_BYTES)
-    return None if data is None else data.hex()
-
-
-def _wal_index(path: str) -> str | None:
-    for _ in range(_TRIES):
-        data = _head(path + "-shm", WAL_INDEX_BYTES)
-        if data is None or len(data) < WAL_INDEX_BYTES:
-            return None
-        if wal_index(data) is not None:
-            return data.hex()
-    return None
-
-
-def _journal_is_hot(path: str) -> bool:
-    """A journal whose header is zeroed or gone was finished (PRAGMA journal_mode=PERSIST or TRUNCATE)."""
-    data = _head(path + "-journal", 1)
-    return bool(data) and data != b"\0"
-
-
-def _locks(_path: str) -> str | None:
-    return lock_table()
-
-
 def _survey(path: str) -> dict[str, Answer]:
     """What one poll asks about one database, in one exchange. Each answer stands for itself."""
-    header = _answer({"do": "database_header", "path": path})
-    found = {"database_header": header, "file_system": _answer({"do": "file_system", "path": path})}
-    if not _is_wal(header.get("result")):
-        return found
-    found["wal_index"] = _answer({"do": "wal_index", "path": path})
-    found["holders"] = _answer({"do": "holders_lately", "path": path})
-    found["hold_wal"] = _answer({"do": "hold_wal", "path": path})
+    header = _answered(database_header_of, path)
+    found = {
+        "database_header": header,
+        "file_system": _answered(file_system_of, path),
+        "watch_write_lock": _answered(_watch_write_lock, path),
+    }
+    if is_wal(header.get("result")):
+        found |= _survey_of_wal(path)
+        found["hold_wal"] = _answered(hold.hold_in_a_word, path)  # last: it should be short
     return found
 
 
-def _holders(path: str) -> dict[str, Any] | None:
-    return _holders_in(lock_table(), path)
+def _survey_of_wal(path: str) -> dict[str, Answer]:
+    """Who reads is looked for in a fresh table; when nobody does, an older one tells who is connected."""
+    try:
+        index, reading = wal_index_and_readers(path)
+        holders = holders_in(shared_lock_table(0.0 if reading else CONNECTED_LATELY), path, readers=reading)
+    except OSError as error:
+        return {"wal_index": {"errno": error.errno or errno.EIO}}
+    return {"wal_index": {"result": index}, "holders": {"result": holders}}
 
 
-def _holders_in(table: str | None, path: str) -> dict[str, Any] | None:
-    """The rows of the database and its WAL-index, under which names the two stand there, and who the lockers are."""
-    if table is None:
-        return None
-    files = {name: found for name in ("db", "shm") if (found := places(path + ("-shm" if name == "shm" else "")))}
-    rows = rows_on(table, {place[2] for found in files.values() for place in found})
-    pids = {row.pid for row in lock_rows(rows) if row.pid > 0}
-    return {"table": rows, "files": files, "processes": {pid: process(pid) for pid in pids}}
+def _locks(_path: str) -> str | None:
+    table = lock_table()
+    return None if table is None else table.text()
 
 
 def _hold_wal(path: str) -> str | None:
-    """Hold the files of a WAL database in place for its reader: "held", "refused" or, where nobody can, None."""
-    if not _is_wal(_database_header(path)):
-        return None
-    return {True: "held", False: "refused", None: None}[hold.hold(path)]
+    return hold.hold_in_a_word(path) if is_wal(database_header_of(path)) else None
 
 
-def _is_wal(header: str | None) -> bool:
-    return header is not None and len(header) == 2 * HEADER_BYTES and database_header(bytes.fromhex(header)).wal
+def _watch_write_lock(path: str) -> int:
+    return _WRITE_LOCKS.watch(path, time.monotonic())
 
 
-_WRITE_LOCKS = WriteLocks(*map(float, sys.argv[1:3]))
+_WRITE_LOCKS = WriteLocks(os.getppid(), *map(float, sys.argv[1:3]))
 
 _OPERATIONS: dict[str, Callable[[str], Any]] = {
-    "database_header": _database_header,
-    "wal_index": _wal_index,
-    "journal_is_hot": _journal_is_hot,
+    "database_header": database_header_of,
+    "wal_index": wal_index_of,
+    "journal_is_hot": is_hot,
     "locks": _locks,
-    "holders": _holders,
-    "holders_lately": lambda path: _holders_in(shared_lock_table(), path),
+    "holders": lambda path: holders_in(lock_table(), path),
     "survey": _survey,
     "file_system": file_system_of,
     "hold_wal": _hold_wal,
-    "release": hold.release,
-    "watch_write_lock": lambda path: _WRITE_LOCKS.watch(path, time.monotonic()),
+    "release": lambda _path: None,
+    "watch_write_lock": _watch_write_lock,
     "write_lock_uses": lambda _path: _WRITE_LOCKS.uses(),
     "write_lock_samples": lambda _path: _WRITE_LOCKS.taken,
 }

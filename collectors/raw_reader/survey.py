@@ -25,13 +25,17 @@ class Surveyed(RawReader):
         if path != self._path:
             return self._raw.ask(what, path)
         if self._answers is None:
-            self._answers = self._raw.ask("survey", path)
+            self._answers = self._raw.survey(path)
         answer = self._answers.pop(what, None)
         return self._raw.ask(what, path) if answer is None else self.result(answer, path)
 
+    def release(self, path: Path) -> None:
+        """At the reader."""
+        self._raw.release(path)
+
     def write_lock_use(self, path: Path) -> LockUse:
-        """The reader's: it keeps the accounts."""
-        return self._raw.write_lock_use(path)
+        """By the reader's accounts: it keeps them for all."""
+        return self._raw.lock_uses.since_last(path, self.ask)
 
     def close(self) -> None:
         """The reader is another's: it goes on."""

@@ -4,23 +4,12 @@ Cost follows what changed: everything is looked at by stat at each interval, ope
 clock alone can change, and what could not be read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
-from collectors.metric import Sample, Since
 from collectors.reading.signature import Signature
 from collectors.reading.snapshot import Snapshot
-from collectors.reading.wal_state import BACKLOG_FRAMES
 
-ANY = "*"
-# Metric -> label values: with a value above 0 there, the reading ages.
-_AGEING: Mapping[str, tuple[str, ...]] = {
-    "sqlite_queue_tasks": ("running", "scheduled"),
-    "sqlite_queue_stale_leases": (ANY,),
-    "sqlite_queue_workers": ("alive",),
-    "sqlite_wal_state": ("unknown", "pinned"),
-    "sqlite_wal_pinned_seconds": (ANY,),
-}
-_PENDING = {"sqlite_wal_frames": 1, "sqlite_wal_checkpointed_frames": -1}
 # However quiet the files are: a reading is repeated after this many seconds.
 REOPEN_AFTER = 600.0
 
@@ -40,17 +29,11 @@ def reason_to_open(previous: Snapshot | None, found: Signature, now: float) -> s
     return "ages" if previous.ages else ""
 
 
-def ages(samples: Iterable[Sample]) -> bool:
-    """Whether the clock or a reader can make a reading wrong although nobody writes.
+def ages(readings: Mapping[str, Any]) -> bool:
+    """Whether the clock or a reader can make a reading wrong although nobody writes: their collectors say it.
 
     A lease ends, a task falls due, a heartbeat grows old, a reader that pins the WAL leaves. A first look at a WAL
-    (`unknown`) needs a second one. A quiet database usually has frames pending, up to its application's checkpoint
-    size: those do not age.
+    (`unknown`) needs a second one.
     """
-    pending = 0.0
-    for sample in samples:
-        value = sample.at(0) if not isinstance(sample.value, Since) else 1.0
-        if value > 0 and any(word in _AGEING.get(sample.metric.name, ()) for word in (*sample.labels, ANY)):
-            return True
-        pending += value * _PENDING.get(sample.metric.name, 0)
-    return pending > BACKLOG_FRAMES
+    found = (getattr(reading, "ages", None) for reading in readings.values())
+    return any(one() for one in found if one is not None)

@@ -1,10 +1,11 @@
 """What a collector may look through at one poll of one database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apsw
 
 from collectors.queue_profiles.compile import CompiledProfile
+from collectors.queue_profiles.rows import Quick, queue_names, quick
 from collectors.raw_reader.ask import RawReader
 from collectors.raw_reader.layout import DatabaseHeader
 from collectors.raw_reader.pinners import Holder
@@ -26,9 +27,20 @@ class Look:
     database: apsw.Connection | None
     profile: CompiledProfile | None
     holders: tuple[Holder, ...] | None = None
+    _quick: list[Quick] = field(default_factory=list)
 
     def open_database(self) -> apsw.Connection:
         """The connection of a collector that NEEDS_DATABASE. Raises RuntimeError when it was run without."""
         if self.database is None:
             raise RuntimeError("this collector was run without a connection")
         return self.database
+
+    def quick_counts(self, profile: CompiledProfile) -> Quick:
+        """What every poll counts of the queue, read once. Raises apsw.Error, TimeLimitExceeded, ValueError."""
+        if not self._quick:
+            self._quick.append(quick(self.open_database(), profile, self.now))
+        return self._quick[0]
+
+    def queue_names(self, profile: CompiledProfile) -> frozenset[str]:
+        """The queues that an index names, read with the counts or alone. Raises as `quick_counts`."""
+        return self._quick[0].names if self._quick else queue_names(self.open_database(), profile)

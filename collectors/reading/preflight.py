@@ -8,16 +8,8 @@ them, and made by another user in a directory that user can write, they turn the
 import stat
 from dataclasses import dataclass, replace
 
-from collectors.reading.facts import Facts, FileFacts
-
-# File systems of other machines, by the kernel's names (proc(5), mountinfo); a FUSE one has its program's name behind a
-# dot. SQLite's locks are not reliable there, and a WAL cannot be shared over them (https://sqlite.org/wal.html).
-NETWORK_FILE_SYSTEMS = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
-    "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs",
-    "fuse.blobfuse2", "fuse.ceph-fuse", "fuse.davfs2", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.juicefs",
-    "fuse.lizardfs", "fuse.mfs", "fuse.moosefs", "fuse.mount_s3", "fuse.rclone", "fuse.s3fs", "fuse.smbnetfs", "fuse.sshfs",
-})  # fmt: skip
+from collectors.raw_reader.file_system import NETWORK_FILE_SYSTEMS
+from collectors.reading.facts import Facts, FileFacts, is_foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +100,8 @@ def _owner_down(message: str) -> Verdict:
 
 
 def _would_leave_foreign_files(facts: Facts, database: FileFacts) -> bool:
-    """Another user, not root (SQLite gives files made by root to the database's owner), who can write the directory."""
-    if facts.user in (-1, 0, database.owner) or not facts.directory_writable:
+    """Another user who can write the directory."""
+    if not is_foreign(facts.user, database) or not facts.directory_writable:
         return False
     return not _shared_by_group(database, facts.directory)
 

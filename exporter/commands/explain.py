@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import apsw
 import click
 
-from actions.history.runs import is_busy, last_ended
+from actions.history.past import past
 from actions.history.settings import paused
 from actions.history.store import StoreUnavailable, history, history_file
+from actions.history.waiting_runs import begun
+from actions.policy.order import HOUR, quota, reach
+from actions.policy.rules import Rule
 from collectors.owner import Owner
 from collectors.queue_profiles.detect import named
 from collectors.queue_profiles.schema import Profile, ProfileError
@@ -23,8 +26,9 @@ from exporter.config import explain as words
 from exporter.config import window_words
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
+from exporter.next_runs import bounds, is_long
 
-Pasts = Mapping[tuple[str, str], words.Past]
+Memories = Mapping[tuple[str, str], words.Memory]  # by database and rule
 
 
 @click.command()
@@ -44,8 +48,8 @@ def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
         raise UsageProblem("no configuration named; give FILE, --config.file FILE or QUEUEKEEPER_CONFIG")
     config = read_config(source)
     snapshots = read_all(targets(config))
-    why, pasts = _remembered(config, snapshots)
-    told = [_told(config, snapshot, why, pasts) for snapshot in snapshots]
+    why, memories = _remembered(config, snapshots)
+    told = [_told(config, snapshot, why, memories) for snapshot in snapshots]
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
@@ -53,15 +57,20 @@ def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
         _print(one)
 
 
-def _told(config: Config, snapshot: Snapshot, why: str | None, pasts: Pasts) -> dict[str, object]:
+def _told(config: Config, snapshot: Snapshot, why: str | None, memories: Memories) -> dict[str, object]:
     target, profiles = snapshot.target, _profiles(snapshot)
     now = time.time()
-    covering = [rule for rule in config.rules if rule.covers(target.name)]
     first = profiles[0] if profiles else None
     rules = [
-        words.explain(rule, snapshot, config, pasts.get((target.name, rule.action), words.Past()), why, first, now)
-        for rule in covering
+        words.explain(rule, snapshot, config, memories.get((target.name, rule.name), words.Memory()), first, now)
+        for rule in config.rules
+        if rule.covers(target.name)
     ]
+    schedules = {
+        one.name: words.explain_schedule(one, target.name, config, why, now)
+        for one in config.schedules
+        if one.covers(target.name)
+    }
     return {
         "database": target.name,
         "path": str(target.path),
@@ -73,6 +82,7 @@ def _told(config: Config, snapshot: Snapshot, why: str | None, pasts: Pasts) -> 
         "backup": None if target.backup is None else str(target.backup.folder(target.name)),
         "windows": list(window_words.lines(config.acting, now)),
         "rules": [dataclasses.asdict(rule) for rule in rules],
+        "schedules": schedules,
     }
 
 
@@ -88,20 +98,35 @@ def _profiles(snapshot: Snapshot) -> list[Profile]:
     return found
 
 
-def _remembered(config: Config, snapshots: list[Snapshot]) -> tuple[str | None, Pasts]:
-    """(why actions are paused, what became of each rule's action last). No history is made where there is none."""
+def _remembered(config: Config, snapshots: list[Snapshot]) -> tuple[str | None, Memories]:
+    """(why actions are paused, what bears on each rule). No history is made where there is none."""
     if not history_file(config.state).exists():
         return None, {}
-    pairs = {(snapshot.target.name, rule.action) for snapshot in snapshots for rule in config.rules}
+    pairs = [(snapshot.target.name, rule) for snapshot in snapshots for rule in config.rules]
     try:
         with history(config.state) as store:
-            return paused(store), {pair: _past(store, *pair) for pair in pairs}
+            why = paused(store)
+            return why, {
+                (name, rule.name): _memory(store, config, name, rule, why, len(snapshots)) for name, rule in pairs
+            }
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
 
 
-def _past(store: apsw.Connection, database: str, action: str) -> words.Past:
-    return words.Past(last_ended(store, database, action), is_busy(store, database, action))
+def _memory(
+    store: apsw.Connection, config: Config, database: str, rule: Rule, why: str | None, watched: int
+) -> words.Memory:
+    found, now = past(store, database, rule.action), time.time()
+    return words.Memory(found, why, list(_limits(store, config, database, rule, watched, now)))
+
+
+def _limits(
+    store: apsw.Connection, config: Config, database: str, rule: Rule, watched: int, now: float
+) -> Iterator[str]:
+    within = bounds(config.acting, config.rules, watched, {}, now)
+    known = begun(store, now - max(HOUR, rule.radius.within), is_long)
+    yield from quota(database, known, within, now)
+    yield from reach(rule.name, database, rule.radius, known, within, now)
 
 
 def _print(one: Mapping[str, object]) -> None:
@@ -109,10 +134,11 @@ def _print(one: Mapping[str, object]) -> None:
     profile = one["profile"] or unread
     click.echo(f"{one['database']}: {one['path']} ({one['state']})")
     click.echo(f"  profile: {profile}")
-    settings, rules, windows = one["settings"], one["rules"], one["windows"]
+    settings, rules, schedules, windows = one["settings"], one["rules"], one["schedules"], one["windows"]
     assert isinstance(settings, list)  # noqa: S101 - made by _told
     assert isinstance(windows, list)  # noqa: S101 - made by _told
     assert isinstance(rules, list)  # noqa: S101 - made by _told
+    assert isinstance(schedules, dict)  # noqa: S101 - made by _told
     for line in settings:
         click.echo(f"    {line}")
     click.echo(f"  owner_sqlite: {one['owner_sqlite'] or 'not given: only TRUNCATE checkpoints are made'}")
@@ -120,10 +146,12 @@ def _print(one: Mapping[str, object]) -> None:
     for line in windows:
         click.echo(f"  window of {line}")
     for rule in rules:
-        value = "unreadable" if rule["value"] is None else f"{rule['value']:.12g}"
+        value = "absent" if rule["value"] is None else f"{rule['value']:.12g}"
         acts = "would act" if rule["acts"] else "does not act"
         click.echo(
             f"  rule {rule['rule']}: {rule['metric']} is {value}, wrong {rule['bound']}: {acts}: {rule['reason']}"
         )
+    for name, when in schedules.items():
+        click.echo(f"  schedule {name}: {when}")
     if not rules:
         click.echo("  no rule covers it")

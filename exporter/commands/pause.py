@@ -78,15 +78,15 @@ def pause(reason: str, wait: float, config_file: str | None, state: Path | None,
 @click.command()
 @_options
 def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """Let actions start again; what waited meanwhile starts at once."""
+    """Let actions start again, those too that were suspended because they did not help; what waits starts at once."""
     with _opened(config_file, state) as store:
         before = paused(store)
-        end_pause(store)
+        lifted = end_pause(store)
     if as_json:
-        click.echo(json.dumps({"paused": False, "why": ""}))
+        click.echo(json.dumps({"paused": False, "why": "", "suspensions_lifted": lifted}))
     else:
         words = "actions were not paused" if before is None else f"actions may start again (they were paused {before})"
-        click.echo(words)
+        click.echo(f"{words}; {lifted} suspensions are lifted" if lifted else words)
 
 
 @click.command()

@@ -9,8 +9,6 @@ from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from actions.door.by_hand import perform_by_hand, plan_only
 from actions.door.start import RunningAction
@@ -68,6 +66,10 @@ def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         child.stop()
+
+    # Not at the top: it is a fifth of what the command line imports, and the agent never draws a bar.
+    from rich.console import Console
+    from rich.progress import Progress
 
     before = signal.signal(signal.SIGINT, stop)
     try:

@@ -15,8 +15,10 @@ from exporter import systemd
 from exporter.agent import VERSION, Agent
 from exporter.commands.database import UsageProblem, read_config
 from exporter.commands.door_options import Command, config_file_option
+from exporter.config.exposure import unguarded
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
+from exporter.garbage import look_seldom
 from exporter.log import Format, configure, event
 from exporter.web.address import CannotListen, bind, urls
 from exporter.web.app import build
@@ -102,13 +104,17 @@ def serve(
         raise UsageProblem(str(error)) from error
     except (CannotListen, systemd.NoSockets) as error:
         raise click.ClickException(str(error)) from error
+    hosts = tuple(str(one.getsockname()[0]) for one in sockets)
+    if (trouble := unguarded(config.acting, hosts)) is not None:
+        raise UsageProblem(trouble)
     for warning in (*config.warnings, *_unknown_users(config, web)):
         event(LOG, logging.WARNING, warning)
     _run(config, web, place, sockets)
 
 
 def _run(config: Config, web: KeptWebConfig, place: Mount, sockets: list[socket.socket]) -> None:
-    agent = Agent(config, web, place)
+    look_seldom()
+    agent = Agent(config, web, place, tuple(str(one.getsockname()[0]) for one in sockets))
     try:
         agent.start()
     except StoreUnavailable as error:

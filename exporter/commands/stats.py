@@ -1,14 +1,11 @@
 """`queuekeeper stats DB`: all readings of one database, now."""
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from collectors.metric import Sample
 from collectors.poll import take
@@ -58,12 +55,16 @@ def as_data(snapshot: Snapshot, now: float) -> Mapping[str, object]:
         "message": snapshot.message,
         "samples": [_sample_data(sample, now) for sample in snapshot.samples],
         "page_layout_as_of": _layout_as_of(snapshot),
-        "collectors": {name: dataclasses.asdict(result) for name, result in snapshot.collectors.items()},
+        "collectors": {name: result._asdict() for name, result in snapshot.collectors.items()},
     }
 
 
 def show(snapshot: Snapshot, now: float) -> None:
     """The reading for a person."""
+    # Not at the top: the agent, which shares the command line, has no use for it (a fifth of its start).
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(soft_wrap=True)
     console.print(f"{snapshot.target.name}: {snapshot.state}", markup=False, highlight=False)
     if snapshot.message and snapshot.up:

@@ -4,30 +4,22 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, tzinfo
 from pathlib import Path
 
-from cronsim import CronSim, CronSimError
-
 from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
 from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
-from exporter.config import rule_parts, window_parts
+from exporter.config import rule_parts, schedule_parts, window_parts
 from exporter.config.places import Loc
-from exporter.config.problems import Problem, unknown
-from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart
+from exporter.config.problems import Problem
+from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart, RulePart, SchedulePart
 from exporter.config.settings import Acting, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
-
-# Words of the whole contract: schedules and windows are checked against it although this version does not run them.
-ACTION_WORDS = (
-    "checkpoint", "backup", "verify", "drill", "restore", "prune", "vacuum", "analyze", "optimize", "integrity",
-    "requeue", "purge",
-)  # fmt: skip
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-NOT_YET = "not yet run by this version"
+from exporter.config.zones import zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +34,10 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
     """The Config of a file that the first stage accepted; adds to `problems` and `warnings`."""
     databases = tuple(_database(part, path.parent) for part in file.databases)
     problems += _database_problems(databases)
-    warnings += [*_not_yet(file), *window_parts.warnings(file)]
-    problems += [*_schedule_problems(file), *(unfit := tuple(window_parts.problems(file)))]
+    warnings += [*_unpruned(file), *window_parts.warnings(file), *_without_place(file, databases)]
+    problems += (unfit := tuple(window_parts.problems(file)))
+    names = _names(databases)
+    timezone = UTC if unfit else zone(file.timezone)
     return Config(
         source=path,
         databases=databases,
@@ -53,7 +47,9 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
         rescan=file.poll.rescan,
         limits=_limits(file.limits),
         acting=_acting(file.actions, path.parent, {} if unfit else window_parts.windows(file), problems),
-        rules=_rules(file, known, databases, problems, warnings),
+        rules=_rules(file, known, names, problems),
+        schedules=_schedules(file, known, names, timezone, problems),
+        timezone=timezone,
         state=_absolute(file.state, path.parent),
         warnings=(),
     )
@@ -119,24 +115,40 @@ def _acting(part: ActionsPart, folder: Path, windows: Mapping[str, Window], prob
     )
 
 
-def _rules(
-    file: File, known: Known, databases: tuple[DatabaseSpec, ...], problems: list[Problem], warnings: list[Problem]
-) -> tuple[Rule, ...]:
-    named = None if any(d.is_glob for d in databases) else {d.name or Path(d.path).stem for d in databases}
+def _names(databases: tuple[DatabaseSpec, ...]) -> set[str] | None:
+    """The configured names; None when a glob makes them unknown."""
+    return None if any(d.is_glob for d in databases) else {d.name or Path(d.path).stem for d in databases}
+
+
+def _rules(file: File, known: Known, named: set[str] | None, problems: list[Problem]) -> tuple[Rule, ...]:
     rules: list[Rule] = []
-    first: dict[str, int] = {}
     for i, part in enumerate(file.rules):
         loc: Loc = ("rules", i)
         found = list(rule_parts.problems(part, loc, known.actions, known.metrics, named))
-        if part.name in first:
-            found.append(Problem((*loc, "name"), f'"{part.name}" is also the name of rules[{first[part.name]}]'))
-        first.setdefault(part.name, i)
         problems += found
-        if not found and (rule := rule_parts.rule(part)) is not None:
-            rules.append(rule)
-        elif not found:
-            warnings.append(Problem((*loc, "when"), f"`absent` is {NOT_YET}; the rule {part.name} does nothing"))
+        if not found:
+            rules.append(rule_parts.rule(part, known.actions[part.do], file.actions.blast_radius))
+    problems += _names_twice("rules", [part.name for part in file.rules])
     return tuple(rules)
+
+
+def _schedules(
+    file: File, known: Known, named: set[str] | None, otherwise: tzinfo, problems: list[Problem]
+) -> tuple[Schedule, ...]:
+    schedules: list[Schedule] = []
+    for i, part in enumerate(file.schedules):
+        found = list(schedule_parts.problems(part, ("schedules", i), known.actions, named))
+        problems += found
+        if not found:
+            schedules.append(schedule_parts.schedule(part, known.actions[part.do], otherwise))
+    problems += _names_twice("schedules", [part.name for part in file.schedules])
+    return tuple(schedules)
+
+
+def _names_twice(where: str, names: list[str]) -> Iterator[Problem]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            yield Problem((where, i, "name"), f'"{name}" is also the name of {where}[{names.index(name)}]')
 
 
 def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
@@ -162,41 +174,24 @@ def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
     return found
 
 
-def _schedule_problems(file: File) -> list[Problem]:
-    found: list[Problem] = []
-    for i, schedule in enumerate(file.schedules):
-        loc: Loc = ("schedules", i)
-        if schedule.do not in ACTION_WORDS:
-            found.append(Problem((*loc, "do"), unknown("an action", schedule.do, ACTION_WORDS)))
-        try:
-            CronSim(schedule.cron, _EPOCH)
-        except CronSimError as error:
-            found.append(
-                Problem((*loc, "cron"), f'"{schedule.cron}" is not a cron expression: {error}; e.g. "0 3 * * *"')
-            )
-    strange = (name for name in file.actions.windows if name not in ACTION_WORDS)
-    found += [Problem(("actions", "windows", name), unknown("an action", name, ACTION_WORDS)) for name in strange]
-    return found
+def _without_place(file: File, databases: tuple[DatabaseSpec, ...]) -> Iterator[Problem]:
+    """Backups that are asked for where no place for them is named: they would be refused every time."""
+    bare = [database.name or Path(database.path).stem for database in databases if database.backup is None]
+    rules: list[tuple[Loc, RulePart | SchedulePart]] = [(("rules", i), part) for i, part in enumerate(file.rules)]
+    for loc, part in [*rules, *((("schedules", i), part) for i, part in enumerate(file.schedules))]:
+        without = [name for name in bare if not part.databases or name in part.databases]
+        if part.do == "backup" and without:
+            cure = "give it `backup: {directory: ...}`, or name the others in `databases`"
+            yield Problem((*loc, "do"), f"{without[0]} has no place for backups: {cure}")
 
 
-def _not_yet(file: File) -> list[Problem]:
-    """What the file asks for and this version does not do: said, never passed over in silence."""
-    return [*_not_yet_of_databases(file), *_not_yet_of_actions(file.actions), *_not_yet_of_times(file)]
-
-
-def _not_yet_of_databases(file: File) -> Iterator[Problem]:
+def _unpruned(file: File) -> Iterator[Problem]:
+    """A retention that nothing keeps to by itself."""
+    if "prune" in {*(rule.do for rule in file.rules), *(schedule.do for schedule in file.schedules)}:
+        return
     for i, database in enumerate(file.databases):
-        loc: Loc = ("databases", i, "backup")
         if database.backup is not None and database.backup.keep is not None:
-            yield Problem((*loc, "keep"), f"pruning by itself is {NOT_YET}; `queuekeeper backups prune` keeps to it")
-
-
-def _not_yet_of_actions(part: ActionsPart) -> Iterator[Problem]:
-    loc: Loc = ("actions",)
-    if "quota_per_hour" in part.model_fields_set:
-        yield Problem((*loc, "quota_per_hour"), "the quota is not yet kept by this version; cooldowns are")
-
-
-def _not_yet_of_times(file: File) -> Iterator[Problem]:
-    for i, schedule in enumerate(file.schedules):
-        yield Problem(("schedules", i), f"schedules are {NOT_YET}; {schedule.name} does nothing")
+            cure = (
+                'add a schedule, like {name: prune, cron: "30 3 * * *", do: prune}, or run `queuekeeper backups prune`'
+            )
+            yield Problem(("databases", i, "backup", "keep"), f"nothing prunes by itself: {cure}")

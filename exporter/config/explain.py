@@ -1,28 +1,32 @@
 """What the configuration means for one database now: its profile's settings, and for each rule whether it would act. Pure."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from actions.policy.admission import Past, decide, rest
+from actions.policy.readings import measured
 from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule, due
 from actions.run.condition import Condition, Verdict
 from collectors.queue_profiles.schema import Profile
 from collectors.reading.snapshot import Snapshot
 from exporter.config import window_words
 from exporter.config.settings import Config
-from exporter.units import duration
+from exporter.units import duration, moment
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """What history knows of one action on one database: when it last ended (seconds since the epoch), and whether it runs."""
+class Memory:
+    """What history knows that bears on one rule and one database. `limits`: the bounds that are used up, in words."""
 
-    last_ended: float | None = None
-    busy: bool = False
+    past: Past = field(default_factory=Past)
+    paused: str | None = None
+    limits: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One rule on one database. `value` is None when the metric could not be read; `acts`: nothing stands in the way."""
+    """One rule on one database. `value` is None when the metric has none; `acts`: nothing stands in the way."""
 
     rule: str
     metric: str
@@ -42,46 +46,60 @@ def settings(profile: Profile, given: Mapping[str, float | str]) -> Iterator[str
 
 
 def explain(
-    rule: Rule, snapshot: Snapshot, config: Config, past: Past, paused: str | None, profile: Profile | None, now: float
+    rule: Rule, snapshot: Snapshot, config: Config, memory: Memory, profile: Profile | None, now: float
 ) -> Sentence:
     """Whether this rule would act on this database at `now` (seconds since the epoch), and why not."""
-    value = rule.condition.measure(snapshot.samples, now)
-    against = next(_against(rule, value, config, past, paused, profile, now), "")
-    return Sentence(rule.name, rule.condition.metric, value, bound(rule.condition), not against, against or _how(rule))
+    found = measured(rule.condition, snapshot, now)
+    against = next(_against(rule, rule.condition.judge(found), config, memory, profile, now), "")
+    bounds = bound(rule.condition)
+    return Sentence(rule.name, rule.condition.metric, found.value, bounds, not against, against or _how(rule))
+
+
+def explain_schedule(schedule: Schedule, database: str, config: Config, paused: str | None, now: float) -> str:
+    """When this schedule comes next on this database, and what would hold it."""
+    at = due(schedule, database, now, now).next_at
+    when = "never again" if at is None else f"next {schedule.action} at {moment(at)}"
+    if not config.acting.enabled:
+        return f"{when}; acting is disabled (actions.enabled)"
+    return when if paused is None else f"{when}; actions are paused ({paused}): it waits until queuekeeper resume"
 
 
 def bound(condition: Condition) -> str:
     """`above 67108864, healed at 8388608`."""
+    if condition.absent is not None:
+        return f"absent for {duration(condition.absent)}"
     word = f"above {condition.above:.12g}" if condition.above is not None else f"below {condition.below:.12g}"
     return word if condition.clear is None else f"{word}, healed at {condition.clear:.12g}"
 
 
 def _against(
-    rule: Rule,
-    value: float | None,
-    config: Config,
-    past: Past,
-    paused: str | None,
-    profile: Profile | None,
-    now: float,
+    rule: Rule, verdict: Verdict, config: Config, memory: Memory, profile: Profile | None, now: float
 ) -> Iterator[str]:
     """Everything that stands in the way, what weighs most first."""
-    verdict = rule.condition.judge(value)
     if verdict is Verdict.UNKNOWN:
         yield "its metric could not be read: nothing is done on a guess"
     if verdict is not Verdict.WRONG:
         yield "nothing is wrong"
     if not config.acting.enabled:
         yield "acting is disabled (actions.enabled)"
-    if paused is not None:
-        yield f"actions are paused ({paused}); resume with: queuekeeper resume"
-    if past.busy:
-        yield f"{rule.action} waits or runs already"
-    if past.last_ended is not None and (left := past.last_ended + rule.cooldown - now) > 0:
-        yield f"cooldown: {duration(left)} of {duration(rule.cooldown)} are left"
+    if memory.paused is not None:
+        yield f"actions are paused ({memory.paused}); resume with: queuekeeper resume"
+    yield from _not_heard(rule, memory.past, now)
+    yield from memory.limits
     yield from window_words.against(config.acting, rule.action, now)
     if (refused := _refused(rule, profile)) is not None:
         yield refused
+
+
+def _not_heard(rule: Rule, past: Past, now: float) -> Iterator[str]:
+    decision = decide(past, rule.cooldown, now)
+    if decision == "duplicate":
+        yield f"{rule.action} waits or runs already (run {past.busy})"
+    if decision == "disabled":
+        since = moment(past.standing.since or 0.0)
+        yield f"suspended since {since}: {past.standing.why} ({past.standing.cure})"
+    if decision == "cooldown":
+        yield f"cooldown: {duration(rest(past, rule.cooldown, now))} of {duration(rule.cooldown)} are left"
 
 
 def _refused(rule: Rule, profile: Profile | None) -> str | None:
@@ -100,7 +118,9 @@ def _refused(rule: Rule, profile: Profile | None) -> str | None:
 
 def _how(rule: Rule) -> str:
     starts = (
-        [] if rule.hold is None else [f"once it held for {duration(rule.hold)}" if rule.hold else "at the next poll"]
+        []
+        if rule.hold is None
+        else [f"once it held for {duration(rule.patience)}" if rule.patience else "at the next poll"]
     )
     if rule.alerts:
         starts.append("when its alert fires")

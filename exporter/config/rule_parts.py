@@ -3,13 +3,15 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from actions.policy.matchers import Matcher, parse
-from actions.policy.rules import Rule
+from actions.policy.rules import Radius, Rule
 from actions.run.condition import Condition
 from actions.run.options import OptionKind, complaints
+from actions.run.request import Option
 from collectors.metric import Metric
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
-from exporter.config.schema import BoundPart, RulePart
+from exporter.config.schema import BoundPart, RadiusPart, RulePart, SchedulePart
+from exporter.config.sizes import parse_duration
 
 
 def problems(
@@ -23,28 +25,25 @@ def problems(
     (name, bound), *_ = part.when.items()
     yield from _metric_problems(name, bound, (*loc, "when", name), metrics)
     yield from _bound_problems(bound, (*loc, "when", name))
-    yield from _action_problems(part, loc, actions)
+    yield from action_problems(part, loc, actions)
     yield from _start_problems(part, loc)
-    for i, database in enumerate(part.databases if databases is not None else ()):
-        if database not in (databases or ()):
-            yield Problem((*loc, "databases", i), unknown("a configured database", database, databases or ()))
+    yield from database_problems(part, loc, databases)
 
 
-def rule(part: RulePart) -> Rule | None:
-    """The Rule of a part without problems; None when its condition cannot be judged by this version."""
+def rule(part: RulePart, kinds: Mapping[str, OptionKind], radius: RadiusPart) -> Rule:
+    """The Rule of a part without problems. `kinds`: of its action's options; `radius`: where it has none of its own."""
     (metric, bound), *_ = part.when.items()
-    if bound.absent is not None:
-        return None
     return Rule(
         name=part.name,
-        condition=Condition(metric, bound.above, bound.below, bound.clear, dict(bound.where)),
+        condition=Condition(metric, bound.above, bound.below, bound.clear, bound.absent, dict(bound.where)),
         action=part.do,
-        options=dict(part.options),
+        options=options(part.options, kinds),
         hold=None if part.on.threshold is None else part.on.threshold.for_,
         alerts=tuple(parse(text) for text in part.on.alert),
         cooldown=part.cooldown,
         databases=tuple(part.databases),
         priority=part.priority,
+        radius=Radius(**(part.blast_radius or radius).model_dump()),
     )
 
 
@@ -74,12 +73,39 @@ def _bound_problems(bound: BoundPart, loc: Loc) -> Iterator[Problem]:
         yield Problem((*loc, "clear"), f"healed at {bound.clear:g} would still be below {bound.below:g}; write more")
 
 
-def _action_problems(part: RulePart, loc: Loc, actions: Mapping[str, Mapping[str, OptionKind]]) -> Iterator[Problem]:
+def action_problems(
+    part: RulePart | SchedulePart, loc: Loc, actions: Mapping[str, Mapping[str, OptionKind]]
+) -> Iterator[Problem]:
+    """What is wrong with `do` and `options` of what runs by itself."""
     if part.do not in actions:
         yield Problem((*loc, "do"), unknown("an action", part.do, actions))
         return
-    for sentence in complaints(actions[part.do], part.options, automatic=True):
+    given = options(part.options, actions[part.do])
+    for sentence in complaints(actions[part.do], given, automatic=True):
         yield Problem((*loc, "options"), sentence)
+
+
+def options(given: Mapping[str, Option], kinds: Mapping[str, OptionKind]) -> Mapping[str, Option]:
+    """The options in base units: seconds may be written as every other time of the file, `2s` or `1h30m`."""
+    return {name: _seconds(value) if _is_time(kinds.get(name), value) else value for name, value in given.items()}
+
+
+def _is_time(kind: OptionKind | None, value: Option) -> bool:
+    return kind is not None and kind.kind == "seconds" and isinstance(value, str)
+
+
+def _seconds(value: Option) -> Option:
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return value  # `complaints` says what is wrong with it
+
+
+def database_problems(part: RulePart | SchedulePart, loc: Loc, databases: Collection[str] | None) -> Iterator[Problem]:
+    """Names that nobody configured; None when a glob makes the names unknown."""
+    for i, database in enumerate(part.databases if databases is not None else ()):
+        if database not in (databases or ()):
+            yield Problem((*loc, "databases", i), unknown("a configured database", database, databases or ()))
 
 
 def _start_problems(part: RulePart, loc: Loc) -> Iterator[Problem]:

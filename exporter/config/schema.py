@@ -119,6 +119,14 @@ class ConcurrencyPart(Part):
     long: Annotated[int, Field(ge=1, le=64)] = 1
 
 
+class RadiusPart(Part):
+    """On how many databases a rule may begin within a time: the larger of a number and a share of all."""
+
+    databases: Annotated[int, Field(ge=1)] = 10
+    share: Annotated[Level, Field(ge=0, le=1)] = 0.1
+    within: Annotated[Duration, Field(ge=0)] = 600.0
+
+
 class ActionsPart(Part):
     """The right to act, and its bounds."""
 
@@ -129,6 +137,7 @@ class ActionsPart(Part):
     )
     concurrency: ConcurrencyPart = Field(default_factory=ConcurrencyPart)
     quota_per_hour: Annotated[int, Field(ge=1)] = 12
+    blast_radius: RadiusPart = Field(default_factory=RadiusPart)
     fresh_backup: Annotated[Duration, Field(gt=0)] = 86400.0
     checkpoint_vulnerable_owner: bool = False
 
@@ -167,17 +176,21 @@ class RulePart(Part):
     cooldown: Duration = 600.0
     databases: list[Text] = Field(default_factory=list)
     priority: int = 0
+    blast_radius: RadiusPart | None = None
 
 
 class SchedulePart(Part):
     """What to do at which times."""
 
-    name: Text
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
     cron: Text
     do: Text
-    jitter: Duration = 0.0
+    timezone: Text | None = None
+    jitter: Annotated[Duration, Field(le=86400)] = 0.0
+    catch_up: Annotated[Duration, Field(le=31 * 86400)] = 0.0
     options: dict[str, Scalar] = Field(default_factory=dict)
     databases: list[Text] = Field(default_factory=list)
+    priority: int = 0
 
 
 class File(Part):

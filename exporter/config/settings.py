@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
 from collectors.target import BackupPlace, Limits
 
@@ -30,9 +32,9 @@ class DatabaseSpec:
 class Acting:
     """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept.
 
-    `users` and `client_sans`: whom of the web configuration's users and client certificates may act.
-    `windows` by action: when it may run by itself. `fresh_backup`: how old the newest verified backup may be, in seconds,
-    before an automatic run that destroys something.
+    `users` are names of the web configuration file, `client_sans` names in client certificates. `windows` by action: when
+    it may run by itself. `fresh_backup`: how old the newest verified backup may be, in seconds, before an automatic run
+    that destroys something.
     """
 
     enabled: bool = False
@@ -47,10 +49,18 @@ class Acting:
     windows: Mapping[str, Window] = field(default_factory=dict)
     checkpoint_vulnerable_owner: bool = False
 
+    @property
+    def anybody(self) -> bool:
+        """Whether anybody may ask for an action over HTTP."""
+        return bool(self.token_digests or self.users or self.client_sans)
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What `serve` runs on. `warnings` are sentences for a person, each with its place; intervals are seconds."""
+    """What `serve` runs on. `warnings` are sentences for a person, each with its place; intervals are seconds.
+
+    `timezone` is that of schedules and windows where they name none.
+    """
 
     source: Path
     databases: tuple[DatabaseSpec, ...]
@@ -61,5 +71,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     acting: Acting = field(default_factory=Acting)
     rules: tuple[Rule, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    timezone: tzinfo = UTC
     state: Path = Path("/var/lib/queuekeeper")
     warnings: tuple[str, ...] = ()

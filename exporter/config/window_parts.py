@@ -1,13 +1,18 @@
 """Windows of the file: checked against the actions and the time zones, then made into values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from actions.door.catalogue import KNOWN
 from actions.policy.windows import Window
-from exporter.config.places import Loc
-from exporter.config.problems import Problem
+from exporter.config.problems import Problem, unknown
 from exporter.config.schema import File, RulePart, SchedulePart
+from exporter.config.zones import zone_problems
+
+# Words of the whole contract: a window for an action that this version does not have restricts nothing, and harms nothing.
+ACTION_WORDS = (
+    "checkpoint", "backup", "verify", "drill", "restore", "prune", "vacuum", "analyze", "optimize", "integrity",
+    "requeue", "purge",
+)  # fmt: skip
 
 
 def windows(file: File) -> Mapping[str, Window]:
@@ -18,21 +23,14 @@ def windows(file: File) -> Mapping[str, Window]:
 def problems(file: File) -> Iterator[Problem]:
     """What is wrong with the windows, and with the time zone that they are in."""
     for name, text in file.actions.windows.items():
+        if name not in ACTION_WORDS:
+            yield Problem(("actions", "windows", name), unknown("an action", name, ACTION_WORDS))
         begins, _, ends = text.partition("-")
         if begins == ends:
             yield Problem(
                 ("actions", "windows", name), f'"{text}" ends when it begins; for the whole day write 00:00-24:00'
             )
     yield from zone_problems(file.timezone, ("timezone",))
-
-
-def zone_problems(name: str | None, loc: Loc) -> Iterator[Problem]:
-    """What is wrong with the name of a time zone."""
-    try:
-        ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        cure = 'write one like "Europe/Berlin"; where even that fails, install the package tzdata'
-        yield Problem(loc, f'"{name}" is not a time zone of this machine; {cure}')
 
 
 def warnings(file: File) -> Iterator[Problem]:

@@ -78,17 +78,23 @@ def unit_of(metric: str) -> str:
 
 def condition(opinion: Opinion) -> str:
     """`sqlite_wal_backlog_bytes above 64.0 MiB`."""
-    unit = unit_of(opinion.metric)
-    bound = (
-        f"above {amount(opinion.above, unit)}" if opinion.above is not None else f"below {amount(opinion.below, unit)}"
-    )
+    bound = _bound(opinion, unit_of(opinion.metric))
     where = ", ".join(f"{name}={value}" for name, value in opinion.where.items())
     return f"{opinion.metric}{{{where}}} {bound}" if where else f"{opinion.metric} {bound}"
 
 
+def _bound(opinion: Opinion, unit: str) -> str:
+    if opinion.absent is not None:
+        return f"absent for {amount(opinion.absent, 'seconds')}"
+    if opinion.above is not None:
+        return f"above {amount(opinion.above, unit)}"
+    return f"below {amount(opinion.below, unit)}"
+
+
 def thinks(opinion: Opinion, now: float) -> str:
     """What a rule makes of what it sees, and what follows."""
-    seen = amount(opinion.value, unit_of(opinion.metric))
+    nothing = opinion.absent is not None and opinion.value is None
+    seen = "there is no value" if nothing else amount(opinion.value, unit_of(opinion.metric))
     if opinion.verdict == "unknown":
         return "cannot be judged: the value is not known now"
     if opinion.verdict == "clear":
@@ -100,6 +106,8 @@ def thinks(opinion: Opinion, now: float) -> str:
 
 
 def _what_follows(opinion: Opinion) -> str:
+    if opinion.suspended:
+        return f"suspended: {opinion.suspended}"
     if opinion.hold is not None:
         return f"asks for {opinion.action} once that lasted {amount(opinion.hold, 'seconds')}"
     return f"{opinion.action} follows when an alert asks" if opinion.alerts else "nothing starts it"

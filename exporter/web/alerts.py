@@ -6,6 +6,7 @@ that is stored is answered 202, whatever it is.
 
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from exporter.log import event
 from exporter.web.body import TooLarge, TooSlow, read_body
 from exporter.web.front import Front
 from exporter.web.payload import BadPayload, parse
+from exporter.web.refusals import Refusals
 from exporter.web.right import denied
 
 LOG = logging.getLogger(__name__)
@@ -25,12 +27,15 @@ LOG = logging.getLogger(__name__)
 def endpoint(front: Front) -> Callable[[Request], Awaitable[Response]]:
     """The handler; every answer is counted."""
 
+    refusals = Refusals()
+
     async def receive(request: Request) -> Response:
         answer = await _answer(front, request)
         front.answered(answer.status_code)
         if answer.status_code != 202:
             reason = json.loads(bytes(answer.body))["error"]
-            event(LOG, logging.WARNING, "alerts refused", code=answer.status_code, reason=reason)
+            peer = request.client.host if request.client is not None else ""
+            refusals.tell(answer.status_code, reason, peer, time.monotonic())
         return answer
 
     return receive
@@ -40,8 +45,7 @@ async def _answer(front: Front, request: Request) -> Response:
     if (no := denied(request, front.act_right())) is not None:
         return _refused(no.status, no.reason)
     try:
-        body = await read_body(request)
-        alerts, truncated = parse(body)
+        delivery = await run_in_threadpool(parse, await read_body(request))
     except TooLarge:
         return _refused(413, "the body is larger than 1 MiB; set max_alerts in Alertmanager's webhook_configs")
     except TooSlow:
@@ -50,10 +54,10 @@ async def _answer(front: Front, request: Request) -> Response:
         return _refused(400, str(error))
     except ClientDisconnect:
         return _refused(400, "the client went away")
-    if truncated:
-        event(LOG, logging.WARNING, "Alertmanager left alerts out", truncated=truncated, next_step="raise max_alerts")
+    if left_out := delivery.truncated:
+        event(LOG, logging.WARNING, "the sender left alerts out", truncated=left_out, next_step="raise max_alerts")
     try:
-        receipt = await run_in_threadpool(front.receive, alerts)
+        receipt = await run_in_threadpool(front.receive, delivery)
     except StoreUnavailable as error:
         return _refused(503, str(error))
     decisions = [{"decision": d.decision, "database": d.database, "run": d.run_id} for d in receipt.decisions]
@@ -64,4 +68,4 @@ def _refused(status: int, reason: str) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if status == 401 else {}
     if status in (401, 403, 408, 413):
         headers["Connection"] = "close"  # what is left of an unread body must not be taken for the next request
-    return JSONResponse({"error": reason}, status, headers)
+    return JSONResponse({"error": reason.encode("utf-8", "backslashreplace").decode()}, status, headers)

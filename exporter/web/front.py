@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from actions.history.runs import Run
-from actions.policy.alerts import Alert
+from actions.policy.alerts import Delivery
 from exporter.alert_inbox import Receipt
 from exporter.desk import Desk
 from exporter.exposition import Page
@@ -35,7 +35,7 @@ class Front:
     render: Callable[[str, str, Sequence[str]], Page]
     not_ready: Callable[[], str]
     act_right: Callable[[], ActRight]
-    receive: Callable[[Sequence[Alert]], Receipt]
+    receive: Callable[[Delivery], Receipt]
     answered: Callable[[int], None]
     reload: Callable[[], tuple[str, ...]]
     pause: Callable[[str], str]

@@ -1,21 +1,29 @@
-"""Alertmanager's webhook payload, version 4: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
+"""What calls the webhook: Alertmanager's payload, version 4, and Grafana Alerting's, which says version 1.
 
+https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
+https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
 Unknown fields are ignored (newer versions add some); what we act on must be there and be text.
 """
 
+import hashlib
 import json
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from actions.policy.alerts import Alert
+from actions.policy.alerts import Alert, Delivery
 
 MAX_DEPTH = 16
 MAX_ALERTS = 10_000
+ALERTMANAGER, GRAFANA = "4", "1"
+_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_PAIR = re.compile(r"\[\]|\{\}")
+_NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
 class BadPayload(Exception):
-    """The delivery cannot be understood; the message says why, for Alertmanager's log."""
+    """The delivery cannot be understood; the message says why, for the sender's log."""
 
 
 class _Alert(BaseModel):
@@ -23,36 +31,51 @@ class _Alert(BaseModel):
 
     status: Literal["firing", "resolved"]
     labels: dict[str, str]
-    fingerprint: str = Field(min_length=1, max_length=200)
+    fingerprint: str = Field("", max_length=200)
     starts_at: str = Field("", alias="startsAt", max_length=100)
 
 
 class _Delivery(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    version: str
     receiver: str = Field("", max_length=1000)
-    truncated: int = Field(0, alias="truncatedAlerts", ge=0)
+    truncated: int = Field(0, alias="truncatedAlerts", ge=0, le=1_000_000)
     alerts: list[_Alert] = Field(max_length=MAX_ALERTS)
 
 
-def parse(body: bytes) -> tuple[tuple[Alert, ...], int]:
-    """The alerts of a delivery, each with its own status, and how many Alertmanager left out. Raises BadPayload."""
+def parse(body: bytes) -> Delivery:
+    """The alerts of a delivery, each with its own status. Raises BadPayload."""
     data = strict_json(body)
     if not isinstance(data, dict):
         raise BadPayload("the body is not a JSON object")
-    if data.get("version") != "4":
-        raise BadPayload(f'payload version {str(data.get("version"))[:20]!r} is not known; only Alertmanager\'s "4" is')
+    _check_version(data)
     try:
-        delivery = _Delivery.model_validate(data)
+        found = _Delivery.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise BadPayload(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
-    return tuple(_alert(found, delivery.receiver) for found in delivery.alerts), delivery.truncated
+        place = ".".join(str(part)[:40] for part in first["loc"][:4])
+        raise BadPayload(f"{place}: {first['msg']}") from error
+    return Delivery(tuple(_alert(each, found.receiver) for each in found.alerts), found.truncated)
+
+
+def _check_version(data: dict[str, object]) -> None:
+    """Grafana's is told by its organisation: another sender's version 1 would be another format."""
+    version = data.get("version")
+    if version == ALERTMANAGER or (version == GRAFANA and isinstance(data.get("orgId"), int)):
+        return
+    raise BadPayload(
+        f'payload version {str(version)[:20]!r} is not known; only Alertmanager\'s "4" and Grafana\'s "1" are'
+    )
 
 
 def _alert(found: _Alert, receiver: str) -> Alert:
-    return Alert(found.status, found.labels, found.fingerprint, found.starts_at, receiver)
+    fingerprint = found.fingerprint or _fingerprint(found.labels)
+    return Alert(found.status, found.labels, fingerprint, found.starts_at, receiver)
+
+
+def _fingerprint(labels: dict[str, str]) -> str:
+    """For a sender that gives none: what it stands for is the label set."""
+    return hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()[:16]
 
 
 def strict_json(body: bytes) -> object:
@@ -61,29 +84,24 @@ def strict_json(body: bytes) -> object:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadPayload("the body is not UTF-8") from error
-    if _depth(text) > MAX_DEPTH:
+    if _is_deep(text):
         raise BadPayload(f"the JSON is nested deeper than {MAX_DEPTH}")
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except (json.JSONDecodeError, ValueError) as error:
+    except ValueError as error:
         raise BadPayload(f"the body is not JSON: {error}") from error
 
 
-def _depth(text: str) -> int:
-    """The deepest nesting, without a parser's recursion: brackets outside of strings."""
-    deepest = depth = 0
-    in_string = escaped = False
-    for letter in text:
-        if in_string:
-            in_string, escaped = escaped or letter != '"', not escaped and letter == "\\"
-        elif letter == '"':
-            in_string = True
-        elif letter in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif letter in "]}":
-            depth -= 1
-    return deepest
+def _is_deep(text: str) -> bool:
+    """Whether brackets outside of strings can be nested deeper than MAX_DEPTH: told without a parser's recursion.
+
+    The innermost pairs are taken away, once for each level that may be: a pair that is left lies deeper. Brackets that
+    are never closed count, too.
+    """
+    left = _NO_BRACKETS.sub("", _TEXT.sub("", text))
+    for _ in range(MAX_DEPTH):
+        left = _PAIR.sub("", left)
+    return "[]" in left or "{}" in left or left.count("[") + left.count("{") > MAX_DEPTH
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,0 +1,32 @@
+"""Says what was refused, but not without end: whoever may not act must not be able to fill the disk with our log either."""
+
+import logging
+import threading
+
+from exporter.log import event
+
+LOG = logging.getLogger(__name__)
+WINDOW = 60.0
+MOST = 30
+
+
+class Refusals:
+    """At most MOST lines in each WINDOW seconds; how many more there were is said with the first line after it."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._begun = float("-inf")
+        self._said = self._unsaid = 0
+
+    def tell(self, code: int, reason: str, peer: str, now: float) -> None:
+        """One request was refused. `now`: seconds of a clock that does not jump."""
+        with self._guard:
+            unsaid = 0
+            if now - self._begun >= WINDOW:
+                unsaid, self._begun, self._said, self._unsaid = self._unsaid, now, 0, 0
+            self._said += 1
+            if self._said > MOST:
+                self._unsaid += 1
+                return
+        more = {"refused_unsaid_before": unsaid} if unsaid else {}
+        event(LOG, logging.WARNING, "alerts refused", code=code, reason=reason, peer=peer, **more)
