@@ -123,6 +123,12 @@ CASES = [
     case("rules render --threshold wall=1GiB", USAGE, "names no threshold", "wal=64MiB"),
     case("rules render --threshold wal=large", USAGE, "large", "64MiB"),
     case("rules render --format toml", USAGE, "'toml' is not one of", "operator"),
+    # purge
+    case("purge @plain.db", REFUSED, "is no queue that a profile knows", "`profile:`"),
+    case("purge @encrypted.db", FAILED, "is no SQLite database, or it is encrypted"),
+    case("purge @jobs.db --older-than 7", USAGE, '"7" is not a duration'),
+    case("purge jobs --config.file @greedy.yaml", REFUSED, "bytes are missing", "limits.disk_reserve"),
+    case(f"purge jobs {HERE}", REFUSED, "paused (by ann: migration)", "queuekeeper resume", during=paused),
     # simulate, hash-password
     case("simulate --config.file @good.yaml", USAGE, "Missing argument 'FILES...'", "--help"),
     case("simulate @missing.json --config.file @good.yaml", USAGE, "missing.json"),
