@@ -158,8 +158,11 @@ def acting() -> list[Panel]:
         bars(
             "Alerts received",
             "What became of alerts that Alertmanager sent. Good: accepted and duplicate; rejected and no_match want a look at "
-            "the configuration.",
+            "the configuration, and so does what the sender left out (max_alerts).",
             target(events("queuekeeper_webhook_alerts_total", "decision", AGENT), "{{decision}}"),
+            target(
+                events("queuekeeper_webhook_truncated_alerts_total", "instance", AGENT), "left out, to " + ON_INSTANCE
+            ),
             alert="QueueWebhookRefused",
         ),
         bars(

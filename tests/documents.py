@@ -5,8 +5,13 @@ started, `sh agent` is run while a service runs; `sh network`, `root`, `docker` 
 """
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+
+import click
+
+from exporter.commands.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOKED_AT = {"network", "root", "docker", "kubernetes"}
@@ -54,3 +59,35 @@ def anchors(file: Path) -> set[str]:
     """The anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", file.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def exists(command: str) -> bool:
+    """Whether this version has the command: documents know those of the next one."""
+    group: click.Command | None = main
+    for word in shlex.split(command)[1:]:
+        if not isinstance(group, click.Group):
+            return True
+        group = group.commands.get(word)
+        if group is None:
+            return False
+    return True
+
+
+def parse(command: str) -> None:
+    """Raises click's UsageError for an unknown option or a missing argument."""
+    group: click.Command = main
+    context = click.Context(main)
+    words = shlex.split(command)[1:]
+    while isinstance(group, click.Group) and words:
+        found = group.commands.get(words[0])
+        if found is None:
+            return
+        group, words = found, words[1:]
+    if isinstance(group, click.Group) or "--help" in words:
+        return
+    try:
+        group.make_context(group.name or "", words, parent=context, resilient_parsing=False)
+    except click.MissingParameter:
+        pass  # `queuekeeper stats` in a sentence about the command itself
+    finally:
+        context.close()

@@ -55,6 +55,7 @@ queuekeeper_schedule_missed_total{{{JOBS},schedule="daily-backup"}} 0
 queuekeeper_state_writable 1
 queuekeeper_webhook_requests_total{{code="202"}} 5
 queuekeeper_webhook_requests_total{{code="401"}} 0
+queuekeeper_webhook_truncated_alerts_total 0
 queuekeeper_webhook_alerts_total{{database="jobs",decision="accepted"}} 5
 sqlite_up{{{JOBS}}} 1
 sqlite_owner_wal_reset_vulnerable{{{JOBS}}} 0

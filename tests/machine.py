@@ -79,7 +79,7 @@ def machine_with_a_queue(folder: Path) -> Iterator[Machine]:
 @contextmanager
 def serving(machine: Machine, command: str) -> Iterator[None]:
     """What a document tells to start, at the machine's address, once it is ready."""
-    line = [*shlex.split(machine.here(command)), f"--web.listen-address={machine.agent}"]
+    line = [*shlex.split(machine.here(command), comments=True), f"--web.listen-address={machine.agent}"]
     with (machine.folder / "agent.log").open("w") as log:
         process = subprocess.Popen(line, cwd=machine.folder / "work", env=machine.environment, stderr=log)
     try:

@@ -1,22 +1,20 @@
 """What the README and the runbook tell people to type works as it is written; what documents point at is there."""
 
-import json
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from documents import LOOKED_AT, ROOT, Block, anchors, blocks, commands_in_sentences, links
+from documents import LOOKED_AT, ROOT, Block, anchors, blocks, commands_in_sentences, exists, links, parse
 from machine import Machine, machine_with_a_queue, serving
 from real_parts import run
 
+from exporter.alert_rules.catalogue import alerts
 from exporter.commands.main import main
 
 TYPED = [ROOT / "README.md", ROOT / "docs" / "runbook.md", ROOT / "docs" / "install.md"]
@@ -54,18 +52,6 @@ def of(*tags: str) -> list[Block]:
 def where(value: object) -> str:
     """A test's name for a block or a command."""
     return value.where if isinstance(value, Block) else str(value)
-
-
-def exists(command: str) -> bool:
-    """Whether this version has the command: documents know those of the next one."""
-    group: click.Command | None = main
-    for word in shlex.split(command)[1:]:
-        if not isinstance(group, click.Group):
-            return True
-        group = group.commands.get(word)
-        if group is None:
-            return False
-    return True
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +178,9 @@ class TestWhatDocumentsPointAt:
         assert named
         assert named <= anchors(ROOT / "docs" / "runbook.md")
 
+    def test_the_readme_counts_the_alerts(self) -> None:
+        assert f"[{len(alerts())} alerts]" in (ROOT / "README.md").read_text()
+
     def test_tests_that_the_readme_names_are_there(self) -> None:
         named = re.findall(r"`(tests/test_\w+\.py)`", (ROOT / "README.md").read_text())
         assert len(named) > 8
@@ -215,27 +204,7 @@ class TestWhatDocumentsPointAt:
         for file in DOCUMENTS:
             for command in commands_in_sentences(file):
                 if exists(command) and not PLACEHOLDER.search(command):
-                    _parse(command)
-
-
-def _parse(command: str) -> None:
-    """Raises click's UsageError for an unknown option or a missing argument."""
-    group: click.Command = main
-    context = click.Context(main)
-    words = shlex.split(command)[1:]
-    while isinstance(group, click.Group) and words:
-        found = group.commands.get(words[0])
-        if found is None:
-            return
-        group, words = found, words[1:]
-    if isinstance(group, click.Group) or "--help" in words:
-        return
-    try:
-        group.make_context(group.name or "", words, parent=context, resilient_parsing=False)
-    except click.MissingParameter:
-        pass  # `queuekeeper stats` in a sentence about the command itself
-    finally:
-        context.close()
+                    parse(command)
 
 
 class TestTheRunbook:
@@ -245,104 +214,3 @@ class TestTheRunbook:
     def test_a_section_has_the_five_parts_in_order(self, section: str) -> None:
         parts = re.findall(r"^\*\*(\w[\w ]+)\.?\*\*", section, re.MULTILINE)
         assert parts == ["Means", "Look", "By itself", "By hand", "Leave it"]
-
-
-COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
-# Keys of the Compose specification that we use.
-SERVICE_KEYS = {
-        "build", "cap_drop", "command", "depends_on", "entrypoint", "healthcheck", "image", "pid", "ports", "read_only",
-        "restart", "secrets", "security_opt", "tmpfs", "user", "volumes",
-}  # fmt: skip
-
-
-class TestDeploy:
-    def test_compose_uses_keys_of_its_specification_and_names_what_it_declares(self) -> None:
-        services = COMPOSE["services"]
-        assert set(COMPOSE) == {"name", "services", "secrets", "volumes"}
-        assert {key for service in services.values() for key in service} <= SERVICE_KEYS
-        for service in services.values():
-            assert set(service.get("depends_on", ())) <= set(services)
-            assert service.get("pid", "service:application").removeprefix("service:") in services
-            assert set(service.get("secrets", ())) <= set(COMPOSE["secrets"])
-            assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", ()))
-
-    def test_compose_mounts_files_that_are_there_and_volumes_that_are_declared(self) -> None:
-        for service in COMPOSE["services"].values():
-            for volume in service.get("volumes", ()):
-                source = volume.split(":")[0]
-                if source.startswith("."):
-                    assert (ROOT / "deploy" / source).resolve().exists(), source
-                else:
-                    assert source in COMPOSE["volumes"]
-
-    def test_queuekeeper_runs_as_the_application_and_sees_its_processes(self) -> None:
-        application, keeper = (COMPOSE["services"][name] for name in ("application", "queuekeeper"))
-        assert keeper["user"] == application["user"]
-        assert keeper["pid"] == "service:application"
-        assert keeper["read_only"]
-        assert keeper["cap_drop"] == ["ALL"]
-
-    def test_its_configuration_loads(self, tmp_path: Path) -> None:
-        token = tmp_path / "token"
-        token.write_text("the-token-of-compose-yaml\n")
-        token.chmod(0o600)
-        file = tmp_path / "queuekeeper.yaml"
-        shipped = (ROOT / "deploy" / "queuekeeper.yaml").read_text()
-        assert "/run/secrets/token" in shipped
-        file.write_text(shipped.replace("/run/secrets/token", str(token)))
-        result = subprocess.run(
-            [sys.executable, "-m", "exporter.commands", "config", "check", str(file)], capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert "acting is enabled" in result.stdout
-
-    @pytest.mark.real
-    def test_the_parts_around_it_load(self, tmp_path: Path) -> None:
-        shutil.copytree(ROOT / "grafana" / "alerts", tmp_path / "alerts")
-        shutil.copy(ROOT / "deploy" / "prometheus.yml", tmp_path)
-        result = run("promtool", "check", "config", tmp_path / "prometheus.yml")
-        assert result.returncode == 0, result.stdout
-        newer = (ROOT / "deploy" / "alertmanager.yml").read_text()
-        assert "timeout: 5s" in newer
-        (tmp_path / "alertmanager.yml").write_text(newer.replace("        timeout: 5s\n", ""))
-        result = run("amtool", "check-config", tmp_path / "alertmanager.yml")
-        assert result.returncode == 0, result.stdout
-
-    def test_the_image_does_not_run_as_root_and_installs_what_is_locked(self) -> None:
-        lines = (ROOT / "deploy" / "Dockerfile").read_text().splitlines()
-        instructions = [line.split()[0] for line in lines if re.match(r"[A-Z]+ ", line)]
-        assert instructions[0] == "FROM"
-        assert set(instructions) <= {"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "VOLUME", "HEALTHCHECK",
-                                     "ENTRYPOINT", "CMD"}  # fmt: skip
-        assert "USER 10001" in lines
-        assert "--require-hashes" in "\n".join(lines)
-        ignored = (ROOT / ".dockerignore").read_text().splitlines()
-        copied = [line.split()[1:-1] for line in lines if line.startswith("COPY") and "--from" not in line]
-        assert all(f"!{name}" in ignored for names in copied for name in names)
-        entry = [json.loads(line.partition(" ")[2]) for line in lines if re.match(r"ENTRYPOINT|CMD", line)]
-        _parse(" ".join(word for words in entry for word in words))
-
-    def test_systemd_has_nothing_to_say_about_the_unit(self, tmp_path: Path) -> None:
-        unit = (ROOT / "deploy" / "queuekeeper.service").read_text()
-        assert re.findall(r"^\[(\w+)\]$", unit, re.MULTILINE) == ["Unit", "Service", "Install"]
-        assert "/usr/local/bin/queuekeeper serve" in unit
-        if shutil.which("systemd-analyze") is None:
-            return
-        (tmp_path / "queuekeeper.service").write_text(unit.replace("/usr/local/bin/queuekeeper", "/bin/true"))
-        line = ["systemd-analyze", "verify", str(tmp_path / "queuekeeper.service")]
-        found = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert (found.returncode, found.stdout + found.stderr) == (0, "")
-
-    def test_the_unit_may_write_to_nothing_but_queues_and_backups(self) -> None:
-        unit = (ROOT / "deploy" / "queuekeeper.service").read_text().splitlines()
-        assert "ProtectSystem=strict" in unit
-        assert "ReadWritePaths=/var/lib/app /var/backups/queues" in unit
-        assert "NoNewPrivileges=yes" in unit
-        assert "CapabilityBoundingSet=" in unit
-
-    def test_the_operators_forms_fit_each_other(self) -> None:
-        monitor = yaml.safe_load((ROOT / "grafana" / "operator" / "servicemonitor.yaml").read_text())
-        assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "ServiceMonitor")
-        label = monitor["spec"]["jobLabel"]
-        assert monitor["spec"]["selector"]["matchLabels"][label] == "queuekeeper"

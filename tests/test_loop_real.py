@@ -31,6 +31,8 @@ from dashboard_check import (
 from queue_files import add, micro, owned, solid_queue
 from real_parts import Addresses, Pair, free_addresses, require, running
 
+from actions.history.runs import Run
+
 pytestmark = pytest.mark.real
 
 GRAFANA = Path(__file__).resolve().parent.parent / "grafana"
@@ -75,6 +77,10 @@ class Loop:
     agent: AgentProcess
     queue: prismq.Queue
     pair: Pair
+
+    def given_back(self) -> list[Run]:
+        """The requeues that did something. A scrape missed under load resolves the alert, which cancels what waits."""
+        return [run for run in self.agent.runs("jobs") if run.action == "requeue" and run.outcome == "done"]
 
     def alerts(self, name: str) -> list[dict[str, Any]]:
         """What fires in Prometheus under this name."""
@@ -169,7 +175,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
             running(folder / "pair", addresses, prometheus_config(addresses, address), alertmanager)
         )
         made = Loop(agent, queue, pair)
-        made.agent.ended()
+        made.agent.wait(lambda: made.given_back(), "the tasks to be given back", 60)
         pair.wait(lambda: not made.alerts("QueueStaleLeases"), "the alert to resolve in Prometheus")
         pair.wait(lambda: page_tells_of(made.agent, resolved=True), "Alertmanager to say that it resolved")
         yield made
@@ -190,18 +196,18 @@ def test_the_stale_leases_are_given_back_exactly_once(loop: Loop) -> None:
         *[("mail", "queued", 1, None)] * 3,
         ("report", "queued", 1, None),
     ]
-    runs = [run for run in loop.agent.runs("jobs") if run.action == "requeue"]
-    assert [(run.outcome, run.trigger, run.rule) for run in runs] == [("done", "alert", "stale-leases")]
+    runs = loop.given_back()
+    assert [(run.trigger, run.rule) for run in runs] == [("alert", "stale-leases")]
     assert runs[0].figures["requeued"] == 4
     assert (runs[0].before, runs[0].after, runs[0].effect) == (4, 0, "fixed")
 
 
 def test_the_whole_way_is_counted(loop: Loop) -> None:
     page = loop.agent.scrape()
-    assert page.value("queuekeeper_action_triggers_total", action="requeue", trigger="alert") == 1
+    assert page.value("queuekeeper_action_triggers_total", action="requeue", trigger="alert") >= 1
     assert page.value("queuekeeper_action_requeued_tasks_total", database="jobs") == 4
     assert page.value("queuekeeper_remediation_effect_total", database="jobs", rule="stale-leases", effect="fixed") == 1
-    assert page.value("queuekeeper_webhook_alerts_total", database="jobs", decision="accepted") == 1
+    assert page.value("queuekeeper_webhook_alerts_total", database="jobs", decision="accepted") >= 1
     assert page.total("queuekeeper_webhook_alerts_total", decision="rejected") == 0
     assert page.total("queuekeeper_webhook_alerts_total", decision="no_match") == 0
     refused = {dict(labels)["code"]: n for labels, n in page.series("queuekeeper_webhook_requests_total").items() if n}
