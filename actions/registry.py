@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from actions import analyze, backup, checkpoint, drill, integrity, optimize, prune, requeue, restore, vacuum, verify
+from actions import (
+    analyze,
+    backup,
+    checkpoint,
+    drill,
+    integrity,
+    optimize,
+    prune,
+    purge,
+    requeue,
+    restore,
+    vacuum,
+    verify,
+)
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
@@ -39,5 +52,7 @@ class Action(Protocol):
 
 ACTIONS: Mapping[str, Action] = {
     action.NAME: action
-    for action in (checkpoint, backup, verify, drill, restore, prune, requeue, vacuum, analyze, optimize, integrity)
-}
+    for action in (
+        checkpoint, backup, verify, drill, restore, prune, requeue, purge, vacuum, analyze, optimize, integrity,
+    )
+}  # fmt: skip

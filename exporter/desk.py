@@ -17,9 +17,10 @@ from actions.run.events import Event
 from actions.run.request import Option
 from collectors.target import Target
 from exporter.board import Board, max_age
+from exporter.config.explain import explain_schedule
 from exporter.config.settings import Config
 from exporter.dispatcher import Dispatcher
-from exporter.glance import Glance, glance
+from exporter.glance import Beside, Glance, glance
 from exporter.recent import Point, Recent
 from exporter.rehearsal import Rehearsals
 from exporter.relay import Relay
@@ -102,6 +103,12 @@ class Desk:
         """The readings of a database, one line for each of `exporter.recent.SERIES`."""
         return self._recent.points(name, time.time())
 
+    def schedules(self, name: str, why_paused: str | None) -> list[tuple[str, str]]:
+        """The schedules that cover a database, each with when it comes next, in words."""
+        config, now = self._config(), time.time()
+        found = (one for one in config.schedules if one.covers(name))
+        return [(one.name, explain_schedule(one, name, config, why_paused, now)) for one in found]
+
     @property
     def longest_gap(self) -> float:
         """How far apart two readings may be, in seconds, before something is missing between them."""
@@ -132,19 +139,8 @@ class Desk:
         return self._config().state
 
     def _glances(self, only: str | None) -> list[Glance]:
-        now, config = time.time(), self._config()
+        now, config, totals = time.time(), self._config(), self._dispatcher.view.totals
         view = self._board.view(now, config.interval)
-        watches, drills = self._watches(), self._dispatcher.view.totals.drills
-        return [
-            glance(
-                target,
-                view.fresh.get(target.name),
-                view.state(target.name),
-                config.rules,
-                watches,
-                drills.get(target.name),
-                now,
-            )
-            for target in view.targets
-            if only is None or target.name == only
-        ]
+        beside = Beside(config.rules, self._watches(), totals.standings, totals.drills)
+        chosen = (target for target in view.targets if only is None or target.name == only)
+        return [glance(one, view.fresh.get(one.name), view.state(one.name), beside, now) for one in chosen]

@@ -75,7 +75,7 @@ class Dispatcher:
         self._wake = threading.Event()
         self._stopping = self._doubted = False
         self._running: dict[int, tuple[Run, RunningAction]] = {}
-        self._held: dict[int, str] = {}  # why a run waits, as it was said
+        self._held: frozenset[int] = frozenset()  # the runs that a limit holds, which was said
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self.view = View(Totals(), paused=False, writable=True)
@@ -179,25 +179,25 @@ class Dispatcher:
         now = time.time()
         with self._guard:
             ours = tuple(run for run, _ in self._running.values())
+        held = set()
         for one, hold in next_runs(store, self._bounds(), ours, now):
             if self._stopping:
                 return
-            self._say_why(one, hold)
+            if hold is not None and hold.limit:
+                held.add(one.id)
+                self._say_why(one, hold)
             if hold is None and (taken := claim(store, one.id, now)) is not None:
                 self._begin_claimed(store, taken)
+        self._held = frozenset(held)
 
     def _bounds(self) -> Bounds:
         return bounds(self._acting(), self._rules(), len(self._targets()), self.view.totals.standings, time.time())
 
-    def _say_why(self, one: Waiting, hold: Hold | None) -> None:
-        """Once for each reason: waiting for its turn is nothing to tell of, being bound by a limit is."""
-        before = self._held.pop(one.id, None)
-        if hold is not None and hold.limit:
-            self._held[one.id] = hold.why
-            if before is None:
-                event(
-                    LOG, logging.WARNING, "run waits", run=one.id, database=one.database, rule=one.rule, reason=hold.why
-                )
+    def _say_why(self, one: Waiting, hold: Hold) -> None:
+        """Once: waiting for its turn is nothing to tell of, being bound by a limit is."""
+        if one.id not in self._held:
+            about = {"run": one.id, "database": one.database, "rule": one.rule}
+            event(LOG, logging.WARNING, "run waits", **about, reason=hold.why)
 
     def _begin_claimed(self, store: apsw.Connection, taken: Claim) -> None:
         claimed = run(store, taken.run_id)

@@ -4,10 +4,11 @@ What could not be read is None or missing, never a zero.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actions.policy.readings import measured
 from actions.policy.rules import Rule, Watch
+from actions.policy.suspension import Standing
 from actions.run.condition import Verdict
 from collectors.metric import Sample
 from collectors.owner import Owner
@@ -78,7 +79,8 @@ class Place:
 class Opinion:
     """What one rule thinks now. `verdict`: wrong, between, clear, unknown; `wrong_since`: seconds since the epoch.
 
-    `hold`: how long it must be wrong before the threshold asks for the action; None where only alerts ask.
+    `hold`: how long it must be wrong before the threshold asks for the action; None where only alerts ask. `suspended`: why
+    nothing asks any more, since runs did not help.
     """
 
     rule: str
@@ -94,6 +96,7 @@ class Opinion:
     wrong_since: float | None
     hold: float | None
     alerts: int
+    suspended: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +122,26 @@ class Glance:
     rules: tuple[Opinion, ...] = ()
 
 
-def glance(
-    target: Target,
-    snapshot: Snapshot | None,
-    state: str,
-    rules: Sequence[Rule],
-    watches: Mapping[tuple[str, str], Watch],
-    drill: tuple[float, float] | None,
-    now: float,
-) -> Glance:
-    """The database now. `snapshot` None: nothing fresh is known, and `state` says why; `drill`: when, and seconds it took."""
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the agent knows beside the readings. Keys are (rule, database) and (database, action).
+
+    `drills`: by database, when a restore was last proved, and the seconds it took.
+    """
+
+    rules: Sequence[Rule] = ()
+    watches: Mapping[tuple[str, str], Watch] = field(default_factory=dict)
+    standings: Mapping[tuple[str, str], Standing] = field(default_factory=dict)
+    drills: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def glance(target: Target, snapshot: Snapshot | None, state: str, beside: Beside, now: float) -> Glance:
+    """The database now. `snapshot` None: nothing fresh is known, and `state` says why."""
     name, path = target.name, str(target.path)
     if snapshot is None:
         message = "the last reading is too old to be shown" if state == "stale" else "not read yet"
         return Glance(name, path, "stale" if state == "stale" else "unread", state, message, ())
-    wrong = findings(snapshot, rules, now)
+    wrong = findings(snapshot, beside.rules, now)
     owner = snapshot.readings.get("owner")
     seen = _Seen(snapshot, now)
     return Glance(
@@ -151,24 +159,22 @@ def glance(
         log=_log(seen),
         queues=tuple(_queues(seen)),
         workers=seen.by_label("sqlite_queue_workers") or None,
-        backups=_saved(seen, drill),
+        backups=_saved(seen, beside.drills.get(name)),
         disk=tuple(_places(seen)),
-        rules=tuple(opinions(name, snapshot, rules, watches, now)),
+        rules=tuple(opinions(name, snapshot, beside, now)),
     )
 
 
-def opinions(
-    database: str, snapshot: Snapshot, rules: Iterable[Rule], watches: Mapping[tuple[str, str], Watch], now: float
-) -> Iterator[Opinion]:
+def opinions(database: str, snapshot: Snapshot, beside: Beside, now: float) -> Iterator[Opinion]:
     """What each rule that covers the database thinks."""
-    for rule in rules:
+    for rule in beside.rules:
         if not rule.covers(database):
             continue
         found = measured(rule.condition, snapshot, now)
         verdict = rule.condition.judge(found)
-        watch = watches.get((rule.name, database))
+        watch = beside.watches.get((rule.name, database))
         since = watch.wrong_since if watch is not None and verdict is not Verdict.CLEAR else None
-        bound = rule.condition
+        bound, standing = rule.condition, beside.standings.get((database, rule.action), Standing())
         yield Opinion(
             *(rule.name, rule.action, bound.metric, bound.where, bound.above, bound.below, bound.absent, bound.clear),
             value=found.value,
@@ -176,6 +182,7 @@ def opinions(
             wrong_since=since,
             hold=rule.hold,
             alerts=len(rule.alerts),
+            suspended=f"{standing.why} ({standing.cure})" if standing.suspended else "",
         )
 
 

@@ -105,6 +105,9 @@ REQUEUED = Metric(
     "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back to the queue.",
     kind="counter", fold="sum",
 )  # fmt: skip
+PURGED = Metric(
+    "queuekeeper_action_purged_tasks_total", "Finished tasks that were deleted.", kind="counter", fold="sum"
+)
 DRILL_SUCCESS = Metric(
     "sqlite_restore_drill_last_success_timestamp_seconds",
     "When the newest backup was last restored and found healthy, from our history.",
@@ -163,11 +166,12 @@ WEBHOOK_TRUNCATED = Metric(
 METRICS = (
     UP, BUILD_INFO, DATABASES, COLLECTOR_SUCCESS, COLLECTOR_DURATION, COLLECTOR_ERRORS, POLL_LAST_SUCCESS,
     POLL_OVERRUNS, LABELS_DROPPED, RELOAD_SUCCESS, RELOAD_TIME, ACTIONS_ENABLED, PAUSED, PENDING, STATE_WRITABLE, RUNS,
-    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, DRILL_SUCCESS, DRILL_DURATION,
-    INTEGRITY_OK, INTEGRITY_TIME, EFFECT, SUSPENDED, MISSED, WEBHOOK_REQUESTS, WEBHOOK_ALERTS, WEBHOOK_TRUNCATED,
+    TRIGGERS, DURATION, STARTED, LAST_SUCCESS, LAST_FAILURE, RECLAIMED, REQUEUED, PURGED, DRILL_SUCCESS,
+    DRILL_DURATION, INTEGRITY_OK, INTEGRITY_TIME, EFFECT, SUSPENDED, MISSED, WEBHOOK_REQUESTS, WEBHOOK_ALERTS,
+    WEBHOOK_TRUNCATED,
 )  # fmt: skip
 HISTOGRAMS = frozenset({DURATION.name})
-AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED}
+AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED, "purged_tasks": PURGED}
 DECISIONS = ("accepted", "duplicate", "cooldown", "no_match", "disabled", "rejected")
 EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 
@@ -287,15 +291,17 @@ def _of_effects(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
 
 
 def _of_suspensions(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
-    suspended = {key for key, found in facts.totals.standings.items() if found.suspended}
+    suspended = {key for key, found in facts.totals.standings.items() if found.suspended and key[0] in databases}
     for database, action in sorted({*startable(facts.config, databases), *suspended}):
         yield database, SUSPENDED((database, action) in suspended, action)
 
 
 def _of_schedules(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
     schedules = facts.config.schedules if facts.config.acting.enabled else ()
-    expected = {(d, one.name): 0 for one in schedules for d in databases if one.covers(d)}
-    yield from ((d, MISSED(n, name)) for (d, name), n in {**expected, **facts.totals.missed}.items())
+    for one in schedules:
+        yield from (
+            (d, MISSED(facts.totals.missed.get((d, one.name), 0), one.name)) for d in databases if one.covers(d)
+        )
 
 
 def _of_webhook(facts: Facts) -> Iterator[Placed]:

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import prismq
 import pytest
+from hypothesis import settings
 
 from collectors.raw_reader.ask import RawReader
+
+# A busy machine makes any example slow; what is too slow in earnest runs into the test's own time limit.
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture

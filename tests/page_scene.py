@@ -31,6 +31,7 @@ rules:
     on: {threshold: {for: 1h}}
     do: checkpoint
   - {name: stale-leases, when: {sqlite_queue_stale_leases: {above: 0}}, on: {threshold: {for: 1h}}, do: requeue}
+schedules: [{name: nightly, cron: "0 3 * * *", do: backup, databases: [mail]}]
 state: FOLDER/state
 """
 HOSTILE = "<script>alert(1)</script>"

@@ -98,3 +98,8 @@ def test_room_that_is_missing_is_told_in_bytes() -> None:
     assert missing_room(100, 50, 150) == 0
     assert missing_room(100, 50, 149) == 1
     assert missing_room(100, 50, 0) == 150
+
+
+def test_what_was_not_watched_yet_says_only_what_is_free_now() -> None:
+    choice = choose(file(2000), StaysFree(2000, 0.0), RATE, careful=True, only_slices=False)
+    assert choice.why == "2000 of 262144 pages are free: too few to be worth it"

@@ -8,8 +8,8 @@ import apsw
 import prismq
 import pytest
 import yaml
+from look_and_take import look, take
 
-from actions.writing.taken_rows import take, victims
 from collectors.queue_profiles import detect
 from collectors.queue_profiles.compile import CompiledProfile, compiled
 from collectors.queue_profiles.expression import Scope, expression
@@ -287,14 +287,14 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
 
 def _run_steps(queue: prismq.Queue, now: float, limit: int = 100, older_than: float | None = None) -> dict[str, int]:
     with queue.owner:
-        chosen = victims(queue.owner, _requeue(queue).takings, now, older_than, limit)
+        chosen = look(queue.owner, _requeue(queue).takings, now, older_than, limit)
         moved = take(queue.owner, chosen, now, older_than)
     return {"dead": moved["dead"], "waiting": moved["waiting"]}
 
 
 def _victims(queue: prismq.Queue, now: float, older_than: float | None = None) -> list[Any]:
     (taking,) = _requeue(queue).takings
-    bound = taking.victims(now, older_than)
+    bound = taking.search(now, older_than)
     return queue.owner.execute(bound.sql, {**bound.values, "limit": 100}).fetchall()
 
 
@@ -311,7 +311,7 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
     gauge = sum(row.rows for bound in profile.stale(NOW) for row in counted(queue.owner, bound).queues)
     victims = _victims(queue, NOW)
     assert gauge == len(victims) == 6
-    assert {row[3] for row in victims} == {float(int(NOW - 100))}
+    assert {row[1] for row in victims} == {prismq.stamp(NOW - 100)}
     assert _run_steps(queue, NOW) == {"dead": 1, "waiting": 5}
     assert _victims(queue, NOW) == []
     assert queue.value("SELECT count(*) FROM task_queue WHERE status IN ('leased', 'processing')") == 10
@@ -323,10 +323,10 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
 
 def test_what_was_chosen_is_judged_again_when_it_is_taken(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 3)
-    chosen = victims(queue.owner, _requeue(queue).takings, NOW, None, 100)
+    chosen = look(queue.owner, _requeue(queue).takings, NOW)
     queue.owner.execute("UPDATE task_queue SET status = 'completed' WHERE id = 1")
     queue.owner.execute("UPDATE task_queue SET lease_until_utc = ? WHERE id = 2", (prismq.stamp(NOW + 60),))
-    assert take(queue.owner, chosen, NOW, None)["waiting"] == 1
+    assert take(queue.owner, chosen, NOW)["waiting"] == 1
     assert queue.owner.execute("SELECT status FROM task_queue").fetchall() == [("completed",), ("leased",), ("queued",)]
 
 
@@ -336,7 +336,7 @@ def test_no_row_goes_through_two_steps(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 2, attempts=4)
     requeue = _compiled(queue, draft).requeue
     assert requeue is not None
-    moved = take(queue.owner, victims(queue.owner, requeue.takings, NOW, None, 100), NOW, None)
+    moved = take(queue.owner, look(queue.owner, requeue.takings, NOW), NOW)
     assert (moved["dead"], moved["waiting"]) == (2, 0)
     assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'") == 2
 
@@ -366,13 +366,13 @@ def test_victims_are_searched_on_an_index_and_taken_by_key(queue: prismq.Queue) 
     queue.put("completed", 2000)
     queue.owner.execute("ANALYZE")
     (taking,) = _requeue(queue).takings
-    search = taking.victims(NOW)
+    search = taking.search(NOW)
     assert "SEARCH task_queue USING INDEX ix_task_status_prio_time" in _plan(
         queue, search.sql, {**search.values, "limit": 5}
     )
     for step in taking.steps(NOW):
         for statement in step.statements:
-            assert _plan(queue, statement, {**step.values, "key": 1}).startswith(
+            assert _plan(queue, statement, {**step.values, "key": 1, "seen": None, "holder": None}).startswith(
                 "SEARCH task_queue USING INTEGER PRIMARY KEY (rowid=?)"
             )
 

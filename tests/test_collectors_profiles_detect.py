@@ -38,10 +38,9 @@ def required_columns() -> list[tuple[str, str, str]]:
         with database(queue_files.SCHEMAS[name]) as connection:
             tables = read_tables(connection)
             places = places_of(profile, settings_of(profile, {}), tables)
-        optional = {key.replace("{prefix}", "solid_queue_") for key in profile.also}
-        for key, spots in places.found.items():
-            if key not in optional:
-                needed += [(name, spot.table, column) for spot in spots for column in sorted(spot.columns)]
+        for key, columns in profile.detect.items():
+            spots = places.of(key, settings_of(profile, {}))
+            needed += [(name, spot.table, column.lower()) for spot in spots for column in sorted(columns)]
     return needed
 
 

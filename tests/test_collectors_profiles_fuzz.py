@@ -14,8 +14,8 @@ import queue_files
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from look_and_take import look, take
 
-from actions.writing.taken_rows import take, victims
 from collectors.queue_profiles import detect
 from collectors.queue_profiles.compile import CompiledProfile, compiled
 from collectors.queue_profiles.fence import reading
@@ -129,7 +129,7 @@ def test_a_step_that_reaches_out_is_stopped_and_nothing_is_changed(owner: apsw.C
     made = built(owner, draft)
     assert made.requeue is not None
     with pytest.raises((ProfileError, apsw.SQLError)), owner:
-        take(owner, victims(owner, made.requeue.takings, NOW, None, 10), NOW, None)
+        take(owner, look(owner, made.requeue.takings, NOW), NOW)
     assert owner.execute("SELECT count(*) FROM task_queue WHERE status = 'leased'").get == 2
 
 
@@ -149,7 +149,7 @@ def test_the_applications_own_triggers_run_as_they_are(owner: apsw.Connection) -
     made = built(owner, prismq_draft())
     assert made.requeue is not None
     with owner:
-        take(owner, victims(owner, made.requeue.takings, NOW, None, 10), NOW, None)
+        take(owner, look(owner, made.requeue.takings, NOW), NOW)
     assert owner.execute("SELECT word FROM secrets").get == "seen"
 
 
@@ -164,7 +164,7 @@ def test_what_the_applications_schema_calls_is_its_own_affair(tmp_path: Path) ->
         made = built(owner, copy.deepcopy(SOURCES["generic"]), **words)
         assert made.requeue is not None
         with owner:
-            assert take(owner, victims(owner, made.requeue.takings, NOW, None, 10), NOW, None)["waiting"] == 1
+            assert take(owner, look(owner, made.requeue.takings, NOW), NOW)["waiting"] == 1
 
 
 # --- mutated ---
@@ -240,7 +240,7 @@ def test_a_damaged_profile_is_a_profile_error_and_never_writes_or_leaks(draft: A
         assert not any("hidden" in text for _, text in accesses)
         for action in (made.requeue, made.purge):
             with suppress(apsw.Error, ValueError, ProfileError), owner:
-                take(owner, victims(owner, action.takings if action else (), NOW, None, 10), NOW, None)
+                take(owner, look(owner, action.takings if action else (), NOW), NOW)
         assert owner.execute("SELECT word FROM secrets").get == "hidden"
 
 

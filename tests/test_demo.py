@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from agent_process import processes_of
-from real_parts import until
+from real_parts import UNPACKED, require, until
 
 SECONDS = 110
 
@@ -89,7 +89,7 @@ def left_behind(folder: Path) -> list[object]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, Path]:
     """A demo that was left alone: exit status, what it told, where its files were."""
     temporary = tmp_path_factory.mktemp("demo")
-    with demo("--seconds", str(SECONDS), TMPDIR=str(temporary)) as made:
+    with demo("--seconds", str(SECONDS), TMPDIR=str(temporary), PATH=f"{os.environ['PATH']}:{UNPACKED}") as made:
         status = made.end(SECONDS + 30)
     return status, made.text, made.folder
 
@@ -114,6 +114,41 @@ TOLD = {
     "its reason": r"WAL-reset bug",
     "its cure": r"--owner-sqlite 3\.51\.3",
 }
+
+
+BY_ALERTS = {
+    "the alert on the stale lease": r"the alert QueueStaleLeases fires",
+    "its end": r"the alert QueueStaleLeases has resolved",
+    "the requeue that it asked for": r"requeue: done .*alert of rule stale-leases.*, alert [0-9a-f]{16}/1",
+    "the checkpoint that it asked for": r"checkpoint: done .*fixed.*alert of rule wal-backlog.*, alert [0-9a-f]{16}/1",
+}
+
+
+@pytest.mark.real
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize("pattern", BY_ALERTS.values(), ids=BY_ALERTS.keys())
+def test_with_prometheus_and_alertmanager_the_healing_goes_through_them(
+    whole: tuple[int, str, Path], pattern: str
+) -> None:
+    require("prometheus")
+    require("prometheus-alertmanager")
+    assert re.search(pattern, whole[1]), whole[1]
+
+
+def test_where_one_of_them_does_not_start_thresholds_alone_start_what_heals(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("prometheus", "prometheus-alertmanager"):
+        (tmp_path / "bin" / name).symlink_to("/bin/false")
+    with demo("--seconds", "1", TMPDIR=str(tmp_path), PATH=f"{tmp_path}/bin") as made:
+        made.wait_for("thresholds alone start what heals")
+
+
+def test_without_them_thresholds_alone_start_what_heals(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    with demo("--seconds", "1", TMPDIR=str(tmp_path), PATH=f"{tmp_path}/bin") as made:
+        made.wait_for("thresholds alone start what heals")
+        config = (made.folder / "queuekeeper.yaml").read_text()
+    assert "threshold: {for: 1s}" in config
 
 
 @pytest.mark.timeout(SECONDS + 60)

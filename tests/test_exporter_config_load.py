@@ -67,6 +67,7 @@ def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
         "stale-leases",
         "backup-due",
         "free-pages",
+        "backup-never",
     ]
     assert config.limits.wal_growth(1024**3) == 256 * 1024**2
     assert not config.acting.enabled

@@ -112,7 +112,14 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
         ):
             assert word in text, word
         assert "blocked" in row(tab.page, "#3").inner_text()
+        assert "nightly" not in text
         assert tab.page.get_by_role("img", name=re.compile("WAL backlog: now 7.9.MiB")).count() == 1
+
+
+def test_what_comes_at_its_time_is_told(opened: Open) -> None:
+    with opened("/databases/mail") as tab:
+        told = tab.page.locator("#times + ul")
+        assert "nightly next backup at" in told.inner_text()
 
 
 def test_acting_works_without_any_script_too(opened: Open, scene: Scene) -> None:

@@ -1,16 +1,20 @@
 """Schedules on a real history, with our own clock: asked for once, made up where declared, counted where missed."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import agent_process
 import apsw
+import prismq
 import pytest
 
 from actions.history import runs
 from actions.history.read_totals import read_totals
 from actions.history.runs import Ending
+from actions.history.schedule_rows import keep as keep_schedule
 from actions.history.standing_rows import keep
 from actions.history.store import StoreUnavailable, history
 from actions.policy.schedules import Schedule
@@ -21,6 +25,7 @@ from exporter.schedule_watch import LOOK, ScheduleWatch
 
 THREE = datetime(2026, 3, 2, 3, 0, tzinfo=UTC).timestamp()
 DAY = 86400.0
+MISSED = "queuekeeper_schedule_missed_total"
 DAILY = Schedule("daily", "0 3 * * *", "backup")
 JOBS = Target("jobs", Path("/jobs.db"))
 
@@ -187,3 +192,34 @@ def test_its_thread_asks_and_ends(clocked: Clocked) -> None:
     clocked.watch.stop()
     assert clocked.woken >= 1
     assert len(runs.pending(clocked.store)) == 1
+
+
+CONFIG = """\
+databases: [{name: jobs, path: FOLDER/jobs.db, backup: {directory: FOLDER/backups}}]
+actions: {enabled: true}
+schedules:
+  - {name: nightly, cron: "0 3 * * *", do: backup, catch_up: 25h}
+  - {name: never, cron: "0 3 * * *", do: checkpoint}
+state: FOLDER/state
+"""
+
+
+def test_a_real_agent_makes_up_what_was_missed_while_it_was_down_where_that_is_declared(tmp_path: Path) -> None:
+    queue = prismq.create(tmp_path / "jobs.db")
+    queue.put()
+    with history(tmp_path / "state") as store:
+        for name in ("nightly", "never"):
+            keep_schedule(store, name, "jobs", time.time() - 2.2 * DAY, 0)
+    with agent_process.agent(tmp_path, CONFIG) as agent:
+        (run,) = agent.ended()
+        assert (run.action, run.trigger, run.rule, run.outcome) == ("backup", "schedule", "nightly", "done")
+        missed = agent.wait(lambda: agent.scrape(MISSED).series(MISSED), "the page to tell of it")
+        counts = {dict(labels)["schedule"]: count for labels, count in missed.items()}
+        assert counts["never"] == counts["nightly"] + 1
+        assert counts["never"] in (2, 3), "by the time of day"
+        assert agent.scrape().value("queuekeeper_action_triggers_total", action="backup", trigger="schedule") == 1
+        agent.kill()
+        agent.start()
+        agent.wait(lambda: agent.scrape(MISSED).series(MISSED) == missed, "the page to tell the same")
+        assert len(agent.runs()) == 1
+    queue.owner.close()

@@ -12,7 +12,7 @@ from collectors.reading.wal_state import STATES as WAL_STATES
 from collectors.registry import COLLECTORS
 from collectors.wal import MAX_COMMANDS
 from exporter.board import Board
-from exporter.config.assemble import ACTION_WORDS
+from exporter.config.window_parts import ACTION_WORDS
 from exporter.exposition import Exposition
 
 BUDGET = 120

@@ -1,61 +1,106 @@
-"""Finds the rows that a queue profile lets an action take, and takes them: each by its key, behind the profile's fence."""
+"""Takes rows that were found, behind the profile's fence, as far as they still are what they were taken for."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
 
-from collectors.queue_profiles.fence import changing, reading
-from collectors.queue_profiles.taking import Step, Taking, To
+from actions.writing.found_rows import NUMBER, STEP, Found
+from collectors.queue_profiles.fence import OwnRules, changing, joined_fences
+from collectors.queue_profiles.steps import Step, To
+from collectors.queue_profiles.time_formats import Value
+
+# Whether one more row may be taken, after so many.
+MayGoOn = Callable[[int], bool]
+# Rows of the first range of a turn; the next is twice as large while one takes less than so many seconds.
+FIRST_RANGE, SHORT_RANGE = 8, 0.0005
 
 
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """One row that may be taken."""
+@dataclass(slots=True)
+class Taken:
+    """What one transaction did with the rows that it tried: where they went; `left`: keys of those that had changed."""
 
-    taking: Taking
-    key: Any
-    queue: str
+    to: Counter[To] = field(default_factory=Counter)
+    left: list[Any] = field(default_factory=list)
+    tried: list[Found] = field(default_factory=list)
 
-
-def victims(
-    connection: apsw.Connection, takings: Iterable[Taking], now: float, older_than: float | None, limit: int
-) -> tuple[Victim, ...]:
-    """At most `limit` rows, table after table. Needs no lock: each is judged again when it is taken. Raises apsw.Error."""
-    found: list[Victim] = []
-    for taking in takings:
-        bound = taking.victims(now, older_than)
-        with reading(connection, bound.fence):
-            rows = connection.execute(bound.sql, {**bound.values, "limit": limit - len(found)}).fetchall()
-        found += (Victim(taking, key, str(queue)) for key, queue, *_ in rows)
-    return tuple(found)
+    @property
+    def changed(self) -> int:
+        """How many were no longer what had been seen."""
+        return max(0, len(self.tried) - self.to.total())
 
 
-def take(connection: apsw.Connection, chosen: Iterable[Victim], now: float, older_than: float | None) -> Counter[To]:
-    """Take the rows that still are what they were chosen for, in the caller's transaction; how many went where.
+def take(
+    connection: apsw.Connection,
+    steps: tuple[Step, ...],
+    waiting: deque[Found],
+    taken: Taken,
+    own: OwnRules | None = None,
+    may_go_on: MayGoOn = lambda _rows: True,
+) -> None:
+    """Take rows off the left of `waiting`, one by one, in the caller's transaction. `own`: read outside of it.
 
     Raises apsw.Error; ProfileError when a step does what the profile did not declare.
     """
-    keys: dict[int, list[Any]] = {}
-    takings: dict[int, Taking] = {}
-    for victim in chosen:
-        takings[id(victim.taking)] = victim.taking
-        keys.setdefault(id(victim.taking), []).append(victim.key)
-    taken: Counter[To] = Counter()
-    for place, taking in takings.items():
-        for step in taking.steps(now, older_than):
-            taken[step.to] += _take_by(connection, step, keys[place])
-    return taken
+    while waiting and may_go_on(len(taken.tried)):
+        number = waiting[0][STEP]
+        if number is None:  # the profile has no step for it
+            taken.tried.append(waiting.popleft())
+            taken.left.append(taken.tried[-1][0])
+            continue
+        step = steps[number]
+        with changing(connection, step.fence, own):
+            rows = _one_by_one(connection, step, number, waiting, taken, may_go_on)
+            connection.executemany(";".join(step.statements), rows)
 
 
-def _take_by(connection: apsw.Connection, step: Step, keys: list[Any]) -> int:
-    number = 0
-    with changing(connection, step.fence):
-        for key in keys:
-            values = {**step.values, "key": key}
-            for statement in step.statements:
-                connection.execute(statement, values)
-            number += connection.changes() > 0  # of the last statement, which is the one that takes the row
-    return number
+def take_ranges(
+    connection: apsw.Connection,
+    steps: tuple[Step, ...],
+    waiting: deque[Found],
+    taken: Taken,
+    own: OwnRules,
+    may_go_on: MayGoOn,
+) -> None:
+    """The same for rows that lie close together: range after range, each looked for and taken by one statement a step.
+
+    A row is judged in the statement that takes it, so nothing can come between; a range is small enough for a look at
+    the clock after it.
+    """
+    size = FIRST_RANGE
+    with changing(connection, joined_fences(step.fence for step in steps), own):
+        while waiting and may_go_on(len(taken.tried)):
+            started = time.monotonic()
+            rows = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            taken.tried += rows
+            seen = {row[STEP] for row in rows}
+            _take_range(connection, [steps[number] for number in sorted(seen - {None})], rows, taken)
+            size = max(1, size // 2) if time.monotonic() - started > 2 * SHORT_RANGE else size
+            size = 2 * size if time.monotonic() - started < SHORT_RANGE else size
+
+
+def _one_by_one(
+    connection: apsw.Connection, step: Step, number: int, waiting: deque[Found], taken: Taken, may_go_on: MayGoOn
+) -> Iterator[dict[str, Value]]:
+    """The values of each row for this step; what came of it is known when the next one is asked for."""
+    values = dict(step.values)
+    while waiting and waiting[0][STEP] == number and may_go_on(len(taken.tried)):
+        row = waiting.popleft()
+        taken.tried.append(row)
+        values["key"], values["seen"], values["holder"] = row[:STEP]
+        yield values
+        if connection.changes() > 0:  # of the last statement, which is the one that takes the row
+            taken.to[step.to] += 1
+        else:
+            taken.left.append(row[0])
+
+
+def _take_range(connection: apsw.Connection, steps: list[Step], rows: list[Found], taken: Taken) -> None:
+    for step in steps:
+        values = {**step.values, "first": rows[0][NUMBER], "last": rows[-1][NUMBER]}
+        for statement in step.statements:
+            connection.execute(statement, values)
+        taken.to[step.to] += connection.changes()

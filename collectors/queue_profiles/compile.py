@@ -12,9 +12,7 @@ from collectors.queue_profiles.counting import (
     CompiledWorkers,
     NamedQueues,
     Sequence,
-    StaleRows,
     compiled_rows,
-    compiled_stale,
     compiled_workers,
 )
 from collectors.queue_profiles.expression import Scope, filled, time_format
@@ -22,13 +20,16 @@ from collectors.queue_profiles.fence import Fence
 from collectors.queue_profiles.place import Places
 from collectors.queue_profiles.schema import Finished, Profile, ProfileError, Purge, Requeue, Rows, State, Step, Workers
 from collectors.queue_profiles.settings import Chosen, Settings
+from collectors.queue_profiles.stale import StaleRows, compiled_stale
 from collectors.queue_profiles.statement import Bound, Spot
 from collectors.queue_profiles.taking import (
     CompiledPurge,
     CompiledRequeue,
+    by_key,
     finished_taking,
     stale_taking,
     strictest,
+    tells_keys,
 )
 
 Part = TypeVar("Part", Rows, Workers, Finished)
@@ -124,7 +125,7 @@ def _compiled(profile: Profile, settings: Settings, places: Places, prefix: str)
     rows: list[CompiledRows] = []
     for text, spot in spots.each(profile.rows):
         rows.append(compiled_rows(text, spot))
-        if (judged := compiled_stale(text, rows[-1])) is not None:
+        if (judged := compiled_stale(text, rows[-1], places)) is not None:
             stale.append(judged)
     actions = profile.actions
     return CompiledProfile(
@@ -191,8 +192,17 @@ def _requeue(
 def _purge(purge: Purge | None, spots: _Spots) -> CompiledPurge | None:
     if purge is None:
         return None
-    takings = tuple(finished_taking(text, spot, spots.places) for text, spot in spots.each(purge.rows))
-    return CompiledPurge(purge.when, purge.frees_idempotency_keys, takings) if takings else None
+    made = [(text, finished_taking(text, spot, spots.places)) for text, spot in spots.each(purge.rows)]
+    takings = tuple(taking for _, taking in made)
+    if not takings:
+        return None
+    if not purge.frees_idempotency_keys:
+        return CompiledPurge(purge.when, False, takings, takings, ())
+    told = any(tells_keys(taking, text) for text, taking in made)
+    parts = [by_key(taking, text, told=told) for text, taking in made]
+    keyless = tuple(taking for without, _ in parts for taking in without)
+    keyed = tuple(taking for _, holding in parts for taking in holding)
+    return CompiledPurge(purge.when, True, takings, keyless, keyed)
 
 
 def _joined_requeue(all_of_them: list[CompiledRequeue]) -> CompiledRequeue | None:
@@ -212,4 +222,6 @@ def _joined_purge(all_of_them: list[CompiledPurge]) -> CompiledPurge | None:
         strictest(one.gate for one in all_of_them),
         any(one.frees_idempotency_keys for one in all_of_them),
         tuple(taking for one in all_of_them for taking in one.takings),
+        tuple(taking for one in all_of_them for taking in one.keyless),
+        tuple(taking for one in all_of_them for taking in one.keyed),
     )

@@ -6,7 +6,7 @@ from functools import cached_property
 from collectors.queue_profiles.expression import Expression
 from collectors.queue_profiles.fence import Fence
 from collectors.queue_profiles.schema import Rows, State, Workers
-from collectors.queue_profiles.statement import Bound, Moment, Spot, Statement, all_of, parameters_of
+from collectors.queue_profiles.statement import Bound, Moment, Spot, Statement, parameters_of
 from collectors.queue_profiles.time_formats import epoch_sql
 
 _SEQUENCES = Fence({"sqlite_sequence": frozenset({"name", "seq"})})
@@ -132,23 +132,6 @@ class NamedQueues:
 
 
 @dataclass(frozen=True)
-class StaleRows:
-    """The stale leases of one row set: the only place that says when a lease is stale."""
-
-    rows: CompiledRows
-    where: Expression
-    since: Moment
-
-    def count(self, now: float) -> Bound:
-        """SELECT queue, stale leases, oldest `stale_since`, over at most :limit rows."""
-        return self._counting.at(now)
-
-    @cached_property
-    def _counting(self) -> Statement:
-        return count_of(self.rows, self.where, self.since)
-
-
-@dataclass(frozen=True)
 class CompiledWorkers:
     """The workers of one table."""
 
@@ -195,14 +178,6 @@ def compiled_rows(text: Rows, spot: Spot) -> CompiledRows:
         attempts=spot.column(text.attempts) if text.attempts and not spot.is_absent(text.attempts) else "NULL",
         slow=text.slow,
     )
-
-
-def compiled_stale(text: Rows, rows: CompiledRows) -> StaleRows | None:
-    """The row set's stale leases, None where it does not tell. Raises ProfileError."""
-    if text.stale is None or text.stale_since is None:
-        return None
-    since = rows.spot.moment(text.stale_since)
-    return StaleRows(rows, all_of(rows.where, rows.spot.fragment(text.stale), since.readable), since)
 
 
 def compiled_workers(text: Workers, spot: Spot) -> CompiledWorkers:

@@ -12,7 +12,7 @@ from typing import cast, get_args
 
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
 from collectors.queue_profiles.settings import Settings
-from collectors.queue_profiles.time_formats import Value, written
+from collectors.queue_profiles.time_formats import LOCAL_FORMATS, Value, written
 
 _TOKEN = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")
@@ -156,6 +156,6 @@ def _moment(match: re.Match[str], scope: Scope, text: str) -> Parameter:
 
 
 def _with_zone(form: TimeFormat, scope: Scope, text: str) -> TimeFormat:
-    if form in ("sql_local", "unix_local") and not scope.settings.zone:
+    if form in LOCAL_FORMATS and not scope.settings.zone:
         raise ProfileError(f"{text!r}: {form} needs a setting `time_zone` of kind time_zone")
     return form

@@ -5,14 +5,16 @@ another table, to attach a file, or to call a function that reaches outside the 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import apsw
 
+from collectors.queue_profiles.holder_life import FUNCTION, teach
 from collectors.queue_profiles.schema import ProfileError
 
+Columns = Mapping[str, frozenset[str]]
 _HARMLESS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
 # What an expression about a row needs; everything else, like load_extension, zeroblob or sqlite_compileoption_used, is not.
 FUNCTIONS = frozenset({
@@ -21,7 +23,7 @@ FUNCTIONS = frozenset({
     "ifnull", "iif", "instr", "json_array_length", "json_extract", "json_type", "json_valid", "julianday", "length", "like",
     "likelihood", "likely", "lower", "ltrim", "max", "min", "nullif", "octet_length", "quote", "replace", "round", "rtrim",
     "sign", "strftime", "substr", "substring", "sum", "time", "timediff", "total", "trim", "typeof", "unhex", "unicode",
-    "unixepoch", "unlikely", "upper", "->", "->>",
+    "unixepoch", "unlikely", "upper", "->", "->>", FUNCTION,
 })  # fmt: skip
 # A step may also make a new fencing token.
 _CHANGING_FUNCTIONS = FUNCTIONS | {"randomblob", "random"}
@@ -39,11 +41,28 @@ class Fence:
     each statement, and a thousand databases of one application have the same statements.
     """
 
-    readable: Mapping[str, frozenset[str]]
-    updates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    readable: Columns
+    updates: Columns = field(default_factory=dict)
     inserts: frozenset[str] = frozenset()
     deletes: frozenset[str] = frozenset()
     granted: set[Question] = field(default_factory=set, init=False, repr=False, compare=False)
+
+
+def joined_fences(fences: Iterable[Fence]) -> Fence:
+    """What any of them allows."""
+    allowed = Fence({})
+    for one in fences:
+        allowed = Fence(
+            _together(allowed.readable, one.readable),
+            _together(allowed.updates, one.updates),
+            allowed.inserts | one.inserts,
+            allowed.deletes | one.deletes,
+        )
+    return allowed
+
+
+def _together(left: Columns, right: Columns) -> Columns:
+    return {table: left.get(table, frozenset()) | right.get(table, frozenset()) for table in (*left, *right)}
 
 
 def reading(database: apsw.Connection, fence: Fence) -> AbstractContextManager[None]:
@@ -55,22 +74,61 @@ def reading(database: apsw.Connection, fence: Fence) -> AbstractContextManager[N
     return _authorized(database, allowed, fence.granted)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnRules:
+    """What the application's schema does by itself with every change: triggers, the functions that it calls, foreign keys.
+
+    `foreign_keys`: (table, column) on both sides, in lower case; none where the connection does not hold them up.
+    """
+
+    triggers: frozenset[str]
+    functions: frozenset[str]
+    foreign_keys: frozenset[tuple[str, str]] = frozenset()
+
+    def do(self, action: int, first: str, second: str) -> bool:
+        """Whether this is what a foreign key does (https://sqlite.org/foreignkeys.html, section 4.3)."""
+        if action in (apsw.SQLITE_READ, apsw.SQLITE_UPDATE):
+            return (first.lower(), second.lower()) in self.foreign_keys
+        return action == apsw.SQLITE_DELETE and any(table == first.lower() for table, _ in self.foreign_keys)
+
+
+def own_rules(database: apsw.Connection) -> OwnRules:
+    """Read from the schema. Raises apsw.Error."""
+    schema = database.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema").fetchall()
+    called = frozenset(name.lower() for *_, sql in schema for name in re.findall(r"(\w+)\s*\(", str(sql)))
+    return OwnRules(
+        triggers=frozenset(str(name) for kind, name, _ in schema if kind == "trigger"),
+        functions=(_CHANGING_FUNCTIONS | called) - _REFUSED_FUNCTIONS,
+        foreign_keys=_foreign_keys(database) if database.pragma("foreign_keys") else frozenset(),
+    )
+
+
+def _foreign_keys(database: apsw.Connection) -> frozenset[tuple[str, str]]:
+    """Without a column it refers to the primary key, whose columns are of those that a profile declares."""
+    rows = database.execute(
+        'SELECT lower(s.name), lower(f."from"), lower(f."table"), lower(f."to") FROM sqlite_schema AS s, '
+        "pragma_foreign_key_list(s.name) AS f WHERE s.type = 'table'"
+    ).fetchall()
+    pairs = (pair for child, column, parent, other in rows for pair in ((child, column), (parent, other)))
+    return frozenset((str(table), str(column)) for table, column in pairs if column is not None)
+
+
 @contextmanager
-def changing(database: apsw.Connection, fence: Fence) -> Iterator[None]:
+def changing(database: apsw.Connection, fence: Fence, own: OwnRules | None = None) -> Iterator[None]:
     """Statements of this block may read and change what the fence says; the application's triggers run as they are.
 
-    An expression cannot pass for a trigger: SQLite names only triggers, views and WITH-tables as the source of an
-    access, a fence never lets a view be read, and `WITH` is refused in expressions. What the application's own schema
-    calls (defaults, generated columns, indexes on expressions) is asked for with every change and is allowed.
-    Raises ProfileError that names what was refused.
+    So do its foreign keys, where this connection holds them up. An expression cannot pass for a trigger: SQLite names only
+    triggers, views and WITH-tables as the source of an access, a fence never lets a view be read, and `WITH` is refused in
+    expressions. What the application's own schema calls (defaults, generated columns, indexes on expressions) is asked for
+    with every change and is allowed. `own`: read before, outside the write lock. Raises ProfileError that names what was
+    refused.
     """
-    schema = database.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema").fetchall()
-    triggers = frozenset(str(name) for kind, name, _ in schema if kind == "trigger")
-    own = frozenset(name.lower() for *_, sql in schema for name in re.findall(r"(\w+)\s*\(", str(sql)))
-    functions = (_CHANGING_FUNCTIONS | own) - _REFUSED_FUNCTIONS
+    rules = own or own_rules(database)
 
     def allowed(action: int, first: str, second: str, trigger: str | None) -> bool:
-        return trigger in triggers or _may_change(fence, action, first, second, functions)
+        if trigger in rules.triggers or rules.do(action, first, second):
+            return True
+        return _may_change(fence, action, first, second, rules.functions)
 
     with _authorized(database, allowed):
         yield
@@ -96,6 +154,7 @@ def _authorized(
         refused.append(_in_words(action, first or "", second or ""))
         return apsw.SQLITE_DENY
 
+    teach(database)
     database.authorizer = ask
     try:
         yield

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from collectors.queue_profiles.expression import filled
 from collectors.queue_profiles.schema import Profile, ProfileError
@@ -53,7 +53,8 @@ def places_of(profile: Profile, settings: Settings, tables: Tables) -> Places:
     for required, declared in ((True, profile.detect), (False, profile.also)):
         for name, columns in declared.items():
             table, wanted = filled(name, settings), _wanted(columns, settings)
-            found[table.lower()] = tuple(_matching(table, wanted, tables))
+            known = found.get(table.lower(), ())
+            found[table.lower()] = _widened(known, wanted, tables) or tuple(_matching(table, wanted, tables))
             if required and "*" in table:
                 patterns.append(table)
             elif required and not found[table.lower()]:
@@ -68,7 +69,9 @@ def declared_tables(profile: Profile, settings: Settings) -> Tables:
     tables: dict[str, Table] = {}
     for name, columns in (*profile.detect.items(), *profile.also.items()):
         table = filled(name, settings)
-        tables[table.lower()] = Table(table, frozenset(map(str.lower, _wanted(columns, settings))), counts_inserts=True)
+        wanted = frozenset(map(str.lower, _wanted(columns, settings)))
+        before = tables[table.lower()].columns if table.lower() in tables else frozenset()
+        tables[table.lower()] = Table(table, before | wanted, counts_inserts=True)
     return tables
 
 
@@ -90,6 +93,13 @@ def _matching(name: str, wanted: tuple[str, ...], tables: Tables) -> Iterator[Pl
         match = pattern.fullmatch(table.name)
         if match is not None and columns <= table.columns:
             yield Place(table.name, match[1], columns, table.counts_inserts)
+
+
+def _widened(known: tuple[Place, ...], wanted: tuple[str, ...], tables: Tables) -> tuple[Place, ...]:
+    """Tables of `detect` with the columns that they may have besides, each where it has them all."""
+    more = frozenset(map(str.lower, wanted))
+    has = {place.table: more <= tables[place.table.lower()].columns for place in known}
+    return tuple(replace(one, columns=one.columns | more) if has[one.table] else one for one in known)
 
 
 def _lack(name: str, wanted: tuple[str, ...], tables: Tables) -> str:

@@ -70,11 +70,31 @@ class _Optional(_Strict):
     without: list[Plain] = []
 
 
+class Alive(_Strict):
+    """A row of another table, for which `where` holds, says that the holder lives; `@table` is the table of the tasks."""
+
+    table: Table = Field(alias="from")
+    where: Text
+
+
+class Holder(_Strict):
+    """Who holds a task. One who lives keeps it after its lease ran out, until `patience` (a setting) is over too.
+
+    `name` names it, and lives when it is a process of this host (`holder_life`) that began before `since`
+    (`EXPRESSION[:FORMAT]`: when it took the task). So does one of whom `alive` says so.
+    """
+
+    name: Text
+    since: Text | None = None
+    alive: Alive | None = None
+    patience: Plain
+
+
 class Rows(_Optional):
     """The rows of one state in one table. `since`, `stale_since`: `EXPRESSION[:FORMAT]`; `head`: grows with each task.
 
-    `stale` is the one place that says when a lease is stale: gauge, victims and requeue share it. `head_is` tells two
-    tasks with the same `head` apart, where the queue uses numbers again. `slow`: counted on the slow timer.
+    `stale` and `holder` are the one place that says when a lease is stale: gauge, victims and requeue share it. `head_is`
+    tells two tasks with the same `head` apart, where the queue uses numbers again. `slow`: counted on the slow timer.
     """
 
     state: State
@@ -88,10 +108,13 @@ class Rows(_Optional):
     attempts: Column | None = None
     stale: Text | None = None
     stale_since: Text | None = None
+    holder: Holder | None = None
     slow: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if self.holder is not None and self.stale is None:
+            raise ValueError("`holder` needs `stale`")
         if (self.stale is None) != (self.stale_since is None):
             raise ValueError("`stale` and `stale_since` belong together")
         if self.head_is is not None and self.head is None:
@@ -147,18 +170,25 @@ class Along(_Strict):
 
 
 class Finished(_Optional):
-    """Finished rows that may go. `finished`: since when, `EXPRESSION[:FORMAT]`."""
+    """Finished rows that may go. `finished`: since when, `EXPRESSION[:FORMAT]`.
+
+    `idempotency_key`: the column that keeps the queue from taking the same task again, where it is not NULL.
+    """
 
     table: Table = Field(alias="from")
     key: Column
     where: Text
     finished: Text
     queue: Text | None = None
+    idempotency_key: Column | None = None
     along: list[Along] = []
 
 
 class Purge(_Strict):
-    """What may be deleted. `frees_idempotency_keys`: the queue refuses a task whose key a finished row still holds."""
+    """What may be deleted. `frees_idempotency_keys`: the queue refuses a task whose key a finished row still holds.
+
+    Then a part says by `idempotency_key` which of its rows do; where no part says so, all of them count as such.
+    """
 
     when: Gate
     frees_idempotency_keys: bool

@@ -95,6 +95,10 @@ class Spot:
         one = expression(text, self.scope)
         return Expression(f"({one.sql})", one.parameters)
 
+    def has(self, name: str) -> bool:
+        """Whether a declared column is in this table: one of `also` may be missing. Raises ProfileError."""
+        return filled(name, self.scope.settings).lower() in self.place.columns
+
     def column(self, name: str) -> str:
         """A declared column as SQL. Raises ProfileError."""
         column = filled(name, self.scope.settings)

@@ -31,6 +31,7 @@ _WRITE: dict[TimeFormat, Callable[[float], Value]] = {
     "iso_utc": _text("T", 26),
     "iso_utc_z": lambda moment: datetime.fromtimestamp(moment, UTC).isoformat("T", "milliseconds")[:23] + "Z",
 }
+LOCAL_FORMATS: tuple[TimeFormat, ...] = ("sql_local", "unix_local")
 _DIVISORS: dict[TimeFormat, str] = {
     "unix_s": "1.0",
     "unix_f": "1.0",

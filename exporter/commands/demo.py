@@ -43,6 +43,13 @@ def _introduce(props: Stage) -> None:
     click.echo(f"  page      {props.url}/ (to act there, log in with the token in {props.folder}/token)")
     click.echo(f"  metrics   {props.url}/metrics")
     click.echo(f"  log       {props.folder}/agent.log")
+    if props.monitoring is not None:
+        click.echo(f"  alerts    http://{props.monitoring.prometheus_address}/alerts (Prometheus)")
+        click.echo(f"            http://{props.monitoring.alertmanager_address}/ (Alertmanager; it calls the webhook)")
+    else:
+        click.echo(
+            "  alerts    none: Prometheus and Alertmanager are not here, or did not start: thresholds alone start what heals"
+        )
     click.echo(f"  try       queuekeeper stats jobs --config.file {props.config}")
     click.echo(f"            queuekeeper readers jobs --config.file {props.config}")
     click.echo(f"            queuekeeper history --config.file {props.config}")

@@ -15,6 +15,7 @@ from exporter.commands.integrity import integrity
 from exporter.commands.one_line import OneLine
 from exporter.commands.pause import cancel, pause, resume
 from exporter.commands.profiles import profiles
+from exporter.commands.purge import purge
 from exporter.commands.readers import readers
 from exporter.commands.requeue import requeue
 from exporter.commands.restore import restore
@@ -27,7 +28,7 @@ from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
+    requeue, purge, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
 )  # fmt: skip
 
 

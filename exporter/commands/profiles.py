@@ -200,7 +200,9 @@ def _accepted(database: apsw.Connection, taking: Taking, now: float) -> int:
     for step in taking.steps(now, 0.0):
         with changing(database, step.fence):
             for statement in step.statements:
-                database.execute(f"EXPLAIN {statement}", {**step.values, "key": None}).fetchall()
+                database.execute(
+                    f"EXPLAIN {statement}", {**step.values, "key": None, "seen": None, "holder": None}
+                ).fetchall()
                 number += 1
     return number
 

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.demo.monitoring import Monitoring, commands, installed, is_ready
 from exporter.demo.others import create_others
 from exporter.demo.queue import create
 
 CONFIG = """\
+identity: {address}
 databases:
   - name: jobs
     path: {folder}/jobs.db
@@ -28,28 +30,33 @@ poll: {{interval: 1s}}
 actions:
   enabled: true
   allow: {{token_files: [{folder}/token]}}
+  quota_per_hour: 1000
 rules:
   - name: wal-backlog
     when: {{sqlite_wal_backlog_bytes: {{above: 3MiB, clear: 1MiB}}}}
-    on: {{threshold: {{for: 1s}}}}
+    on: {{threshold: {{for: {patience}}}, alert: ['alertname="QueueWalBacklog"']}}
     do: checkpoint
     cooldown: 12s
   - name: stale-leases
     when: {{sqlite_queue_stale_leases: {{above: 0}}}}
-    on: {{threshold: {{for: 1s}}, alert: ['alertname="QueueStaleLeases"']}}
+    on: {{threshold: {{for: {patience}}}, alert: ['alertname="QueueStaleLeases"']}}
     do: requeue
     options: {{guarded: true, limit: 500}}
     cooldown: 5s
 state: {folder}/state
 """
+# How long our own readings wait before they start a rule: with Alertmanager they are the second line, without it the first.
+SECOND_LINE, FIRST_LINE = "5m", "1s"
+_OURS = (sys.executable, "-I", "-m")
 
 
 @dataclass(slots=True)
 class Stage:
-    """What is on stage. `port` is where the agent listens."""
+    """What is on stage. `port` is where the agent listens. `monitoring`: None where the machine has none."""
 
     folder: Path
     port: int
+    monitoring: Monitoring | None = None
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -63,30 +70,52 @@ class Stage:
         return self.folder / "queuekeeper.yaml"
 
     @property
+    def address(self) -> str:
+        """Where the agent listens."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
         """Where the agent answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}"
 
     def play(self, role: str) -> subprocess.Popen[str]:
         """Start one process of the application."""
-        return self._start(["exporter.demo.application", str(self.database), role], subprocess.PIPE)
+        return self._start([*_OURS, "exporter.demo.application", str(self.database), role], subprocess.PIPE)
 
-    def start_agent(self) -> subprocess.Popen[str]:
-        """Start queuekeeper as an operator would."""
-        address = f"--web.listen-address=127.0.0.1:{self.port}"
-        arguments = ["exporter.commands", "serve", "--config.file", str(self.config), address]
-        with (self.folder / "agent.log").open("w") as log:
-            return self._start(arguments, None, log.fileno())
+    def start_agent(self) -> None:
+        """Start what calls queuekeeper, and then queuekeeper as an operator would."""
+        if self.monitoring is not None and not self._start_monitoring(self.monitoring):
+            self.monitoring = None
+        patience = FIRST_LINE if self.monitoring is None else SECOND_LINE
+        _write_private(self.config, CONFIG.format(folder=self.folder, address=self.address, patience=patience))
+        arguments = ["serve", "--config.file", str(self.config), f"--web.listen-address={self.address}"]
+        self._start_logged("agent", [*_OURS, "exporter.commands", *arguments])
+
+    def _start_monitoring(self, monitoring: Monitoring) -> bool:
+        """Whether both are ready. Where one is not, both wait for their end and call nobody."""
+        started = [
+            self._start_logged(name, command) for name, command in commands(monitoring, self.folder, self.address)
+        ]
+        if is_ready(monitoring, lambda: all(process.poll() is None for process in started)):
+            return True
+        for process in started:
+            process.terminate()
+        return False
 
     def get(self, path: str) -> str:
         """An answer of the agent. Raises OSError while it is not up."""
         with urllib.request.urlopen(self.url + path, timeout=2) as answer:  # noqa: S310 our own loopback address
             return str(answer.read().decode())
 
-    def _start(self, arguments: list[str], output: int | None, errors: int | None = None) -> subprocess.Popen[str]:
+    def _start_logged(self, name: str, command: list[str]) -> subprocess.Popen[str]:
+        with (self.folder / f"{name}.log").open("w") as log:
+            return self._start(command, log.fileno(), log.fileno())
+
+    def _start(self, command: list[str], output: int | None, errors: int | None = None) -> subprocess.Popen[str]:
         with undisturbed():
-            process = subprocess.Popen(  # noqa: S603 our own interpreter and modules, no shell
-                [sys.executable, "-I", "-m", *arguments],
+            process = subprocess.Popen(  # noqa: S603 our own modules, and programs of this machine; no shell
+                command,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=errors,
@@ -123,17 +152,23 @@ def undisturbed() -> Iterator[None]:
 def stage() -> Iterator[Stage]:
     """A stage in a private temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="queuekeeper-demo-"))
-    props = Stage(folder, _free_port())
+    props = Stage(folder, _free_port(), _monitoring())
     try:
         create(props.database)
         create_others(folder / "others")
         _write_private(folder / "token", secrets.token_hex(16))
-        _write_private(props.config, CONFIG.format(folder=folder))
         yield props
     finally:
         with undisturbed():
             _clear(props)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _monitoring() -> Monitoring | None:
+    programs = installed()
+    if programs is None:
+        return None
+    return Monitoring(*programs, f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
 
 
 def _clear(props: Stage) -> None:

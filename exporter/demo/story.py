@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from actions.history.runs import Run, newest
 from actions.history.store import history
 from exporter.demo.application import LEASE_SECONDS
+from exporter.demo.monitoring import fired
 from exporter.demo.person import types
 from exporter.demo.stage import Stage, leave
 from exporter.run_line import line
@@ -30,11 +31,13 @@ class Told:
     backup: bool = False
     refusals: set[tuple[str, str]] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)
+    fired: frozenset[str] = frozenset()
+    resolved: frozenset[str] = frozenset()
     page: bool = False
 
 
 def tell(stage: Stage, say: Say, seconds: float | None) -> bool:
-    """Play until Ctrl-C, or for `seconds`; whether both troubles were healed."""
+    """Play until Ctrl-C, or for `seconds`; whether both troubles were healed, and every alert that fired has resolved."""
     told = Told()
     ends = None if seconds is None else time.monotonic() + seconds
     for act in _acts(stage, say):
@@ -58,7 +61,7 @@ def _hand_over(stage: Stage, told: Told, say: Say) -> None:
 
 
 def _all_healed(told: Told) -> bool:
-    return {"checkpoint", "requeue"} <= told.fixed
+    return {"checkpoint", "requeue"} <= told.fixed and told.fired == told.resolved
 
 
 def _acts(stage: Stage, say: Say) -> Iterator[str | None]:
@@ -133,6 +136,7 @@ def _narrate(stage: Stage, told: Told, say: Say) -> None:
         told.stale = stale
         say(f"/metrics: sqlite_queue_stale_leases is {stale:g}")
     _tell_backup(readings, told, say)
+    _tell_alerts(stage, told, say)
     _tell_runs(stage, told, say)
 
 
@@ -141,6 +145,21 @@ def _tell_backup(readings: dict[tuple[str, str], float], told: Told, say: Say) -
     if age is not None and not told.backup:
         told.backup = True
         say(f"/metrics: sqlite_backup_age_seconds is {age:.1f}: the newest verified backup's snapshot is that old")
+
+
+def _tell_alerts(stage: Stage, told: Told, say: Say) -> None:
+    """What Prometheus sees, where there is one; Alertmanager passes it on, and the run says which alert asked for it."""
+    if stage.monitoring is None:
+        return
+    try:
+        seen, now = fired(stage.monitoring)
+    except OSError:
+        return
+    for name in sorted(seen - told.fired):
+        say(f"Prometheus: the alert {name} fires; Alertmanager passes it on to queuekeeper's webhook")
+    for name in sorted(seen - now - told.resolved):
+        say(f"Prometheus: the alert {name} has resolved")
+    told.fired, told.resolved = seen, seen - now
 
 
 def _tell_wal(readings: dict[tuple[str, str], float], told: Told, say: Say) -> None:

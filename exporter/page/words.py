@@ -93,7 +93,8 @@ def _bound(opinion: Opinion, unit: str) -> str:
 
 def thinks(opinion: Opinion, now: float) -> str:
     """What a rule makes of what it sees, and what follows."""
-    seen = amount(opinion.value, unit_of(opinion.metric))
+    nothing = opinion.absent is not None and opinion.value is None
+    seen = "there is no value" if nothing else amount(opinion.value, unit_of(opinion.metric))
     if opinion.verdict == "unknown":
         return "cannot be judged: the value is not known now"
     if opinion.verdict == "clear":
@@ -105,6 +106,8 @@ def thinks(opinion: Opinion, now: float) -> str:
 
 
 def _what_follows(opinion: Opinion) -> str:
+    if opinion.suspended:
+        return f"suspended: {opinion.suspended}"
     if opinion.hold is not None:
         return f"asks for {opinion.action} once that lasted {amount(opinion.hold, 'seconds')}"
     return f"{opinion.action} follows when an alert asks" if opinion.alerts else "nothing starts it"

@@ -90,6 +90,7 @@ class Site:
         lines, now = desk.last_hour(one.name), time()
         width = span(lines, now)
         charts = [chart(*pair, now, width, desk.longest_gap) for pair in zip(SERIES, lines, strict=True)]
+        standing = desk.standing()
         states = [state for state in _STATES if any(state in queue.tasks for queue in one.queues)]
         return self.page(
             request,
@@ -99,7 +100,8 @@ class Site:
             charts=[made for made in charts if made is not None],
             offered=list(offered()),
             runs=self._runs(one.name),
-            at_work_here=[run for run in desk.standing().at_work if run.database == one.name],
+            at_work_here=[run for run in standing.at_work if run.database == one.name],
+            schedules=desk.schedules(one.name, standing.paused),
         )
 
     def history(self, request: Request) -> Response:

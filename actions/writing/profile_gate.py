@@ -1,0 +1,85 @@
+"""What the queue's profile lets be done with its rows, and who must have said so."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import apsw
+
+from actions.run.errors import Refused
+from actions.run.work import Work
+from collectors.queue_profiles.compile import CompiledProfile
+from collectors.queue_profiles.detect import profile_for
+from collectors.queue_profiles.rows import workers
+from collectors.queue_profiles.schema import Gate, ProfileError
+from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
+from collectors.reading.connection import read_only
+from collectors.reading.facts import in_words
+from collectors.reading.time_limit import TimeLimitExceeded
+
+CURE = "mend the profile or its settings; `queuekeeper profiles check FILE DB` tries them"
+
+
+@contextmanager
+def looking(work: Work) -> Iterator[apsw.Connection]:
+    """A connection for the plan. Raises Refused where the profile does not work or a look takes too long; apsw.Error."""
+    try:
+        with read_only(work.target.path) as connection:
+            yield connection
+    except ProfileError as error:
+        raise Refused(str(error), reason="profile", next_step=CURE) from error
+    except TimeLimitExceeded as error:
+        raise Refused(
+            f"looking for the tasks takes too long: {error}",
+            reason="too_long",
+            next_step="an index on the column that tells their state would help; or raise limits.read_wal",
+        ) from error
+
+
+def queue_profile(work: Work, connection: apsw.Connection) -> CompiledProfile:
+    """The profile of the database. Raises Refused without one, ProfileError."""
+    profile = profile_for(connection, work.target)
+    if profile is None:
+        raise Refused(
+            f"{work.target.path} is no queue that a profile knows",
+            reason="no_profile",
+            next_step="name one with `profile:` in the configuration",
+        )
+    return profile
+
+
+def check_gate(work: Work, connection: apsw.Connection, profile: CompiledProfile, gate: Gate, danger: str) -> None:
+    """Raises Refused unless those have given their word who must. `danger`: what a guarded queue does not rule out."""
+    if gate == "workers_stopped":
+        _check_stopped(work, connection, profile)
+    if gate == "guarded" and work.automatic and not (work.options.get("guarded") and work.options.get("limit")):
+        raise Refused(
+            f"{danger}, so nobody may do it here unasked",
+            reason="guarded",
+            next_step="if that cannot happen to you, say so in the rule: options: {guarded: true, limit: 500}",
+        )
+
+
+def _check_stopped(work: Work, connection: apsw.Connection, profile: CompiledProfile) -> None:
+    if not work.options.get("workers_stopped"):
+        raise Refused(
+            "this queue cannot tell an abandoned task from a running one",
+            reason="workers_running",
+            next_step="stop all workers, then give --workers-stopped",
+        )
+    alive, _ = workers(connection, profile, work.now())
+    if alive:
+        raise Refused(
+            f"the queue's own list has {alive} workers that were heard of lately",
+            reason="workers_running",
+            next_step="stop them, and wait until the list says so",
+        )
+
+
+def connected(work: Work) -> tuple[str, ...]:
+    """Other processes that have the database open, in words; none where the kernel does not show them."""
+    with suppress(LockTableUnseen, RawReaderUnavailable, OSError):
+        ours = (-1, os.getpid(), os.getppid() if work.automatic else -1)
+        holders = {one.pid: one for one in work.raw.holders(work.target.path) if one.row.kind != "FLOCK"}
+        return tuple(in_words(one) for pid, one in sorted(holders.items()) if pid not in ours)
+    return ()

@@ -1,0 +1,43 @@
+"""`queuekeeper purge DB`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from actions.run.request import Request
+from exporter.commands.database import resolve
+from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.duration import DURATION
+from exporter.commands.run_action import options_given, run_action
+
+
+@click.command()
+@database_options
+@click.option("--older-than", type=DURATION, metavar="7d", help="Only tasks that ended at least this long ago.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many tasks.")
+@click.option(
+    "--free-idempotency-keys", is_flag=True, help="Also tasks whose idempotency key may be used again without them."
+)
+@click.option("--workers-stopped", is_flag=True, help="Your word that no worker runs now.")
+@acting_options
+def purge(
+    db: str,
+    config_file: str | None,
+    state: Path | None,
+    older_than: float | None,
+    limit: int | None,
+    free_idempotency_keys: bool,
+    workers_stopped: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Delete finished tasks that were kept long enough, in short transactions."""
+    target = resolve(db, config_file, state)
+    options = options_given(
+        older_than=older_than,
+        limit=limit,
+        free_idempotency_keys=free_idempotency_keys,
+        workers_stopped=workers_stopped,
+    )
+    sys.exit(run_action(target, Request("purge", target.name, options=options), dry_run=dry_run, as_json=as_json))

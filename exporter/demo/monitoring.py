@@ -1,0 +1,111 @@
+"""Prometheus and Alertmanager of this machine, on loopback, where it has them: then the healing goes through them.
+
+Shipped alert rules with bounds of a small queue's, times of a second instead of minutes, everything in the demo's folder.
+"""
+
+import json
+import shutil
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from exporter.alert_rules.catalogue import JOB, alerts
+from exporter.alert_rules.render import rule
+from exporter.thresholds import changed
+
+ALERTS = ("QueueWalBacklog", "QueueStaleLeases")
+PATIENCE = 15.0
+_ALERTMANAGER_NAMES = ("prometheus-alertmanager", "alertmanager")  # Debian's, and the project's own
+
+_PROMETHEUS = """\
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+rule_files: [rules.yml]
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{alertmanager}']}}]}}]}}
+scrape_configs:
+  - {{job_name: {job}, static_configs: [{{targets: ['{agent}']}}]}}
+"""
+_ALERTMANAGER = """\
+route:
+  receiver: queuekeeper
+  group_by: [alertname, database, queue]
+  group_wait: 0s
+  group_interval: 1s
+  repeat_interval: 2s
+receivers:
+  - name: queuekeeper
+    webhook_configs:
+      - url: http://{agent}/api/v1/alerts
+        http_config: {{authorization: {{type: Bearer, credentials_file: {token}}}}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """Where the two programs are, and where they listen, `host:port`."""
+
+    prometheus: str
+    alertmanager: str
+    prometheus_address: str
+    alertmanager_address: str
+
+
+def installed() -> tuple[str, str] | None:
+    """The programs `prometheus` and `alertmanager` on PATH; None unless both are there."""
+    alertmanager = next(filter(None, map(shutil.which, _ALERTMANAGER_NAMES)), None)
+    prometheus = shutil.which("prometheus")
+    return None if prometheus is None or alertmanager is None else (prometheus, alertmanager)
+
+
+def commands(of: Monitoring, folder: Path, agent: str) -> Iterator[tuple[str, list[str]]]:
+    """(name, command line) of each, its configuration written. `agent`: where the agent listens, `host:port`."""
+    own = folder / "monitoring"
+    own.mkdir(mode=0o700)
+    (own / "rules.yml").write_text(_rules(), "utf-8")
+    words = {"agent": agent, "alertmanager": of.alertmanager_address, "job": JOB, "token": folder / "token"}
+    (own / "prometheus.yml").write_text(_PROMETHEUS.format(**words), "utf-8")
+    (own / "alertmanager.yml").write_text(_ALERTMANAGER.format(**words), "utf-8")
+    yield "alertmanager", [
+        of.alertmanager, f"--config.file={own}/alertmanager.yml", f"--storage.path={own}/alertmanager",
+        f"--web.listen-address={of.alertmanager_address}", "--cluster.listen-address=", "--log.level=warn",
+    ]  # fmt: skip
+    yield "prometheus", [
+        of.prometheus, f"--config.file={own}/prometheus.yml", f"--storage.tsdb.path={own}/tsdb",
+        f"--web.listen-address={of.prometheus_address}", "--rules.alert.resend-delay=1s",
+        "--rules.alert.for-grace-period=0s", "--log.level=warn",
+    ]  # fmt: skip
+
+
+def is_ready(of: Monitoring, alive: Callable[[], bool]) -> bool:
+    """Wait until both answer; False when one ended (`alive`), or does not answer within PATIENCE seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and alive():
+        try:
+            for address in (of.prometheus_address, of.alertmanager_address):
+                urllib.request.urlopen(f"http://{address}/-/ready", timeout=2).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+def fired(of: Monitoring) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of the alerts that have fired in Prometheus, and of those that fire now. Raises OSError while it is not up."""
+    return _names(of, 'count_over_time(ALERTS{alertstate="firing"}[1h])'), _names(of, 'ALERTS{alertstate="firing"}')
+
+
+def _names(of: Monitoring, expression: str) -> frozenset[str]:
+    question = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"http://{of.prometheus_address}/api/v1/query?{question}", timeout=2) as answer:
+        return frozenset(one["metric"]["alertname"] for one in json.load(answer)["data"]["result"])
+
+
+def _rules() -> str:
+    chosen = [alert for alert in alerts(changed(["wal=3MiB"])) if alert.name in ALERTS]
+    rules = [rule(replace(alert, hold=1)) for alert in chosen]
+    return str(yaml.safe_dump({"groups": [{"name": "queuekeeper-demo", "interval": "1s", "rules": rules}]}))
