@@ -115,6 +115,10 @@ TOLD = {
     "its reason": r"WAL-reset bug",
     "its cure": r"--owner-sqlite 3\.51\.3",
     "where all of it can be seen and tried": r"to try actions there, log in with the token in \S+: http://127\.0\.0\.1:\d+/\n",
+    "the finished tasks that were purged": r"purge jobs --older-than 7d -> exit 0\n.*done: purged 2500 finished tasks",
+    "the space given back in slices": r"vacuum jobs --incremental --free-for 0s -> exit 0\n.*done: freed \d{3,} pages",
+    "the workers' pace": r"its workers completed \d+ tasks a second before, [1-9]\d* meanwhile",
+    "the smaller file": r"sqlite_database_size_bytes is \d+ \([\d.]+ MiB\); it was [1-9]\d*\.\d MiB",
 }
 
 
