@@ -5,8 +5,8 @@
 So many WAL databases, each open in an application, so that the kernel's table has two rows of each. Printed: what one read of
 the table costs, in the kernel and in Python, and what it costs to ask the kernel about each database instead; the samples a
 second that came of it when all databases were written to lately, and when all lie quiet; the CPU that the raw reader used
-(goal: under 1 % of a core); and the p99 of a writer's commits meanwhile and without a sampler. Last, how many rows of locks
-that stay are left out of one reading of the table while another process takes and gives back locks, and of several together.
+(goal: under 1 % of a core); the p99 of a writer's commits meanwhile and without a sampler. Last, how many rows of locks that
+stay are left out of one reading of the table while another process takes and gives back locks, and of several together.
 """
 
 import argparse
