@@ -69,6 +69,19 @@ def test_turns_grow_while_they_are_short_and_shrink_by_what_their_own_rows_cost(
     assert guard.still_to_rest() > 0.09  # a turn beyond the budget is rested for as long
 
 
+def test_where_the_processor_is_taken_away_in_the_middle_turns_become_short_and_grow_again_later() -> None:
+    guard = LatencyGuard(budget=0.05)
+    whole = guard.aim
+    for _ in range(5):
+        guard.ended(Turn(0.0, 0.0, held=0.015), 10, 0.0, lost=0.010)
+    assert guard.aim == latency_guard.SHORTEST
+    guard.ended(Turn(0.0, 0.0, held=0.002), 10, 0.0, lost=0.001)  # too short to have been interrupted
+    assert guard.aim > latency_guard.SHORTEST
+    for _ in range(50):
+        guard.ended(Turn(0.0, 0.0, held=0.010), 10, 0.0, lost=0.001)
+    assert guard.aim == whole
+
+
 def test_who_waits_longer_than_the_budget_lets_the_others_go_first() -> None:
     guard = LatencyGuard(budget=0.05, rows=100)
     guard.ended(Turn(0.0, waited=0.4, held=0.001), 10, 0.0)
