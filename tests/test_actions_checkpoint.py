@@ -223,8 +223,9 @@ def test_somebody_elses_checkpoint_is_waited_for_and_then_named(backlog: prismq.
 @pytest.mark.parametrize("owner", [None, SAFE])
 def test_a_raw_reader_that_does_not_answer_is_not_taken_for_nobody(backlog: prismq.Queue, owner: str | None) -> None:
     before = log(backlog)
-    with RawReader(("sleep", "60"), answer_within=0.01) as deaf, pytest.raises(Refused, match="does not answer") as told:
-        plan_here("checkpoint", work_on(target_of(backlog.path, owner_sqlite=owner), deaf))
+    target = target_of(backlog.path, owner_sqlite=owner)
+    with RawReader(("sleep", "60"), answer_within=0.01) as deaf, pytest.raises(Refused) as told:
+        plan_here("checkpoint", work_on(target, deaf))
     assert told.value.reason == "raw_reader"
     assert log(backlog) == before
 
