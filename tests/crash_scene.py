@@ -28,7 +28,7 @@ from collectors.manifest import manifest_path
 from collectors.raw_reader.ask import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
-ACTIONS = ("checkpoint", "backup", "requeue")
+ACTIONS = ("checkpoint", "backup", "requeue", "purge")
 HEALING = ("vacuum", "slices", "analyze", "optimize", "integrity")
 # What the door is asked for, where it is not the scene's own word: (action, options).
 WISHES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -38,12 +38,16 @@ WISHES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 MARK = "QK_TEST_MARK"
 LONG_AGO = 100_000.0
-STALE = 100
+VERY_LONG_AGO = 9_000_000.0
+STALE = FINISHED = 100
 
 
 @dataclass
 class Scene:
-    """A queue at work, and what is known of it from outside: `put` tasks by the test, the rest by the worker."""
+    """A queue at work, and what is known of it from outside: `put` tasks by the test, the rest by the worker.
+
+    `finished`: those of them that ended long ago, each with a log.
+    """
 
     action: str
     queue: prismq.Queue
@@ -52,6 +56,7 @@ class Scene:
     worker: subprocess.Popen[str]
     mark: str
     put: int = 0
+    finished: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     whole: set[Path] = field(default_factory=set)
 
@@ -86,6 +91,31 @@ class Scene:
             missing = STALE - self.stale()
             self.queue.leased(time.time() - LONG_AGO, missing)
             self.put += missing
+        if self.action == "purge":
+            self._finish(FINISHED - self.left())
+
+    def _finish(self, number: int) -> None:
+        with self.queue.owner:
+            for _ in range(number):
+                ended = prismq.stamp(time.time() - VERY_LONG_AGO)
+                self.queue.owner.execute(
+                    "INSERT INTO task_queue (type, status, finished_at_utc) VALUES ('old', 'completed', ?)", (ended,)
+                )
+                task = self.queue.owner.last_insert_rowid()
+                self.queue.owner.execute("INSERT INTO task_logs (task_id, level) VALUES (?, 'info')", (task,))
+        self.put += number
+        self.finished += number
+
+    def left(self) -> int:
+        """Tasks that ended long ago and are still there; each has its log, and no log is without its task."""
+        tasks = self.queue.value("SELECT count(*) FROM task_queue WHERE type = 'old'")
+        orphans = "SELECT count(*) FROM task_logs WHERE task_id NOT IN (SELECT id FROM task_queue)"
+        assert self.queue.value(orphans) == 0
+        return int(tasks)
+
+    def purged(self) -> int:
+        """How many of them are gone."""
+        return self.finished - self.left()
 
     def stale(self) -> int:
         """Tasks of workers that are gone."""
@@ -116,7 +146,7 @@ def stage(
     with ExitStack() as stack:
 
         def make(action: str, interval: int = 2) -> Scene:
-            small = action in ("requeue", "slices", "analyze", "optimize")
+            small = action in ("requeue", "purge", "slices", "analyze", "optimize")
             queue = _loaded(make_queue(f"{action}.db"), 1 << 13 if small else 1 << 23, incremental=action == "slices")
             place = BackupPlace(folder / "backups")
             target = target_of(queue.path, owner_sqlite="3.51.3", backup=place, limits=Limits(disk_reserve=1 << 20))
@@ -178,7 +208,8 @@ def _holders(scene: Scene) -> set[int]:
 
 def check_database(scene: Scene) -> None:
     assert scene.queue.value("PRAGMA integrity_check(1)") == "ok"
-    assert scene.queue.value("SELECT count(*) = max(id) FROM task_queue")
+    last = "SELECT seq FROM sqlite_sequence WHERE name = 'task_queue'"
+    assert scene.queue.value("SELECT count(*) FROM task_queue") + scene.purged() == scene.queue.value(last)
     assert scene.queue.value("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'sqlite_stat%'") in (0, 1)
     assert (
         scene.queue.value("SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'")
@@ -219,10 +250,11 @@ def check_tasks(scene: Scene) -> None:
     scene.worker.stdin.close()
     did = json.loads(scene.worker.stdout.readline())
     count = scene.queue.value
-    print(scene.seen, did)
+    left = scene.left()
+    print(scene.seen, did, scene.purged())
     assert did["lost"] == 0
-    assert count("SELECT count(*) FROM task_queue") == did["enqueued"] + scene.put
-    assert count("SELECT count(*) FROM task_queue WHERE status = 'completed'") == did["completed"]
-    assert count("SELECT count(*) FROM task_logs") == did["completed"]
-    assert count("SELECT count(DISTINCT task_id) FROM task_logs") == did["completed"]
+    assert count("SELECT count(*) FROM task_queue") == did["enqueued"] + scene.put - scene.purged()
+    assert count("SELECT count(*) FROM task_queue WHERE status = 'completed'") == did["completed"] + left
+    assert count("SELECT count(*) FROM task_logs") == did["completed"] + left
+    assert count("SELECT count(DISTINCT task_id) FROM task_logs") == did["completed"] + left
     assert did["completed"] > 100

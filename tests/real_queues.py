@@ -70,7 +70,47 @@ def persist_queue_resumed(path: Path) -> object:
     return acks
 
 
-MAKERS = {one.__name__: one for one in (huey, persist_queue, persist_queue_resumed)}
+def huey_drained(path: Path) -> object:
+    """A consumer's work until nothing is left, schedules too: says which tasks it ran."""
+    from huey import SqliteHuey
+
+    ran, kept = [], []
+    for name in ("mail", "video"):
+        queue = SqliteHuey(name, filename=str(path), results=True)
+
+        @queue.task(name=f"ok_{name}")
+        def ok(n: int, name: str = name) -> int:
+            ran.append((name, n))
+            return n
+
+        for task in queue.read_schedule(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)):
+            task.eta = None  # as if its time had come
+            queue.execute(task)
+        while (task := queue.dequeue()) is not None:
+            queue.execute(task)
+        kept.append(queue)
+    Path(f"{path}.items").write_text(repr(sorted(ran)))
+    return kept
+
+
+def persist_queue_unique(path: Path) -> object:
+    """A unique queue in which one item is acknowledged and one handed out; and what it takes when both are put again."""
+    import persistqueue as pq
+
+    unique = pq.UniqueAckQ(str(path.parent), name="uniq", db_file_name=path.name, auto_resume=False)
+    for item in ("a", "b"):
+        unique.put(item)
+    items = []
+    while unique.size:
+        item = unique.get(block=False, raw=True)
+        items.append(item["data"])
+        if items[-1] == "a":
+            unique.ack(id=item["pqid"])
+    Path(f"{path}.items").write_text(repr(items))
+    return unique
+
+
+MAKERS = {one.__name__: one for one in (huey, huey_drained, persist_queue, persist_queue_resumed, persist_queue_unique)}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")

@@ -56,7 +56,7 @@ def set_up(
 
 
 def claimed(scene: Scene) -> Job:
-    target = door_child.slow(scene.target) if scene.action in ("requeue", "slices") else scene.target
+    target = door_child.slow(scene.target) if scene.action in ("requeue", "purge", "slices") else scene.target
     action, options = WISHES.get(scene.action, (scene.action, {}))
     return door_child.claimed(target, action, **options)
 
@@ -147,17 +147,20 @@ def test_a_child_killed_in_the_middle_of_a_backup_leaves_a_partial_file_that_the
     assert scene.queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] == 0
 
 
-def test_a_child_killed_in_the_middle_of_a_requeue_keeps_what_was_committed(set_up: Callable[..., Scene]) -> None:
-    scene = set_up("requeue")
+@pytest.mark.parametrize(("action", "done"), [("requeue", "requeued"), ("purge", "purged")])
+def test_a_child_killed_in_the_middle_of_many_turns_keeps_what_was_committed(
+    set_up: Callable[..., Scene], action: str, done: str
+) -> None:
+    scene = set_up(action)
     scene.give_work()
     job = claimed(scene)
     child = door_child.start(job)
     door_child.wait_for(child, "progress")
     door_child.close(child)
     assert after_the_kill(scene, job).outcome == "interrupted"
-    left = scene.stale()
+    left = scene.stale() if action == "requeue" else scene.left()
     assert 0 < left < STALE
-    assert by_hand(scene.target, "requeue").figures["requeued"] == left
+    assert by_hand(scene.target, action).figures[done] == left
     check_database(scene)
     check_tasks(scene)
 

@@ -102,6 +102,14 @@ CASES = [
     case("requeue @plain.db", REFUSED, "is no queue that a profile knows", "`profile:`"),
     case("requeue @huey.db", REFUSED, "nothing to requeue", "docs/profiles.md"),
     case("requeue @gated.db", REFUSED, "cannot tell an abandoned task", "--workers-stopped"),
+    case("purge nowhere.db", USAGE, "nowhere.db not found"),
+    case("purge @jobs.db --older-than 7", USAGE, '"7" is not a duration'),
+    case("purge @plain.db", REFUSED, "is no queue that a profile knows", "`profile:`"),
+    case(f"purge jobs {HERE}", REFUSED, "paused (by ann: migration)", "queuekeeper resume", during=paused),
+    # what would have run
+    case("simulate", USAGE, "Missing argument 'FILES...'"),
+    case(f"simulate @nowhere {HERE}", USAGE, "cannot be read"),
+    case(f"simulate @text.db {HERE}", USAGE, "text.db"),
     # vacuum, statistics, integrity
     case("vacuum nowhere.db", USAGE, "nowhere.db not found"),
     case("vacuum @text.db", FAILED, "is no SQLite database, or it is encrypted"),

@@ -1,9 +1,18 @@
-"""Which journal a database has, by its header: a WAL database whose owner is down has no WAL file."""
+"""Which journal a database has."""
 
 from actions.run.work import Work
+from collectors.raw_reader.ask import RawReaderUnavailable
+from collectors.reading.connection import read_only
 
 
 def is_rollback(work: Work) -> bool:
-    """Whether readers and commits exclude each other there. Raises OSError, RawReaderUnavailable."""
-    header = work.raw.database_header(work.target.path)
+    """Whether readers and commits exclude each other there. By the header; a WAL database whose owner is down has no WAL file.
+
+    Raises OSError, apsw.Error.
+    """
+    try:
+        header = work.raw.database_header(work.target.path)
+    except RawReaderUnavailable:  # on a machine that hardly moves
+        with read_only(work.target.path) as connection:
+            return bool(connection.pragma("journal_mode") != "wal")
     return header is not None and header.valid and not header.wal

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import apsw
 
+from collectors.reading.connection import read_only
+
 SCHEMA = """
 CREATE TABLE task_queue (
   id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, priority INTEGER NOT NULL DEFAULT 100, payload TEXT NOT NULL,
@@ -26,12 +28,31 @@ CREATE TABLE task_logs (
 """
 
 
+# Finished tasks of last month that nobody has deleted, and the bytes of one.
+OLD, OLD_BYTES = 2500, 3000
+
+
 def create(path: Path) -> None:
-    """A new empty queue in WAL mode."""
+    """A queue in WAL mode that has been in use for a while; `auto_vacuum` lets space be given back in slices."""
     connection = application_connection(path, create=True)
-    connection.execute("PRAGMA journal_mode=WAL").fetchall()
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL").fetchall()
     connection.execute(SCHEMA)
+    with connection:
+        connection.executemany(
+            "INSERT INTO task_queue (type, payload, status, finished_at_utc) "
+            "VALUES ('report', ?, 'completed', datetime('now', '-30 days'))",
+            [("x" * OLD_BYTES,)] * OLD,
+        )
     connection.close()
+
+
+def completed(path: Path) -> int:
+    """How many tasks the workers have completed since the demo began."""
+    with read_only(path) as connection:
+        sql = (
+            "SELECT count(*) FROM task_queue WHERE status = 'completed' AND finished_at_utc > datetime('now', '-1 day')"
+        )
+        return int(connection.execute(sql).get)
 
 
 def application_connection(path: Path, *, create: bool = False) -> apsw.Connection:

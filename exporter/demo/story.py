@@ -14,6 +14,7 @@ from exporter.demo.application import LEASE_SECONDS
 from exporter.demo.monitoring import fired
 from exporter.demo.person import types
 from exporter.demo.stage import Stage, leave
+from exporter.demo.tidy import tidy
 from exporter.run_line import line
 from exporter.units import size
 
@@ -34,10 +35,12 @@ class Told:
     fired: frozenset[str] = frozenset()
     resolved: frozenset[str] = frozenset()
     page: bool = False
+    largest: float = 0.0
+    smaller: bool = False
 
 
 def tell(stage: Stage, say: Say, seconds: float | None) -> bool:
-    """Play until Ctrl-C, or for `seconds`; whether both troubles were healed, and every alert that fired has resolved."""
+    """Play until Ctrl-C, or for `seconds`; whether both troubles were healed, the file is smaller, no alert is left."""
     told = Told()
     ends = None if seconds is None else time.monotonic() + seconds
     for act in _acts(stage, say):
@@ -61,7 +64,7 @@ def _hand_over(stage: Stage, told: Told, say: Say) -> None:
 
 
 def _all_healed(told: Told) -> bool:
-    return {"checkpoint", "requeue"} <= told.fixed and told.fired == told.resolved
+    return {"checkpoint", "requeue"} <= told.fixed and told.smaller and told.fired == told.resolved
 
 
 def _acts(stage: Stage, say: Say) -> Iterator[str | None]:
@@ -83,7 +86,7 @@ def _acts(stage: Stage, say: Say) -> Iterator[str | None]:
     types(stage, say, "checkpoint", "jobs", "--mode", "passive")
     yield from _wait(2)
     _keep(stage, say)
-    yield from _wait(3)
+    yield from tidy(stage, say)
     leave(reader)
     yield "application: the slow report has ended"
     while True:
@@ -136,6 +139,7 @@ def _narrate(stage: Stage, told: Told, say: Say) -> None:
         told.stale = stale
         say(f"/metrics: sqlite_queue_stale_leases is {stale:g}")
     _tell_backup(readings, told, say)
+    _tell_size(readings, told, say)
     _tell_alerts(stage, told, say)
     _tell_runs(stage, told, say)
 
@@ -145,6 +149,14 @@ def _tell_backup(readings: dict[tuple[str, str], float], told: Told, say: Say) -
     if age is not None and not told.backup:
         told.backup = True
         say(f"/metrics: sqlite_backup_age_seconds is {age:.1f}: the newest verified backup's snapshot is that old")
+
+
+def _tell_size(readings: dict[tuple[str, str], float], told: Told, say: Say) -> None:
+    now = readings.get(("sqlite_database_size_bytes", ""), 0.0)
+    told.largest = max(told.largest, now)
+    if not told.smaller and 0 < now < told.largest / 2:
+        told.smaller = True
+        say(f"/metrics: sqlite_database_size_bytes is {now:.0f} ({size(now)}); it was {size(told.largest)}")
 
 
 def _tell_alerts(stage: Stage, told: Told, say: Say) -> None:

@@ -28,5 +28,14 @@ for await (const line of createInterface({ input: process.stdin })) {
     console.log(JSON.stringify({ taken, stats: await crawl.stats() }));
     continue;
   }
+  if (line === "drain") {
+    const done = [];
+    for (let next; (next = await crawl.attemptDequeue({ timeoutSecs: 60 })); ) {
+      done.push(JSON.parse(next.payload).i);
+      await crawl.finalize(next.id, next.allocationId, "completed");
+    }
+    console.log(JSON.stringify({ done, stats: await crawl.stats() }));
+    continue;
+  }
   console.log(JSON.stringify({ stats: await crawl.stats() }));
 }
