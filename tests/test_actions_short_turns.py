@@ -19,7 +19,7 @@ from small_disk import fill, small_disk
 
 from actions.run.errors import Blocked, Cancelled, Failed, Locked
 from actions.writing import found_rows, short_turns, wal_room
-from actions.writing.latency_guard import BACK_OFF, LatencyGuard, percentile, rest_after
+from actions.writing.latency_guard import BACK_OFF, SHORTEST, LatencyGuard, percentile, rest_after
 from actions.writing.write_turn import Turn
 from collectors.queue_profiles import detect
 from collectors.raw_reader.ask import RawReader
@@ -74,9 +74,9 @@ def test_where_the_processor_is_taken_away_in_the_middle_turns_become_short_and_
     whole = guard.aim
     for _ in range(5):
         guard.ended(Turn(0.0, 0.0, held=0.015), 10, 0.0, lost=0.010)
-    assert guard.aim == latency_guard.SHORTEST
+    assert guard.aim == SHORTEST
     guard.ended(Turn(0.0, 0.0, held=0.002), 10, 0.0, lost=0.001)  # too short to have been interrupted
-    assert guard.aim > latency_guard.SHORTEST
+    assert guard.aim > SHORTEST
     for _ in range(50):
         guard.ended(Turn(0.0, 0.0, held=0.010), 10, 0.0, lost=0.001)
     assert guard.aim == whole
