@@ -12,6 +12,7 @@ FULL, RESTART and TRUNCATE hold the write lock while they wait for readers, limi
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import apsw
@@ -283,7 +284,10 @@ def _given_up(
     totals: Mapping[str, float],
 ) -> Blocked:
     """Who was in the way, as far as it shows."""
-    found = _checkpointing(work) if result == NOT_OUR_TURN else _held_up(work, log)
+    try:
+        found = _checkpointing(work) if result == NOT_OUR_TURN else _held_up(work, log)
+    except Refused as error:  # it was tried all the same, and who was in the way stays unknown
+        found = _InTheWay("reader", f"{log.pending} of {log.frames} frames are held back: {error}", error.next_step)
     return Blocked(
         found.why,
         reason=found.reason,
@@ -322,8 +326,10 @@ def _message(work: Work, result: tuple[int, int, int], figures: Mapping[str, Fig
     _, frames, copied = result
     shrunk = int(figures["wal_bytes_before"] or 0) - int(figures["wal_bytes"] or 0)
     words = f"copied {figures['frames_copied']} frames" + (f", gave {shrunk} bytes back" if shrunk > 0 else "")
-    if frames > copied and (readers := seen_twice(work)):
-        words += f"; {frames - copied} frames are held back by {named(readers)}"
+    if frames > copied:
+        with suppress(Refused):  # then it stays unsaid who
+            readers = seen_twice(work)
+            words += f"; {frames - copied} frames are held back by {named(readers)}" if readers else ""
     return words
 
 

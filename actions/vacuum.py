@@ -23,8 +23,9 @@ from actions.writing.journal import is_rollback
 from actions.writing.rowids import renumbered
 from actions.writing.some_of import some_of
 from actions.writing.vacuum_room import filled_up, require_room, room_needed
-from actions.writing.vacuum_slices import LOCK_WAIT, Freed, WalFull, free_in_slices
+from actions.writing.vacuum_slices import LOCK_WAIT, Freed, free_in_slices
 from actions.writing.wal_budget import budget
+from actions.writing.wal_room import WalFull
 from collectors.queue_profiles.schema import ProfileError
 from collectors.reading.connection import read_only
 

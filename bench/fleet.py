@@ -1,9 +1,11 @@
-"""Many queues of one application: `python bench/fleet.py DIR N [wal|delete]` makes them, `... DIR N own` keeps them open.
+"""Many queues of an application: `python bench/fleet.py DIR N [wal|delete]` makes them, `... DIR N own [FIRST]` keeps N open.
 
-The owner is a process of its own, as an application is: it holds a connection to each WAL database, and commits to as
-many as each line of its input says, going round; it answers with `ready`.
+The owner is a process of its own, as an application is: it holds a connection to each database, from number FIRST on, and
+commits to as many as each line of its input says, going round; it answers with `ready`. A connection takes three open
+files: more databases than the system lets one process have need several owners.
 """
 
+import resource
 import shutil
 import sys
 import time
@@ -49,9 +51,11 @@ def make(folder: Path, number: int, journal: str = "wal") -> None:
     busy.unlink()
 
 
-def own(folder: Path, number: int) -> None:
-    """Keep every database open, and commit to as many as asked, until the input ends."""
-    files = sorted(folder.glob("q*.db"))[:number]
+def own(folder: Path, number: int, first: int) -> None:
+    """Keep databases open, and commit to as many of them as asked, until the input ends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files = sorted(folder.glob("q*.db"))[first : first + number]
     kept = [_open(path) for path in files]
     print("ready", flush=True)
     at = 0
@@ -84,7 +88,7 @@ if __name__ == "__main__":
     started = time.monotonic()
     where, count, what = Path(sys.argv[1]), int(sys.argv[2]), (sys.argv[3:] or ["wal"])[0]
     if what == "own":
-        own(where, count)
+        own(where, count, int((sys.argv[4:] or ["0"])[0]))
     else:
         make(where, count, what)
         print(f"{count} databases in {time.monotonic() - started:.1f} s")

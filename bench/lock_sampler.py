@@ -2,15 +2,17 @@
 
     python bench/lock_sampler.py [--databases 1000] [--seconds 20] [--every 0.1]
 
-So many WAL databases, each open in an application, so that the kernel's table has two rows of each. Printed: how long one
-read of the table takes, the samples a second that came of it, the CPU that the raw reader used (goal: under 1 % of a core),
-and the p99 of a writer's commits meanwhile and without a sampler. Last, how many rows of locks that stay are left out of one
-reading of the table while another process takes and gives back locks, and of several readings together.
+So many WAL databases, each open in an application, so that the kernel's table has two rows of each. Printed: what one read of
+the table costs, in the kernel and in Python, and what it costs to ask the kernel about each database instead; the samples a
+second that came of it when all databases were written to lately, and when all lie quiet; the CPU that the raw reader used
+(goal: under 1 % of a core); the p99 of a writer's commits meanwhile and without a sampler. Last, how many rows of locks that
+stay are left out of one reading of the table while another process takes and gives back locks, and of several together.
 """
 
 import argparse
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,8 +25,9 @@ import prismq
 from harmless import WRITER, p99, waits_of
 
 from collectors.raw_reader.ask import RawReader, sampling
+from collectors.raw_reader.lock_probe import WRITES_WAL, in_the_way
 from collectors.raw_reader.lock_table import lock_table, places
-from collectors.raw_reader.write_locks import EVERY, SHARE_OF_A_CORE
+from collectors.raw_reader.write_locks import EVERY, LIVELY_FOR, REFRESH, SHARE_OF_A_CORE
 
 OWNER = """
 import apsw, sys
@@ -57,9 +60,7 @@ def main() -> None:
 
 def measure(folder: Path, databases: int, seconds: float, every: float) -> None:
     """With the application running."""
-    started = time.process_time()
-    table = Path("/proc/locks").read_text()
-    print(f"lock table: {table.count(chr(10))} rows, read in {(time.process_time() - started) * 1000:.2f} ms of CPU")
+    costs(folder, databases)
     queue = prismq.create(folder / "queue.db")
     command = [sys.executable, "-c", WRITER, str(queue.path), "2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
@@ -73,25 +74,59 @@ def measure(folder: Path, databases: int, seconds: float, every: float) -> None:
             for number in range(databases):
                 raw.write_lock_use(folder / f"{number}.db")
             time.sleep(1)
-            before, samples = cpu(raw.pid), raw.ask("write_lock_samples", None)
             waits_of(writer)
-            time.sleep(seconds)
+            sampled(raw, seconds, databases, "all written to lately")
             during = waits_of(writer)
-            used, taken = cpu(raw.pid) - before, raw.ask("write_lock_samples", None) - samples
+            time.sleep(LIVELY_FOR + REFRESH * 2 - seconds)
+            sampled(raw, seconds, databases, "all quiet")
         left_out(folder, databases)
         writer.kill()
     queue.owner.close()
-    print(f"samples a second: {taken / seconds:.1f} for {databases} databases at once")
-    print(f"raw reader: {used / seconds:.2%} of a core ({'kept' if used / seconds < 0.01 else 'EXCEEDED'}: 1 %)")
     print(f"writer's p99: {p99(without) * 1000:.3f} ms without, {p99(during) * 1000:.3f} ms with the sampler")
+
+
+def sampled(raw: RawReader, seconds: float, databases: int, what: str) -> None:
+    """Let it go on for so long."""
+    before, samples = cpu(raw.pid), raw.ask("write_lock_samples", None)
+    time.sleep(seconds)
+    used, taken = cpu(raw.pid) - before, raw.ask("write_lock_samples", None) - samples
+    kept = "kept" if used / seconds < 0.01 else "EXCEEDED"
+    print(
+        f"{databases} databases, {what}: {taken / seconds:.1f} samples a second, {used / seconds:.2%} of a core ({kept}: 1 %)"
+    )
+
+
+def costs(folder: Path, databases: int, rounds: int = 20) -> None:
+    """Milliseconds of CPU: in our process, in the kernel; the best of the rounds."""
+    descriptors = [os.open(folder / f"{number}.db-shm", os.O_RDONLY) for number in range(databases)]
+    ways = {
+        "reading the kernel's table": lambda: Path("/proc/locks").read_bytes(),
+        "reading it and finding rows": lambda: lock_table(1),
+        "asking about each database": lambda: [in_the_way(descriptor, WRITES_WAL) for descriptor in descriptors],
+    }
+    rows = Path("/proc/locks").read_bytes().count(b"\n")
+    print(f"lock table: {rows} rows")
+    for name, way in ways.items():
+        spent = []
+        for _ in range(rounds):
+            before = os.times()
+            for _ in range(5):
+                way()
+            after = os.times()
+            spent.append(((after.user - before.user) * 200, (after.system - before.system) * 200))
+        user, system = (statistics.mean(one[kind] for one in spent) for kind in (0, 1))
+        print(f"  {name}: {user:.2f} ms in Python, {system:.2f} ms in the kernel")
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def left_out(folder: Path, databases: int, rounds: int = 30) -> None:
     """The application holds two rows of each database all the time."""
-    marks = [f":{place[2]} " for number in range(databases) for place in places(str(folder / f"{number}.db"))]
+    files = [place for number in range(databases) for place in places(str(folder / f"{number}.db"))]
     for reads in (1, 2, 3):
-        missed = sum(mark not in table for _ in range(rounds) for table in (lock_table(reads) or "",) for mark in marks)
-        print(f"rows left out by {reads} reading(s) of the table: {missed} of {rounds * len(marks)}")
+        tables = [table for _ in range(rounds) if (table := lock_table(reads)) is not None]
+        missed = sum(not table.on([place]) for table in tables for place in files)
+        print(f"rows left out by {reads} reading(s) of the table: {missed} of {len(tables) * len(files)}")
 
 
 def cpu(pid: int | None) -> float:

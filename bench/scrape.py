@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from processes import cpu_seconds, memory_mib, percentile
 HERE = Path(__file__).parent
 INTERVAL = 15.0
 PATIENCE = 180.0
+OWNED_BY_ONE = 5000  # three open files each
 MARKER = "sqlite_pages"
 
 
@@ -94,30 +95,45 @@ def agent_command(config: Path) -> list[str]:
 
 
 @contextmanager
-def owner(fleet: Path, databases: int) -> Iterator[subprocess.Popen[str]]:
-    """The application: keeps the databases open and commits where it is told to."""
-    command = [sys.executable, str(HERE / "fleet.py"), str(fleet), str(databases), "own"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield process
-        finally:
-            process.stdin.close()
+def owner(fleet: Path, databases: int) -> Iterator[list["subprocess.Popen[str]"]]:
+    """The application, in as many processes as it needs: keeps the databases open and commits where it is told to."""
+    command = [sys.executable, str(HERE / "fleet.py"), str(fleet)]
+    with ExitStack() as stack:
+        processes = []
+        for first in range(0, databases, OWNED_BY_ONE):
+            share = [str(min(OWNED_BY_ONE, databases - first)), "own", str(first)]
+            started = subprocess.Popen([*command, *share], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            processes.append(stack.enter_context(started))
+            stack.callback(_close, started)
+        for process in processes:
+            _answer_of(process)
+        yield processes
 
 
-def change(application: subprocess.Popen[str], number: int) -> None:
+def change(application: list["subprocess.Popen[str]"], number: int) -> None:
     """One commit in so many databases."""
-    assert application.stdin is not None
-    assert application.stdout is not None
-    application.stdin.write(f"{number}\n")
-    application.stdin.flush()
-    application.stdout.readline()
+    shares = [number // len(application) + (at < number % len(application)) for at in range(len(application))]
+    for process, share in zip(application, shares, strict=True):
+        assert process.stdin is not None
+        process.stdin.write(f"{share}\n")
+        process.stdin.flush()
+    for process in application:
+        _answer_of(process)
+
+
+def _answer_of(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    if process.stdout.readline() != "ready\n":
+        raise SystemExit("the application could not open its databases")
+
+
+def _close(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def measure(
-    exporter: Exporter, arguments: argparse.Namespace, application: subprocess.Popen[str], folder: Path
+    exporter: Exporter, arguments: argparse.Namespace, application: list["subprocess.Popen[str]"], folder: Path
 ) -> dict[str, object]:
     port = free_port()
     command = [part.replace("{port}", str(port)) for part in exporter.command]
@@ -142,14 +158,15 @@ def measure(
 def _until_complete(process: subprocess.Popen[bytes], port: int, exporter: Exporter, databases: int) -> float:
     """Until one page holds all. Whole pages are not asked for again and again where something cheaper says when."""
     began = time.monotonic()
-    while time.monotonic() - began < PATIENCE:
+    patience = max(PATIENCE, databases / 20)
+    while time.monotonic() - began < patience:
         with suppress(OSError):
             if page_of(port, exporter.ready)[0] == 200 and has_all(scrape(port)[1], exporter.marker, databases):
                 return time.monotonic() - began
         if process.poll() is not None:
             raise SystemExit(f"{process.args} ended with {process.returncode}")
         time.sleep(0.05)
-    raise SystemExit(f"no complete page within {PATIENCE:g} s")
+    raise SystemExit(f"no complete page within {patience:g} s")
 
 
 def _back_to_back(pid: int, port: int, scrapes: int) -> dict[str, object]:
@@ -178,7 +195,7 @@ def _back_to_back(pid: int, port: int, scrapes: int) -> dict[str, object]:
 
 
 def _while_changing(
-    pid: int, port: int, application: subprocess.Popen[str], arguments: argparse.Namespace
+    pid: int, port: int, application: list["subprocess.Popen[str]"], arguments: argparse.Namespace
 ) -> dict[str, object]:
     """One in a hundred changes at each interval; then all at once, which is polled during the scrapes."""
     began, used = time.monotonic(), cpu_seconds(pid)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collectors.metric import Metric, Sample, Since
+from collectors.raw_reader.ask import MODULE as RAW_READER
 from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, pinners
 from collectors.reading.facts import stat_of
 from collectors.reading.look import Look
@@ -50,7 +51,7 @@ METRICS = (FRAMES, COPIED, BACKLOG, STATE, PINNED)
 
 MAX_COMMANDS = 5
 # Our children that read with a snapshot: they hold the WAL by design, and are no finding.
-_OUR_CHILDREN = ("actions.door.child", "collectors.raw_reader.process")
+_OUR_CHILDREN = ("actions.door.child", RAW_READER)
 
 
 @dataclass(frozen=True, slots=True)

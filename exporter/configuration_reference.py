@@ -129,7 +129,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, float):
-        return f"`{written(value, 'seconds')}`"
+        return f"`{written(value, 'ratio' if _kind(field) == 'level' else 'seconds')}`"
     return f"`{value}`"
 
 

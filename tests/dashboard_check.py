@@ -39,8 +39,6 @@ ABSENT_WHILE_NOTHING_HAPPENED = frozenset(
         "queuekeeper_webhook_alerts_total",
     }
 )
-# Metrics of actions that are still being built: rules and dashboards know them already.
-COMING = frozenset({"queuekeeper_action_purged_tasks_total"})
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LEGEND_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _LABEL_VALUES = re.compile(r"label_values\((?:(.+),\s*)?(\w+)\)")

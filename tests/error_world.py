@@ -83,6 +83,8 @@ def _configurations(folder: Path) -> None:
     (folder / "list.yaml").write_text("- databases\n")
     (folder / "binary.yaml").write_bytes(b"databases: \xff\xfe\n")
     (folder / "none.yaml").write_text("databases:\n  - path: nothing-*.db\nstate: state\n")
+    (folder / "web.yaml").write_text("basic_auth_users: {ann: plain}\n")
+    (folder / "enabled.yaml").write_text(CONFIG + "actions: {enabled: true, allow: {token_files: [no-token]}}\n")
     (folder / "greedy.yaml").write_text(CONFIG.replace("0B", "8000000TiB"))
     (folder / "profile.yaml").write_text("name: mine\n")
     (folder / "shipped.yaml").write_text(files("collectors.queue_profiles.shipped").joinpath("prismq.yaml").read_text())

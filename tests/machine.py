@@ -48,7 +48,20 @@ class Machine:
         return {**os.environ, "PATH": path, "HOME": str(self.folder), "XDG_STATE_HOME": str(self.folder / ".state")}
 
     def run(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The script by bash, in a folder that all scripts share; a failing line ends it."""
+        """The script by bash, in a folder that all scripts share; a failing line ends it.
+
+        On a machine too busy to look into the kernel's lock table in time a command says so: that is no fault of a document.
+        """
+        made: list[subprocess.CompletedProcess[str]] = []
+
+        def answered() -> bool:
+            made.append(self._once(script, environment))
+            return "gave no answer within" not in made[-1].stderr
+
+        until(answered, f"the machine to have time for {script!r}", 90)
+        return made[-1]
+
+    def _once(self, script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", self.here(script)], cwd=self.folder / "work", check=False, timeout=100,
             env={**self.environment, **environment}, capture_output=True, text=True, stdin=subprocess.DEVNULL,

@@ -10,9 +10,11 @@ import apsw
 import prismq
 import pytest
 from acting import by_hand, by_rule, planned, target_of
+from acting_here import plan_here, work_on
 
 from actions.run.condition import Condition
-from actions.run.errors import GIVEN_UP_BEFORE
+from actions.run.errors import GIVEN_UP_BEFORE, Refused
+from collectors.raw_reader.ask import RawReader
 from collectors.target import Limits
 
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -216,6 +218,16 @@ def test_somebody_elses_checkpoint_is_waited_for_and_then_named(backlog: prismq.
         run = by_hand(safe, "checkpoint")
         assert (run.outcome, run.reason, run.figures["pid"]) == ("blocked", "checkpointer", other.pid)
     assert by_hand(safe, "checkpoint").outcome == "done"
+
+
+@pytest.mark.parametrize("owner", [None, SAFE])
+def test_a_raw_reader_that_does_not_answer_is_not_taken_for_nobody(backlog: prismq.Queue, owner: str | None) -> None:
+    before = log(backlog)
+    target = target_of(backlog.path, owner_sqlite=owner)
+    with RawReader(("sleep", "60"), answer_within=0.01) as deaf, pytest.raises(Refused) as told:
+        plan_here("checkpoint", work_on(target, deaf))
+    assert told.value.reason == "raw_reader"
+    assert log(backlog) == before
 
 
 def test_an_empty_wal_and_a_rollback_journal_are_nothing_to_do(

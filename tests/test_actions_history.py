@@ -177,6 +177,18 @@ def test_an_automatic_wish_is_not_heard_while_one_waits_or_runs(store: apsw.Conn
     assert ask_for(store, CHECKPOINT, "/jobs.db", 3.0).decision == "duplicate"
 
 
+def test_a_persons_wish_takes_the_place_of_an_automatic_one_that_waits(store: apsw.Connection) -> None:
+    number, _ = runs.ask(store, CHECKPOINT, "/jobs.db", 1.0)
+    person = Request("checkpoint", "jobs", options={"mode": "truncate"})
+    assert runs.ask(store, person, "/jobs.db", 2.0) == (number, True)
+    (waiting,) = runs.pending(store)
+    assert (waiting.trigger, waiting.rule, waiting.request) == ("person", "", person)
+    assert runs.ask(store, Request("checkpoint", "jobs"), "/jobs.db", 3.0) == (number, False)
+    assert runs.ask(store, CHECKPOINT, "/jobs.db", 4.0) == (number, False)
+    assert runs.pending(store) == [waiting]
+    assert read_totals(store).triggers == {("checkpoint", "threshold"): 1, ("checkpoint", "person"): 1}
+
+
 @pytest.mark.parametrize(
     ("outcome", "rests"),
     [("done", True), ("refused", True), ("blocked", True), ("locked", False), ("interrupted", False)],

@@ -233,6 +233,20 @@ def test_a_malformed_database_that_somebody_has_open_is_not_swapped(target: Targ
     assert target.path.stat().st_size == 5000
 
 
+def test_a_raw_reader_of_ours_that_still_has_the_wal_index_open_is_nobody(target: Target, queue: prismq.Queue) -> None:
+    backed_up(target)
+    queue.owner.close()
+    target.path.write_bytes(b"\x00" * 5000)
+    target.shm.write_bytes(b"\x00" * 32768)
+    code = "import sys; f = open(sys.argv[1]); print('ready', flush=True); sys.stdin.read()"
+    as_ours = [sys.executable, "-c", code, str(target.shm), "collectors.raw_reader.process"]
+    with subprocess.Popen(as_ours, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout.readline() == "ready\n"
+        run = by_hand(target, "restore", in_place=True)
+        reader.kill()
+    assert run.outcome == "done", run.message
+
+
 # --- refusals
 
 

@@ -20,7 +20,8 @@ from actions.history.read_totals import read_totals
 from actions.history.runs import Run
 from actions.history.store import history
 from actions.run.errors import Blocked, Failed, Locked, NothingToDo, Refused
-from actions.writing import full_vacuum, vacuum_slices
+from actions.run.stop import Stop
+from actions.writing import full_vacuum, vacuum_slices, wal_room
 from actions.writing.rowids import renumbered
 from collectors.raw_reader.ask import RawReader
 from collectors.target import BackupPlace, Limits, Target
@@ -176,14 +177,11 @@ def test_slices_beside_a_live_application_give_all_back(make_queue: Make, applic
     assert queue.path.stat().st_size == pages(queue)[0] * 4096
 
 
-def test_each_slice_is_sized_by_how_long_the_lock_was_held(
-    make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_slice_is_sized_by_how_long_the_lock_was_held(make_queue: Make, raw: RawReader) -> None:
     """Bounded work instead of seconds: an allowance that is always exceeded keeps the slices small."""
     queue = filled(make_queue(), auto_vacuum=2)
     before, unused = pages(queue)
     tight = target_of(queue.path, limits=Limits(write_lock=1e-9, disk_reserve=0))
-    monkeypatch.setattr(vacuum_slices, "REST", 0.0)
     done = run_here("vacuum", work_on(tight, raw))
     assert int(done.figures["slices"] or 0) >= unused // vacuum_slices.SMALLEST_SLICE
     assert pages(queue) == (before - int(done.figures["freed_pages"] or 0), 0)
@@ -209,7 +207,7 @@ def test_slices_are_not_to_be_had_where_the_file_has_no_map_of_its_pages(queue: 
 def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum_slices, "PATIENCE", 0.2)
+    monkeypatch.setattr(wal_room, "PATIENCE", 0.2)
     queue = filled(make_queue(), auto_vacuum=2)
     limits = Limits(wal_growth_bytes=100_000, wal_growth_ratio=0.0, disk_reserve=0)
     work = work_on(target_of(queue.path, limits=limits), raw)
@@ -224,20 +222,28 @@ def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
 
 
 def test_slices_wait_for_the_applications_own_checkpoint(
-    make_queue: Make, application: Application, raw: RawReader
+    make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = filled(make_queue(), 8000, auto_vacuum=2)
-    limits = Limits(wal_growth_bytes=2_000_000, wal_growth_ratio=0.0, disk_reserve=0)  # it comes at 1,000 frames
-    tight = replace(limits, write_lock=0.001)  # small slices
-    with application(queue.path, 1):
-        done = run_here("vacuum", work_on(target_of(queue.path, limits=tight), raw))
+    limits = Limits(wal_growth_bytes=100_000, wal_growth_ratio=0.0, disk_reserve=0)
+    checkpoints: list[object] = []
+
+    def checkpoint_instead_of_waiting(_stop: Stop, seconds: float) -> bool:
+        if seconds == wal_room.LOOK_EVERY:
+            checkpoints.append(queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        return False
+
+    monkeypatch.setattr(Stop, "wait", checkpoint_instead_of_waiting)
+    done = run_here("vacuum", work_on(target_of(queue.path, limits=limits), raw))
     assert "more wait" not in done.message
+    assert len(checkpoints) > 3
+    assert pages(queue)[1] == 0
 
 
 def test_readers_of_a_rollback_journal_database_hold_a_slice_up_only_for_a_moment(
     make_queue: Make, held_reader: Hold, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum_slices, "TRIES", 2)
+    monkeypatch.setattr(vacuum_slices, "PATIENCE", 0.2)
     queue = filled(make_queue("rollback.db", "delete"), auto_vacuum=2)
     before = pages(queue)
     work = work_on(target_of(queue.path), raw)

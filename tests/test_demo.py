@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 from agent_process import processes_of
 from real_parts import UNPACKED, require, until
@@ -113,6 +114,7 @@ TOLD = {
     "the refused passive checkpoint": r"checkpoint jobs --mode passive -> exit 3",
     "its reason": r"WAL-reset bug",
     "its cure": r"--owner-sqlite 3\.51\.3",
+    "where all of it can be seen and tried": r"to try actions there, log in with the token in \S+: http://127\.0\.0\.1:\d+/\n",
     "the finished tasks that were purged": r"purge jobs --older-than 7d -> exit 0\n.*done: purged 2500 finished tasks",
     "the space given back in slices": r"vacuum jobs --incremental --free-for 0s -> exit 0\n.*done: freed \d{3,} pages",
     "the workers' pace": r"its workers completed \d+ tasks a second before, [1-9]\d* meanwhile",
@@ -178,6 +180,21 @@ def test_it_heals_only_after_it_was_wrong(whole: tuple[int, str, Path]) -> None:
 def test_it_leaves_nothing_behind(whole: tuple[int, str, Path]) -> None:
     assert left_behind(whole[2]) == []
     assert list(whole[2].parent.iterdir()) == []
+
+
+def test_its_page_shows_the_demo_and_its_token_acts_there(tmp_path: Path) -> None:
+    with demo(TMPDIR=str(tmp_path)) as made:
+        made.wait_for("others/")
+        found = re.search(r"page +(http\S+)/ \(to act there, log in with the token in (\S+)\)", made.text)
+        assert found is not None, made.text
+        url, token = found[1], Path(found[2]).read_text().strip()
+        with httpx.Client(base_url=url, timeout=20) as client:
+            page = client.get("/").text
+            assert all(name in page for name in (">jobs</a>", ">mail</a>", ">notes</a>", "Cannot be read")), page
+            assert client.post("/login", data={"token": token}).status_code == 303
+            assert "Pause all actions" in client.get("/").text
+            asked = client.post("/api/v1/databases/jobs/actions/backup", json={"dry_run": True})
+            assert (asked.status_code, asked.json()["dry_run"]) == (200, True), asked.text
 
 
 CTRL_C, END = [signal.SIGINT], [signal.SIGTERM]

@@ -102,6 +102,14 @@ CASES = [
     case("requeue @plain.db", REFUSED, "is no queue that a profile knows", "`profile:`"),
     case("requeue @huey.db", REFUSED, "nothing to requeue", "docs/profiles.md"),
     case("requeue @gated.db", REFUSED, "cannot tell an abandoned task", "--workers-stopped"),
+    case("purge nowhere.db", USAGE, "nowhere.db not found"),
+    case("purge @jobs.db --older-than 7", USAGE, '"7" is not a duration'),
+    case("purge @plain.db", REFUSED, "is no queue that a profile knows", "`profile:`"),
+    case(f"purge jobs {HERE}", REFUSED, "paused (by ann: migration)", "queuekeeper resume", during=paused),
+    # what would have run
+    case("simulate", USAGE, "Missing argument 'FILES...'"),
+    case(f"simulate @nowhere {HERE}", USAGE, "cannot be read"),
+    case(f"simulate @text.db {HERE}", USAGE, "text.db"),
     # vacuum, statistics, integrity
     case("vacuum nowhere.db", USAGE, "nowhere.db not found"),
     case("vacuum @text.db", FAILED, "is no SQLite database, or it is encrypted"),
@@ -123,6 +131,19 @@ CASES = [
     case("rules render --threshold wall=1GiB", USAGE, "names no threshold", "wal=64MiB"),
     case("rules render --threshold wal=large", USAGE, "large", "64MiB"),
     case("rules render --format toml", USAGE, "'toml' is not one of", "operator"),
+    # purge
+    case("purge @plain.db", REFUSED, "is no queue that a profile knows", "`profile:`"),
+    case("purge @encrypted.db", FAILED, "is no SQLite database, or it is encrypted"),
+    case("purge @jobs.db --older-than 7", USAGE, '"7" is not a duration'),
+    case("purge jobs --config.file @greedy.yaml", REFUSED, "bytes are missing", "limits.disk_reserve"),
+    case(f"purge jobs {HERE}", REFUSED, "paused (by ann: migration)", "queuekeeper resume", during=paused),
+    # simulate, hash-password
+    case("simulate --config.file @good.yaml", USAGE, "Missing argument 'FILES...'", "--help"),
+    case("simulate @missing.json --config.file @good.yaml", USAGE, "missing.json"),
+    case("simulate @text.db --config.file @good.yaml", USAGE, "text.db"),
+    case("simulate @text.db --config.file @typo.yaml", USAGE, "limts: unknown key"),
+    case("hash-password", USAGE, "no password was given", "pipe it in"),
+    case("config check @enabled.yaml", USAGE, "no-token cannot be read", "mode 0600"),
     # guards and circumstances
     case(f"requeue jobs {HERE}", REFUSED, "paused (by ann: migration)", "queuekeeper resume", during=paused),
     case(f"requeue jobs --dry-run {HERE}", REFUSED, "paused (by ann: migration)", "queuekeeper resume", during=paused),
@@ -169,6 +190,8 @@ CASES = [
     case(f"cancel 999 {HERE}", USAGE, "there is no run 999", "queuekeeper history"),
     case(f"cancel 1 {HERE}", REFUSED, "run 1 has ended already (done)", "queuekeeper history"),
     # serve
+    case("serve --config.file @good.yaml --web.config.file @missing.yaml", USAGE, "missing.yaml"),
+    case("serve --config.file @good.yaml --web.config.file @web.yaml", USAGE, "web.yaml", "ann"),
     case("serve --config.file @good.yaml --web.config.file nowhere.yml", USAGE, "cannot be read", "check the path"),
     case("serve --config.file @good.yaml --web.external-url ops", USAGE, "is not an address", "http://HOST/PATH"),
     case("serve --config.file @good.yaml --web.systemd-socket", FAILED, "no socket was passed on", ".socket unit"),

@@ -442,7 +442,7 @@ def test_a_backup_without_a_place_is_warned_of(tmp_path: Path) -> None:
 def test_who_may_act_is_read_and_known(tmp_path: Path) -> None:
     allow = "actions: {enabled: true, allow: {users: [ann], client_sans: [am.example]}}\n"
     acting = loaded(tmp_path, MINIMAL + allow).acting
-    assert (acting.users, acting.client_sans, acting.anybody) == (("ann",), ("am.example",), True)
+    assert (acting.users, acting.client_sans, acting.anybody) == ({"ann"}, {"am.example"}, True)
     assert not loaded(tmp_path, MINIMAL + "actions: {enabled: true}\n").acting.anybody
 
 

@@ -13,7 +13,7 @@ from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Acting, Config
 
-MINIMAL = "databases:\n  - path: /var/lib/app/queue.db\n"
+MINIMAL = "databases:\n  - {path: /var/lib/app/queue.db, backup: {directory: /var/backups}}\n"
 THREE = datetime(2026, 11, 25, 3, tzinfo=UTC).timestamp()
 
 
@@ -89,3 +89,12 @@ def test_a_rule_whose_action_needs_a_window_and_has_none_is_warned_of(tmp_path: 
         assert loaded(tmp_path, rule + f'actions: {{windows: {{{action}: "02:00-04:00"}}}}\n').warnings == ()
         assert any(line.startswith(f"{action}: no window") for line in window_words.lines(Acting(), THREE))
         assert list(window_words.against(Acting(), action, THREE))
+
+
+def test_what_cannot_be_undone_and_has_no_place_for_backups_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "queuekeeper.yaml"
+    rule = "rules: [{name: r, when: {sqlite_pages: {above: 1}}, on: {threshold: {}}, do: vacuum}]\n"
+    windows = 'actions: {windows: {vacuum: "02:00-04:00"}}\n'
+    file.write_text("databases: [{path: /var/lib/app/queue.db}]\n" + rule + windows)
+    (warning,) = load(file, known_actions(), known_metrics()).warnings
+    assert "rules[0].do: queue has no place for backups" in warning

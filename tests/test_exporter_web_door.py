@@ -2,13 +2,15 @@
 
 import asyncio
 import base64
+import gc
 import socket
 import ssl
 import threading
 import time
+from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from certificates import Authority
 
 from exporter.config.problems import ConfigErrors
 from exporter.config.tokens import digest
+from exporter.relay import Listener
 from exporter.web import listener as listener_module
 from exporter.web import protocol as protocol_module
 from exporter.web.failures import Failures
@@ -29,7 +32,7 @@ from exporter.web.front import ActRight
 from exporter.web.mount import BadMount, Mount, mount
 from exporter.web.origin import is_foreign, is_loopback, may_be_us
 from exporter.web.passwords import Passwords, Verdict
-from exporter.web.protocol import names_of
+from exporter.web.protocol import BoundedProtocol, names_of
 from exporter.web.rate import Rate
 from exporter.web_config.kept import KeptWebConfig
 
@@ -402,6 +405,54 @@ def test_a_body_that_nobody_reads_does_not_keep_the_connection(folder: Path) -> 
         )
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["GET /metrics", "POST /api/v1/alerts", "POST /login"],
+)
+@pytest.mark.parametrize(
+    "length", ["Content-Length: 209715200\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nfffffff\r\n"]
+)
+def test_what_a_stranger_sent_is_given_back_at_once(folder: Path, head: str, length: str) -> None:
+    """The agent looks for cycles seldom: a connection that only a cycle holds would stay, and what was read of its body."""
+    form = "Content-Type: application/x-www-form-urlencoded\r\n"
+    sent = f"{head} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{form}{length}".encode()
+    with serving(folder, TLS + "}", act_right=lambda: RIGHT) as url:
+        host, _, port = url.removeprefix("https://").rpartition(":")
+        context = ssl.create_default_context(cafile=folder / "ca.pem")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                with suppress(OSError):
+                    send((host, int(port)), context, sent + b"x" * 8_000_000)
+            real_parts.until(lambda: not alive(BoundedProtocol, SSLProtocol), "every connection to be gone")
+        finally:
+            gc.enable()
+
+
+def send(address: tuple[str, int], context: ssl.SSLContext, sent: bytes) -> None:
+    plain = socket.create_connection(address, timeout=20)
+    with context.wrap_socket(plain, server_hostname="localhost") as one:
+        one.sendall(sent)
+
+
+def test_an_event_stream_that_is_left_is_given_back_at_once(folder: Path) -> None:
+    with web_server.serving(web_server.front(folder)) as url:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                with httpx.stream("GET", f"{url}/api/v1/events") as answer:
+                    assert next(answer.iter_lines()) == "retry: 3000"
+            real_parts.until(lambda: not alive(BoundedProtocol, Listener), "every stream to be gone")
+        finally:
+            gc.enable()
+
+
+def alive(*kinds: type) -> list[object]:
+    return [one for one in gc.get_objects() if isinstance(one, kinds)]
 
 
 def test_a_head_that_is_too_long_is_told_so(folder: Path) -> None:

@@ -44,6 +44,13 @@ def test_delivered_four_times_it_acts_once(make_site: Callable[..., Site]) -> No
     assert there.counted("duplicate") == 4
 
 
+def test_what_the_sender_left_out_is_counted(make_site: Callable[..., Site]) -> None:
+    there = make_site(config())
+    assert there.decisions(delivery(alert("resolved"), truncatedAlerts=3)) == ["resolved"]
+    assert there.decisions(delivery(alert("resolved"), truncatedAlerts=2)) == ["resolved"]
+    assert there.agent.scrape().value("queuekeeper_webhook_truncated_alerts_total") == 5
+
+
 def test_delivered_by_four_at_once_it_acts_once(make_site: Callable[..., Site]) -> None:
     there = make_site(config())
     there.stale(3)

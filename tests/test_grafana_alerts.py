@@ -21,7 +21,7 @@ from actions.policy.matchers import parse
 from collectors.target import Limits
 from exporter.alert_rules.catalogue import alerts, groups
 from exporter.alert_rules.render import prometheus
-from exporter.config.assemble import ACTION_WORDS
+from exporter.config.known import known_actions
 from exporter.config.sizes import parse_duration, parse_level
 from exporter.thresholds import THRESHOLDS, Threshold
 
@@ -162,7 +162,7 @@ class TestEachRule:
         (alert,) = (each for each in alerts() if each.name == rule["alert"])
         page = next(each for each in RULES if each["alert"] == alert.page)
         assert rule["labels"]["severity"] == "info"
-        assert rule["labels"]["remediation"] in ACTION_WORDS
+        assert rule["labels"]["remediation"] in known_actions()
         assert page["labels"]["severity"] in {"warning", "critical"}
         assert "remediation" not in page["labels"]
         later = minutes(page["for"]) > minutes(rule["for"])
@@ -193,11 +193,17 @@ def level(text: str) -> float:
 
 
 def test_the_example_has_a_rule_for_every_alert_that_can_be_remediated() -> None:
-    found = {parse(text)[0].value: rule["do"] for rule in example_rules() for text in rule["on"]["alert"]}
+    found = {parse(text)[0].value: rule["do"] for rule in example_rules() for text in rule["on"].get("alert", ())}
     assert found == {alert.name: alert.remediation for alert in alerts() if alert.remediation}
 
 
-@pytest.mark.parametrize("rule", example_rules(), ids=lambda rule: rule["name"])
+def test_a_database_that_never_had_a_backup_gets_one_when_its_alert_would_fire() -> None:
+    (rule,) = [each for each in example_rules() if each["name"] == "backup-never"]
+    (alert,) = [each for each in alerts() if each.name == "QueueBackupNeverVerified"]
+    assert parse_duration(rule["when"]["sqlite_backup_age_seconds"]["absent"]) == alert.hold
+
+
+@pytest.mark.parametrize("rule", [each for each in example_rules() if "alert" in each["on"]], ids=lambda r: r["name"])
 def test_the_example_acts_at_the_bound_and_after_the_time_of_its_alert(rule: dict[str, Any]) -> None:
     (alert,) = (each for each in alerts() if each.name == parse(rule["on"]["alert"][0])[0].value)
     ((metric, bound),) = rule["when"].items()

@@ -22,7 +22,6 @@ import yaml
 from agent_process import AgentProcess, Scrape, command
 from dashboard_check import (
     ABSENT_WHILE_NOTHING_HAPPENED,
-    COMING,
     live_findings,
     load_dashboard,
     load_rules,
@@ -303,12 +302,12 @@ def running_child(agent: AgentProcess) -> int | None:
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
 def test_every_query_of_the_dashboard_returns_data(eventful: Loop, dashboard: Path) -> None:
-    found = live_findings(eventful.pair.prometheus, load_dashboard(dashboard), COMING)
+    found = live_findings(eventful.pair.prometheus, load_dashboard(dashboard))
     assert "\n".join(f"{each.where}: {each.what}" for each in found) == ""
 
 
 def test_every_selector_of_the_rules_matches_a_real_series(eventful: Loop) -> None:
-    assert rule_findings(eventful.pair.prometheus, load_rules(RULES_FILE), COMING) == []
+    assert rule_findings(eventful.pair.prometheus, load_rules(RULES_FILE)) == []
 
 
 def test_the_same_queue_heals_by_a_threshold_alone(tmp_path: Path) -> None:

@@ -95,17 +95,19 @@ _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM run"  # noqa: S608 our own column 
 
 
 def ask(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
-    """Record a pending run; (its id, whether it is new). The same wish that already waits is that one."""
+    """Record a pending run; (its id, whether it is new). The same wish that already waits is that one.
+
+    A person's wish takes the place of an automatic one that waits: a quota or a suspension must not hold it any longer.
+    """
     with transaction(history):
         waiting = history.execute(
             "SELECT id FROM run WHERE database = ? AND action = ? AND state = 'pending'",
             (request.database, request.action),
         ).get
-        if waiting is not None:
-            return int(waiting), False
-        run_id = _insert(history, request, path, now, "pending")
-        add_trigger(history, request.action, request.trigger)
-    return run_id, True
+        if waiting is None:
+            add_trigger(history, request.action, request.trigger)
+            return _insert(history, request, path, now, "pending"), True
+        return int(waiting), not request.automatic and _hand_over(history, int(waiting), request)
 
 
 def ask_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
@@ -298,6 +300,18 @@ def _insert(history: apsw.Connection, request: Request, path: str, now: float, s
         ),
     )
     return history.last_insert_rowid()
+
+
+def _hand_over(history: apsw.Connection, run_id: int, request: Request) -> bool:
+    """Whether it was an automatic one that is now this person's."""
+    history.execute(
+        "UPDATE run SET request = ?, trigger = ?, rule = '', priority = ? WHERE id = ? AND trigger <> 'person'",
+        (_REQUEST.dump_json(request).decode(), request.trigger, request.priority, run_id),
+    )
+    taken = history.changes() == 1
+    if taken:
+        add_trigger(history, request.action, request.trigger)
+    return taken
 
 
 def _ran(ended: Run, ending: Ending) -> Ran:

@@ -7,9 +7,13 @@ in the way who is seen again (docs/safety.md).
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
+from actions.run.errors import Refused
 from actions.run.work import Work
 from collectors.poll import take
 from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
@@ -19,6 +23,9 @@ from collectors.wal import Wal
 
 # Seconds between two looks at the same reader.
 LOOK_TWICE = 0.1
+# Questions to a raw reader that is late.
+TRIES = 3
+Seen = TypeVar("Seen", Pinner, Holder)
 # Looks at who comes and goes, and the seconds between two of them.
 LOOKS, LOOK_EVERY = 6, 0.02
 
@@ -53,21 +60,21 @@ class Traffic:
 
 
 def holding_back(work: Work) -> HeldBack:
-    """The state of the WAL by the two readings that it needs; raises Cancelled or Interrupted between them."""
+    """The state of the WAL by the two readings that it needs. Raises Refused, and Cancelled or Interrupted between them."""
     only = frozenset({"wal"})
     first = take(work.target, None, work.now(), work.raw, only)
     work.stop.wait(MIN_DISTANCE + 0.01)
     work.stop.check()
     found = take(work.target, first, work.now(), work.raw, only).readings.get("wal")
     if not isinstance(found, Wal) or found.memory.earlier is None:
-        return HeldBack("unknown")
+        return HeldBack("unknown", seen_twice(work))
     earlier = found.memory.earlier.pins
     pinning = [one for one in found.pinners if _mark(one) in earlier and not _is_ours(work, one.pid)]
     return HeldBack(found.state, tuple(_somebody(one) for one in pinning))
 
 
 def seen_twice(work: Work) -> tuple[Somebody, ...]:
-    """Who holds the WAL back at the same mark now and LOOK_TWICE later. None where nobody is shown."""
+    """Who holds the WAL back at the same mark now and LOOK_TWICE later. None where nobody is shown. Raises Refused."""
     first = {_mark(pinner) for pinner in _pinners(work)}
     if not first:
         return ()
@@ -101,19 +108,30 @@ def named(found: Iterable[Somebody]) -> str:
 
 
 def _pinners(work: Work) -> tuple[Pinner, ...]:
-    try:
-        found = work.raw.pinners(work.target.path)
-    except (LockTableUnseen, RawReaderUnavailable):
-        return ()
+    found = _asked(work, work.raw.pinners)
     return tuple(pinner for pinner in found if pinner.blocks_frames > 0 and not _is_ours(work, pinner.pid))
 
 
 def _holders(work: Work) -> tuple[Holder, ...]:
-    try:
-        found = work.raw.holders(work.target.path)
-    except (LockTableUnseen, RawReaderUnavailable):
-        return ()
-    return tuple(holder for holder in found if not _is_ours(work, holder.pid))
+    return tuple(holder for holder in _asked(work, work.raw.holders) if not _is_ours(work, holder.pid))
+
+
+def _asked(work: Work, question: Callable[[Path], tuple[Seen, ...]]) -> tuple[Seen, ...]:
+    """Nobody where this system shows no locks. A raw reader that is late on a busy machine is asked again: late is not nobody.
+
+    Raises Refused when it stays so.
+    """
+    for _ in range(TRIES):
+        with suppress(RawReaderUnavailable):
+            try:
+                return question(work.target.path)
+            except LockTableUnseen:
+                return ()
+    raise Refused(
+        "the raw reader does not answer, so who is in the way cannot be known",
+        reason="raw_reader",
+        next_step="run it again when the machine is less busy",
+    )
 
 
 def _is_ours(work: Work, pid: int) -> bool:

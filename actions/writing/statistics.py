@@ -16,6 +16,7 @@ import apsw
 from actions.run.errors import Refused
 from actions.run.work import Work
 from actions.writing.bounded import bounded
+from actions.writing.latency_guard import rest_after
 from actions.writing.proof import quoted
 from actions.writing.write_turn import write_turn
 from collectors.queue_profiles.detect import profile_for
@@ -71,7 +72,7 @@ def require_welcome(work: Work, connection: apsw.Connection) -> None:
 
 
 def gather(work: Work, connection: apsw.Connection, tables: tuple[str, ...], longest: float) -> Iterator[Gathered]:
-    """Analyze table after table, holding the write lock for at most `longest` seconds each time; rests as long as it held.
+    """Analyze table after table, holding the write lock for at most `longest` seconds each time; rests in between.
 
     Raises ActionError, apsw.Error.
     """
@@ -79,7 +80,7 @@ def gather(work: Work, connection: apsw.Connection, tables: tuple[str, ...], lon
         work.stop.check()
         done = _gathered(work, connection, table, longest)
         yield done
-        work.stop.wait(done.longest_hold)
+        work.stop.wait(rest_after(done.longest_hold))
 
 
 def _gathered(work: Work, connection: apsw.Connection, table: str, longest: float) -> Gathered:
@@ -91,7 +92,7 @@ def _gathered(work: Work, connection: apsw.Connection, table: str, longest: floa
     left_out = [] if indexes else [f"{table} ({whole.trouble})"]
     longest_hold = whole.held
     for index in indexes:
-        work.stop.wait(longest_hold)
+        work.stop.wait(rest_after(longest_hold))
         turn = _turn(work, connection, table, index, longest)
         longest_hold = max(longest_hold, turn.held)
         if turn.trouble:

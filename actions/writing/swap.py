@@ -12,6 +12,7 @@ from pathlib import Path
 from actions.run.errors import Blocked, Refused
 from actions.run.work import Work
 from actions.writing.publish import publish, sync_directory, sync_file
+from collectors.raw_reader.ask import MODULE as RAW_READER
 
 _SIDECARS = ("-wal", "-shm", "-journal")
 
@@ -77,11 +78,12 @@ def _owner(path: Path) -> int:
 
 
 def _users(path: Path) -> Iterator[tuple[int, str]]:
-    """(pid, command) of every other process that has the database or a sidecar open."""
+    """(pid, command) of every other process that has the database or a sidecar open; raw readers of ours do no harm."""
     names = {os.path.realpath(path) + suffix for suffix in ("", *_SIDECARS)}
     files = {(found.st_dev, found.st_ino) for found in (Path(name).stat() for name in names if Path(name).exists())}
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid() and _has_open(process, names, files):
+        other = process.name.isdigit() and int(process.name) != os.getpid()
+        if other and _has_open(process, names, files) and not _is_raw_reader(process):
             yield int(process.name), _command(process)
 
 
@@ -99,6 +101,14 @@ def _is_one_of(entry: Path, names: set[str], files: set[tuple[int, int]]) -> boo
         return (found.st_dev, found.st_ino) in files or str(entry.readlink()).removesuffix(" (deleted)") in names
     except FileNotFoundError:
         return False  # closed meanwhile: the others of this process still count
+
+
+def _is_raw_reader(process: Path) -> bool:
+    """An agent's keeps the -shm open for some seconds after the application has gone; there is no SQLite in it."""
+    try:
+        return RAW_READER.encode() in (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _command(process: Path) -> str:

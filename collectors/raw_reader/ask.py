@@ -23,7 +23,9 @@ from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, holders_of,
 ANSWER_WITHIN = 2.0
 # What was asked about many databases ahead of their polls is used for so many seconds.
 AHEAD_FOR = 0.25
-_COMMAND = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
+# How its processes are known by their command lines.
+MODULE = "collectors.raw_reader.process"
+_COMMAND = (sys.executable, "-I", "-m", MODULE)
 
 
 def sampling(every: float, share: float) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
 
+from actions.door.catalogue import KNOWN
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
@@ -175,14 +176,19 @@ def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
 
 
 def _without_place(file: File, databases: tuple[DatabaseSpec, ...]) -> Iterator[Problem]:
-    """Backups that are asked for where no place for them is named: they would be refused every time."""
+    """What needs backups where no place for them is named: it would be refused every time."""
     bare = [database.name or Path(database.path).stem for database in databases if database.backup is None]
     rules: list[tuple[Loc, RulePart | SchedulePart]] = [(("rules", i), part) for i, part in enumerate(file.rules)]
     for loc, part in [*rules, *((("schedules", i), part) for i, part in enumerate(file.schedules))]:
         without = [name for name in bare if not part.databases or name in part.databases]
-        if part.do == "backup" and without:
+        if _needs_backups(part.do) and without:
             cure = "give it `backup: {directory: ...}`, or name the others in `databases`"
             yield Problem((*loc, "do"), f"{without[0]} has no place for backups: {cure}")
+
+
+def _needs_backups(action: str) -> bool:
+    """It makes them, works on them, or runs by itself only after a fresh one."""
+    return action in ("backup", "drill", "prune", "verify") or (action in KNOWN and KNOWN[action].destructive)
 
 
 def _unpruned(file: File) -> Iterator[Problem]:

@@ -85,7 +85,7 @@ _TIMES = {
     "schedules[].cron": "Minute, hour, day of the month, month, day of the week.",
     "schedules[].do": "The action.",
     "schedules[].timezone": "Its own time zone instead of `timezone`.",
-    "schedules[].jitter": "Begin up to this much later, so that many agents do not begin at once.",
+    "schedules[].jitter": "Begin up to this much later, each database at a time of its own, always the same.",
     "schedules[].catch_up": "A missed time is made up when it is no older than this; by default it is only counted.",
     "schedules[].priority": "The higher goes first.",
     "schedules[].options": "Its options.",

@@ -100,7 +100,10 @@ class Listener:
     async def _speaks_tls(self, connection: socket.socket) -> bool:
         """Looks at the first byte and leaves it there. Who speaks plain HTTP is told so."""
         ready = asyncio.Event()
-        self._loop.add_reader(connection, ready.set)
+        try:
+            self._loop.add_reader(connection, ready.set)
+        except NotImplementedError:
+            return True  # Windows' loop cannot look ahead: plain HTTP then fails like any bad handshake
         try:
             await ready.wait()
         finally:

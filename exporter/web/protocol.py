@@ -63,6 +63,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_arrived()
         self._stop_writing_timer()
         super().connection_lost(exc)
+        # uvicorn leaves this timer when the connection broke: it would keep all of the connection for a minute
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
