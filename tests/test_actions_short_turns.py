@@ -19,7 +19,8 @@ from small_disk import fill, small_disk
 
 from actions.run.errors import Blocked, Cancelled, Failed, Locked
 from actions.writing import found_rows, short_turns, wal_room
-from actions.writing.latency_guard import BACK_OFF, SHORTEST, LatencyGuard, percentile, rest_after
+from actions.writing.latency_guard import BACK_OFF, LatencyGuard, percentile, rest_after
+from actions.writing.turn_length import CAREFUL, SHORT, TurnLength
 from actions.writing.write_turn import Turn
 from collectors.queue_profiles import detect
 from collectors.raw_reader.ask import RawReader
@@ -69,17 +70,32 @@ def test_turns_grow_while_they_are_short_and_shrink_by_what_their_own_rows_cost(
     assert guard.still_to_rest() > 0.09  # a turn beyond the budget is rested for as long
 
 
-def test_where_the_processor_is_taken_away_in_the_middle_turns_become_short_and_grow_again_later() -> None:
-    guard = LatencyGuard(budget=0.05)
-    whole = guard.aim
-    for _ in range(5):
-        guard.ended(Turn(0.0, 0.0, held=0.015), 10, 0.0, lost=0.010)
-    assert guard.aim == SHORTEST
-    guard.ended(Turn(0.0, 0.0, held=0.002), 10, 0.0, lost=0.001)  # too short to have been interrupted
-    assert guard.aim > SHORTEST
-    for _ in range(50):
-        guard.ended(Turn(0.0, 0.0, held=0.010), 10, 0.0, lost=0.001)
-    assert guard.aim == whole
+def lengths_of(length: TurnLength, turns: int, rates: dict[float, float]) -> list[float]:
+    """The lengths of so many turns, on a machine that takes so many rows a second with each."""
+    lengths = []
+    for _ in range(turns):
+        lengths.append(length.now)
+        length.learn(round(rates[length.now]), 1.0, overran=False)
+    return lengths
+
+
+def test_of_long_and_short_turns_the_faster_are_kept_and_the_others_tried_again() -> None:
+    length = TurnLength(0.015)
+    assert lengths_of(length, 400, {0.015: 900, SHORT: 300}).count(0.015) >= 350
+    busy = lengths_of(length, 400, {0.015: 100, SHORT: 300})
+    assert busy.count(SHORT) >= 300
+    assert busy.count(0.015) >= 30
+    assert lengths_of(length, 400, {0.015: 900, SHORT: 300})[-100:].count(0.015) >= 85
+
+
+def test_after_a_turn_beyond_the_budget_turns_are_short_for_a_while() -> None:
+    length = TurnLength(0.015, rates={0.015: 900.0, SHORT: 300.0})
+    length.learn(900, 1.0, overran=True)
+    assert set(lengths_of(length, CAREFUL - 1, {0.015: 900, SHORT: 300})) == {SHORT}
+
+
+def test_a_budget_smaller_than_a_short_turn_has_one_length() -> None:
+    assert set(lengths_of(TurnLength(0.001), 100, {0.001: 5})) == {0.001}
 
 
 def test_who_waits_longer_than_the_budget_lets_the_others_go_first() -> None:

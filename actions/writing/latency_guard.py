@@ -14,6 +14,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from actions.writing.turn_length import TurnLength
 from actions.writing.write_turn import Turn, next_size
 
 # Seconds between two tries of a connection that waits for the lock.
@@ -22,9 +23,6 @@ BACK_OFF = tuple(step / 1000 for step in (1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 5
 LONGER, LATE = 1.2, 0.0005
 # Share of the longest hold that turns are planned for; the rest is for a busy machine.
 AIM = 0.3
-# Where the processor is taken from us in the middle of a turn, turns are made so short, in seconds, that they end before:
-# about what a kernel gives to one of many. A turn that lost more than this share of its time was interrupted.
-SHORTEST, LOST = 0.0027, 0.3
 FIRST_TURN, LARGEST_TURN = 50, 20_000
 # How much the newest turn counts in what a row's commit is thought to cost.
 NEWEST = 0.3
@@ -51,11 +49,12 @@ class LatencyGuard:
     """The turns of one run. `budget`: seconds, limits.write_lock; `rows`: the most that the next turn may take.
 
     `row_commit`: seconds of a commit for each row in it, learned: the commit comes after the last look at the clock.
-    `aim`: seconds that the next turn is to last. `holds`: seconds, of all turns; `yields`: how often others went first.
+    `holds`: seconds, of all turns; `yields`: how often others went first.
     """
 
     budget: float
-    aim: float = field(init=False)
+    length: TurnLength = field(init=False)
+    ended_at: float | None = None
     rows: int = FIRST_TURN
     row_commit: float = 0.0
     rests_until: float = 0.0
@@ -63,23 +62,25 @@ class LatencyGuard:
     yields: int = 0
 
     def __post_init__(self) -> None:
-        self.aim = AIM * self.budget
+        self.length = TurnLength(AIM * self.budget)
 
     def may_go_on(self, turn: Turn, rows: int) -> bool:
         """Whether a turn that has taken `rows` rows may take one more. The first one always: else nothing would be done."""
         if rows == 0:
             return True
-        return rows < self.rows and turn.age() + rows * self.row_commit < self.aim
+        return rows < self.rows and turn.age() + rows * self.row_commit < self.length.now
 
     def still_to_rest(self) -> float:
         """Seconds."""
         return max(0.0, self.rests_until - time.monotonic())
 
-    def ended(self, turn: Turn, rows: int, committing: float, lost: float = 0.0) -> None:
-        """Learn from a turn that is over. Of its seconds, `committing`: in its commit; `lost`: not on the processor."""
+    def ended(self, turn: Turn, rows: int, committing: float) -> None:
+        """Learn from a turn that is over; `committing`: the seconds of it that its commit took."""
         self.holds.append(turn.held)
-        interrupted = turn.held > SHORTEST and lost > LOST * turn.held
-        self.aim = min(AIM * self.budget, max(SHORTEST, self.aim / 2) if interrupted else self.aim * 1.1)
+        now = time.monotonic()
+        if self.ended_at is not None:
+            self.length.learn(rows, now - self.ended_at, overran=turn.held > self.budget)
+        self.ended_at = now
         if rows:
             self.row_commit += (NEWEST if self.row_commit else 1.0) * (committing / rows - self.row_commit)
         # A long turn says what its own rows cost; a short one may have ended for want of rows.

@@ -154,7 +154,6 @@ def _turn(turns: _Turns, taking: Taking, waiting: deque[Found], how: How, *, may
     wait_at_most(connection, LOCK_WAIT)
     try:
         with write_turn(connection, LOCK_WAIT) as turn:
-            processor = time.thread_time()
             wait_at_most(connection, COMMIT_WAIT * account.guard.budget)
             how(turns, taking, waiting, taken, turn)
             worked = turn.age()
@@ -165,8 +164,7 @@ def _turn(turns: _Turns, taking: Taking, waiting: deque[Found], how: How, *, may
         return None
     finally:
         wait_at_most(connection, READ_WAIT)
-    lost = max(0.0, turn.held - (time.thread_time() - processor))
-    account.guard.ended(turn, len(taken.tried), turn.held - worked, lost)
+    account.guard.ended(turn, len(taken.tried), turn.held - worked)
     account.to += taken.to
     account.changed += taken.changed
     return taken
