@@ -48,7 +48,8 @@ def plan(work: Work) -> Plan:
         check_searches(connection, requeue.takings, foreign_keys=False)
         found = planned_rows(work, connection, requeue.takings, limit_of(work), older_than)
         living = (taking.spared(work.now(), older_than) for taking in requeue.takings)
-        spared = count_up_to(work, connection, living, SPARED)
+        # To find few of those among very many stale ones, all of these would be visited.
+        spared = 0 if found.at_least else count_up_to(work, connection, living, SPARED)
     if found.number == 0:
         raise _nothing_to_do(spared)
     beware = (DANGER,) * requeue.may_run_twice

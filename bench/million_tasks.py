@@ -68,7 +68,7 @@ import json, os, select, sys, time
 inode, writer = f":{os.stat(sys.argv[1] + '-shm').st_ino} ", sys.argv[2]
 holds, since, holder = [], 0.0, None
 print("ready", flush=True)
-while not select.select([sys.stdin], [], [], 0.001)[0]:
+while not select.select([sys.stdin], [], [], 0.003)[0]:
     with open("/proc/locks") as table:
         rows = [row.split() for row in table if inode in row]
     now = time.monotonic()

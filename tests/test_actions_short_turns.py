@@ -49,7 +49,7 @@ def test_a_turn_ends_when_its_time_or_its_rows_are_up_but_never_before_the_first
     guard = LatencyGuard(budget=1000.0, rows=10)
     assert guard.may_go_on(aged(0), 9)
     assert not guard.may_go_on(aged(0), 10)
-    assert not guard.may_go_on(aged(301), 5)
+    assert not guard.may_go_on(aged(331), 5)
     assert guard.may_go_on(aged(9000), 0)
 
 
@@ -57,8 +57,8 @@ def test_what_the_commit_will_cost_counts() -> None:
     guard = LatencyGuard(budget=1000.0, rows=10_000)
     guard.ended(Turn(0.0, 0.0, held=110.0), 100, committing=100.0)
     assert guard.row_commit == 1.0
-    assert guard.may_go_on(aged(0), 299)
-    assert not guard.may_go_on(aged(0), 301)
+    assert guard.may_go_on(aged(0), 329)
+    assert not guard.may_go_on(aged(0), 331)
 
 
 def test_turns_grow_while_they_are_short_and_shrink_by_what_their_own_rows_cost() -> None:

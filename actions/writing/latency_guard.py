@@ -22,7 +22,7 @@ BACK_OFF = tuple(step / 1000 for step in (1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 5
 # By how much a sleep may be longer than it was asked for: in proportion, and in seconds.
 LONGER, LATE = 1.2, 0.0005
 # Share of the longest hold that turns are planned for; the rest is for a busy machine.
-AIM = 0.3
+AIM = 0.33
 FIRST_TURN, LARGEST_TURN = 50, 20_000
 # How much the newest turn counts in what a row's commit is thought to cost.
 NEWEST = 0.3
