@@ -62,11 +62,19 @@ def test_keys_are_freed_only_when_asked_for(kept: prismq.Queue, raw: RawReader) 
         plan_here("purge", work)
 
 
-def test_a_rule_may_free_keys_only_by_its_own_word(kept: prismq.Queue) -> None:
+def test_a_rule_may_free_keys_only_by_its_own_word(kept: prismq.Queue, raw: RawReader) -> None:
     target = target_of(kept.path)
-    assert by_rule(target, "purge").figures["purged"] == 3
-    assert by_rule(target, "purge").reason == "idempotency_keys"
-    assert by_rule(target, "purge", free_idempotency_keys=True).figures["purged"] == 2
+    assert run_here("purge", work_on(target, raw, automatic=True)).figures["purged"] == 3
+    with pytest.raises(Refused, match="idempotency key"):
+        plan_here("purge", work_on(target, raw, automatic=True))
+    allowed = work_on(target, raw, automatic=True, free_idempotency_keys=True)
+    assert run_here("purge", allowed).figures["purged"] == 2
+
+
+def test_nobody_purges_by_itself_outside_a_window(kept: prismq.Queue) -> None:
+    refused = by_rule(target_of(kept.path), "purge")
+    assert (refused.outcome, refused.reason) == ("refused", "no_window")
+    assert len(ids(kept)) == 11
 
 
 def test_older_than_only_narrows_and_the_limit_bounds(kept: prismq.Queue, raw: RawReader) -> None:
