@@ -7,11 +7,14 @@ DEV_STAMP := $(VENV)/.installed-dev
 COMPILE := --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-header --no-annotate --no-emit-index-url \
            --no-emit-find-links --no-emit-trusted-host
 
+# Two at a time, a file as a whole: most tests wait for processes, and none may need a machine to itself.
+TESTS := -m pytest tests -m "not soak" --numprocesses=2 --dist=loadfile
+
 demo: $(STAMP)  ## A throw-away queue with live workers, and queuekeeper healing it
 	@$(BIN)/queuekeeper demo
 
 test: setup  ## All tests, on real SQLite, Prometheus and Alertmanager
-	@$(BIN)/python -m pytest tests -m "not soak"
+	@$(BIN)/python $(TESTS)
 
 check: setup  ## The whole gate: lint, types, import contracts, generated references, tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -21,7 +24,7 @@ check: setup  ## The whole gate: lint, types, import contracts, generated refere
 	@$(BIN)/python -m exporter.commands.reference --check
 	@$(BIN)/python -m exporter.configuration_reference --check
 	@$(BIN)/python -m grafana.build --check
-	@$(BIN)/python -m pytest tests -m "not soak"
+	@$(BIN)/python $(TESTS)
 
 setup: $(DEV_STAMP)  ## What the tests need: the environment and the real components
 	@bash tests/real/install.sh

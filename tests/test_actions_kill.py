@@ -6,11 +6,8 @@ The seed of each test is printed; QK_SEED=N repeats it.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
-import apsw
 import door_child
 import prismq
 import pytest
@@ -18,7 +15,6 @@ from acting import by_hand
 from crash_scene import (
     ACTIONS,
     HEALING,
-    MARK,
     STALE,
     WISHES,
     Scene,
@@ -40,7 +36,6 @@ from actions.history.store import history
 from actions.run.request import Request
 from actions.writing.publish import PARTIAL
 from collectors.raw_reader.ask import RawReader
-from collectors.target import Limits
 
 LONG = pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])
 INSTANTS = [10, LONG]
@@ -163,46 +158,6 @@ def test_a_child_killed_in_the_middle_of_many_turns_keeps_what_was_committed(
     assert by_hand(scene.target, action).figures[done] == left
     check_database(scene)
     check_tasks(scene)
-
-
-def test_a_child_killed_while_its_checkpoint_holds_the_write_lock_frees_it(
-    set_up: Callable[..., Scene],
-    held_reader: Callable[[Path], AbstractContextManager[int]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A TRUNCATE that waits for a reader holds the write lock: here for up to a minute."""
-    scene = set_up("checkpoint")
-    patient = replace(scene.target, limits=Limits(checkpoint_wait=60.0))
-    monkeypatch.delenv(MARK)
-    with held_reader(scene.target.path):
-        monkeypatch.setenv(MARK, scene.mark)
-        scene.give_work()
-        job = door_child.claimed(patient, "checkpoint", mode="truncate")
-        child = door_child.start(job)
-        door_child.wait_for(child, "planned")
-        scene.queue.owner.set_busy_timeout(0)
-        door_child.eventually(lambda: not can_write(scene), "the checkpoint takes the write lock and keeps it")
-        assert child.pid in {
-            holder.row.pid for holder in scene.raw.holders(scene.target.path) if holder.row.mode == "WRITE"
-        }
-        door_child.close(child)
-        scene.queue.owner.set_busy_timeout(1000)
-        assert can_write(scene)
-    assert after_the_kill(scene, job).outcome == "interrupted"
-    check_database(scene)
-    check_tasks(scene)
-
-
-def can_write(scene: Scene) -> bool:
-    """Whether a second long try, as short as the worker's transactions allow, meets nobody."""
-    for _ in range(200):
-        try:
-            scene.queue.owner.execute("BEGIN IMMEDIATE; ROLLBACK")
-        except apsw.BusyError:
-            time.sleep(0.001)
-        else:
-            return True
-    return False
 
 
 def test_a_claim_that_begins_while_it_is_given_up_is_not_ended(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import apsw
 import prismq
 import pytest
 import queue_files
-from acting import by_hand, by_rule, planned, target_of
+from acting import act, by_hand, planned, target_of
 from acting_here import plan_here, run_here, work_on
 
 from actions.run.errors import ActionError, Failed, NothingToDo, Refused
+from actions.run.request import Request
 from actions.writing import planned_rows
 from collectors.raw_reader.ask import RawReader
 
@@ -71,10 +72,9 @@ def test_a_rule_may_free_keys_only_by_its_own_word(kept: prismq.Queue, raw: RawR
     assert run_here("purge", allowed).figures["purged"] == 2
 
 
-def test_nothing_purges_by_itself_without_a_window_and_a_fresh_backup(kept: prismq.Queue) -> None:
-    refused = by_rule(target_of(kept.path), "purge")
-    assert refused.outcome == "refused"
-    assert refused.reason in ("no_window", "no_fresh_backup")
+def test_nobody_purges_by_itself_outside_a_window(kept: prismq.Queue) -> None:
+    refused = act(target_of(kept.path), Request("purge", "queue", "threshold", rule="the rule"), window=None)
+    assert (refused.outcome, refused.reason) == ("refused", "no_window")
     assert len(ids(kept)) == 11
 
 

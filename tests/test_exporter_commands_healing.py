@@ -8,9 +8,11 @@ import apsw
 import damage
 import prismq
 import pytest
+from acting import by_hand
 from click.testing import CliRunner, Result
 from small_disk import fill, small_disk
 
+from collectors.target import Limits, Target
 from exporter.commands.main import main
 
 Make = Callable[..., prismq.Queue]
@@ -141,13 +143,14 @@ def test_statistics_on_a_full_disk_change_nothing(tmp_path: Path, state: Path, c
         queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         before = queue.value("SELECT group_concat(name) FROM sqlite_schema")
         fill(disk, 0)
-        result = run(state, command, queue.path)
-        assert result.exit_code == 1, result.output
-        assert "database or disk is full" in result.output
-        assert "next: free space where the database" in result.output
+        target = Target("queue", queue.path, state=state, limits=Limits(disk_reserve=0))
+        full = by_hand(target, command)
+        assert (full.outcome, full.reason) == ("failed", "disk_full")
+        assert "database or disk is full" in full.message
+        assert full.next_step.startswith("free space where the database")
         (disk / "filler").unlink()
         assert queue.value("PRAGMA integrity_check") == "ok"
         assert queue.value("SELECT group_concat(name) FROM sqlite_schema") == before
-        assert run(state, command, queue.path).exit_code == 0
+        assert by_hand(target, command).outcome == "done"
         queue.owner.close()
         assert isinstance(queue.owner, apsw.Connection)

@@ -13,7 +13,6 @@ import pytest
 from acting import by_hand
 from agent_process import AgentProcess
 from crash_scene import (
-    ACTIONS,
     Scene,
     check_backups,
     check_database,
@@ -30,6 +29,8 @@ from actions.history.runs import Run
 from actions.history.store import history
 from collectors.raw_reader.ask import RawReader
 
+# Those that the rules below start.
+ACTIONS = ("checkpoint", "backup", "requeue")
 INSTANTS = [
     pytest.param(10, marks=pytest.mark.timeout(300)),
     pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),

@@ -143,7 +143,9 @@ def test_there_is_a_new_verified_backup(healed: Healed) -> None:
     assert run.before is not None
     assert run.after is not None
     assert run.before > 26 * 3600 > run.after
-    assert healed.agent.scrape().total("sqlite_backups", database="old", state="verified") == 2
+    healed.agent.wait(
+        lambda: healed.agent.scrape().total("sqlite_backups", database="old", state="verified") == 2, "both on the page"
+    )
 
 
 def test_the_empty_pages_were_given_back(healed: Healed) -> None:

@@ -19,6 +19,7 @@ import apsw
 
 Row = tuple[str, dict[str, str], Any]
 WORKER_TIMEOUT = 300
+SPARE_ALIVE = 3600
 STATES = ("waiting", "scheduled", "running", "done", "dead")
 WAL_STATES = ("idle", "backlog", "pinned", "reset_starved", "absent", "unknown")
 
@@ -84,22 +85,28 @@ def of_wal(database: Path) -> Iterator[Row]:
 
 
 def of_tasks(database: Path, grace: float) -> Iterator[Row]:
-    """Every task by hand: one plain read of the table, judged here."""
-    rows: list[Any] = (
-        apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-        .execute("SELECT type, status, run_after_utc, lease_until_utc FROM task_queue")
-        .fetchall()
-    )
+    """Every task by hand: plain reads of the tables, judged here."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    rows: list[Any] = connection.execute(
+        "SELECT type, status, run_after_utc, lease_until_utc, locked_by FROM task_queue"
+    ).fetchall()
+    beats: list[Any] = connection.execute("SELECT worker_id, heartbeat_utc FROM workers").fetchall()
     now = time.time()
+    alive = {worker for worker, beat in beats if now - seconds(beat) <= WORKER_TIMEOUT}
     for queue in sorted({row[0] for row in rows}):
         mine = [row[1:] for row in rows if row[0] == queue]
-        found = [(judged(status, seconds(start), now), seconds(start)) for status, start, _ in mine]
+        found = [(judged(status, seconds(start), now), seconds(start)) for status, start, *_ in mine]
         for state in STATES:
             yield "sqlite_queue_tasks", {"queue": queue, "state": state}, sum(one == state for one, _ in found)
             yield "sqlite_queue_tasks_capped", {"queue": queue, "state": state}, 0
         waiting = [start for state, start in found if state == "waiting"]
-        leases = [seconds(end) for status, _, end in mine if status in ("leased", "processing") and end is not None]
-        stale = [end for end in leases if now - end > grace]
+        leases = [
+            (seconds(end), holder)
+            for status, _, end, holder in mine
+            if status in ("leased", "processing") and end is not None
+        ]
+        # A worker that lives is left its task for an hour.
+        stale = [end for end, holder in leases if now - end > (SPARE_ALIVE if holder in alive else grace)]
         labels = {"queue": queue}
         yield "sqlite_queue_oldest_waiting_age_seconds", labels, {"since": min(waiting)} if waiting else 0
         yield "sqlite_queue_head_unchanged_seconds", labels, {"seen": True} if waiting else 0
