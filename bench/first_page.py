@@ -30,9 +30,11 @@ FLOOR = """
 import glob, json, sys, time
 began, used = time.monotonic(), time.process_time()
 import apsw
+from collectors.queue_profiles.holder_life import teach
 flags, statements = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, json.load(sys.stdin)
 for path in sorted(glob.glob(sys.argv[1])):
     connection = apsw.Connection(f"file:{path}?mode=ro", flags=flags)
+    teach(connection)
     for sql, values in statements:
         connection.execute(sql, values).fetchall()
     connection.close()
