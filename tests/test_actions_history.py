@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from actions.door.intake import ask_for
-from actions.history import runs
+from actions.history import last_runs, runs
 from actions.history.read_totals import read_totals
 from actions.history.recovery import CLAIM_PATIENCE, recover
 from actions.history.runs import Claim, Ending
@@ -209,9 +209,9 @@ def test_an_attempt_is_a_run_that_touched_the_database(store: apsw.Connection) -
     runs.end(store, began(store), DONE, 100.0)
     runs.end(store, began(store), Ending(Outcome.REFUSED, "x"), 200.0)
     runs.end(store, began(store), Ending(Outcome.BLOCKED, "x", reason="reader_seen"), 300.0)
-    assert runs.last_attempt(store, "jobs", "checkpoint") == 100.0
+    assert last_runs.last_attempt(store, "jobs", "checkpoint") == 100.0
     runs.end(store, began(store), Ending(Outcome.BLOCKED, "x", reason="reader"), 400.0)
-    assert runs.last_attempt(store, "jobs", "checkpoint") == 400.0
+    assert last_runs.last_attempt(store, "jobs", "checkpoint") == 400.0
 
 
 def test_several_processes_share_one_history_without_losing_a_run(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from actions.door.lock import take_action_lock
 from actions.door.measure import measure
 from actions.door.stop_watch import wanted, watching
 from actions.history.free_low_rows import free_lows
-from actions.history.runs import Ending, begin, end, last_attempt, newest_figure, record_plan, source_trouble
+from actions.history.last_runs import last_attempt, newest_figure, source_trouble
+from actions.history.runs import Ending, begin, end, record_plan
 from actions.history.store import history, recording
 from actions.policy.effect import effect
 from actions.policy.suspension import GONE

@@ -2,7 +2,8 @@
 
 import apsw
 
-from actions.history.runs import busy_run, last_ended
+from actions.history.last_runs import last_ended
+from actions.history.runs import busy_run
 from actions.history.standing_rows import standing
 from actions.policy.admission import Past
 

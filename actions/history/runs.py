@@ -21,7 +21,6 @@ from actions.history.cancel_marks import forget
 from actions.history.standing_rows import note_run
 from actions.history.store import transaction
 from actions.policy.suspension import Ran
-from actions.run.errors import GIVEN_UP_BEFORE, PAUSED
 from actions.run.outcome import Effect, Outcome
 from actions.run.plan import Figure, Plan
 from actions.run.process_identity import own_identity
@@ -29,11 +28,6 @@ from actions.run.request import Request
 
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
-
-# A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
-_NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
-# A run that ended like this never reached the database; nor did a blocked one with this reason.
-_UNTOUCHED = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,54 +225,6 @@ def matching(
         (before, database, action, outcome, limit),
     )
     return [_run(row) for row in rows]
-
-
-def last_ended(history: apsw.Connection, database: str, action: str) -> float | None:
-    """When the action last ended on this database in a way that counts for the cooldown; what a pause ended does not."""
-    counts = f"outcome NOT IN ({_listed(_NO_COOLDOWN)}) AND reason <> '{PAUSED}'"
-    return _last(history, database, action, counts)
-
-
-def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:
-    """When the action last touched this database: a refusal did not, nor what was given up before trying."""
-    touched = f"outcome NOT IN ({_listed(_UNTOUCHED)}) AND reason <> '{GIVEN_UP_BEFORE}'"
-    return _last(history, database, action, touched)
-
-
-def source_trouble(history: apsw.Connection, database: str) -> str:
-    """What is wrong with the database: an integrity check that nobody cleared, or its newest backup; empty when all is well."""
-    failure = integrity_rows.standing_failure(history, database)
-    if failure:
-        return failure
-    row = history.execute(
-        "SELECT outcome, message FROM run WHERE database = ? AND action = 'backup' AND state = 'ended'"
-        " AND outcome IN ('done', 'unverified') ORDER BY id DESC LIMIT 1",
-        (database,),
-    ).fetchone()
-    return str(row[1]) if row is not None and row[0] == Outcome.UNVERIFIED else ""
-
-
-def newest_figure(history: apsw.Connection, database: str, action: str, name: str) -> Figure:
-    """What the newest done run of this action on this database left under `name` of its figures; None when none did."""
-    found: Figure = history.execute(
-        "SELECT figures ->> ?3 FROM run WHERE database = ?1 AND action = ?2 AND state = 'ended' AND outcome = 'done'"
-        " AND figures ->> ?3 IS NOT NULL ORDER BY ended_at DESC LIMIT 1",
-        (database, action, name),
-    ).get
-    return found
-
-
-def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
-    found = history.execute(
-        f"SELECT ended_at FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}"  # noqa: S608
-        " ORDER BY ended_at DESC LIMIT 1",
-        (database, action),
-    ).get
-    return None if found is None else float(found)
-
-
-def _listed(outcomes: tuple[Outcome, ...]) -> str:
-    return ", ".join(f"'{outcome}'" for outcome in outcomes)
 
 
 def busy_run(history: apsw.Connection, database: str, action: str) -> int | None:
