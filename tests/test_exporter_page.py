@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import time
+from time import sleep, time
 from typing import Any
 
 import browser
@@ -186,7 +186,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(opened: Open, scene: Scene
 
 
 def test_a_run_is_followed_live_cancelled_and_told_to_who_cannot_see(opened: Open, scene: Scene) -> None:
-    many = 40_000
+    many = 160_000  # more than the WAL's budget takes at once: the run waits for room while it is looked at
     with scene.jobs.owner:
         scene.jobs.leased(time() - 600, many)
     try:
@@ -205,7 +205,7 @@ def test_a_run_is_followed_live_cancelled_and_told_to_who_cannot_see(opened: Ope
         assert scene.finished(run_id)["outcome"] == "cancelled"
     finally:
         with scene.jobs.owner:
-            scene.jobs.owner.execute("DELETE FROM task_queue WHERE status = 'leased' AND id > 1000")
+            scene.jobs.owner.execute("DELETE FROM task_queue WHERE id > 1000")
 
 
 def test_a_run_that_ends_is_seen_and_said_without_loading_again(opened: Open, scene: Scene) -> None:
@@ -355,7 +355,13 @@ def refresh_to(tab: Tab, shown: Front, number: int) -> None:
 
 
 def size(client: Any) -> dict[str, float]:
-    """What the page holds, after the garbage is gone."""
+    """What the page holds when it rests: the least of ten looks, since an answer may be on its way during one."""
+    return min((held(client) for _ in range(10)), key=lambda one: one["Nodes"])
+
+
+def held(client: Any) -> dict[str, float]:
+    """What the page holds after the garbage is gone."""
+    sleep(0.1)
     for _ in range(3):
         client.send("HeapProfiler.collectGarbage")
     return {one["name"]: one["value"] for one in client.send("Performance.getMetrics")["metrics"]}
