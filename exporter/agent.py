@@ -22,22 +22,22 @@ from collectors.revisit import look_ahead, revisit
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board
+from exporter.broadcast import Broadcast, of_reading, of_run
 from exporter.config.exposure import unguarded
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
-from exporter.desk import Desk
 from exporter.dispatcher import Dispatcher
+from exporter.dry_runs import DryRuns
 from exporter.exposition import Exposition
 from exporter.free_page_watch import FreePageWatch
 from exporter.log import event
+from exporter.operations import Operations
 from exporter.own_metrics import Facts
 from exporter.poll_loop import PollLoop, Timing
 from exporter.recent import Recent
-from exporter.rehearsal import Rehearsals
-from exporter.relay import Relay, of_reading, of_run
 from exporter.schedule_watch import ScheduleWatch
 from exporter.state_log import StateLog
 from exporter.threshold_watch import ThresholdWatch
@@ -70,7 +70,7 @@ class Agent:
         self._answers: Counter[int] = Counter()
         self._raw = RawReader()
         self._board = Board()
-        self._relay, self._recent = Relay(), Recent()
+        self._relay, self._recent = Broadcast(), Recent()
         self._dispatcher = Dispatcher(
             config.state,
             self._board.targets,
@@ -80,7 +80,7 @@ class Agent:
             on_event=lambda run, said: self._relay.tell(of_run(run, said)),
             rules=self._rules,
         )
-        self._rehearsals = Rehearsals(config.state, lambda: self._config.acting)
+        self._dry_runs = DryRuns(config.state, lambda: self._config.acting)
         self._inbox = AlertInbox(
             config.state, self._rules, self._board.targets, lambda: self._config.identity, self._dispatcher.wake
         )
@@ -118,12 +118,12 @@ class Agent:
             resume=self._resume,
             finishing=self._finishing,
             cancel=self._cancel,
-            desk=Desk(
+            operations=Operations(
                 lambda: self._config,
                 self._board,
                 self._dispatcher,
                 self._watch.since,
-                self._rehearsals,
+                self._dry_runs,
                 self._relay,
                 self._recent,
                 self._trouble,
@@ -149,7 +149,7 @@ class Agent:
         """End the polls, and every action at its next safe point."""
         self._stopping = True
         self._schedules.stop()
-        self._rehearsals.stop()
+        self._dry_runs.stop()
         self._dispatcher.stop()
         self._polls.stop()
         self._free_pages.write(time.time())

@@ -12,7 +12,7 @@ import page_scene
 import real_parts
 import web_server
 from browser import Tab, screenshot
-from empty_desk import empty_desk
+from idle_operations import idle_operations
 from page_scene import TOKEN, Scene
 from playwright.sync_api import Browser, Page
 
@@ -104,9 +104,9 @@ def _without_anything(chromium: Browser, folder: Path, place: Path) -> None:
     fronts = {
         "empty": web_server.front(folder),
         "starting": web_server.front(
-            folder, desk=empty_desk(folder, jobs), not_ready=lambda: "not every database was read yet"
+            folder, operations=idle_operations(folder, jobs), not_ready=lambda: "not every database was read yet"
         ),
-        "trouble": web_server.front(folder, desk=empty_desk(folder / "file", jobs)),
+        "trouble": web_server.front(folder, operations=idle_operations(folder / "file", jobs)),
     }
     for name, shown in fronts.items():
         with web_server.serving(shown) as url, browser.tab(chromium, **WIDE) as tab:

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from exporter import glance
+from exporter import database_status
 from exporter.commands.serve import serve
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -12,8 +12,8 @@ TEXT = (DOCS / "web.md").read_text()
 
 
 def test_every_field_of_a_database_is_documented() -> None:
-    ours = [one for one in vars(glance).values() if getattr(one, "__module__", "") == glance.__name__]
-    values = [one for one in ours if dataclasses.is_dataclass(one) and one is not glance.Beside]
+    ours = [one for one in vars(database_status).values() if getattr(one, "__module__", "") == database_status.__name__]
+    values = [one for one in ours if dataclasses.is_dataclass(one) and one is not database_status.Beside]
     fields = {field.name for value in values for field in dataclasses.fields(value)}
     assert len(values) > 5
     assert {name for name in fields if f"`{name}`" not in TEXT} == set()

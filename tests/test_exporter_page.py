@@ -15,12 +15,12 @@ import pytest
 import real_parts
 import web_server
 from browser import Tab
-from empty_desk import empty_desk
+from idle_operations import idle_operations
 from page_scene import TOKEN, Scene
 from playwright.sync_api import Browser, Page, expect
 
 from collectors.target import Target
-from exporter.relay import News
+from exporter.broadcast import News
 from exporter.web.front import Front
 
 pytestmark = pytest.mark.real
@@ -314,7 +314,7 @@ def test_the_connection_lost_is_said_and_found_again(opened: Open, scene: Scene)
 
 
 def quiet_front(folder: Path, *targets: Target) -> Front:
-    return web_server.front(folder, desk=empty_desk(folder, *targets))
+    return web_server.front(folder, operations=idle_operations(folder, *targets))
 
 
 @pytest.mark.parametrize("updates", [250, pytest.param(5000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
@@ -343,7 +343,9 @@ def refresh_to(tab: Tab, shown: Front, number: int) -> None:
         count = 0
         while not done.wait(0.002):
             count += 1
-            shown.desk.relay.tell(News("reading", {"database": "queue1", "taken_at": count}, ("reading", "queue1")))
+            shown.operations.broadcast.tell(
+                News("reading", {"database": "queue1", "taken_at": count}, ("reading", "queue1"))
+            )
 
     teller = threading.Thread(target=tell)
     teller.start()
@@ -384,7 +386,7 @@ def test_nothing_configured_and_nothing_done_have_pages_of_their_own(chromium: B
         tab.page.goto(f"{url}/history")
         assert "Nothing was done yet" in tab.page.inner_text("main")
         assert tab.serious() == []
-    shown = web_server.front(tmp_path, not_ready=lambda: "not every database was read yet", desk=empty_desk(
+    shown = web_server.front(tmp_path, not_ready=lambda: "not every database was read yet", operations=idle_operations(
         tmp_path, Target("jobs", tmp_path / "jobs.db")))  # fmt: skip
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
         tab.page.goto(url)
@@ -397,7 +399,9 @@ def test_nothing_configured_and_nothing_done_have_pages_of_their_own(chromium: B
 
 def test_a_history_that_cannot_be_read_is_said_and_the_rest_is_shown(chromium: Browser, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
-    shown = web_server.front(tmp_path, desk=empty_desk(tmp_path / "state", Target("jobs", tmp_path / "jobs.db")))
+    shown = web_server.front(
+        tmp_path, operations=idle_operations(tmp_path / "state", Target("jobs", tmp_path / "jobs.db"))
+    )
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
         for path, said in (
             ("/", "Trouble with queuekeeper itself"),

@@ -17,11 +17,11 @@ from collectors.metric import Sample, Since
 from collectors.reading.snapshot import CollectorResult, Snapshot
 from collectors.target import Target
 from collectors.tasks import OLDEST, TASKS
-from exporter.glance import Beside, glance, opinions
+from exporter.broadcast import MAX_KEPT, Broadcast, News
+from exporter.database_status import Beside, opinions, status_of
 from exporter.page.chart import HEIGHT, WIDTH, chart, span
 from exporter.page.words import amount, condition, count, thinks
 from exporter.recent import FINE, MOST_ROWS, SERIES, SLOT, SPAN, Point, Recent, Series
-from exporter.relay import MAX_KEPT, News, Relay
 
 TARGET = Target("jobs", Path("/q/jobs.db"))
 OK = {name: CollectorResult(True, 0.0) for name in ("tasks", "leases", "storage", "wal", "disk")}
@@ -166,46 +166,46 @@ def test_a_rule_without_a_threshold_says_what_it_waits_for() -> None:
 
 def test_a_glance_of_what_is_not_known_has_no_zeros() -> None:
     for state, health in (("stale", "stale"), ("found", "unread")):
-        seen = glance(TARGET, None, state, Beside((RULE,)), AT)
+        seen = status_of(TARGET, None, state, Beside((RULE,)), AT)
         assert (seen.health, seen.size_bytes, seen.log, seen.backups, seen.queues, seen.rules) == (
             health, None, None, None, (), (),
         )  # fmt: skip
-    seen = glance(TARGET, snapshot(AT, FREE(2**40, "database")), "readable", Beside(), AT)
+    seen = status_of(TARGET, snapshot(AT, FREE(2**40, "database")), "readable", Beside(), AT)
     assert (seen.health, seen.size_bytes, seen.backups, seen.workers) == ("healthy", None, None, None)
     assert math.isclose(seen.disk[0].free_bytes, 2**40)
     assert seen.disk[0].size_bytes is None
 
 
-def listening(relay: Relay) -> tuple[Callable[[], list[News]], list[int]]:
+def listening(broadcast: Broadcast) -> tuple[Callable[[], list[News]], list[int]]:
     woken: list[int] = []
-    return relay.listen(lambda: woken.append(1)).take, woken
+    return broadcast.listen(lambda: woken.append(1)).take, woken
 
 
 def test_news_of_the_same_thing_replaces_what_was_not_taken() -> None:
-    relay = Relay()
-    take, woken = listening(relay)
+    broadcast = Broadcast()
+    take, woken = listening(broadcast)
     for number in range(5):
-        relay.tell(News("reading", {"taken_at": number}, ("reading", "jobs")))
-        relay.tell(News("run", {"run": number}))
+        broadcast.tell(News("reading", {"taken_at": number}, ("reading", "jobs")))
+        broadcast.tell(News("run", {"run": number}))
     kinds = [(one.kind, *one.about.values()) for one in take()]
     assert kinds == [("run", 0), ("run", 1), ("run", 2), ("run", 3), ("reading", 4), ("run", 4)]
     assert (take(), len(woken)) == ([], 10)
 
 
 def test_who_takes_nothing_keeps_a_bounded_amount_and_learns_of_the_loss() -> None:
-    relay = Relay()
-    take, _ = listening(relay)
+    broadcast = Broadcast()
+    take, _ = listening(broadcast)
     for number in range(MAX_KEPT + 5):
-        relay.tell(News("run", {"run": number}))
+        broadcast.tell(News("run", {"run": number}))
     kept = take()
     assert (kept[0].kind, len(kept)) == ("lost", 6)
 
 
 def test_of_too_many_listeners_the_oldest_ends_and_all_end_with_the_agent() -> None:
-    relay = Relay(places=2)
-    first, second, third = (relay.listen(lambda: None) for _ in range(3))
+    broadcast = Broadcast(places=2)
+    first, second, third = (broadcast.listen(lambda: None) for _ in range(3))
     assert [one.ended for one in (first, second, third)] == [True, False, False]
-    relay.leave(second)
-    relay.close()
+    broadcast.leave(second)
+    broadcast.close()
     assert (second.ended, third.ended) == (False, True)
-    assert relay.listen(lambda: None).ended
+    assert broadcast.listen(lambda: None).ended

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from empty_desk import empty_desk
+from idle_operations import idle_operations
 
 from actions.history.runs import Run
 from actions.history.store import StoreUnavailable
@@ -18,8 +18,8 @@ from actions.policy.alerts import Alert, Delivery
 from collectors.target import Target
 from exporter.alert_inbox import Decided, Receipt
 from exporter.config.tokens import digest
-from exporter.desk import Desk
 from exporter.exposition import Page
+from exporter.operations import Operations
 from exporter.web import body as body_module
 from exporter.web import protocol as protocol_module
 from exporter.web.address import CannotListen, bind, urls
@@ -39,7 +39,7 @@ class Agent:
     right: ActRight = field(default_factory=lambda: ActRight(True, (digest(TOKEN.encode()),)))
     not_ready: str = ""
     store_full: bool = False
-    desk: Desk | None = None
+    operations: Operations | None = None
     state: Path = Path("/nonexistent")
     runs: dict[int, Run] = field(default_factory=dict)
 
@@ -62,7 +62,7 @@ class Agent:
             reload=lambda: (),
             pause=lambda why: why,
             resume=lambda: None,
-            desk=self.desk or empty_desk(self.state),
+            operations=self.operations or idle_operations(self.state),
             finishing=tuple,
             cancel=lambda run_id, _who: self.runs[run_id],
         )
@@ -70,8 +70,8 @@ class Agent:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    desk = empty_desk(tmp_path, Target("<script>alert(1)</script>", Path("/var/lib/a&b.db")))
-    return Agent(state=tmp_path, desk=desk)
+    operations = idle_operations(tmp_path, Target("<script>alert(1)</script>", Path("/var/lib/a&b.db")))
+    return Agent(state=tmp_path, operations=operations)
 
 
 @pytest.fixture

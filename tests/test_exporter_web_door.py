@@ -22,9 +22,9 @@ import real_parts
 import web_server
 from certificates import Authority
 
+from exporter.broadcast import Listener
 from exporter.config.problems import ConfigErrors
 from exporter.config.tokens import digest
-from exporter.relay import Listener
 from exporter.web import listener as listener_module
 from exporter.web import protocol as protocol_module
 from exporter.web.failures import Failures

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from empty_desk import empty_desk
+from idle_operations import idle_operations
 
 from actions.history.runs import Run
 from exporter.alert_inbox import Receipt
@@ -33,7 +33,7 @@ def front(state: Path, **changes: Any) -> Front:
         "resume": lambda: None,
         "finishing": tuple,
         "cancel": _no_run,
-        "desk": empty_desk(state),
+        "operations": idle_operations(state),
     }
     return Front(**{**parts, **changes})
 

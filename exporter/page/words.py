@@ -1,6 +1,6 @@
 """What things are called on the page, and how numbers read there. Pure."""
 
-from exporter.glance import Opinion
+from exporter.database_status import Opinion
 from exporter.units import duration, size
 
 HEALTH = {

@@ -11,8 +11,8 @@ from starlette.routing import Route
 from actions.history.store import StoreUnavailable
 from actions.run.errors import Refused
 from actions.run.request import Option
-from exporter.desk import Desk, UnknownDatabase, Wish
-from exporter.rehearsal import TooMany
+from exporter.dry_runs import TooMany
+from exporter.operations import Operations, UnknownDatabase, Wish
 from exporter.run_fields import as_fields
 from exporter.web.body import TooLarge, TooSlow, read_body
 from exporter.web.front import Front
@@ -32,19 +32,19 @@ class BadRequest(Exception):
 
 def routes(front: Front) -> list[Route]:
     """All but the webhook and the controls."""
-    desk = front.desk
+    operations = front.operations
     acting = "/api/v1/databases/{database:path}/actions/{action}"
     return [
-        Route("/api/v1/databases", _read(desk, _databases), methods=["GET"]),
-        Route("/api/v1/runs", _read(desk, _runs), methods=["GET"]),
-        Route("/api/v1/runs/{id:int}", _read(desk, _run), methods=["GET"]),
-        Route("/api/v1/events", events(desk.relay), methods=["GET"]),
+        Route("/api/v1/databases", _read(operations, _databases), methods=["GET"]),
+        Route("/api/v1/runs", _read(operations, _runs), methods=["GET"]),
+        Route("/api/v1/runs/{id:int}", _read(operations, _run), methods=["GET"]),
+        Route("/api/v1/events", events(operations.broadcast), methods=["GET"]),
         Route(acting, _ask(front), methods=["POST"]),
     ]
 
 
 def failure(error: Exception) -> Response:
-    """The answer that an error of the desk deserves."""
+    """The answer that an error of an operation deserves."""
     match error:
         case Refused():
             said = {"error": str(error), "reason": error.reason, "next_step": error.next_step}
@@ -66,10 +66,10 @@ FAILURES = (Refused, UnknownDatabase, KeyError, TooMany, StoreUnavailable, TooLa
             ClientDisconnect)  # fmt: skip
 
 
-def _read(desk: Desk, answer: Callable[[Desk, Request], object]) -> Handler:
+def _read(operations: Operations, answer: Callable[[Operations, Request], object]) -> Handler:
     async def handle(request: Request) -> Response:
         try:
-            shown = await run_in_threadpool(answer, desk, request)
+            shown = await run_in_threadpool(answer, operations, request)
             return JSONResponse(shown, headers={"Cache-Control": "no-store"})
         except FAILURES as error:
             return failure(error)
@@ -77,19 +77,19 @@ def _read(desk: Desk, answer: Callable[[Desk, Request], object]) -> Handler:
     return handle
 
 
-def _databases(desk: Desk, _request: Request) -> object:
-    return {"databases": [dataclasses.asdict(one) for one in desk.databases()]}
+def _databases(operations: Operations, _request: Request) -> object:
+    return {"databases": [dataclasses.asdict(one) for one in operations.databases()]}
 
 
-def _runs(desk: Desk, request: Request) -> object:
+def _runs(operations: Operations, request: Request) -> object:
     limit = min(MOST_RUNS, _number(request, "limit") or 50)
     words = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome")}
-    found = desk.runs(limit, before=_number(request, "before"), **words)
+    found = operations.runs(limit, before=_number(request, "before"), **words)
     return {"runs": [as_fields(run) for run in found], "next_before": found[-1].id if len(found) == limit else None}
 
 
-def _run(desk: Desk, request: Request) -> object:
-    return as_fields(desk.run(int(request.path_params["id"])))
+def _run(operations: Operations, request: Request) -> object:
+    return as_fields(operations.run(int(request.path_params["id"])))
 
 
 def _number(request: Request, name: str) -> int | None:
@@ -110,9 +110,9 @@ def _ask(front: Front) -> Handler:
             asked_by = who(request, front.act_right())
             wish = Wish(request.path_params["database"], request.path_params["action"], options, asked_by)
             if dry_run:
-                planned = await run_in_threadpool(front.desk.plan, wish)
+                planned = await run_in_threadpool(front.operations.plan, wish)
                 return JSONResponse({"dry_run": True, "message": planned.message, **planned.figures})
-            recorded = await run_in_threadpool(front.desk.ask, wish)
+            recorded = await run_in_threadpool(front.operations.ask, wish)
         except FAILURES as error:
             return failure(error)
         return JSONResponse({"run": recorded.run_id, "new": recorded.new}, 202)

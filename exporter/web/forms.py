@@ -24,10 +24,10 @@ from actions.run.outcome import EXIT_CODES, Outcome
 from actions.run.plan import Figure
 from actions.run.request import Option
 from exporter.config.tokens import digest
-from exporter.desk import UnknownDatabase, Wish
+from exporter.dry_runs import TooMany
 from exporter.log import event
+from exporter.operations import UnknownDatabase, Wish
 from exporter.page.render import path_of
-from exporter.rehearsal import TooMany
 from exporter.units import moment
 from exporter.web.body import TooLarge, TooSlow, read_body
 from exporter.web.failures import Failures
@@ -170,11 +170,11 @@ class Forms:
             options = _options(known, fields)
             wish = Wish(database, action, options, who(request, self._front.act_right()))
             if fields.get("do") != "run":
-                planned = await run_in_threadpool(self._front.desk.plan, wish)
+                planned = await run_in_threadpool(self._front.operations.plan, wish)
                 return await self._act(request, fields, plan=_planned(planned))
             if KNOWN[action].destructive and fields.get("sure") != "yes":
                 return await self._act(request, fields, 400, error=_Problem("say that you know what this does"))
-            recorded = await run_in_threadpool(self._front.desk.ask, wish)
+            recorded = await run_in_threadpool(self._front.operations.ask, wish)
         except (Refused, BadForm, UnknownDatabase, TooMany, StoreUnavailable, KeyError) as error:
             return await self._act(request, fields, 409, error=_problem(error))
         return RedirectResponse(f"{self._front.mount.prefix}/runs/{recorded.run_id}", 303)

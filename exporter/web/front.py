@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from actions.history.runs import Run
 from actions.policy.alerts import Delivery
 from exporter.alert_inbox import Receipt
-from exporter.desk import Desk
 from exporter.exposition import Page
+from exporter.operations import Operations
 from exporter.web.mount import Mount
 from exporter.web_config.settings import WebConfig
 
@@ -42,6 +42,6 @@ class Front:
     resume: Callable[[], None]
     finishing: Callable[[], Sequence[Run]]
     cancel: Callable[[int, str], Run]
-    desk: Desk
+    operations: Operations
     web: Callable[[], WebConfig] = WebConfig
     mount: Mount = field(default_factory=Mount)

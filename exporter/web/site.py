@@ -13,8 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from actions.door.in_person import offered
 from actions.history.runs import Run
 from actions.history.store import StoreUnavailable
-from exporter.desk import UnknownDatabase
-from exporter.glance import HEALTH, Queue
+from exporter.database_status import HEALTH, Queue
+from exporter.operations import UnknownDatabase
 from exporter.page.chart import chart, span
 from exporter.page.render import ASSETS, Templates, compressed
 from exporter.recent import SERIES
@@ -50,7 +50,7 @@ class Site:
     def page(self, request: Request, template: str, code: int = 200, **context: object) -> Response:
         """One page for this visitor. Reads our history: call it beside the event loop."""
         visitor = visitor_of(request, self._front, self._sessions)
-        html = self._templates.html(template, visitor=visitor, standing=self._front.desk.standing(), **context)
+        html = self._templates.html(template, visitor=visitor, standing=self._front.operations.standing(), **context)
         return _answer(request, html.encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", code)
 
     def missing(self, request: Request, what: str) -> Response:
@@ -65,7 +65,7 @@ class Site:
 
     def overview(self, request: Request) -> Response:
         """Every database at a glance, the worst first."""
-        found = self._front.desk.databases()
+        found = self._front.operations.databases()
         shown = request.query_params.get("health", "")
         shown = shown if shown in HEALTH else ""
         ranked = sorted(found, key=lambda one: HEALTH.index(one.health))
@@ -82,15 +82,15 @@ class Site:
 
     def database(self, request: Request) -> Response:
         """One database: readings, charts, rules, actions, what was done."""
-        desk, name = self._front.desk, request.path_params["database"]
+        operations, name = self._front.operations, request.path_params["database"]
         try:
-            one = desk.database(name)
+            one = operations.database(name)
         except UnknownDatabase as error:
             return self.missing(request, f"{error}.")
-        lines, now = desk.last_hour(one.name), time()
+        lines, now = operations.last_hour(one.name), time()
         width = span(lines, now)
-        charts = [chart(*pair, now, width, desk.longest_gap) for pair in zip(SERIES, lines, strict=True)]
-        standing = desk.standing()
+        charts = [chart(*pair, now, width, operations.longest_gap) for pair in zip(SERIES, lines, strict=True)]
+        standing = operations.standing()
         states = [state for state in _STATES if any(state in queue.tasks for queue in one.queues)]
         return self.page(
             request,
@@ -101,7 +101,7 @@ class Site:
             offered=list(offered()),
             runs=self._runs(one.name),
             at_work_here=[run for run in standing.at_work if run.database == one.name],
-            schedules=desk.schedules(one.name, standing.paused),
+            schedules=operations.schedules(one.name, standing.paused),
         )
 
     def history(self, request: Request) -> Response:
@@ -112,7 +112,7 @@ class Site:
         if before is not None and before >= 2**63:
             return self.missing(request, "There is no such run.")
         try:
-            runs = self._front.desk.runs(RUNS_A_PAGE, before=before, **words)
+            runs = self._front.operations.runs(RUNS_A_PAGE, before=before, **words)
         except StoreUnavailable as error:
             return self.page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
         older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_A_PAGE else ""
@@ -124,7 +124,7 @@ class Site:
     def run(self, request: Request) -> Response:
         """One run, whole."""
         try:
-            return self.page(request, "run.html", run=self._front.desk.run(request.path_params["id"]))
+            return self.page(request, "run.html", run=self._front.operations.run(request.path_params["id"]))
         except (KeyError, OverflowError):
             return self.missing(request, f"There is no run {request.path_params['id']}.")
         except StoreUnavailable as error:
@@ -141,7 +141,7 @@ class Site:
 
     def _runs(self, database: str) -> list[Run] | None:
         try:
-            return self._front.desk.runs(10, database=database)
+            return self._front.operations.runs(10, database=database)
         except StoreUnavailable:
             return None  # the page says so
 

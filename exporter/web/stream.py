@@ -1,6 +1,6 @@
 """`GET /api/v1/events`: news of the agent as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-A client that does not read is cut off by the protocol's write deadline; until then the relay keeps a bounded amount for it.
+A client that does not read is cut off by the protocol's write deadline; until then the broadcast keeps a bounded amount for it.
 """
 
 import asyncio
@@ -10,21 +10,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from exporter.relay import Listener, News, Relay
+from exporter.broadcast import Broadcast, Listener, News
 
 # Proxies cut what says nothing; a comment says nothing too.
 HEARTBEAT = 15.0
 RECONNECT_MS = 3000
 
 
-def events(relay: Relay) -> Callable[[Request], Awaitable[Response]]:
+def events(broadcast: Broadcast) -> Callable[[Request], Awaitable[Response]]:
     """The handler. Each stream ends when the agent stops, or when too many others came."""
 
     async def stream(_request: Request) -> Response:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
-        listener = relay.listen(lambda: _ring(loop, news))
+        listener = broadcast.listen(lambda: _ring(loop, news))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"}
-        return StreamingResponse(_told(relay, listener, news), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(_told(broadcast, listener, news), media_type="text/event-stream", headers=headers)
 
     return stream
 
@@ -34,7 +34,7 @@ def _ring(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
         loop.call_soon_threadsafe(news.set)
 
 
-async def _told(relay: Relay, listener: Listener, news: asyncio.Event) -> AsyncIterator[str]:
+async def _told(broadcast: Broadcast, listener: Listener, news: asyncio.Event) -> AsyncIterator[str]:
     try:
         yield f"retry: {RECONNECT_MS}\n\n"
         while not listener.ended:
@@ -47,7 +47,7 @@ async def _told(relay: Relay, listener: Listener, news: asyncio.Event) -> AsyncI
             if taken:
                 yield "".join(_lines(one) for one in taken)
     finally:
-        relay.leave(listener)
+        broadcast.leave(listener)
 
 
 def _lines(news: News) -> str:

@@ -75,7 +75,7 @@ class Listener:
         self._wake()
 
 
-class Relay:
+class Broadcast:
     """Safe to use from any thread. Of more than `places` listeners the oldest one ends."""
 
     def __init__(self, places: int = 32) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a running agent from afar, and what they may ask of it. The page and the API both sit here.
+"""What a person sees of a running agent from afar, and what they may ask of it: by the page, and by the API..
 
 All may be called from any thread. What reads or writes our history raises StoreUnavailable.
 """
@@ -17,13 +17,13 @@ from actions.run.events import Event
 from actions.run.request import Option
 from collectors.target import Target
 from exporter.board import Board, max_age
+from exporter.broadcast import Broadcast
 from exporter.config.explain import explain_schedule
 from exporter.config.settings import Config
+from exporter.database_status import Beside, DatabaseStatus, status_of
 from exporter.dispatcher import Dispatcher
-from exporter.glance import Beside, Glance, glance
+from exporter.dry_runs import DryRuns
 from exporter.recent import Point, Recent
-from exporter.rehearsal import Rehearsals
-from exporter.relay import Relay
 
 
 class UnknownDatabase(Exception):
@@ -50,7 +50,7 @@ class Standing:
     trouble: tuple[str, ...]
 
 
-class Desk:
+class Operations:
     """Of one agent."""
 
     def __init__(
@@ -59,22 +59,22 @@ class Desk:
         board: Board,
         dispatcher: Dispatcher,
         watches: Callable[[], Mapping[tuple[str, str], Watch]],
-        rehearsals: Rehearsals,
-        relay: Relay,
+        dry_runs: DryRuns,
+        broadcast: Broadcast,
         recent: Recent,
         trouble: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._config, self._board, self._dispatcher = config, board, dispatcher
-        self._watches, self._rehearsals, self.relay, self._recent = watches, rehearsals, relay, recent
+        self._watches, self._dry_runs, self.broadcast, self._recent = watches, dry_runs, broadcast, recent
         self._trouble = trouble
 
-    def databases(self) -> list[Glance]:
+    def databases(self) -> list[DatabaseStatus]:
         """Every watched database now, in the order of the configuration."""
-        return self._glances(None)
+        return self._statuses(None)
 
-    def database(self, name: str) -> Glance:
+    def database(self, name: str) -> DatabaseStatus:
         """One of them. Raises UnknownDatabase."""
-        for found in self._glances(name):
+        for found in self._statuses(name):
             return found
         raise UnknownDatabase(f"no watched database is called {name}")
 
@@ -126,7 +126,7 @@ class Desk:
     def plan(self, asked: Wish) -> Event:
         """What it would do, or why not. Raises UnknownDatabase, Refused, TooMany."""
         target = self._target(asked.database)
-        return self._rehearsals.plan(wish(asked.action, asked.database, asked.options, asked.who), target)
+        return self._dry_runs.plan(wish(asked.action, asked.database, asked.options, asked.who), target)
 
     def _target(self, name: str) -> Target:
         target = self._board.targets().get(name)
@@ -138,9 +138,9 @@ class Desk:
     def _state(self) -> Path:
         return self._config().state
 
-    def _glances(self, only: str | None) -> list[Glance]:
+    def _statuses(self, only: str | None) -> list[DatabaseStatus]:
         now, config, totals = time.time(), self._config(), self._dispatcher.view.totals
         view = self._board.view(now, config.interval)
         beside = Beside(config.rules, self._watches(), totals.standings, totals.drills)
         chosen = (target for target in view.targets if only is None or target.name == only)
-        return [glance(one, view.fresh.get(one.name), view.state(one.name), beside, now) for one in chosen]
+        return [status_of(one, view.fresh.get(one.name), view.state(one.name), beside, now) for one in chosen]

@@ -1,18 +1,18 @@
-"""A desk of an agent that has read nothing yet and runs nothing: for tests of what stands before it."""
+"""The operations of an agent that has read nothing yet and runs nothing: for tests of what stands before it."""
 
 from pathlib import Path
 
 from collectors.target import Target
 from exporter.board import Board
+from exporter.broadcast import Broadcast
 from exporter.config.settings import Acting, Config
-from exporter.desk import Desk
 from exporter.dispatcher import Dispatcher
+from exporter.dry_runs import DryRuns
+from exporter.operations import Operations
 from exporter.recent import Recent
-from exporter.rehearsal import Rehearsals
-from exporter.relay import Relay
 
 
-def empty_desk(state: Path, *targets: Target) -> Desk:
+def idle_operations(state: Path, *targets: Target) -> Operations:
     """Its history lies in `state`, made when it is first asked."""
     config = Config(state / "queuekeeper.yaml", (), state=state)
     board = Board()
@@ -20,4 +20,6 @@ def empty_desk(state: Path, *targets: Target) -> Desk:
     dispatcher = Dispatcher(
         state, board.targets, lambda _: False, on_end=lambda _: None, acting=lambda: Acting(enabled=True)
     )
-    return Desk(lambda: config, board, dispatcher, dict, Rehearsals(state, lambda: config.acting), Relay(), Recent())
+    return Operations(
+        lambda: config, board, dispatcher, dict, DryRuns(state, lambda: config.acting), Broadcast(), Recent()
+    )

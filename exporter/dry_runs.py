@@ -18,7 +18,7 @@ class TooMany(Exception):
     """So many dry runs are being made that another one would only slow them down."""
 
 
-class Rehearsals:
+class DryRuns:
     """Makes plans, AT_ONCE at a time. Safe to use from any thread."""
 
     def __init__(self, state: Path, acting: Callable[[], Acting]) -> None:

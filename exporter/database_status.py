@@ -100,7 +100,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class DatabaseStatus:
     """One database. `health` is one of HEALTH; `state` the word of `queuekeeper_databases`; times are seconds, UTC."""
 
     name: str
@@ -135,16 +135,16 @@ class Beside:
     drills: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def glance(target: Target, snapshot: Snapshot | None, state: str, beside: Beside, now: float) -> Glance:
+def status_of(target: Target, snapshot: Snapshot | None, state: str, beside: Beside, now: float) -> DatabaseStatus:
     """The database now. `snapshot` None: nothing fresh is known, and `state` says why."""
     name, path = target.name, str(target.path)
     if snapshot is None:
         message = "the last reading is too old to be shown" if state == "stale" else "not read yet"
-        return Glance(name, path, "stale" if state == "stale" else "unread", state, message, ())
+        return DatabaseStatus(name, path, "stale" if state == "stale" else "unread", state, message, ())
     wrong = findings(snapshot, beside.rules, now)
     owner = snapshot.readings.get("owner")
     seen = _Seen(snapshot, now)
-    return Glance(
+    return DatabaseStatus(
         name=name,
         path=path,
         health="unreadable" if not snapshot.up else "attention" if wrong else "healthy",
