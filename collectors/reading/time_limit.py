@@ -3,6 +3,7 @@
 One thread for all connections calls `interrupt()`, the only call on a connection that another thread may make
 (https://sqlite.org/c3ref/interrupt.html). A progress handler is not enough: it is not called in `count(*)` and ANALYZE.
 An interrupt does not cut a wait in a busy handler short: busy timeouts must be shorter than the limit.
+One that falls between two statements is lost, so it is repeated until the block has ended.
 """
 
 import heapq
@@ -12,6 +13,8 @@ import time
 from contextlib import suppress
 
 import apsw
+
+AGAIN_AFTER = 0.005
 
 
 class TimeLimitExceeded(Exception):
@@ -69,6 +72,7 @@ class _Watchdog:
             if not guard.over:
                 guard.fired = True
                 _interrupt(guard.connection)
+                heapq.heappush(self._queue, (now + AGAIN_AFTER, next(self._order), guard))
         return self._queue[0][0] - now if self._queue else None
 
 
