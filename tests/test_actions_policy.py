@@ -164,7 +164,9 @@ def test_matchers_follow_alertmanagers_syntax(text: str, labels: dict[str, str],
     assert all_match(parse(text), labels) is matches
 
 
-@pytest.mark.parametrize("text", ["", "alertname", '="x"', 'a=~"("', 'a="x" b="y"', 'a="x";b="y"', "{}", "{a=b", "a=b}", 'a="x'])
+@pytest.mark.parametrize(
+    "text", ["", "alertname", '="x"', 'a=~"("', 'a="x" b="y"', 'a="x";b="y"', "{}", "{a=b", "a=b}", 'a="x']
+)
 def test_a_bad_matcher_is_an_error_and_not_a_match(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(text)

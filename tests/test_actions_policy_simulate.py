@@ -167,7 +167,11 @@ def test_a_schedule_knows_no_cooldown() -> None:
     three = datetime(2026, 3, 2, 3, tzinfo=UTC).timestamp()
     made = plan(CHECKPOINT, schedules=[Schedule("daily", "0 3 * * *", "checkpoint", databases=("jobs",))])
     readings = [read(three - 61, 200), read(three - 1, 200), read(three - 0.5, 5), read(three + 0.25, 5)]
-    assert [(at - three, kind) for at, kind, _ in story(made, *readings)] == [(-1, "runs"), (-0.5, "ended"), (0.25, "runs")]
+    assert [(at - three, kind) for at, kind, _ in story(made, *readings)] == [
+        (-1, "runs"),
+        (-0.5, "ended"),
+        (0.25, "runs"),
+    ]
 
 
 def test_an_alert_runs_its_rule_and_says_its_fingerprint() -> None:
