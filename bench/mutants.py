@@ -48,7 +48,7 @@ SEEN_BY: dict[str, tuple[str, ...]] = {
     "actions/policy/order.py": ("tests/test_actions_policy_order.py",),
     "actions/policy/readings.py": (READINGS,),
     "actions/policy/rules.py": (POLICY, READINGS, "tests/test_actions_policy_order.py"),
-    "actions/policy/schedules.py": ("tests/test_actions_policy_schedules.py",),
+    "actions/policy/schedules.py": ("tests/test_actions_policy_schedules.py", READINGS),
     "actions/policy/simulate.py": ("tests/test_actions_policy_simulate.py",),
     "actions/policy/suspension.py": (SUSPENSION,),
     "actions/policy/vacuum_choice.py": ("tests/test_actions_policy_vacuum.py",),
