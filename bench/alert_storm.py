@@ -155,7 +155,9 @@ def own_memory(pid: int) -> float:
 
 def report(folder: Path, given: argparse.Namespace, calm: Measured, stormy: Measured) -> None:
     history = apsw.Connection(str(folder / "state" / "history.db"))
-    acted = history.execute("SELECT count(DISTINCT database) FROM run WHERE state <> 'pending'").get
+    begun = dict(
+        history.execute("SELECT coalesce(outcome, state), count(*) FROM run WHERE state <> 'pending' GROUP BY 1")
+    )
     episodes = history.execute("SELECT count(*) FROM alert_episode").get
     waiting = history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get
     third = len(stormy.memory) // 3
@@ -166,7 +168,11 @@ def report(folder: Path, given: argparse.Namespace, calm: Measured, stormy: Meas
           f"   (before: p50 {ms(calm.scrapes, 0.5)}, p99 {ms(calm.scrapes, 0.99)})")  # fmt: skip
     print(f"memory       {stormy.memory[0]:.0f} MiB at first, {stormy.memory[third]:.0f}, {stormy.memory[2 * third]:.0f},"
           f" {stormy.memory[-1]:.0f} at the end")  # fmt: skip
-    print(f"acted upon   {acted} databases (the radius allows {max(10, given.databases // 10)}), {waiting} runs wait")
+    idle = sum(begun.get(outcome, 0) for outcome in ("locked", "refused", "nothing_to_do", "cancelled"))
+    print(f"acted upon   {sum(begun.values()) - idle} databases, once each (the radius allows "
+          f"{max(10, given.databases // 10)}), {waiting} runs wait; begun: {begun}")  # fmt: skip
+    early, late = stormy.answers[: given.alerts // 6], stormy.answers[given.alerts // 6 :]
+    print(f"p99 of the first sixth, in which the actions run: {ms(early, 0.99)}; after it: {ms(late, 0.99)}")
 
 
 def ms(values: list[float], share: float) -> str:
