@@ -40,6 +40,7 @@ from exporter.web.server import Server
 from exporter.web.stream import _lines
 from exporter.web_config.kept import KeptWebConfig
 
+HERE = Path(__file__).parent
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 RIGHT = ActRight(True, (digest(TOKEN.encode()),), frozenset({"admin"}))
@@ -364,3 +365,10 @@ def test_a_line_of_the_log_obeys_nobody() -> None:
 def test_an_event_is_one_event_whatever_is_told() -> None:
     said = _lines(News("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
     assert (said.count("\n"), said.count("\r"), said.isascii()) == (3, 0, True)
+
+
+def test_each_defence_names_a_test_that_there_is() -> None:
+    named = set(re.findall(r"`(?:[a-z_/.]+: )?(test_\w+)`", (HERE.parent / "docs" / "security.md").read_text()))
+    there = {name for file in HERE.glob("test_*.py") for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)}
+    assert len(named) > 30
+    assert named <= there

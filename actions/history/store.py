@@ -81,7 +81,8 @@ def open_history(state: Path) -> apsw.Connection:
 
 def _unavailable(state: Path, error: Exception) -> StoreUnavailable:
     cure = "make it writable for this user and free space there, or name another with --state"
-    return StoreUnavailable(f"cannot use the history in {state}: {error} ({cure})")
+    why = getattr(error, "strerror", None) or error
+    return StoreUnavailable(f"cannot use the history in {state}: {why} ({cure})")
 
 
 def _create_private(state: Path) -> None:

@@ -12,6 +12,7 @@ from exporter.commands.demo import demo
 from exporter.commands.hash_password import hash_password
 from exporter.commands.history import history
 from exporter.commands.integrity import integrity
+from exporter.commands.leases import leases
 from exporter.commands.one_line import OneLine
 from exporter.commands.pause import cancel, pause, resume
 from exporter.commands.profiles import profiles
@@ -28,7 +29,7 @@ from exporter.commands.vacuum import vacuum
 
 COMMANDS = (
     serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, purge, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
+    leases, requeue, purge, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
 )  # fmt: skip
 
 
