@@ -20,6 +20,7 @@ FILES = {
     "hash-password": "hash_password",
     "history": "history",
     "integrity": "integrity",
+    "leases": "leases",
     "optimize": "analyze",
     "pause": "pause",
     "profiles": "profiles",
