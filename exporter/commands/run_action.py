@@ -66,7 +66,7 @@ def options_given(**options: Option) -> Mapping[str, Option]:
 
 
 def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
-    """Broadcast the child's events; the first Ctrl-C asks it to stop at its next safe point."""
+    """Pass on the child's events; the first Ctrl-C asks it to stop at its next safe point."""
     events: list[Event] = []
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
