@@ -2,23 +2,9 @@
 
 from grafana.files import log, storage
 from grafana.layout import Row, text
+from grafana.meanings import GREEN, ORANGE, RED, TASKS, WORKERS
 from grafana.overview import BACKUP_AGE, UP_OR_DOWN, WAL_STATES, wal_state
-from grafana.panels import (
-    GREEN,
-    OF_DATABASE,
-    ORANGE,
-    QUEUED,
-    RED,
-    WATCHED,
-    Panel,
-    bad_above,
-    bars,
-    events,
-    lines,
-    mapping,
-    number,
-    target,
-)
+from grafana.panels import OF_DATABASE, QUEUED, WATCHED, Panel, bad_above, bars, grown, lines, mapping, number, target
 from grafana.upkeep import actions, keeping
 
 WHOLE = {"damaged": (0, RED), "whole": (1, GREEN)}
@@ -104,6 +90,7 @@ def work() -> list[Panel]:
             unit="short",
             stacked=True,
             alert="QueueFailuresRising",
+            words=TASKS,
         ),
         lines(
             "Oldest waiting task",
@@ -144,17 +131,18 @@ def work() -> list[Panel]:
             unit="short",
             stacked=True,
             alert="QueueDeadWorkers",
+            words=WORKERS,
         ),
         bars(
             "Tasks enqueued",
             "New tasks per interval, where the file tells it. Good: what your application usually makes.",
-            target(events("sqlite_queue_enqueued_total", "database, instance", WATCHED), OF_DATABASE),
+            target(grown("sqlite_queue_enqueued_total", "database, instance", WATCHED), OF_DATABASE),
         ),
         bars(
             "Commits lost",
             "How often the number of the newest task went backwards: a restore, a replaced file, damage. Good: nothing but "
             "restores of your own.",
-            target(events("sqlite_queue_sequence_regressions_total", "database, instance", WATCHED), OF_DATABASE),
+            target(grown("sqlite_queue_sequence_regressions_total", "database, instance", WATCHED), OF_DATABASE),
             alert="QueueLostCommits",
         ),
         lines(

@@ -1,19 +1,23 @@
 """Rows of one database about its files: pages and disks, and the write-ahead log with who holds it."""
 
-from grafana.overview import BACKLOG, FREE_SHARE, WAL_STATES, wal_state
+from grafana.meanings import GREEN, ORANGE
+from grafana.overview import FREE_SHARE, wal
 from grafana.panels import (
     OF_DATABASE,
-    ORANGE,
     WATCHED,
     Panel,
     bad_above,
     bad_below,
+    column,
     lines,
+    mapping,
     now,
     rows_of,
-    states,
+    steps,
     target,
 )
+
+RULED_OUT = mapping({"ruled out": (0, GREEN), "not ruled out": (1, ORANGE)})
 
 
 def storage() -> list[Panel]:
@@ -27,6 +31,7 @@ def storage() -> list[Panel]:
             target(f"sqlite_wal_size_bytes{{{WATCHED}}}", OF_DATABASE + ", WAL"),
             unit="bytes",
             alert="QueueWalResetStarvedNotRemediated",
+            width=6,
         ),
         lines(
             "Pages",
@@ -42,6 +47,7 @@ def storage() -> list[Panel]:
             target(f"sqlite_unused_bytes{{{WATCHED}}}", "inside used pages: " + OF_DATABASE),
             unit="bytes",
             alert="QueueFreePagesNotRemediated",
+            width=6,
         ),
         lines(
             "Free and scattered pages",
@@ -53,6 +59,7 @@ def storage() -> list[Panel]:
             thresholds=bad_above("free_ratio", ORANGE),
             most=1,
             alert="QueueFreePages",
+            width=6,
         ),
         lines(
             "Free disk space",
@@ -62,17 +69,18 @@ def storage() -> list[Panel]:
             thresholds=bad_below("disk_low"),
             most=1,
             alert="QueueDiskFullSoon",
+            width=6,
         ),
         rows_of(
             "What it is",
             "Facts about the file, and whether its application is exposed to the WAL-reset bug. Good: the profile is the right "
             "one, the bug is ruled out (owner_sqlite in the configuration).",
             {
-                "Known": now(
+                "": now(
                     "max by (database, instance, path, journal_mode, auto_vacuum, profile, lease_kind, "
                     f"owner_sqlite_version) (sqlite_info{{{WATCHED}}})"
                 ),
-                "May have the WAL-reset bug": now(
+                "WAL-reset bug": now(
                     f"max by (database, instance) (sqlite_owner_wal_reset_vulnerable{{{WATCHED}}})"
                 ),
             },
@@ -80,8 +88,8 @@ def storage() -> list[Panel]:
                 "database", "instance", "path", "journal_mode", "auto_vacuum", "profile", "lease_kind",
                 "owner_sqlite_version",
             ),
-            overrides={},
-            width=16,
+            overrides={"WAL-reset bug": column(thresholds=steps((None, GREEN), (1, ORANGE)), words=RULED_OUT)},
+            height=4,
             alert="QueueOwnerVulnerable",
         ),
     ]  # fmt: skip
@@ -90,22 +98,7 @@ def storage() -> list[Panel]:
 def log() -> list[Panel]:
     """The write-ahead log, and who holds it."""
     return [
-        lines(
-            "WAL backlog",
-            "Bytes that wait in the write-ahead log to be copied into the database. Good: a saw-tooth far below the line.",
-            target(BACKLOG, OF_DATABASE),
-            unit="bytes",
-            thresholds=bad_above("wal"),
-            alert="QueueWalBacklogNotRemediated",
-        ),
-        states(
-            "WAL state",
-            "Good: idle, with short backlogs. Pinned: a reader holds everything back, only its end helps. Reset starved: "
-            "short reads overlap, a truncating checkpoint helps. Absent: no write-ahead log now.",
-            target(wal_state(), OF_DATABASE),
-            words=WAL_STATES,
-            alert="QueueWalResetStarved",
-        ),
+        *wal(),
         lines(
             "WAL held back, by program",
             "For how long a program's open read has held the write-ahead log back. Good: no data, or seconds.",

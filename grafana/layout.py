@@ -19,7 +19,8 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from exporter.alert_rules.alert import RUNBOOK
-from grafana.panels import AGENT, BLUE, DATASOURCE, GREEN, ORANGE, RED, WATCHED, Panel, events
+from grafana.meanings import BLUE, GREEN, ORANGE, RED
+from grafana.panels import AGENT, DATASOURCE, WATCHED, Panel, events
 
 # Grafana 11 writes this number; it decides which migrations run when the file is loaded.
 SCHEMA_VERSION = 39
@@ -129,13 +130,15 @@ def _annotations(of_database: bool) -> list[_Event]:
     """
     labels = WATCHED if of_database else AGENT
     alerts = f'{AGENT}, database=~"$database|"' if of_database else AGENT
-    ended = "changes(queuekeeper_action_last_{end}_timestamp_seconds{{{labels}}}[$__interval]) > 0"
-    done, failed = (ended.format(end=end, labels=labels) for end in ("success", "failure"))
+    done, failed = (
+        events("queuekeeper_action_runs_total", "instance, database, action", f'{labels}, outcome="{outcome}"')
+        for outcome in ("done", "failed")
+    )
     effect = events("queuekeeper_remediation_effect_total", "instance, database, rule, effect", labels)
     return [
         _event("Alerts", f'ALERTS{{alertstate="firing", {alerts}}}', RED, "{{alertname}}", "severity,database,queue"),
-        _event("Actions done", done, BLUE, "{{action}} done", "database"),
-        _event("Actions failed", failed, ORANGE, "{{action}} failed", "database"),
+        _event("Actions done", f"{done} > 0", BLUE, "{{action}} done", "database"),
+        _event("Actions failed", f"{failed} > 0", ORANGE, "{{action}} failed", "database"),
         _event("Effects", f"{effect} > 0", GREEN, "{{rule}}: {{effect}}", "database"),
     ]
 

@@ -1,13 +1,10 @@
 """All databases at a glance: is anything wrong, where, and did queuekeeper help?"""
 
 from grafana.layout import Row, text
+from grafana.meanings import EFFECTS, GREEN, GREY, ORANGE, OUTCOMES, RED
 from grafana.panels import (
     AGENT,
-    GREEN,
-    GREY,
     OF_DATABASE,
-    ORANGE,
-    RED,
     WATCHED,
     Panel,
     bad_above,
@@ -159,6 +156,7 @@ def each() -> list[Panel]:
             by=("database", "instance"),
             overrides=looks,
             alert="QueueDatabaseDown",
+            height=6,
         ),
     ]
 
@@ -179,42 +177,16 @@ def news() -> list[Panel]:
             by=("alertname", "severity", "database"),
             overrides={"Since": column(unit="dateTimeFromNow")},
             width=8,
+            height=10,
         ),
-        bars(
-            "Actions by outcome",
-            "Ended runs. Good: done and nothing_to_do. Blocked and locked: somebody stood in the way, nothing was harmed.",
-            target(events("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"),
-            alert="QueueActionFailed",
-        ),
-        bars(
-            "Did it help?",
-            "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. Blocked names somebody in "
-            "its history. No_effect again and again: the cause lies elsewhere, a person is needed.",
-            target(events("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
-            alert="QueueRemediationSuspended",
-        ),
+        *done(),
     ]
 
 
 def trends() -> list[Panel]:
     """The curves that tell when it began."""
     return [
-        lines(
-            "WAL backlog",
-            "Bytes that wait in the write-ahead log to be copied into the database. Good: a saw-tooth far below the line.",
-            target(BACKLOG, OF_DATABASE),
-            unit="bytes",
-            thresholds=bad_above("wal"),
-            alert="QueueWalBacklogNotRemediated",
-        ),
-        states(
-            "WAL state",
-            "Good: idle, with short backlogs. Pinned: a reader holds everything back, only its end helps. Reset starved: "
-            "short reads overlap, a truncating checkpoint helps. Absent: no write-ahead log now.",
-            target(wal_state(), OF_DATABASE),
-            words=WAL_STATES,
-            alert="QueueWalResetStarved",
-        ),
+        *wal(),
         lines(
             "Oldest waiting task",
             "For how long the oldest task that could run has waited. 0: nothing waits. Good: below what users notice.",
@@ -247,6 +219,51 @@ def trends() -> list[Panel]:
             unit="percentunit",
             thresholds=bad_below("disk_low"),
             alert="QueueDiskLow",
+        ),
+    ]
+
+
+def done() -> list[Panel]:
+    """What was done about it, and did it help? For one database too."""
+    return [
+        bars(
+            "Actions by outcome",
+            "Ended runs. Good: done and nothing_to_do. Blocked and locked: somebody stood in the way, nothing was harmed.",
+            target(events("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"),
+            alert="QueueActionFailed",
+            words=OUTCOMES,
+            height=10,
+        ),
+        bars(
+            "Did it help?",
+            "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. Blocked names somebody in "
+            "its history. No_effect again and again: the cause lies elsewhere, a person is needed.",
+            target(events("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
+            alert="QueueRemediationSuspended",
+            words=EFFECTS,
+            height=10,
+        ),
+    ]
+
+
+def wal() -> list[Panel]:
+    """The write-ahead log: how much waits in it, and why. For one database too."""
+    return [
+        lines(
+            "WAL backlog",
+            "Bytes that wait in the write-ahead log to be copied into the database. Good: a saw-tooth far below the line.",
+            target(BACKLOG, OF_DATABASE),
+            unit="bytes",
+            thresholds=bad_above("wal"),
+            alert="QueueWalBacklogNotRemediated",
+        ),
+        states(
+            "WAL state",
+            "Good: idle, with short backlogs. Pinned: a reader holds everything back, only its end helps. Reset starved: "
+            "short reads overlap, a truncating checkpoint helps. Absent: no write-ahead log now.",
+            target(wal_state(), OF_DATABASE),
+            words=WAL_STATES,
+            alert="QueueWalResetStarved",
         ),
     ]
 

@@ -26,14 +26,21 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.alert_rules.alert import RUNBOOK
 from exporter.thresholds import THRESHOLDS
+from grafana.meanings import BLUE, GREEN, GREY, RED, coloured
 
-GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 AGENT = 'job=~"$job", instance=~"$instance"'
 WATCHED = f'{AGENT}, database=~"$database"'
 QUEUED = f'{WATCHED}, queue=~"$queue"'
 # How a curve is called. The instance tells two agents apart that have a database of the same name.
 OF_DATABASE = "{{database}} on {{instance}}"
+# Heads of columns that are more than the label with a capital.
+HEADS = {
+    "alertname": "Alert",
+    "sqlite_version": "SQLite",
+    "python_version": "Python",
+    "owner_sqlite_version": "Owner's SQLite",
+}
 
 Panel = stat.Panel | timeseries.Panel | statetimeline.Panel | table.Panel
 P = TypeVar("P", stat.Panel, timeseries.Panel, statetimeline.Panel, table.Panel)
@@ -71,9 +78,25 @@ def now(expression: str, legend: str = "") -> Query:
     return _query(expression).legend_format(legend).instant()
 
 
+def grown(metric: str, by: str, labels: str) -> str:
+    """How much a counter grew in each step of the curve, summed by these labels: for `bars`, whose steps do not overlap.
+
+    In whole numbers: `increase` would extrapolate one run to 1.3. 0 where it went back: a file that was replaced.
+    """
+    counter = f"{metric}{{{labels}}}"
+    return f"sum by ({by}) (clamp_min({counter} - {counter} offset $__interval, 0))"
+
+
 def events(metric: str, by: str, labels: str) -> str:
-    """How much a counter grew in each step of the curve, summed by these labels: for `bars`, whose steps do not overlap."""
-    return f"sum by ({by}) (increase({metric}{{{labels}}}[$__interval]))"
+    """`grown` for counters of our own, whose first event counts too: a counter begins with it.
+
+    Others of the same counter must have been there before, else a life's events would be new when Prometheus first sees
+    them. One that went back began again at 0: what it has is new.
+    """
+    counter = f"{metric}{{{labels}}}"
+    before = f"{counter} offset $__interval"
+    began = f"{counter} and on (job, instance, database) {before}"
+    return f"sum by ({by}) (({counter} - {before} >= 0) or {began})"
 
 
 def number(
@@ -109,12 +132,13 @@ def lines(
     alert: str = "",
     stacked: bool = False,
     most: float | None = None,
+    words: Mapping[str, str] | None = None,
     width: int = 8,
 ) -> timeseries.Panel:
-    """Curves over time; gaps stay gaps, because an absent reading is not a value."""
+    """Curves over time; gaps stay gaps, because an absent reading is not a value. `words`: the colours of meanings.py."""
     line = model.GraphThresholdsStyleMode.DASHED if thresholds else model.GraphThresholdsStyleMode.OFF
     panel = (
-        _curves(["lastNotNull", "max"], targets)
+        _curves("lastNotNull", targets, unit, words)
         .draw_style(model.GraphDrawStyle.LINE)
         .line_width(1)
         .fill_opacity(25 if stacked else 0)
@@ -128,18 +152,25 @@ def lines(
 
 
 def bars(
-    title: str, description: str, *targets: Query, unit: str = "short", alert: str = "", width: int = 8
+    title: str,
+    description: str,
+    *targets: Query,
+    unit: str = "short",
+    alert: str = "",
+    words: Mapping[str, str] | None = None,
+    width: int = 8,
+    height: int = 8,
 ) -> timeseries.Panel:
     """`events` as stacked bars, of at least a minute: shorter ones would hold less than two scrapes."""
     panel = (
-        _curves(["sum"], targets)
+        _curves("sum", targets, unit, words)
         .interval("1m")
         .draw_style(model.GraphDrawStyle.BARS)
         .line_width(0)
         .fill_opacity(80)
         .stacking(_stacking(True))
     )
-    return _described(panel, title, description, unit, PLAIN, alert).span(width).height(8)
+    return _described(panel, title, description, unit, PLAIN, alert).span(width).height(height)
 
 
 def states(
@@ -171,7 +202,10 @@ def rows_of(
     height: int = 8,
     alert: str = "",
 ) -> table.Panel:
-    """A table: the queries' values side by side, one line for each value of the labels `by`, the first one sorted by."""
+    """A table: the queries' values side by side, one line for each value of the labels `by`, the first one sorted by.
+
+    A query without a head is there for its labels: its value is not shown.
+    """
     panel = table.Panel()
     for letter, query in zip(_letters(), columns.values(), strict=False):
         panel.with_target(query.ref_id(letter).format(PromQueryFormat.TABLE))
@@ -182,19 +216,21 @@ def rows_of(
             DataTransformerConfig(
                 id_val="organize",
                 options={
-                    "excludeByName": {"Time": True},
+                    "excludeByName": {"Time": True, **{name: True for name, head in names.items() if not head}},
                     "indexByName": {name: place for place, name in enumerate([*by, *names])},
-                    "renameByName": {**{label: label.replace("_", " ").capitalize() for label in by}, **names},
+                    "renameByName": {**{label: _head(label) for label in by}, **names},
                 },
             ),
         ]
     )
     for name, properties in overrides.items():
         panel.override_by_name(name, list(properties))
-    panel.sort_by([common.TableSortByFieldState().display_name(by[0].capitalize())]).cell_height(
-        model.TableCellHeight.SM
-    )
+    panel.sort_by([common.TableSortByFieldState().display_name(_head(by[0]))]).cell_height(model.TableCellHeight.SM)
     return _described(panel, title, description, "short", PLAIN, alert).span(width).height(height)
+
+
+def _head(label: str) -> str:
+    return HEADS.get(label, label.replace("_", " ").capitalize())
 
 
 def column(
@@ -243,16 +279,22 @@ def _described(panel: P, title: str, description: str, unit: str, thresholds: St
     return panel
 
 
-def _curves(calculations: Sequence[str], targets: Sequence[Query]) -> timeseries.Panel:
+def _curves(calculation: str, targets: Sequence[Query], unit: str, words: Mapping[str, str] | None) -> timeseries.Panel:
+    """A legend that takes the room of its names only: a table shows two series and hides the others."""
     legend = (
         common.VizLegendOptions()
-        .display_mode(model.LegendDisplayMode.TABLE)
+        .display_mode(model.LegendDisplayMode.LIST)
         .placement(model.LegendPlacement.BOTTOM)
         .show_legend(True)
-        .calcs(list(calculations))
+        .calcs([calculation])
     )
     tooltip = common.VizTooltipOptions().mode(model.TooltipDisplayMode.MULTI).sort(model.SortOrder.DESCENDING)
-    return timeseries.Panel().targets(list(_lettered(targets))).legend(legend).tooltip(tooltip).span_nulls(False)
+    panel = timeseries.Panel().targets(list(_lettered(targets))).legend(legend).tooltip(tooltip).span_nulls(False)
+    if unit == "short":  # counts: a panel of zeros ends at 1, not at 100
+        panel.axis_soft_max(1)
+    for pattern, look in coloured(words or {}):
+        panel.override_by_regexp(pattern, look)
+    return panel
 
 
 def _stacking(stacked: bool) -> common.StackingConfig:

@@ -1,20 +1,8 @@
 """Rows of one database about what is done for it: backups, drills, checks, and every other action."""
 
-from grafana.overview import BACKUP_AGE
-from grafana.panels import (
-    BLUE,
-    GREEN,
-    OF_DATABASE,
-    RED,
-    WATCHED,
-    Panel,
-    bad_above,
-    bars,
-    events,
-    lines,
-    states,
-    target,
-)
+from grafana.meanings import BACKUPS, BLUE, GREEN, RED
+from grafana.overview import BACKUP_AGE, done
+from grafana.panels import OF_DATABASE, WATCHED, Panel, bad_above, bars, events, lines, states, target
 
 
 def keeping() -> list[Panel]:
@@ -38,6 +26,7 @@ def keeping() -> list[Panel]:
             unit="short",
             stacked=True,
             alert="QueueBackupDamaged",
+            words=BACKUPS,
         ),
         lines(
             "Size of the backups",
@@ -85,19 +74,7 @@ def actions() -> list[Panel]:
         events(f"queuekeeper_action_{name}_total", "database, instance", WATCHED) for name in given_back
     )
     return [
-        bars(
-            "Actions by outcome",
-            "Ended runs. Good: done and nothing_to_do. Blocked and locked: somebody stood in the way, nothing was harmed.",
-            target(events("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"),
-            alert="QueueActionFailed",
-        ),
-        bars(
-            "Did it help?",
-            "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. No_effect again and "
-            "again: the cause lies elsewhere, a person is needed.",
-            target(events("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
-            alert="QueueRemediationSuspended",
-        ),
+        *done(),
         states(
             "Running and suspended",
             "Actions that run now, and actions that queuekeeper no longer starts by itself. Good: short bars, nothing "

@@ -22,7 +22,7 @@ Json = Mapping[str, Any]
 
 GRID_WIDTH = 24
 DATASOURCE_UID = "${datasource}"
-BUILT_IN = {"__rate_interval": "1m", "__interval": "15s", "__range": "5m"}
+BUILT_IN = {"__rate_interval": "1m", "__interval": "1s", "__range": "5m"}
 SHOWS_NUMBERS = ("timeseries", "stat", "gauge", "bargauge", "state-timeline", "table")
 # Metrics that a healthy agent rightly does not have yet: nothing is pinned, failed, running, backed up or remediated.
 ABSENT_WHILE_NOTHING_HAPPENED = frozenset(
@@ -225,8 +225,8 @@ def _expression_findings(text: str, variables: Collection[str]) -> Iterator[str]
     for match in _VARIABLE.finditer(text):
         if (match[1] or match[2]) not in {*variables, *BUILT_IN}:
             yield f"unknown variable {match[0]}"
-    if re.search(r"\[\s*\d", text):
-        yield "a fixed window: use $__rate_interval or $__range"
+    if re.search(r"(\[|\boffset)\s*\d", text):
+        yield "a fixed window: use $__rate_interval, $__interval or $__range"
     try:
         found = selectors(substituted(text, _placeholders(text)))
     except ValueError as error:
@@ -249,8 +249,10 @@ def _bare_counters(expression: str) -> list[str]:
             windowed.append(node.vector_selector.name or "")
 
     promql_parser.walk(promql_parser.parse(expression), note)
-    names = [node.name for node in selectors(expression) if (node.name or "").endswith("_total")]
-    return list((Counter(names) - Counter(windowed)).elements())
+    found = [node for node in selectors(expression) if (node.name or "").endswith("_total")]
+    # Beside what it was a step ago, how it stands is how much it grew.
+    windowed += [node.name for node in found for past in found if past.offset and past.name == node.name]
+    return list((Counter(node.name for node in found) - Counter(windowed)).elements())
 
 
 def _variable_values(base_url: str, dashboard: Json) -> tuple[dict[str, str], list[Finding]]:

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from agent_process import processes_of
+from documents import ROOT, blocks
+from drawn import FACTS, differences, story
 from real_parts import UNPACKED, require, until
 
 SECONDS = 110
@@ -169,6 +171,21 @@ def test_what_is_blocked_names_the_reader_that_the_demo_started(whole: tuple[int
     assert started is not None
     assert blocked is not None
     assert started[1] == blocked[1]
+
+
+@pytest.mark.real
+def test_the_pictures_of_the_dashboards_show_what_it_tells(whole: tuple[int, str, Path]) -> None:
+    assert differences(story(whole[1]), FACTS) == [], "draw again: python -m grafana.draw.draw"
+
+
+@pytest.mark.real
+def test_the_readme_quotes_it(whole: tuple[int, str, Path]) -> None:
+    """Every line of the README's excerpt, numbers aside and with anything for its dots."""
+    (excerpt,) = [block.text for block in blocks(ROOT / "README.md") if "application: a slow report" in block.text]
+    assert len(excerpt.splitlines()) > 5
+    for line in excerpt.splitlines():
+        parts = (re.sub(r"[\d.]*\d", r"[\\d.]+", re.escape(part)) for part in line.strip().split(" ... "))
+        assert re.search(".*".join(parts), whole[1]), line
 
 
 def test_it_heals_only_after_it_was_wrong(whole: tuple[int, str, Path]) -> None:

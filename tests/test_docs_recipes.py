@@ -28,7 +28,7 @@ def test_there_are_some_for_each_scheduler() -> None:
 
 @pytest.mark.parametrize("call", commands())
 def test_a_recipe_is_a_command_that_exists(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUEUEKEEPER_CONFIG", "/etc/queuekeeper.yaml")
+    monkeypatch.setenv("QUEUEKEEPER_CONFIG", "/etc/queuekeeper/queuekeeper.yaml")
     words = shlex.split(call.replace("\\", "/").replace("%i", "jobs"))
     command: click.Command = main
     context = click.Context(main)

@@ -191,14 +191,6 @@ class TestWhatDocumentsPointAt:
         documents = {file.name for file in (ROOT / "docs").glob("*.md")} - {"README.md"}
         assert documents - index == set()
 
-    def test_the_picture_in_the_readme_is_small_and_its_maker_named(self) -> None:
-        pictures = sorted((ROOT / "docs" / "pictures").glob("*.png"))
-        assert pictures
-        assert [file.name for file in pictures if file.stat().st_size > 300_000] == []
-        words = (ROOT / "docs" / "pictures" / "README.md").read_text()
-        assert all(file.name in words for file in pictures)
-        assert "not by a Grafana" in words
-
     def test_commands_that_documents_name_take_the_options_they_name(self) -> None:
         """Of every document, and of commands that would change something too: parsed, not run."""
         for file in DOCUMENTS:

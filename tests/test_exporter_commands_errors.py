@@ -1,11 +1,15 @@
 """Every error that a user of the command line can cause is one helpful line with the right exit code."""
 
+import os
 import shlex
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import error_world
 import pytest
 from click.testing import CliRunner, Result
@@ -244,3 +248,15 @@ def test_an_error_is_one_helpful_line_with_the_right_exit_code(world: World, cas
     for words in case.says:
         assert words in lines[0]
     assert len(lines[0]) < 600
+
+
+def test_a_reader_of_the_output_that_leaves_is_no_failure_of_the_run(tmp_path: Path) -> None:
+    apsw.Connection(str(tmp_path / "jobs.db")).execute("CREATE TABLE t (x)")
+    # The reading end of standard output is closed before anything is written to it.
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "exporter.commands", "backup", "jobs.db", "--to", "backups", "--state", "state"]
+    with os.fdopen(writing, "wb") as output:
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert "nothing was done" not in ended.stderr
+    assert len(list((tmp_path / "backups").rglob("*.manifest.json"))) == 1

@@ -66,6 +66,6 @@ def _panel_tells(pair: Pair) -> bool:
     """The query of "Did it help?", as Grafana would send it, counts a run that fixed it."""
     board = load_dashboard(ROOT / "grafana" / "dashboards" / "overview.json")
     (panel,) = [each for each in panels(board) if each["title"] == "Did it help?"]
-    values = {"job": ".+", "instance": ".+", "database": ".+", "__interval": "5m"}
+    values = {"job": ".+", "instance": ".+", "database": ".+", "__interval": "1m"}
     answer = pair.query(substituted(panel["targets"][0]["expr"], values))
     return any(each["metric"]["effect"] == "fixed" and float(each["value"][1]) > 0 for each in answer)

@@ -55,7 +55,7 @@ def _automation() -> tuple[Alert, ...]:
             "warning",
             "The schedule {{ $labels.schedule }} of {{ $labels.instance }} was missed.",
             "Within the last hour a time of the schedule {{ $labels.schedule }} passed without a run: queuekeeper was "
-            "not running, was paused, or was busy.",
+            "not running, or the action is suspended because it did not help before.",
         ),
         Alert(
             "QueueActionsPaused",

@@ -30,10 +30,14 @@ def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool
     def watch(child: RunningAction) -> list[Event]:
         return _attend(child, quiet=as_json)
 
+    # Told outside: a terminal that is gone by then says nothing of the run.
+    if dry_run:
+        with _in_one_line():
+            planned = plan_only(target, state, request, watch)
+        return _tell_plan(planned, as_json)
     with _in_one_line():
-        if dry_run:
-            return _tell_plan(plan_only(target, state, request, watch), as_json)
-        return _tell(perform_by_hand(target, state, request, watch), as_json)
+        ended = perform_by_hand(target, state, request, watch)
+    return _tell(ended, as_json)
 
 
 def plan_to_consent_to(target: Target, request: Request, *, as_json: bool) -> Event:
@@ -62,7 +66,7 @@ def options_given(**options: Option) -> Mapping[str, Option]:
 
 
 def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
-    """Broadcast the child's events; the first Ctrl-C asks it to stop at its next safe point."""
+    """Pass on the child's events; the first Ctrl-C asks it to stop at its next safe point."""
     events: list[Event] = []
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.web.cookie import secret_in
 from exporter.web.front import Front
+from exporter.web.guesses import Guesses, address_of, too_many
 from exporter.web.identity import Identity, offered_password, offered_token
 from exporter.web.origin import is_browser, is_foreign, is_loopback, may_be_us
 from exporter.web.passwords import Passwords, Verdict
@@ -22,6 +23,7 @@ from exporter.web_config.settings import WebConfig
 
 _CSP = "Content-Security-Policy"
 REFRESH = "x-queuekeeper-refresh"
+WEBHOOK = "/api/v1/alerts"
 # No answer is taken for a script, nor is one of them part of another site's page.
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -33,6 +35,7 @@ class Gate:
     def __init__(self, app: ASGIApp, front: Front, passwords: Passwords, sessions: Sessions) -> None:
         self._app, self._front, self._passwords, self._sessions = app, front, passwords, sessions
         self._rate = Rate()
+        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer it, or pass it on."""
@@ -57,6 +60,8 @@ class Gate:
             return PlainTextResponse("Forbidden\n", 403, {"Connection": "close"})
         secret = secret_in(scope, self._front.mount)
         identity = self._with_session(self._offered(scope), secret, web, now, by_person=_by_person(scope, headers))
+        if (no := self._guessed(scope, web, identity)) is not None:
+            return no
         if web.users:
             answer, user = await self._authenticated(scope, web)
             if answer is not None:
@@ -83,18 +88,27 @@ class Gate:
         token = offered_token(scope["headers"])
         return token is not None and bool(actor(Identity(token=token), self._front.act_right()))
 
+    def _guessed(self, scope: Scope, web: WebConfig, identity: Identity) -> Response | None:
+        """The answer to one wrong token too many, where tokens count at all: for acting, and in place of a password."""
+        if scope["method"] in _SAFE and not web.users:
+            return None
+        answer = self._guesses.turned_away(scope, identity, self._front.act_right())
+        if answer is not None and scope["path"] == f"{self._front.mount.prefix}{WEBHOOK}":
+            self._front.answered(answer.status_code)
+        return answer
+
     async def _authenticated(self, scope: Scope, web: WebConfig) -> tuple[Response | None, str]:
         """The answer to who may not read, or the name of who may."""
         given = offered_password(scope["headers"])
         if given is None:
             return (None, "") if self._has_token(scope) else (_unauthorized(), "")
-        client = scope.get("client")
-        verdict = await self._passwords.check(web.users, *given, client[0] if client else "")
+        address = address_of(scope)
+        verdict = await self._passwords.check(web.users, *given, address)
         match verdict:
             case Verdict.RIGHT:
                 return None, given[0]
             case Verdict.BLOCKED:
-                return PlainTextResponse("Too Many Requests\n", 429, {"Retry-After": "60"}), ""
+                return too_many(self._passwords.failures.wait(address, time.monotonic())), ""
             case Verdict.BUSY:
                 return PlainTextResponse("Service Unavailable\n", 503, {"Retry-After": "1"}), ""
         return _unauthorized(), ""

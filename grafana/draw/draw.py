@@ -1,21 +1,21 @@
 """Draws the dashboards with Grafana's own components over a real Prometheus that scrapes `queuekeeper demo`.
 
-`python -m grafana.draw.draw [--minutes 7]` writes docs/pictures/*.png. It needs node and npm, chromium, prometheus, and
-Pillow to keep the pictures small; nothing in the tests depends on it. Panels' frames, numbers, curves, tables, colours
-and units are Grafana's (npm packages @grafana/ui and @grafana/data); the boxes of state timelines and tables are ours.
+`python -m grafana.draw.draw [--minutes 3]` writes docs/pictures/*.png, and beside them drawn.json with what they show.
+It needs node and npm, chromium, prometheus and alertmanager, and Pillow to keep the pictures small; nothing in the tests
+depends on it. Panels' frames, numbers, curves, tables, colours and units are Grafana's (npm packages @grafana/ui and
+@grafana/data); the boxes of state timelines and tables, and the marks of annotations, are ours.
 """
 
 import json
-import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,8 +23,10 @@ from urllib.error import HTTPError
 
 import click
 
+from grafana.draw.facts import facts, titles, within, write
+from grafana.draw.watched import BEFORE, ROOT, demo, prometheus
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 DIST, PICTURES = HERE / "dist", ROOT / "docs" / "pictures"
 BUNDLE = (
     "page.jsx --bundle --outfile=dist/page.js --format=iife --jsx=automatic --minify --define:global=window "
@@ -33,8 +35,32 @@ BUNDLE = (
 )
 HTML = '<link rel=stylesheet href=page.css><body style="margin:0"><div id=root></div><script src=page.js></script>'
 WIDTH, LINE, REST = 1456, 36, 62  # as page.jsx lays it out
-# Dashboard, theme, how many lines of the grid are shown (0: all).
-SHOTS = (("overview", "dark", 0), ("overview", "light", 0), ("database", "dark", 42), ("itself", "light", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture: a dashboard between two lines of its grid, in one theme."""
+
+    name: str
+    board: str
+    theme: str
+    lines: tuple[int, int] = (0, 1000)
+
+    @property
+    def picture(self) -> Path:
+        """Where it is written."""
+        return PICTURES / f"{self.name}-{self.theme}.png"
+
+
+# Where the lower half of the dashboard of one database begins.
+LOWER = 47
+SHOTS = (
+    Shot("overview", "overview", "dark"),
+    Shot("overview", "overview", "light"),
+    Shot("database", "database", "dark", (0, LOWER)),
+    Shot("database-files", "database", "light", (LOWER, 1000)),
+    Shot("itself", "itself", "light"),
+)
 
 
 def bundle() -> None:
@@ -47,44 +73,6 @@ def bundle() -> None:
     for board in (ROOT / "grafana" / "dashboards").glob("*.json"):
         shutil.copy(board, DIST)
     (DIST / "index.html").write_text(HTML)
-
-
-@contextmanager
-def demo() -> Iterator[str]:
-    """`queuekeeper demo`; where its agent listens."""
-    command = [sys.executable, "-u", "-m", "exporter.commands", "demo"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        output = process.stdout
-        if output is None:
-            raise RuntimeError("the demo says nothing")
-        try:
-            pages = (re.search(r"metrics +http://(\S+)/metrics", line) for line in output)
-            yield next(found[1] for found in pages if found)
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def prometheus(agent: str, port: int) -> Iterator[None]:
-    """A Prometheus with the shipped rules that scrapes the agent every second."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "prometheus.yml"
-        config.write_text(
-            f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n"
-            f"rule_files: ['{ROOT}/grafana/alerts/queuekeeper.yaml']\n"
-            f"scrape_configs: [{{job_name: queuekeeper, static_configs: [{{targets: ['{agent}']}}]}}]\n"
-        )
-        program = shutil.which("prometheus") or str(ROOT / ".real/usr/bin/prometheus")
-        flags = [
-            f"--config.file={config}",
-            f"--storage.tsdb.path={folder}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ]
-        with subprocess.Popen([program, *flags, "--log.level=error"]) as process:
-            try:
-                yield
-            finally:
-                process.terminate()
 
 
 class Page(SimpleHTTPRequestHandler):
@@ -111,20 +99,29 @@ class Page(SimpleHTTPRequestHandler):
         """Quiet."""
 
 
-def shoot(address: str, board: str, theme: str, lines: int, seconds: int) -> Path:
-    """One picture."""
-    panels = json.loads((DIST / f"{board}.json").read_text())["panels"]
-    ends = [each["gridPos"]["y"] + each["gridPos"]["h"] for each in panels]
-    height = max(end for end in ends if not lines or end <= lines) * LINE + REST
-    picture = PICTURES / f"{board}-{theme}.png"
-    chosen = "&database=jobs" if board == "database" else ""
+@contextmanager
+def served() -> Iterator[str]:
+    """Where the page is, `host:port`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Page, directory=str(DIST))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def shoot(address: str, shot: Shot, end: int, seconds: int) -> list[str]:
+    """Take one picture of the `seconds` before `end`; the titles of its panels."""
+    board = json.loads((DIST / f"{shot.board}.json").read_text())
+    places = [each["gridPos"] for each in board["panels"] if within(each, shot.lines)]
+    grid = max(each["y"] + each["h"] for each in places) - min(each["y"] for each in places)
     with tempfile.TemporaryDirectory() as profile:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=15000"]
-        flags += [f"--window-size={WIDTH},{height}", f"--user-data-dir={profile}", f"--screenshot={picture}"]
-        url = f"http://{address}/index.html?dashboard={board}&theme={theme}&range={seconds}&lines={lines}{chosen}"
-        subprocess.run(["chromium", *flags, url], check=True, capture_output=True, timeout=120)
-    _shrink(picture)
-    return picture
+        flags += [f"--window-size={WIDTH},{grid * LINE + REST}", f"--user-data-dir={profile}"]
+        url = f"http://{address}/index.html?dashboard={shot.board}&theme={shot.theme}&end={end}&range={seconds}"
+        url += f"&first={shot.lines[0]}&last={shot.lines[1]}" + ("&database=jobs" if shot.board == "database" else "")
+        line = ["chromium", *flags, f"--screenshot={shot.picture}", url]
+        subprocess.run(line, check=True, capture_output=True, timeout=120)
+    _shrink(shot.picture)
+    return titles(board, shot.lines)
 
 
 def _shrink(picture: Path) -> None:
@@ -137,21 +134,22 @@ def _shrink(picture: Path) -> None:
 
 
 @click.command()
-@click.option("--minutes", default=7.0, help="How long the demo plays before the pictures are taken.")
+@click.option("--minutes", default=3.0, help="How long the demo plays before the pictures are taken.")
 @click.option("--port", default=19090, help="Where Prometheus listens meanwhile.")
 def main(minutes: float, port: int) -> None:
     """Play the demo, then take the pictures."""
     bundle()
     PICTURES.mkdir(exist_ok=True)
     Page.prometheus = f"http://127.0.0.1:{port}"
-    with demo() as agent, prometheus(agent, port):
+    with demo() as watched, prometheus(watched, port), served() as address:
+        watched.begin()
         time.sleep(minutes * 60)
-        with ThreadingHTTPServer(("127.0.0.1", 0), partial(Page, directory=str(DIST))) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            for board, theme, lines in SHOTS:
-                picture = shoot(f"127.0.0.1:{server.server_port}", board, theme, lines, int(minutes * 60))
-                click.echo(f"{picture}: {picture.stat().st_size} bytes")
-            server.shutdown()
+        end, seconds = int(time.time()), int(minutes * 60) + BEFORE
+        what = facts(Page.prometheus, end, seconds)
+        drawn = [(shot.picture, shoot(address, shot, end, seconds)) for shot in SHOTS]
+        write(PICTURES, what, drawn)
+    for picture, panels in drawn:
+        click.echo(f"{picture}: {picture.stat().st_size} bytes, {len(panels)} panels")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 // Draws one panel of a dashboard file with Grafana's own components. The grids of tables and state timelines are ours; their
 // texts, units and colours are Grafana's.
-import React from 'react';
+import React, { useLayoutEffect } from 'react';
 import {
-  FieldColorModeId, FieldType, getDisplayProcessor, getFieldDisplayValues, getFieldSeriesColor, toDataFrame,
+  FieldColorModeId, FieldType, getDisplayProcessor, getFieldDisplayValues, getFieldSeriesColor, stringToJsRegex, toDataFrame,
 } from '@grafana/data';
 import * as UI from '@grafana/ui';
 
@@ -17,14 +17,16 @@ export function seriesFrames(panel, answers, theme) {
         values: (series.values ?? [series.value]).map(([, value]) => (Number.isFinite(+value) ? +value : null)) },
     ],
   })));
-  frames.forEach((frame, index) => frame.fields.forEach((field) => configure(field, panel.fieldConfig.defaults, index, theme)));
+  frames.forEach((frame, index) => frame.fields.forEach((field) => {
+    configure(field, merged(panel.fieldConfig.defaults, own(panel, field)), index, theme);
+  }));
   return frames;
 }
 
 // One frame for a table: the answers joined by the labels of its columns.
 export function tableFrame(panel, answers, theme) {
   const options = panel.transformations.find((each) => each.id === 'organize').options;
-  const names = Object.keys(options.indexByName).sort((a, b) => options.indexByName[a] - options.indexByName[b]);
+  const names = Object.keys(options.indexByName).filter((name) => !options.excludeByName[name]).sort((a, b) => options.indexByName[a] - options.indexByName[b]);
   const labels = names.filter((name) => !name.startsWith('Value #'));
   const lines = new Map();
   answers.forEach(({ result, refId }) => result.forEach((series) => {
@@ -42,11 +44,15 @@ export function tableFrame(panel, answers, theme) {
     values: rows.map((row) => row[name] ?? null),
   })) });
   frame.fields.forEach((field, index) => {
-    const own = panel.fieldConfig.overrides.filter((each) => each.matcher.options === field.name);
-    const properties = own.flatMap((each) => each.properties).reduce(override, {});
-    configure(field, merged(panel.fieldConfig.defaults, properties), index, theme);
+    configure(field, merged(panel.fieldConfig.defaults, own(panel, field)), index, theme);
   });
   return frame;
+}
+
+// What the panel's overrides say of this field.
+function own(panel, field) {
+  const meant = ({ id, options }) => (id === 'byRegexp' ? stringToJsRegex(options).test(field.name) : options === field.name);
+  return (panel.fieldConfig.overrides ?? []).filter((each) => meant(each.matcher)).flatMap((each) => each.properties).reduce(override, {});
 }
 
 function override(found, { id, value }) {
@@ -70,15 +76,36 @@ function named(legend, labels) {
   return (legend || '').replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => labels[label] ?? '') || 'value';
 }
 
-export function Body({ panel, frames, width, height, range, theme }) {
+export function Body({ panel, frames, width, height, range, theme, events }) {
   if (panel.type === 'table') return <Table {...{ frame: frames, height, theme }} />;
   if (panel.type === 'stat') return <Stat {...{ panel, frames, width, height, theme }} />;
   if (!frames.length) return <div style={{ opacity: 0.6, textAlign: 'center', paddingTop: height / 2 - 20 }}>No data</div>;
   if (panel.type === 'state-timeline') return <Timeline {...{ frames, width, height, range, theme }} />;
   return (
     <UI.TimeSeries frames={frames} width={width} height={height} timeRange={range} timeZone={ZONE}
-      legend={panel.options.legend} options={panel.options} />
+      legend={panel.options.legend} options={panel.options}>
+      {(config) => <Marks config={config} events={events} />}
+    </UI.TimeSeries>
   );
+}
+
+// A line through the curves for each event, as Grafana draws annotations.
+function Marks({ config, events }) {
+  useLayoutEffect(() => config.addHook('draw', ({ ctx, bbox, valToPos }) => {
+    ctx.save();
+    ctx.setLineDash([3, 3]);
+    events.forEach(([time, colour]) => {
+      const x = Math.round(valToPos(time, 'x', true));
+      ctx.strokeStyle = ctx.fillStyle = colour;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.fillRect(x - 2, bbox.top + bbox.height - 4, 5, 4);
+    });
+    ctx.restore();
+  }), [config, events]);
+  return null;
 }
 
 function Table({ frame, height, theme }) {
@@ -123,7 +150,7 @@ function nothing(panel) {
 
 function Timeline({ frames, width, height, range, theme }) {
   const [from, to] = [range.from.valueOf(), range.to.valueOf()];
-  const names = 150;
+  const names = 165;
   const place = (time) => names + ((time - from) / (to - from)) * (width - names);
   const each = Math.min(46, (height - 10) / frames.length);
   return (

@@ -1,0 +1,58 @@
+"""What the pictures show, in words: docs/pictures/drawn.json, which a test compares with what the demo tells."""
+
+import hashlib
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+FILE = "drawn.json"
+
+
+def facts(prometheus: str, end: int, seconds: int) -> Json:
+    """What Prometheus (its URL) saw within the time that is drawn."""
+
+    def seen(expression: str, *labels: str) -> list[list[str]]:
+        question = urllib.parse.urlencode({"query": expression, "time": end})
+        with urllib.request.urlopen(f"{prometheus}/api/v1/query?{question}") as answer:
+            found = json.load(answer)["data"]["result"]
+        return sorted([one["metric"].get(label, "") for label in labels] for one in found)
+
+    within = f"[{seconds}s]"
+    return {
+        "databases": dict(seen(f"max by (database, profile) (max_over_time(sqlite_info{within}))", "database", "profile")),
+        "unreadable": [name for (name,) in seen("sqlite_up == 0", "database")],
+        "wal_states": [one for (one,) in seen(f"max by (state) (max_over_time(sqlite_wal_state{within})) == 1", "state")],
+        "actions": seen("sum by (action, outcome) (queuekeeper_action_runs_total) > 0", "action", "outcome"),
+        "triggers": seen("sum by (action, trigger) (queuekeeper_action_triggers_total) > 0", "action", "trigger"),
+        "effects": seen("sum by (rule, effect) (queuekeeper_remediation_effect_total) > 0", "rule", "effect"),
+        "alerts": [
+            name
+            for (name,) in seen(
+                f'count by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}{within}))', "alertname"
+            )
+        ],
+    }  # fmt: skip
+
+
+def titles(board: Json, lines: tuple[int, int]) -> list[str]:
+    """The panels of a dashboard between two lines of its grid."""
+    return [each["title"] for each in board["panels"] if within(each, lines)]
+
+
+def within(panel: Json, lines: tuple[int, int]) -> bool:
+    """Whether it is wholly between these lines."""
+    top = panel["gridPos"]["y"]
+    return bool(lines[0] <= top and top + panel["gridPos"]["h"] <= lines[1])
+
+
+def write(folder: Path, what: Json, pictures: Iterable[tuple[Path, list[str]]]) -> None:
+    """The facts beside the pictures, each of which is named with its content and its panels."""
+    drawn = {
+        picture.name: {"sha256": hashlib.sha256(picture.read_bytes()).hexdigest(), "panels": panels}
+        for picture, panels in pictures
+    }
+    (folder / FILE).write_text(json.dumps({**what, "pictures": drawn}, indent=1, sort_keys=True) + "\n")
