@@ -9,6 +9,9 @@ COMPILE := --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --n
 
 # Two at a time, a file as a whole: most tests wait for processes, and none may need a machine to itself.
 TESTS := -m pytest tests -m "not soak" --numprocesses=2 --dist=loadfile
+# The tests of what decides: pure, seconds in all.
+DECIDING := $(wildcard tests/test_actions_policy*.py) tests/test_actions_guard.py tests/test_actions_retention.py \
+            tests/test_actions_windows.py
 
 demo: $(STAMP)  ## A throw-away queue with live workers, and queuekeeper healing it
 	@$(BIN)/queuekeeper demo
@@ -31,6 +34,10 @@ setup: $(DEV_STAMP)  ## What the tests need: the environment and the real compon
 
 soak: setup  ## The slow ones: 1,000 polls, hundreds of kills
 	@$(BIN)/python -m pytest tests -m soak --timeout=3600
+
+proof: $(DEV_STAMP)  ## What decides: every branch is tested, and the tests see at least 90 % of small changes
+	@$(BIN)/coverage run -m pytest -q $(DECIDING) && $(BIN)/coverage report
+	@$(BIN)/python bench/mutants.py
 
 bench: $(DEV_STAMP)  ## The cost of a scrape, beside what one would use instead: a naive exporter and query-exporter
 	@test -x .venv-peers/bin/query-exporter || ($(PYTHON) -m venv .venv-peers && \
@@ -62,4 +69,4 @@ $(DEV_STAMP): requirements-dev.lock $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: demo test check setup soak bench docs format lock
+.PHONY: demo test check setup soak proof bench docs format lock

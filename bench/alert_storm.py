@@ -12,12 +12,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import apsw
@@ -109,18 +108,14 @@ def start(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
 
 
 def storm(agent: "subprocess.Popen[bytes]", url: str, given: argparse.Namespace) -> tuple[Measured, Measured]:
-    """(the calm before, the storm)."""
-    calm, stormy = Measured(), Measured()
-    watch(agent.pid, url, calm, CALM)
-    done = threading.Event()
-    watcher = threading.Thread(target=watch, args=(agent.pid, url, stormy, given.seconds + 5, done))
-    watcher.start()
-    begun = time.monotonic()
-    with ThreadPoolExecutor(SENDERS) as pool:
-        list(pool.map(lambda which: send(url, given, which, begun, stormy), range(SENDERS)))
-    done.set()
-    watcher.join()
-    return calm, stormy
+    """(the calm before, the storm). Whoever scrapes is a process of its own: senders must not hold it up."""
+    with ProcessPoolExecutor(1) as scraping, ThreadPoolExecutor(SENDERS) as pool:
+        calm = scraping.submit(watch, agent.pid, url, CALM).result()
+        watching = scraping.submit(watch, agent.pid, url, given.seconds)
+        sent, begun = Measured(), time.monotonic()
+        list(pool.map(lambda which: send(url, given, which, begun, sent), range(SENDERS)))
+        stormy = watching.result()
+    return calm, replace(stormy, answers=sent.answers, codes=sent.codes)
 
 
 def send(url: str, given: argparse.Namespace, which: int, begun: float, into: Measured) -> None:
@@ -140,16 +135,17 @@ def delivery(number: int, databases: int) -> dict[str, object]:
     return {"version": "4", "receiver": "queuekeeper", "status": "firing", "alerts": [alert]}
 
 
-def watch(pid: int, url: str, into: Measured, seconds: float, done: threading.Event | None = None) -> None:
+def watch(pid: int, url: str, seconds: float) -> Measured:
     """Scrape twice a second, and look at the memory of the agent itself."""
-    ends = time.monotonic() + seconds
+    into, ends = Measured(), time.monotonic() + seconds
     with httpx.Client(base_url=url, timeout=30) as client:
-        while time.monotonic() < ends and not (done is not None and done.is_set()):
+        while time.monotonic() < ends:
             begun = time.monotonic()
             client.get("/metrics", headers={"Accept-Encoding": "gzip"}).raise_for_status()
             into.scrapes.append(time.monotonic() - begun)
             into.memory.append(own_memory(pid))
             time.sleep(0.5)
+    return into
 
 
 def own_memory(pid: int) -> float:
@@ -159,7 +155,9 @@ def own_memory(pid: int) -> float:
 
 def report(folder: Path, given: argparse.Namespace, calm: Measured, stormy: Measured) -> None:
     history = apsw.Connection(str(folder / "state" / "history.db"))
-    acted = history.execute("SELECT count(DISTINCT database) FROM run WHERE state <> 'pending'").get
+    begun = dict(
+        history.execute("SELECT coalesce(outcome, state), count(*) FROM run WHERE state <> 'pending' GROUP BY 1")
+    )
     episodes = history.execute("SELECT count(*) FROM alert_episode").get
     waiting = history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get
     third = len(stormy.memory) // 3
@@ -170,7 +168,11 @@ def report(folder: Path, given: argparse.Namespace, calm: Measured, stormy: Meas
           f"   (before: p50 {ms(calm.scrapes, 0.5)}, p99 {ms(calm.scrapes, 0.99)})")  # fmt: skip
     print(f"memory       {stormy.memory[0]:.0f} MiB at first, {stormy.memory[third]:.0f}, {stormy.memory[2 * third]:.0f},"
           f" {stormy.memory[-1]:.0f} at the end")  # fmt: skip
-    print(f"acted upon   {acted} databases (the radius allows {max(10, given.databases // 10)}), {waiting} runs wait")
+    idle = sum(begun.get(outcome, 0) for outcome in ("locked", "refused", "nothing_to_do", "cancelled"))
+    print(f"acted upon   {sum(begun.values()) - idle} databases, once each (the radius allows "
+          f"{max(10, given.databases // 10)}), {waiting} runs wait; begun: {begun}")  # fmt: skip
+    early, late = stormy.answers[: given.alerts // 6], stormy.answers[given.alerts // 6 :]
+    print(f"p99 of the first sixth, in which the actions run: {ms(early, 0.99)}; after it: {ms(late, 0.99)}")
 
 
 def ms(values: list[float], share: float) -> str:

@@ -13,25 +13,8 @@ from pathlib import Path
 
 import apsw
 
-SCHEMA = """
-CREATE TABLE task_queue (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, priority INTEGER NOT NULL DEFAULT 100, payload TEXT NOT NULL,
-  compatibility TEXT NOT NULL DEFAULT '{}', status TEXT NOT NULL DEFAULT 'queued',
-  attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 5,
-  run_after_utc DATETIME NOT NULL DEFAULT (datetime('now')), lease_until_utc DATETIME, reserved_at_utc DATETIME,
-  processing_started_utc DATETIME, finished_at_utc DATETIME, locked_by TEXT, error_message TEXT, idempotency_key TEXT,
-  created_at_utc DATETIME NOT NULL DEFAULT (datetime('now')), updated_at_utc DATETIME NOT NULL DEFAULT (datetime('now'))
-);
-CREATE INDEX ix_task_status_prio_time ON task_queue (status, priority, run_after_utc, id);
-CREATE INDEX ix_task_type_status ON task_queue (type, status);
-CREATE UNIQUE INDEX uq_task_idempotency ON task_queue (idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE TABLE workers (
-  worker_id TEXT PRIMARY KEY, capabilities TEXT NOT NULL, heartbeat_utc DATETIME NOT NULL DEFAULT (datetime('now'))
-);
-CREATE TABLE task_logs (
-  log_id INTEGER PRIMARY KEY AUTOINCREMENT, task_id INTEGER NOT NULL, at_utc DATETIME, level TEXT, message TEXT, details TEXT
-);
-"""
+from exporter.demo.queue import SCHEMA
+
 _PUT = (
     "INSERT INTO task_queue (type, payload, status, lease_until_utc) VALUES ('mail', ?, ?, datetime('now', '+1 hour'))"
 )

@@ -1,13 +1,16 @@
 """A queue of five million tasks: are the numbers right, or said to be capped, and what does a poll cost?
 
-    python bench/many_tasks.py [--tasks 5000000] [--file /tmp/queuekeeper-many-tasks.db]
+    python bench/many_tasks.py [--tasks 5000000] [--file /tmp/queuekeeper-many-tasks.db] [--seconds 30]
 
 The file is made once and kept. Each value is compared with SQL that counts everything. Printed for the live WAL database
-and, as a backup would be read, for its pages' layout: seconds, values, and how old they are.
+and, as a backup would be read, for its pages' layout: seconds, and values. Then an agent reads it every second and is scraped
+without a pause: how long does a scrape take meanwhile, and how old is what it tells?
 """
 
 import argparse
+import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +19,8 @@ import apsw
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import prismq
+from first_page import serving, wait
+from scrape import agent_command, free_port, page_of
 
 from collectors.page_layout import _SQL
 from collectors.poll import take
@@ -24,6 +29,7 @@ from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
 
 SPREAD = (("queued", 30), ("leased", 1), ("processing", 1), ("completed", 60), ("failed", 7), ("dead_letter", 1))
+POLLED = "queuekeeper_poll_last_success_timestamp_seconds{"
 WORDS = {
     "running": "status IN ('leased', 'processing')",
     "done": "status = 'completed'",
@@ -36,6 +42,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--tasks", type=int, default=5_000_000)
     arguments.add_argument("--file", type=Path, default=Path("/tmp/queuekeeper-many-tasks.db"))
+    arguments.add_argument("--seconds", type=float, default=30.0)
     given = arguments.parse_args()
     if not given.file.exists():
         made(given.file, given.tasks)
@@ -54,7 +61,38 @@ def main() -> None:
     owner.execute(_SQL).fetchall()
     seconds = time.perf_counter() - started
     print(f"layout of all pages: {seconds:.2f} s, {given.file.stat().st_size / seconds / 1e6:.0f} MB/s")
+    scrapes(given.file, owner, given.seconds)
     owner.close()
+
+
+def scrapes(path: Path, owner: apsw.Connection, seconds: float) -> None:
+    """Every reading opens the database, since the application commits between any two."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "queuekeeper.yaml"
+        config.write_text(f"databases: [{{name: many, path: {path}}}]\npoll: {{interval: 1s}}\nstate: {folder}/state\n")
+        port = free_port()
+        with serving([word.replace("{port}", str(port)) for word in agent_command(config)]) as process:
+            wait(process, port, "/-/ready", lambda status, _: status == 200)
+            took, ages, polls = [], [], set()
+            ends = time.monotonic() + seconds
+            while time.monotonic() < ends:
+                owner.execute("UPDATE workers SET worker_id = worker_id")
+                began = time.perf_counter()
+                status, page = page_of(port, "/metrics")
+                took.append((time.perf_counter() - began) * 1000)
+                assert status == 200
+                polls.add(_polled_at(page))
+                ages.append(time.time() - _polled_at(page))
+                time.sleep(0.01)
+    took.sort()
+    p99 = took[int(len(took) * 0.99)]
+    print(f"{len(took)} scrapes during {len(polls)} polls: p50 {statistics.median(took):.1f} ms, p99 {p99:.1f} ms")
+    print(f"what they told was {max(ages):.1f} s old at most")
+
+
+def _polled_at(page: bytes) -> float:
+    """When the database was last read, by the agent."""
+    return next(float(line.split()[1]) for line in page.decode().splitlines() if line.startswith(POLLED))
 
 
 def show(snapshot: Snapshot, owner: apsw.Connection) -> None:

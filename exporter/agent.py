@@ -70,14 +70,14 @@ class Agent:
         self._answers: Counter[int] = Counter()
         self._raw = RawReader()
         self._board = Board()
-        self._relay, self._recent = Broadcast(), Recent()
+        self._broadcast, self._recent = Broadcast(), Recent()
         self._dispatcher = Dispatcher(
             config.state,
             self._board.targets,
             self._lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
-            on_event=lambda run, said: self._relay.tell(of_run(run, said)),
+            on_event=lambda run, said: self._broadcast.tell(of_run(run, said)),
             rules=self._rules,
         )
         self._dry_runs = DryRuns(config.state, lambda: self._config.acting)
@@ -106,7 +106,34 @@ class Agent:
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._facts, time.time)
-        self.front = Front(
+        self.front = self._answering(mount or Mount())
+
+    def start(self) -> None:
+        """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
+        self._dispatcher.recover()
+        self._watch.recover()
+        self._polls.start()
+        self._dispatcher.start()
+        self._schedules.start()
+
+    def begin_to_stop(self) -> None:
+        """Not ready any more; what runs goes on until `stop`."""
+        self._stopping = True
+        self._broadcast.close()
+
+    def stop(self) -> None:
+        """End the polls, and every action at its next safe point."""
+        self._stopping = True
+        self._schedules.stop()
+        self._dry_runs.stop()
+        self._dispatcher.stop()
+        self._polls.stop()
+        self._free_pages.write(time.time())
+        self._raw.close()
+
+    def _answering(self, mount: Mount) -> Front:
+        """What answers over HTTP: it reads the board and history, and asks us for everything else."""
+        return Front(
             version=VERSION,
             render=self._exposition.render,
             not_ready=self._not_ready,
@@ -124,36 +151,13 @@ class Agent:
                 self._dispatcher,
                 self._watch.since,
                 self._dry_runs,
-                self._relay,
+                self._broadcast,
                 self._recent,
                 self._trouble,
             ),
             web=self._web.current,
-            mount=mount or Mount(),
+            mount=mount,
         )
-
-    def start(self) -> None:
-        """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
-        self._dispatcher.recover()
-        self._watch.recover()
-        self._polls.start()
-        self._dispatcher.start()
-        self._schedules.start()
-
-    def begin_to_stop(self) -> None:
-        """Not ready any more; what runs goes on until `stop`."""
-        self._stopping = True
-        self._relay.close()
-
-    def stop(self) -> None:
-        """End the polls, and every action at its next safe point."""
-        self._stopping = True
-        self._schedules.stop()
-        self._dry_runs.stop()
-        self._dispatcher.stop()
-        self._polls.stop()
-        self._free_pages.write(time.time())
-        self._raw.close()
 
     def reload(self) -> tuple[str, ...]:
         """Read the configuration again; the reasons why it was not taken over, none when it was.
@@ -241,7 +245,7 @@ class Agent:
         self._watch.look(snapshot)
         self._free_pages.look(snapshot)
         self._recent.keep(snapshot)
-        self._relay.tell(of_reading(snapshot))
+        self._broadcast.tell(of_reading(snapshot))
 
     def _receive(self, delivery: Delivery) -> Receipt:
         try:

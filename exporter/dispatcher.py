@@ -219,7 +219,7 @@ class Dispatcher:
         threading.Thread(target=self._attend, args=(waiting, child), name=f"run-{waiting.id}", daemon=True).start()
 
     def _attend(self, waiting: Run, child: RunningAction) -> None:
-        """Broadcast one child's events to the log, and see its run ended."""
+        """Pass one child's events on to the log, and see its run ended."""
         about = {"run": waiting.id, "database": waiting.database, "action": waiting.action}
         for said in child.events():
             self._on_event(waiting, said)

@@ -11,7 +11,14 @@ from collectors.owner import Owner
 from collectors.reading.snapshot import Snapshot
 from collectors.reading.wal_state import BACKLOG_FRAMES
 from collectors.wal import Wal
-from exporter.units import duration, size
+from exporter.units import duration, of_metric, size
+
+# Of what cannot be read at all; the other states' messages say themselves what to do.
+_CURES = {
+    "missing": "correct its path in the configuration, mount its disk, or start the application that makes it",
+    "not_a_database": "take it out of databases: in the configuration; if it was a queue, restore a backup",
+}
+_RUNBOOK = "docs/runbook.md tells more, at QueueDatabaseDown and QueueCollectorFailing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,7 @@ class Finding:
 def findings(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> tuple[Finding, ...]:
     """Everything that is wrong, worst first; nothing for a healthy database. `now`: seconds since the epoch."""
     if not snapshot.up:
-        return (Finding(f"cannot be read: {snapshot.message or snapshot.state}", "see docs/runbook.md"),)
+        return (Finding(snapshot.message or f"cannot be read: {snapshot.state}", _CURES.get(snapshot.state, _RUNBOOK)),)
     return (
         *_unread(snapshot),
         *_wal(snapshot, now),
@@ -41,7 +48,7 @@ def _unread(snapshot: Snapshot) -> Iterator[Finding]:
     """What its application being down explains is no finding."""
     for name, result in snapshot.collectors.items():
         if not result.success and result.reason != snapshot.state:
-            yield Finding(f"{name} could not be read: {result.message or result.reason}", "see docs/runbook.md")
+            yield Finding(f"{name} could not be read: {result.message or result.reason}", _RUNBOOK)
 
 
 def _wal(snapshot: Snapshot, now: float) -> Iterator[Finding]:
@@ -94,5 +101,5 @@ def _rules(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> Iterator[Fi
             continue
         found = measured(rule.condition, snapshot, now)
         if rule.condition.judge(found) is Verdict.WRONG:
-            value = "absent" if found.value is None else f"{found.value:.12g}"
+            value = "absent" if found.value is None else of_metric(rule.condition.metric, found.value)
             yield Finding(f"rule {rule.name}: {rule.condition.metric} is {value}", "queuekeeper config explain")

@@ -1,6 +1,7 @@
 """Log lines on standard error: one event, one line, `key=value` or JSON. Values are the caller's: never a secret.
 
-logfmt as Prometheus writes it: a value is quoted when it holds a space, a quote, an equals sign or a control character.
+logfmt as Prometheus writes it: a value is quoted when it holds a space, a quote, an equals sign, or what a terminal would obey
+or show in another order.
 """
 
 import json
@@ -14,7 +15,7 @@ Format = Literal["logfmt", "json"]
 LEVELS = ("debug", "info", "warn", "error")
 
 PACKAGES = ("exporter", "actions", "collectors")
-_PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f]+')
+_PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+')
 _PYTHON_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 

@@ -37,11 +37,21 @@ def moment(time: float) -> str:
 def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
     """One `name: value` a line, by the unit that the name tells."""
     for name, value in figures.items():
-        yield f"{name.replace('_', ' ')}: {_in_words(name, value)}"
+        words = name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        yield f"{words}: {_in_words(name, value)}"
+
+
+def of_metric(metric: str, value: float) -> str:
+    """A metric's value by the unit that its name ends with."""
+    if metric.endswith("_bytes"):
+        return size(value)
+    return duration(value) if metric.endswith("_seconds") else f"{value:.12g}"
 
 
 def _in_words(name: str, value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         return str(value)
     if "bytes" in name or name == "wal_growth":
         return f"{value:.0f} ({size(value)})"

@@ -42,12 +42,12 @@ class Tab:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser of its own, with nothing remembered."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """A browser of its own, with nothing remembered. `more`: arguments of its command line."""
     place = real_parts.require("chromium")
     with TemporaryDirectory(prefix="queuekeeper-chromium-") as home, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=str(place), args=list(ARGUMENTS), env={"HOME": home, "PATH": "/usr/bin:/bin"}
+            executable_path=str(place), args=[*ARGUMENTS, *more], env={"HOME": home, "PATH": "/usr/bin:/bin"}
         )
         try:
             yield browser

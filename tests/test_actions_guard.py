@@ -9,6 +9,7 @@ from actions.policy.windows import Window
 
 MIB = 1024 * 1024
 NOON = 12 * 3600.0
+DAY = 86400.0
 FINE = Facts("purge", "jobs", 1000, 1000, STATE_RESERVE, None, False, "3.54.1", 256 * MIB, 256 * MIB)
 BY_ITSELF = Automatic(NOON, windowed=True, window=Window(0, 24 * 60), fresh_backup=3600.0, backup_age=3600.0)
 
@@ -16,6 +17,16 @@ BY_ITSELF = Automatic(NOON, windowed=True, window=Window(0, 24 * 60), fresh_back
 def test_nothing_stands_in_the_way_of_what_is_fine() -> None:
     assert refusal(FINE) is None
     assert refusal(replace(FINE, automatic=BY_ITSELF)) is None
+
+
+def test_what_nobody_configured_stands_in_nobodys_way() -> None:
+    assert refusal(replace(FINE, automatic=Automatic(NOON))) is None
+    assert refusal(Facts("checkpoint", "jobs", 1000, 1000, 16 * MIB, None, False, "3.54.1", database_free=0)) is None
+
+
+def test_the_history_needs_16_mib() -> None:
+    assert refusal(replace(FINE, state_free=16 * MIB)) is None
+    assert refusal(replace(FINE, state_free=16 * MIB - 1)) is not None
 
 
 @pytest.mark.parametrize(
@@ -51,6 +62,8 @@ def test_root_and_systems_without_owners_and_actions_that_see_to_their_room(chan
         ({"window": Window(120, 240)}, "window_closed", "02:00-04:00 UTC", "by hand: queuekeeper purge jobs"),
         ({"backup_age": None}, "no_fresh_backup", "there is none", "queuekeeper backup jobs"),
         ({"backup_age": 7201.0}, "no_fresh_backup", "the newest is 2.0 h old", "actions.fresh_backup"),
+        ({"backup_age": 30 * DAY}, "no_fresh_backup", "the newest is 720.0 h old", "actions.fresh_backup"),
+        ({"fresh_backup": 1800.0}, "no_fresh_backup", "the newest is 1.0 h old", "actions.fresh_backup"),
         ({"fresh_backup": 30.0}, "no_fresh_backup", "no older than 30 s", "actions.fresh_backup"),
     ],
 )

@@ -110,6 +110,15 @@ def test_a_request_carries_the_rules_own_condition_action_and_options() -> None:
     assert made.automatic
 
 
+def test_an_alert_starts_a_rule_when_all_matchers_of_one_of_its_lists_match() -> None:
+    lists = (parse('alertname="Backlog", severity="page"'), parse('alertname="Pinned"'))
+    rule = Rule("wal", HIGH, "checkpoint", alerts=lists)
+    assert rule.is_started_by({"alertname": "Backlog", "severity": "page"})
+    assert rule.is_started_by({"alertname": "Pinned", "severity": "info"})
+    assert not rule.is_started_by({"alertname": "Backlog", "severity": "info"})
+    assert not RULE.is_started_by({"alertname": "Backlog"})
+
+
 @pytest.mark.parametrize(
     ("before", "after", "blocked", "expected"),
     [
@@ -145,6 +154,8 @@ def test_for_a_lower_bound_less_is_worse() -> None:
         ('alertname=~"Queue"', {"alertname": "QueueStaleLeases"}, False),
         ('team!~"a|b"', {"team": "c"}, True),
         ('missing=""', {}, True),
+        ('alertname="A", severity="page"', {"alertname": "A", "severity": "info"}, False),
+        ('alertname="A",severity="page"', {"alertname": "A", "severity": "page"}, True),
         ("alertname=A", {"alertname": "A"}, True),
         ('summary="a \\"b\\" \\\\ c"', {"summary": 'a "b" \\ c'}, True),
     ],
@@ -153,7 +164,9 @@ def test_matchers_follow_alertmanagers_syntax(text: str, labels: dict[str, str],
     assert all_match(parse(text), labels) is matches
 
 
-@pytest.mark.parametrize("text", ["", "alertname", '="x"', 'a=~"("', 'a="x" b="y"', "{}", 'a="x'])
+@pytest.mark.parametrize(
+    "text", ["", "alertname", '="x"', 'a=~"("', 'a="x" b="y"', 'a="x";b="y"', "{}", "{a=b", "a=b}", 'a="x']
+)
 def test_a_bad_matcher_is_an_error_and_not_a_match(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(text)

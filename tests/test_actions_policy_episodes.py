@@ -1,14 +1,12 @@
 """Alert episodes and the hearing of wishes: which delivery asks for a run, and which is the same news again. Pure."""
 
+from dataclasses import replace
+
 import pytest
 
 from actions.policy.admission import Past, decide, rest
-from actions.policy.elapsed import SET_BACK, elapsed
+from actions.policy.elapsed import elapsed
 from actions.policy.episodes import (
-    LONGEST_REST,
-    SAME_NEWS,
-    SILENCE,
-    TRIES,
     Episode,
     LastRun,
     asked,
@@ -22,10 +20,12 @@ from actions.run.outcome import Effect, Outcome
 NEW = Episode("firing", 1, 1000.0, 1000.0)
 TRIED = Episode("firing", 1, 1000.0, 1000.0, run_id=7, tries=1)
 COOLDOWN = 600.0
+HOUR, DAY, WEEK = 3600.0, 86400.0, 604_800.0
+SAME_NEWS = 60.0  # a minute, as docs/safety.md says
 
 
 def test_an_alert_that_was_never_told_of_begins_an_episode() -> None:
-    assert fires(None, 1000.0) == NEW
+    assert fires(None, 1000.0) == Episode("firing", 1, 1000.0, 1000.0, deliveries=1, run_id=None, tries=0)
 
 
 def test_told_again_while_it_fires_it_is_the_same_episode() -> None:
@@ -39,8 +39,8 @@ def test_after_it_was_over_it_is_the_next_episode_and_owes_nothing_to_the_last()
 
 
 def test_nobody_repeats_it_for_a_week_so_it_was_over() -> None:
-    assert fires(NEW, 1000.0 + SILENCE).number == 1
-    assert fires(NEW, 1000.1 + SILENCE).number == 2
+    assert fires(NEW, 1000.0 + WEEK).number == 1
+    assert fires(NEW, 1000.1 + WEEK).number == 2
 
 
 def test_the_first_delivery_asks() -> None:
@@ -81,13 +81,14 @@ def test_the_rest_doubles_as_long_as_nothing_helps(tries: int, times: int) -> No
 
 def test_the_rest_is_never_longer_than_a_day() -> None:
     episode = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=5)
-    assert hear(episode, ended(), 80_000.0, ENDED + LONGEST_REST - 0.1) == "cooldown"
-    assert hear(episode, ended(), 80_000.0, ENDED + LONGEST_REST) == "ask"
+    assert hear(episode, ended(), 80_000.0, ENDED + DAY - 0.1) == "cooldown"
+    assert hear(episode, ended(), 80_000.0, ENDED + DAY) == "ask"
 
 
-def test_after_so_many_tries_an_episode_asks_no_more() -> None:
-    worn = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=TRIES)
-    assert hear(worn, ended(), COOLDOWN, ENDED + 10 * LONGEST_REST) == "disabled"
+def test_after_six_tries_an_episode_asks_no_more() -> None:
+    worn = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=6)
+    assert hear(replace(worn, tries=5), ended(), COOLDOWN, ENDED + 10 * DAY) == "ask"
+    assert hear(worn, ended(), COOLDOWN, ENDED + 10 * DAY) == "disabled"
     assert hear(worn, ended(effect=Effect.FIXED), COOLDOWN, ENDED + SAME_NEWS) == "ask"
 
 
@@ -122,12 +123,12 @@ def test_tries_are_counted_since_one_helped() -> None:
 
 def test_a_clock_set_back_a_little_repeats_nothing_and_set_back_far_waits_for_nothing() -> None:
     assert hear(TRIED, ended(), 0.0, ENDED - 1) == "duplicate"
-    assert hear(TRIED, ended(), COOLDOWN, ENDED - SET_BACK - 1) == "ask"
+    assert hear(TRIED, ended(), COOLDOWN, ENDED - HOUR - 1) == "ask"
 
 
 @pytest.mark.parametrize(
     ("then", "now", "seconds"),
-    [(10.0, 15.0, 5.0), (15.0, 10.0, 0.0), (SET_BACK + 10, 10.0, 0.0), (SET_BACK + 10.5, 10.0, float("inf"))],
+    [(10.0, 15.0, 5.0), (15.0, 10.0, 0.0), (HOUR + 10, 10.0, 0.0), (HOUR + 10.5, 10.0, float("inf"))],
 )
 def test_elapsed_time_by_a_clock_that_can_be_set_back(then: float, now: float, seconds: float) -> None:
     assert elapsed(then, now) == seconds

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from actions.policy.order import HOUR, Begun, Bounds, Hold, Waiting, horizon, order
+from actions.policy.order import Begun, Bounds, Hold, Waiting, horizon, order
 from actions.policy.rules import Radius
 from actions.run.request import Trigger
 
 NOW = 100_000.0
+HOUR = 3600.0
 WIDE = Radius(databases=100, share=0.0, within=600.0)
 
 
@@ -89,6 +90,11 @@ def test_what_is_suspended_waits() -> None:
     assert hold(waits(1, "a"), within=suspended) == Hold("suspended: it did not help before", limit=True)
     assert hold(waits(1, "b"), within=suspended) is None
     assert hold(waits(1, "a", action="backup"), within=suspended) is None
+
+
+def test_what_is_held_keeps_nobody_else_waiting() -> None:
+    suspended = bounds(suspended=frozenset({("a", "checkpoint")}))
+    assert begin([waits(1, "a"), waits(2, "a", action="backup")], within=suspended) == [2]
 
 
 def test_an_automatic_wish_waits_for_its_window_and_a_persons_does_not() -> None:

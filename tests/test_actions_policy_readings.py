@@ -7,6 +7,7 @@ import pytest
 from actions.policy.effect import effect
 from actions.policy.readings import is_held_back, measured
 from actions.policy.rules import Radius, Rule, Watch, step
+from actions.policy.schedules import Schedule
 from actions.run.condition import Condition, Measured, Verdict
 from actions.run.outcome import Effect
 from collectors import backups, wal
@@ -85,6 +86,7 @@ def test_a_value_after_an_absence_is_the_effect_wanted() -> None:
     absent, there, unread = Measured(None), Measured(3.0), Measured(None, read=False)
     assert effect(NEVER, absent, there, blocked=False) is Effect.FIXED
     assert effect(NEVER, absent, absent, blocked=False) is Effect.NO_EFFECT
+    assert effect(NEVER, there, absent, blocked=False) is Effect.NO_EFFECT
     assert effect(NEVER, absent, unread, blocked=False) is Effect.UNKNOWN
     assert effect(NEVER, unread, there, blocked=False) is Effect.UNKNOWN
 
@@ -100,6 +102,10 @@ def test_the_usual_radius() -> None:
     assert (usual.databases, usual.share, usual.within) == (10, 0.1, 600.0)
     assert Rule("r", OLD, "backup").radius == usual
     assert Rule("r", OLD, "backup").cooldown == 600.0
+
+
+def test_a_rule_is_as_urgent_as_a_schedule_unless_it_says_otherwise() -> None:
+    assert Rule("r", OLD, "backup").priority == Schedule("s", "0 3 * * *", "backup").priority == 0
 
 
 PINNER = Pinner(7, "report", "report.py", 124, 1, 99)

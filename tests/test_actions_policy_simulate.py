@@ -39,7 +39,7 @@ def read(
 def told(at: float, name: str = "Stale", status: str = "firing", **labels: str) -> Told:
     found = {"alertname": name, "database": "jobs", **labels}
     fingerprint = f"{name}-{found['database']}-{found.get('queue', '')}"
-    return Told(at, Delivery((Alert(status, found, fingerprint, receiver="r"),)))  # type: ignore[arg-type]
+    return Told(at, Delivery((Alert(status, found, fingerprint, receiver="r"),), 0))  # type: ignore[arg-type]
 
 
 def story(made: Plan, *moments: Reading | Told) -> list[tuple[float, str, str]]:
@@ -91,6 +91,19 @@ def test_a_checkpoint_behind_a_reader_is_blocked_and_free_again_when_it_is_gone(
         (780, "runs"),
     ]
     assert found[1][2] == "effect blocked (200 -> 200)"
+
+
+def test_what_comes_closer_each_time_is_not_suspended() -> None:
+    backlogs = {0: 2000, 60: 2000, 75: 1700, 400: 1700, 415: 1400, 500: 1400}
+    readings = [read(at, backlog) for at, backlog in backlogs.items()]
+    assert [kind for _, kind, _ in story(plan(CHECKPOINT), *readings)] == ["runs", "ended"] * 2
+
+
+def test_whether_a_reader_holds_the_wal_back_is_what_the_state_says() -> None:
+    assert read(0, 1, pinned("pinned")).held_back is True
+    assert read(0, 1, pinned("idle"), wal.STATE(0.0, "pinned")).held_back is False
+    assert read(0, 1, pinned("unknown")).held_back is None
+    assert read(0, 1).held_back is None
 
 
 def test_without_a_further_reading_the_effect_is_unknown() -> None:
@@ -150,6 +163,17 @@ def test_a_window_holds_by_the_recorded_time_of_day() -> None:
     assert [(at - one, kind) for at, kind, _ in found] == [(5, "waits"), (3600, "runs")]
 
 
+def test_a_schedule_knows_no_cooldown() -> None:
+    three = datetime(2026, 3, 2, 3, tzinfo=UTC).timestamp()
+    made = plan(CHECKPOINT, schedules=[Schedule("daily", "0 3 * * *", "checkpoint", databases=("jobs",))])
+    readings = [read(three - 61, 200), read(three - 1, 200), read(three - 0.5, 5), read(three + 0.25, 5)]
+    assert [(at - three, kind) for at, kind, _ in story(made, *readings)] == [
+        (-1, "runs"),
+        (-0.5, "ended"),
+        (0.25, "runs"),
+    ]
+
+
 def test_an_alert_runs_its_rule_and_says_its_fingerprint() -> None:
     found = list(simulate(plan(STALE), [told(0)]))
     words = "requeue, by the alert of rule stale: sqlite_queue_stale_leases is not recorded, alert Stale-jobs-/1"
@@ -166,6 +190,29 @@ def test_a_live_reading_decides_for_an_alert_too() -> None:
     healthy, wrong = read(0, 0, leases.STALE(0, "mail")), read(0, 0, leases.STALE(2, "mail"))
     assert story(plan(STALE), healthy, told(1))[-1] == (1, "ended", "nothing to do: no longer wrong")
     assert story(plan(STALE), wrong, told(1))[-1][1] == "runs"
+    found = story(plan(STALE), healthy, told(1), replace(healthy, at=2))
+    assert found == [(1, "ended", "nothing to do: no longer wrong")], "and ended it is"
+
+
+@pytest.mark.parametrize(("state", "decision"), [("pinned", "cooldown"), ("backlog", "duplicate")])
+def test_what_a_reader_kept_from_its_work_is_no_news_of_a_run(state: str, decision: str) -> None:
+    moments = [read(0, 200, pinned(state)), told(1, "Backlog"), read(10, 200, pinned(state)), told(20, "Backlog")]
+    assert story(plan(CHECKPOINT), *moments)[-1] == (20, "ignored", f"{decision}: Backlog")
+
+
+def test_a_wish_that_is_not_heard_is_no_try() -> None:
+    """Else the rest after the next run would not double."""
+    other = Rule("other", BACKLOG, "requeue", hold=0.0)
+    between = [read(640, 200, leases.STALE(2, "mail")), read(650, 5, leases.STALE(2, "mail"))]
+    after = read(1310, 5, leases.STALE(2, "mail"))
+    found = story(plan(STALE, other), told(0), told(700), *between, told(1300), after, told(2000), told(2520))
+    assert [(at, kind) for at, kind, _ in found if at >= 700] == [
+        (700, "ignored"),
+        (1300, "runs"),
+        (1310, "ended"),
+        (2000, "ignored"),
+        (2520, "runs"),
+    ]
 
 
 NARROW = plan(STALE, radius={"stale": Radius(databases=1, share=0.0, within=600.0)})

@@ -84,6 +84,7 @@ def test_a_run_that_came_closer_is_on_its_way_and_not_counted() -> None:
         (Condition("m", below=100.0), 50.0, 55.0, True),
         (Condition("m", below=100.0), 50.0, 45.0, False),
         (Condition("m", absent=60.0), 50.0, 1.0, False),
+        (Condition("m", above=0.0), 5.0, 4.0, True),
     ],
 )
 def test_progress_is_a_tenth_of_the_way_to_the_clear_level(

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.policy.vacuum_choice import HOUR, SLICE, Pages, StaysFree, choose, missing_room, stays_free
+from actions.policy.check_duration import predicted_seconds
+from actions.policy.vacuum_choice import SLICE, Choice, Pages, StaysFree, choose, missing_room, stays_free
 from actions.run.memory import FreeLow
 
+HOUR = 3600.0
 NOW = 480_000 * HOUR + 1800.0
 DAY = 24 * HOUR
 GIB = 1024**3
@@ -39,6 +41,18 @@ def test_what_was_used_again_within_the_span_counts_however_short_it_was() -> No
     lows = hours(*[200_000] * 10, 7, *[200_000] * 13)
     assert stays_free(lows, 200_000, NOW, DAY).pages == 7
     assert stays_free(lows, 200_000, NOW, 6 * HOUR).pages == 200_000
+
+
+def test_the_hour_in_which_the_span_begins_counts_and_so_does_the_one_that_runs() -> None:
+    begins = 480_000 - 24
+    assert stays_free([FreeLow(begins, 7)], 9, NOW, DAY).pages == 7
+    assert stays_free([FreeLow(begins - 1, 7)], 9, NOW, DAY).pages == 9
+    assert stays_free([FreeLow(480_000, 7)], 9, NOW, DAY) == StaysFree(7, 1800.0)
+    assert stays_free([FreeLow(480_001, 7)], 9, NOW, DAY) == StaysFree(9, 0.0), "of a clock that was wrong"
+
+
+def test_an_hour_that_was_only_just_begun_need_not_be_remembered_yet() -> None:
+    assert stays_free([FreeLow(479_999, 9)], 9, NOW, DAY) == StaysFree(9, HOUR + 1800.0)
 
 
 def test_a_gap_ends_what_is_known() -> None:
@@ -94,6 +108,31 @@ def test_a_run_that_nobody_watches_needs_a_tenth_of_the_file_and_a_person_any_pa
     assert choose(file(0), StaysFree(0, DAY), RATE, careful=False, only_slices=False).why.startswith("none of")
 
 
+@pytest.mark.parametrize(
+    ("free", "pages", "careful", "auto_vacuum", "way"),
+    [
+        (256, 512, True, "incremental", "incremental"),  # 1 MiB
+        (255, 512, True, "incremental", "nothing"),
+        (4000, 40_000, True, "none", "full"),  # a tenth
+        (3999, 40_000, True, "none", "nothing"),
+        (400, 40_000, False, "none", "full"),  # a hundredth
+        (399, 40_000, False, "none", "nothing"),
+    ],
+)
+def test_what_is_just_worth_it(free: int, pages: int, careful: bool, auto_vacuum: str, way: str) -> None:
+    found = file(free, pages, auto_vacuum)
+    choice = choose(found, StaysFree(free, DAY), RATE, careful=careful, only_slices=False)
+    assert choice.way == way
+
+
+def test_what_is_not_done_gives_nothing_back_and_stops_nobody() -> None:
+    why = "2000 of 262144 pages are free, 2000 of them have been for 24 hours: too few to be worth it"
+    choice = choose(file(2000), StaysFree(2000, DAY), RATE, careful=True, only_slices=False)
+    assert choice == Choice("nothing", why, pages=0, gives_back=0, stall=0.0)
+    full = choose(file(131_072), StaysFree(131_072, DAY), RATE, careful=True, only_slices=False)
+    assert full.pages == 0, "it frees them all, not so many"
+
+
 def test_room_that_is_missing_is_told_in_bytes() -> None:
     assert missing_room(100, 50, 150) == 0
     assert missing_room(100, 50, 149) == 1
@@ -103,3 +142,11 @@ def test_room_that_is_missing_is_told_in_bytes() -> None:
 def test_what_was_not_watched_yet_says_only_what_is_free_now() -> None:
     choice = choose(file(2000), StaysFree(2000, 0.0), RATE, careful=True, only_slices=False)
     assert choice.why == "2000 of 262144 pages are free: too few to be worth it"
+    refilled = choose(file(2000), StaysFree(10, 0.0), RATE, careful=True, only_slices=False)
+    assert refilled.why == "2000 of 262144 pages are free, and at times only 10: the others are filled again"
+
+
+@pytest.mark.parametrize(("full", "rate"), [(False, 400_000_000), (True, 100_000_000)])
+def test_a_check_reads_as_much_in_a_second_as_is_documented(full: bool, rate: int) -> None:
+    assert predicted_seconds(rate, full=full) == 1.0
+    assert predicted_seconds(3 * rate, full=full) == 3.0

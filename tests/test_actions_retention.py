@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.writing.retention import SAFETY_AGE, Candidate, decide
+from actions.writing.retention import Candidate, decide
 from collectors.target import Keep
 
 NOW = 1_790_000_000.0
@@ -45,9 +45,15 @@ def test_a_newer_corrupt_one_does_not_count_as_the_newest() -> None:
 
 
 def test_safety_copies_have_their_own_rule_and_take_nobodys_place() -> None:
-    young, old = good("young", DAY, "safety"), good("old", SAFETY_AGE + 1, "safety")
-    decision = decide([young, old, good("a", 5), good("b", 6)], Keep(2, 0, 0, 0, 0), NOW)
-    assert set(decision.kept) == {"young", "a", "b"}
+    ages = {"young": DAY, "month": 30 * DAY, "old": 30 * DAY + 1}
+    safety = [good(name, age, "safety") for name, age in ages.items()]
+    decision = decide([*safety, good("a", 5), good("b", 6)], Keep(2, 0, 0, 0, 0), NOW)
+    assert set(decision.kept) == {"young", "month", "a", "b"}
+
+
+def test_the_newest_safety_copy_stays_however_old_it_is() -> None:
+    copies = [good("old", 90 * DAY, "safety"), good("older", 91 * DAY, "safety")]
+    assert decide(copies, Keep(2, 0, 0, 0, 0), NOW).kept == {"old": ("newest safety copy",)}
 
 
 def test_a_backup_from_the_future_stays_and_pushes_nobody_out() -> None:

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from actions.policy.windows import DAY, Window, closes_at, is_open, opens_at
+from actions.policy.windows import DAY, Window, closed, closes_at, is_open, opens_at
 
 NIGHT = Window(2 * 60, 4 * 60)
 OVER_MIDNIGHT = Window(23 * 60, 60)
@@ -56,6 +56,14 @@ def test_a_closed_window_tells_when_it_opens() -> None:
     assert closes_at(NIGHT, at("2026-11-25 04:00")) is None
     assert opens_at(NIGHT, at("2026-11-25 04:00")) == at("2026-11-26 02:00")
     assert opens_at(NIGHT, at("2026-11-25 01:59:30")) == at("2026-11-25 02:00")
+
+
+def test_the_actions_that_may_not_run_by_themselves_now() -> None:
+    windows = {"vacuum": NIGHT, "purge": OVER_MIDNIGHT}
+    assert closed(windows, at("2026-11-25 03:00")) == {"purge"}
+    assert closed(windows, at("2026-11-25 00:30")) == {"vacuum"}
+    assert closed(windows, at("2026-11-25 12:00")) == {"vacuum", "purge"}
+    assert closed({}, at("2026-11-25 12:00")) == frozenset()
 
 
 def test_a_window_of_the_whole_day_never_closes() -> None:

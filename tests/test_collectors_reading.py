@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,15 @@ def test_slow_query_is_stopped_at_its_limit() -> None:
         with pytest.raises(TimeLimitExceeded, match=r"0\.05 s"), time_limit(connection, 0.05):
             connection.execute(SLOW).fetchall()
         assert connection.execute("SELECT 1").get == 1
+
+
+def test_a_limit_that_passes_between_two_statements_stops_the_next_one() -> None:
+    def slow_later(connection: apsw.Connection) -> None:
+        time.sleep(0.05)
+        connection.execute(SLOW).fetchall()
+
+    with apsw.Connection(":memory:") as connection, pytest.raises(TimeLimitExceeded), time_limit(connection, 0.01):
+        slow_later(connection)
 
 
 def test_fast_query_is_not_disturbed_by_limits_that_ended() -> None:

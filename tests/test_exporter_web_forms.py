@@ -96,14 +96,22 @@ def test_the_cookie_goes_to_us_only_and_no_script_can_read_it(place: Place, tmp_
         cookie = SimpleCookie(log_in(client).headers["set-cookie"])[COOKIE]
         assert (cookie["httponly"], cookie["samesite"], cookie["path"], cookie["secure"]) == (True, "strict", "/", "")
     with place.serving(mount=Mount(prefix="/queues", secure=True)), place.client() as client:
-        cookie = SimpleCookie(log_in(client, "/queues").headers["set-cookie"])[COOKIE]
+        cookie = SimpleCookie(log_in(client, "/queues").headers["set-cookie"])[f"__Secure-{COOKIE}"]
         assert (cookie["path"], cookie["secure"]) == ("/queues", True), "behind a proxy that speaks https"
     ca = certificates.authority(tmp_path, "ca")
     ca.signed("server")
     context = ssl.create_default_context(cafile=ca.own.cert)
     tls = "tls_server_config: {cert_file: server.pem, key_file: server.key}"
     with place.serving(tls), place.client(verify=context) as client:
-        assert SimpleCookie(log_in(client).headers["set-cookie"])[COOKIE]["secure"] is True
+        cookie = SimpleCookie(log_in(client).headers["set-cookie"])[f"__Host-{COOKIE}"]
+        assert (cookie["path"], cookie["secure"], cookie["domain"]) == ("/", True, "")
+        assert "Log out" in client.get("/").text
+        planted = {"Cookie": f"{COOKIE}={cookie.value}"}
+        assert "Log out" not in httpx.get(place.url, headers=planted, verify=context).text, (
+            "a neighbour can set that name"
+        )
+        client.post("/logout", data={"key": key(client)})
+        assert not client.cookies
 
 
 def test_a_form_without_the_key_of_this_very_visitor_does_nothing(place: Place) -> None:
@@ -271,7 +279,7 @@ def test_no_name_breaks_out_of_a_header(place: Place) -> None:
         for name, code in (("a%0d%0aSet-Cookie:%20x=1", 404), ("a%22%3B%20x=1%20%3Ca%3E", 303)):
             answer = client.get(f"/databases/{name}/act/backup")
             assert (answer.status_code, "set-cookie" in answer.headers) == (code, False)
-        assert answer.headers["location"] == "/login?next=/databases/a%22%3B%20x%3D1%20%3Ca%3E/act/backup"
+        assert answer.headers["location"] == "/login?next=/databases/a%2522%253B%2520x%253D1%2520%253Ca%253E/act/backup"
 
 
 def test_an_open_page_does_not_keep_its_session_alive(place: Place) -> None:

@@ -5,8 +5,9 @@ SQLITE_BUSY_SNAPSHOT, whatever the busy timeout (https://sqlite.org/rescode.html
 """
 
 import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -72,6 +73,7 @@ def open_history(state: Path) -> apsw.Connection:
     """Like `history`, for a holder that closes it itself."""
     try:
         _create_private(state)
+        _check_ours(history_file(state))
         return _connect(history_file(state))
     except (OSError, apsw.Error) as error:
         raise _unavailable(state, error) from error
@@ -79,7 +81,8 @@ def open_history(state: Path) -> apsw.Connection:
 
 def _unavailable(state: Path, error: Exception) -> StoreUnavailable:
     cure = "make it writable for this user and free space there, or name another with --state"
-    return StoreUnavailable(f"cannot use the history in {state}: {error} ({cure})")
+    why = getattr(error, "strerror", None) or error
+    return StoreUnavailable(f"cannot use the history in {state}: {why} ({cure})")
 
 
 def _create_private(state: Path) -> None:
@@ -90,6 +93,20 @@ def _create_private(state: Path) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(history_file(state), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _check_ours(path: Path) -> None:
+    """Whoever writes our history decides what is done next: a pending run in it is one that we perform. Raises OSError."""
+    geteuid: Callable[[], int] | None = getattr(os, "geteuid", None)
+    if geteuid is None:
+        return  # not POSIX: access is in lists that stat does not show
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise PermissionError(f"{path.name} is not a regular file")
+    if found.st_mode & 0o022:
+        raise PermissionError(f"others may write {path.name}, mode {found.st_mode & 0o777:04o}")
+    if geteuid() not in (0, found.st_uid):
+        raise PermissionError(f"{path.name} belongs to uid {found.st_uid}")
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -21,4 +21,4 @@ class Delivery:
     """One POST: its alerts, and how many the sender left out (`max_alerts`)."""
 
     alerts: tuple[Alert, ...]
-    truncated: int = 0
+    truncated: int

@@ -18,7 +18,7 @@ from actions.policy.schedules import Schedule, due
 from actions.policy.schedules import request_of as request_of_schedule
 from actions.policy.suspension import GONE, Ran, after_reading, after_run
 from actions.policy.windows import Window, closed
-from actions.run.condition import Measured, Verdict
+from actions.run.condition import Condition, Measured, Verdict
 from actions.run.outcome import Effect, Outcome
 from actions.run.request import Request
 from collectors.metric import Sample
@@ -120,7 +120,7 @@ class _Simulation:
                         now, "missed", database, f"{found.missed} times before", schedule.name, schedule.action
                     )
                 if found.firing is not None:
-                    self._ask(request_of_schedule(schedule, database), 0.0, now)
+                    self._ask(request_of_schedule(schedule, database), now)
 
     def read(self, reading: Reading) -> Iterator[Happening]:
         """A reading ends what works on its database, lifts what it may, and steps the rules."""
@@ -129,10 +129,10 @@ class _Simulation:
         yield from self._lift(reading)
         for rule in (rule for rule in self._plan.rules if rule.covers(reading.database)):
             key = (rule.name, reading.database)
-            found = _measured(rule, reading)
+            found = _measured(rule.condition, reading)
             self._watches[key], asks = step(rule, self._watches.get(key, Watch()), found, reading.at)
             if asks:
-                self._ask(request_of(rule, reading.database, "threshold"), rule.cooldown, reading.at)
+                self._ask(request_of(rule, reading.database, "threshold"), reading.at)
 
     def hear(self, told: Told) -> Iterator[Happening]:
         """What each alert of a delivery asks for."""
@@ -159,14 +159,15 @@ class _Simulation:
         request, reading = run.request, self._latest.get(run.request.database)
         run.begun = now
         run.blocked = request.action == "checkpoint" and reading is not None and bool(reading.held_back)
-        self._begun.append(Begun(request.database, request.trigger, request.rule, now, long=False, runs=False))
-        rule = self._rule(request.rule) if request.condition is not None else None
-        run.before = None if rule is None or reading is None else _measured(rule, reading)
+        long = self._plan.is_long(request.action)
+        self._begun.append(Begun(request.database, request.trigger, request.rule, now, long, runs=False))
         if reading is None or request.condition is None:
             self._ended(run, now, Outcome.DONE, None)
-        elif run.before is not None and request.condition.judge(run.before) is Verdict.CLEAR:
-            self._ended(run, now, Outcome.NOTHING_TO_DO, None, GONE)
-            return self._tell(run, now, "ended", "nothing to do: no longer wrong")
+        else:
+            run.before = _measured(request.condition, reading)
+            if request.condition.judge(run.before) is Verdict.CLEAR:
+                self._ended(run, now, Outcome.NOTHING_TO_DO, None, GONE)
+                return self._tell(run, now, "ended", "nothing to do: no longer wrong")
         return self._tell(run, now, "runs", f"{request.action}, {_why(request, run.before)}")
 
     def _end_runs(self, reading: Reading) -> Iterator[Happening]:
@@ -175,9 +176,9 @@ class _Simulation:
             if run.request.database != reading.database or run.begun is None or run.last.ended_at is not None:
                 continue
             assert condition is not None  # noqa: S101 a run without one has ended with its start
-            rule = self._rule(run.request.rule)
-            after = Measured(None, read=False) if rule is None else _measured(rule, reading)
-            found = effect(condition, run.before or Measured(None, read=False), after, blocked=run.blocked)
+            assert run.before is not None  # noqa: S101 so has one that no reading was known to
+            after = _measured(condition, reading)
+            found = effect(condition, run.before, after, blocked=run.blocked)
             was = self._past(run.request).standing
             self._ended(run, reading.at, Outcome.BLOCKED if run.blocked else Outcome.DONE, found, after=after.value)
             yield self._tell(run, reading.at, "ended", f"effect {found} ({_shown(run.before)} -> {_shown(after)})")
@@ -189,10 +190,7 @@ class _Simulation:
             standing = past.standing
             if database != reading.database or standing.condition is None:
                 continue
-            found = Measured(
-                standing.condition.measure(reading.samples, reading.at),
-                publisher(standing.condition.metric) not in reading.failed,
-            )
+            found = _measured(standing.condition, reading)
             after = after_reading(standing, found, reading.at, held_back=reading.held_back)
             self._pasts[database, action] = replace(past, standing=after)
             if standing.suspended and not after.suspended:
@@ -219,7 +217,7 @@ class _Simulation:
         heard: str = hear(found, last, rule.cooldown, now)
         if heard == "ask":
             name = f"{alert.fingerprint}/{found.number}"
-            heard, number = self._ask(request_of(rule, database, "alert", name), rule.cooldown, now)
+            heard, number = self._ask(request_of(rule, database, "alert", name), now)
             found = found if number is None else asked(found, last, number)
         self._episodes[key] = found
         if heard != "accepted":
@@ -240,9 +238,9 @@ class _Simulation:
             self._ended(run, now, Outcome.CANCELLED, None)
             yield self._tell(run, now, "ended", "cancelled: its alert resolved before it began")
 
-    def _ask(self, request: Request, cooldown: float, now: float) -> tuple[str, int | None]:
+    def _ask(self, request: Request, now: float) -> tuple[str, int | None]:
         past = self._past(request)
-        decision = decide(past, cooldown, now)
+        decision = decide(past, request.cooldown, now)
         if decision != "accepted":
             return decision, past.busy
         self._runs.append(_Run(request))
@@ -268,15 +266,11 @@ class _Simulation:
     def _past(self, request: Request) -> Past:
         return self._pasts.get((request.database, request.action), Past())
 
-    def _rule(self, name: str) -> Rule | None:
-        return next((rule for rule in self._plan.rules if rule.name == name), None)
-
     def _tell(self, run: _Run, now: float, kind: str, words: str) -> Happening:
         return Happening(now, kind, run.request.database, words, run.request.rule, run.request.action)
 
 
-def _measured(rule: Rule, reading: Reading) -> Measured:
-    condition = rule.condition
+def _measured(condition: Condition, reading: Reading) -> Measured:
     return Measured(condition.measure(reading.samples, reading.at), publisher(condition.metric) not in reading.failed)
 
 

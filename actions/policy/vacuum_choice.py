@@ -85,7 +85,7 @@ def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_s
     """
     kept = min(stays.pages, pages.free)
     by_measure = careful or kept < pages.free
-    enough = max(WORTH_BYTES, int(WORTH_RATIO * pages.bytes)) if by_measure else 1
+    enough = max(WORTH_BYTES, int(WORTH_RATIO * pages.bytes)) if by_measure else pages.page_size
     if pages.auto_vacuum == "incremental" and kept * pages.page_size >= enough:
         why = f"{_of_free(pages, stays)}, to be cut off the end of the file"
         return Choice("incremental", why, kept, kept * pages.page_size, SLICE)

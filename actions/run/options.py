@@ -9,6 +9,9 @@ from actions.run.request import Option
 
 Kind = Literal["seconds", "count", "flag", "word", "path", "text"]
 
+# Beyond these a number would not arrive in the child as it was given: JSON has no infinity, SQLite counts to 2 to the 63.
+LONGEST, MOST = 1e10, 10**15
+
 
 @dataclass(frozen=True, slots=True)
 class OptionKind:
@@ -44,9 +47,9 @@ def _fits(option: OptionKind, value: Option) -> bool:
     if option.kind == "flag":
         return isinstance(value, bool)
     if option.kind == "seconds":
-        return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST
     if option.kind == "count":
-        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST
     if option.kind == "word":
         return value in option.words
     return isinstance(value, str)

@@ -3,6 +3,8 @@
 One thread for all connections calls `interrupt()`, the only call on a connection that another thread may make
 (https://sqlite.org/c3ref/interrupt.html). A progress handler is not enough: it is not called in `count(*)` and ANALYZE.
 An interrupt does not cut a wait in a busy handler short: busy timeouts must be shorter than the limit.
+One that falls between two statements is lost, and the next one begins with a limit of its own: so no statement takes
+longer, while a busy machine that keeps us from going on between two of them does no harm.
 """
 
 import heapq
@@ -21,16 +23,16 @@ class TimeLimitExceeded(Exception):
 class _Guard:
     """One armed limit. All fields are read and written under the watchdog's lock."""
 
-    __slots__ = ("connection", "fired", "over")
+    __slots__ = ("connection", "fired", "over", "seconds")
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: apsw.Connection, seconds: float) -> None:
+        self.connection, self.seconds = connection, seconds
         self.fired = False
         self.over = False
 
 
 class _Watchdog:
-    """Fires each guard at its deadline (monotonic seconds)."""
+    """Fires each guard at its deadline (monotonic seconds), and again as long as its block goes on."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -39,7 +41,7 @@ class _Watchdog:
         self._thread: threading.Thread | None = None
 
     def arm(self, connection: apsw.Connection, seconds: float) -> _Guard:
-        guard = _Guard(connection)
+        guard = _Guard(connection, seconds)
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="time-limit", daemon=True)
@@ -69,6 +71,7 @@ class _Watchdog:
             if not guard.over:
                 guard.fired = True
                 _interrupt(guard.connection)
+                heapq.heappush(self._queue, (now + max(guard.seconds, 0.001), next(self._order), guard))
         return self._queue[0][0] - now if self._queue else None
 
 

@@ -1,42 +1,56 @@
-"""`queuekeeper`: the command line."""
+"""`queuekeeper`: the command line. A command's file is imported when it is asked for: most need neither HTTP nor the agent."""
+
+from collections import UserDict
+from importlib import import_module
+from typing import Any
 
 import click
 
-from exporter.agent import VERSION
-from exporter.commands.analyze import analyze, optimize
-from exporter.commands.backup import backup
-from exporter.commands.backups import backups
-from exporter.commands.checkpoint import checkpoint
-from exporter.commands.config import config
-from exporter.commands.demo import demo
-from exporter.commands.hash_password import hash_password
-from exporter.commands.history import history
-from exporter.commands.integrity import integrity
 from exporter.commands.one_line import OneLine
-from exporter.commands.pause import cancel, pause, resume
-from exporter.commands.profiles import profiles
-from exporter.commands.purge import purge
-from exporter.commands.readers import readers
-from exporter.commands.requeue import requeue
-from exporter.commands.restore import restore
-from exporter.commands.rules import rules
-from exporter.commands.serve import serve
-from exporter.commands.simulate import simulate
-from exporter.commands.stats import stats
-from exporter.commands.status import status
-from exporter.commands.vacuum import vacuum
 
-COMMANDS = (
-    serve, demo, status, stats, readers, checkpoint, backup, backups, restore, vacuum, analyze, optimize, integrity,
-    requeue, purge, history, pause, resume, cancel, config, profiles, rules, simulate, hash_password,
-)  # fmt: skip
+# The file of each command, beside this one; in it, the command bears its own name.
+FILES = {
+    "analyze": "analyze",
+    "backup": "backup",
+    "backups": "backups",
+    "cancel": "pause",
+    "checkpoint": "checkpoint",
+    "config": "config",
+    "demo": "demo",
+    "hash-password": "hash_password",
+    "history": "history",
+    "integrity": "integrity",
+    "leases": "leases",
+    "optimize": "analyze",
+    "pause": "pause",
+    "profiles": "profiles",
+    "purge": "purge",
+    "readers": "readers",
+    "requeue": "requeue",
+    "restore": "restore",
+    "resume": "pause",
+    "rules": "rules",
+    "serve": "serve",
+    "simulate": "simulate",
+    "stats": "stats",
+    "status": "status",
+    "vacuum": "vacuum",
+}
 
 
-@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="queuekeeper")
+class _Commands(UserDict[str, Any]):
+    """Commands by name, as click's groups keep them; each is found when it is looked up."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        command = self.data[name]
+        if isinstance(command, str):
+            module = import_module(f"exporter.commands.{command}")
+            self.data[name] = command = getattr(module, name.replace("-", "_"))
+        found: click.Command = command
+        return found
+
+
+@click.group(cls=OneLine, commands=_Commands(FILES), context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="queuekeeper", prog_name="queuekeeper")
 def main() -> None:
     """Watch task queues kept in SQLite files, and keep them healthy."""
-
-
-for _command in COMMANDS:
-    main.add_command(_command)

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import click
 
 from actions.run.outcome import USAGE_ERROR
+from exporter.commands.plain import plain_terminals
 
 
 class OneLine(click.Group):
@@ -16,6 +17,10 @@ class OneLine(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
         """Run, and exit with the command's exit code."""
+        with plain_terminals():
+            self._main(args, prog_name, **extra)
+
+    def _main(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> NoReturn:
         try:
             returned = super().main(args, prog_name, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:

@@ -19,6 +19,7 @@ from actions.run.events import Event
 from actions.run.outcome import EXIT_CODES, Outcome
 from actions.run.request import Option, Request
 from collectors.target import Target
+from exporter.commands.plain import drawable, plain
 from exporter.units import figures_in_words
 
 
@@ -65,7 +66,7 @@ def options_given(**options: Option) -> Mapping[str, Option]:
 
 
 def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
-    """Broadcast the child's events; the first Ctrl-C asks it to stop at its next safe point."""
+    """Pass on the child's events; the first Ctrl-C asks it to stop at its next safe point."""
     events: list[Event] = []
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -73,16 +74,18 @@ def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
 
     # Not at the top: it is a fifth of what the command line imports, and the agent never draws a bar.
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bars:
+        console = Console(file=drawable(sys.stderr), markup=False, emoji=False)
+        with Progress(console=console, transient=True, disable=quiet or not sys.stderr.isatty()) as bars:
             bar = bars.add_task("", total=None)
             for event in child.events():
                 events.append(event)
                 if event.kind == "progress":
-                    bars.update(bar, description=event.message, **_amounts(event))
+                    bars.update(bar, description=escape(plain(event.message)), **_amounts(event))
         _, last_line = child.wait()
         if last_line:
             click.echo(last_line, err=True)

@@ -127,6 +127,7 @@ def _run(config: Config, web: KeptWebConfig, place: Mount, sockets: list[socket.
         on_hangup=_in_background(lambda: _reload(agent)),
         on_start=lambda: systemd.notify("READY=1", f"STATUS=answering on {address}"),
         on_stop=lambda: _begin_to_stop(agent),
+        behind_proxy=bool(place.own_hosts),
     )
     _tell_watchdog(server)
     try:

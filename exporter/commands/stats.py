@@ -1,6 +1,7 @@
 """`queuekeeper stats DB`: all readings of one database, now."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
 from exporter.commands.database import resolve
 from exporter.commands.door_options import database_options
+from exporter.commands.plain import drawable, plain
 from exporter.units import duration, moment, size
 
 # What grows, and who stands in the way, shows only between two readings (docs/safety.md).
@@ -65,17 +67,17 @@ def show(snapshot: Snapshot, now: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True)
-    console.print(f"{snapshot.target.name}: {snapshot.state}", markup=False, highlight=False)
+    console = Console(file=drawable(sys.stdout), soft_wrap=True, markup=False, emoji=False, highlight=False)
+    console.print(plain(f"{snapshot.target.name}: {snapshot.state}"))
     if snapshot.message and snapshot.up:
-        console.print(f"  {snapshot.message}", markup=False, highlight=False)
+        console.print(plain(f"  {snapshot.message}"))
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _rows(snapshot, now):
-        table.add_row(name, value)
+        table.add_row(plain(name), plain(value))
     console.print(table)
     for name, result in snapshot.collectors.items():
         if not result.success:
-            console.print(f"  {name}: not read ({result.reason}) {result.message}", markup=False, highlight=False)
+            console.print(plain(f"  {name}: not read ({result.reason}) {result.message}"))
 
 
 def _layout_as_of(snapshot: Snapshot) -> float | None:

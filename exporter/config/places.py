@@ -61,6 +61,8 @@ def read(text: str) -> Document:
         return Document(loader.construct_document(node), lines)
     except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
         raise _misread(error) from error
+    except RecursionError as error:
+        raise Misread(1, f"not YAML: nested deeper than {MAX_DEPTH} levels") from error
 
 
 def _misread(error: yaml.MarkedYAMLError | yaml.reader.ReaderError) -> Misread:

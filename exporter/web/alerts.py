@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from actions.history.store import StoreUnavailable
 from exporter.log import event
+from exporter.web.as_json import AsJson
 from exporter.web.body import TooLarge, TooSlow, read_body
 from exporter.web.front import Front
 from exporter.web.payload import BadPayload, parse
@@ -61,11 +62,11 @@ async def _answer(front: Front, request: Request) -> Response:
     except StoreUnavailable as error:
         return _refused(503, str(error))
     decisions = [{"decision": d.decision, "database": d.database, "run": d.run_id} for d in receipt.decisions]
-    return JSONResponse({"runs": list(receipt.run_ids), "decisions": decisions}, 202)
+    return AsJson({"runs": list(receipt.run_ids), "decisions": decisions}, 202)
 
 
 def _refused(status: int, reason: str) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if status == 401 else {}
     if status in (401, 403, 408, 413):
         headers["Connection"] = "close"  # what is left of an unread body must not be taken for the next request
-    return JSONResponse({"error": reason.encode("utf-8", "backslashreplace").decode()}, status, headers)
+    return AsJson({"error": reason}, status, headers)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from actions.history.store import StoreUnavailable
@@ -14,10 +14,12 @@ from actions.run.request import Option
 from exporter.dry_runs import TooMany
 from exporter.operations import Operations, UnknownDatabase, Wish
 from exporter.run_fields import as_fields
+from exporter.web.as_json import AsJson
 from exporter.web.body import TooLarge, TooSlow, read_body
 from exporter.web.front import Front
 from exporter.web.payload import BadPayload, strict_json
 from exporter.web.right import denied, refusal, who
+from exporter.web.run_number import RUN_NUMBER
 from exporter.web.stream import events
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -37,8 +39,8 @@ def routes(front: Front) -> list[Route]:
     return [
         Route("/api/v1/databases", _read(operations, _databases), methods=["GET"]),
         Route("/api/v1/runs", _read(operations, _runs), methods=["GET"]),
-        Route("/api/v1/runs/{id:int}", _read(operations, _run), methods=["GET"]),
-        Route("/api/v1/events", events(operations.broadcast), methods=["GET"]),
+        Route("/api/v1/runs/{id:run}", _read(operations, _run), methods=["GET"]),
+        Route("/api/v1/events", events(front), methods=["GET"]),
         Route(acting, _ask(front), methods=["POST"]),
     ]
 
@@ -48,18 +50,18 @@ def failure(error: Exception) -> Response:
     match error:
         case Refused():
             said = {"error": str(error), "reason": error.reason, "next_step": error.next_step}
-            return JSONResponse(said, REFUSED_CODES.get(error.reason, 409))
+            return AsJson(said, REFUSED_CODES.get(error.reason, 409))
         case UnknownDatabase() | KeyError():
-            return JSONResponse({"error": str(error.args[0])}, 404)
+            return AsJson({"error": str(error.args[0])}, 404)
         case TooMany():
-            return JSONResponse({"error": "other dry runs are being made; ask again in a moment"}, 503)
+            return AsJson({"error": "other dry runs are being made; ask again in a moment"}, 503)
         case StoreUnavailable():
-            return JSONResponse({"error": str(error)}, 503)
+            return AsJson({"error": str(error)}, 503)
         case TooLarge():
-            return JSONResponse({"error": "the body is larger than 1 MiB"}, 413, {"Connection": "close"})
+            return AsJson({"error": "the body is larger than 1 MiB"}, 413, {"Connection": "close"})
         case TooSlow():
-            return JSONResponse({"error": "the body did not arrive within 5 s"}, 408, {"Connection": "close"})
-    return JSONResponse({"error": str(error)}, 400)
+            return AsJson({"error": "the body did not arrive within 5 s"}, 408, {"Connection": "close"})
+    return AsJson({"error": str(error)}, 400)
 
 
 FAILURES = (Refused, UnknownDatabase, KeyError, TooMany, StoreUnavailable, TooLarge, TooSlow, BadPayload, BadRequest,
@@ -70,7 +72,7 @@ def _read(operations: Operations, answer: Callable[[Operations, Request], object
     async def handle(request: Request) -> Response:
         try:
             shown = await run_in_threadpool(answer, operations, request)
-            return JSONResponse(shown, headers={"Cache-Control": "no-store"})
+            return AsJson(shown, headers={"Cache-Control": "no-store"})
         except FAILURES as error:
             return failure(error)
 
@@ -96,7 +98,7 @@ def _number(request: Request, name: str) -> int | None:
     text = request.query_params.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 2**63):
+    if not (RUN_NUMBER.fullmatch(text)):
         raise BadRequest(f"{name} is a whole number from 1")
     return int(text)
 
@@ -111,11 +113,11 @@ def _ask(front: Front) -> Handler:
             wish = Wish(request.path_params["database"], request.path_params["action"], options, asked_by)
             if dry_run:
                 planned = await run_in_threadpool(front.operations.plan, wish)
-                return JSONResponse({"dry_run": True, "message": planned.message, **planned.figures})
+                return AsJson({"dry_run": True, "message": planned.message, **planned.figures})
             recorded = await run_in_threadpool(front.operations.ask, wish)
         except FAILURES as error:
             return failure(error)
-        return JSONResponse({"run": recorded.run_id, "new": recorded.new}, 202)
+        return AsJson({"run": recorded.run_id, "new": recorded.new}, 202)
 
     return handle
 

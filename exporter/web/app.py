@@ -9,16 +9,20 @@ from exporter.web.forms import Forms
 from exporter.web.front import Front
 from exporter.web.gate import Gate
 from exporter.web.passwords import Passwords
+from exporter.web.run_number import register
 from exporter.web.sessions import Sessions
 from exporter.web.site import Site, shown
 
 
 def build(front: Front) -> ASGIApp:
     """The application of one agent."""
+    register()
     passwords, sessions = Passwords(), Sessions()
     site = Site(front, sessions)
     routes = [*_machine(front), *api.routes(front), *_person(front, site, sessions, passwords)]
-    return Gate(Starlette(routes=routes, exception_handlers={404: site.not_found}), front, passwords, sessions)
+    app = Starlette(routes=routes, exception_handlers={404: site.not_found})
+    app.router.redirect_slashes = False  # its redirects lead to whatever Host the request names
+    return Gate(app, front, passwords, sessions)
 
 
 def _machine(front: Front) -> list[Route]:
@@ -31,7 +35,7 @@ def _machine(front: Front) -> list[Route]:
         Route("/-/reload", control.reload(front), methods=["POST", "PUT"]),
         Route("/api/v1/pause", control.pause(front), methods=["POST"]),
         Route("/api/v1/resume", control.resume(front), methods=["POST"]),
-        Route("/api/v1/runs/{run_id:int}/cancel", control.cancel(front), methods=["POST"]),
+        Route("/api/v1/runs/{run_id:run}/cancel", control.cancel(front), methods=["POST"]),
         Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
     ]
 
@@ -44,8 +48,8 @@ def _person(front: Front, site: Site, sessions: Sessions, passwords: Passwords) 
         Route("/", shown(site.overview), methods=["GET"]),
         Route("/assets/{name}", shown(site.asset), methods=["GET"]),
         Route("/history", shown(site.history), methods=["GET"]),
-        Route("/runs/{id:int}", shown(site.run), methods=["GET"]),
-        Route("/runs/{id:int}/cancel", forms.cancel, methods=["POST"]),
+        Route("/runs/{id:run}", shown(site.run), methods=["GET"]),
+        Route("/runs/{id:run}/cancel", forms.cancel, methods=["POST"]),
         Route("/login", forms.login_page, methods=["GET"]),
         Route("/login", forms.login, methods=["POST"]),
         Route("/logout", forms.logout, methods=["POST"]),

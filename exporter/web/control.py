@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from actions.history.store import StoreUnavailable
 from actions.run.errors import Refused
 from exporter.units import moment
+from exporter.web.as_json import AsJson
 from exporter.web.front import Front
 from exporter.web.right import denied, refusal, who
 
@@ -35,7 +36,7 @@ def pause(front: Front) -> Handler:
     def answer(request: Request) -> Response:
         why = front.pause(f"by {who(request, front.act_right())} at {moment(time.time())}")
         finishing = [{"run": one.id, "database": one.database, "action": one.action} for one in front.finishing()]
-        return JSONResponse({"paused": True, "why": why, "finishing": finishing})
+        return AsJson({"paused": True, "why": why, "finishing": finishing})
 
     return _allowed(front, answer)
 
@@ -48,10 +49,10 @@ def cancel(front: Front) -> Handler:
         try:
             found = front.cancel(run_id, who(request, front.act_right()))
         except (KeyError, OverflowError):  # no number of ours is longer than 64 bits
-            return JSONResponse({"error": f"there is no run {run_id}"}, 404)
+            return AsJson({"error": f"there is no run {run_id}"}, 404)
         except Refused as error:
-            return JSONResponse({"error": error.sentence()}, 409)
-        return JSONResponse({"run": found.id, "state": found.state, "outcome": found.outcome}, 202)
+            return AsJson({"error": error.sentence()}, 409)
+        return AsJson({"run": found.id, "state": found.state, "outcome": found.outcome}, 202)
 
     return _allowed(front, answer)
 
@@ -61,7 +62,7 @@ def resume(front: Front) -> Handler:
 
     def answer(_request: Request) -> Response:
         front.resume()
-        return JSONResponse({"paused": False})
+        return AsJson({"paused": False})
 
     return _allowed(front, answer)
 
@@ -73,6 +74,6 @@ def _allowed(front: Front, answer: Answer) -> Handler:
         try:
             return await run_in_threadpool(answer, request)
         except StoreUnavailable as error:
-            return JSONResponse({"error": str(error)}, 503)
+            return AsJson({"error": str(error)}, 503)
 
     return handle

@@ -7,7 +7,10 @@ MAX_ADDRESSES = 4096
 
 
 class Failures:
-    """At most `most` within `window` seconds. What is remembered is bounded: of many addresses the oldest is forgotten."""
+    """At most `most` within `window` seconds: then so many seconds of rest, and the count begins anew.
+
+    What is remembered is bounded: of many addresses the oldest is forgotten.
+    """
 
     def __init__(self, most: int, window: float) -> None:
         self._most, self._window = most, window
@@ -18,16 +21,16 @@ class Failures:
         times = self._times.get(_network(address))
         if times is None or len(times) < self._most:
             return 0.0
-        return max(0.0, times[0] + self._window - now)
+        return max(0.0, times[-1] + self._window - now)
 
-    def note(self, address: str, now: float) -> None:
-        """It was wrong once more."""
+    def note(self, address: str, now: float) -> bool:
+        """It was wrong once more. Whether that was once too often: from now on it must wait."""
         network = _network(address)
-        times = self._times.pop(network, None) or deque(maxlen=self._most)
-        times.append(now)
-        self._times[network] = times
+        recent = [at for at in self._times.pop(network, ()) if now - at < self._window]
+        self._times[network] = deque([*recent, now], maxlen=self._most)
         if len(self._times) > MAX_ADDRESSES:
             self._times.popitem(last=False)
+        return len(recent) == self._most - 1
 
     def forget(self, address: str) -> None:
         """It was right."""

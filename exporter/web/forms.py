@@ -29,13 +29,14 @@ from exporter.log import event
 from exporter.operations import UnknownDatabase, Wish
 from exporter.page.render import path_of
 from exporter.units import moment
+from exporter.web import cookie
 from exporter.web.body import TooLarge, TooSlow, read_body
 from exporter.web.failures import Failures
 from exporter.web.front import Front
 from exporter.web.identity import Identity, identity_of
 from exporter.web.passwords import Passwords, Verdict
 from exporter.web.right import denied, refused, who
-from exporter.web.sessions import COOKIE, LONGEST, Sessions
+from exporter.web.sessions import Sessions
 from exporter.web.site import Site
 from exporter.web.visitor import is_own_form
 
@@ -100,7 +101,7 @@ class Forms:
         self._failures.forget(address)
         self._sessions.end(identity_of(request).session)
         answer = RedirectResponse(self._front.mount.prefix + _local(target), 303)
-        self._set_cookie(request, answer, secret)
+        cookie.give(answer, secret, request.scope, self._front.mount)
         return answer
 
     async def logout(self, request: Request) -> Response:
@@ -109,7 +110,7 @@ class Forms:
             return no
         self._sessions.end(identity_of(request).session)
         answer = RedirectResponse(self._front.mount.prefix + "/", 303)
-        answer.delete_cookie(COOKIE, path=self._front.mount.prefix or "/", httponly=True, samesite="strict")
+        cookie.take_away(answer, request.scope, self._front.mount)
         return answer
 
     async def act_page(self, request: Request) -> Response:
@@ -194,8 +195,8 @@ class Forms:
             return await run_in_threadpool(self._site.missing, request, "There is no such action here.")
         no = refused(identity_of(request), self._front.act_right())
         if no is not None and code == 200:
-            target = f"/login?next=/databases/{path_of(database)}/act/{action}"
-            return RedirectResponse(self._front.mount.prefix + target, 303)
+            target = f"/databases/{path_of(database)}/act/{action}"
+            return RedirectResponse(f"{self._front.mount.prefix}/login?next={path_of(target)}", 303)
         given = {name: fields.get(f"option.{name}", "") for name in known}
         context = {
             "database": database,
@@ -228,19 +229,13 @@ class Forms:
             found = digest(token.encode())
             good = refused(Identity(token=found), right) is None
             return self._sessions.begin(monotonic(), token=found) if good else ""
-        if not user or refused(Identity(user=user), right) is not None:
+        if not user:
             return ""
+        # before the right: who may act must not be told by the time of an answer
         verdict = await self._passwords.check(web.users, user, fields.get("password", ""), address)
-        if verdict is not Verdict.RIGHT:
+        if verdict is not Verdict.RIGHT or refused(Identity(user=user), right) is not None:
             return ""
         return self._sessions.begin(monotonic(), user=user, hashed=web.users[user])
-
-    def _set_cookie(self, request: Request, answer: Response, secret: str) -> None:
-        secure = request.url.scheme == "https" or self._front.mount.secure
-        place = self._front.mount.prefix or "/"
-        answer.set_cookie(
-            COOKIE, secret, max_age=int(LONGEST), path=place, secure=secure, httponly=True, samesite="strict"
-        )
 
     async def _sent(self, request: Request) -> Fields:
         """The fields of a form that we gave to this visitor. Raises BadForm."""

@@ -5,23 +5,27 @@ Alertmanager with a token need not have a password as well.
 """
 
 import time
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from exporter.web.cookie import secret_in
 from exporter.web.front import Front
+from exporter.web.guesses import Guesses, address_of, too_many
 from exporter.web.identity import Identity, offered_password, offered_token
-from exporter.web.origin import is_foreign, is_loopback, may_be_us
+from exporter.web.origin import is_browser, is_foreign, is_loopback, may_be_us
 from exporter.web.passwords import Passwords, Verdict
 from exporter.web.rate import Rate
 from exporter.web.right import actor
-from exporter.web.sessions import COOKIE, Sessions
+from exporter.web.sessions import Sessions
 from exporter.web_config.settings import WebConfig
 
 _CSP = "Content-Security-Policy"
 REFRESH = "x-queuekeeper-refresh"
+WEBHOOK = "/api/v1/alerts"
+# No answer is taken for a script, nor is one of them part of another site's page.
+_ALWAYS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -31,6 +35,7 @@ class Gate:
     def __init__(self, app: ASGIApp, front: Front, passwords: Passwords, sessions: Sessions) -> None:
         self._app, self._front, self._passwords, self._sessions = app, front, passwords, sessions
         self._rate = Rate()
+        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer it, or pass it on."""
@@ -51,7 +56,12 @@ class Gate:
     async def _stopped(self, scope: Scope, web: WebConfig, now: float) -> Response | None:
         """Who they are goes into the request's state; the answer to those who may not pass."""
         headers = Headers(scope=scope)
-        identity = self._with_session(self._offered(scope), headers, web, now, by_person=_by_person(scope, headers))
+        if _is_shut_out(scope, web):
+            return PlainTextResponse("Forbidden\n", 403, {"Connection": "close"})
+        secret = secret_in(scope, self._front.mount)
+        identity = self._with_session(self._offered(scope), secret, web, now, by_person=_by_person(scope, headers))
+        if (no := self._guessed(scope, web, identity)) is not None:
+            return no
         if web.users:
             answer, user = await self._authenticated(scope, web)
             if answer is not None:
@@ -64,10 +74,9 @@ class Gate:
         return Identity(names=tuple(scope["state"].get("client_names", ())), token=offered_token(scope["headers"]))
 
     def _with_session(
-        self, identity: Identity, headers: Headers, web: WebConfig, now: float, *, by_person: bool
+        self, identity: Identity, secret: str, web: WebConfig, now: float, *, by_person: bool
     ) -> Identity:
         """Who logged in, as if they sent their credential with every request."""
-        secret = session_secret(headers)
         session = self._sessions.of(secret, now, used=by_person) if secret else None
         if session is None:
             return identity
@@ -79,18 +88,27 @@ class Gate:
         token = offered_token(scope["headers"])
         return token is not None and bool(actor(Identity(token=token), self._front.act_right()))
 
+    def _guessed(self, scope: Scope, web: WebConfig, identity: Identity) -> Response | None:
+        """The answer to one wrong token too many, where tokens count at all: for acting, and in place of a password."""
+        if scope["method"] in _SAFE and not web.users:
+            return None
+        answer = self._guesses.turned_away(scope, identity, self._front.act_right())
+        if answer is not None and scope["path"] == f"{self._front.mount.prefix}{WEBHOOK}":
+            self._front.answered(answer.status_code)
+        return answer
+
     async def _authenticated(self, scope: Scope, web: WebConfig) -> tuple[Response | None, str]:
         """The answer to who may not read, or the name of who may."""
         given = offered_password(scope["headers"])
         if given is None:
             return (None, "") if self._has_token(scope) else (_unauthorized(), "")
-        client = scope.get("client")
-        verdict = await self._passwords.check(web.users, *given, client[0] if client else "")
+        address = address_of(scope)
+        verdict = await self._passwords.check(web.users, *given, address)
         match verdict:
             case Verdict.RIGHT:
                 return None, given[0]
             case Verdict.BLOCKED:
-                return PlainTextResponse("Too Many Requests\n", 429, {"Retry-After": "60"}), ""
+                return too_many(self._passwords.failures.wait(address, time.monotonic())), ""
             case Verdict.BUSY:
                 return PlainTextResponse("Service Unavailable\n", 503, {"Retry-After": "1"}), ""
         return _unauthorized(), ""
@@ -107,26 +125,20 @@ class Gate:
     def _meant(self, scope: Scope, headers: Headers) -> Response | None:
         """Whether it was really sent to us, and by whom it seems to be from."""
         own = self._front.mount.own_hosts
-        if scope["method"] not in _SAFE and is_foreign(headers, own):
+        reads = scope["method"] in _SAFE
+        # another site may lead here, and no more: nor may it have parts of us in its pages, whatever it can see of them
+        if is_foreign(headers, own) and not (reads and headers.get("sec-fetch-mode") == "navigate"):
             return PlainTextResponse("another site sent this; nothing was done\n", 403, {"Connection": "close"})
         open_to_all = scope["path"].removeprefix(self._front.mount.prefix) in self._front.mount.open_paths
         server = scope.get("server")
-        if open_to_all or server is None or not is_loopback(server[0]) or self._has_token(scope):
+        open_to_this = open_to_all and not is_browser(headers)
+        if open_to_this or server is None or not is_loopback(server[0]) or self._has_token(scope):
             return None
         host = headers.get("host", "")
         if may_be_us(host, own):
             return None
         cure = "if this is a name of ours, start with --web.external-url=http://NAME/"
         return PlainTextResponse(f"nobody here is called by this name; {cure}\n", 421)
-
-
-def session_secret(headers: Headers) -> str:
-    """What the session's cookie holds; empty when there is none."""
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
 
 
 def _by_person(scope: Scope, headers: Headers) -> bool:
@@ -137,6 +149,12 @@ def _by_person(scope: Scope, headers: Headers) -> bool:
 def _as_user(identity: Identity, user: str) -> Identity:
     """Who logged in on the page acts as that; else as whom the browser's password says."""
     return identity if identity.user else Identity(user, identity.names, identity.token, identity.session)
+
+
+def _is_shut_out(scope: Scope, web: WebConfig) -> bool:
+    """Whether a connection that was let in names nobody who is still allowed: it may live long."""
+    names = scope.get("state", {}).get("client_names", ())
+    return web.allowed_names is not None and web.allowed_names.isdisjoint(names)
 
 
 def _misshapen(scope: Scope) -> Response | None:
@@ -151,13 +169,13 @@ def _unauthorized() -> Response:
 
 
 def _with_headers(send: Send, web: WebConfig) -> Send:
-    """The operator's headers on every answer. Ours never weakens theirs: a page has both Content-Security-Policies."""
-    if not web.headers:
-        return send
+    """Ours and the operator's on every answer. Ours never weakens theirs: a page has both Content-Security-Policies."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
+            for name, value in _ALWAYS.items():
+                headers.setdefault(name, value)
             for name, value in web.headers.items():
                 if name == _CSP:
                     headers.append(name, value)

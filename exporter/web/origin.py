@@ -10,6 +10,8 @@ import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+# Scrapers, probes and scripts have no language to prefer, and come from no page.
+_OF_BROWSERS = ("accept-language", "origin", "referer", "sec-fetch-site")
 _OURS = ("same-origin", "none")
 
 
@@ -22,6 +24,11 @@ def is_foreign(headers: Mapping[str, str], own_hosts: frozenset[str]) -> bool:
         return False
     place = urlsplit(origin).netloc.lower()
     return not place or place not in {headers.get("host", "").lower(), *own_hosts}
+
+
+def is_browser(headers: Mapping[str, str]) -> bool:
+    """Whether a person's browser sent it: a page that makes it do so cannot have it leave all of these out."""
+    return any(name in headers for name in _OF_BROWSERS)
 
 
 def may_be_us(host: str, own_hosts: frozenset[str]) -> bool:

@@ -17,6 +17,7 @@ from enum import Enum
 import bcrypt
 
 from exporter.web.failures import Failures
+from exporter.web.refusals import Refusals
 
 REMEMBERED = 100
 # So many may wait for their turn; more would wait so long that they gave up.
@@ -44,6 +45,7 @@ class Passwords:
         self._turn = ThreadPoolExecutor(1, "bcrypt")
         self._waiting = 0
         self.failures = Failures(MOST_FAILURES, WITHIN)
+        self._refusals = Refusals("wrong passwords")
 
     async def check(self, users: Mapping[str, str], user: str, password: str, address: str) -> Verdict:
         """`users`: name to hash. Only guesses that are new count against the address."""
@@ -76,7 +78,9 @@ class Passwords:
         if right:
             self.failures.forget(address)
             return Verdict.RIGHT
-        self.failures.note(address, time.monotonic())
+        now = time.monotonic()
+        if self.failures.note(address, now):
+            self._refusals.tell(429, f"{MOST_FAILURES} within {WITHIN:.0f} s, so this address must wait", address, now)
         return Verdict.WRONG
 
     def _key(self, *parts: str) -> bytes:

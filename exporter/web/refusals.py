@@ -11,9 +11,13 @@ MOST = 30
 
 
 class Refusals:
-    """At most MOST lines in each WINDOW seconds; how many more there were is said with the first line after it."""
+    """At most MOST lines in each WINDOW seconds; how many more there were is said with the first line after it.
 
-    def __init__(self) -> None:
+    `what`: how each line begins.
+    """
+
+    def __init__(self, what: str = "alerts refused") -> None:
+        self._what = what
         self._guard = threading.Lock()
         self._begun = float("-inf")
         self._said = self._unsaid = 0
@@ -29,4 +33,4 @@ class Refusals:
                 self._unsaid += 1
                 return
         more = {"refused_unsaid_before": unsaid} if unsaid else {}
-        event(LOG, logging.WARNING, "alerts refused", code=code, reason=reason, peer=peer, **more)
+        event(LOG, logging.WARNING, self._what, code=code, reason=reason, peer=peer, **more)

@@ -7,8 +7,9 @@ import hmac
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from exporter.web.as_json import AsJson
 from exporter.web.front import ActRight
 from exporter.web.identity import Identity, identity_of
 
@@ -59,7 +60,7 @@ def refusal(no: Denied) -> Response:
     """The answer to who may not."""
     headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if no.status == 401 else {}
     # what is left of an unread body must not be taken for the next request
-    return JSONResponse({"error": no.reason}, no.status, {**headers, "Connection": "close"})
+    return AsJson({"error": no.reason}, no.status, {**headers, "Connection": "close"})
 
 
 def who(request: Request, right: ActRight) -> str:

@@ -5,6 +5,7 @@ SIGINT end it with the caller's own exit code.
 """
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ class Server(uvicorn.Server):
     """`run(sockets)` blocks until SIGTERM, SIGINT or `stop()`.
 
     `web`: the web configuration as of now. `on_hangup` is called in the event loop at SIGHUP, `on_start` once it listens.
+    `behind_proxy`: a proxy of this machine tells who the visitor is (X-Forwarded-For); else anybody's word would count.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Server(uvicorn.Server):
         on_hangup: Callable[[], None] | None = None,
         on_start: Callable[[], object] | None = None,
         on_stop: Callable[[], object] | None = None,
+        behind_proxy: bool = False,
     ) -> None:
+        logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -49,6 +53,7 @@ class Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=GRACE,
                 ws="none",
+                proxy_headers=behind_proxy,
             )
         )
         self._web = web
@@ -104,6 +109,11 @@ class Server(uvicorn.Server):
         for server in getattr(self, "servers", ()):
             server.get_loop().call_soon_threadsafe(call)
             return
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whoever sends what is no HTTP is answered 400; a line for each would let them fill the disk with our log."""
+    return record.levelno > logging.WARNING or record.module != "httptools_impl"
 
 
 def _again(loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> None:

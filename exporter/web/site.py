@@ -19,6 +19,7 @@ from exporter.page.chart import chart, span
 from exporter.page.render import ASSETS, Templates, compressed
 from exporter.recent import SERIES
 from exporter.web.front import Front
+from exporter.web.run_number import RUN_NUMBER
 from exporter.web.sessions import Sessions
 from exporter.web.visitor import visitor_of
 
@@ -107,10 +108,10 @@ class Site:
     def history(self, request: Request) -> Response:
         """The runs of all databases, page by page."""
         given = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome", "before")}
-        before = int(given["before"]) if given["before"].isascii() and given["before"].isdigit() else None
-        words = {name: value for name, value in given.items() if name != "before"}
-        if before is not None and before >= 2**63:
+        if given["before"] and not RUN_NUMBER.fullmatch(given["before"]):
             return self.missing(request, "There is no such run.")
+        before = int(given["before"]) if given["before"] else None
+        words = {name: value for name, value in given.items() if name != "before"}
         try:
             runs = self._front.operations.runs(RUNS_A_PAGE, before=before, **words)
         except StoreUnavailable as error:

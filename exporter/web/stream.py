@@ -10,21 +10,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from exporter.broadcast import Broadcast, Listener, News
+from exporter.broadcast import Listener, News
+from exporter.web.front import Front
 
 # Proxies cut what says nothing; a comment says nothing too.
 HEARTBEAT = 15.0
 RECONNECT_MS = 3000
 
 
-def events(broadcast: Broadcast) -> Callable[[Request], Awaitable[Response]]:
-    """The handler. Each stream ends when the agent stops, or when too many others came."""
+def events(front: Front) -> Callable[[Request], Awaitable[Response]]:
+    """The handler. Each stream ends when the agent stops, when too many others came, or when who may read or act changed:
+    whoever still may opens another one, and passes the gate again."""
 
     async def stream(_request: Request) -> Response:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
-        listener = broadcast.listen(lambda: _ring(loop, news))
+        let_in = _rights(front)
+        listener = front.operations.broadcast.listen(lambda: _ring(loop, news))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"}
-        return StreamingResponse(_told(broadcast, listener, news), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(_told(front, listener, news, let_in), media_type="text/event-stream", headers=headers)
 
     return stream
 
@@ -34,7 +37,13 @@ def _ring(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
         loop.call_soon_threadsafe(news.set)
 
 
-async def _told(broadcast: Broadcast, listener: Listener, news: asyncio.Event) -> AsyncIterator[str]:
+def _rights(front: Front) -> object:
+    """Whatever a visitor's rights follow from; equal as long as nobody's can have changed."""
+    web = front.web()
+    return web.users, web.allowed_names, front.act_right()
+
+
+async def _told(front: Front, listener: Listener, news: asyncio.Event, let_in: object) -> AsyncIterator[str]:
     try:
         yield f"retry: {RECONNECT_MS}\n\n"
         while not listener.ended:
@@ -43,11 +52,13 @@ async def _told(broadcast: Broadcast, listener: Listener, news: asyncio.Event) -
             except TimeoutError:
                 yield ": still here\n\n"
             news.clear()
+            if _rights(front) != let_in:
+                return
             taken = listener.take()
             if taken:
                 yield "".join(_lines(one) for one in taken)
     finally:
-        broadcast.leave(listener)
+        front.operations.broadcast.leave(listener)
 
 
 def _lines(news: News) -> str:

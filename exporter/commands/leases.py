@@ -1,0 +1,20 @@
+"""`queuekeeper leases DB`: the tasks that a requeue would give back, and who holds them."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from actions.run.request import Request
+from exporter.commands.database import resolve
+from exporter.commands.door_options import database_options
+from exporter.commands.run_action import run_action
+
+
+@click.command()
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
+def leases(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
+    """Show the tasks of DB whose lease ran out, who holds them and since when. Changes nothing: it is requeue's dry run."""
+    target = resolve(db, config_file, state)
+    sys.exit(run_action(target, Request("requeue", target.name), dry_run=True, as_json=as_json))
