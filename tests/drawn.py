@@ -71,3 +71,9 @@ def _lines(words: str, one: Story, other: Story) -> Iterator[str]:
         for each in sorted(only):
             kind = field.name.removesuffix("s")
             yield f"{words} {kind} {each if isinstance(each, str) else ' '.join(each)}"
+
+
+def quoted(line: str) -> str:
+    """A pattern for a line of a demo as a document quotes it: any number for its numbers, anything for its dots."""
+    parts = re.split(r"(\s*\.\.\.\s*|\d[\d.]*\d|\d)", line.strip())
+    return "".join(".*" if "..." in part else r"[\d.]+" if part[:1].isdigit() else re.escape(part) for part in parts)
