@@ -2,7 +2,7 @@
 
 Every database has stale leases and every alert is a new one, so each would be acted upon. Measured: how soon each delivery
 is answered, what scrapes feel of it beside the same scrapes before (the control), the agent's memory, how many databases
-were acted upon within the rule's radius, and that what was answered 202 is stored.
+were acted upon within the rule's radius, and that what was answered 202 is stored. The floor: a synced write meanwhile.
 """
 
 import argparse
@@ -49,6 +49,7 @@ class Measured:
     codes: Counter[int] = field(default_factory=Counter)
     scrapes: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
+    synced: list[float] = field(default_factory=list)
 
 
 def main() -> None:
@@ -140,12 +141,23 @@ def watch(pid: int, url: str, seconds: float) -> Measured:
     into, ends = Measured(), time.monotonic() + seconds
     with httpx.Client(base_url=url, timeout=30) as client:
         while time.monotonic() < ends:
+            into.synced.append(synced_write())
             begun = time.monotonic()
             client.get("/metrics", headers={"Accept-Encoding": "gzip"}).raise_for_status()
             into.scrapes.append(time.monotonic() - begun)
             into.memory.append(own_memory(pid))
             time.sleep(0.5)
     return into
+
+
+def synced_write() -> float:
+    """Seconds that a page takes to the disk, beside the history: no answer can be sooner."""
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(4096))
+        begun = time.monotonic()
+        file.flush()
+        os.fsync(file.fileno())
+        return time.monotonic() - begun
 
 
 def own_memory(pid: int) -> float:
@@ -164,6 +176,8 @@ def report(folder: Path, given: argparse.Namespace, calm: Measured, stormy: Meas
     print(f"{given.alerts} alerts in {given.seconds:g} s over {given.databases} databases, {SENDERS} senders")
     print(f"answers      {dict(stormy.codes)}, stored episodes {episodes}")
     print(f"answered in  p50 {ms(stormy.answers, 0.5)}, p99 {ms(stormy.answers, 0.99)}, max {ms(stormy.answers, 1)}")
+    print(f"a bare sync  p50 {ms(stormy.synced, 0.5)}, p99 {ms(stormy.synced, 0.99)}"
+          f"   (before: p50 {ms(calm.synced, 0.5)}, p99 {ms(calm.synced, 0.99)}); load {os.getloadavg()[0]:.1f}")  # fmt: skip
     print(f"scrapes      p50 {ms(stormy.scrapes, 0.5)}, p99 {ms(stormy.scrapes, 0.99)}"
           f"   (before: p50 {ms(calm.scrapes, 0.5)}, p99 {ms(calm.scrapes, 0.99)})")  # fmt: skip
     print(f"memory       {stormy.memory[0]:.0f} MiB at first, {stormy.memory[third]:.0f}, {stormy.memory[2 * third]:.0f},"

@@ -71,7 +71,7 @@ EQUAL = {
     "actions/run/condition.py: True: False": "strict: a sample has as many labels as its metric, always",
 }
 # Bounds of one mutant: a loop without an end or a heap without one is a failure too. CPU seconds, bytes.
-PATIENCE, ROOM = 60, 4 * 2**30
+PATIENCE, ROOM = 20, 4 * 2**30
 QUIETLY = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning",
            "--hypothesis-profile=mutants")  # fmt: skip
 Begin = Callable[[Mutant], int]

@@ -86,6 +86,7 @@ def test_slices_take_what_stays_and_leave_the_rest_for_the_queue() -> None:
         file(200_000, auto_vacuum="incremental"), StaysFree(120_000, DAY), RATE, careful=True, only_slices=False
     )
     assert (choice.way, choice.pages, choice.stall) == ("incremental", 120_000, SLICE)
+    assert choice.stall < 0.05, "within limits.write_lock"
     assert choice.gives_back == 120_000 * 4096
 
 

@@ -78,6 +78,8 @@ CASES = [
     case("backup @text.db --to @empty", FAILED, "is no SQLite database, or it is encrypted"),
     case("requeue @encrypted.db", FAILED, "is no SQLite database, or it is encrypted"),
     case("requeue @short.db", FAILED, "is no SQLite database, or it is encrypted"),
+    case("leases @folder", USAGE, "is a directory"),
+    case("leases @encrypted.db", FAILED, "is no SQLite database, or it is encrypted"),
     case("stats @encrypted.db", FAILED, "is no SQLite database, or it is encrypted"),
     case("profiles detect @text.db", USAGE, "is no SQLite database, or it is encrypted"),
     # the configuration
