@@ -55,7 +55,7 @@ def _automation() -> tuple[Alert, ...]:
             MINUTE,
             "warning",
             "The schedule {{ $labels.schedule }} of {{ $labels.instance }} was missed.",
-            "Within the last hour a time of the schedule {{ $labels.schedule }} passed without a run: queuekeeper was "
+            "A time of the schedule {{ $labels.schedule }} passed without a run, noticed within the last hour: queuekeeper was "
             "not running, or the action is suspended because it did not help before.",
             why="More than an hour ago: who was not there for a night comes back with what was missed counted already.",
         ),
