@@ -119,3 +119,13 @@ def test_the_facts_are_written_as_json_that_people_can_compare() -> None:
 )
 def test_a_quotation_is_true_but_for_its_numbers_and_dots(line: str, is_in_it: bool) -> None:
     assert bool(re.search(quoted(line), TOLD)) == is_in_it
+
+
+def test_the_label_inside_the_pictures_names_the_components_that_drew_them() -> None:
+    draw = ROOT / "grafana" / "draw"
+    version = json.loads((draw / "package.json").read_text())["dependencies"]["@grafana/ui"]
+    assert (
+        f"drawn with @grafana/ui {version} in headless Chromium, not by a Grafana server"
+        in (draw / "page.jsx").read_text()
+    )
+    assert f"{version}, headless Chromium" in (PICTURES / "README.md").read_text()
