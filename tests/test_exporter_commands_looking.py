@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +16,7 @@ from collectors.raw_reader.layout import LockRow
 from collectors.raw_reader.pinners import Holder
 from exporter.commands.config import config
 from exporter.commands.database import default_state, resolve, resolve_history
+from exporter.commands.leases import leases
 from exporter.commands.readers import by_process, readers
 from exporter.commands.stats import in_words, stats
 
@@ -197,3 +199,12 @@ def test_the_printed_example_passes_its_own_check(tmp_path: Path) -> None:
     file = configured(tmp_path, run(config, "example").output)
     result = run(config, "check", file)
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_leases_names_the_tasks_and_their_holders_and_changes_nothing(queue: prismq.Queue) -> None:
+    queue.leased(time.time() - 100_000, 2)
+    result = run(leases, queue.path)
+    assert result.exit_code == 0, result.output
+    assert "give 2 tasks back to the queue" in result.output
+    assert "held by worker-1" in result.output
+    assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'") == 2

@@ -365,6 +365,7 @@ def test_a_line_of_the_log_obeys_nobody() -> None:
 def test_an_event_is_one_event_whatever_is_told() -> None:
     said = _lines(News("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
     assert (said.count("\n"), said.count("\r"), said.isascii()) == (3, 0, True)
+    assert json.loads(said.splitlines()[1].removeprefix("data: "))["database"] == "</script>"
 
 
 def test_each_defence_names_a_test_that_there_is() -> None:

@@ -7,6 +7,7 @@ import pytest
 from dashboard_check import substituted
 from real_parts import run
 
+from exporter.alert_rules.catalogue import alerts
 from grafana.panels import WATCHED, events, grown
 
 pytestmark = pytest.mark.real
@@ -68,3 +69,10 @@ def test_what_a_counter_has_after_a_restart_is_new(tmp_path: Path) -> None:
 def test_a_file_that_was_replaced_enqueued_nothing(tmp_path: Path) -> None:
     expected = {1: {"done": 10}, 2: {"done": 0}, 3: {"done": 5}}
     assert counts(tmp_path, grown("runs_total", "outcome", WATCHED), {runs("done"): "90 100 40 45"}, expected) == ""
+
+
+def test_a_schedule_missed_while_the_agent_was_down_for_a_night_is_told_of_for_an_hour(tmp_path: Path) -> None:
+    (alert,) = [each for each in alerts() if each.name == "QueueScheduleMissed"]
+    series = {f'queuekeeper_schedule_missed_total{{{OF_JOBS}, outcome="daily"}}': "4x100 _x600 5x100"}
+    expected: dict[int, dict[str, int]] = {99: {}, 710: {"daily": 5}, 755: {"daily": 5}, 770: {}}
+    assert counts(tmp_path, f"sum by (outcome) ({alert.expression})", series, expected) == ""

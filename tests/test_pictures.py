@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dashboard_check import load_dashboard
 from documents import ROOT, links
-from drawn import FACTS, PICTURES, Story, differences, story
+from drawn import FACTS, PICTURES, Story, differences, quoted, story
 
 NAMES = sorted(file.name for file in PICTURES.glob("*.png"))
 TITLES = {
@@ -106,3 +106,26 @@ def test_a_scene_that_only_one_of_them_has_is_found(told: str, facts: dict[str, 
 def test_the_facts_are_written_as_json_that_people_can_compare() -> None:
     text = (PICTURES / "drawn.json").read_text()
     assert text == json.dumps(FACTS, indent=1, sort_keys=True) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_in_it"),
+    [
+        ("   9.9 s  /metrics: sqlite_wal_state is pinned, sqlite_wal_backlog_bytes 1 (1 MiB)", True),
+        ("  17.4 s  queuekeeper: ... #2 jobs checkpoint: blocked in 9 ms, effect blocked ... a reader holds ...", True),
+        ("   5.8 s  /metrics: sqlite_wal_state is idle, ...", False),
+        ("  17.4 s  queuekeeper: ... #2 jobs checkpoint: done in 9 ms, ...", False),
+    ],
+)
+def test_a_quotation_is_true_but_for_its_numbers_and_dots(line: str, is_in_it: bool) -> None:
+    assert bool(re.search(quoted(line), TOLD)) == is_in_it
+
+
+def test_the_label_inside_the_pictures_names_the_components_that_drew_them() -> None:
+    draw = ROOT / "grafana" / "draw"
+    version = json.loads((draw / "package.json").read_text())["dependencies"]["@grafana/ui"]
+    assert (
+        f"drawn with @grafana/ui {version} in headless Chromium, not by a Grafana server"
+        in (draw / "page.jsx").read_text()
+    )
+    assert f"{version}, headless Chromium" in (PICTURES / "README.md").read_text()

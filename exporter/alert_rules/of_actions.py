@@ -3,6 +3,7 @@
 from exporter.alert_rules.alert import DAY, MINUTE, Alert, Group
 from exporter.thresholds import Bounds
 
+_MISSED = "queuekeeper_schedule_missed_total"
 # A failed drill has an alert of its own, which does not forget.
 _FAILURE = 'queuekeeper_action_last_failure_timestamp_seconds{action!="drill"}'
 
@@ -50,12 +51,13 @@ def _automation() -> tuple[Alert, ...]:
         ),
         Alert(
             "QueueScheduleMissed",
-            "increase(queuekeeper_schedule_missed_total[1h]) > 0",
+            f"{_MISSED}\n  > last_over_time({_MISSED}[1d] offset 1h)\nor increase({_MISSED}[1h]) > 0",
             MINUTE,
             "warning",
             "The schedule {{ $labels.schedule }} of {{ $labels.instance }} was missed.",
-            "Within the last hour a time of the schedule {{ $labels.schedule }} passed without a run: queuekeeper was "
+            "A time of the schedule {{ $labels.schedule }} passed without a run, noticed within the last hour: queuekeeper was "
             "not running, or the action is suspended because it did not help before.",
+            why="More than an hour ago: who was not there for a night comes back with what was missed counted already.",
         ),
         Alert(
             "QueueActionsPaused",

@@ -42,6 +42,10 @@ def _files() -> tuple[Alert, ...]:
 
 
 def _log(bounds: Bounds) -> tuple[Alert, ...]:
+    return (*_backlog(bounds), _pinned(bounds), *_starved())
+
+
+def _backlog(bounds: Bounds) -> tuple[Alert, Alert]:
     backlog = Alert(
         "QueueWalBacklog",
         f"sqlite_wal_backlog_bytes > {bounds['wal'].promql}",
@@ -52,6 +56,28 @@ def _log(bounds: Bounds) -> tuple[Alert, ...]:
         "the file grows. queuekeeper checkpoints where its configuration says so.",
         remediation="checkpoint",
     )
+    return with_page(
+        backlog,
+        30 * MINUTE,
+        "The write-ahead log of {{ $labels.database }} stays long.",
+        "{{ $value | humanize1024 }}B of {{ $labels.database }} wait in the write-ahead log for 30 minutes. No "
+        "checkpoint ran, or none helped; mostly a reader stands in the way.",
+    )
+
+
+def _pinned(bounds: Bounds) -> Alert:
+    return Alert(
+        "QueueWalPinned",
+        f"sqlite_wal_pinned_seconds > {bounds['pinned'].promql}",
+        2 * MINUTE,
+        "warning",
+        "A reader holds back the write-ahead log of {{ $labels.database }}.",
+        "{{ $labels.command }} has an open read of {{ $labels.database }} for {{ $value | humanizeDuration }}. No "
+        "checkpoint can help until it ends.",
+    )
+
+
+def _starved() -> tuple[Alert, Alert]:
     starved = Alert(
         "QueueWalResetStarved",
         'sqlite_wal_state{state="reset_starved"} == 1',
@@ -62,31 +88,12 @@ def _log(bounds: Bounds) -> tuple[Alert, ...]:
         "is copied back, and its file grows all the same. queuekeeper checkpoints where its configuration says so.",
         remediation="checkpoint",
     )
-    pinned = Alert(
-        "QueueWalPinned",
-        f"sqlite_wal_pinned_seconds > {bounds['pinned'].promql}",
-        2 * MINUTE,
-        "warning",
-        "A reader holds back the write-ahead log of {{ $labels.database }}.",
-        "{{ $labels.command }} has an open read of {{ $labels.database }} for {{ $value | humanizeDuration }}. No "
-        "checkpoint can help until it ends.",
-    )
-    return (
-        *with_page(
-            backlog,
-            30 * MINUTE,
-            "The write-ahead log of {{ $labels.database }} stays long.",
-            "{{ $value | humanize1024 }}B of {{ $labels.database }} wait in the write-ahead log for 30 minutes. No "
-            "checkpoint ran, or none helped; mostly a reader stands in the way.",
-        ),
-        pinned,
-        *with_page(
-            starved,
-            30 * MINUTE,
-            "The write-ahead log of {{ $labels.database }} never starts over.",
-            "For 30 minutes overlapping short reads keep the write-ahead log of {{ $labels.database }} from being "
-            "reset. No checkpoint ran, or none found a gap between them.",
-        ),
+    return with_page(
+        starved,
+        30 * MINUTE,
+        "The write-ahead log of {{ $labels.database }} never starts over.",
+        "For 30 minutes overlapping short reads keep the write-ahead log of {{ $labels.database }} from being "
+        "reset. No checkpoint ran, or none found a gap between them.",
     )
 
 

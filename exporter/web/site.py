@@ -108,9 +108,10 @@ class Site:
     def history(self, request: Request) -> Response:
         """The runs of all databases, page by page."""
         given = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome", "before")}
-        if given["before"] and not RUN_NUMBER.fullmatch(given["before"]):
+        is_number = RUN_NUMBER.fullmatch(given["before"]) is not None
+        if given["before"].isdigit() and not is_number:
             return self.missing(request, "There is no such run.")
-        before = int(given["before"]) if given["before"] else None
+        before = int(given["before"]) if is_number else None
         words = {name: value for name, value in given.items() if name != "before"}
         try:
             runs = self._front.operations.runs(RUNS_A_PAGE, before=before, **words)
