@@ -38,7 +38,7 @@ def story(told: str) -> Story:
     runs = _RUN.findall(told)
     return Story(
         databases=frozenset(name for name, _ in databases),
-        unreadable=frozenset(name for name, words in databases if words.startswith("cannot be read")),
+        unreadable=frozenset(name for name, words in databases if "is no SQLite database" in words),
         states=frozenset(re.findall(r"sqlite_wal_state is (pinned)", told)),
         actions=frozenset((action, outcome) for action, outcome, _, _ in runs if outcome in SCENES),
         effects=frozenset((rule, effect) for _, _, effect, rule in runs if effect in HELPED),
