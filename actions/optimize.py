@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import apsw
 
 from actions.run.errors import Locked, NothingToDo
+from actions.run.in_the_way import in_the_way
 from actions.run.options import OptionKind
 from actions.run.plan import Done, Plan
 from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.gathering import accepted_hold, gather_all
-from actions.writing.in_the_way import in_the_way
 from actions.writing.proof import quoted
 from actions.writing.some_of import some_of
 from actions.writing.statistics import LOCK_WAIT, ordinary_tables, require_welcome

@@ -15,6 +15,7 @@ SCENES = {"done", "blocked", "refused"}
 HELPED = {"fixed", "blocked"}
 
 _STATUS = re.compile(r"queuekeeper status -> exit 0\n((?: +[\d.]+ s {6}.*\n)+)")
+_UNREADABLE = re.compile(r"is no SQLite database|cannot be read")
 _DATABASE = re.compile(r"^ +[\d.]+ s {6}(\w+): (.*)$", re.MULTILINE)
 _RUN = re.compile(r"#\d+ \w+ (\w+): (\w+) in (?:[^;]*effect (\w+)[^;]*; .*? of rule ([\w-]+))?")
 
@@ -38,7 +39,7 @@ def story(told: str) -> Story:
     runs = _RUN.findall(told)
     return Story(
         databases=frozenset(name for name, _ in databases),
-        unreadable=frozenset(name for name, words in databases if "is no SQLite database" in words),
+        unreadable=frozenset(name for name, words in databases if _UNREADABLE.search(words)),
         states=frozenset(re.findall(r"sqlite_wal_state is (pinned)", told)),
         actions=frozenset((action, outcome) for action, outcome, _, _ in runs if outcome in SCENES),
         effects=frozenset((rule, effect) for _, _, effect, rule in runs if effect in HELPED),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import apsw
 import prismq
 import pytest
 import queue_files
@@ -73,6 +74,7 @@ def world(folder: Path) -> Iterator[World]:
         (folder / "foreign.db").symlink_to(queue.path)
         for name, schema in (("gated.db", queue_files.PERSIST_ACK), ("huey.db", queue_files.HUEY), ("plain.db", "")):
             stack.enter_context(queue_files.owned(folder / name, schema + "CREATE TABLE other (x);"))
+        apsw.Connection(str(folder / "journal.db")).execute("CREATE TABLE other (x)")
         yield World(folder, queue)
 
 
@@ -120,6 +122,24 @@ def locked(world: World) -> Iterator[None]:
     script.write_text(ACTION_LOCK)
     with prismq.process(str(script), world.queue.path):
         yield
+
+
+@contextmanager
+def held(world: World) -> Iterator[None]:
+    """An application keeps `journal.db`, which has no write-ahead log, to itself in a transaction that does not end."""
+    script = world.folder / "holds_all.py"
+    script.write_text(HOLDS_ALL)
+    with prismq.process(str(script), world.folder / "journal.db"):
+        yield
+
+
+HOLDS_ALL = """
+import apsw, sys
+connection = apsw.Connection(sys.argv[1])
+connection.execute("CREATE TABLE IF NOT EXISTS other (x); BEGIN EXCLUSIVE; INSERT INTO other VALUES (1)")
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 @contextmanager

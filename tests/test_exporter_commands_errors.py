@@ -13,7 +13,7 @@ import apsw
 import error_world
 import pytest
 from click.testing import CliRunner, Result
-from error_world import During, World, damaged_backup, foreign, locked, nothing, paused, pinned, port_taken
+from error_world import During, World, damaged_backup, foreign, held, locked, nothing, paused, pinned, port_taken
 
 from exporter.commands.main import main
 
@@ -131,6 +131,8 @@ CASES = [
     case("integrity @jobs.db --on-backup", REFUSED, "no backup directory", "--from DIR"),
     case("integrity @jobs.db --on-backup --from @empty", REFUSED, "no verified backup", "queuekeeper backup"),
     case("integrity @jobs.db --from @nowhere", USAGE, "nowhere not found", "--from"),
+    case("integrity @journal.db", BUSY, "holds_all.py", "holds the database", "queuekeeper readers", during=held),
+    case("optimize @journal.db", BUSY, "holds_all.py", "holds the database", "queuekeeper readers", during=held),
     case("integrity @text.db", UNVERIFIED, "text.db is damaged"),
     # rules
     case("rules render --threshold wal", USAGE, "wal", "NAME=VALUE"),

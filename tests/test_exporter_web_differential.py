@@ -247,10 +247,12 @@ def command(file: Path) -> list[str]:
 
 
 def listens(address: str, process: "subprocess.Popen[bytes]", place: Path) -> bool:
+    """Whether it answers: a connection alone says nothing, since it begins to listen before it has read its file whole."""
     assert process.poll() is None, (place / "node.log").read_text()
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=1).close()
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return connection.recv(1) != b""
     except OSError:
         return False
-    return True

@@ -15,12 +15,12 @@ import pytest
 import test_loop_real as shipped
 import yaml
 from agent_process import AgentProcess
-from real_parts import Pair, free_addresses, running
+from real_parts import Pair, RealPartError, free_addresses, running
 from troubled_queues import ACTIONS, ALERTS, Troubled, config, troubled
 
 from actions.history.runs import Run
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(360)]
 NAMES = list(ACTIONS)
 
 
@@ -68,7 +68,11 @@ def by_alerts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Healed]:
         began = time.monotonic()
         made = Healed(agent, there, pair)
         pair.wait(lambda: all(automatic(agent, name) for name in NAMES), "a run of each to end", 90)
-        pair.wait(lambda: all(resolved(pair, name) for name in NAMES), "every alert to resolve", 60)
+        try:
+            pair.wait(lambda: all(resolved(pair, name) for name in NAMES), "every alert to resolve", 120)
+        except RealPartError as error:
+            error.add_note("\n".join(str(run) for name in NAMES for run in agent.runs(name)))
+            raise
         made.seconds = time.monotonic() - began
         print(f"healed and resolved {made.seconds:.1f} s after both servers were ready")
         yield made

@@ -23,8 +23,9 @@ from actions.policy.suspension import GONE
 from actions.policy.windows import closes_at
 from actions.registry import ACTIONS, Action
 from actions.run.condition import Condition, Measured, Verdict
-from actions.run.errors import ActionError, Cancelled, Failed, NothingToDo, Refused
+from actions.run.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
 from actions.run.events import Event
+from actions.run.in_the_way import in_the_way
 from actions.run.memory import FreeLow, Memory
 from actions.run.options import complaints
 from actions.run.outcome import Outcome
@@ -175,7 +176,7 @@ def _acted(job: Job, store: apsw.Connection, work: Work, before: Measured | None
     except ActionError as error:
         return ending_of(error)
     except apsw.Error as error:
-        return ending_of(_of_sqlite(job, error))
+        return ending_of(_of_sqlite(work, error))
     except OSError as error:
         return ending_of(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
 
@@ -241,13 +242,20 @@ def ending_of(error: ActionError) -> Ending:
     )
 
 
-def _of_sqlite(job: Job, error: apsw.Error) -> ActionError:
+def _of_sqlite(work: Work, error: apsw.Error) -> ActionError:
     """In the words that a reading has for it: SQLite's own mislead in places."""
+    path = work.target.path
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return Locked(
+            f"{path}: {in_the_way(work)} holds the database",
+            reason="busy",
+            next_step="`queuekeeper readers` shows who holds it; run it again later",
+        )
     if isinstance(error, apsw.FullError):
         cure = "free space where the database, its WAL and temporary files lie; nothing was left half done"
-        return Failed(f"{job.target.path}: {error}", reason="disk_full", next_step=cure)
+        return Failed(f"{path}: {error}", reason="disk_full", next_step=cure)
     return Failed(
-        f"{job.target.path}: {reason(error)[1]}",
+        f"{path}: {reason(error)[1]}",
         reason=type(error).__name__,
         next_step="see `queuekeeper stats` for the database's state",
     )

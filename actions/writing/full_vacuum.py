@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import apsw
 
 from actions.run.errors import Failed, Locked
+from actions.run.in_the_way import in_the_way
 from actions.run.work import Work
 from actions.writing.bounded import bounded
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs, writable
-from actions.writing.in_the_way import in_the_way
 from collectors.reading.time_limit import TimeLimitExceeded
 
 # How long one try waits for the lock: for a writer, which holds nobody up; for readers, while new ones have to wait.

@@ -14,12 +14,12 @@ from typing import Any
 import apsw
 
 from actions.run.errors import ActionError, Blocked, Locked
+from actions.run.in_the_way import in_the_way
 from actions.run.plan import Figure
 from actions.run.work import Work
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs
 from actions.writing.found_rows import Found, found_rows
-from actions.writing.in_the_way import in_the_way
 from actions.writing.latency_guard import LatencyGuard, percentile
 from actions.writing.taken_rows import Taken, take, take_ranges
 from actions.writing.wal_room import WalRoom

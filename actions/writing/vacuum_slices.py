@@ -13,10 +13,10 @@ import apsw
 
 from actions.policy.vacuum_choice import SLICE
 from actions.run.errors import ActionError, Blocked, Locked
+from actions.run.in_the_way import in_the_way
 from actions.run.work import Work
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs
-from actions.writing.in_the_way import in_the_way
 from actions.writing.latency_guard import LatencyGuard
 from actions.writing.wal_room import WalRoom
 from actions.writing.write_turn import write_turn

@@ -18,8 +18,9 @@ def demo(seconds: float | None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     begun = time.monotonic()
 
-    def say(text: str) -> None:
-        click.echo(f"{time.monotonic() - begun:6.1f} s  {text}")
+    def say(*texts: str) -> None:
+        at = time.monotonic() - begun
+        click.echo("\n".join(f"{at:6.1f} s  {text}" for text in texts))
 
     healed = True
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from actions.run.outcome import EXIT_CODES, Outcome
 from exporter.demo.stage import Stage
 
-Say = Callable[[str], None]
+Say = Callable[..., None]
 NAP = 0.5
 TRIES = 10
 
@@ -16,9 +16,8 @@ TRIES = 10
 def types(stage: Stage, say: Say, *words: str, shown: int = 20) -> None:
     """Run `queuekeeper WORDS` on the demo's configuration and show its exit code and its first lines."""
     done = _answered(stage, words, TRIES)
-    say(f"a person: queuekeeper {' '.join(words)} -> exit {done.returncode}")
-    for text in (done.stdout + done.stderr).strip().splitlines()[:shown]:
-        say(f"    {text}")
+    answer = [f"    {text}" for text in (done.stdout + done.stderr).strip().splitlines()[:shown]]
+    say(f"a person: queuekeeper {' '.join(words)} -> exit {done.returncode}", *answer)
 
 
 def _answered(stage: Stage, words: Sequence[str], tries: int) -> "subprocess.CompletedProcess[str]":

@@ -4,7 +4,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,7 +21,7 @@ from exporter.demo.tidy import tidy
 from exporter.run_line import line
 from exporter.units import size
 
-Say = Callable[[str], None]
+Say = Callable[..., None]
 NAP = 0.5
 
 
@@ -43,15 +46,33 @@ def tell(stage: Stage, say: Say, seconds: float | None) -> bool:
     """Play until Ctrl-C, or for `seconds`; whether both troubles were healed, the file is smaller, no alert is left."""
     told = Told()
     ends = None if seconds is None else time.monotonic() + seconds
-    for act in _acts(stage, say):
-        if act is not None:
-            say(act)
-        _narrate(stage, told, say)
-        _hand_over(stage, told, say)
-        if ends is not None and (time.monotonic() > ends or _all_healed(told)):
-            break
-        time.sleep(NAP)
+    with _narrated(stage, told, say) as narrator:
+        for act in _acts(stage, say):
+            if act is not None:
+                say(act)
+            _hand_over(stage, told, say)
+            if narrator.done() or (ends is not None and (time.monotonic() > ends or _all_healed(told))):
+                break
+            time.sleep(NAP)
     return _all_healed(told)
+
+
+@contextmanager
+def _narrated(stage: Stage, told: Told, say: Say) -> Iterator[Future[None]]:
+    """What the agent says is told meanwhile, by a thread: a command that somebody types may take long."""
+    over = Event()
+
+    def narrate() -> None:
+        while not over.wait(NAP):
+            _narrate(stage, told, say)
+
+    with ThreadPoolExecutor(1, "narrator") as pool:
+        narrator = pool.submit(narrate)
+        try:
+            yield narrator
+        finally:
+            over.set()
+        narrator.result()
 
 
 def _hand_over(stage: Stage, told: Told, say: Say) -> None:

@@ -7,7 +7,7 @@ from exporter.demo.person import types
 from exporter.demo.queue import completed
 from exporter.demo.stage import Stage
 
-Say = Callable[[str], None]
+Say = Callable[..., None]
 BEFORE = 2.0
 
 
