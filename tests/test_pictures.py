@@ -22,7 +22,7 @@ TOLD = """\
    4.2 s  a person: queuekeeper status -> exit 0
    4.2 s      jobs: it has no verified backup; do: queuekeeper backup jobs
    4.2 s      mail: ok
-   4.2 s      notes: cannot be read: /tmp/x/notes.sqlite is no SQLite database, or it is encrypted; do: see docs/runbook.md
+   4.2 s      notes: /tmp/x/notes.sqlite is no SQLite database, or it is encrypted; do: take it out of databases:
    5.8 s  /metrics: sqlite_wal_state is pinned, sqlite_wal_backlog_bytes 3870720 (3.7 MiB)
    6.9 s  Prometheus: the alert QueueWalBacklog fires; Alertmanager passes it on to queuekeeper's webhook
    7.4 s  queuekeeper: 2026-11-25 22:53:44Z #1 jobs checkpoint: blocked in 223 ms, effect blocked (53 -> 54); alert of rule \
