@@ -107,7 +107,8 @@ def _nothing_to_do(spared: int) -> NothingToDo:
 
 def _told(account: Account) -> str:
     dead = f", {account.to['dead']} had no attempts left and are dead" if account.to["dead"] else ""
-    return f"requeued {account.to['waiting']} tasks{dead}"
+    number = account.to["waiting"]
+    return f"requeued {number} task{'s' * (number != 1)}{dead}"
 
 
 def _figures(account: Account) -> Mapping[str, Figure]:

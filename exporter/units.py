@@ -34,10 +34,21 @@ def moment(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+# Names that are no words for a person.
+_WORDS = {
+    "chunks": "transactions",
+    "longest_hold_seconds": "write lock held at a time, at most",
+    "p999_hold_seconds": "and in 999 of 1,000 times",
+    "gave_way": "gave way to a writer that waited, times",
+    "wal_pauses": "pauses for a checkpoint of the application's",
+    "wal_paused_seconds": "which took",
+}
+
+
 def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
     """One `name: value` a line, by the unit that the name tells."""
     for name, value in figures.items():
-        words = name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        words = _WORDS.get(name) or name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
         yield f"{words}: {_in_words(name, value)}"
 
 

@@ -75,7 +75,7 @@ def test_liteque_drains_each_task_once_after_a_requeue_and_a_purge_beside_it(tmp
         with apsw.Connection(str(path)) as other:
             other.set_busy_timeout(5000)
             other.execute("UPDATE tasks SET createdAt = createdAt - 4000000 WHERE status = 'failed'")
-        assert run_here("requeue", work_on(target_of(path), raw)).message == "requeued 1 tasks"
+        assert run_here("requeue", work_on(target_of(path), raw)).message == "requeued 1 task"
         assert run_here("purge", work_on(target_of(path), raw)).figures["purged"] == 1
         ask("late answer")  # of the one whose lease had ended: its token is no longer valid
         drained = ask("drain")

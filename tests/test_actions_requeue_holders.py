@@ -208,7 +208,7 @@ def test_a_dry_run_says_who_held_what_and_since_when(queue: prismq.Queue) -> Non
 def test_the_result_says_that_a_task_may_run_twice_where_nothing_fences_it(queue: prismq.Queue, raw: RawReader) -> None:
     held(queue, "worker-7")
     done = run_here("requeue", work_on(target_of(queue.path), raw))
-    assert done.message == "requeued 1 tasks; they may run twice where a worker was merely slow"
+    assert done.message == "requeued 1 task; they may run twice where a worker was merely slow"
     assert done.figures["may_run_twice"] is True
 
 

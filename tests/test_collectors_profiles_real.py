@@ -194,7 +194,7 @@ def test_a_requeued_liteque_task_is_fenced_and_taken_by_the_library(tmp_path: Pa
     path = tmp_path / "liteque.db"
     with liteque_process(path) as (made, ask):
         run = by_hand(target_of(path), "requeue")
-        assert (run.outcome, run.message.partition(";")[0]) == ("done", "requeued 1 tasks")
+        assert (run.outcome, run.message.partition(";")[0]) == ("done", "requeued 1 task")
         ask("late answer")
         assert value(path, f"SELECT status FROM tasks WHERE id = {made['lost']}") == "pending_retry"
         assert made["lost"] in ask("take")["taken"]

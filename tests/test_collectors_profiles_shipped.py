@@ -179,7 +179,7 @@ def test_laravel_is_counted_and_its_retry_after_is_a_setting(laravel: Any, raw: 
 
 def test_laravels_stale_job_is_free_again(laravel: Any) -> None:
     owner, target, now = laravel
-    assert by_hand(target, "requeue").message.startswith("requeued 1 tasks")
+    assert by_hand(target, "requeue").message.startswith("requeued 1 task")
     assert rows(owner, "SELECT reserved_at, attempts FROM jobs WHERE id = 7") == [(None, 0)]
     assert rows(owner, "SELECT count(*) FROM jobs WHERE reserved_at IS NOT NULL") == [(2,)]
     assert purged(owner, target, now) == 1
@@ -238,7 +238,7 @@ def test_a_home_made_table_is_described_by_settings_alone(tmp_path: Path, raw: R
         more = {**WORDS, "claimed_at": "taken", "attempts": "tries", "requeue_status": "again"}
         target = target_of(tmp_path / "h.db", profile="generic", settings=more)
         assert numbers(read(target, raw, now), "sqlite_queue_stale_leases", now) == {("b",): 1}
-        assert by_hand(target, "requeue").message.startswith("requeued 1 tasks")
+        assert by_hand(target, "requeue").message.startswith("requeued 1 task")
         assert rows(owner, 'SELECT "order", taken, tries FROM "work items" WHERE nr = 6') == [("again", None, 1)]
 
 

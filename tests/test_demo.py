@@ -107,7 +107,7 @@ def test_it_ends_by_itself_with_everything_healed(whole: tuple[int, str, Path]) 
 TOLD = {
     "a killed worker": r"a worker was killed with kill -9 while it held task \d+",
     "the stale lease": r"sqlite_queue_stale_leases is 1",
-    "the requeue that helped": r"requeue.*requeued 1 tasks?.*fixed|requeue.*fixed.*requeued 1 task",
+    "the requeue that helped": r"requeue.*requeued 1 task.*fixed|requeue.*fixed.*requeued 1 task",
     "the lease given back": r"sqlite_queue_stale_leases is 0",
     "the growing log": r"sqlite_wal_state is (backlog|pinned), sqlite_wal_backlog_bytes [1-9]\d{5,}",
     "the pin": r"sqlite_wal_state is pinned",

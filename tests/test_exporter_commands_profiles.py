@@ -110,7 +110,7 @@ def test_the_walk_throughs_profile_works_on_its_table(outbox: Path, tmp_path: Pa
         assert stale == {("fast",): 2}
         ages = [s.at(now) for s in snapshot.of("sqlite_queue_oldest_waiting_age_seconds")]
         assert ages == [pytest.approx(30, abs=0.01)]
-        assert by_hand(target, "requeue").message.startswith("requeued 1 tasks, 1 had no attempts left and are dead")
+        assert by_hand(target, "requeue").message.startswith("requeued 1 task, 1 had no attempts left and are dead")
         assert owner.execute("SELECT group_concat(state, '' ORDER BY id) FROM outbox").get == "00312"
 
 
