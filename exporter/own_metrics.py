@@ -173,6 +173,8 @@ METRICS = (
 HISTOGRAMS = frozenset({DURATION.name})
 AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED, "purged_tasks": PURGED}
 DECISIONS = ("accepted", "duplicate", "cooldown", "no_match", "disabled", "rejected")
+# What the webhook may answer; each is there from the start, so that the first one of it is an increase.
+ANSWERS = (202, 400, 401, 403, 408, 413, 429, 503)
 EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 
 
@@ -305,7 +307,7 @@ def _of_schedules(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
 
 
 def _of_webhook(facts: Facts) -> Iterator[Placed]:
-    codes = {202: 0, 401: 0, 403: 0, 503: 0, **facts.webhook_requests}
+    codes = {**dict.fromkeys(ANSWERS, 0), **facts.webhook_requests}
     yield from (("", WEBHOOK_REQUESTS(count, str(code))) for code, count in codes.items())
     decisions = {**{(decision, ""): 0 for decision in DECISIONS}, **facts.webhook_alerts}
     yield from (
