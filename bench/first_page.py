@@ -143,7 +143,7 @@ def wait(process: "subprocess.Popen[bytes]", port: int, path: str, enough: objec
 def parts(fleet: Path) -> dict[str, float]:
     """CPU seconds of one process that does what the agent does, one after the other, and of its raw reader."""
     began = time.process_time()
-    import exporter.commands.main  # noqa: F401
+    import exporter.commands.serve  # noqa: F401
     from collectors.raw_reader.ask import RawReader
     from collectors.registry import COLLECTORS
     from collectors.revisit import revisit
