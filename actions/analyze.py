@@ -13,7 +13,7 @@ from actions.run.work import Work
 from actions.writing.gathering import accepted_hold, gather_all
 from actions.writing.some_of import some_of
 from actions.writing.statistics import ordinary_tables, require_welcome
-from collectors.reading.connection import read_only
+from collectors.access.connection import read_only
 
 NAME = "analyze"
 LONG = False

@@ -24,9 +24,9 @@ from actions.run.work import Work
 from actions.writing.connection import writable
 from actions.writing.free_space import size_or_zero
 from actions.writing.holding_back import Somebody, holding_back, named, seen_twice, traffic
+from collectors.access.connection import read_only
 from collectors.owner import vulnerable
-from collectors.reading.connection import read_only
-from collectors.reading.wal_state import BACKLOG_FRAMES
+from collectors.wal_state import BACKLOG_FRAMES
 
 NAME = "checkpoint"
 LONG = False

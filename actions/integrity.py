@@ -22,8 +22,8 @@ from actions.writing.proof import sha256_of
 from actions.writing.queue_invariants import Beside, look_beside
 from actions.writing.scratch import scratch_folder
 from actions.writing.some_of import some_of
-from collectors.reading.connection import read_only, unchanging
-from collectors.reading.time_limit import TimeLimitExceeded
+from collectors.access.connection import read_only, unchanging
+from collectors.access.timeouts import TimeLimitExceeded
 
 NAME = "integrity"
 LONG = True

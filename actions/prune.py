@@ -13,8 +13,8 @@ from actions.run.plan import Done, Figure, Plan
 from actions.run.work import Work
 from actions.writing.publish import remove_leftovers, sync_directory
 from actions.writing.retention import Candidate, Decision, decide
-from collectors.backup_files import Backup, listed
-from collectors.manifest import SUFFIX, ManifestError, is_of, manifest_path, read_manifest
+from collectors.backup_catalog.catalog import Backup, listed
+from collectors.backup_catalog.manifest import SUFFIX, ManifestError, is_of, manifest_path, read_manifest
 from collectors.target import Keep, Target
 
 NAME = "prune"

@@ -18,9 +18,9 @@ from actions.writing.planned_rows import count_up_to, planned_rows
 from actions.writing.profile_gate import check_gate, looking, queue_profile
 from actions.writing.short_turns import Account
 from actions.writing.sweep import Sweep, limit_of, older_than_of, sweep
+from collectors.access.connection import read_only
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.taking import CompiledPurge, Taking
-from collectors.reading.connection import read_only
+from collectors.queue_profiles.row_selection import CompiledPurge, Taking
 
 NAME = "purge"
 LONG = True

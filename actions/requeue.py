@@ -17,7 +17,7 @@ from actions.writing.profile_gate import check_gate, connected, looking, queue_p
 from actions.writing.short_turns import Account
 from actions.writing.sweep import Sweep, limit_of, older_than_of, sweep
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.taking import CompiledRequeue
+from collectors.queue_profiles.row_selection import CompiledRequeue
 
 NAME = "requeue"
 LONG = False

@@ -27,7 +27,7 @@ from actions.writing.publish import backup_name, partial_file, publish, remove_l
 from actions.writing.scratch import scratch_folder
 from actions.writing.swap import give_owner, require_nobody, swap_in
 from actions.writing.take_backup import bytes_needed, make_folder, take_backup
-from collectors.reading.connection import read_only
+from collectors.access.connection import read_only
 
 NAME = "restore"
 LONG = True

@@ -26,8 +26,8 @@ from actions.writing.vacuum_room import filled_up, require_room, room_needed
 from actions.writing.vacuum_slices import LOCK_WAIT, Freed, free_in_slices
 from actions.writing.wal_budget import budget
 from actions.writing.wal_room import WalFull
+from collectors.access.connection import read_only
 from collectors.queue_profiles.schema import ProfileError
-from collectors.reading.connection import read_only
 
 NAME = "vacuum"
 LONG = True

@@ -12,8 +12,8 @@ from actions.run.work import Work
 from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.free_space import writing_to
 from actions.writing.publish import MANIFEST_BYTES, write_private
-from collectors.backup_files import listed
-from collectors.manifest import encode, manifest_path
+from collectors.backup_catalog.catalog import listed
+from collectors.backup_catalog.manifest import encode, manifest_path
 
 NAME = "verify"
 LONG = True

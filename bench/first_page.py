@@ -30,7 +30,7 @@ FLOOR = """
 import glob, json, sys, time
 began, used = time.monotonic(), time.process_time()
 import apsw
-from collectors.queue_profiles.holder_life import teach
+from collectors.queue_profiles.holder_liveness import teach
 flags, statements = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, json.load(sys.stdin)
 for path in sorted(glob.glob(sys.argv[1])):
     connection = apsw.Connection(f"file:{path}?mode=ro", flags=flags)
@@ -86,8 +86,8 @@ def floor(fleet: Path) -> dict[str, float]:
 def statements_of_a_poll(path: Path) -> list[tuple[str, dict[str, object]]]:
     """What the first poll of a database runs, in a child that has no other business with it."""
     code = (
-        "import json, sys, time, apsw; from pathlib import Path; from collectors.revisit import revisit\n"
-        "from collectors.raw_reader.ask import RawReader; from collectors.target import Target\n"
+        "import json, sys, time, apsw; from pathlib import Path; from collectors.poll_if_changed import revisit\n"
+        "from collectors.raw_reader.client import RawReader; from collectors.target import Target\n"
         "found, target, raw = [], Target('a', Path(sys.argv[1])), RawReader()\n"
         "revisit(target, None, time.time(), raw)  # to find out what queue it is takes some more\n"
         "note = lambda cursor, sql, values: found.append((sql, dict(values or {}))) or True\n"
@@ -144,9 +144,9 @@ def parts(fleet: Path) -> dict[str, float]:
     """CPU seconds of one process that does what the agent does, one after the other, and of its raw reader."""
     began = time.process_time()
     import exporter.commands.serve  # noqa: F401
-    from collectors.raw_reader.ask import RawReader
+    from collectors.poll_if_changed import revisit
+    from collectors.raw_reader.client import RawReader
     from collectors.registry import COLLECTORS
-    from collectors.revisit import revisit
     from collectors.target import Target
     from exporter.garbage import look_seldom
     from exporter.kept_text import KeptText

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import prismq
 
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 BOUND = 0.001

@@ -33,7 +33,7 @@ from harmless import WRITER, p99, waits_of
 
 from actions.writing.connection import writable
 from actions.writing.vacuum_slices import free_in_slices
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 
 SLICE, TWICE = 0.015, 2.0
 MIB = 1024 * 1024

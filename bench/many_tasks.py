@@ -22,10 +22,10 @@ import prismq
 from first_page import serving, wait
 from scrape import agent_command, free_port, page_of
 
+from collectors.access.snapshot import Snapshot
 from collectors.page_layout import _SQL
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 SPREAD = (("queued", 30), ("leased", 1), ("processing", 1), ("completed", 60), ("failed", 7), ("dead_letter", 1))

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collectors.backup_files import STATES, Backup, Listing, folders, judged, listing
-from collectors.manifest import Manifest
+from collectors.access.context import Look
+from collectors.backup_catalog.catalog import STATES, Backup, Listing, folders, judged, listing
+from collectors.backup_catalog.manifest import Manifest
 from collectors.metric import Metric, Sample, Since
-from collectors.reading.look import Look
 
 NAME = "backups"
 NEEDS_DATABASE = False

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from collectors.access.context import Look
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 NAME = "disk"
 NEEDS_DATABASE = False

@@ -7,9 +7,9 @@ restore, a copy put back, a crash with synchronous off.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from collectors.access.context import Look
 from collectors.metric import Metric, Sample
-from collectors.queue_profiles.rows import last_numbers
-from collectors.reading.look import Look
+from collectors.queue_profiles.run_queries import last_numbers
 
 NAME = "enqueued"
 NEEDS_DATABASE = True

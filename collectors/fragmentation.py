@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from collectors.access.context import Look
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 NAME = "fragmentation"
 NEEDS_DATABASE = True

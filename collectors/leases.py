@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from collectors.access.context import Look
+from collectors.access.label_limit import Cap, cap
 from collectors.metric import Metric, Sample, Since
-from collectors.queue_profiles.rows import QueueCount, counted, merged
-from collectors.reading.label_cap import Cap, cap
-from collectors.reading.look import Look
+from collectors.queue_profiles.run_queries import QueueCount, counted, merged
 
 NAME = "leases"
 NEEDS_DATABASE = True
@@ -36,7 +36,7 @@ class Leases:
     names: Cap = field(default_factory=Cap)
 
     def ages(self) -> bool:
-        """More of them may come without any write (`collectors.reading.due`)."""
+        """More of them may come without any write (`collectors.access.refresh`)."""
         return any(count.rows > 0 for count in self.counts.values())
 
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from collectors.access.context import Look
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 NAME = "owner"
 NEEDS_DATABASE = False

@@ -11,12 +11,12 @@ from typing import Literal
 
 import apsw
 
-from collectors.backup_files import newest_verified
+from collectors.access.connection import unchanging
+from collectors.access.context import Look
+from collectors.access.errors import EXPECTED, SlowReadingFailed, reason
+from collectors.access.timeouts import time_limit
+from collectors.backup_catalog.catalog import newest_verified
 from collectors.metric import Metric, Sample
-from collectors.reading.connection import unchanging
-from collectors.reading.look import Look
-from collectors.reading.reasons import EXPECTED, SlowReadingFailed, reason
-from collectors.reading.time_limit import time_limit
 
 NAME = "page_layout"
 NEEDS_DATABASE = False

@@ -10,23 +10,23 @@ from typing import Any
 
 import apsw
 
+from collectors.access.change_detection import Signature
+from collectors.access.connection import BUSY_TIMEOUT, read_only
+from collectors.access.context import Look
+from collectors.access.errors import EXPECTED, reason, remembered
+from collectors.access.file_facts import Facts, gather, journal_stays, who_writes
+from collectors.access.label_limit import Cap
+from collectors.access.partly import PartlyRead
+from collectors.access.preflight import Verdict, decide
+from collectors.access.refresh import ages
+from collectors.access.snapshot import CollectorResult, Snapshot
+from collectors.access.timeouts import time_limit
 from collectors.metric import Sample
+from collectors.queue_profiles.cache import kept_profile, schema_of
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.kept import kept_profile, schema_of
-from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
-from collectors.raw_reader.layout import DatabaseHeader
+from collectors.raw_reader.client import RawReader, RawReaderUnavailable
+from collectors.raw_reader.formats import DatabaseHeader
 from collectors.raw_reader.survey import Surveyed
-from collectors.reading.connection import BUSY_TIMEOUT, read_only
-from collectors.reading.due import ages
-from collectors.reading.facts import Facts, gather, journal_stays, who_writes
-from collectors.reading.label_cap import Cap
-from collectors.reading.look import Look
-from collectors.reading.partly import PartlyRead
-from collectors.reading.preflight import Verdict, decide
-from collectors.reading.reasons import EXPECTED, reason, remembered
-from collectors.reading.signature import Signature
-from collectors.reading.snapshot import CollectorResult, Snapshot
-from collectors.reading.time_limit import time_limit
 from collectors.registry import BESIDE, COLLECTORS, Collector
 from collectors.target import Target
 

@@ -17,8 +17,8 @@ from collectors import (
     workers,
     write_lock,
 )
+from collectors.access.context import Look
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 
 class Collector(Protocol):

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from collectors.access.context import Look
+from collectors.access.file_facts import stat_of
 from collectors.metric import Metric, Sample
-from collectors.reading.facts import stat_of
-from collectors.reading.look import Look
 
 NAME = "storage"
 NEEDS_DATABASE = False

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import apsw
 
+from collectors.access.context import Look
+from collectors.access.label_limit import Cap, cap
+from collectors.access.partly import PartlyRead
 from collectors.metric import Metric, Sample, Since
-from collectors.queue_profiles.counting import CompiledRows
-from collectors.queue_profiles.rows import Counted, Head, QueueCount, counted, merged
+from collectors.queue_profiles.count_queries import CompiledRows
+from collectors.queue_profiles.run_queries import Counted, Head, QueueCount, counted, merged
 from collectors.queue_profiles.schema import State
-from collectors.reading.label_cap import Cap, cap
-from collectors.reading.look import Look
-from collectors.reading.partly import PartlyRead
 
 NAME = "tasks"
 NEEDS_DATABASE = True
@@ -67,7 +67,7 @@ class Tasks:
     first: Mapping[str, tuple[Head, float]] | None = None
 
     def ages(self) -> bool:
-        """A lease may end and a task may fall due without any write (`collectors.reading.due`)."""
+        """A lease may end and a task may fall due without any write (`collectors.access.refresh`)."""
         return any(count.rows > 0 for (_, state), count in self.counts.items() if state in ("running", "scheduled"))
 
 

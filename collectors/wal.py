@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from collectors.access.context import Look
+from collectors.access.file_facts import stat_of
 from collectors.metric import Metric, Sample, Since
-from collectors.raw_reader.ask import MODULE as RAW_READER
-from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, pinners
-from collectors.reading.facts import stat_of
-from collectors.reading.look import Look
-from collectors.reading.wal_state import (
+from collectors.raw_reader.client import MODULE as RAW_READER
+from collectors.raw_reader.wal_readers import Holder, Pinner, flock_pid, pinners
+from collectors.wal_state import (
     BACKLOG_FRAMES,
     STATES,
     Memory,
@@ -71,7 +71,7 @@ class Wal:
     commands: Mapping[str, float] = field(default_factory=dict)
 
     def ages(self) -> bool:
-        """Readers come and go without any write: somebody who pins must be seen to leave (`collectors.reading.due`).
+        """Readers come and go without any write: somebody who pins must be seen to leave (`collectors.access.refresh`).
 
         A quiet database usually has some frames pending, up to its application's checkpoint size: they do not age.
         """

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from collectors.access.context import Look
 from collectors.metric import Metric, Sample
-from collectors.queue_profiles.rows import workers
-from collectors.reading.look import Look
+from collectors.queue_profiles.run_queries import workers
 
 NAME = "workers"
 NEEDS_DATABASE = True
@@ -29,7 +29,7 @@ class Workers:
     stale: int = 0
 
     def ages(self) -> bool:
-        """A heartbeat grows old without any write (`collectors.reading.due`)."""
+        """A heartbeat grows old without any write (`collectors.access.refresh`)."""
         return self.alive > 0
 
 

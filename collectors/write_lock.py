@@ -1,14 +1,14 @@
 """How busy the database's write lock is: the answer to "database is locked".
 
-Sampled by the raw reader from the kernel's lock table (collectors/raw_reader/write_locks.py): nothing is opened.
+Sampled by the raw reader from the kernel's lock table (collectors/raw_reader/lock_sampler.py): nothing is opened.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from collectors.access.context import Look
 from collectors.metric import Metric, Sample
-from collectors.raw_reader.lock_use import LockUse
-from collectors.reading.look import Look
+from collectors.raw_reader.lock_usage import LockUse
 
 NAME = "write_lock"
 NEEDS_DATABASE = False

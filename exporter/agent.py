@@ -15,10 +15,10 @@ from actions.history.store import StoreUnavailable, history
 from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
-from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
-from collectors.reading.snapshot import Snapshot
+from collectors.access.snapshot import Snapshot
+from collectors.poll_if_changed import look_ahead, revisit
+from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.registry import COLLECTORS
-from collectors.revisit import look_ahead, revisit
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox, Receipt
 from exporter.board import Board

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from collectors.reading.snapshot import Snapshot
+from collectors.access.snapshot import Snapshot
 from collectors.target import Target
 
 SHORTEST_MAX_AGE = 60.0

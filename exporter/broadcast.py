@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from actions.history.runs import Run
 from actions.run.events import Event
-from collectors.reading.snapshot import Snapshot
+from collectors.access.snapshot import Snapshot
 
 MAX_KEPT = 1000
 

@@ -10,9 +10,9 @@ from actions.policy.readings import measured
 from actions.policy.rules import Rule, Watch
 from actions.policy.suspension import Standing
 from actions.run.condition import Verdict
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
 from collectors.owner import Owner
-from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
 from collectors.wal import Wal
 from exporter.health import Finding, findings

@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from actions.history.totals import DURATION_BUCKETS, Durations
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Metric
-from collectors.reading.snapshot import Snapshot
 from collectors.registry import BESIDE, COLLECTORS
 from exporter import own_metrics
 from exporter.kept_text import KeptText, Placed, line

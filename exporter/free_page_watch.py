@@ -12,7 +12,7 @@ import apsw
 from actions.history.free_low_rows import HOUR, note
 from actions.history.store import StoreUnavailable, history
 from actions.run.memory import FreeLow
-from collectors.reading.snapshot import Snapshot
+from collectors.access.snapshot import Snapshot
 from collectors.storage import FREE_PAGES
 from exporter.log import event
 

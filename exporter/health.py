@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from actions.policy.readings import measured
 from actions.policy.rules import Rule
 from actions.run.condition import Verdict
+from collectors.access.snapshot import Snapshot
 from collectors.metric import folded
 from collectors.owner import Owner
-from collectors.reading.snapshot import Snapshot
-from collectors.reading.wal_state import BACKLOG_FRAMES
 from collectors.wal import Wal
+from collectors.wal_state import BACKLOG_FRAMES
 from exporter.units import duration, of_metric, size
 
 # Of what cannot be read at all; the other states' messages say themselves what to do.

@@ -14,8 +14,8 @@ import apsw
 from actions.history.totals import Totals
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Metric, Sample
-from collectors.reading.snapshot import Snapshot
 from exporter.board import View
 from exporter.config.settings import Config
 from exporter.kept_text import Placed

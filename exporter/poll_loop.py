@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.reading.snapshot import Snapshot
+from collectors.access.snapshot import Snapshot
 from collectors.target import Target
 from exporter.board import Board
 from exporter.log import event

@@ -10,8 +10,8 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Since, folded
-from collectors.reading.snapshot import Snapshot
 
 SPAN = 3600.0
 FINE = 120.0

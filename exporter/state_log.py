@@ -3,8 +3,8 @@
 import logging
 import threading
 
+from collectors.access.snapshot import Snapshot
 from collectors.owner import Owner
-from collectors.reading.snapshot import Snapshot
 from exporter.log import event
 
 LOG = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from actions.history.store import StoreUnavailable, history, transaction
 from actions.policy.readings import is_held_back, measured
 from actions.policy.rules import Rule, Watch, request_of, step
 from actions.policy.suspension import Standing, after_reading
-from collectors.reading.snapshot import Snapshot
+from collectors.access.snapshot import Snapshot
 from exporter.log import event
 
 LOG = logging.getLogger(__name__)

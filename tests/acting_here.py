@@ -9,7 +9,7 @@ from actions.run.memory import FreeLow, Memory
 from actions.run.plan import Done, Plan
 from actions.run.stop import Stop
 from actions.run.work import Work
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 

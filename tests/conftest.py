@@ -8,7 +8,7 @@ import prismq
 import pytest
 from hypothesis import settings
 
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 
 # A busy machine makes any example slow; what is too slow in earnest runs into the test's own time limit.
 settings.register_profile("busy machine", deadline=None)

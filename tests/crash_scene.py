@@ -24,8 +24,8 @@ from acting import target_of
 
 from actions.history.runs import Run
 from actions.writing.publish import PARTIAL
-from collectors.manifest import manifest_path
-from collectors.raw_reader.ask import RawReader
+from collectors.backup_catalog.manifest import manifest_path
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 ACTIONS = ("checkpoint", "backup", "requeue", "purge")

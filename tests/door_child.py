@@ -18,7 +18,7 @@ from actions.history.store import history
 from actions.run.events import Event, decode
 from actions.run.request import Request
 from actions.run.stop import Stop
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 COMMAND = (sys.executable, "-I", "-m", "actions.door.child")

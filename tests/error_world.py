@@ -17,7 +17,7 @@ import queue_files
 
 from actions.history.settings import pause, resume
 from actions.history.store import history
-from collectors.manifest import manifest_path
+from collectors.backup_catalog.manifest import manifest_path
 
 NOBODY = 65534
 CONFIG = """

@@ -8,8 +8,8 @@ import apsw
 from actions.writing.found_rows import Found, rows_of
 from actions.writing.taken_rows import Taken
 from actions.writing.taken_rows import take as take_rows
-from collectors.queue_profiles.steps import To
-from collectors.queue_profiles.taking import Taking
+from collectors.queue_profiles.row_changes import To
+from collectors.queue_profiles.row_selection import Taking
 
 Looked = list[tuple[Taking, list[Found]]]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from actions.history.totals import DURATION_BUCKETS, Durations, Totals
 from actions.policy.rules import Rule
 from actions.run.condition import Condition
+from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample, Since
-from collectors.reading.snapshot import CollectorResult, Snapshot
 from collectors.target import Target
 from exporter.board import Board
 from exporter.config.settings import Acting, Config, DatabaseSpec

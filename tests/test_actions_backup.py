@@ -16,9 +16,9 @@ import pytest
 from acting import by_hand, by_rule, planned, target_of
 
 from actions.history.runs import Run
-from collectors.manifest import manifest_path, read_manifest
+from collectors.backup_catalog.manifest import manifest_path, read_manifest
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 

@@ -27,9 +27,9 @@ from actions.writing.copier import CannotCopy, Orders, carry_out
 from actions.writing.pin import pinned
 from actions.writing.proof import immutable
 from actions.writing.wal_budget import within_budget
-from collectors.backup_files import listed
-from collectors.manifest import manifest_path
-from collectors.raw_reader.ask import RawReader
+from collectors.backup_catalog.catalog import listed
+from collectors.backup_catalog.manifest import manifest_path
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Keep, Limits, Target
 
 Hold = Callable[[Path], AbstractContextManager[int]]

@@ -22,8 +22,8 @@ from actions.history.runs import ask_and_claim, newest, unfinished
 from actions.history.store import history
 from actions.run.request import Request
 from actions.writing.proof import immutable
-from collectors.backup_files import listed
-from collectors.raw_reader.ask import RawReader
+from collectors.backup_catalog.catalog import listed
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Keep, Limits, Target
 
 SEED = int(os.environ.get("QK_SEED", random.randrange(10**6)))

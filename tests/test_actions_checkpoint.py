@@ -14,7 +14,7 @@ from acting_here import plan_here, work_on
 
 from actions.run.condition import Condition
 from actions.run.errors import GIVEN_UP_BEFORE, Refused
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
 
 Hold = Callable[[Path], AbstractContextManager[int]]

@@ -23,7 +23,7 @@ from actions.door.start import RunningAction
 from actions.history import runs
 from actions.history.store import history
 from actions.run.request import Request
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 Hold = Callable[[Path], AbstractContextManager[int]]

@@ -25,7 +25,7 @@ from actions.history.store import history, history_file
 from actions.run.events import Event
 from actions.run.outcome import USAGE_ERROR
 from actions.run.request import Request
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 Hold = Callable[[Path], AbstractContextManager[int]]

@@ -17,7 +17,7 @@ from actions.door.job import Job
 from actions.history.store import history
 from actions.registry import ACTIONS
 from actions.run.request import Request
-from collectors.manifest import encode, manifest_path, read_manifest
+from collectors.backup_catalog.manifest import encode, manifest_path, read_manifest
 from collectors.target import BackupPlace, Limits, Target
 
 

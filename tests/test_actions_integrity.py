@@ -21,9 +21,9 @@ from actions.history.store import history
 from actions.run.errors import Cancelled, Failed, Refused, Unverified
 from actions.run.memory import Memory
 from actions.writing import checking
-from collectors.backup_files import listed
-from collectors.manifest import manifest_path
-from collectors.raw_reader.ask import RawReader
+from collectors.backup_catalog.catalog import listed
+from collectors.backup_catalog.manifest import manifest_path
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 Application = Callable[[Path, float], AbstractContextManager[int]]

@@ -35,7 +35,7 @@ from actions.history.runs import Run
 from actions.history.store import history
 from actions.run.request import Request
 from actions.writing.publish import PARTIAL
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 
 LONG = pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])
 INSTANTS = [10, LONG]

@@ -11,12 +11,12 @@ from actions.policy.schedules import Schedule
 from actions.run.condition import Condition, Measured, Verdict
 from actions.run.outcome import Effect
 from collectors import backups, wal
-from collectors.raw_reader.pinners import Pinner
-from collectors.reading.snapshot import CollectorResult, Snapshot
-from collectors.reading.wal_state import Memory
+from collectors.access.snapshot import CollectorResult, Snapshot
+from collectors.raw_reader.wal_readers import Pinner
 from collectors.registry import publisher
 from collectors.target import Target
 from collectors.wal import Wal
+from collectors.wal_state import Memory
 
 READ = CollectorResult(success=True, duration=0.0)
 UNREAD = CollectorResult(success=False, duration=0.0)

@@ -15,7 +15,7 @@ from acting_here import plan_here, run_here, work_on
 from actions.run.errors import ActionError, Failed, NothingToDo, Refused
 from actions.run.request import Request
 from actions.writing import planned_rows
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 
 DAY = 86400.0
 

@@ -14,8 +14,8 @@ from acting import by_hand, target_of
 from acting_here import run_here, work_on
 from test_collectors_profiles_real import liteque_process, value
 
-from collectors.queue_profiles import holder_life
-from collectors.raw_reader.ask import RawReader
+from collectors.queue_profiles import holder_liveness
+from collectors.raw_reader.client import RawReader
 
 DAY = 86400.0
 
@@ -91,7 +91,7 @@ def test_prismqs_workers_drain_their_queue_while_one_is_killed_and_we_requeue_an
     make_queue: Callable[..., prismq.Queue], raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No task is lost. One that was cut off in the middle may have run twice, no other did."""
-    monkeypatch.setattr(holder_life, "FRESH", -1.0)
+    monkeypatch.setattr(holder_liveness, "FRESH", -1.0)
     queue = make_queue()
     queue.owner.set_busy_timeout(10_000)
     queue.owner.execute("CREATE TABLE ran (task INTEGER, who TEXT)")

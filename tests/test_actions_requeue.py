@@ -12,8 +12,8 @@ from acting import by_hand, by_rule, planned, target_of
 
 from actions.run.condition import Condition
 from collectors.poll import take
-from collectors.queue_profiles import detect
-from collectors.raw_reader.ask import RawReader
+from collectors.queue_profiles import detection
+from collectors.raw_reader.client import RawReader
 
 STALE = Condition("sqlite_queue_stale_leases", above=0)
 LONG_AGO = 1000.0
@@ -155,7 +155,7 @@ def test_a_profile_that_cannot_be_used_is_refused_in_words(stale: prismq.Queue, 
     assert (run.outcome, run.reason) == ("refused", "profile")
     assert "settings.grcae: no such setting" in run.message
     stale.owner.execute("CREATE TABLE secrets (word)")
-    prying = (detect.SHIPPED / "prismq.yaml").read_text().replace("'lease expired'", "(SELECT word FROM secrets)")
+    prying = (detection.SHIPPED / "prismq.yaml").read_text().replace("'lease expired'", "(SELECT word FROM secrets)")
     (tmp_path / "own.yaml").write_text(prying)
     run = by_hand(target_of(stale.path, profile=str(tmp_path / "own.yaml")), "requeue")
     assert (run.outcome, run.message) == (
@@ -166,7 +166,7 @@ def test_a_profile_that_cannot_be_used_is_refused_in_words(stale: prismq.Queue, 
 
 def test_steps_that_leave_a_row_stale_end_by_themselves(stale: prismq.Queue, tmp_path: Path) -> None:
     useless = re.sub(r"(?s)steps:.*?  purge:", "steps: [{to: waiting, set: {error_message: \"'x'\"}}]\n  purge:",
-                     (detect.SHIPPED / "prismq.yaml").read_text())  # fmt: skip
+                     (detection.SHIPPED / "prismq.yaml").read_text())  # fmt: skip
     (tmp_path / "own.yaml").write_text(useless)
     run = by_hand(target_of(stale.path, profile=str(tmp_path / "own.yaml")), "requeue")
     assert run.figures["chunks"] == 1

@@ -19,9 +19,9 @@ from acting_here import plan_here, run_here, work_on
 
 from actions.run.errors import NothingToDo
 from collectors.poll import take
-from collectors.queue_profiles import holder_life
-from collectors.queue_profiles.holder_life import holder_lives
-from collectors.raw_reader.ask import RawReader
+from collectors.queue_profiles import holder_liveness
+from collectors.queue_profiles.holder_liveness import holder_lives
+from collectors.raw_reader.client import RawReader
 
 HOST = socket.gethostname()
 PAST = 200.0
@@ -38,7 +38,7 @@ def worker() -> Iterator[subprocess.Popen[bytes]]:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look is a new one."""
-    monkeypatch.setattr(holder_life, "FRESH", -1.0)
+    monkeypatch.setattr(holder_liveness, "FRESH", -1.0)
 
 
 def kill(child: subprocess.Popen[bytes]) -> None:
@@ -233,7 +233,7 @@ def test_what_changes_between_look_and_take_wins(
     from look_and_take import look
     from look_and_take import take as take_rows
 
-    from collectors.queue_profiles.detect import profile_for
+    from collectors.queue_profiles.detection import profile_for
 
     held(queue, "worker-1")
     profile = profile_for(queue.owner, target_of(queue.path))

@@ -19,9 +19,9 @@ from crash_scene import seeded
 
 from actions.writing.found_rows import FIRST_ROW, LAST_ROW, Found, rows_of
 from actions.writing.taken_rows import Taken, take, take_ranges
-from collectors.queue_profiles.detect import profile_for
-from collectors.queue_profiles.fence import OwnRules, own_rules
-from collectors.queue_profiles.taking import Taking
+from collectors.queue_profiles.authorizer import OwnRules, own_rules
+from collectors.queue_profiles.detection import profile_for
+from collectors.queue_profiles.row_selection import Taking
 from collectors.target import Target
 
 START = 1_790_000_000

@@ -18,7 +18,7 @@ from acting import by_hand, by_rule, planned, target_of
 from actions.history.read_totals import read_totals
 from actions.history.store import history
 from actions.python_api.queue_backup import BackupInfo, QueueBackup, QueueBackupError
-from collectors.manifest import manifest_path, read_manifest
+from collectors.backup_catalog.manifest import manifest_path, read_manifest
 from collectors.target import BackupPlace, Keep, Limits, Target
 
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -239,7 +239,7 @@ def test_a_raw_reader_of_ours_that_still_has_the_wal_index_open_is_nobody(target
     target.path.write_bytes(b"\x00" * 5000)
     target.shm.write_bytes(b"\x00" * 32768)
     code = "import sys; f = open(sys.argv[1]); print('ready', flush=True); sys.stdin.read()"
-    as_ours = [sys.executable, "-c", code, str(target.shm), "collectors.raw_reader.process"]
+    as_ours = [sys.executable, "-c", code, str(target.shm), "collectors.raw_reader.server"]
     with subprocess.Popen(as_ours, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout.readline() == "ready\n"
         run = by_hand(target, "restore", in_place=True)

@@ -22,8 +22,8 @@ from actions.writing import found_rows, short_turns, wal_room
 from actions.writing.latency_guard import BACK_OFF, LatencyGuard, percentile, rest_after
 from actions.writing.turn_length import CAREFUL, SHORT, TurnLength
 from actions.writing.write_turn import Turn
-from collectors.queue_profiles import detect
-from collectors.raw_reader.ask import RawReader
+from collectors.queue_profiles import detection
+from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
 
 LONG_AGO = 100_000.0
@@ -180,7 +180,7 @@ def test_a_limit_is_kept_to_the_row(queue: prismq.Queue, raw: RawReader, searchi
 def test_rows_that_no_step_moves_end_by_themselves(
     queue: prismq.Queue, raw: RawReader, searching: str, tmp_path: Path
 ) -> None:
-    text = (detect.SHIPPED / "prismq.yaml").read_text()
+    text = (detection.SHIPPED / "prismq.yaml").read_text()
     useless = re.sub(r"(?s)steps:.*?  purge:", "steps: [{to: waiting, set: {error_message: \"'x'\"}}]\n  purge:", text)
     (tmp_path / "own.yaml").write_text(useless)
     stale(queue, 100)

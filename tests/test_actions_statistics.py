@@ -13,7 +13,7 @@ from acting_here import plan_here, run_here, work_on
 from actions import analyze
 from actions.run.errors import Failed, Locked, NothingToDo, Refused
 from actions.writing import gathering
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
 
 Application = Callable[[Path, float], AbstractContextManager[int]]

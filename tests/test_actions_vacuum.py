@@ -23,7 +23,7 @@ from actions.run.errors import Blocked, Failed, Locked, NothingToDo, Refused
 from actions.run.stop import Stop
 from actions.writing import full_vacuum, vacuum_slices, wal_room
 from actions.writing.rowids import renumbered
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 Application = Callable[[Path, float], AbstractContextManager[int]]

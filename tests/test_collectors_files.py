@@ -10,10 +10,19 @@ from typing import Any
 import pytest
 
 from collectors import backups, disk, owner
-from collectors.manifest import Manifest, ManifestError, Source, decode, encode, is_of, manifest_path, read_manifest
+from collectors.access.context import Look
+from collectors.backup_catalog.manifest import (
+    Manifest,
+    ManifestError,
+    Source,
+    decode,
+    encode,
+    is_of,
+    manifest_path,
+    read_manifest,
+)
 from collectors.metric import Sample, Since
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.look import Look
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Target
 
 NOW = 1_764_000_000.0

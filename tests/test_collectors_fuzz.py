@@ -17,9 +17,9 @@ import apsw
 import prismq
 import pytest
 
+from collectors.access.snapshot import Snapshot
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
 from collectors.target import Limits, Target
 
 ROOMY = Limits(read_wal=30, read_rollback=30)

@@ -17,15 +17,15 @@ import apsw
 import prismq
 import pytest
 
+from collectors.access.file_facts import replaced_for
+from collectors.access.snapshot import Snapshot
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.raw_reader.layout import LockRow
-from collectors.raw_reader.pinners import Holder
-from collectors.reading.facts import replaced_for
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
+from collectors.raw_reader.formats import LockRow
+from collectors.raw_reader.wal_readers import Holder
 from collectors.target import Limits, Target
 
-CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
+CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.server")
 ROOMY = Limits(read_wal=30, read_rollback=30)
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount and to become other users")
 
@@ -463,7 +463,7 @@ def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file(poll
         folder.chmod(0o2770)
         script = (
             "import os, sys, time; from pathlib import Path\n"
-            "from collectors.poll import take; from collectors.raw_reader.ask import RawReader\n"
+            "from collectors.poll import take; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
             "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
             "target, states, made = Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), set(), 0\n"

@@ -12,10 +12,10 @@ import pytest
 from test_collectors_files import _manifest
 
 from collectors import page_layout
-from collectors.manifest import encode, manifest_path
+from collectors.access.snapshot import Snapshot
+from collectors.backup_catalog.manifest import encode, manifest_path
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
 ONLY = frozenset({"page_layout"})

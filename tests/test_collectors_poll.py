@@ -16,15 +16,15 @@ import apsw
 import prismq
 import pytest
 
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Since
 from collectors.poll import NO_PROFILE, take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
 from collectors.registry import COLLECTORS
 from collectors.target import BackupPlace, Limits, Target
 
 Process = Callable[..., AbstractContextManager[int]]
-CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
+CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.server")
 # A loaded test machine may take longer than an application should have to wait: here only the decision counts.
 ROOMY = Limits(read_wal=30, read_rollback=30)
 
@@ -377,7 +377,7 @@ def test_a_foreign_user_who_could_leave_files_is_refused(folder_mode: int, state
         folder.chmod(folder_mode)
         script = (
             "import os, sys, time; from pathlib import Path\n"
-            "from collectors.poll import take; from collectors.raw_reader.ask import RawReader\n"
+            "from collectors.poll import take; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
             # The interpreter may lie where only root can start it: the raw reader is started before.
             "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"

@@ -10,21 +10,21 @@ import pytest
 import yaml
 from look_and_take import look, take
 
-from collectors.queue_profiles import detect
+from collectors.queue_profiles import detection
+from collectors.queue_profiles.authorizer import Fence, reading
 from collectors.queue_profiles.compile import CompiledProfile, compiled
 from collectors.queue_profiles.expression import Scope, expression
-from collectors.queue_profiles.fence import Fence, reading
-from collectors.queue_profiles.place import places_of
-from collectors.queue_profiles.rows import counted, queue_names
+from collectors.queue_profiles.row_selection import CompiledRequeue
+from collectors.queue_profiles.run_queries import counted, queue_names
 from collectors.queue_profiles.schema import ProfileError, TimeFormat, load, parse
 from collectors.queue_profiles.settings import Settings, settings_of
+from collectors.queue_profiles.table_match import places_of
 from collectors.queue_profiles.tables import read_tables
-from collectors.queue_profiles.taking import CompiledRequeue
 from collectors.queue_profiles.time_formats import epoch_sql, is_time_sql, moment_of, written
 from collectors.target import Target
 
 NOW = 1_764_000_000.25
-PRISMQ = detect.SHIPPED / "prismq.yaml"
+PRISMQ = detection.SHIPPED / "prismq.yaml"
 
 
 def _draft(**changes: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def _draft(**changes: Any) -> dict[str, Any]:
 
 
 def _profile(queue: prismq.Queue, **target: Any) -> CompiledProfile | None:
-    return detect.profile_for(queue.owner, Target("jobs", queue.path, **target))
+    return detection.profile_for(queue.owner, Target("jobs", queue.path, **target))
 
 
 def _compiled(queue: prismq.Queue, draft: dict[str, Any]) -> CompiledProfile:
@@ -162,9 +162,9 @@ def test_another_case_of_names_is_the_same_layout(tmp_path: Path) -> None:
 
 def test_a_view_of_the_same_name_is_no_queue(tmp_path: Path) -> None:
     with apsw.Connection(str(tmp_path / "view.db")) as connection:
-        columns = ", ".join(f"1 AS {name}" for name in detect.named("prismq").detect["task_queue"])
+        columns = ", ".join(f"1 AS {name}" for name in detection.named("prismq").detect["task_queue"])
         connection.execute(f"CREATE VIEW task_queue AS SELECT {columns}")
-        assert detect.profile_for(connection, Target("jobs", tmp_path / "view.db")) is None
+        assert detection.profile_for(connection, Target("jobs", tmp_path / "view.db")) is None
 
 
 def test_the_operators_choice_wins_and_must_exist(queue: prismq.Queue, tmp_path: Path) -> None:

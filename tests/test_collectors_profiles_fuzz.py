@@ -16,17 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from look_and_take import look, take
 
-from collectors.queue_profiles import detect
+from collectors.queue_profiles import detection
+from collectors.queue_profiles.authorizer import reading
 from collectors.queue_profiles.compile import CompiledProfile, compiled
-from collectors.queue_profiles.fence import reading
-from collectors.queue_profiles.place import places_of
-from collectors.queue_profiles.rows import counted, heads, last_numbers, workers
+from collectors.queue_profiles.run_queries import counted, heads, last_numbers, workers
 from collectors.queue_profiles.schema import ProfileError, parse
 from collectors.queue_profiles.settings import required, settings_of
+from collectors.queue_profiles.table_match import places_of
 from collectors.queue_profiles.tables import read_tables
 
 NOW = 1_764_000_000.0
-SOURCES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(detect.SHIPPED.glob("*.yaml"))}
+SOURCES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(detection.SHIPPED.glob("*.yaml"))}
 GENERIC = {
     "table": "task_queue",
     "lease_until": "lease_until_utc",
@@ -265,7 +265,7 @@ def test_no_expression_leaves_its_brackets(text: str) -> None:
 
 
 def built_fence() -> Any:
-    from collectors.queue_profiles.fence import Fence
+    from collectors.queue_profiles.authorizer import Fence
 
     return Fence({"t": frozenset({"a", "b"})})
 
@@ -275,6 +275,6 @@ def test_reading_a_damaged_file_of_profiles_is_quick_and_in_words(tmp_path: Path
     for content in ("[" * 2000, "a: " + "{b: " * 500, "&a [*a, *a]", "!!python/object/apply:os.system [true]", ""):
         (tmp_path / "p.yaml").write_text(content)
         with pytest.raises(ProfileError) as caught:
-            detect.named(str(tmp_path / "p.yaml"))
+            detection.named(str(tmp_path / "p.yaml"))
         assert "\n" not in str(caught.value)
     assert time.process_time() >= started

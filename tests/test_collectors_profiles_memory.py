@@ -12,10 +12,10 @@ import queue_files
 from acting import target_of
 
 from collectors import tasks
+from collectors.access.snapshot import Snapshot
 from collectors.poll import take
-from collectors.queue_profiles import rows as profile_rows
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.queue_profiles import run_queries as profile_rows
+from collectors.raw_reader.client import RawReader
 from collectors.target import Limits, Target
 from exporter.board import Board
 

@@ -16,9 +16,9 @@ import queue_files
 import real_parts
 from acting import by_hand, target_of
 
+from collectors.access.snapshot import Snapshot
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
 
 ROOT = Path(__file__).resolve().parent.parent
 LITEQUE = Path(os.environ.get("QK_REAL_DIR", ROOT / ".real")) / "liteque"

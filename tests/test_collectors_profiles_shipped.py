@@ -15,12 +15,12 @@ from look_and_take import look
 from look_and_take import take as take_rows
 
 from actions.run.condition import Condition
+from collectors.access.snapshot import Snapshot
 from collectors.poll import take
-from collectors.queue_profiles import detect
-from collectors.queue_profiles.fence import changing
-from collectors.queue_profiles.taking import CompiledPurge
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.queue_profiles import detection
+from collectors.queue_profiles.authorizer import changing
+from collectors.queue_profiles.row_selection import CompiledPurge
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 STALE = Condition("sqlite_queue_stale_leases", above=0)
@@ -45,7 +45,7 @@ def rows(owner: apsw.Connection, sql: str) -> Any:
 
 
 def purge_of(owner: apsw.Connection, target: Target) -> CompiledPurge:
-    profile = detect.profile_for(owner, target)
+    profile = detection.profile_for(owner, target)
     assert profile is not None
     assert profile.purge is not None
     return profile.purge
@@ -284,7 +284,7 @@ def test_local_times_are_read_in_the_named_time_zone(tmp_path: Path, raw: RawRea
 @pytest.mark.parametrize("name", sorted(queue_files.SCHEMAS))
 def test_every_actions_statements_stay_inside_their_fence_and_touch_one_row_by_key(tmp_path: Path, name: str) -> None:
     with queue_files.owned(tmp_path / "x.db", queue_files.SCHEMAS[name]) as owner:
-        profile = detect.profile_for(owner, Target("x", tmp_path / "x.db"))
+        profile = detection.profile_for(owner, Target("x", tmp_path / "x.db"))
         assert profile is not None
         assert profile.name == name
         takings = [t for action in (profile.requeue, profile.purge) if action for t in action.takings]

@@ -17,13 +17,13 @@ import apsw
 import prismq
 import pytest
 
-from collectors.raw_reader import layout, lock_table
-from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
-from collectors.raw_reader.layout import LockRow, WalIndex
-from collectors.raw_reader.pinners import Holder, checkpointer, pinners, writer
+from collectors.raw_reader import formats, lock_table
+from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
+from collectors.raw_reader.formats import LockRow, WalIndex
+from collectors.raw_reader.wal_readers import Holder, checkpointer, pinners, writer
 
 HeldReader = Callable[[Path], AbstractContextManager[int]]
-CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.process")
+CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.server")
 LOCKS = """1: POSIX  ADVISORY  READ  812 08:01:42 123 123
 1: -> POSIX  ADVISORY  WRITE 900 08:01:42 120 120
 2: FLOCK  ADVISORY  WRITE 77 fe:00:1009 0 EOF
@@ -103,33 +103,33 @@ def _shm(path: Path) -> bytearray:
 def test_torn_or_damaged_wal_index_is_no_reading(queue: prismq.Queue) -> None:
     queue.put()
     whole = _shm(queue.path)
-    assert layout.wal_index(bytes(whole)) is not None
+    assert formats.wal_index(bytes(whole)) is not None
     torn = bytearray(whole)
     torn[16:20] = struct.pack("=I", 999)  # the first copy is newer than the second
     both = bytearray(torn)
     both[48 + 16 : 48 + 20] = torn[16:20]  # equal copies whose checksum is wrong
-    assert [layout.wal_index(bytes(data)) for data in (torn, both, whole[:135], bytearray(136))] == [None] * 4
+    assert [formats.wal_index(bytes(data)) for data in (torn, both, whole[:135], bytearray(136))] == [None] * 4
 
 
 def test_random_bytes_never_break_the_parsers() -> None:
     source = random.Random(1)
     for _ in range(300):
         data = source.randbytes(136)
-        layout.database_header(data)
-        assert layout.wal_index(data) is None
+        formats.database_header(data)
+        assert formats.wal_index(data) is None
 
 
 def test_lock_rows_leave_out_who_waits_and_what_is_no_lock() -> None:
     end = 2**63 - 1
-    assert layout.lock_rows(LOCKS) == (
+    assert formats.lock_rows(LOCKS) == (
         LockRow("POSIX", "READ", 812, 8, 1, 42, 123, 123),
         LockRow("FLOCK", "WRITE", 77, 254, 0, 1009, 0, end),
-        LockRow("OFDLCK", "WRITE", -1, 0, 31, 7, layout.RESERVED_BYTE, layout.RESERVED_BYTE),
+        LockRow("OFDLCK", "WRITE", -1, 0, 31, 7, formats.RESERVED_BYTE, formats.RESERVED_BYTE),
     )
 
 
 def test_child_has_no_sqlite_in_it() -> None:
-    code = "import collectors.raw_reader.process, sys; print({'apsw', 'sqlite3', '_sqlite3'} & set(sys.modules))"
+    code = "import collectors.raw_reader.server, sys; print({'apsw', 'sqlite3', '_sqlite3'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -224,7 +224,7 @@ def test_holders_name_the_process_and_what_it_holds(
     assert pinner.command.startswith("python")
     assert "held_reader.py" in pinner.command_line
     assert index is not None
-    assert pinner.mark == index.marks[pinner.lock_byte - layout.FIRST_READ_BYTE] < index.frames
+    assert pinner.mark == index.marks[pinner.lock_byte - formats.FIRST_READ_BYTE] < index.frames
     assert pinner.blocks_frames == index.frames - pinner.mark
 
 
@@ -266,7 +266,7 @@ def test_flock_and_sqlite_locks_do_not_meet(queue: prismq.Queue, raw: RawReader)
 def test_missing_lock_table_is_unknown_not_nobody(queue: prismq.Queue) -> None:
     code = (
         "import pathlib, collectors.raw_reader.lock_table as t; t.LOCKS = pathlib.Path('/nowhere')\n"
-        "import collectors.raw_reader.process as p; p.main()"
+        "import collectors.raw_reader.server as p; p.main()"
     )
     with RawReader((sys.executable, "-I", "-c", code)) as raw:
         assert raw.locks() is None
@@ -299,7 +299,7 @@ def _table() -> str:
 def test_a_row_that_one_reading_of_a_long_table_leaves_out_is_found_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Torn(200, left_out=(17, 99, 17))
     monkeypatch.setattr(lock_table, "LOCKS", table)
-    found = layout.lock_rows(_table())
+    found = formats.lock_rows(_table())
     assert sorted(row.inode for row in found) == list(range(200))
     assert table.reads == 3
 
@@ -307,7 +307,7 @@ def test_a_row_that_one_reading_of_a_long_table_leaves_out_is_found_by_another(m
 def test_a_table_of_one_page_is_whole_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Torn(20, left_out=(-1,))
     monkeypatch.setattr(lock_table, "LOCKS", table)
-    assert len(layout.lock_rows(_table())) == 20
+    assert len(formats.lock_rows(_table())) == 20
     assert table.reads == 1
 
 
@@ -336,6 +336,6 @@ def test_only_read_locks_on_the_wal_index_pin() -> None:
 
 
 def test_checkpointer_is_who_holds_its_byte() -> None:
-    running = _holder(layout.CHECKPOINT_BYTE, mode="WRITE")
+    running = _holder(formats.CHECKPOINT_BYTE, mode="WRITE")
     assert checkpointer([_holder(124), running]) == running
     assert checkpointer([_holder(124)]) is None

@@ -12,14 +12,14 @@ import apsw
 import prismq
 import pytest
 
-from collectors.raw_reader.layout import DatabaseHeader
-from collectors.reading.connection import read_only
-from collectors.reading.facts import Facts, FileFacts
-from collectors.reading.label_cap import cap
-from collectors.reading.preflight import decide
-from collectors.reading.reasons import reason
-from collectors.reading.time_limit import TimeLimitExceeded, time_limit
-from collectors.reading.wal_state import MIN_DISTANCE, Memory, Observation, classify, hidden, remembered, stuck_unseen
+from collectors.access.connection import read_only
+from collectors.access.errors import reason
+from collectors.access.file_facts import Facts, FileFacts
+from collectors.access.label_limit import cap
+from collectors.access.preflight import decide
+from collectors.access.timeouts import TimeLimitExceeded, time_limit
+from collectors.raw_reader.formats import DatabaseHeader
+from collectors.wal_state import MIN_DISTANCE, Memory, Observation, classify, hidden, remembered, stuck_unseen
 
 SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 

@@ -12,20 +12,20 @@ import prismq
 import pytest
 
 from collectors import disk
+from collectors.access.change_detection import SETTLED_AFTER, Signature, is_settled, signature_of
+from collectors.access.refresh import REOPEN_AFTER, ages, reason_to_open
+from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.leases import Leases
-from collectors.queue_profiles.rows import QueueCount
+from collectors.poll_if_changed import revisit
+from collectors.queue_profiles.run_queries import QueueCount
 from collectors.queue_profiles.schema import State
-from collectors.raw_reader.ask import RawReader
-from collectors.raw_reader.pinners import Pinner
-from collectors.reading.due import REOPEN_AFTER, ages, reason_to_open
-from collectors.reading.signature import SETTLED_AFTER, Signature, is_settled, signature_of
-from collectors.reading.snapshot import CollectorResult, Snapshot
-from collectors.reading.wal_state import Memory, Observation
-from collectors.revisit import revisit
+from collectors.raw_reader.client import RawReader
+from collectors.raw_reader.wal_readers import Pinner
 from collectors.storage import Storage
 from collectors.target import BackupPlace, Target
 from collectors.tasks import Tasks
 from collectors.wal import Wal
+from collectors.wal_state import Memory, Observation
 from collectors.workers import Workers
 
 NOW = 1_800_000_000.0

@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from collectors.poll import take
-from collectors.raw_reader import write_locks
-from collectors.raw_reader.ask import RawReader, sampling
-from collectors.raw_reader.layout import (
+from collectors.raw_reader import lock_sampler
+from collectors.raw_reader.client import RawReader, sampling
+from collectors.raw_reader.formats import (
     CONNECTED_BYTE,
     FIRST_READ_BYTE,
     PENDING_BYTE,
@@ -27,9 +27,9 @@ from collectors.raw_reader.layout import (
     WRITE_BYTE,
 )
 from collectors.raw_reader.lock_probe import NOT_VISIBLE
-from collectors.raw_reader.lock_use import SHARED_FOR, LockUse, LockUses
-from collectors.raw_reader.watched_file import WatchedFile
-from collectors.raw_reader.write_locks import FORGET_AFTER, LIVELY_FOR, QUIET_EVERY, WriteLocks
+from collectors.raw_reader.lock_sampler import FORGET_AFTER, LIVELY_FOR, QUIET_EVERY, WriteLocks
+from collectors.raw_reader.lock_usage import SHARED_FOR, LockUse, LockUses
+from collectors.raw_reader.sampled_file import WatchedFile
 from collectors.target import Target
 from exporter.commands.readers import readers
 
@@ -175,8 +175,8 @@ def test_a_new_child_begins_to_count_anew(queue: prismq.Queue) -> None:
 
 def test_where_the_kernel_cannot_be_asked_nothing_is_known(queue: prismq.Queue) -> None:
     code = (
-        "import collectors.raw_reader.write_locks as w; w.CAN_PROBE = False\n"
-        "import collectors.raw_reader.process as p; p.main()"
+        "import collectors.raw_reader.lock_sampler as w; w.CAN_PROBE = False\n"
+        "import collectors.raw_reader.server as p; p.main()"
     )
     with RawReader((sys.executable, "-I", "-c", code)) as raw:
         uses = LockUses(shared_for=0.0)
@@ -188,7 +188,7 @@ def test_where_the_kernel_cannot_be_asked_nothing_is_known(queue: prismq.Queue) 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_a_writer_in_another_container_counts_although_nobody_can_name_it(queue: prismq.Queue) -> None:
-    command = (sys.executable, "-I", "-m", "collectors.raw_reader.process", "0.01", "1.0")
+    command = (sys.executable, "-I", "-m", "collectors.raw_reader.server", "0.01", "1.0")
     hidden = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command)
     if subprocess.run([*hidden[:5], "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody make a pid namespace")
@@ -378,7 +378,7 @@ def test_writes_of_processes_that_nobody_sees_make_it_unknown(locks: WriteLocks,
 
 
 def test_a_database_on_another_machine_is_not_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_locks, "file_system_of", lambda _: "nfs4")
+    monkeypatch.setattr(lock_sampler, "file_system_of", lambda _: "nfs4")
     made = WriteLocks(os.getpid())
     made.watch(str(tmp_path / "far.db"), 0.0)
     _ticks(made, 3)
@@ -405,7 +405,7 @@ def test_what_may_not_be_looked_at_is_unknown_until_it_may(locks: WriteLocks, da
 
 def test_what_costs_much_is_done_less_often(locks: WriteLocks, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = iter(range(1000))
-    monkeypatch.setattr(write_locks.time, "process_time", lambda: next(cpu) * 0.004)
+    monkeypatch.setattr(lock_sampler.time, "process_time", lambda: next(cpu) * 0.004)
     pauses = [locks.tick(100.0 * n) for n in range(20)]
     assert all(pause is not None and 0.2 <= pause <= 0.9 * 4 for pause in pauses)
 

@@ -12,8 +12,8 @@ import prismq
 import pytest
 from click.testing import CliRunner, Result
 
-from collectors.raw_reader.layout import LockRow
-from collectors.raw_reader.pinners import Holder
+from collectors.raw_reader.formats import LockRow
+from collectors.raw_reader.wal_readers import Holder
 from exporter.commands.config import config
 from exporter.commands.database import default_state, resolve, resolve_history
 from exporter.commands.leases import leases

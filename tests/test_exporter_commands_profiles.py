@@ -13,8 +13,8 @@ from acting import by_hand, target_of
 from click.testing import CliRunner, Result
 
 from collectors.poll import take
-from collectors.queue_profiles import detect
-from collectors.raw_reader.ask import RawReader
+from collectors.queue_profiles import detection
+from collectors.raw_reader.client import RawReader
 from exporter.commands.main import main
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "profiles.md"
@@ -34,13 +34,13 @@ def block(language: str, containing: str) -> str:
 
 def test_the_list_names_every_profile_and_what_it_may_do() -> None:
     lines = run("list").output.splitlines()
-    assert [line.split()[0] for line in lines] == [profile.name for profile in detect.shipped()]
+    assert [line.split()[0] for line in lines] == [profile.name for profile in detection.shipped()]
     assert any(line.startswith("liteque") and "requeue safe" in line for line in lines)
     assert any(line.startswith("generic") and "needs settings: table" in line for line in lines)
 
 
-@pytest.mark.parametrize("profile", detect.shipped(), ids=lambda one: one.name)
-def test_each_can_be_shown_and_is_in_the_documentation(profile: detect.Profile) -> None:
+@pytest.mark.parametrize("profile", detection.shipped(), ids=lambda one: one.name)
+def test_each_can_be_shown_and_is_in_the_documentation(profile: detection.Profile) -> None:
     result = run("show", profile.name)
     assert result.exit_code == 0
     for setting in profile.settings:
@@ -117,7 +117,7 @@ def test_the_walk_throughs_profile_works_on_its_table(outbox: Path, tmp_path: Pa
 def test_the_settings_of_the_documentations_home_made_table_are_known() -> None:
     named = set(re.findall(r"(\w+): ", block("yaml", "profile: generic").split("settings:")[1]))
     assert named
-    assert named <= set(detect.named("generic").settings)
+    assert named <= set(detection.named("generic").settings)
 
 
 def test_check_names_every_mistake_and_where_it_stops(outbox: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_check_names_every_mistake_and_where_it_stops(outbox: Path, tmp_path: Pa
 
 
 def test_check_takes_settings(tmp_path: Path) -> None:
-    generic = detect.SHIPPED / "generic.yaml"
+    generic = detection.SHIPPED / "generic.yaml"
     with queue_files.owned(tmp_path / "w.db", "CREATE TABLE work (id, state);") as owner:
         owner.execute("INSERT INTO work VALUES (1, 'new')")
         result = run("check", generic, tmp_path / "w.db", "--set", "table=work", "--set", "status=state")

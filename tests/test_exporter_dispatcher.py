@@ -20,7 +20,7 @@ from actions.policy.windows import Window
 from actions.run.condition import Condition
 from actions.run.outcome import Outcome
 from actions.run.request import Request
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.config.settings import Acting
 from exporter.dispatcher import Dispatcher

@@ -27,7 +27,7 @@ from crash_scene import (
 from actions.history import runs
 from actions.history.runs import Run
 from actions.history.store import history
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 
 # Those that the rules below start.
 ACTIONS = ("checkpoint", "backup", "requeue")

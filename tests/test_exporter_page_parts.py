@@ -11,10 +11,10 @@ import pytest
 from actions.policy.rules import Rule, Watch
 from actions.policy.suspension import Standing
 from actions.run.condition import Condition
+from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.disk import FREE
 from collectors.leases import STALE
 from collectors.metric import Sample, Since
-from collectors.reading.snapshot import CollectorResult, Snapshot
 from collectors.target import Target
 from collectors.tasks import OLDEST, TASKS
 from exporter.broadcast import MAX_KEPT, Broadcast, News

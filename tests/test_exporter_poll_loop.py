@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from page_facts import target
 
-from collectors.reading.snapshot import Snapshot
+from collectors.access.snapshot import Snapshot
 from collectors.target import Target
 from exporter.board import Board
 from exporter.poll_loop import PollLoop, Timing, next_due

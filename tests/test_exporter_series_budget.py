@@ -6,11 +6,11 @@ from actions.history.totals import Totals
 from actions.policy.rules import Rule
 from actions.run.condition import Condition
 from actions.run.outcome import Outcome
+from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample
-from collectors.reading.snapshot import CollectorResult, Snapshot
-from collectors.reading.wal_state import STATES as WAL_STATES
 from collectors.registry import COLLECTORS
 from collectors.wal import MAX_COMMANDS
+from collectors.wal_state import STATES as WAL_STATES
 from exporter.board import Board
 from exporter.config.window_parts import ACTION_WORDS
 from exporter.exposition import Exposition

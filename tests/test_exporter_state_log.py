@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from collectors.access.snapshot import Snapshot
 from collectors.owner import Owner
-from collectors.reading.snapshot import Snapshot
 from collectors.target import Target
 from exporter.state_log import StateLog
 

@@ -16,12 +16,12 @@ from actions.policy.suspension import Standing
 from actions.run.condition import Condition
 from actions.run.outcome import Outcome
 from collectors import backups, leases, wal
+from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Sample
-from collectors.raw_reader.pinners import Pinner
-from collectors.reading.snapshot import CollectorResult, Snapshot
-from collectors.reading.wal_state import Memory
+from collectors.raw_reader.wal_readers import Pinner
 from collectors.target import Target
 from collectors.wal import Wal
+from collectors.wal_state import Memory
 from exporter.threshold_watch import ThresholdWatch
 
 JOBS = Target("jobs", Path("/jobs.db"))

@@ -22,7 +22,7 @@ from actions.history.store import StoreUnavailable, history
 from actions.run.events import Event, EventPipe
 from actions.run.outcome import EXIT_CODES, USAGE_ERROR, Outcome
 from actions.run.stop import Stop
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 
 STORE_UNAVAILABLE = 75
 NOT_OURS = 76

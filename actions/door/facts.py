@@ -11,7 +11,7 @@ from actions.door.job import Job
 from actions.history.settings import paused
 from actions.history.store import recording
 from actions.registry import Action
-from collectors.backup_files import newest_verified
+from collectors.backup_catalog.catalog import newest_verified
 from collectors.owner import vulnerable
 from collectors.target import Target
 

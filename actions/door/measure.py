@@ -6,7 +6,7 @@ from collections.abc import Callable
 from actions.policy.readings import measured
 from actions.run.condition import Condition, Measured
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.registry import publisher
 from collectors.target import Target
 

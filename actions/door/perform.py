@@ -33,8 +33,8 @@ from actions.run.plan import Done, Figure, Plan
 from actions.run.request import Request
 from actions.run.stop import Stop
 from actions.run.work import Work
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.reasons import reason
+from collectors.access.errors import reason
+from collectors.raw_reader.client import RawReader
 
 # What these outcomes did can have had an effect; the others did nothing.
 _ACTED = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)

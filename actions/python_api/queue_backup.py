@@ -7,8 +7,8 @@ from pathlib import Path
 from actions.history.default_state import default_state
 from actions.python_api.door_call import call
 from actions.run.request import Option
-from collectors.backup_files import Backup, listed
-from collectors.manifest import ManifestError, is_of, manifest_path, read_manifest
+from collectors.backup_catalog.catalog import Backup, listed
+from collectors.backup_catalog.manifest import ManifestError, is_of, manifest_path, read_manifest
 from collectors.target import BackupPlace, Target
 
 MIB = 1024 * 1024

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.storage import Storage
 from collectors.target import Target
 

@@ -4,8 +4,8 @@ import os
 from contextlib import suppress
 
 from actions.run.work import Work
-from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
-from collectors.reading.facts import in_words, who_writes
+from collectors.access.file_facts import in_words, who_writes
+from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 
 def in_the_way(work: Work) -> str:

@@ -7,7 +7,7 @@ from actions.run.events import Event
 from actions.run.memory import Memory
 from actions.run.request import Option
 from actions.run.stop import Stop
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import apsw
 
 from actions.run.work import Work
-from collectors.reading.time_limit import TimeLimitExceeded
+from collectors.access.timeouts import TimeLimitExceeded
 
 LOOK_EVERY = 0.02
 

@@ -21,7 +21,7 @@ from actions.writing.free_space import size_or_zero
 from actions.writing.journal import is_rollback
 from actions.writing.proof import quoted
 from actions.writing.wal_budget import within_budget
-from collectors.reading.time_limit import TimeLimitExceeded
+from collectors.access.timeouts import TimeLimitExceeded
 
 SHOWN = 10
 WHOLE = "the whole file"

@@ -9,8 +9,8 @@ from actions.run.work import Work
 from actions.writing.compression import plain_file
 from actions.writing.proof import Contents, prove, sha256_of
 from actions.writing.publish import write_private
-from collectors.backup_files import listed
-from collectors.manifest import Manifest, ManifestError, encode, is_of, manifest_path, read_manifest
+from collectors.backup_catalog.catalog import listed
+from collectors.backup_catalog.manifest import Manifest, ManifestError, encode, is_of, manifest_path, read_manifest
 
 
 @dataclass(frozen=True, slots=True)

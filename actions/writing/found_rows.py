@@ -11,9 +11,9 @@ from typing import Any
 
 import apsw
 
-from collectors.queue_profiles.fence import reading
+from collectors.queue_profiles.authorizer import reading
+from collectors.queue_profiles.row_selection import Taking
 from collectors.queue_profiles.statement import Bound
-from collectors.queue_profiles.taking import Taking
 
 # Rows of one look by an index, and rows that are visited in one stride of a walk.
 LOOK, STRIDE = 4000, 8000

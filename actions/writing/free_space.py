@@ -10,7 +10,7 @@ import apsw
 
 from actions.run.errors import Failed, Refused
 from actions.run.work import Work
-from collectors.raw_reader.ask import RawReaderUnavailable
+from collectors.raw_reader.client import RawReaderUnavailable
 
 
 def free_bytes(directory: Path) -> int:

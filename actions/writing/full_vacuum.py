@@ -15,7 +15,7 @@ from actions.run.work import Work
 from actions.writing.bounded import bounded
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs, writable
-from collectors.reading.time_limit import TimeLimitExceeded
+from collectors.access.timeouts import TimeLimitExceeded
 
 # How long one try waits for the lock: for a writer, which holds nobody up; for readers, while new ones have to wait.
 WAL_WAIT, ROLLBACK_WAIT = 2.0, 0.125

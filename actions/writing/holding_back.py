@@ -16,10 +16,10 @@ from typing import TypeVar
 from actions.run.errors import Refused
 from actions.run.work import Work
 from collectors.poll import take
-from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
-from collectors.raw_reader.pinners import Holder, Pinner, checkpointer, reading, writer
-from collectors.reading.wal_state import MIN_DISTANCE
+from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
+from collectors.raw_reader.wal_readers import Holder, Pinner, checkpointer, reading, writer
 from collectors.wal import Wal
+from collectors.wal_state import MIN_DISTANCE
 
 # Seconds between two looks at the same reader.
 LOOK_TWICE = 0.1

@@ -1,8 +1,8 @@
 """Which journal a database has."""
 
 from actions.run.work import Work
-from collectors.raw_reader.ask import RawReaderUnavailable
-from collectors.reading.connection import read_only
+from collectors.access.connection import read_only
+from collectors.raw_reader.client import RawReaderUnavailable
 
 
 def is_rollback(work: Work) -> bool:

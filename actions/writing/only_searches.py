@@ -9,8 +9,8 @@ import apsw
 
 from actions.run.errors import Refused
 from actions.writing.proof import quoted
-from collectors.queue_profiles.fence import changing, own_rules
-from collectors.queue_profiles.taking import Taking
+from collectors.queue_profiles.authorizer import changing, own_rules
+from collectors.queue_profiles.row_selection import Taking
 
 # A scan of so many rows takes about as long as writing one page.
 FEW_ROWS = 1000

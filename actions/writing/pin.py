@@ -16,9 +16,9 @@ import apsw
 
 from actions.run.work import Work
 from actions.writing.free_space import size_or_zero
-from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
-from collectors.raw_reader.layout import FIRST_READ_BYTE, LAST_READ_BYTE, WalIndex
-from collectors.reading.connection import read_only
+from collectors.access.connection import read_only
+from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
+from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, WalIndex
 
 
 @dataclass(frozen=True, slots=True)

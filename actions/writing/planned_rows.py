@@ -10,10 +10,10 @@ import apsw
 
 from actions.run.work import Work
 from actions.writing.found_rows import Found, has_row_numbers, is_searched, rows_of, walked_rows
+from collectors.access.timeouts import TimeLimitExceeded, time_limit
+from collectors.queue_profiles.row_selection import Taking
 from collectors.queue_profiles.statement import Bound
-from collectors.queue_profiles.taking import Taking
 from collectors.queue_profiles.time_formats import moment_of
-from collectors.reading.time_limit import TimeLimitExceeded, time_limit
 
 # At most so many are counted, and for so long, in seconds; so many are shown.
 COUNTED, LONGEST_COUNT = 100_000, 2.0

@@ -8,14 +8,14 @@ import apsw
 
 from actions.run.errors import Refused
 from actions.run.work import Work
+from collectors.access.connection import read_only
+from collectors.access.file_facts import in_words
+from collectors.access.timeouts import TimeLimitExceeded
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.detect import profile_for
-from collectors.queue_profiles.rows import workers
+from collectors.queue_profiles.detection import profile_for
+from collectors.queue_profiles.run_queries import workers
 from collectors.queue_profiles.schema import Gate, ProfileError
-from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
-from collectors.reading.connection import read_only
-from collectors.reading.facts import in_words
-from collectors.reading.time_limit import TimeLimitExceeded
+from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 CURE = "mend the profile or its settings; `queuekeeper profiles check FILE DB` tries them"
 

@@ -13,7 +13,7 @@ from actions.run.plan import Figure
 from actions.run.work import Work
 from actions.writing.bounded import bounded
 from actions.writing.proof import quoted
-from collectors.reading.time_limit import TimeLimitExceeded
+from collectors.access.timeouts import TimeLimitExceeded
 
 _WITH_KEYS = """
 SELECT DISTINCT t.name FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name)

@@ -8,7 +8,7 @@ promises that. An application that stores such a rowid, or an external-content F
 import apsw
 
 from actions.writing.proof import quoted
-from collectors.queue_profiles.detect import profile_for
+from collectors.queue_profiles.detection import profile_for
 from collectors.target import Target
 
 # An INTEGER PRIMARY KEY is the rowid itself, so SQLite makes no index for it; for any other primary key it does. Shadow

@@ -24,9 +24,9 @@ from actions.writing.latency_guard import LatencyGuard, percentile
 from actions.writing.taken_rows import Taken, take, take_ranges
 from actions.writing.wal_room import WalRoom
 from actions.writing.write_turn import Turn, write_turn
-from collectors.queue_profiles.fence import OwnRules, own_rules
-from collectors.queue_profiles.steps import To
-from collectors.queue_profiles.taking import Taking
+from collectors.queue_profiles.authorizer import OwnRules, own_rules
+from collectors.queue_profiles.row_changes import To
+from collectors.queue_profiles.row_selection import Taking
 
 # How long to go on asking for the write lock, in seconds: before anything was done, and when a part was.
 PATIENCE, PATIENCE_AMID = 2.0, 30.0

@@ -19,9 +19,9 @@ from actions.writing.bounded import bounded
 from actions.writing.latency_guard import rest_after
 from actions.writing.proof import quoted
 from actions.writing.write_turn import write_turn
-from collectors.queue_profiles.detect import profile_for
+from collectors.access.timeouts import TimeLimitExceeded
+from collectors.queue_profiles.detection import profile_for
 from collectors.queue_profiles.schema import ProfileError
-from collectors.reading.time_limit import TimeLimitExceeded
 
 # Rows visited for each index; SQLite's documentation recommends 100 to 1000.
 ANALYSIS_LIMIT = 400

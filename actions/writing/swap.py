@@ -12,7 +12,7 @@ from pathlib import Path
 from actions.run.errors import Blocked, Refused
 from actions.run.work import Work
 from actions.writing.publish import publish, sync_directory, sync_file
-from collectors.raw_reader.ask import MODULE as RAW_READER
+from collectors.raw_reader.client import MODULE as RAW_READER
 
 _SIDECARS = ("-wal", "-shm", "-journal")
 

@@ -12,8 +12,8 @@ from actions.writing.connection import writable
 from actions.writing.profile_gate import CURE
 from actions.writing.short_turns import READ_WAIT, Account, account_of, take_in_turns
 from actions.writing.wal_room import WalFull
+from collectors.queue_profiles.row_selection import Taking
 from collectors.queue_profiles.schema import ProfileError
-from collectors.queue_profiles.taking import Taking
 
 
 @dataclass(frozen=True, slots=True)

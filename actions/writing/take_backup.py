@@ -15,7 +15,7 @@ from actions.writing.free_space import database_bytes, writing_to
 from actions.writing.pinned_copy import Copied, copy_proved
 from actions.writing.proof import sha256_of
 from actions.writing.publish import MANIFEST_BYTES, partial_file, publish, sync_file, write_private
-from collectors.manifest import Manifest, Source, encode, manifest_path
+from collectors.backup_catalog.manifest import Manifest, Source, encode, manifest_path
 
 Kind = Literal["scheduled", "manual", "safety"]
 Compression = Literal["none", "zstd"]

@@ -9,8 +9,8 @@ from typing import Any
 import apsw
 
 from actions.writing.found_rows import NUMBER, STEP, Found
-from collectors.queue_profiles.fence import OwnRules, changing, joined_fences
-from collectors.queue_profiles.steps import Step, To
+from collectors.queue_profiles.authorizer import OwnRules, changing, joined_fences
+from collectors.queue_profiles.row_changes import Step, To
 from collectors.queue_profiles.time_formats import Value
 
 # Whether one more row may be taken, after so many.

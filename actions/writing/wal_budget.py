@@ -9,7 +9,7 @@ from actions.run.errors import Failed
 from actions.run.work import Work
 from actions.writing.bounded import interrupted_when
 from actions.writing.free_space import size_or_zero
-from collectors.raw_reader.ask import RawReaderUnavailable
+from collectors.raw_reader.client import RawReaderUnavailable
 
 # https://sqlite.org/fileformat2.html#walformat
 WAL_HEADER, FRAME_HEADER = 32, 24

@@ -9,7 +9,7 @@ from contextlib import suppress
 from actions.run.work import Work
 from actions.writing.free_space import size_or_zero
 from actions.writing.wal_budget import budget, live_growth
-from collectors.raw_reader.ask import RawReaderUnavailable
+from collectors.raw_reader.client import RawReaderUnavailable
 
 # How long to wait for the application's own checkpoint, in seconds.
 PATIENCE = 10.0

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from collectors.queue_profiles.counting import (
+from collectors.queue_profiles.authorizer import Fence
+from collectors.queue_profiles.count_queries import (
     CompiledRows,
     CompiledWorkers,
     NamedQueues,
@@ -16,13 +17,8 @@ from collectors.queue_profiles.counting import (
     compiled_workers,
 )
 from collectors.queue_profiles.expression import Scope, filled, time_format
-from collectors.queue_profiles.fence import Fence
-from collectors.queue_profiles.place import Places
-from collectors.queue_profiles.schema import Finished, Profile, ProfileError, Purge, Requeue, Rows, State, Step, Workers
-from collectors.queue_profiles.settings import Chosen, Settings
-from collectors.queue_profiles.stale import StaleRows, compiled_stale
-from collectors.queue_profiles.statement import Bound, Spot
-from collectors.queue_profiles.taking import (
+from collectors.queue_profiles.lease_expiry import StaleRows, compiled_stale
+from collectors.queue_profiles.row_selection import (
     CompiledPurge,
     CompiledRequeue,
     by_key,
@@ -31,6 +27,10 @@ from collectors.queue_profiles.taking import (
     strictest,
     tells_keys,
 )
+from collectors.queue_profiles.schema import Finished, Profile, ProfileError, Purge, Requeue, Rows, State, Step, Workers
+from collectors.queue_profiles.settings import Chosen, Settings
+from collectors.queue_profiles.statement import Bound, Spot
+from collectors.queue_profiles.table_match import Places
 
 Part = TypeVar("Part", Rows, Workers, Finished)
 

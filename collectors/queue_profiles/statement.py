@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from collectors.queue_profiles.authorizer import Fence
 from collectors.queue_profiles.expression import (
     Expression,
     Parameter,
@@ -14,9 +15,8 @@ from collectors.queue_profiles.expression import (
     split_format,
     values,
 )
-from collectors.queue_profiles.fence import Fence
-from collectors.queue_profiles.place import Place
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
+from collectors.queue_profiles.table_match import Place
 from collectors.queue_profiles.time_formats import Value, epoch_sql, is_time_sql
 
 # A longer queue name is cut: it is a label value.

@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 
-from collectors.raw_reader.layout import (
+from collectors.raw_reader.formats import (
     CONNECTED_BYTE,
     FIRST_READ_BYTE,
     LAST_READ_BYTE,

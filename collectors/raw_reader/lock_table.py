@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from collectors.raw_reader.file_system import mount_device
-from collectors.raw_reader.layout import FIRST_READ_BYTE, LAST_READ_BYTE, LockRow, lock_rows
+from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, LockRow, lock_rows
 
 LOCKS = Path("/proc/locks")
 READS, PAGE = 3, 4096

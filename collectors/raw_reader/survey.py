@@ -6,8 +6,8 @@ A question costs two switches between processes: with a thousand databases, thre
 from pathlib import Path
 from typing import Any
 
-from collectors.raw_reader.ask import RawReader
-from collectors.raw_reader.lock_use import LockUse
+from collectors.raw_reader.client import RawReader
+from collectors.raw_reader.lock_usage import LockUse
 
 
 class Surveyed(RawReader):

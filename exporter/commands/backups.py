@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from actions.run.request import Request
-from collectors.backup_files import Backup, listed
+from collectors.backup_catalog.catalog import Backup, listed
 from collectors.target import Target
 from exporter.commands.backup import with_backups_from
 from exporter.commands.database import UsageProblem, resolve_missing

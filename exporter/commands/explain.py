@@ -16,10 +16,10 @@ from actions.history.store import StoreUnavailable, history, history_file
 from actions.history.waiting_runs import begun
 from actions.policy.order import HOUR, quota, reach
 from actions.policy.rules import Rule
+from collectors.access.snapshot import Snapshot
 from collectors.owner import Owner
-from collectors.queue_profiles.detect import named
+from collectors.queue_profiles.detection import named
 from collectors.queue_profiles.schema import Profile, ProfileError
-from collectors.reading.snapshot import Snapshot
 from exporter.commands.database import UsageProblem, read_config
 from exporter.commands.status import read_all
 from exporter.config import explain as words

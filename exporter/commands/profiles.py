@@ -12,21 +12,21 @@ from pathlib import Path
 import apsw
 import click
 
-from collectors.queue_profiles import detect
+from collectors.access.connection import read_only
+from collectors.access.errors import EXPECTED, reason
+from collectors.access.file_facts import gather
+from collectors.access.preflight import decide
+from collectors.access.timeouts import time_limit
+from collectors.queue_profiles import detection
+from collectors.queue_profiles.authorizer import changing
 from collectors.queue_profiles.compile import CompiledProfile, compiled
-from collectors.queue_profiles.fence import changing
-from collectors.queue_profiles.place import declared_tables, places_of
-from collectors.queue_profiles.rows import counted
+from collectors.queue_profiles.row_selection import CompiledPurge, CompiledRequeue, Taking
+from collectors.queue_profiles.run_queries import counted
 from collectors.queue_profiles.schema import Profile, ProfileError, Setting
 from collectors.queue_profiles.settings import required, settings_of
+from collectors.queue_profiles.table_match import declared_tables, places_of
 from collectors.queue_profiles.tables import Tables, read_tables
-from collectors.queue_profiles.taking import CompiledPurge, CompiledRequeue, Taking
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.connection import read_only
-from collectors.reading.facts import gather
-from collectors.reading.preflight import decide
-from collectors.reading.reasons import EXPECTED, reason
-from collectors.reading.time_limit import time_limit
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.commands.database import UsageProblem, resolve
 from exporter.commands.door_options import database_options
@@ -61,7 +61,7 @@ def profiles() -> None:
 @profiles.command(name="list")
 def list_profiles() -> None:
     """Every profile that comes with queuekeeper."""
-    for profile in detect.shipped():
+    for profile in detection.shipped():
         click.echo(f"{profile.name:20} {_summary(profile)}")
 
 
@@ -105,7 +105,7 @@ def check(file: Path, db: str | None, given: tuple[str, ...]) -> None:
         return
     target = replace(resolve(db, None, None), profile=path, settings=settings)
     with _opened(target) as database, _one_line():
-        made = detect.profile_for(database, target)
+        made = detection.profile_for(database, target)
         for line in _tried(database, made) if made else ():
             click.echo(line)
     click.echo(f"{file}: ok; it fits {target.path}")
@@ -147,8 +147,8 @@ def _default(setting: Setting) -> str:
 
 
 def _found(tables: Tables, target: Target) -> Found:
-    matches = detect.matches(tables, target)
-    unfit = () if matches else (profile for profile in detect.shipped() if not required(profile))
+    matches = detection.matches(tables, target)
+    unfit = () if matches else (profile for profile in detection.shipped() if not required(profile))
     near = [_nearness(profile, tables, target) for profile in unfit]
     nearest = sorted((one for one in near if one.shares), key=lambda one: (len(one.lacking), -one.shares))
     return Found(
@@ -160,7 +160,7 @@ def _found(tables: Tables, target: Target) -> Found:
 
 
 def _nearness(profile: Profile, tables: Tables, target: Target) -> Nearness:
-    lacking = detect.lacking(profile, tables, replace(target, settings={}))
+    lacking = detection.lacking(profile, tables, replace(target, settings={}))
     declared = declared_tables(profile, settings_of(profile, {}))
     return Nearness(profile.name, sum(bool(fnmatch.filter(tables, name)) for name in declared), lacking)
 
@@ -229,7 +229,7 @@ def _setting(profile: Profile, text: str) -> tuple[str, float | str]:
 
 def _named(choice: str) -> Profile:
     try:
-        return detect.named(choice)
+        return detection.named(choice)
     except ProfileError as error:
         raise UsageProblem(str(error)) from error
 

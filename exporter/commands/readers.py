@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable, sampling
-from collectors.raw_reader.layout import FIRST_READ_BYTE, WalIndex
-from collectors.raw_reader.lock_use import LockUse
-from collectors.raw_reader.pinners import Holder, checkpointer, pinners, writer
+from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable, sampling
+from collectors.raw_reader.formats import FIRST_READ_BYTE, WalIndex
+from collectors.raw_reader.lock_usage import LockUse
+from collectors.raw_reader.wal_readers import Holder, checkpointer, pinners, writer
 from collectors.target import Target
 from exporter.commands.database import resolve
 from exporter.commands.door_options import database_options

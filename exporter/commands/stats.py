@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.commands.database import resolve
 from exporter.commands.door_options import database_options

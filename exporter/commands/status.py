@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from collectors.access.snapshot import Snapshot
 from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.commands.database import UsageProblem, read_config
 from exporter.commands.door_options import config_file_option

@@ -8,8 +8,8 @@ from actions.policy.readings import measured
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule, due
 from actions.run.condition import Condition, Verdict
+from collectors.access.snapshot import Snapshot
 from collectors.queue_profiles.schema import Profile
-from collectors.reading.snapshot import Snapshot
 from exporter.config import window_words
 from exporter.config.settings import Config
 from exporter.units import duration, moment

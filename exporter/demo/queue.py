@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 
-from collectors.reading.connection import read_only
+from collectors.access.connection import read_only
 
 SCHEMA = """
 CREATE TABLE task_queue (

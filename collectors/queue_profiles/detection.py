@@ -7,12 +7,12 @@ from pathlib import Path
 
 import apsw
 
+from collectors.queue_profiles.authorizer import reading
 from collectors.queue_profiles.compile import CompiledProfile, compiled, joined
-from collectors.queue_profiles.counting import CompiledRows, NamedQueues
-from collectors.queue_profiles.fence import reading
-from collectors.queue_profiles.place import Places, places_of
+from collectors.queue_profiles.count_queries import CompiledRows, NamedQueues
 from collectors.queue_profiles.schema import Profile, ProfileError, load
 from collectors.queue_profiles.settings import Settings, required, settings_of, variants
+from collectors.queue_profiles.table_match import Places, places_of
 from collectors.queue_profiles.tables import Tables, read_tables
 from collectors.target import Target
 

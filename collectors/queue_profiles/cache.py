@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.detect import profile_for
+from collectors.queue_profiles.detection import profile_for
 from collectors.target import Target
 
 KEPT = 256

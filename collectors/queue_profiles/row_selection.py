@@ -8,15 +8,15 @@ key only.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from collectors.queue_profiles.counting import compiled_rows
+from collectors.queue_profiles.authorizer import Fence
+from collectors.queue_profiles.count_queries import compiled_rows
 from collectors.queue_profiles.expression import Expression, values
-from collectors.queue_profiles.fence import Fence
-from collectors.queue_profiles.place import Places
+from collectors.queue_profiles.lease_expiry import StaleRows, compiled_stale
+from collectors.queue_profiles.row_changes import CompiledStep, Step, To, Which, purge_step, requeue_steps
 from collectors.queue_profiles.schema import Finished, Gate, ProfileError, Rows
 from collectors.queue_profiles.schema import Step as StepText
-from collectors.queue_profiles.stale import StaleRows, compiled_stale
 from collectors.queue_profiles.statement import Bound, Moment, Spot, all_of, parameters_of
-from collectors.queue_profiles.steps import CompiledStep, Step, To, Which, purge_step, requeue_steps
+from collectors.queue_profiles.table_match import Places
 from collectors.queue_profiles.time_formats import Value, written
 
 __all__ = ("CompiledPurge", "CompiledRequeue", "Step", "Taking", "To", "finished_taking", "stale_taking", "strictest")

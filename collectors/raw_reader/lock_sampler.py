@@ -17,7 +17,7 @@ from typing import Any
 from collectors.raw_reader.file_system import NETWORK_FILE_SYSTEMS, file_system_of
 from collectors.raw_reader.lock_probe import CAN_PROBE
 from collectors.raw_reader.lock_table import process
-from collectors.raw_reader.watched_file import Pin, WatchedFile
+from collectors.raw_reader.sampled_file import Pin, WatchedFile
 
 EVERY = 0.1
 SHARE_OF_A_CORE = 0.007

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from collectors.queue_profiles.authorizer import Fence
 from collectors.queue_profiles.expression import Expression
-from collectors.queue_profiles.fence import Fence
 from collectors.queue_profiles.schema import Rows, State, Workers
 from collectors.queue_profiles.statement import Bound, Moment, Spot, Statement, parameters_of
 from collectors.queue_profiles.time_formats import epoch_sql

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from collectors.access.change_detection import Signature
 from collectors.metric import Sample
-from collectors.reading.signature import Signature
 from collectors.target import Target
 
 
@@ -24,7 +24,7 @@ class Snapshot:
 
     `taken_at`: when what it says was last known to hold: by reading it, or by finding every file unchanged (seconds since
     the epoch). `opened_at`: when it was last read; `signature`: what stat said right before;
-    `ages`: the clock alone may make it wrong (`collectors.reading.due`), or only a part of it was read.
+    `ages`: the clock alone may make it wrong (`collectors.access.refresh`), or only a part of it was read.
     `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
     Samples of a collector that failed are absent, and `collectors` says why. `folded_labels`: how many distinct queue
     names had to share the label `other`.

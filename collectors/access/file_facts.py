@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.raw_reader.ask import LockTableUnseen, RawReader
-from collectors.raw_reader.layout import DatabaseHeader
-from collectors.raw_reader.pinners import Holder, writer
+from collectors.raw_reader.client import LockTableUnseen, RawReader
+from collectors.raw_reader.formats import DatabaseHeader
+from collectors.raw_reader.wal_readers import Holder, writer
 from collectors.target import Target
 
 # The lock table is read in pieces (proc(5) promises no more): what would be grave is looked at twice.

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from collectors.raw_reader.layout import SHARED_BYTES, SHARED_FIRST
+from collectors.raw_reader.formats import SHARED_BYTES, SHARED_FIRST
 
 # Whoever asked has long gone on, or is gone.
 LONGEST = 2.0

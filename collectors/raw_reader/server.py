@@ -4,7 +4,7 @@ POSIX locks belong to a process: closing any descriptor of a file drops all of i
 SQLite connection (https://sqlite.org/howtocorrupt.html, section 2.2). So headers are read here, where no connection is.
 One JSON request a line on standard input, one JSON answer a line on standard output; the end of the input ends it.
 
-    python -I -m collectors.raw_reader.process [SECONDS BETWEEN SAMPLES OF WRITE LOCKS [SHARE OF A CORE]]
+    python -I -m collectors.raw_reader.server [SECONDS BETWEEN SAMPLES OF WRITE LOCKS [SHARE OF A CORE]]
 """
 
 import errno
@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from collectors.raw_reader import hold
+from collectors.raw_reader import file_hold
+from collectors.raw_reader.file_headers import database_header_of, is_hot, is_wal, wal_index_and_readers, wal_index_of
 from collectors.raw_reader.file_system import file_system_of
-from collectors.raw_reader.first_bytes import database_header_of, is_hot, is_wal, wal_index_and_readers, wal_index_of
+from collectors.raw_reader.lock_sampler import WriteLocks
 from collectors.raw_reader.lock_table import holders_in, lock_table, shared_lock_table
-from collectors.raw_reader.write_locks import WriteLocks
 
 Answer = dict[str, Any]
 # Who is connected to a WAL may be a moment old: what is grave of it is looked at again before anything is said of it.
@@ -57,9 +57,9 @@ def _lines() -> Iterator[bytes]:
 
 def _pause(now: float) -> float | None:
     """Do what is due; seconds until something will be."""
-    hold.release_forgotten(now)
+    file_hold.release_forgotten(now)
     pause = _WRITE_LOCKS.tick(now)
-    return min(hold.LONGEST, pause or hold.LONGEST) if hold.holding() else pause
+    return min(file_hold.LONGEST, pause or file_hold.LONGEST) if file_hold.holding() else pause
 
 
 def _allow_many_files() -> None:
@@ -73,7 +73,7 @@ def _allow_many_files() -> None:
 
 def _answer(request: dict[str, Any]) -> Answer:
     for path in request.get("release", ()):
-        hold.release(path)
+        file_hold.release(path)
     if request["do"] == "surveys":
         return {"result": [_survey(path) for path in request["paths"]]}
     return _answered(_OPERATIONS[request["do"]], request.get("path", ""))
@@ -96,7 +96,7 @@ def _survey(path: str) -> dict[str, Answer]:
     }
     if is_wal(header.get("result")):
         found |= _survey_of_wal(path)
-        found["hold_wal"] = _answered(hold.hold_in_a_word, path)  # last: it should be short
+        found["hold_wal"] = _answered(file_hold.hold_in_a_word, path)  # last: it should be short
     return found
 
 
@@ -116,7 +116,7 @@ def _locks(_path: str) -> str | None:
 
 
 def _hold_wal(path: str) -> str | None:
-    return hold.hold_in_a_word(path) if is_wal(database_header_of(path)) else None
+    return file_hold.hold_in_a_word(path) if is_wal(database_header_of(path)) else None
 
 
 def _watch_write_lock(path: str) -> int:

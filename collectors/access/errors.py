@@ -10,9 +10,9 @@ from typing import Any
 
 import apsw
 
+from collectors.access.timeouts import TimeLimitExceeded
 from collectors.queue_profiles.schema import ProfileError
-from collectors.raw_reader.ask import LockTableUnseen, RawReaderUnavailable
-from collectors.reading.time_limit import TimeLimitExceeded
+from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 
 class SlowReadingFailed(Exception):

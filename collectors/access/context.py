@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import apsw
 
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.rows import Quick, queue_names, quick
-from collectors.raw_reader.ask import RawReader
-from collectors.raw_reader.layout import DatabaseHeader
-from collectors.raw_reader.pinners import Holder
+from collectors.queue_profiles.run_queries import Quick, queue_names, quick
+from collectors.raw_reader.client import RawReader
+from collectors.raw_reader.formats import DatabaseHeader
+from collectors.raw_reader.wal_readers import Holder
 from collectors.target import Target
 
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from collectors.queue_profiles.authorizer import reading
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.counting import QUEUE_BOUND, NamedQueues
-from collectors.queue_profiles.fence import reading
+from collectors.queue_profiles.count_queries import QUEUE_BOUND, NamedQueues
 from collectors.queue_profiles.statement import Bound
 from collectors.queue_profiles.time_formats import moment_of
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from collectors.access.change_detection import Signature, signature_of
+from collectors.access.refresh import reason_to_open
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
 from collectors.poll import take, take_beside
-from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
-from collectors.reading.due import reason_to_open
-from collectors.reading.signature import Signature, signature_of
-from collectors.reading.snapshot import Snapshot
+from collectors.raw_reader.client import RawReader, RawReaderUnavailable
 from collectors.registry import AT_LEISURE, BESIDE, COLLECTORS
 from collectors.target import Target
 

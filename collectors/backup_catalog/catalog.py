@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
 
-from collectors.manifest import Manifest, ManifestError, is_of, manifest_path, read_manifest
+from collectors.backup_catalog.manifest import Manifest, ManifestError, is_of, manifest_path, read_manifest
 from collectors.target import BackupPlace, Target
 
 State = Literal["verified", "unverified", "failed"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from collectors.queue_profiles.holder_life import FUNCTION, teach
+from collectors.queue_profiles.holder_liveness import FUNCTION, teach
 from collectors.queue_profiles.schema import ProfileError
 
 Columns = Mapping[str, frozenset[str]]

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from collectors.queue_profiles.authorizer import Fence
 from collectors.queue_profiles.expression import Expression
-from collectors.queue_profiles.fence import Fence
-from collectors.queue_profiles.place import Places
 from collectors.queue_profiles.schema import Along, Insert, ProfileError
 from collectors.queue_profiles.schema import Step as StepText
 from collectors.queue_profiles.statement import Spot, all_of, parameters_of
+from collectors.queue_profiles.table_match import Places
 from collectors.queue_profiles.time_formats import Value
 
 To = Literal["dead", "waiting", "gone"]

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from collectors.queue_profiles.counting import CompiledRows, count_of
+from collectors.queue_profiles.count_queries import CompiledRows, count_of
 from collectors.queue_profiles.expression import Expression
-from collectors.queue_profiles.holder_life import FUNCTION
-from collectors.queue_profiles.place import Places
+from collectors.queue_profiles.holder_liveness import FUNCTION
 from collectors.queue_profiles.schema import Alive, Holder, ProfileError, Rows
 from collectors.queue_profiles.statement import Bound, Moment, Spot, Statement, all_of, parameters_of
+from collectors.queue_profiles.table_match import Places
 from collectors.queue_profiles.time_formats import LOCAL_FORMATS
 
 NOBODY = Expression("NULL")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from collectors.raw_reader.layout import (
+from collectors.raw_reader.formats import (
     CHECKPOINT_BYTE,
     FIRST_READ_BYTE,
     LAST_READ_BYTE,

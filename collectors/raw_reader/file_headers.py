@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from collectors.raw_reader.layout import HEADER_BYTES, WAL_INDEX_BYTES, database_header, wal_index
+from collectors.raw_reader.formats import HEADER_BYTES, WAL_INDEX_BYTES, database_header, wal_index
 from collectors.raw_reader.lock_probe import CAN_PROBE, READS_WAL, in_the_way
 
 _TRIES = 20

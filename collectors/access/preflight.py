@@ -8,8 +8,8 @@ them, and made by another user in a directory that user can write, they turn the
 import stat
 from dataclasses import dataclass, replace
 
+from collectors.access.file_facts import Facts, FileFacts, is_foreign
 from collectors.raw_reader.file_system import NETWORK_FILE_SYSTEMS
-from collectors.reading.facts import Facts, FileFacts, is_foreign
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ clock alone can change, and what could not be read.
 from collections.abc import Mapping
 from typing import Any
 
-from collectors.reading.signature import Signature
-from collectors.reading.snapshot import Snapshot
+from collectors.access.change_detection import Signature
+from collectors.access.snapshot import Snapshot
 
 # However quiet the files are: a reading is repeated after this many seconds.
 REOPEN_AFTER = 600.0

@@ -15,16 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from collectors.raw_reader import layout
-from collectors.raw_reader.layout import DatabaseHeader, LockRow, WalIndex
-from collectors.raw_reader.lock_use import LockUse, LockUses
-from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, holders_of, pinners
+from collectors.raw_reader import formats
+from collectors.raw_reader.formats import DatabaseHeader, LockRow, WalIndex
+from collectors.raw_reader.lock_usage import LockUse, LockUses
+from collectors.raw_reader.wal_readers import Holder, Pinner, flock_pid, holders_of, pinners
 
 ANSWER_WITHIN = 2.0
 # What was asked about many databases ahead of their polls is used for so many seconds.
 AHEAD_FOR = 0.25
 # How its processes are known by their command lines.
-MODULE = "collectors.raw_reader.process"
+MODULE = "collectors.raw_reader.server"
 _COMMAND = (sys.executable, "-I", "-m", MODULE)
 
 
@@ -72,12 +72,12 @@ class RawReader:
     def database_header(self, path: Path) -> DatabaseHeader | None:
         """The header of a database; None when the file is missing, no regular file or shorter than a header."""
         data = _unhex(self.ask("database_header", path))
-        return None if data is None or len(data) < layout.HEADER_BYTES else layout.database_header(data)
+        return None if data is None or len(data) < formats.HEADER_BYTES else formats.database_header(data)
 
     def wal_index(self, path: Path) -> WalIndex | None:
         """The WAL-index of a database; None when there is none or it could not be read whole."""
         data = _unhex(self.ask("wal_index", path))
-        return None if data is None else layout.wal_index(data)
+        return None if data is None else formats.wal_index(data)
 
     def journal_is_hot(self, path: Path) -> bool:
         """Whether a rollback journal with a live header lies beside the database; its writer may be at work."""
@@ -86,14 +86,14 @@ class RawReader:
     def locks(self) -> tuple[LockRow, ...] | None:
         """Every file lock that the kernel shows us; None where there is no such table (not Linux)."""
         table = self.ask("locks", None)
-        return None if table is None else layout.lock_rows(table)
+        return None if table is None else formats.lock_rows(table)
 
     def holders(self, path: Path) -> tuple[Holder, ...]:
         """Who holds locks on the database or its WAL-index. Raises LockTableUnseen where that cannot be seen."""
         found = self.ask("holders", path)
         if found is None:
             raise LockTableUnseen("this system shows no table of locks (/proc/locks)")
-        return holders_of(layout.lock_rows(found["table"]), found["files"], found["processes"])
+        return holders_of(formats.lock_rows(found["table"]), found["files"], found["processes"])
 
     def pinners(self, path: Path) -> tuple[Pinner, ...]:
         """The readers, not of this process, that stop checkpoints short of the newest frame. Raises LockTableUnseen."""

@@ -10,7 +10,7 @@ import os
 import stat
 from contextlib import suppress
 
-from collectors.raw_reader.layout import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, wal_index
+from collectors.raw_reader.formats import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, wal_index
 from collectors.raw_reader.lock_probe import (
     AT_DATABASE,
     CONNECTED,
@@ -20,7 +20,7 @@ from collectors.raw_reader.lock_probe import (
     WRITES_WAL,
     in_the_way,
 )
-from collectors.raw_reader.pinners import Holder, pinners
+from collectors.raw_reader.wal_readers import Holder, pinners
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 # Process, lock byte, read mark.
