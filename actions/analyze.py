@@ -6,10 +6,10 @@ Runbook: docs/runbook.md#procedure-statistics. The only thing that it adds to th
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from actions.run.errors import NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import NothingToDo, Refused
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Plan
 from actions.writing.gathering import accepted_hold, gather_all
 from actions.writing.some_of import some_of
 from actions.writing.statistics import ordinary_tables, require_welcome

@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from actions.run.errors import Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Refused
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Figure, Plan
 from actions.writing.free_space import database_bytes, nearest_existing, require_free
 from actions.writing.journal import is_rollback
 from actions.writing.publish import backup_name, remove_leftovers

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import GIVEN_UP_BEFORE, Blocked, Failed, NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import GIVEN_UP_BEFORE, Blocked, Failed, NothingToDo, Refused
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Figure, Plan
 from actions.writing.connection import writable
 from actions.writing.free_space import size_or_zero
 from actions.writing.holding_back import Somebody, holding_back, named, seen_twice, traffic

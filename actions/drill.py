@@ -11,10 +11,10 @@ from pathlib import Path
 
 import apsw
 
-from actions.run.errors import Unverified
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Unverified
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Plan
 from actions.writing.chosen_backup import check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.compression import plain_file
 from actions.writing.free_space import require_free, writing_to

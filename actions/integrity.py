@@ -2,17 +2,17 @@
 
 Runbook: docs/runbook.md#procedure-integrity-check. It changes nothing. A live file is read in parts that each keep their
 budget; what is too large for that is checked on the newest verified backup. A failure is remembered until a whole full
-check of the same target is good (actions/history/integrity_rows.py).
+check of the same target is good (actions/store/integrity.py).
 """
 
 import time
 from pathlib import Path
 
+from actions.model.context import Work
+from actions.model.errors import Failed, Refused, Unverified
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Figure, Plan
 from actions.policy.check_duration import predicted_seconds
-from actions.run.errors import Failed, Refused, Unverified
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
 from actions.writing.checking import DAMAGE, Report, check_copy, check_live
 from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, withdraw
 from actions.writing.compression import plain_file

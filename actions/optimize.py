@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.run.errors import Locked, NothingToDo
-from actions.run.in_the_way import in_the_way
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Locked, NothingToDo
+from actions.model.lock_holders import in_the_way
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Plan
 from actions.writing.connection import writable
 from actions.writing.gathering import accepted_hold, gather_all
 from actions.writing.proof import quoted

@@ -7,10 +7,10 @@ last check, nothing is deleted: the good backups may be all that is left.
 from collections.abc import Mapping
 from pathlib import Path
 
-from actions.run.errors import NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import NothingToDo, Refused
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Figure, Plan
 from actions.writing.publish import remove_leftovers, sync_directory
 from actions.writing.retention import Candidate, Decision, decide
 from collectors.backup_catalog.catalog import Backup, listed

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.run.errors import NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import NothingToDo, Refused
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Figure, Plan
 from actions.writing.only_searches import check_searches
 from actions.writing.planned_rows import count_up_to, planned_rows
 from actions.writing.profile_gate import check_gate, looking, queue_profile

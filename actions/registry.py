@@ -17,9 +17,9 @@ from actions import (
     vacuum,
     verify,
 )
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Plan
 
 
 class Action(Protocol):

@@ -13,10 +13,10 @@ from typing import Literal
 
 import apsw
 
-from actions.run.errors import Failed, Refused, Unverified
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed, Refused, Unverified
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Figure, Plan
 from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.compression import plain_file
 from actions.writing.free_space import nearest_existing, require_free, writing_to

@@ -1,6 +1,6 @@
 """Gives free pages back to the disk: nothing, slices of incremental_vacuum, or a full VACUUM, whichever is worth it.
 
-Runbook: docs/runbook.md#procedure-vacuum. The choice is actions/policy/vacuum_choice.py's. A full VACUUM stops every writer
+Runbook: docs/runbook.md#procedure-vacuum. The choice is actions/policy/vacuum_plan.py's. A full VACUUM stops every writer
 until it is done (in rollback-journal mode every reader too) and writes the live bytes twice: so it is planned with its
 stall and its room, and a run that nobody watches keeps its budgets or has the operator's word.
 """
@@ -11,11 +11,11 @@ from typing import Literal
 
 import apsw
 
-from actions.policy.vacuum_choice import Choice, Pages, StaysFree, choose, stays_free
-from actions.run.errors import ActionError, Failed, NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import ActionError, Failed, NothingToDo, Refused
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Figure, Plan
+from actions.policy.vacuum_plan import Choice, Pages, StaysFree, choose, stays_free
 from actions.writing.connection import writable
 from actions.writing.free_space import require_free, size_or_zero
 from actions.writing.full_vacuum import Vacuumed, vacuum_whole

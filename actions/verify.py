@@ -6,9 +6,9 @@ Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the fi
 from dataclasses import replace
 from pathlib import Path
 
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.options import OptionKind
+from actions.model.plan import Done, Plan
 from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
 from actions.writing.free_space import writing_to
 from actions.writing.publish import MANIFEST_BYTES, write_private

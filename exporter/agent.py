@@ -9,12 +9,12 @@ from pathlib import Path
 
 from actions.door.cancel import cancel
 from actions.door.kill_switch import pause_all, settle
-from actions.history.runs import Run
-from actions.history.settings import resume
-from actions.history.store import StoreUnavailable, history
 from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
+from actions.store.database import StoreUnavailable, history
+from actions.store.pause import resume
+from actions.store.runs import Run
 from collectors.access.snapshot import Snapshot
 from collectors.poll_if_changed import look_ahead, revisit
 from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from actions.history.runs import Run
-from actions.run.events import Event
+from actions.model.events import Event
+from actions.store.runs import Run
 from collectors.access.snapshot import Snapshot
 
 MAX_KEPT = 1000

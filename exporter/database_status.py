@@ -6,10 +6,10 @@ What could not be read is None or missing, never a zero.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from actions.policy.readings import measured
+from actions.model.condition import Verdict
+from actions.policy.measure import measured
 from actions.policy.rules import Rule, Watch
 from actions.policy.suspension import Standing
-from actions.run.condition import Verdict
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
 from collectors.owner import Owner

@@ -15,18 +15,18 @@ import apsw
 
 from actions.door.job import Job
 from actions.door.start import RunningAction
-from actions.history.episode_rows import forget_old
-from actions.history.read_totals import read_totals
-from actions.history.recovery import end_lost, recover
-from actions.history.runs import Claim, Ending, Run, claim, end, run
-from actions.history.settings import paused, prove_writable
-from actions.history.standing_rows import standing
-from actions.history.store import StoreUnavailable, history, open_history
-from actions.history.totals import Totals
-from actions.policy.order import Bounds, Hold, Waiting
+from actions.model.events import Event
+from actions.model.outcome import Outcome
 from actions.policy.rules import Rule
-from actions.run.events import Event
-from actions.run.outcome import Outcome
+from actions.policy.scheduling import Bounds, Hold, Waiting
+from actions.store.alert_episodes import forget_old
+from actions.store.database import StoreUnavailable, history, open_history
+from actions.store.pause import paused, prove_writable
+from actions.store.read_totals import read_totals
+from actions.store.recovery import end_lost, recover
+from actions.store.runs import Claim, Ending, Run, claim, end, run
+from actions.store.suspensions import standing
+from actions.store.totals import Totals
 from collectors.target import Target
 from exporter.config.settings import Acting
 from exporter.log import event

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from actions.door.job import Job
 from actions.door.start import RunningAction
-from actions.run.events import Event
-from actions.run.request import Request
+from actions.model.events import Event
+from actions.model.request import Request
 from collectors.target import Target
 from exporter.config.settings import Acting
 

@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from actions.history.totals import DURATION_BUCKETS, Durations
+from actions.store.totals import DURATION_BUCKETS, Durations
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Metric
 from collectors.registry import BESIDE, COLLECTORS

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import apsw
 
-from actions.history.free_low_rows import HOUR, note
-from actions.history.store import StoreUnavailable, history
-from actions.run.memory import FreeLow
+from actions.model.memory import FreeLow
+from actions.store.database import StoreUnavailable, history
+from actions.store.free_pages import HOUR, note
 from collectors.access.snapshot import Snapshot
 from collectors.storage import FREE_PAGES
 from exporter.log import event

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from actions.policy.readings import measured
+from actions.model.condition import Verdict
+from actions.policy.measure import measured
 from actions.policy.rules import Rule
-from actions.run.condition import Verdict
 from collectors.access.snapshot import Snapshot
 from collectors.metric import folded
 from collectors.owner import Owner

@@ -1,16 +1,16 @@
-"""Who of those that wait is next: gathers what actions/policy/order.py decides upon."""
+"""Who of those that wait is next: gathers what actions/policy/scheduling.py decides upon."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apsw
 
 from actions.door.catalogue import KNOWN
-from actions.history.runs import Run
-from actions.history.waiting_runs import begun, waiting
-from actions.policy.order import Begun, Bounds, Hold, Waiting, horizon, order
 from actions.policy.rules import Rule
+from actions.policy.scheduling import Begun, Bounds, Hold, Waiting, horizon, order
 from actions.policy.suspension import Standing
 from actions.policy.windows import closed
+from actions.store.pending_runs import begun, waiting
+from actions.store.runs import Run
 from exporter.config.settings import Acting
 
 

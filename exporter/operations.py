@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actions.door.in_person import Recorded, record, wish
-from actions.history.runs import Run, matching, pending, run, unfinished
-from actions.history.settings import paused
-from actions.history.store import StoreUnavailable, history
+from actions.model.events import Event
+from actions.model.request import Option
 from actions.policy.rules import Watch
-from actions.run.events import Event
-from actions.run.request import Option
+from actions.store.database import StoreUnavailable, history
+from actions.store.pause import paused
+from actions.store.runs import Run, matching, pending, run, unfinished
 from collectors.target import Target
 from exporter.board import Board, max_age
 from exporter.broadcast import Broadcast

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from actions.history.totals import Totals
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
+from actions.store.totals import Totals
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Metric, Sample
 from exporter.board import View

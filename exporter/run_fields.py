@@ -1,6 +1,6 @@
 """One run as documented JSON fields, for `queuekeeper history --json` and the HTTP API."""
 
-from actions.history.runs import Run
+from actions.store.runs import Run
 
 _WORDS = (
     "id", "database", "action", "trigger", "rule", "episode", "state", "outcome", "effect", "reason", "message",

@@ -1,7 +1,7 @@
 """One run in one line: when, what, how it ended, whether it helped, why it ran, what it says."""
 
-from actions.history.runs import Run
-from actions.run.condition import Condition
+from actions.model.condition import Condition
+from actions.store.runs import Run
 from exporter.units import duration, moment
 
 

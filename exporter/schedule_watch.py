@@ -13,9 +13,9 @@ from pathlib import Path
 import apsw
 
 from actions.door.intake import ask_for
-from actions.history import schedule_rows
-from actions.history.store import StoreUnavailable, history, transaction
 from actions.policy.schedules import Schedule, due, request_of
+from actions.store import schedules as schedules_module
+from actions.store.database import StoreUnavailable, history, transaction
 from collectors.target import Target
 from exporter.log import event
 
@@ -81,7 +81,7 @@ class ScheduleWatch:
 
     def _step(self, store: apsw.Connection, schedule: Schedule, target: Target, now: float) -> float | None:
         """Deal with one schedule on one database; when to look at it again (seconds since the epoch)."""
-        until = schedule_rows.done_until(store, schedule.name, target.name)
+        until = schedules_module.done_until(store, schedule.name, target.name)
         found = due(schedule, target.name, now if until is None else until, now)
         missed = found.missed
         if missed:
@@ -95,7 +95,7 @@ class ScheduleWatch:
             if answer.decision == "disabled":
                 missed += 1
                 _say_missed(schedule, target, 1, "suspended: it did not help before; see `queuekeeper config explain`")
-        schedule_rows.keep(store, schedule.name, target.name, found.done_until, missed)
+        schedules_module.keep(store, schedule.name, target.name, found.done_until, missed)
         return found.next_at
 
     def _loop(self) -> None:

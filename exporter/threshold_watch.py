@@ -12,11 +12,11 @@ from pathlib import Path
 import apsw
 
 from actions.door.intake import ask_for
-from actions.history import standing_rows, watch_rows
-from actions.history.store import StoreUnavailable, history, transaction
-from actions.policy.readings import is_held_back, measured
+from actions.policy.measure import is_held_back, measured
 from actions.policy.rules import Rule, Watch, request_of, step
 from actions.policy.suspension import Standing, after_reading
+from actions.store import pending_conditions, suspensions
+from actions.store.database import StoreUnavailable, history, transaction
 from collectors.access.snapshot import Snapshot
 from exporter.log import event
 
@@ -50,7 +50,7 @@ class ThresholdWatch:
     def recover(self) -> None:
         """Go on with the waits that were written down. Raises StoreUnavailable."""
         with history(self._state) as store:
-            kept = watch_rows.held_since(store)
+            kept = pending_conditions.held_since(store)
         for (name, database), (condition, since) in kept.items():
             rule = self._known.get(name)
             if rule is not None and rule.condition == condition:
@@ -128,7 +128,7 @@ class ThresholdWatch:
     def _write(self, store: apsw.Connection, snapshot: Snapshot, changed: Sequence[tuple[Rule, float | None]]) -> None:
         with transaction(store):
             for rule, since in changed:
-                watch_rows.keep(store, rule.name, snapshot.target.name, rule.condition, since)
+                pending_conditions.keep(store, rule.name, snapshot.target.name, rule.condition, since)
         self._written.update({(rule.name, snapshot.target.name): since for rule, since in changed})
 
     def _lift(self, store: apsw.Connection, snapshot: Snapshot, lifted: Sequence[str]) -> None:
@@ -136,9 +136,9 @@ class ThresholdWatch:
         database = snapshot.target.name
         for action in lifted:
             with transaction(store):
-                before = standing_rows.standing(store, database, action)
+                before = suspensions.standing(store, database, action)
                 after = _after(before, snapshot)
-                standing_rows.keep(store, database, action, after)
+                suspensions.keep(store, database, action, after)
             if before.suspended and not after.suspended:
                 event(LOG, logging.INFO, "no longer suspended", database=database, action=action, rule=before.rule)
         if lifted:

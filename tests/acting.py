@@ -8,12 +8,12 @@ from typing import Any
 from actions.door.by_hand import attend, perform_by_hand, plan_only
 from actions.door.job import Job
 from actions.door.start import RunningAction
-from actions.history.runs import Run, ask_and_claim, run
-from actions.history.store import history
+from actions.model.condition import Condition
+from actions.model.events import Event
+from actions.model.request import Request
 from actions.policy.windows import Window
-from actions.run.condition import Condition
-from actions.run.events import Event
-from actions.run.request import Request
+from actions.store.database import history
+from actions.store.runs import Run, ask_and_claim, run
 from collectors.target import Target
 
 ALL_DAY = Window(0, 24 * 60)

@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from actions.model.context import Work
+from actions.model.memory import FreeLow, Memory
+from actions.model.plan import Done, Plan
+from actions.model.stop import Stop
 from actions.registry import ACTIONS
-from actions.run.memory import FreeLow, Memory
-from actions.run.plan import Done, Plan
-from actions.run.stop import Stop
-from actions.run.work import Work
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 

@@ -20,8 +20,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from real_parts import LOG_TAIL, RealPartError, until
 
-from actions.history.runs import Run, newest
-from actions.history.store import history_file
+from actions.store.database import history_file
+from actions.store.runs import Run, newest
 
 PATIENCE = 20.0
 COMMAND = (sys.executable, "-m", "exporter.commands")

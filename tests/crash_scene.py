@@ -22,7 +22,7 @@ import prismq
 import pytest
 from acting import target_of
 
-from actions.history.runs import Run
+from actions.store.runs import Run
 from actions.writing.publish import PARTIAL
 from collectors.backup_catalog.manifest import manifest_path
 from collectors.raw_reader.client import RawReader

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from actions.door.job import Job, encode
-from actions.history.recovery import recover
-from actions.history.runs import Run, ask_and_claim, run, unfinished
-from actions.history.store import history
-from actions.run.events import Event, decode
-from actions.run.request import Request
-from actions.run.stop import Stop
+from actions.model.events import Event, decode
+from actions.model.request import Request
+from actions.model.stop import Stop
+from actions.store.database import history
+from actions.store.recovery import recover
+from actions.store.runs import Run, ask_and_claim, run, unfinished
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 

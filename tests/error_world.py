@@ -15,8 +15,8 @@ import prismq
 import pytest
 import queue_files
 
-from actions.history.settings import pause, resume
-from actions.history.store import history
+from actions.store.database import history
+from actions.store.pause import pause, resume
 from collectors.backup_catalog.manifest import manifest_path
 
 NOBODY = 65534

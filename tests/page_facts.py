@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from actions.history.totals import DURATION_BUCKETS, Durations, Totals
+from actions.model.condition import Condition
 from actions.policy.rules import Rule
-from actions.run.condition import Condition
+from actions.store.totals import DURATION_BUCKETS, Durations, Totals
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample, Since
 from collectors.target import Target

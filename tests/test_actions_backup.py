@@ -15,7 +15,7 @@ import prismq
 import pytest
 from acting import by_hand, by_rule, planned, target_of
 
-from actions.history.runs import Run
+from actions.store.runs import Run
 from collectors.backup_catalog.manifest import manifest_path, read_manifest
 from collectors.poll import take
 from collectors.raw_reader.client import RawReader
@@ -231,7 +231,7 @@ def test_a_backup_without_a_manifest_is_unverified(target: Target) -> None:
 def test_leftovers_of_a_killed_run_go_and_those_of_a_living_one_stay(target: Target) -> None:
     import os
 
-    from actions.run.process_identity import own_identity
+    from actions.model.process_identity import own_identity
 
     folder = target.backup.directory / "queue"
     folder.mkdir(parents=True)

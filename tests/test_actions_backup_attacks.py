@@ -18,11 +18,11 @@ import prismq
 import pytest
 from acting import by_hand, by_rule, planned, target_of
 
+from actions.model.context import Work
+from actions.model.errors import Failed
+from actions.model.events import Event
+from actions.model.stop import Stop
 from actions.python_api.queue_backup import QueueBackup, QueueBackupError
-from actions.run.errors import Failed
-from actions.run.events import Event
-from actions.run.stop import Stop
-from actions.run.work import Work
 from actions.writing.copier import CannotCopy, Orders, carry_out
 from actions.writing.pin import pinned
 from actions.writing.proof import immutable
@@ -304,7 +304,7 @@ def test_damage_with_a_checksum_that_fits_is_found_by_verify_drill_and_restore(
 
 
 def test_a_flipped_byte_anywhere_is_found(target: Target, raw: RawReader) -> None:
-    from actions.run.errors import Unverified
+    from actions.model.errors import Unverified
     from actions.writing.chosen_backup import named, prove_chosen
 
     path = backed_up(target)
@@ -349,9 +349,9 @@ def test_a_database_damaged_deep_inside_can_be_restored_once_its_application_is_
 def test_nothing_appears_beside_a_live_database_meanwhile(target: Target, queue: prismq.Queue, tmp_path: Path) -> None:
     from actions.door.job import Job
     from actions.door.start import RunningAction
-    from actions.history.runs import ask_and_claim
-    from actions.history.store import history
-    from actions.run.request import Request
+    from actions.model.request import Request
+    from actions.store.database import history
+    from actions.store.runs import ask_and_claim
 
     home = tmp_path / "home"
     home.mkdir()

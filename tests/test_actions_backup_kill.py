@@ -17,10 +17,10 @@ from small_disk import fill, small_disk
 
 from actions.door.job import Job
 from actions.door.start import RunningAction
-from actions.history.recovery import recover
-from actions.history.runs import ask_and_claim, newest, unfinished
-from actions.history.store import history
-from actions.run.request import Request
+from actions.model.request import Request
+from actions.store.database import history
+from actions.store.recovery import recover
+from actions.store.runs import ask_and_claim, newest, unfinished
 from actions.writing.proof import immutable
 from collectors.backup_catalog.catalog import listed
 from collectors.raw_reader.client import RawReader

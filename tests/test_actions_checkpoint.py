@@ -12,8 +12,8 @@ import pytest
 from acting import by_hand, by_rule, planned, target_of
 from acting_here import plan_here, work_on
 
-from actions.run.condition import Condition
-from actions.run.errors import GIVEN_UP_BEFORE, Refused
+from actions.model.condition import Condition
+from actions.model.errors import GIVEN_UP_BEFORE, Refused
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
 
@@ -80,7 +80,7 @@ def test_an_owner_not_proved_safe_is_left_alone_for_a_minute(backlog: prismq.Que
 def test_the_operators_word_lifts_the_owner_guard(backlog: prismq.Queue) -> None:
     from acting import act
 
-    from actions.run.request import Request
+    from actions.model.request import Request
 
     run = act(target_of(backlog.path), Request("checkpoint", "queue", options={"mode": "passive"}), trust_owner=True)
     assert run.outcome == "done"

@@ -20,9 +20,9 @@ from acting import by_hand, target_of
 from actions.door.child import NOT_OURS
 from actions.door.job import Job
 from actions.door.start import RunningAction
-from actions.history import runs
-from actions.history.store import history
-from actions.run.request import Request
+from actions.model.request import Request
+from actions.store import runs
+from actions.store.database import history
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
@@ -244,7 +244,7 @@ REPLACING = """
 import os, sys
 from pathlib import Path
 from actions.door.lock import take_action_lock
-from actions.run.errors import ActionError
+from actions.model.errors import ActionError
 database, other = Path(sys.argv[1]), sys.argv[2]
 def between(event, _arguments):  # after the open, before the lock
     if event == "fcntl.flock":

@@ -20,11 +20,11 @@ from acting import by_hand, target_of
 
 from actions.door.child import STORE_UNAVAILABLE
 from actions.door.job import Job
-from actions.history.settings import pause
-from actions.history.store import history, history_file
-from actions.run.events import Event
-from actions.run.outcome import USAGE_ERROR
-from actions.run.request import Request
+from actions.model.events import Event
+from actions.model.outcome import USAGE_ERROR
+from actions.model.request import Request
+from actions.store.database import history, history_file
+from actions.store.pause import pause
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 

@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actions.door.intake import hear_alert, hear_resolution
-from actions.history import runs
-from actions.history.recovery import recover
-from actions.history.runs import Claim, Ending
-from actions.history.store import history, transaction
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.outcome import Outcome
 from actions.policy.alerts import Alert
 from actions.policy.effect import effect
 from actions.policy.episodes import SAME_NEWS
 from actions.policy.rules import Rule
 from actions.policy.suspension import GONE, STRIKES
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.outcome import Outcome
+from actions.store import runs
+from actions.store.database import history, transaction
+from actions.store.recovery import recover
+from actions.store.runs import Claim, Ending
 
 COOLDOWN = 30.0
 RULE = Rule("stale", Condition("sqlite_queue_stale_leases", above=0), "requeue", cooldown=COOLDOWN)

@@ -14,9 +14,9 @@ from acting import ALL_DAY, act, by_hand, target_of
 from actions.door.facts import gather
 from actions.door.guard import Facts, refusal
 from actions.door.job import Job
-from actions.history.store import history
+from actions.model.request import Request
 from actions.registry import ACTIONS
-from actions.run.request import Request
+from actions.store.database import history
 from collectors.backup_catalog.manifest import encode, manifest_path, read_manifest
 from collectors.target import BackupPlace, Limits, Target
 

@@ -10,15 +10,15 @@ import apsw
 import pytest
 
 from actions.door.intake import ask_for
-from actions.history import last_runs, runs
-from actions.history.read_totals import read_totals
-from actions.history.recovery import CLAIM_PATIENCE, recover
-from actions.history.runs import Claim, Ending
-from actions.history.store import StoreUnavailable, history, open_history
-from actions.run.outcome import Effect, Outcome
-from actions.run.plan import Plan
-from actions.run.process_identity import own_identity
-from actions.run.request import Request
+from actions.model.outcome import Effect, Outcome
+from actions.model.plan import Plan
+from actions.model.process_identity import own_identity
+from actions.model.request import Request
+from actions.store import recent_runs, runs
+from actions.store.database import StoreUnavailable, history, open_history
+from actions.store.read_totals import read_totals
+from actions.store.recovery import CLAIM_PATIENCE, recover
+from actions.store.runs import Claim, Ending
 
 CHECKPOINT = Request("checkpoint", "jobs", "threshold", rule="wal", cooldown=600.0)
 DONE = Ending(Outcome.DONE, "done")
@@ -36,7 +36,7 @@ def never_held(_path: str) -> bool:
 
 def dead_process() -> str:
     """The identity of a process that ran and is gone."""
-    code = "from actions.run.process_identity import own_identity; print(own_identity())"
+    code = "from actions.model.process_identity import own_identity; print(own_identity())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -209,17 +209,17 @@ def test_an_attempt_is_a_run_that_touched_the_database(store: apsw.Connection) -
     runs.end(store, began(store), DONE, 100.0)
     runs.end(store, began(store), Ending(Outcome.REFUSED, "x"), 200.0)
     runs.end(store, began(store), Ending(Outcome.BLOCKED, "x", reason="reader_seen"), 300.0)
-    assert last_runs.last_attempt(store, "jobs", "checkpoint") == 100.0
+    assert recent_runs.last_attempt(store, "jobs", "checkpoint") == 100.0
     runs.end(store, began(store), Ending(Outcome.BLOCKED, "x", reason="reader"), 400.0)
-    assert last_runs.last_attempt(store, "jobs", "checkpoint") == 400.0
+    assert recent_runs.last_attempt(store, "jobs", "checkpoint") == 400.0
 
 
 def test_several_processes_share_one_history_without_losing_a_run(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from actions.history import runs; from actions.history.store import history\n"
-        "from actions.history.runs import Ending\n"
-        "from actions.run.outcome import Outcome; from actions.run.request import Request\n"
+        "from actions.store import runs; from actions.store.database import history\n"
+        "from actions.store.runs import Ending\n"
+        "from actions.model.outcome import Outcome; from actions.model.request import Request\n"
         "with history(Path(sys.argv[1])) as store:\n"
         "    for i in range(40):\n"
         "        claim = runs.ask_and_claim(store, Request('checkpoint', sys.argv[2]), '/x', float(i))\n"
@@ -233,7 +233,7 @@ def test_several_processes_share_one_history_without_losing_a_run(tmp_path: Path
 
 
 def test_own_identity_is_alive_and_a_zombie_is_not(store: apsw.Connection) -> None:
-    from actions.run.process_identity import identity, is_alive
+    from actions.model.process_identity import identity, is_alive
 
     assert is_alive(own_identity())
     child = subprocess.Popen([sys.executable, "-c", ""])

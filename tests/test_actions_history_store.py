@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.history.store import StoreUnavailable, history, history_file, open_history, transaction
+from actions.store.database import StoreUnavailable, history, history_file, open_history, transaction
 
 SET = "INSERT OR REPLACE INTO setting VALUES (?, '1')"
 
@@ -53,7 +53,7 @@ def test_a_second_connection_of_a_process_leaves_the_locks_of_the_first(tmp_path
 
 def test_another_process_that_closes_the_history_leaves_it_to_those_who_have_it_open(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from actions.history.store import history\n"
+        "import sys; from pathlib import Path; from actions.store.database import history\n"
         f"with history(Path(sys.argv[1])) as store: store.execute({SET!r}, ('other',))"
     )
     with history(tmp_path) as first, history(tmp_path) as second:
@@ -88,7 +88,7 @@ def test_a_read_only_history_is_said_to_be_unavailable_when_it_is_opened(tmp_pat
     with history(tmp_path):
         pass
     script = (
-        "import sys; from pathlib import Path; from actions.history.store import StoreUnavailable, open_history\n"
+        "import sys; from pathlib import Path; from actions.store.database import StoreUnavailable, open_history\n"
         "try: open_history(Path(sys.argv[1]))\n"
         "except StoreUnavailable as error: sys.exit(str(error))"
     )

@@ -7,18 +7,18 @@ import apsw
 import pytest
 
 from actions.door.intake import Answer, ask_for, hear_alert, hear_resolution
-from actions.history import runs
-from actions.history.episode_rows import KEPT, EpisodeKey, episode, forget_old
-from actions.history.runs import Ending, Run
-from actions.history.settings import pause, resume
-from actions.history.standing_rows import keep, standing, standings
-from actions.history.store import history, transaction
+from actions.model.condition import Condition
+from actions.model.outcome import Effect, Outcome
 from actions.policy.alerts import Alert
 from actions.policy.episodes import SAME_NEWS, Episode
 from actions.policy.rules import Rule, request_of
 from actions.policy.suspension import Standing
-from actions.run.condition import Condition
-from actions.run.outcome import Effect, Outcome
+from actions.store import runs
+from actions.store.alert_episodes import KEPT, EpisodeKey, episode, forget_old
+from actions.store.database import history, transaction
+from actions.store.pause import pause, resume
+from actions.store.runs import Ending, Run
+from actions.store.suspensions import keep, standing, standings
 
 STALE = Condition("sqlite_queue_stale_leases", above=0)
 RULE = Rule("stale", STALE, "requeue", cooldown=600.0)

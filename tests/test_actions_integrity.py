@@ -15,11 +15,11 @@ import pytest
 from acting import by_hand, by_rule, planned, target_of
 from acting_here import plan_here, run_here, work_on
 
-from actions.history.read_totals import read_totals
-from actions.history.runs import Run
-from actions.history.store import history
-from actions.run.errors import Cancelled, Failed, Refused, Unverified
-from actions.run.memory import Memory
+from actions.model.errors import Cancelled, Failed, Refused, Unverified
+from actions.model.memory import Memory
+from actions.store.database import history
+from actions.store.read_totals import read_totals
+from actions.store.runs import Run
 from actions.writing import checking
 from collectors.backup_catalog.catalog import listed
 from collectors.backup_catalog.manifest import manifest_path
@@ -186,7 +186,7 @@ def test_the_list_of_free_pages_is_looked_at_too(queue: prismq.Queue, raw: RawRe
 
 @pytest.mark.usefixtures("in_parts")
 def test_a_full_check_in_parts_does_not_clear_what_only_the_whole_file_can(queue: prismq.Queue, raw: RawReader) -> None:
-    from actions.history.integrity_rows import checked_of, note
+    from actions.store.integrity import checked_of, note
 
     target = target_of(with_tasks(queue).path, limits=PATIENT)
     assert target.state is not None

@@ -29,11 +29,11 @@ from crash_scene import (
 )
 
 from actions.door.job import Job
-from actions.history import runs
-from actions.history.recovery import end_lost
-from actions.history.runs import Run
-from actions.history.store import history
-from actions.run.request import Request
+from actions.model.request import Request
+from actions.store import runs
+from actions.store.database import history
+from actions.store.recovery import end_lost
+from actions.store.runs import Run
 from actions.writing.publish import PARTIAL
 from collectors.raw_reader.client import RawReader
 

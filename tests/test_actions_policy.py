@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.outcome import Effect
 from actions.policy.effect import effect
 from actions.policy.matchers import Matcher, all_match, parse
 from actions.policy.rules import Rule, Watch, request_of, step
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.outcome import Effect
 from collectors.metric import Metric, Sample, Since
 
 BACKLOG = Metric("sqlite_wal_backlog_bytes", "h")

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from actions.policy.admission import Past, decide, rest
+from actions.model.outcome import Effect, Outcome
+from actions.policy.cooldown import Past, decide, rest
 from actions.policy.elapsed import elapsed
 from actions.policy.episodes import (
     Episode,
@@ -15,7 +16,6 @@ from actions.policy.episodes import (
     resolves,
 )
 from actions.policy.suspension import Standing
-from actions.run.outcome import Effect, Outcome
 
 NEW = Episode("firing", 1, 1000.0, 1000.0)
 TRIED = Episode("firing", 1, 1000.0, 1000.0, run_id=7, tries=1)

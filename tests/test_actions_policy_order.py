@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from actions.policy.order import Begun, Bounds, Hold, Waiting, horizon, order
+from actions.model.request import Trigger
 from actions.policy.rules import Radius
-from actions.run.request import Trigger
+from actions.policy.scheduling import Begun, Bounds, Hold, Waiting, horizon, order
 
 NOW = 100_000.0
 HOUR = 3600.0

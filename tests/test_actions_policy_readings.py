@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.outcome import Effect
 from actions.policy.effect import effect
-from actions.policy.readings import is_held_back, measured
+from actions.policy.measure import is_held_back, measured
 from actions.policy.rules import Radius, Rule, Watch, step
 from actions.policy.schedules import Schedule
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.outcome import Effect
 from collectors import backups, wal
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.raw_reader.wal_readers import Pinner

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from actions.model.condition import Condition
 from actions.policy.alerts import Alert, Delivery
 from actions.policy.matchers import parse
-from actions.policy.order import Bounds
 from actions.policy.rules import Radius, Rule
 from actions.policy.schedules import Schedule
+from actions.policy.scheduling import Bounds
 from actions.policy.simulate import Happening, Plan, Reading, Told, simulate
 from actions.policy.windows import Window
-from actions.run.condition import Condition
 from collectors import leases, wal
 from collectors.metric import Sample
 

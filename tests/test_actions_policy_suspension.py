@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from actions.model.condition import Condition, Measured
+from actions.model.outcome import Effect, Outcome
 from actions.policy.effect import PROGRESS, progressed
 from actions.policy.suspension import GONE, Ran, Standing, after_reading, after_run
-from actions.run.condition import Condition, Measured
-from actions.run.outcome import Effect, Outcome
 
 HIGH = Condition("sqlite_wal_backlog_bytes", above=100.0, clear=10.0)
 NO_HELP = Ran(Outcome.DONE, Effect.NO_EFFECT, "wal", HIGH, 200.0, 200.0, "", "copied nothing", "look at it")

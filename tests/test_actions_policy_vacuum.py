@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actions.model.memory import FreeLow
 from actions.policy.check_duration import predicted_seconds
-from actions.policy.vacuum_choice import SLICE, Choice, Pages, StaysFree, choose, missing_room, stays_free
-from actions.run.memory import FreeLow
+from actions.policy.vacuum_plan import SLICE, Choice, Pages, StaysFree, choose, missing_room, stays_free
 
 HOUR = 3600.0
 NOW = 480_000 * HOUR + 1800.0

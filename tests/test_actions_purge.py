@@ -12,8 +12,8 @@ import queue_files
 from acting import act, by_hand, planned, target_of
 from acting_here import plan_here, run_here, work_on
 
-from actions.run.errors import ActionError, Failed, NothingToDo, Refused
-from actions.run.request import Request
+from actions.model.errors import ActionError, Failed, NothingToDo, Refused
+from actions.model.request import Request
 from actions.writing import planned_rows
 from collectors.raw_reader.client import RawReader
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import prismq
 import pytest
 
-from actions.history.runs import newest
-from actions.history.settings import pause
-from actions.history.store import history
 from actions.python_api import CheckpointResult, DatabaseStats, OptimizeResult, QueueMaintenance, QueueMaintenanceError
+from actions.store.database import history
+from actions.store.pause import pause
+from actions.store.runs import newest
 
 Hold = Callable[[Path], AbstractContextManager[int]]
 SAFE = "3.51.3"

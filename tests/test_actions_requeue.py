@@ -10,7 +10,7 @@ import prismq
 import pytest
 from acting import by_hand, by_rule, planned, target_of
 
-from actions.run.condition import Condition
+from actions.model.condition import Condition
 from collectors.poll import take
 from collectors.queue_profiles import detection
 from collectors.raw_reader.client import RawReader

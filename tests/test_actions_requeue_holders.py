@@ -17,7 +17,7 @@ import queue_files
 from acting import by_hand, planned, target_of
 from acting_here import plan_here, run_here, work_on
 
-from actions.run.errors import NothingToDo
+from actions.model.errors import NothingToDo
 from collectors.poll import take
 from collectors.queue_profiles import holder_liveness
 from collectors.queue_profiles.holder_liveness import holder_lives

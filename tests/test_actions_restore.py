@@ -15,9 +15,9 @@ import prismq
 import pytest
 from acting import by_hand, by_rule, planned, target_of
 
-from actions.history.read_totals import read_totals
-from actions.history.store import history
 from actions.python_api.queue_backup import BackupInfo, QueueBackup, QueueBackupError
+from actions.store.database import history
+from actions.store.read_totals import read_totals
 from collectors.backup_catalog.manifest import manifest_path, read_manifest
 from collectors.target import BackupPlace, Keep, Limits, Target
 

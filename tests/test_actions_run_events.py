@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from actions.run.events import MAX_EVENT_BYTES, Event, decode, encode
+from actions.model.events import MAX_EVENT_BYTES, Event, decode, encode
 
 TEXT = st.text(st.characters(), max_size=6000)  # with lone surrogates, as in a path that is not UTF-8
 FIGURES = st.dictionaries(TEXT, st.one_of(TEXT, st.integers(), st.floats(), st.booleans(), st.none()), max_size=8)

@@ -17,7 +17,7 @@ from acting import target_of
 from acting_here import run_here, work_on
 from small_disk import fill, small_disk
 
-from actions.run.errors import Blocked, Cancelled, Failed, Locked
+from actions.model.errors import Blocked, Cancelled, Failed, Locked
 from actions.writing import found_rows, short_turns, wal_room
 from actions.writing.latency_guard import BACK_OFF, LatencyGuard, percentile, rest_after
 from actions.writing.turn_length import CAREFUL, SHORT, TurnLength

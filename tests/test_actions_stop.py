@@ -15,12 +15,12 @@ from acting import by_hand, by_rule, target_of
 from actions.door.cancel import cancel
 from actions.door.intake import ask_for
 from actions.door.kill_switch import pause_all, settle
-from actions.history import last_runs, runs
-from actions.history.settings import paused, resume
-from actions.history.store import history
+from actions.model.errors import Refused
+from actions.model.request import Request
 from actions.policy.windows import Window
-from actions.run.errors import Refused
-from actions.run.request import Request
+from actions.store import recent_runs, runs
+from actions.store.database import history
+from actions.store.pause import paused, resume
 from collectors.target import BackupPlace, Limits, Target
 
 LONG_AGO = 100_000.0
@@ -73,7 +73,7 @@ def test_a_pause_stops_what_runs_whoever_asked_for_it(
         settled = settle(store, door_child.PATIENCE)
         assert [one.outcome for one in settled.ended] == ["cancelled"]
         assert settled.finishing == ()
-        assert last_runs.last_ended(store, target.name, "requeue") is None, "after the pause it may start at once"
+        assert recent_runs.last_ended(store, target.name, "requeue") is None, "after the pause it may start at once"
     told = door_child.record(job)
     assert (told.reason, told.next_step) == ("paused", "queuekeeper resume, then run it again")
     assert "by ann" in told.message

@@ -16,11 +16,11 @@ from acting_here import plan_here, run_here, work_on
 from small_disk import fill, small_disk
 
 from actions import vacuum
-from actions.history.read_totals import read_totals
-from actions.history.runs import Run
-from actions.history.store import history
-from actions.run.errors import Blocked, Failed, Locked, NothingToDo, Refused
-from actions.run.stop import Stop
+from actions.model.errors import Blocked, Failed, Locked, NothingToDo, Refused
+from actions.model.stop import Stop
+from actions.store.database import history
+from actions.store.read_totals import read_totals
+from actions.store.runs import Run
 from actions.writing import full_vacuum, vacuum_slices, wal_room
 from actions.writing.rowids import renumbered
 from collectors.raw_reader.client import RawReader
@@ -109,7 +109,7 @@ def test_more_than_is_remembered_cannot_be_asked_for(queue: prismq.Queue, raw: R
 def test_what_the_agent_noted_reaches_the_plan(queue: prismq.Queue) -> None:
     from time import time
 
-    from actions.history.free_low_rows import note
+    from actions.store.free_pages import note
 
     filled(queue)
     target = target_of(queue.path, backup=BackupPlace(queue.path.parent / "backups"), limits=Limits(disk_reserve=0))
@@ -148,7 +148,7 @@ def test_a_full_vacuum_packs_the_file_and_says_when_it_shrinks(queue: prismq.Que
 
 
 def test_what_it_took_the_last_time_predicts_the_next(queue: prismq.Queue, raw: RawReader) -> None:
-    from actions.run.memory import Memory
+    from actions.model.memory import Memory
 
     work = work_on(target_of(filled(queue).path), raw)
     assert plan_here("vacuum", work).stall == plan_here("vacuum", work).figures["live_bytes"] / vacuum.RATE

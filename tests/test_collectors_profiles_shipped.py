@@ -14,7 +14,7 @@ from acting import by_hand, by_rule, target_of
 from look_and_take import look
 from look_and_take import take as take_rows
 
-from actions.run.condition import Condition
+from actions.model.condition import Condition
 from collectors.access.snapshot import Snapshot
 from collectors.poll import take
 from collectors.queue_profiles import detection

@@ -11,12 +11,12 @@ import apsw
 import pytest
 from real_parts import until
 
-from actions.history import runs
-from actions.history.store import StoreUnavailable, history
+from actions.model.condition import Condition
 from actions.policy.alerts import Alert, Delivery
 from actions.policy.matchers import parse
 from actions.policy.rules import Rule
-from actions.run.condition import Condition
+from actions.store import runs
+from actions.store.database import StoreUnavailable, history
 from collectors.target import Target
 from exporter.alert_inbox import AlertInbox
 

@@ -69,8 +69,8 @@ def test_each_command_prints_its_run(queue: prismq.Queue, state: Path) -> None:
 def test_a_zero_is_not_taken_for_an_option_left_out(queue: prismq.Queue, state: Path) -> None:
     import time
 
-    from actions.history.free_low_rows import note
-    from actions.history.store import history
+    from actions.store.database import history
+    from actions.store.free_pages import note
 
     with_free_pages(queue)
     with history(state) as store:

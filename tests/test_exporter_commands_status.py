@@ -10,13 +10,13 @@ import prismq
 import pytest
 from click.testing import CliRunner, Result
 
-from actions.history import runs
-from actions.history.settings import pause
-from actions.history.standing_rows import keep
-from actions.history.store import history
+from actions.model.outcome import Outcome
+from actions.model.request import Request
 from actions.policy.suspension import Standing
-from actions.run.outcome import Outcome
-from actions.run.request import Request
+from actions.store import runs
+from actions.store.database import history
+from actions.store.pause import pause
+from actions.store.suspensions import keep
 from exporter.commands.config import config
 from exporter.commands.pause import pause as pause_command
 from exporter.commands.pause import resume

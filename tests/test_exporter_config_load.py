@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from actions.model.options import OptionKind
 from actions.policy.windows import Window
-from actions.run.options import OptionKind
 from collectors.metric import Metric
 from exporter.config.example import example_text
 from exporter.config.known import known_actions, known_metrics

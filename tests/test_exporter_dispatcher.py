@@ -11,15 +11,15 @@ import prismq
 import pytest
 from acting import target_of
 
-from actions.history import runs
-from actions.history.runs import Run
-from actions.history.settings import pause, resume
-from actions.history.store import history
+from actions.model.condition import Condition
+from actions.model.outcome import Outcome
+from actions.model.request import Request
 from actions.policy.rules import Radius, Rule
 from actions.policy.windows import Window
-from actions.run.condition import Condition
-from actions.run.outcome import Outcome
-from actions.run.request import Request
+from actions.store import runs
+from actions.store.database import history
+from actions.store.pause import pause, resume
+from actions.store.runs import Run
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.config.settings import Acting

@@ -6,9 +6,9 @@ import apsw
 import pytest
 from page_facts import snapshot
 
-from actions.history.free_low_rows import HOUR, KEPT, free_lows, note
-from actions.history.store import history, history_file
-from actions.run.memory import FreeLow
+from actions.model.memory import FreeLow
+from actions.store.database import history, history_file
+from actions.store.free_pages import HOUR, KEPT, free_lows, note
 from collectors.storage import FREE_PAGES
 from exporter.free_page_watch import WRITE_EVERY, FreePageWatch
 

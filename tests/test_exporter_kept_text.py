@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from actions.history.totals import DURATION_BUCKETS
+from actions.store.totals import DURATION_BUCKETS
 from collectors.metric import Metric, Sample, Since
 from exporter import own_metrics
 from exporter.board import Board

@@ -24,9 +24,9 @@ from crash_scene import (
     stage,
 )
 
-from actions.history import runs
-from actions.history.runs import Run
-from actions.history.store import history
+from actions.store import runs
+from actions.store.database import history
+from actions.store.runs import Run
 from collectors.raw_reader.client import RawReader
 
 # Those that the rules below start.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from actions.model.condition import Condition
 from actions.policy.rules import Rule, Watch
 from actions.policy.suspension import Standing
-from actions.run.condition import Condition
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.disk import FREE
 from collectors.leases import STALE

@@ -7,12 +7,12 @@ from typing import Any
 import apsw
 import pytest
 
-from actions.history import runs
-from actions.history.runs import Ending
-from actions.history.store import history
-from actions.run.condition import Condition
-from actions.run.outcome import Effect, Outcome
-from actions.run.request import Request
+from actions.model.condition import Condition
+from actions.model.outcome import Effect, Outcome
+from actions.model.request import Request
+from actions.store import runs
+from actions.store.database import history
+from actions.store.runs import Ending
 from exporter.run_line import line
 
 NIGHT = 1_772_420_400.0

@@ -11,15 +11,15 @@ import apsw
 import prismq
 import pytest
 
-from actions.history import runs
-from actions.history.read_totals import read_totals
-from actions.history.runs import Ending
-from actions.history.schedule_rows import keep as keep_schedule
-from actions.history.standing_rows import keep
-from actions.history.store import StoreUnavailable, history
+from actions.model.outcome import Outcome
 from actions.policy.schedules import Schedule
 from actions.policy.suspension import Standing
-from actions.run.outcome import Outcome
+from actions.store import runs
+from actions.store.database import StoreUnavailable, history
+from actions.store.read_totals import read_totals
+from actions.store.runs import Ending
+from actions.store.schedules import keep as keep_schedule
+from actions.store.suspensions import keep
 from collectors.target import Target
 from exporter.schedule_watch import LOOK, ScheduleWatch
 

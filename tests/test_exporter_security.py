@@ -27,8 +27,8 @@ import web_server
 from agent_process import AgentProcess
 from playwright.sync_api import Page
 
-from actions.history.store import StoreUnavailable, history, history_file
-from actions.run.options import OptionKind, complaints
+from actions.model.options import OptionKind, complaints
+from actions.store.database import StoreUnavailable, history, history_file
 from exporter.broadcast import News
 from exporter.config.places import Misread, read
 from exporter.config.tokens import digest

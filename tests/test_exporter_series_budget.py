@@ -2,10 +2,10 @@
 
 from page_facts import NOW, config, facts, snapshot, target
 
-from actions.history.totals import Totals
+from actions.model.condition import Condition
+from actions.model.outcome import Outcome
 from actions.policy.rules import Rule
-from actions.run.condition import Condition
-from actions.run.outcome import Outcome
+from actions.store.totals import Totals
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample
 from collectors.registry import COLLECTORS

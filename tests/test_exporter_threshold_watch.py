@@ -7,14 +7,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.history import runs
-from actions.history.runs import Ending
-from actions.history.standing_rows import keep, standing, standings
-from actions.history.store import history
+from actions.model.condition import Condition
+from actions.model.outcome import Outcome
 from actions.policy.rules import Rule
 from actions.policy.suspension import Standing
-from actions.run.condition import Condition
-from actions.run.outcome import Outcome
+from actions.store import runs
+from actions.store.database import history
+from actions.store.runs import Ending
+from actions.store.suspensions import keep, standing, standings
 from collectors import backups, leases, wal
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Sample

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from idle_operations import idle_operations
 
-from actions.history.runs import Run
-from actions.history.store import StoreUnavailable
 from actions.policy.alerts import Alert, Delivery
+from actions.store.database import StoreUnavailable
+from actions.store.runs import Run
 from collectors.target import Target
 from exporter.alert_inbox import Decided, Receipt
 from exporter.config.tokens import digest

@@ -12,9 +12,9 @@ import httpx
 import prismq
 import pytest
 
-from actions.history.runs import ask as ask_run
-from actions.history.store import history
-from actions.run.request import Request
+from actions.model.request import Request
+from actions.store.database import history
+from actions.store.runs import ask as ask_run
 
 TOKEN = "correct-horse-battery-staple"
 CONFIG = """

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from webhook_site import Site, acted_once, alert, config, delivery, fill, full, site
 
-from actions.history.settings import pause, resume
-from actions.history.store import history
+from actions.store.database import history
+from actions.store.pause import pause, resume
 
 WRITABLE = "queuekeeper_state_writable"
 

@@ -32,8 +32,8 @@ def test_the_contracts_hold() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "broken"),
     [
-        ("collectors/wal.py", "import actions.run.outcome", "The agent drives actions"),
-        ("actions/run/stop.py", "import actions.door.start", "Inside actions"),
+        ("collectors/wal.py", "import actions.model.outcome", "The agent drives actions"),
+        ("actions/model/stop.py", "import actions.door.start", "Inside actions"),
         ("collectors/access/context.py", "import collectors.wal", "Inside collectors"),
         ("exporter/board.py", "import exporter.agent", "Inside the exporter"),
         ("actions/verify.py", "import click", "Nothing below the agent"),

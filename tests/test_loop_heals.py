@@ -18,7 +18,7 @@ from agent_process import AgentProcess
 from real_parts import Pair, RealPartError, free_addresses, running
 from troubled_queues import ACTIONS, ALERTS, Troubled, config, troubled
 
-from actions.history.runs import Run
+from actions.store.runs import Run
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(360)]
 NAMES = list(ACTIONS)

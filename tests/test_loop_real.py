@@ -30,7 +30,7 @@ from dashboard_check import (
 from queue_files import add, micro, owned, solid_queue
 from real_parts import Addresses, Pair, free_addresses, require, running
 
-from actions.history.runs import Run
+from actions.store.runs import Run
 
 pytestmark = pytest.mark.real
 

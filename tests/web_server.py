@@ -8,7 +8,7 @@ from typing import Any
 
 from idle_operations import idle_operations
 
-from actions.history.runs import Run
+from actions.store.runs import Run
 from exporter.alert_inbox import Receipt
 from exporter.exposition import Page
 from exporter.web.address import bind, urls

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from actions.door.job import Job
 from actions.door.start import RunningAction
-from actions.history.recovery import end_lost
-from actions.history.runs import Claim, Run, ask_and_claim, run
-from actions.history.store import history
-from actions.run.events import Event
-from actions.run.request import Request
+from actions.model.events import Event
+from actions.model.request import Request
+from actions.store.database import history
+from actions.store.recovery import end_lost
+from actions.store.runs import Claim, Run, ask_and_claim, run
 from collectors.target import Target
 
 Attend = Callable[[RunningAction], list[Event]]

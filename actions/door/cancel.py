@@ -2,11 +2,11 @@
 
 import apsw
 
-from actions.history.cancel_marks import mark
-from actions.history.runs import Claim, Ending, Run, end, run
-from actions.history.store import transaction
-from actions.run.errors import Refused
-from actions.run.outcome import Outcome
+from actions.model.errors import Refused
+from actions.model.outcome import Outcome
+from actions.store.cancel_marks import mark
+from actions.store.database import transaction
+from actions.store.runs import Claim, Ending, Run, end, run
 
 
 def cancel(history: apsw.Connection, run_id: int, who: str, now: float) -> Run:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from actions.model.options import OptionKind
 from actions.registry import ACTIONS
-from actions.run.options import OptionKind
 
 
 @dataclass(frozen=True, slots=True)

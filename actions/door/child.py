@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from actions.door.job import Job, decode
 from actions.door.perform import perform
-from actions.history.runs import Ending, end
-from actions.history.store import StoreUnavailable, history
-from actions.run.events import Event, EventPipe
-from actions.run.outcome import EXIT_CODES, USAGE_ERROR, Outcome
-from actions.run.stop import Stop
+from actions.model.events import Event, EventPipe
+from actions.model.outcome import EXIT_CODES, USAGE_ERROR, Outcome
+from actions.model.stop import Stop
+from actions.store.database import StoreUnavailable, history
+from actions.store.runs import Ending, end
 from collectors.raw_reader.client import RawReader
 
 STORE_UNAVAILABLE = 75

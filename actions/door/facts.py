@@ -8,9 +8,9 @@ import apsw
 
 from actions.door.guard import Automatic, Facts
 from actions.door.job import Job
-from actions.history.settings import paused
-from actions.history.store import recording
 from actions.registry import Action
+from actions.store.database import recording
+from actions.store.pause import paused
 from collectors.backup_catalog.catalog import newest_verified
 from collectors.owner import vulnerable
 from collectors.target import Target

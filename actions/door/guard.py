@@ -7,8 +7,8 @@ bind what runs by itself, when nobody watches.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from actions.model.errors import PAUSED, Refused
 from actions.policy.windows import Window, is_open
-from actions.run.errors import PAUSED, Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import apsw
 
 from actions.door.catalogue import KNOWN
-from actions.history.runs import ask, run
-from actions.history.settings import paused
-from actions.run.errors import PAUSED, Refused
-from actions.run.options import OptionKind, complaints
-from actions.run.request import Option, Request
+from actions.model.errors import PAUSED, Refused
+from actions.model.options import OptionKind, complaints
+from actions.model.request import Option, Request
+from actions.store.pause import paused
+from actions.store.runs import ask, run
 
 # What replaces a database wants its operator at the machine.
 _AT_THE_MACHINE = frozenset({"restore"})

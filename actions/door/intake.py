@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.history.episode_rows import EpisodeKey, episode, firing, is_wanted, keep, last_run
-from actions.history.past import past
-from actions.history.runs import Ending, ask, cancel_waiting, run
-from actions.policy.admission import Decision, decide
+from actions.model.outcome import Outcome
+from actions.model.request import Request
 from actions.policy.alerts import Alert
+from actions.policy.cooldown import Decision, decide
 from actions.policy.episodes import asked, fires, hear, resolves
 from actions.policy.rules import Rule, request_of
-from actions.run.outcome import Outcome
-from actions.run.request import Request
+from actions.store.alert_episodes import EpisodeKey, episode, firing, is_wanted, keep, last_run
+from actions.store.past import past
+from actions.store.runs import Ending, ask, cancel_waiting, run
 
 _RESOLVED = Ending(
     Outcome.CANCELLED,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from actions.history.runs import Claim
+from actions.model.request import Request
 from actions.policy.windows import Window
-from actions.run.request import Request
+from actions.store.runs import Claim
 from collectors.target import Target
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.history.runs import Run, run, unfinished
-from actions.history.settings import pause, paused
-from actions.history.store import transaction
-from actions.run.process_identity import is_alive
+from actions.model.process_identity import is_alive
+from actions.store.database import transaction
+from actions.store.pause import pause, paused
+from actions.store.runs import Run, run, unfinished
 
 LOOK_EVERY = 0.05
 

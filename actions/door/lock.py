@@ -13,7 +13,7 @@ import stat
 import sys
 from pathlib import Path
 
-from actions.run.errors import Failed, Locked
+from actions.model.errors import Failed, Locked
 
 
 def take_action_lock(database: Path, state: Path, *, may_be_missing: bool = False) -> int:

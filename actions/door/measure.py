@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from actions.policy.readings import measured
-from actions.run.condition import Condition, Measured
+from actions.model.condition import Condition, Measured
+from actions.policy.measure import measured
 from collectors.poll import take
 from collectors.raw_reader.client import RawReader
 from collectors.registry import publisher

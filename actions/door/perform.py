@@ -14,25 +14,25 @@ from actions.door.job import Job
 from actions.door.lock import take_action_lock
 from actions.door.measure import measure
 from actions.door.stop_watch import wanted, watching
-from actions.history.free_low_rows import free_lows
-from actions.history.last_runs import last_attempt, newest_figure, source_trouble
-from actions.history.runs import Ending, begin, end, record_plan
-from actions.history.store import history, recording
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.context import Work
+from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
+from actions.model.events import Event
+from actions.model.lock_holders import in_the_way
+from actions.model.memory import FreeLow, Memory
+from actions.model.options import complaints
+from actions.model.outcome import Outcome
+from actions.model.plan import Done, Figure, Plan
+from actions.model.request import Request
+from actions.model.stop import Stop
 from actions.policy.effect import effect
 from actions.policy.suspension import GONE
 from actions.policy.windows import closes_at
 from actions.registry import ACTIONS, Action
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
-from actions.run.events import Event
-from actions.run.in_the_way import in_the_way
-from actions.run.memory import FreeLow, Memory
-from actions.run.options import complaints
-from actions.run.outcome import Outcome
-from actions.run.plan import Done, Figure, Plan
-from actions.run.request import Request
-from actions.run.stop import Stop
-from actions.run.work import Work
+from actions.store.database import history, recording
+from actions.store.free_pages import free_lows
+from actions.store.recent_runs import last_attempt, newest_figure, source_trouble
+from actions.store.runs import Ending, begin, end, record_plan
 from collectors.access.errors import reason
 from collectors.raw_reader.client import RawReader
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import IO
 
 from actions.door.job import Job, encode
-from actions.run.events import Event, decode
+from actions.model.events import Event, decode
 
 
 class RunningAction:

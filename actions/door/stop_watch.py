@@ -12,11 +12,11 @@ from pathlib import Path
 
 import apsw
 
-from actions.history.cancel_marks import marked
-from actions.history.settings import paused
-from actions.history.store import StoreUnavailable, history
-from actions.run.errors import PAUSED, ActionError, Cancelled
-from actions.run.stop import Stop
+from actions.model.errors import PAUSED, ActionError, Cancelled
+from actions.model.stop import Stop
+from actions.store.cancel_marks import marked
+from actions.store.database import StoreUnavailable, history
+from actions.store.pause import paused
 
 # Seconds between two looks: a stop is asked for well within a second.
 LOOK_EVERY = 0.25

@@ -1,7 +1,7 @@
 """Did it help? The same condition, measured before and after. Pure."""
 
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.outcome import Effect
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.outcome import Effect
 
 # A run that brought the value at least this share of the way to the clear level is on its way: a requeue with a limit.
 PROGRESS = 0.1

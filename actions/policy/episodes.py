@@ -10,8 +10,8 @@ rest that doubles as long as nothing helps, at most TRIES in all.
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from actions.model.outcome import Effect, Outcome
 from actions.policy.elapsed import elapsed
-from actions.run.outcome import Effect, Outcome
 
 # A firing alert that nobody repeated for this long is over even if its resolution never arrived, in seconds.
 SILENCE = 7 * 86400.0

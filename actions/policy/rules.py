@@ -6,9 +6,9 @@ A rule names metrics, so the number on the dashboard, in the alert and in the ru
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.request import Option, Request, Trigger
 from actions.policy.matchers import Matcher, all_match
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.request import Option, Request, Trigger
 
 
 @dataclass(frozen=True, slots=True)

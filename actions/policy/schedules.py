@@ -13,8 +13,8 @@ from itertools import islice, takewhile
 
 from cronsim import CronSim
 
+from actions.model.request import Option, Request
 from actions.policy.elapsed import SET_BACK
-from actions.run.request import Option, Request
 
 # A firing that is noticed this late is still on time, in seconds.
 ON_TIME = 60.0

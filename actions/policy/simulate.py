@@ -8,19 +8,19 @@ says `pinned` counts as blocked.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from actions.policy.admission import Past, decide
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.outcome import Effect, Outcome
+from actions.model.request import Request
 from actions.policy.alerts import Alert, Delivery
+from actions.policy.cooldown import Past, decide
 from actions.policy.effect import effect
 from actions.policy.episodes import Episode, LastRun, asked, fires, hear, resolves
-from actions.policy.order import Begun, Bounds, Waiting, order
 from actions.policy.rules import Rule, Watch, request_of, step
 from actions.policy.schedules import Schedule, due
 from actions.policy.schedules import request_of as request_of_schedule
+from actions.policy.scheduling import Begun, Bounds, Waiting, order
 from actions.policy.suspension import GONE, Ran, after_reading, after_run
 from actions.policy.windows import Window, closed
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.outcome import Effect, Outcome
-from actions.run.request import Request
 from collectors.metric import Sample
 from collectors.registry import publisher
 

@@ -7,9 +7,9 @@ more; the next run then has one try, not two. Missing readings change nothing.
 
 from dataclasses import dataclass, replace
 
+from actions.model.condition import Condition, Measured, Verdict
+from actions.model.outcome import Effect, Outcome
 from actions.policy.effect import progressed
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.outcome import Effect, Outcome
 
 STRIKES = 2
 _UNHELPFUL = (Effect.NO_EFFECT, Effect.WORSE, Effect.BLOCKED)

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from actions.door.by_hand import perform_by_hand
-from actions.history.runs import Run
-from actions.history.store import StoreUnavailable
-from actions.run.outcome import EXIT_CODES, Outcome
-from actions.run.request import Option, Request
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.model.request import Option, Request
+from actions.store.database import StoreUnavailable
+from actions.store.runs import Run
 from collectors.target import Target
 
 # Threads of one process wait for each other; other processes meet the action lock and get `locked`.

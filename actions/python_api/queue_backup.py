@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from actions.history.default_state import default_state
+from actions.model.request import Option
 from actions.python_api.door_call import call
-from actions.run.request import Option
+from actions.store.default_state import default_state
 from collectors.backup_catalog.catalog import Backup, listed
 from collectors.backup_catalog.manifest import ManifestError, is_of, manifest_path, read_manifest
 from collectors.target import BackupPlace, Target

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actions.history.default_state import default_state
-from actions.history.runs import Run
+from actions.model.outcome import Outcome
+from actions.model.request import Option
 from actions.python_api.door_call import call
-from actions.run.outcome import Outcome
-from actions.run.request import Option
+from actions.store.default_state import default_state
+from actions.store.runs import Run
 from collectors.target import Target
 
 MIB = 1024 * 1024

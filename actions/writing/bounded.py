@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import apsw
 
-from actions.run.work import Work
+from actions.model.context import Work
 from collectors.access.timeouts import TimeLimitExceeded
 
 LOOK_EVERY = 0.02

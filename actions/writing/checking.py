@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import apsw
 
+from actions.model.context import Work
 from actions.policy.check_duration import predicted_seconds
-from actions.run.work import Work
 from actions.writing.background import in_the_background
 from actions.writing.bounded import bounded
 from actions.writing.free_space import size_or_zero

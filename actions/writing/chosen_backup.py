@@ -4,8 +4,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from actions.run.errors import Failed, Refused, Unverified
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed, Refused, Unverified
 from actions.writing.compression import plain_file
 from actions.writing.proof import Contents, prove, sha256_of
 from actions.writing.publish import write_private

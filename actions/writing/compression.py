@@ -7,8 +7,8 @@ from pathlib import Path
 
 import zstandard
 
-from actions.run.errors import Unverified
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Unverified
 from actions.writing.free_space import require_free, writing_to
 from actions.writing.publish import partial_file, remove_leftovers
 

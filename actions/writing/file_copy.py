@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from actions.run.errors import Failed
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed
 from actions.writing.copier import Orders, encode
 from actions.writing.pin import Mark, Pin
 from actions.writing.wal_budget import check_growth

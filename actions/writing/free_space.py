@@ -8,8 +8,8 @@ from pathlib import Path
 
 import apsw
 
-from actions.run.errors import Failed, Refused
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed, Refused
 from collectors.raw_reader.client import RawReaderUnavailable
 
 

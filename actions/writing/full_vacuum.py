@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import Failed, Locked
-from actions.run.in_the_way import in_the_way
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed, Locked
+from actions.model.lock_holders import in_the_way
 from actions.writing.bounded import bounded
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs, writable

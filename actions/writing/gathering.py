@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 
-from actions.run.errors import ActionError, Failed
-from actions.run.plan import Done, Figure
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import ActionError, Failed
+from actions.model.plan import Done, Figure
 from actions.writing.connection import without_syncs, writable
 from actions.writing.some_of import some_of
 from actions.writing.statistics import LOCK_WAIT, Gathered, gather

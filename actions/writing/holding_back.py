@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from actions.run.errors import Refused
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Refused
 from collectors.poll import take
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 from collectors.raw_reader.wal_readers import Holder, Pinner, checkpointer, reading, writer

@@ -1,6 +1,6 @@
 """Which journal a database has."""
 
-from actions.run.work import Work
+from actions.model.context import Work
 from collectors.access.connection import read_only
 from collectors.raw_reader.client import RawReaderUnavailable
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import apsw
 
-from actions.run.errors import Locked
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Locked
 from actions.writing.connection import writable
 from actions.writing.proof import immutable
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import apsw
 
-from actions.run.errors import Refused
+from actions.model.errors import Refused
 from actions.writing.proof import quoted
 from collectors.queue_profiles.authorizer import changing, own_rules
 from collectors.queue_profiles.row_selection import Taking

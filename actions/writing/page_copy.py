@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 
-from actions.run.work import Work
+from actions.model.context import Work
 from actions.writing.pin import Pin
 from actions.writing.wal_budget import budget, check_growth
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.work import Work
+from actions.model.context import Work
 from actions.writing.free_space import size_or_zero
 from collectors.access.connection import read_only
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable

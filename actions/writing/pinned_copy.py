@@ -11,8 +11,8 @@ from typing import Literal
 
 import apsw
 
-from actions.run.errors import Unverified
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Unverified
 from actions.writing.file_copy import FileCopyImpossible, copier, copy_file
 from actions.writing.page_copy import copy_pages
 from actions.writing.pin import Pin, pinned

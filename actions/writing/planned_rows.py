@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from actions.run.work import Work
+from actions.model.context import Work
 from actions.writing.found_rows import Found, has_row_numbers, is_searched, rows_of, walked_rows
 from collectors.access.timeouts import TimeLimitExceeded, time_limit
 from collectors.queue_profiles.row_selection import Taking

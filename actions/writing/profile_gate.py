@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 
 import apsw
 
-from actions.run.errors import Refused
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Refused
 from collectors.access.connection import read_only
 from collectors.access.file_facts import in_words
 from collectors.access.timeouts import TimeLimitExceeded

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import apsw
 
-from actions.run.errors import Unverified
+from actions.model.errors import Unverified
 
 _BLOCK = 1024 * 1024
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from actions.run.errors import Failed
-from actions.run.process_identity import is_alive, own_identity
+from actions.model.errors import Failed
+from actions.model.process_identity import is_alive, own_identity
 
 PARTIAL = ".partial-"
 BESIDE = ("-journal", "-wal", "-shm")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.plan import Figure
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.plan import Figure
 from actions.writing.bounded import bounded
 from actions.writing.proof import quoted
 from collectors.access.timeouts import TimeLimitExceeded

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from actions.run.work import Work
+from actions.model.context import Work
 
 
 def scratch_folder(work: Work) -> Path:

@@ -13,10 +13,10 @@ from typing import Any
 
 import apsw
 
-from actions.run.errors import ActionError, Blocked, Locked
-from actions.run.in_the_way import in_the_way
-from actions.run.plan import Figure
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import ActionError, Blocked, Locked
+from actions.model.lock_holders import in_the_way
+from actions.model.plan import Figure
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs
 from actions.writing.found_rows import Found, found_rows

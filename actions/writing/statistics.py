@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import Refused
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Refused
 from actions.writing.bounded import bounded
 from actions.writing.latency_guard import rest_after
 from actions.writing.proof import quoted

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from actions.run.errors import Blocked, Refused
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Blocked, Refused
 from actions.writing.publish import publish, sync_directory, sync_file
 from collectors.raw_reader.client import MODULE as RAW_READER
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import ActionError, Failed
-from actions.run.plan import Done, Figure
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import ActionError, Failed
+from actions.model.plan import Done, Figure
 from actions.writing.connection import writable
 from actions.writing.profile_gate import CURE
 from actions.writing.short_turns import READ_WAIT, Account, account_of, take_in_turns

@@ -8,8 +8,8 @@ from typing import Literal
 
 import apsw
 
-from actions.run.errors import Failed
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed
 from actions.writing.compression import SUFFIX, compress
 from actions.writing.free_space import database_bytes, writing_to
 from actions.writing.pinned_copy import Copied, copy_proved

@@ -1,8 +1,8 @@
 """Is there room for a full VACUUM? It writes the live bytes twice: a temporary file, then the WAL or the rollback journal."""
 
-from actions.policy.vacuum_choice import missing_room
-from actions.run.errors import Failed, Refused
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed, Refused
+from actions.policy.vacuum_plan import missing_room
 from actions.writing.free_space import free_bytes
 from collectors.disk import temporary_directory
 

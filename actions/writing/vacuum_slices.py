@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.policy.vacuum_choice import SLICE
-from actions.run.errors import ActionError, Blocked, Locked
-from actions.run.in_the_way import in_the_way
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import ActionError, Blocked, Locked
+from actions.model.lock_holders import in_the_way
+from actions.policy.vacuum_plan import SLICE
 from actions.writing.busy_handler import wait_at_most
 from actions.writing.connection import without_syncs
 from actions.writing.latency_guard import LatencyGuard

@@ -5,8 +5,8 @@ from contextlib import contextmanager, suppress
 
 import apsw
 
-from actions.run.errors import Failed
-from actions.run.work import Work
+from actions.model.context import Work
+from actions.model.errors import Failed
 from actions.writing.bounded import interrupted_when
 from actions.writing.free_space import size_or_zero
 from collectors.raw_reader.client import RawReaderUnavailable

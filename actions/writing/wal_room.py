@@ -6,7 +6,7 @@ somebody still reads it.
 
 from contextlib import suppress
 
-from actions.run.work import Work
+from actions.model.context import Work
 from actions.writing.free_space import size_or_zero
 from actions.writing.wal_budget import budget, live_growth
 from collectors.raw_reader.client import RawReaderUnavailable

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import Locked
+from actions.model.errors import Locked
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
+from actions.model.request import Request
 from collectors.target import BackupPlace, Target
 from exporter.commands.database import UsageProblem, resolve
 from exporter.commands.door_options import acting_options, database_options

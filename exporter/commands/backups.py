@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from actions.run.request import Request
+from actions.model.request import Request
 from collectors.backup_catalog.catalog import Backup, listed
 from collectors.target import Target
 from exporter.commands.backup import with_backups_from

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
+from actions.model.request import Request
 from exporter.commands.database import resolve
 from exporter.commands.door_options import acting_options, database_options
 from exporter.commands.run_action import options_given, run_action

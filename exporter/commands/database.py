@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from actions.history.default_state import default_state
-from actions.run.outcome import USAGE_ERROR
+from actions.model.outcome import USAGE_ERROR
+from actions.store.default_state import default_state
 from collectors.target import Target
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load

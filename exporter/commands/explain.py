@@ -10,12 +10,12 @@ from pathlib import Path
 import apsw
 import click
 
-from actions.history.past import past
-from actions.history.settings import paused
-from actions.history.store import StoreUnavailable, history, history_file
-from actions.history.waiting_runs import begun
-from actions.policy.order import HOUR, quota, reach
 from actions.policy.rules import Rule
+from actions.policy.scheduling import HOUR, quota, reach
+from actions.store.database import StoreUnavailable, history, history_file
+from actions.store.past import past
+from actions.store.pause import paused
+from actions.store.pending_runs import begun
 from collectors.access.snapshot import Snapshot
 from collectors.owner import Owner
 from collectors.queue_profiles.detection import named

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from actions.history.runs import Run, newest
-from actions.history.store import StoreUnavailable, history_file
-from actions.history.store import history as open_store
+from actions.store.database import StoreUnavailable, history_file
+from actions.store.database import history as open_store
+from actions.store.runs import Run, newest
 from exporter.commands.database import resolve_history
 from exporter.run_fields import as_fields
 from exporter.run_line import line

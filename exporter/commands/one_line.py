@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
-from actions.run.outcome import USAGE_ERROR
+from actions.model.outcome import USAGE_ERROR
 from exporter.commands.plain import plain_terminals
 
 

@@ -12,12 +12,12 @@ import click
 
 from actions.door.cancel import cancel as cancel_run
 from actions.door.kill_switch import pause_all, settle
-from actions.history.runs import Run, run
-from actions.history.settings import paused
-from actions.history.settings import resume as end_pause
-from actions.history.store import StoreUnavailable, history
-from actions.run.errors import Refused
-from actions.run.outcome import EXIT_CODES, Outcome
+from actions.model.errors import Refused
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.store.database import StoreUnavailable, history
+from actions.store.pause import paused
+from actions.store.pause import resume as end_pause
+from actions.store.runs import Run, run
 from exporter.commands.database import UsageProblem, resolve_history
 from exporter.commands.door_options import Command
 from exporter.commands.duration import DURATION

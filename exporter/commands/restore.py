@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
+from actions.model.request import Request
 from collectors.target import Target
 from exporter.commands.backup import with_backups_from
 from exporter.commands.database import UsageProblem, resolve_missing

@@ -12,12 +12,12 @@ import click
 
 from actions.door.by_hand import perform_by_hand, plan_only
 from actions.door.start import RunningAction
-from actions.history.default_state import default_state
-from actions.history.runs import Run
-from actions.history.store import StoreUnavailable
-from actions.run.events import Event
-from actions.run.outcome import EXIT_CODES, Outcome
-from actions.run.request import Option, Request
+from actions.model.events import Event
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.model.request import Option, Request
+from actions.store.database import StoreUnavailable
+from actions.store.default_state import default_state
+from actions.store.runs import Run
 from collectors.target import Target
 from exporter.commands.plain import drawable, plain
 from exporter.units import figures_in_words

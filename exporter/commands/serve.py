@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from actions.history.store import StoreUnavailable
+from actions.store.database import StoreUnavailable
 from exporter import systemd
 from exporter.agent import VERSION, Agent
 from exporter.commands.database import UsageProblem, read_config

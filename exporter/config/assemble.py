@@ -8,10 +8,10 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 
 from actions.door.catalogue import KNOWN
+from actions.model.options import OptionKind
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
-from actions.run.options import OptionKind
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
 from exporter.config import rule_parts, schedule_parts, window_parts

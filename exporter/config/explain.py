@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from actions.policy.admission import Past, decide, rest
-from actions.policy.readings import measured
+from actions.model.condition import Condition, Verdict
+from actions.policy.cooldown import Past, decide, rest
+from actions.policy.measure import measured
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule, due
-from actions.run.condition import Condition, Verdict
 from collectors.access.snapshot import Snapshot
 from collectors.queue_profiles.schema import Profile
 from exporter.config import window_words

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from actions.door.catalogue import KNOWN
-from actions.run.options import OptionKind
+from actions.model.options import OptionKind
 from collectors.metric import Metric
 from collectors.registry import COLLECTORS
 

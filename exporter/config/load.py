@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from actions.run.options import OptionKind
+from actions.model.options import OptionKind
 from collectors.metric import Metric
 from exporter.config import assemble
 from exporter.config.places import Misread, read

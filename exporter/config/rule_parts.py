@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from actions.model.condition import Condition
+from actions.model.options import OptionKind, complaints
+from actions.model.request import Option
 from actions.policy.matchers import Matcher, parse
 from actions.policy.rules import Radius, Rule
-from actions.run.condition import Condition
-from actions.run.options import OptionKind, complaints
-from actions.run.request import Option
 from collectors.metric import Metric
 from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown

@@ -6,8 +6,8 @@ from datetime import tzinfo
 
 from cronsim import CronSimError
 
+from actions.model.options import OptionKind
 from actions.policy.schedules import Schedule, firings
-from actions.run.options import OptionKind
 from exporter.config.places import Loc
 from exporter.config.problems import Problem
 from exporter.config.rule_parts import action_problems, database_problems, options

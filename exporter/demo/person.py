@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from actions.run.outcome import EXIT_CODES, Outcome
+from actions.model.outcome import EXIT_CODES, Outcome
 from exporter.demo.stage import Stage
 
 Say = Callable[..., None]

@@ -11,8 +11,8 @@ from threading import Event
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from actions.history.runs import Run, newest
-from actions.history.store import history
+from actions.store.database import history
+from actions.store.runs import Run, newest
 from exporter.demo.application import LEASE_SECONDS
 from exporter.demo.monitoring import fired
 from exporter.demo.person import types

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from actions.history.store import StoreUnavailable
+from actions.store.database import StoreUnavailable
 from exporter.log import event
 from exporter.web.as_json import AsJson
 from exporter.web.body import TooLarge, TooSlow, read_body

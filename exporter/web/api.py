@@ -8,9 +8,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actions.history.store import StoreUnavailable
-from actions.run.errors import Refused
-from actions.run.request import Option
+from actions.model.errors import Refused
+from actions.model.request import Option
+from actions.store.database import StoreUnavailable
 from exporter.dry_runs import TooMany
 from exporter.operations import Operations, UnknownDatabase, Wish
 from exporter.run_fields import as_fields

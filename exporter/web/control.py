@@ -7,8 +7,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from actions.history.store import StoreUnavailable
-from actions.run.errors import Refused
+from actions.model.errors import Refused
+from actions.store.database import StoreUnavailable
 from exporter.units import moment
 from exporter.web.as_json import AsJson
 from exporter.web.front import Front

@@ -16,13 +16,13 @@ from starlette.responses import RedirectResponse, Response
 
 from actions.door.catalogue import KNOWN
 from actions.door.in_person import offered
-from actions.history.store import StoreUnavailable
-from actions.run.errors import Refused
-from actions.run.events import Event
-from actions.run.options import OptionKind
-from actions.run.outcome import EXIT_CODES, Outcome
-from actions.run.plan import Figure
-from actions.run.request import Option
+from actions.model.errors import Refused
+from actions.model.events import Event
+from actions.model.options import OptionKind
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.model.plan import Figure
+from actions.model.request import Option
+from actions.store.database import StoreUnavailable
 from exporter.config.tokens import digest
 from exporter.dry_runs import TooMany
 from exporter.log import event

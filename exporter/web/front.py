@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from actions.history.runs import Run
 from actions.policy.alerts import Delivery
+from actions.store.runs import Run
 from exporter.alert_inbox import Receipt
 from exporter.exposition import Page
 from exporter.operations import Operations

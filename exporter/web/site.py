@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from actions.door.in_person import offered
-from actions.history.runs import Run
-from actions.history.store import StoreUnavailable
+from actions.store.database import StoreUnavailable
+from actions.store.runs import Run
 from exporter.database_status import HEALTH, Queue
 from exporter.operations import UnknownDatabase
 from exporter.page.chart import chart, span

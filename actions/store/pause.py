@@ -2,7 +2,7 @@
 
 import apsw
 
-from actions.history.standing_rows import lift_all
+from actions.store.suspensions import lift_all
 
 
 def paused(history: apsw.Connection) -> str | None:

@@ -2,10 +2,10 @@
 
 import apsw
 
-from actions.history import integrity_rows
-from actions.run.errors import GIVEN_UP_BEFORE, PAUSED
-from actions.run.outcome import Outcome
-from actions.run.plan import Figure
+from actions.model.errors import GIVEN_UP_BEFORE, PAUSED
+from actions.model.outcome import Outcome
+from actions.model.plan import Figure
+from actions.store import integrity
 
 # A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
 _NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
@@ -27,7 +27,7 @@ def last_attempt(history: apsw.Connection, database: str, action: str) -> float 
 
 def source_trouble(history: apsw.Connection, database: str) -> str:
     """What is wrong with the database: an integrity check that nobody cleared, or its newest backup; empty when all is well."""
-    failure = integrity_rows.standing_failure(history, database)
+    failure = integrity.standing_failure(history, database)
     if failure:
         return failure
     row = history.execute(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actions.run.plan import Figure
+from actions.model.plan import Figure
 
 
 @dataclass(frozen=True, slots=True)

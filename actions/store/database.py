@@ -154,5 +154,5 @@ def _migrate(connection: apsw.Connection) -> None:
         if found > SCHEMA_VERSION:
             raise apsw.SQLError(f"its schema version {found} is newer than this program's {SCHEMA_VERSION}")
         if found < SCHEMA_VERSION:
-            connection.execute(files("actions.history").joinpath("schema.sql").read_text("utf-8"))
+            connection.execute(files("actions.store").joinpath("schema.sql").read_text("utf-8"))
             connection.pragma("user_version", SCHEMA_VERSION)

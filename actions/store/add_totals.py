@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.history.totals import DURATION_BUCKETS
+from actions.store.totals import DURATION_BUCKETS
 
 
 def add_trigger(history: apsw.Connection, action: str, trigger: str) -> None:

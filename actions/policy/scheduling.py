@@ -8,9 +8,9 @@ radius: on how many databases it may begin within a time.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from actions.model.request import Trigger
 from actions.policy.elapsed import elapsed
 from actions.policy.rules import Radius
-from actions.run.request import Trigger
 
 HOUR = 3600.0
 _BY_RULE: tuple[Trigger, ...] = ("threshold", "alert")

@@ -2,7 +2,7 @@
 
 import threading
 
-from actions.run.errors import ActionError, Cancelled, Interrupted
+from actions.model.errors import ActionError, Cancelled, Interrupted
 
 
 class Stop:

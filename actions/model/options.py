@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from actions.run.request import Option
+from actions.model.request import Option
 
 Kind = Literal["seconds", "count", "flag", "word", "path", "text"]
 

@@ -1,6 +1,6 @@
 """What a snapshot says to a condition, and who it shows in the way. Pure."""
 
-from actions.run.condition import Condition, Measured
+from actions.model.condition import Condition, Measured
 from collectors.access.snapshot import Snapshot
 from collectors.registry import publisher
 from collectors.wal import NAME as WAL

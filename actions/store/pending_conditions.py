@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import apsw
 from pydantic import TypeAdapter
 
-from actions.run.condition import Condition
+from actions.model.condition import Condition
 
 _CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import apsw
 
-from actions.history.runs import Claim, Ending, Run, end, give_back, unfinished
-from actions.run.outcome import Outcome
-from actions.run.process_identity import is_alive
+from actions.model.outcome import Outcome
+from actions.model.process_identity import is_alive
+from actions.store.runs import Claim, Ending, Run, end, give_back, unfinished
 
 # A claimer that lives but whose child never began: give the child this long to start, in seconds.
 CLAIM_PATIENCE = 30.0

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import apsw
 from pydantic import TypeAdapter
 
-from actions.history.store import transaction
 from actions.policy.suspension import Ran, Standing, after_run
+from actions.store.database import transaction
 
 _STANDING: TypeAdapter[Standing] = TypeAdapter(Standing)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.plan import Figure
+from actions.model.plan import Figure
 
 
 @dataclass(frozen=True, slots=True)

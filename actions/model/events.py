@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
-from actions.run.plan import Figure
+from actions.model.plan import Figure
 
 MAX_EVENT_BYTES = 4096
 

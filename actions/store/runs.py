@@ -15,16 +15,16 @@ from typing import Any
 import apsw
 from pydantic import TypeAdapter
 
-from actions.history import integrity_rows
-from actions.history.add_totals import add_amounts, add_duration, add_effect, add_run, add_trigger
-from actions.history.cancel_marks import forget
-from actions.history.standing_rows import note_run
-from actions.history.store import transaction
+from actions.model.outcome import Effect, Outcome
+from actions.model.plan import Figure, Plan
+from actions.model.process_identity import own_identity
+from actions.model.request import Request
 from actions.policy.suspension import Ran
-from actions.run.outcome import Effect, Outcome
-from actions.run.plan import Figure, Plan
-from actions.run.process_identity import own_identity
-from actions.run.request import Request
+from actions.store import integrity
+from actions.store.add_totals import add_amounts, add_duration, add_effect, add_run, add_trigger
+from actions.store.cancel_marks import forget
+from actions.store.database import transaction
+from actions.store.suspensions import note_run
 
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
@@ -296,8 +296,8 @@ def _add_up(history: apsw.Connection, ended: Run, ending: Ending, now: float) ->
         add_effect(history, ended.database, ended.rule, ending.effect)
     if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
         ok = ending.outcome is Outcome.DONE
-        checked = integrity_rows.checked_of(ending.figures, ok=ok, message=ending.message)
-        integrity_rows.note(history, ended.database, checked, now)
+        checked = integrity.checked_of(ending.figures, ok=ok, message=ending.message)
+        integrity.note(history, ended.database, checked, now)
 
 
 def _run(row: tuple[Any, ...]) -> Run:

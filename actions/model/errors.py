@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from actions.run.outcome import Outcome
-from actions.run.plan import Figure
+from actions.model.outcome import Outcome
+from actions.model.plan import Figure
 
 # The reason of a Blocked run that was given up before anything was tried.
 GIVEN_UP_BEFORE = "reader_seen"
@@ -14,7 +14,7 @@ PAUSED = "paused"
 class ActionError(Exception):
     """A run that ends early. `reason` is a short stable word for logs and JSON; `next_step` is for a person.
 
-    `figures` and `totals` tell what had been done until then, as in actions/run/plan.py.
+    `figures` and `totals` tell what had been done until then, as in actions/model/plan.py.
     """
 
     outcome = Outcome.FAILED

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from actions.run.condition import Condition
+from actions.model.condition import Condition
 
 Trigger = Literal["person", "threshold", "schedule", "alert"]
 Option = str | int | float | bool | None

@@ -1,12 +1,12 @@
-"""The line before the door: what waits, and what was begun lately. Who is next is decided in actions/policy/order.py."""
+"""The line before the door: what waits, and what was begun lately. Who is next is decided in actions/policy/scheduling.py."""
 
 from collections.abc import Callable
 
 import apsw
 
-from actions.policy.order import Begun, Waiting
-from actions.run.outcome import Outcome
-from actions.run.process_identity import is_alive
+from actions.model.outcome import Outcome
+from actions.model.process_identity import is_alive
+from actions.policy.scheduling import Begun, Waiting
 
 # A run that ended like this has touched nothing: it does not count for its rule's radius.
 _IDLE = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO, Outcome.CANCELLED)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import apsw
 
+from actions.model.outcome import Effect, Outcome
 from actions.policy.episodes import SILENCE, Episode, LastRun
-from actions.run.outcome import Effect, Outcome
 
 # An episode that is over for this long is forgotten: its number starts again, nothing else depends on it.
 KEPT = 4 * SILENCE

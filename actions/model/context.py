@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from actions.run.events import Event
-from actions.run.memory import Memory
-from actions.run.request import Option
-from actions.run.stop import Stop
+from actions.model.events import Event
+from actions.model.memory import Memory
+from actions.model.request import Option
+from actions.model.stop import Stop
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 

@@ -2,10 +2,10 @@
 
 import apsw
 
-from actions.history.integrity_rows import verdicts
-from actions.history.standing_rows import standings
-from actions.history.totals import DURATION_BUCKETS, Durations, Totals
-from actions.run.outcome import EXIT_CODES, Outcome
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.store.integrity import verdicts
+from actions.store.suspensions import standings
+from actions.store.totals import DURATION_BUCKETS, Durations, Totals
 
 _SUCCESS = {str(outcome) for outcome in Outcome if EXIT_CODES[outcome] == 0}
 # What somebody must look at. A refusal, a lock or a reader in the way is no failure: nothing was begun.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from actions.run.memory import FreeLow
+from actions.model.memory import FreeLow
 
 Way = Literal["nothing", "incremental", "full"]
 

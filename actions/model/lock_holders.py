@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 
-from actions.run.work import Work
+from actions.model.context import Work
 from collectors.access.file_facts import in_words, who_writes
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 

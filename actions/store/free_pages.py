@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.history.store import transaction
-from actions.run.memory import FreeLow
+from actions.model.memory import FreeLow
+from actions.store.database import transaction
 
 HOUR = 3600.0
 KEPT = 8 * 86400.0

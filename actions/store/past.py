@@ -2,10 +2,10 @@
 
 import apsw
 
-from actions.history.last_runs import last_ended
-from actions.history.runs import busy_run
-from actions.history.standing_rows import standing
-from actions.policy.admission import Past
+from actions.policy.cooldown import Past
+from actions.store.recent_runs import last_ended
+from actions.store.runs import busy_run
+from actions.store.suspensions import standing
 
 
 def past(history: apsw.Connection, database: str, action: str) -> Past:
