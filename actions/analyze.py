@@ -6,13 +6,13 @@ Runbook: docs/runbook.md#procedure-statistics. The only thing that it adds to th
 from collections.abc import Mapping
 from difflib import get_close_matches
 
+from actions.maintenance.analyze_tables import ordinary_tables, require_welcome
+from actions.maintenance.gathering import accepted_hold, gather_all
 from actions.model.context import Work
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Plan
-from actions.writing.gathering import accepted_hold, gather_all
-from actions.writing.some_of import some_of
-from actions.writing.statistics import ordinary_tables, require_welcome
+from actions.sqlite.naming import some_of
 from collectors.access.connection import read_only
 
 NAME = "analyze"

@@ -8,14 +8,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from actions.backups.publish import backup_name, remove_leftovers
+from actions.backups.take import Taken, bytes_needed, make_folder, take_backup
 from actions.model.context import Work
 from actions.model.errors import Refused
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Figure, Plan
-from actions.writing.free_space import database_bytes, nearest_existing, require_free
-from actions.writing.journal import is_rollback
-from actions.writing.publish import backup_name, remove_leftovers
-from actions.writing.take_backup import Taken, bytes_needed, make_folder, take_backup
+from actions.sqlite.disk_space import database_bytes, nearest_existing, require_free
+from actions.sqlite.journal import is_rollback
 from collectors.target import BackupPlace
 
 NAME = "backup"

@@ -21,9 +21,9 @@ from actions.model.context import Work
 from actions.model.errors import GIVEN_UP_BEFORE, Blocked, Failed, NothingToDo, Refused
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Figure, Plan
-from actions.writing.connection import writable
-from actions.writing.free_space import size_or_zero
-from actions.writing.holding_back import Somebody, holding_back, named, seen_twice, traffic
+from actions.sqlite.blockers import Somebody, holding_back, named, seen_twice, traffic
+from actions.sqlite.connection import writable
+from actions.sqlite.disk_space import size_or_zero
 from collectors.access.connection import read_only
 from collectors.owner import vulnerable
 from collectors.wal_state import BACKLOG_FRAMES

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import apsw
 
+from actions.backups.compression import plain_file
+from actions.backups.publish import partial_file, remove_leftovers, sync_file
+from actions.backups.queue_check import beyond_their_number, last_numbers
+from actions.backups.scratch import scratch_folder
+from actions.backups.select import check_source, named, newest_verified, no_backup, prove_chosen
 from actions.model.context import Work
 from actions.model.errors import Unverified
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Plan
-from actions.writing.chosen_backup import check_source, named, newest_verified, no_backup, prove_chosen
-from actions.writing.compression import plain_file
-from actions.writing.free_space import require_free, writing_to
-from actions.writing.publish import partial_file, remove_leftovers, sync_file
-from actions.writing.queue_invariants import beyond_their_number, last_numbers
-from actions.writing.scratch import scratch_folder
+from actions.sqlite.disk_space import require_free, writing_to
 from collectors.poll import take
 
 NAME = "drill"

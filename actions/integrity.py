@@ -8,20 +8,20 @@ check of the same target is good (actions/store/integrity.py).
 import time
 from pathlib import Path
 
+from actions.backups.compression import plain_file
+from actions.backups.content_proof import sha256_of
+from actions.backups.queue_check import Beside, look_beside
+from actions.backups.scratch import scratch_folder
+from actions.backups.select import Chosen, check_source, named, newest_verified, withdraw
+from actions.maintenance.integrity_check import DAMAGE, Report, check_copy, check_live
 from actions.model.context import Work
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Figure, Plan
 from actions.policy.check_duration import predicted_seconds
-from actions.writing.checking import DAMAGE, Report, check_copy, check_live
-from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, withdraw
-from actions.writing.compression import plain_file
-from actions.writing.free_space import database_bytes
-from actions.writing.journal import is_rollback
-from actions.writing.proof import sha256_of
-from actions.writing.queue_invariants import Beside, look_beside
-from actions.writing.scratch import scratch_folder
-from actions.writing.some_of import some_of
+from actions.sqlite.disk_space import database_bytes
+from actions.sqlite.journal import is_rollback
+from actions.sqlite.naming import some_of
 from collectors.access.connection import read_only, unchanging
 from collectors.access.timeouts import TimeLimitExceeded
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 
 import apsw
 
+from actions.backups.content_proof import quoted
+from actions.maintenance.analyze_tables import LOCK_WAIT, ordinary_tables, require_welcome
+from actions.maintenance.gathering import accepted_hold, gather_all
 from actions.model.context import Work
 from actions.model.errors import Locked, NothingToDo
 from actions.model.lock_holders import in_the_way
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Plan
-from actions.writing.connection import writable
-from actions.writing.gathering import accepted_hold, gather_all
-from actions.writing.proof import quoted
-from actions.writing.some_of import some_of
-from actions.writing.statistics import LOCK_WAIT, ordinary_tables, require_welcome
+from actions.sqlite.connection import writable
+from actions.sqlite.naming import some_of
 
 NAME = "optimize"
 LONG = False

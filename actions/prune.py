@@ -1,4 +1,4 @@
-"""Deletes the backups that no retention rule keeps. What stays and why is decided in actions/writing/retention.py.
+"""Deletes the backups that no retention rule keeps. What stays and why is decided in actions/backups/retention.py.
 
 Never the newest verified backup, never what is not verified, never another database's. When the source itself failed its
 last check, nothing is deleted: the good backups may be all that is left.
@@ -7,12 +7,12 @@ last check, nothing is deleted: the good backups may be all that is left.
 from collections.abc import Mapping
 from pathlib import Path
 
+from actions.backups.publish import remove_leftovers, sync_directory
+from actions.backups.retention import Candidate, Decision, decide
 from actions.model.context import Work
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Figure, Plan
-from actions.writing.publish import remove_leftovers, sync_directory
-from actions.writing.retention import Candidate, Decision, decide
 from collectors.backup_catalog.catalog import Backup, listed
 from collectors.backup_catalog.manifest import SUFFIX, ManifestError, is_of, manifest_path, read_manifest
 from collectors.target import Keep, Target

@@ -7,15 +7,15 @@ that were seen, so a completion or a renewal that comes first wins.
 
 from collections.abc import Mapping
 
+from actions.batches.batch_loop import Account
+from actions.batches.gates import check_gate, connected, looking, queue_profile
+from actions.batches.index_check import check_searches
+from actions.batches.preview import count_up_to, planned_rows
+from actions.batches.run import Sweep, limit_of, older_than_of, sweep
 from actions.model.context import Work
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Figure, Plan
-from actions.writing.only_searches import check_searches
-from actions.writing.planned_rows import count_up_to, planned_rows
-from actions.writing.profile_gate import check_gate, connected, looking, queue_profile
-from actions.writing.short_turns import Account
-from actions.writing.sweep import Sweep, limit_of, older_than_of, sweep
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.row_selection import CompiledRequeue
 

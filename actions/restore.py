@@ -13,20 +13,20 @@ from typing import Literal
 
 import apsw
 
+from actions.backups.compression import plain_file
+from actions.backups.content_proof import immutable, prove, same_rows
+from actions.backups.publish import backup_name, partial_file, publish, remove_leftovers, sync_file
+from actions.backups.restore_live import change_page_size, restore_live
+from actions.backups.restore_loss import losses
+from actions.backups.restore_swap import give_owner, require_nobody, swap_in
+from actions.backups.scratch import scratch_folder
+from actions.backups.select import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
+from actions.backups.take import bytes_needed, make_folder, take_backup
 from actions.model.context import Work
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Figure, Plan
-from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
-from actions.writing.compression import plain_file
-from actions.writing.free_space import nearest_existing, require_free, writing_to
-from actions.writing.live_restore import change_page_size, restore_live
-from actions.writing.losses import losses
-from actions.writing.proof import immutable, prove, same_rows
-from actions.writing.publish import backup_name, partial_file, publish, remove_leftovers, sync_file
-from actions.writing.scratch import scratch_folder
-from actions.writing.swap import give_owner, require_nobody, swap_in
-from actions.writing.take_backup import bytes_needed, make_folder, take_backup
+from actions.sqlite.disk_space import nearest_existing, require_free, writing_to
 from collectors.access.connection import read_only
 
 NAME = "restore"

@@ -11,21 +11,21 @@ from typing import Literal
 
 import apsw
 
+from actions.maintenance.rowids import renumbered
+from actions.maintenance.vacuum_full import Vacuumed, vacuum_whole
+from actions.maintenance.vacuum_incremental import LOCK_WAIT, Freed, free_in_slices
+from actions.maintenance.vacuum_room import filled_up, require_room, room_needed
 from actions.model.context import Work
 from actions.model.errors import ActionError, Failed, NothingToDo, Refused
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Figure, Plan
 from actions.policy.vacuum_plan import Choice, Pages, StaysFree, choose, stays_free
-from actions.writing.connection import writable
-from actions.writing.free_space import require_free, size_or_zero
-from actions.writing.full_vacuum import Vacuumed, vacuum_whole
-from actions.writing.journal import is_rollback
-from actions.writing.rowids import renumbered
-from actions.writing.some_of import some_of
-from actions.writing.vacuum_room import filled_up, require_room, room_needed
-from actions.writing.vacuum_slices import LOCK_WAIT, Freed, free_in_slices
-from actions.writing.wal_budget import budget
-from actions.writing.wal_room import WalFull
+from actions.sqlite.connection import writable
+from actions.sqlite.disk_space import require_free, size_or_zero
+from actions.sqlite.journal import is_rollback
+from actions.sqlite.naming import some_of
+from actions.sqlite.wal_budget import budget
+from actions.sqlite.wal_room import WalFull
 from collectors.access.connection import read_only
 from collectors.queue_profiles.schema import ProfileError
 

@@ -6,12 +6,12 @@ Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the fi
 from dataclasses import replace
 from pathlib import Path
 
+from actions.backups.publish import MANIFEST_BYTES, write_private
+from actions.backups.select import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
 from actions.model.context import Work
 from actions.model.options import OptionKind
 from actions.model.plan import Done, Plan
-from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
-from actions.writing.free_space import writing_to
-from actions.writing.publish import MANIFEST_BYTES, write_private
+from actions.sqlite.disk_space import writing_to
 from collectors.backup_catalog.catalog import listed
 from collectors.backup_catalog.manifest import encode, manifest_path
 

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from processes import percentile
 
-from actions.writing.latency_guard import BACK_OFF, rest_after
+from actions.sqlite.pacing import BACK_OFF, rest_after
 
 WAITERS, TURNS = 50, 100
 Rule = Callable[[float, random.Random], float]

@@ -31,8 +31,8 @@ from acting import by_hand, target_of
 from acting_here import work_on
 from harmless import WRITER, p99, waits_of
 
-from actions.writing.connection import writable
-from actions.writing.vacuum_slices import free_in_slices
+from actions.maintenance.vacuum_incremental import free_in_slices
+from actions.sqlite.connection import writable
 from collectors.raw_reader.client import RawReader
 
 SLICE, TWICE = 0.015, 2.0

@@ -55,7 +55,7 @@ SEEN_BY: dict[str, tuple[str, ...]] = {
     "actions/policy/vacuum_plan.py": ("tests/test_actions_policy_vacuum.py",),
     "actions/policy/windows.py": ("tests/test_actions_windows.py",),
     "actions/model/condition.py": (POLICY, READINGS),
-    "actions/writing/retention.py": ("tests/test_actions_retention.py",),
+    "actions/backups/retention.py": ("tests/test_actions_retention.py",),
 }
 ENOUGH = 0.9
 # Survivors that no test can kill, since nothing becomes different; they count as survivors all the same.

@@ -22,8 +22,8 @@ import prismq
 import pytest
 from acting import target_of
 
+from actions.backups.publish import PARTIAL
 from actions.store.runs import Run
-from actions.writing.publish import PARTIAL
 from collectors.backup_catalog.manifest import manifest_path
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import apsw
 
-from actions.writing.found_rows import Found, rows_of
-from actions.writing.taken_rows import Taken
-from actions.writing.taken_rows import take as take_rows
+from actions.batches.apply_rows import Taken
+from actions.batches.apply_rows import take as take_rows
+from actions.batches.select_rows import Found, rows_of
 from collectors.queue_profiles.row_changes import To
 from collectors.queue_profiles.row_selection import Taking
 

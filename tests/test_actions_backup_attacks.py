@@ -18,15 +18,15 @@ import prismq
 import pytest
 from acting import by_hand, by_rule, planned, target_of
 
+from actions.backups.content_proof import immutable
+from actions.backups.copy_process import CannotCopy, Orders, carry_out
+from actions.backups.snapshot_pin import pinned
 from actions.model.context import Work
 from actions.model.errors import Failed
 from actions.model.events import Event
 from actions.model.stop import Stop
 from actions.python_api.queue_backup import QueueBackup, QueueBackupError
-from actions.writing.copier import CannotCopy, Orders, carry_out
-from actions.writing.pin import pinned
-from actions.writing.proof import immutable
-from actions.writing.wal_budget import within_budget
+from actions.sqlite.wal_budget import within_budget
 from collectors.backup_catalog.catalog import listed
 from collectors.backup_catalog.manifest import manifest_path
 from collectors.raw_reader.client import RawReader
@@ -159,9 +159,9 @@ def test_a_file_that_shrinks_or_is_longer_than_the_snapshot_is_copied_right(tmp_
 
 
 def copy_in_a_process(orders: Orders) -> None:
-    from actions.writing.copier import encode
+    from actions.backups.copy_process import encode
 
-    command = [sys.executable, "-I", "-m", "actions.writing.copier"]
+    command = [sys.executable, "-I", "-m", "actions.backups.copy_process"]
     done = subprocess.run(command, input=encode(orders), capture_output=True, check=True)
     assert b'"ok": true' in done.stdout
 
@@ -304,8 +304,8 @@ def test_damage_with_a_checksum_that_fits_is_found_by_verify_drill_and_restore(
 
 
 def test_a_flipped_byte_anywhere_is_found(target: Target, raw: RawReader) -> None:
+    from actions.backups.select import named, prove_chosen
     from actions.model.errors import Unverified
-    from actions.writing.chosen_backup import named, prove_chosen
 
     path = backed_up(target)
     whole, said = path.read_bytes(), manifest_path(path).read_text()

@@ -15,13 +15,13 @@ import pytest
 from acting import by_hand, target_of
 from small_disk import fill, small_disk
 
+from actions.backups.content_proof import immutable
 from actions.door.job import Job
 from actions.door.start import RunningAction
 from actions.model.request import Request
 from actions.store.database import history
 from actions.store.recovery import recover
 from actions.store.runs import ask_and_claim, newest, unfinished
-from actions.writing.proof import immutable
 from collectors.backup_catalog.catalog import listed
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Keep, Limits, Target

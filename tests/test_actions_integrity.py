@@ -15,12 +15,12 @@ import pytest
 from acting import by_hand, by_rule, planned, target_of
 from acting_here import plan_here, run_here, work_on
 
+from actions.maintenance import integrity_check
 from actions.model.errors import Cancelled, Failed, Refused, Unverified
 from actions.model.memory import Memory
 from actions.store.database import history
 from actions.store.read_totals import read_totals
 from actions.store.runs import Run
-from actions.writing import checking
 from collectors.backup_catalog.catalog import listed
 from collectors.backup_catalog.manifest import manifest_path
 from collectors.raw_reader.client import RawReader
@@ -157,7 +157,7 @@ def test_what_is_no_database_any_more_is_damaged(queue: prismq.Queue) -> None:
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the file were too large for one read."""
-    monkeypatch.setattr(checking, "predicted_seconds", lambda _size, **_kind: float("inf"))
+    monkeypatch.setattr(integrity_check, "predicted_seconds", lambda _size, **_kind: float("inf"))
 
 
 @pytest.mark.usefixtures("in_parts")
@@ -361,17 +361,17 @@ def test_a_row_beyond_its_sequence_is_damage(queue: prismq.Queue) -> None:
 def test_a_row_that_is_inserted_while_it_looks_is_no_damage(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actions.writing import queue_invariants
+    from actions.backups import queue_check
 
     queue.put("queued", 5)
-    ask = queue_invariants.last_numbers
+    ask = queue_check.last_numbers
 
     def asked_before_an_insert(connection: apsw.Connection) -> object:
         numbers = ask(connection)
         queue.put("queued", 5)
         return numbers
 
-    monkeypatch.setattr(queue_invariants, "last_numbers", asked_before_an_insert)
+    monkeypatch.setattr(queue_check, "last_numbers", asked_before_an_insert)
     assert run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw)).figures["notes"] == ""
 
 

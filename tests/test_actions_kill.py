@@ -28,13 +28,13 @@ from crash_scene import (
     stage,
 )
 
+from actions.backups.publish import PARTIAL
 from actions.door.job import Job
 from actions.model.request import Request
 from actions.store import runs
 from actions.store.database import history
 from actions.store.recovery import end_lost
 from actions.store.runs import Run
-from actions.writing.publish import PARTIAL
 from collectors.raw_reader.client import RawReader
 
 LONG = pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])

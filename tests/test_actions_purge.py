@@ -12,9 +12,9 @@ import queue_files
 from acting import act, by_hand, planned, target_of
 from acting_here import plan_here, run_here, work_on
 
+from actions.batches import preview
 from actions.model.errors import ActionError, Failed, NothingToDo, Refused
 from actions.model.request import Request
-from actions.writing import planned_rows
 from collectors.raw_reader.client import RawReader
 
 DAY = 86400.0
@@ -99,7 +99,7 @@ def test_a_plan_for_very_many_is_bounded_and_says_so(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished(queue, 30, 60)
-    monkeypatch.setattr(planned_rows, "COUNTED", 40)
+    monkeypatch.setattr(preview, "COUNTED", 40)
     plan = plan_here("purge", work_on(target_of(queue.path), raw))
     assert (plan.figures["finished"], plan.figures["at_least"]) == (40, True)
     assert plan.steps[0].startswith("delete at least 40 tasks: 1 of mail")

@@ -17,8 +17,8 @@ import pytest
 import queue_files
 from crash_scene import seeded
 
-from actions.writing.found_rows import FIRST_ROW, LAST_ROW, Found, rows_of
-from actions.writing.taken_rows import Taken, take, take_ranges
+from actions.batches.apply_rows import Taken, take, take_ranges
+from actions.batches.select_rows import FIRST_ROW, LAST_ROW, Found, rows_of
 from collectors.queue_profiles.authorizer import OwnRules, own_rules
 from collectors.queue_profiles.detection import profile_for
 from collectors.queue_profiles.row_selection import Taking

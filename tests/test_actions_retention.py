@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.writing.retention import Candidate, decide
+from actions.backups.retention import Candidate, decide
 from collectors.target import Keep
 
 NOW = 1_790_000_000.0

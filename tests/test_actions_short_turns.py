@@ -17,11 +17,12 @@ from acting import target_of
 from acting_here import run_here, work_on
 from small_disk import fill, small_disk
 
+from actions.batches import batch_loop, select_rows
 from actions.model.errors import Blocked, Cancelled, Failed, Locked
-from actions.writing import found_rows, short_turns, wal_room
-from actions.writing.latency_guard import BACK_OFF, LatencyGuard, percentile, rest_after
-from actions.writing.turn_length import CAREFUL, SHORT, TurnLength
-from actions.writing.write_turn import Turn
+from actions.sqlite import wal_room
+from actions.sqlite.pacing import BACK_OFF, LatencyGuard, percentile, rest_after
+from actions.sqlite.turn_length import CAREFUL, SHORT, TurnLength
+from actions.sqlite.write_transaction import Turn
 from collectors.queue_profiles import detection
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
@@ -126,10 +127,10 @@ def test_percentiles_are_of_what_happened() -> None:
 @pytest.fixture(params=["by the index", "walked one by one", "walked in ranges"])
 def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every way of finding and taking rows, with so few of them."""
-    monkeypatch.setattr(found_rows, "LOOK", 40)
-    monkeypatch.setattr(found_rows, "STRIDE", 30)
-    monkeypatch.setattr(found_rows, "DENSE", 0 if request.param == "by the index" else 10**6)
-    monkeypatch.setattr(found_rows, "CLOSE", 10**6 if request.param == "walked in ranges" else 0)
+    monkeypatch.setattr(select_rows, "LOOK", 40)
+    monkeypatch.setattr(select_rows, "STRIDE", 30)
+    monkeypatch.setattr(select_rows, "DENSE", 0 if request.param == "by the index" else 10**6)
+    monkeypatch.setattr(select_rows, "CLOSE", 10**6 if request.param == "walked in ranges" else 0)
     return str(request.param)
 
 
@@ -207,7 +208,7 @@ def test_looking_for_very_many_visits_each_row_a_few_times_at_most(queue: prismq
 
     def counted(number: int) -> int:
         steps = [0]
-        original = found_rows.rows_of
+        original = select_rows.rows_of
 
         def watching(connection: apsw.Connection, bound: Any, **given: Any) -> list[Any]:
             rows = original(connection, bound, **given)
@@ -215,9 +216,9 @@ def test_looking_for_very_many_visits_each_row_a_few_times_at_most(queue: prismq
             return rows
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(found_rows, "rows_of", watching)
-            patch.setattr(found_rows, "LOOK", 50)
-            patch.setattr(found_rows, "STRIDE", 200)
+            patch.setattr(select_rows, "rows_of", watching)
+            patch.setattr(select_rows, "LOOK", 50)
+            patch.setattr(select_rows, "STRIDE", 200)
             run_here("requeue", work_on(target_of(queue.path), raw, limit=number))
         return steps[0]
 
@@ -232,7 +233,7 @@ def test_a_write_lock_that_never_comes_free_ends_locked_by_name(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale(queue, 3)
-    monkeypatch.setattr(short_turns, "PATIENCE", 0.2)
+    monkeypatch.setattr(batch_loop, "PATIENCE", 0.2)
     with prismq.process("lock_holder.py", queue.path, "600000", "1") as holder:
         door_child.eventually(
             lambda: any(one.row.mode == "WRITE" for one in raw.holders(queue.path)), "it has the write lock"
@@ -273,7 +274,7 @@ def test_readers_of_a_rollback_journal_database_are_never_shut_out_for_long(
     """A commit waits for readers, and new readers for it: so it waits briefly, and is then taken back."""
     queue = make_queue("old.db", journal_mode="delete")
     stale(queue, 20)
-    monkeypatch.setattr(short_turns, "PATIENCE", 0.2)
+    monkeypatch.setattr(batch_loop, "PATIENCE", 0.2)
     with held_reader(queue.path), pytest.raises(Blocked, match="readers keep every transaction from committing"):
         run_here("requeue", work_on(target_of(queue.path), raw))
     assert statuses(queue) == {"leased": 20}

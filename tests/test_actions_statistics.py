@@ -11,8 +11,8 @@ from acting import by_hand, by_rule, planned, target_of
 from acting_here import plan_here, run_here, work_on
 
 from actions import analyze
+from actions.maintenance import gathering
 from actions.model.errors import Failed, Locked, NothingToDo, Refused
-from actions.writing import gathering
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
 

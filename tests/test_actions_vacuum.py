@@ -16,13 +16,14 @@ from acting_here import plan_here, run_here, work_on
 from small_disk import fill, small_disk
 
 from actions import vacuum
+from actions.maintenance import vacuum_full, vacuum_incremental
+from actions.maintenance.rowids import renumbered
 from actions.model.errors import Blocked, Failed, Locked, NothingToDo, Refused
 from actions.model.stop import Stop
+from actions.sqlite import wal_room
 from actions.store.database import history
 from actions.store.read_totals import read_totals
 from actions.store.runs import Run
-from actions.writing import full_vacuum, vacuum_slices, wal_room
-from actions.writing.rowids import renumbered
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupPlace, Limits, Target
 
@@ -183,7 +184,7 @@ def test_each_slice_is_sized_by_how_long_the_lock_was_held(make_queue: Make, raw
     before, unused = pages(queue)
     tight = target_of(queue.path, limits=Limits(write_lock=1e-9, disk_reserve=0))
     done = run_here("vacuum", work_on(tight, raw))
-    assert int(done.figures["slices"] or 0) >= unused // vacuum_slices.SMALLEST_SLICE
+    assert int(done.figures["slices"] or 0) >= unused // vacuum_incremental.SMALLEST_SLICE
     assert pages(queue) == (before - int(done.figures["freed_pages"] or 0), 0)
 
 
@@ -243,7 +244,7 @@ def test_slices_wait_for_the_applications_own_checkpoint(
 def test_readers_of_a_rollback_journal_database_hold_a_slice_up_only_for_a_moment(
     make_queue: Make, held_reader: Hold, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum_slices, "PATIENCE", 0.2)
+    monkeypatch.setattr(vacuum_incremental, "PATIENCE", 0.2)
     queue = filled(make_queue("rollback.db", "delete"), auto_vacuum=2)
     before = pages(queue)
     work = work_on(target_of(queue.path), raw)
@@ -358,7 +359,7 @@ def test_a_person_is_told_who_waits(make_queue: Make, raw: RawReader) -> None:
 def test_a_reader_of_a_rollback_journal_database_is_waited_for_only_a_moment(
     make_queue: Make, held_reader: Hold, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(full_vacuum, "PATIENCE", 0.0)
+    monkeypatch.setattr(vacuum_full, "PATIENCE", 0.0)
     queue = filled(make_queue("rollback.db", "delete"))
     work = work_on(target_of(queue.path), raw)
     with held_reader(queue.path) as reader, pytest.raises(Locked, match=f"process {reader}"):
@@ -370,8 +371,8 @@ def test_a_reader_of_a_rollback_journal_database_is_waited_for_only_a_moment(
 def test_a_writer_that_keeps_the_lock_is_named(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(full_vacuum, "PATIENCE", 0.0)
-    monkeypatch.setattr(full_vacuum, "WAL_WAIT", 0.1)
+    monkeypatch.setattr(vacuum_full, "PATIENCE", 0.0)
+    monkeypatch.setattr(vacuum_full, "WAL_WAIT", 0.1)
     filled(queue)
     queue.owner.execute("BEGIN IMMEDIATE")
     with pytest.raises(Locked, match=f"process {os.getpid()}") as told:

@@ -42,7 +42,7 @@ def test_the_contracts_hold() -> None:
         ("collectors/raw_reader/formats.py", "import apsw", "The raw reader holds no SQLite"),
         ("exporter/agent.py", "import actions.requeue", "actions by the registry"),
         ("exporter/dispatcher.py", "import actions.registry", "registry by the door"),
-        ("exporter/demo/stage.py", "import actions.writing.connection", "Only actions open a database for change"),
+        ("exporter/demo/stage.py", "import actions.sqlite.connection", "Only actions open a database for change"),
     ],
 )
 def test_a_planted_violation_is_found(copy: Path, file: str, line: str, broken: str) -> None:
