@@ -38,7 +38,7 @@ POLICY, READINGS = "tests/test_actions_policy.py", "tests/test_actions_policy_re
 EPISODES, SUSPENSION = "tests/test_actions_policy_episodes.py", "tests/test_actions_policy_suspension.py"
 # What decides -> the tests that are meant to see a change in it. All are pure: no process, no browser, no database.
 SEEN_BY: dict[str, tuple[str, ...]] = {
-    "actions/door/guard.py": ("tests/test_actions_guard.py",),
+    "actions/runner/guards.py": ("tests/test_actions_guard.py",),
     "actions/policy/cooldown.py": (EPISODES,),
     "actions/policy/alerts.py": (POLICY,),
     "actions/policy/check_duration.py": ("tests/test_actions_policy_vacuum.py",),

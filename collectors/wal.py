@@ -51,7 +51,7 @@ METRICS = (FRAMES, COPIED, BACKLOG, STATE, PINNED)
 
 MAX_COMMANDS = 5
 # Our children that read with a snapshot: they hold the WAL by design, and are no finding.
-_OUR_CHILDREN = ("actions.door.child", RAW_READER)
+_OUR_CHILDREN = ("actions.runner.child", RAW_READER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
-from actions.door.cancel import cancel
-from actions.door.kill_switch import pause_all, settle
 from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
+from actions.runner.cancel import cancel
+from actions.runner.pause_and_cancel import pause_all, settle
 from actions.store.database import StoreUnavailable, history
 from actions.store.pause import resume
 from actions.store.runs import Run

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import apsw
 
-from actions.door.intake import hear_alert, hear_resolution
 from actions.policy.alerts import Alert, Delivery
 from actions.policy.rules import Rule
+from actions.runner.enqueue import hear_alert, hear_resolution
 from actions.store.database import StoreUnavailable, open_history, transaction
 from collectors.target import Target
 from exporter.log import event

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import apsw
 
-from actions.door.job import Job
-from actions.door.start import RunningAction
 from actions.model.events import Event
 from actions.model.outcome import Outcome
 from actions.policy.rules import Rule
 from actions.policy.scheduling import Bounds, Hold, Waiting
+from actions.runner.protocol import Job
+from actions.runner.spawn import RunningAction
 from actions.store.alert_episodes import forget_old
 from actions.store.database import StoreUnavailable, history, open_history
 from actions.store.pause import paused, prove_writable

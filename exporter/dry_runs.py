@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from actions.door.job import Job
-from actions.door.start import RunningAction
 from actions.model.events import Event
 from actions.model.request import Request
+from actions.runner.protocol import Job
+from actions.runner.spawn import RunningAction
 from collectors.target import Target
 from exporter.config.settings import Acting
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apsw
 
-from actions.door.catalogue import KNOWN
 from actions.policy.rules import Rule
 from actions.policy.scheduling import Begun, Bounds, Hold, Waiting, horizon, order
 from actions.policy.suspension import Standing
 from actions.policy.windows import closed
+from actions.runner.catalogue import KNOWN
 from actions.store.pending_runs import begun, waiting
 from actions.store.runs import Run
 from exporter.config.settings import Acting

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actions.door.in_person import Recorded, record, wish
 from actions.model.events import Event
 from actions.model.request import Option
 from actions.policy.rules import Watch
+from actions.runner.manual import Recorded, record, wish
 from actions.store.database import StoreUnavailable, history
 from actions.store.pause import paused
 from actions.store.runs import Run, matching, pending, run, unfinished

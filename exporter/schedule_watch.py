@@ -12,8 +12,8 @@ from pathlib import Path
 
 import apsw
 
-from actions.door.intake import ask_for
 from actions.policy.schedules import Schedule, due, request_of
+from actions.runner.enqueue import ask_for
 from actions.store import schedules as schedules_module
 from actions.store.database import StoreUnavailable, history, transaction
 from collectors.target import Target

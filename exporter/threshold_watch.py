@@ -11,10 +11,10 @@ from pathlib import Path
 
 import apsw
 
-from actions.door.intake import ask_for
 from actions.policy.measure import is_held_back, measured
 from actions.policy.rules import Rule, Watch, request_of, step
 from actions.policy.suspension import Standing, after_reading
+from actions.runner.enqueue import ask_for
 from actions.store import pending_conditions, suspensions
 from actions.store.database import StoreUnavailable, history, transaction
 from collectors.access.snapshot import Snapshot

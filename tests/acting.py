@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from actions.door.by_hand import attend, perform_by_hand, plan_only
-from actions.door.job import Job
-from actions.door.start import RunningAction
 from actions.model.condition import Condition
 from actions.model.events import Event
 from actions.model.request import Request
 from actions.policy.windows import Window
+from actions.runner.by_hand import attend, perform_by_hand, plan_only
+from actions.runner.protocol import Job
+from actions.runner.spawn import RunningAction
 from actions.store.database import history
 from actions.store.runs import Run, ask_and_claim, run
 from collectors.target import Target

@@ -1,6 +1,6 @@
 """The child of an action as a bare process, for tests that are worse callers than any of ours: deaf, dead, late, foreign.
 
-Nothing here goes through `actions.door.start`: what a test does to the pipes and signals is what the child gets.
+Nothing here goes through `actions.runner.spawn`: what a test does to the pipes and signals is what the child gets.
 """
 
 import subprocess
@@ -11,17 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from actions.door.job import Job, encode
 from actions.model.events import Event, decode
 from actions.model.request import Request
 from actions.model.stop import Stop
+from actions.runner.protocol import Job, encode
 from actions.store.database import history
 from actions.store.recovery import recover
 from actions.store.runs import Run, ask_and_claim, run, unfinished
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
-COMMAND = (sys.executable, "-I", "-m", "actions.door.child")
+COMMAND = (sys.executable, "-I", "-m", "actions.runner.child")
 PATIENCE = 30.0
 
 

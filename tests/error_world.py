@@ -153,7 +153,7 @@ def pinned(world: World) -> Iterator[None]:
 AS_NOBODY = """#!{python}
 import encodings.ascii, os, sys
 sys.path[:0] = {path}
-from actions.door.child import main
+from actions.runner.child import main
 os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
 sys.exit(main())
 """

@@ -347,9 +347,9 @@ def test_a_database_damaged_deep_inside_can_be_restored_once_its_application_is_
 
 
 def test_nothing_appears_beside_a_live_database_meanwhile(target: Target, queue: prismq.Queue, tmp_path: Path) -> None:
-    from actions.door.job import Job
-    from actions.door.start import RunningAction
     from actions.model.request import Request
+    from actions.runner.protocol import Job
+    from actions.runner.spawn import RunningAction
     from actions.store.database import history
     from actions.store.runs import ask_and_claim
 

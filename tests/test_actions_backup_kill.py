@@ -16,9 +16,9 @@ from acting import by_hand, target_of
 from small_disk import fill, small_disk
 
 from actions.backups.content_proof import immutable
-from actions.door.job import Job
-from actions.door.start import RunningAction
 from actions.model.request import Request
+from actions.runner.protocol import Job
+from actions.runner.spawn import RunningAction
 from actions.store.database import history
 from actions.store.recovery import recover
 from actions.store.runs import ask_and_claim, newest, unfinished

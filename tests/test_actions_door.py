@@ -17,10 +17,10 @@ import prismq
 import pytest
 from acting import by_hand, target_of
 
-from actions.door.child import NOT_OURS
-from actions.door.job import Job
-from actions.door.start import RunningAction
 from actions.model.request import Request
+from actions.runner.child import NOT_OURS
+from actions.runner.protocol import Job
+from actions.runner.spawn import RunningAction
 from actions.store import runs
 from actions.store.database import history
 from collectors.raw_reader.client import RawReader
@@ -243,7 +243,7 @@ def test_a_run_is_performed_once_however_many_children_get_its_claim(target: Tar
 REPLACING = """
 import os, sys
 from pathlib import Path
-from actions.door.lock import take_action_lock
+from actions.runner.action_lock import take_action_lock
 from actions.model.errors import ActionError
 database, other = Path(sys.argv[1]), sys.argv[2]
 def between(event, _arguments):  # after the open, before the lock

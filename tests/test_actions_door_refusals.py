@@ -18,11 +18,11 @@ import prismq
 import pytest
 from acting import by_hand, target_of
 
-from actions.door.child import STORE_UNAVAILABLE
-from actions.door.job import Job
 from actions.model.events import Event
 from actions.model.outcome import USAGE_ERROR
 from actions.model.request import Request
+from actions.runner.child import STORE_UNAVAILABLE
+from actions.runner.protocol import Job
 from actions.store.database import history, history_file
 from actions.store.pause import pause
 from collectors.raw_reader.client import RawReader
@@ -238,7 +238,7 @@ def test_a_disk_too_small_to_remember_what_comes_refuses(target: Target, stale: 
 
 AS_NOBODY = """
 import encodings.ascii, os, sys
-from actions.door.child import main
+from actions.runner.child import main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main())
 """

@@ -16,7 +16,6 @@ import apsw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actions.door.intake import hear_alert, hear_resolution
 from actions.model.condition import Condition, Measured, Verdict
 from actions.model.outcome import Outcome
 from actions.policy.alerts import Alert
@@ -24,6 +23,7 @@ from actions.policy.effect import effect
 from actions.policy.episodes import SAME_NEWS
 from actions.policy.rules import Rule
 from actions.policy.suspension import GONE, STRIKES
+from actions.runner.enqueue import hear_alert, hear_resolution
 from actions.store import runs
 from actions.store.database import history, transaction
 from actions.store.recovery import recover

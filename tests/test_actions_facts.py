@@ -11,11 +11,11 @@ import prismq
 import pytest
 from acting import ALL_DAY, act, by_hand, target_of
 
-from actions.door.facts import gather
-from actions.door.guard import Facts, refusal
-from actions.door.job import Job
 from actions.model.request import Request
 from actions.registry import ACTIONS
+from actions.runner.guard_facts import gather
+from actions.runner.guards import Facts, refusal
+from actions.runner.protocol import Job
 from actions.store.database import history
 from collectors.backup_catalog.manifest import encode, manifest_path, read_manifest
 from collectors.target import BackupPlace, Limits, Target

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from actions.door.guard import STATE_RESERVE, Automatic, Facts, refusal
 from actions.policy.windows import Window
+from actions.runner.guards import STATE_RESERVE, Automatic, Facts, refusal
 
 MIB = 1024 * 1024
 NOON = 12 * 3600.0

@@ -9,11 +9,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.door.intake import ask_for
 from actions.model.outcome import Effect, Outcome
 from actions.model.plan import Plan
 from actions.model.process_identity import own_identity
 from actions.model.request import Request
+from actions.runner.enqueue import ask_for
 from actions.store import recent_runs, runs
 from actions.store.database import StoreUnavailable, history, open_history
 from actions.store.read_totals import read_totals

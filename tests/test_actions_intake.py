@@ -6,13 +6,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.door.intake import Answer, ask_for, hear_alert, hear_resolution
 from actions.model.condition import Condition
 from actions.model.outcome import Effect, Outcome
 from actions.policy.alerts import Alert
 from actions.policy.episodes import SAME_NEWS, Episode
 from actions.policy.rules import Rule, request_of
 from actions.policy.suspension import Standing
+from actions.runner.enqueue import Answer, ask_for, hear_alert, hear_resolution
 from actions.store import runs
 from actions.store.alert_episodes import KEPT, EpisodeKey, episode, forget_old
 from actions.store.database import history, transaction

@@ -29,8 +29,8 @@ from crash_scene import (
 )
 
 from actions.backups.publish import PARTIAL
-from actions.door.job import Job
 from actions.model.request import Request
+from actions.runner.protocol import Job
 from actions.store import runs
 from actions.store.database import history
 from actions.store.recovery import end_lost

@@ -12,12 +12,12 @@ import prismq
 import pytest
 from acting import by_hand, by_rule, target_of
 
-from actions.door.cancel import cancel
-from actions.door.intake import ask_for
-from actions.door.kill_switch import pause_all, settle
 from actions.model.errors import Refused
 from actions.model.request import Request
 from actions.policy.windows import Window
+from actions.runner.cancel import cancel
+from actions.runner.enqueue import ask_for
+from actions.runner.pause_and_cancel import pause_all, settle
 from actions.store import recent_runs, runs
 from actions.store.database import history
 from actions.store.pause import paused, resume
@@ -31,7 +31,7 @@ WITH_CLOCK = """
 import os, sys, time
 opened, flag = float(sys.argv[1]), sys.argv[2]
 time.time = lambda: opened + 60 * os.path.exists(flag)
-from actions.door.child import main
+from actions.runner.child import main
 sys.exit(main())
 """
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from actions.door.catalogue import KNOWN
 from actions.policy.windows import Window
+from actions.runner.catalogue import KNOWN
 from exporter.config import window_words
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load

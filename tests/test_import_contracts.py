@@ -33,7 +33,7 @@ def test_the_contracts_hold() -> None:
     ("file", "line", "broken"),
     [
         ("collectors/wal.py", "import actions.model.outcome", "The agent drives actions"),
-        ("actions/model/stop.py", "import actions.door.start", "Inside actions"),
+        ("actions/model/stop.py", "import actions.runner.spawn", "Inside actions"),
         ("collectors/access/context.py", "import collectors.wal", "Inside collectors"),
         ("exporter/board.py", "import exporter.agent", "Inside the exporter"),
         ("actions/verify.py", "import click", "Nothing below the agent"),

@@ -47,7 +47,7 @@ def swap_in(work: Work, restored: Path) -> list[Path]:
     `restored` is a proved private file in the same directory; it is locked for us before it gets the name.
     """
     target = work.target.path
-    descriptor = os.open(restored, os.O_RDONLY | os.O_CLOEXEC)  # never closed: see actions/door/lock.py
+    descriptor = os.open(restored, os.O_RDONLY | os.O_CLOEXEC)  # never closed: see actions/runner/action_lock.py
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     sync_file(restored)
     aside = f".before-restore-{int(work.now() * 1000)}"

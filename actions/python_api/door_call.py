@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from actions.door.by_hand import perform_by_hand
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.request import Option, Request
+from actions.runner.by_hand import perform_by_hand
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
 from collectors.target import Target

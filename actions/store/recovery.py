@@ -1,6 +1,6 @@
 """Runs whose child is gone. Whoever finds one ends it, with this one function: no record stays claimed or running.
 
-A running action holds the `flock` on its database file until it dies (actions/door/lock.py), so a free lock and a dead
+A running action holds the `flock` on its database file until it dies (actions/runner/action_lock.py), so a free lock and a dead
 child prove that nobody works on the run. The lock is read from the kernel's table, never probed by taking it.
 """
 

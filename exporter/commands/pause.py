@@ -10,10 +10,10 @@ from pathlib import Path
 import apsw
 import click
 
-from actions.door.cancel import cancel as cancel_run
-from actions.door.kill_switch import pause_all, settle
 from actions.model.errors import Refused
 from actions.model.outcome import EXIT_CODES, Outcome
+from actions.runner.cancel import cancel as cancel_run
+from actions.runner.pause_and_cancel import pause_all, settle
 from actions.store.database import StoreUnavailable, history
 from actions.store.pause import paused
 from actions.store.pause import resume as end_pause

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from actions.door.by_hand import perform_by_hand, plan_only
-from actions.door.start import RunningAction
 from actions.model.events import Event
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.request import Option, Request
+from actions.runner.by_hand import perform_by_hand, plan_only
+from actions.runner.spawn import RunningAction
 from actions.store.database import StoreUnavailable
 from actions.store.default_state import default_state
 from actions.store.runs import Run

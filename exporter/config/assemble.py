@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
 
-from actions.door.catalogue import KNOWN
 from actions.model.options import OptionKind
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
+from actions.runner.catalogue import KNOWN
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
 from exporter.config import rule_parts, schedule_parts, window_parts

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from actions.door.catalogue import KNOWN
 from actions.model.options import OptionKind
+from actions.runner.catalogue import KNOWN
 from collectors.metric import Metric
 from collectors.registry import COLLECTORS
 

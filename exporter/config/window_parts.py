@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from actions.door.catalogue import KNOWN
 from actions.policy.windows import Window
+from actions.runner.catalogue import KNOWN
 from exporter.config.problems import Problem, unknown
 from exporter.config.schema import File, RulePart, SchedulePart
 from exporter.config.zones import zone_problems

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from actions.door.catalogue import KNOWN
 from actions.policy.windows import closes_at, opens_at
+from actions.runner.catalogue import KNOWN
 from exporter.config.settings import Acting
 from exporter.units import moment
 

@@ -14,14 +14,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
-from actions.door.catalogue import KNOWN
-from actions.door.in_person import offered
 from actions.model.errors import Refused
 from actions.model.events import Event
 from actions.model.options import OptionKind
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.plan import Figure
 from actions.model.request import Option
+from actions.runner.catalogue import KNOWN
+from actions.runner.manual import offered
 from actions.store.database import StoreUnavailable
 from exporter.config.tokens import digest
 from exporter.dry_runs import TooMany

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from actions.door.in_person import offered
+from actions.runner.manual import offered
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
 from exporter.database_status import HEALTH, Queue

@@ -8,12 +8,6 @@ from dataclasses import replace
 
 import apsw
 
-from actions.door.facts import gather
-from actions.door.guard import refusal
-from actions.door.job import Job
-from actions.door.lock import take_action_lock
-from actions.door.measure import measure
-from actions.door.stop_watch import wanted, watching
 from actions.model.condition import Condition, Measured, Verdict
 from actions.model.context import Work
 from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
@@ -29,6 +23,12 @@ from actions.policy.effect import effect
 from actions.policy.suspension import GONE
 from actions.policy.windows import closes_at
 from actions.registry import ACTIONS, Action
+from actions.runner.action_lock import take_action_lock
+from actions.runner.guard_facts import gather
+from actions.runner.guards import refusal
+from actions.runner.measure import measure
+from actions.runner.protocol import Job
+from actions.runner.stop_watcher import wanted, watching
 from actions.store.database import history, recording
 from actions.store.free_pages import free_lows
 from actions.store.recent_runs import last_attempt, newest_figure, source_trouble

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO
 
-from actions.door.job import Job, encode
 from actions.model.events import Event, decode
+from actions.runner.protocol import Job, encode
 
 
 class RunningAction:
@@ -80,7 +80,7 @@ class RunningAction:
 
 def _spawn(errors: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-m", "actions.door.child"],
+        [sys.executable, "-I", "-m", "actions.runner.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from actions.door.job import Job
-from actions.door.start import RunningAction
 from actions.model.events import Event
 from actions.model.request import Request
+from actions.runner.protocol import Job
+from actions.runner.spawn import RunningAction
 from actions.store.database import history
 from actions.store.recovery import end_lost
 from actions.store.runs import Claim, Run, ask_and_claim, run

@@ -1,4 +1,4 @@
-"""The process of one running action: `python -I -m actions.door.child`, the job on the first line of its input.
+"""The process of one running action: `python -I -m actions.runner.child`, the job on the first line of its input.
 
 It stops at its next safe point when its input closes (the caller is gone) or says `stop`, and at SIGTERM or SIGINT, which a
 service manager may send to every process of the agent at once. Events go to its output. Exit status: the outcome's exit
@@ -15,11 +15,11 @@ import traceback
 
 from pydantic import ValidationError
 
-from actions.door.job import Job, decode
-from actions.door.perform import perform
 from actions.model.events import Event, EventPipe
 from actions.model.outcome import EXIT_CODES, USAGE_ERROR, Outcome
 from actions.model.stop import Stop
+from actions.runner.execute import perform
+from actions.runner.protocol import Job, decode
 from actions.store.database import StoreUnavailable, history
 from actions.store.runs import Ending, end
 from collectors.raw_reader.client import RawReader

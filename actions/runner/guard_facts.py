@@ -6,9 +6,9 @@ from pathlib import Path
 
 import apsw
 
-from actions.door.guard import Automatic, Facts
-from actions.door.job import Job
 from actions.registry import Action
+from actions.runner.guards import Automatic, Facts
+from actions.runner.protocol import Job
 from actions.store.database import recording
 from actions.store.pause import paused
 from collectors.backup_catalog.catalog import newest_verified

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.door.catalogue import KNOWN
 from actions.model.errors import PAUSED, Refused
 from actions.model.options import OptionKind, complaints
 from actions.model.request import Option, Request
+from actions.runner.catalogue import KNOWN
 from actions.store.pause import paused
 from actions.store.runs import ask, run
 
