@@ -23,9 +23,9 @@ check: setup  ## The whole gate: lint, types, import contracts, generated refere
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m exporter.reference --check
-	@$(BIN)/python -m exporter.commands.reference --check
-	@$(BIN)/python -m exporter.configuration_reference --check
+	@$(BIN)/python -m exporter.reference.metrics --check
+	@$(BIN)/python -m exporter.reference.commands --check
+	@$(BIN)/python -m exporter.reference.configuration --check
 	@$(BIN)/python -m grafana.build --check
 	@$(BIN)/python $(TESTS)
 
@@ -46,9 +46,9 @@ bench: $(DEV_STAMP)  ## The cost of a scrape, beside what one would use instead:
 	@$(BIN)/python bench/scrape.py --query-exporter .venv-peers/bin/python
 
 docs: $(DEV_STAMP)  ## Regenerate the references, the dashboards and the golden page
-	@$(BIN)/python -m exporter.reference
-	@$(BIN)/python -m exporter.commands.reference
-	@$(BIN)/python -m exporter.configuration_reference
+	@$(BIN)/python -m exporter.reference.metrics
+	@$(BIN)/python -m exporter.reference.commands
+	@$(BIN)/python -m exporter.reference.configuration
 	@$(BIN)/python -m grafana.build
 
 format: $(DEV_STAMP)

@@ -148,9 +148,9 @@ def parts(fleet: Path) -> dict[str, float]:
     from collectors.raw_reader.client import RawReader
     from collectors.registry import COLLECTORS
     from collectors.target import Target
+    from exporter.exposition.line_cache import KeptText
+    from exporter.exposition.self_metrics import METRICS, of_poll
     from exporter.garbage import look_seldom
-    from exporter.kept_text import KeptText
-    from exporter.own_metrics import METRICS, of_poll
 
     imported = time.process_time() - began
     look_seldom()

@@ -20,30 +20,30 @@ from collectors.poll_if_changed import look_ahead, revisit
 from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.registry import COLLECTORS
 from collectors.target import Target
-from exporter.alert_inbox import AlertInbox, Receipt
-from exporter.board import Board
-from exporter.broadcast import Broadcast, of_reading, of_run
 from exporter.config.exposure import unguarded
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
-from exporter.dispatcher import Dispatcher
-from exporter.dry_runs import DryRuns
-from exporter.exposition import Exposition
-from exporter.free_page_watch import FreePageWatch
+from exporter.exposition.latest import Board
+from exporter.exposition.page import Exposition
+from exporter.exposition.self_metrics import Facts
 from exporter.log import event
-from exporter.operations import Operations
-from exporter.own_metrics import Facts
-from exporter.poll_loop import PollLoop, Timing
-from exporter.recent import Recent
-from exporter.schedule_watch import ScheduleWatch
-from exporter.state_log import StateLog
-from exporter.threshold_watch import ThresholdWatch
-from exporter.web.front import ActRight, Front
+from exporter.polling.free_pages import FreePageWatch
+from exporter.polling.loop import PollLoop, Timing
+from exporter.polling.state_log import StateLog
+from exporter.status.dry_runs import DryRuns
+from exporter.status.events import Broadcast, of_reading, of_run
+from exporter.status.operations import Operations
+from exporter.status.recent_readings import Recent
+from exporter.triggers.alerts import AlertInbox, Receipt
+from exporter.triggers.dispatcher import Dispatcher
+from exporter.triggers.schedules import ScheduleWatch
+from exporter.triggers.thresholds import ThresholdWatch
+from exporter.web.context import ActRight, Front
 from exporter.web.mount import Mount
-from exporter.web_config.kept import KeptWebConfig
+from exporter.web_config.reload import KeptWebConfig
 
 VERSION = version("queuekeeper")
 # How long the answer to a pause waits for what runs to stop, in seconds.

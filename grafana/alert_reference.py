@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from exporter.alert_rules.alert import Alert, Group
 from exporter.alert_rules.catalogue import groups
 from exporter.alert_rules.render import duration
-from exporter.thresholds import THRESHOLDS
+from exporter.alert_rules.thresholds import THRESHOLDS
 
 _HEAD = """\
 # Alerts
 
-Generated from the table of thresholds (`exporter/thresholds.py`) and the alerts (`exporter/alert_rules/`) by
+Generated from the table of thresholds (`exporter/alert_rules/thresholds.py`) and the alerts (`exporter/alert_rules/`) by
 `python -m grafana.build`; do not edit. The rules are in `grafana/alerts/queuekeeper.yaml`, for the operator in
 `grafana/operator/prometheusrule.yaml`; with other bounds: `queuekeeper rules render --threshold wal=512MiB`.
 

@@ -25,7 +25,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.alert_rules.alert import RUNBOOK
-from exporter.thresholds import THRESHOLDS
+from exporter.alert_rules.thresholds import THRESHOLDS
 from grafana.meanings import BLUE, GREEN, GREY, RED, coloured
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from collectors.target import Target
-from exporter.board import Board
-from exporter.broadcast import Broadcast
 from exporter.config.settings import Acting, Config
-from exporter.dispatcher import Dispatcher
-from exporter.dry_runs import DryRuns
-from exporter.operations import Operations
-from exporter.recent import Recent
+from exporter.exposition.latest import Board
+from exporter.status.dry_runs import DryRuns
+from exporter.status.events import Broadcast
+from exporter.status.operations import Operations
+from exporter.status.recent_readings import Recent
+from exporter.triggers.dispatcher import Dispatcher
 
 
 def idle_operations(state: Path, *targets: Target) -> Operations:

@@ -8,9 +8,9 @@ from actions.store.totals import DURATION_BUCKETS, Durations, Totals
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample, Since
 from collectors.target import Target
-from exporter.board import Board
 from exporter.config.settings import Acting, Config, DatabaseSpec
-from exporter.own_metrics import Facts
+from exporter.exposition.latest import Board
+from exporter.exposition.self_metrics import Facts
 
 NOW = 1_800_000_000.0
 SIZE = Metric("sqlite_database_size_bytes", "Size of the database file, from stat.")

@@ -17,7 +17,7 @@ from collectors.poll import take
 from collectors.queue_profiles import run_queries as profile_rows
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits, Target
-from exporter.board import Board
+from exporter.exposition.latest import Board
 
 HUEY = queue_files.HUEY
 

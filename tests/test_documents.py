@@ -141,7 +141,7 @@ class TestWhatIsOnlyLookedAt:
         from dashboard_check import metrics_used
 
         from collectors.registry import COLLECTORS
-        from exporter.own_metrics import METRICS
+        from exporter.exposition.self_metrics import METRICS
 
         declared = {metric.name for collector in COLLECTORS for metric in collector.METRICS}
         declared |= {metric.name for metric in METRICS} | {"up", "ALERTS"}

@@ -18,7 +18,7 @@ from actions.policy.rules import Rule
 from actions.store import runs
 from actions.store.database import StoreUnavailable, history
 from collectors.target import Target
-from exporter.alert_inbox import AlertInbox
+from exporter.triggers.alerts import AlertInbox
 
 RULE = Rule(
     "stale",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from page_facts import NOW, board, snapshot, target
 
-from exporter.board import max_age
+from exporter.exposition.latest import max_age
 
 
 def test_it_is_ready_when_every_database_was_polled_once() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from exporter.commands import reference
 from exporter.commands.main import main
+from exporter.reference import commands
 
 
 def test_the_reference_is_current() -> None:
-    assert reference.DOCUMENT.read_text("utf-8") == reference.text(), "run `make docs`"
+    assert commands.DOCUMENT.read_text("utf-8") == commands.text(), "run `make docs`"
 
 
 def every_command(group: click.Group) -> Iterator[click.Command]:
@@ -40,5 +40,5 @@ def test_a_command_that_needs_no_server_does_not_load_one(name: str) -> None:
     loaded = set(
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     )
-    assert "exporter.commands.one_line" in loaded
+    assert "exporter.commands.terminal" in loaded
     assert not loaded & {"starlette", "uvicorn", "jinja2", "exporter.agent", "exporter.demo"}

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from collectors.raw_reader.formats import LockRow
 from collectors.raw_reader.wal_readers import Holder
 from exporter.commands.config import config
-from exporter.commands.database import default_state, resolve, resolve_history
+from exporter.commands.database_argument import default_state, resolve, resolve_history
 from exporter.commands.leases import leases
 from exporter.commands.readers import by_process, readers
 from exporter.commands.stats import in_words, stats

@@ -7,11 +7,11 @@ import pytest
 
 from actions.policy.windows import Window
 from actions.runner.catalogue import KNOWN
-from exporter.config import window_words
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Acting, Config
+from exporter.status import window_state
 
 MINIMAL = "databases:\n  - {path: /var/lib/app/queue.db, backup: {directory: /var/backups}}\n"
 THREE = datetime(2026, 11, 25, 3, tzinfo=UTC).timestamp()
@@ -70,13 +70,13 @@ def test_a_window_of_what_never_runs_by_itself_is_warned_of(tmp_path: Path) -> N
 
 def test_how_a_window_stands_is_said_in_words() -> None:
     acting = Acting(windows={"requeue": Window(120, 240), "backup": Window(240, 300), "prune": Window(0, 1440)})
-    said = list(window_words.lines(acting, THREE))
+    said = list(window_state.lines(acting, THREE))
     assert "requeue: 02:00-04:00 UTC, open until 2026-11-25 04:00:00Z" in said
     assert "backup: 04:00-05:00 UTC, closed until 2026-11-25 04:00:00Z" in said
     assert "prune: 00:00-24:00 UTC, open" in said
-    assert list(window_words.against(acting, "requeue", THREE)) == []
-    assert list(window_words.against(acting, "checkpoint", THREE)) == []
-    (closed,) = window_words.against(acting, "backup", THREE)
+    assert list(window_state.against(acting, "requeue", THREE)) == []
+    assert list(window_state.against(acting, "checkpoint", THREE)) == []
+    (closed,) = window_state.against(acting, "backup", THREE)
     assert closed == "its window 04:00-05:00 UTC is closed: it waits until 2026-11-25 04:00:00Z"
 
 
@@ -87,8 +87,8 @@ def test_a_rule_whose_action_needs_a_window_and_has_none_is_warned_of(tmp_path: 
         assert f"rules[0].do: {action} runs by itself only inside a window" in warning
         assert f'{{windows: {{{action}: "02:00-04:00"}}}}' in warning
         assert loaded(tmp_path, rule + f'actions: {{windows: {{{action}: "02:00-04:00"}}}}\n').warnings == ()
-        assert any(line.startswith(f"{action}: no window") for line in window_words.lines(Acting(), THREE))
-        assert list(window_words.against(Acting(), action, THREE))
+        assert any(line.startswith(f"{action}: no window") for line in window_state.lines(Acting(), THREE))
+        assert list(window_state.against(Acting(), action, THREE))
 
 
 def test_what_cannot_be_undone_and_has_no_place_for_backups_is_warned_of(tmp_path: Path) -> None:

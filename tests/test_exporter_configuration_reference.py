@@ -1,7 +1,7 @@
 """docs/configuration.md is what the schema and its words say."""
 
-from exporter import configuration_reference as reference
-from exporter.config.words import WORDS
+from exporter.config.key_descriptions import WORDS
+from exporter.reference import configuration as reference
 
 
 def test_every_key_has_words_and_no_words_are_left_over() -> None:

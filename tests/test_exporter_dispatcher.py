@@ -23,7 +23,7 @@ from actions.store.runs import Run
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.config.settings import Acting
-from exporter.dispatcher import Dispatcher
+from exporter.triggers.dispatcher import Dispatcher
 
 RULED = {"guarded": True, "limit": 100}
 

@@ -12,10 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from collectors.metric import Sample
 from collectors.registry import COLLECTORS
-from exporter import own_metrics
-from exporter.board import Board
 from exporter.config.settings import Acting
-from exporter.exposition import Exposition
+from exporter.exposition.latest import Board
+from exporter.exposition.page import Exposition, self_metrics
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
 # as Prometheus 2.42 sends it
@@ -126,7 +125,7 @@ def test_every_family_on_the_page_can_be_asked_for_by_name() -> None:
     for name in names:
         found = {sample.name for family in parse_text(page(shown, names=(name,))) for sample in family.samples}
         assert found == {name}
-    declared = [metric.name for metric in own_metrics.METRICS]
+    declared = [metric.name for metric in self_metrics.METRICS]
     assert len(declared) == len(set(declared))
 
 

@@ -10,7 +10,7 @@ from actions.model.memory import FreeLow
 from actions.store.database import history, history_file
 from actions.store.free_pages import HOUR, KEPT, free_lows, note
 from collectors.storage import FREE_PAGES
-from exporter.free_page_watch import WRITE_EVERY, FreePageWatch
+from exporter.polling.free_pages import WRITE_EVERY, FreePageWatch
 
 START = 500_000 * HOUR
 
@@ -35,13 +35,11 @@ def test_the_fewest_pages_of_each_hour_are_kept(tmp_path: Path) -> None:
 
 
 def test_it_writes_once_in_a_while_for_all_databases_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exporter import free_page_watch
+    from exporter.polling import free_pages
 
     written: list[int] = []
     write = note
-    monkeypatch.setattr(
-        free_page_watch, "note", lambda store, new, now: (written.append(len(new)), write(store, new, now))
-    )
+    monkeypatch.setattr(free_pages, "note", lambda store, new, now: (written.append(len(new)), write(store, new, now)))
     watch = FreePageWatch(tmp_path)
     for step in range(100):
         for number in range(10):

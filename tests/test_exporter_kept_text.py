@@ -16,11 +16,10 @@ from prometheus_client.registry import Collector
 
 from actions.store.totals import DURATION_BUCKETS
 from collectors.metric import Metric, Sample, Since
-from exporter import own_metrics
-from exporter.board import Board
-from exporter.exposition import Exposition
-from exporter.kept_text import KeptText
-from exporter.own_metrics import Facts
+from exporter.exposition.latest import Board
+from exporter.exposition.line_cache import KeptText
+from exporter.exposition.page import Exposition, self_metrics
+from exporter.exposition.self_metrics import Facts
 
 TEXT = "text/plain;version=0.0.4"
 TEXT_1 = "text/plain;version=1.0.0;escaping=allow-utf-8"
@@ -52,27 +51,27 @@ class Reference(Collector):
 
     def collect(self) -> Iterator[Family]:
         view = self.facts.view
-        families = {metric.name: family(metric) for metric in (*own_metrics.METRICS, *self.metrics)}
-        placed = [*own_metrics.of_process(self.facts), *own_metrics.of_history(self.facts)]
+        families = {metric.name: family(metric) for metric in (*self_metrics.METRICS, *self.metrics)}
+        placed = [*self_metrics.of_process(self.facts), *self_metrics.of_history(self.facts)]
         for name in view.names:
             shown = view.fresh.get(name)
-            placed += ((name, sample) for sample in own_metrics.of_poll(shown, stale=name in view.stale))
+            placed += ((name, sample) for sample in self_metrics.of_poll(shown, stale=name in view.stale))
             placed += ((name, sample) for sample in (shown.samples if shown else ()))
-        for metric in (m for m in own_metrics.METRICS if m.name in own_metrics.COLUMNS):
-            placed += ((name, metric(value)) for name, value in own_metrics.COLUMNS[metric.name](view).items())
+        for metric in (m for m in self_metrics.METRICS if m.name in self_metrics.COLUMNS):
+            placed += ((name, metric(value)) for name, value in self_metrics.COLUMNS[metric.name](view).items())
         for database, sample in placed:
             add(families[sample.metric.name], database, sample, self.now)
         for action, durations in self.facts.totals.durations.items():
             counts = [sum(durations.counts[: i + 1]) for i in range(len(durations.counts))]
             buckets = list(zip([*map(str, DURATION_BUCKETS), "+Inf"], counts, strict=True))
-            histogram = families[own_metrics.DURATION.name]
+            histogram = families[self_metrics.DURATION.name]
             assert isinstance(histogram, HistogramMetricFamily)
             histogram.add_metric([action], buckets=buckets, sum_value=durations.total)
         return (one for one in families.values() if one.samples)
 
 
 def family(metric: Metric) -> Family:
-    if metric.name in own_metrics.HISTOGRAMS:
+    if metric.name in self_metrics.HISTOGRAMS:
         return HistogramMetricFamily(metric.name, metric.help, labels=["action"])
     return (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(metric.name, metric.help)
 

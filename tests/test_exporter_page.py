@@ -20,8 +20,8 @@ from page_scene import TOKEN, Scene
 from playwright.sync_api import Browser, Page, expect
 
 from collectors.target import Target
-from exporter.broadcast import News
-from exporter.web.front import Front
+from exporter.status.events import News
+from exporter.web.context import Front
 
 pytestmark = pytest.mark.real
 Open = Callable[..., Any]

@@ -17,11 +17,11 @@ from collectors.leases import STALE
 from collectors.metric import Sample, Since
 from collectors.target import Target
 from collectors.tasks import OLDEST, TASKS
-from exporter.broadcast import MAX_KEPT, Broadcast, News
-from exporter.database_status import Beside, opinions, status_of
 from exporter.page.chart import HEIGHT, WIDTH, chart, span
 from exporter.page.words import amount, condition, count, thinks
-from exporter.recent import FINE, MOST_ROWS, SERIES, SLOT, SPAN, Point, Recent, Series
+from exporter.status.database import Beside, opinions, status_of
+from exporter.status.events import MAX_KEPT, Broadcast, News
+from exporter.status.recent_readings import FINE, MOST_ROWS, SERIES, SLOT, SPAN, Point, Recent, Series
 
 TARGET = Target("jobs", Path("/q/jobs.db"))
 OK = {name: CollectorResult(True, 0.0) for name in ("tasks", "leases", "storage", "wal", "disk")}

@@ -12,8 +12,8 @@ from page_facts import target
 
 from collectors.access.snapshot import Snapshot
 from collectors.target import Target
-from exporter.board import Board
-from exporter.poll_loop import PollLoop, Timing, next_due
+from exporter.exposition.latest import Board
+from exporter.polling.loop import PollLoop, Timing, next_due
 
 
 class Polls:

@@ -13,7 +13,7 @@ from actions.model.request import Request
 from actions.store import runs
 from actions.store.database import history
 from actions.store.runs import Ending
-from exporter.run_line import line
+from exporter.text.run import line
 
 NIGHT = 1_772_420_400.0
 BACKLOG = Condition("sqlite_wal_backlog_bytes", above=67108864, clear=8388608)

@@ -21,7 +21,7 @@ from actions.store.runs import Ending
 from actions.store.schedules import keep as keep_schedule
 from actions.store.suspensions import keep
 from collectors.target import Target
-from exporter.schedule_watch import LOOK, ScheduleWatch
+from exporter.triggers.schedules import LOOK, ScheduleWatch
 
 THREE = datetime(2026, 3, 2, 3, 0, tzinfo=UTC).timestamp()
 DAY = 86400.0

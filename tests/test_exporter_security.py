@@ -29,16 +29,16 @@ from playwright.sync_api import Page
 
 from actions.model.options import OptionKind, complaints
 from actions.store.database import StoreUnavailable, history, history_file
-from exporter.broadcast import News
-from exporter.config.places import Misread, read
 from exporter.config.tokens import digest
+from exporter.config.yaml_positions import Misread, read
 from exporter.log import _quoted
+from exporter.status.events import News
 from exporter.web import passwords as passwords_module
-from exporter.web import stream as stream_module
-from exporter.web.front import ActRight
+from exporter.web import sse as stream_module
+from exporter.web.context import ActRight
 from exporter.web.server import Server
-from exporter.web.stream import _lines
-from exporter.web_config.kept import KeptWebConfig
+from exporter.web.sse import _lines
+from exporter.web_config.reload import KeptWebConfig
 
 HERE = Path(__file__).parent
 TOKEN = "correct-horse-battery-staple"

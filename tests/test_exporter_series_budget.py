@@ -11,9 +11,9 @@ from collectors.metric import Metric, Sample
 from collectors.registry import COLLECTORS
 from collectors.wal import MAX_COMMANDS
 from collectors.wal_state import STATES as WAL_STATES
-from exporter.board import Board
 from exporter.config.window_parts import ACTION_WORDS
-from exporter.exposition import Exposition
+from exporter.exposition.latest import Board
+from exporter.exposition.page import Exposition
 
 BUDGET = 120
 # How many values each label of the collectors' metrics can have at once.

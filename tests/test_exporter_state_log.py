@@ -9,7 +9,7 @@ import pytest
 from collectors.access.snapshot import Snapshot
 from collectors.owner import Owner
 from collectors.target import Target
-from exporter.state_log import StateLog
+from exporter.polling.state_log import StateLog
 
 GOOD = Snapshot(Target("jobs", Path("/jobs.db")), 0.0, up=True, state="readable")
 BAD = replace(GOOD, up=False, state="permission", message="/jobs.db: our rights do not suffice")

@@ -22,7 +22,7 @@ from collectors.raw_reader.wal_readers import Pinner
 from collectors.target import Target
 from collectors.wal import Wal
 from collectors.wal_state import Memory
-from exporter.threshold_watch import ThresholdWatch
+from exporter.triggers.thresholds import ThresholdWatch
 
 JOBS = Target("jobs", Path("/jobs.db"))
 READ = CollectorResult(success=True, duration=0.0)

@@ -7,11 +7,11 @@ import yaml
 from click.testing import CliRunner, Result
 from real_parts import run
 
+from exporter.alert_rules.thresholds import THRESHOLDS, Threshold, changed, written
 from exporter.commands.main import main
 from exporter.config.known import known_metrics
 from exporter.config.sizes import parse_level
-from exporter.own_metrics import METRICS
-from exporter.thresholds import THRESHOLDS, Threshold, changed, written
+from exporter.exposition.self_metrics import METRICS
 
 GRAFANA = Path(__file__).resolve().parent.parent / "grafana"
 MIB = 2**20

@@ -16,15 +16,15 @@ from actions.policy.alerts import Alert, Delivery
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
 from collectors.target import Target
-from exporter.alert_inbox import Decided, Receipt
 from exporter.config.tokens import digest
-from exporter.exposition import Page
-from exporter.operations import Operations
-from exporter.web import body as body_module
+from exporter.exposition.page import Page
+from exporter.status.operations import Operations
+from exporter.triggers.alerts import Decided, Receipt
 from exporter.web import protocol as protocol_module
+from exporter.web import request_body as body_module
 from exporter.web.address import CannotListen, bind, urls
 from exporter.web.app import build
-from exporter.web.front import ActRight, Front
+from exporter.web.context import ActRight, Front
 from exporter.web.server import Server
 
 TOKEN = "correct-horse-battery-staple"

@@ -19,7 +19,7 @@ import real_parts
 import web_server
 
 from exporter.config.problems import ConfigErrors
-from exporter.web_config.kept import KeptWebConfig
+from exporter.web_config.reload import KeptWebConfig
 
 pytestmark = pytest.mark.real
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()

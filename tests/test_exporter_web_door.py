@@ -22,19 +22,19 @@ import real_parts
 import web_server
 from certificates import Authority
 
-from exporter.broadcast import Listener
 from exporter.config.problems import ConfigErrors
 from exporter.config.tokens import digest
+from exporter.status.events import Listener
 from exporter.web import listener as listener_module
 from exporter.web import protocol as protocol_module
-from exporter.web.failures import Failures
-from exporter.web.front import ActRight
+from exporter.web.context import ActRight
 from exporter.web.mount import BadMount, Mount, mount
 from exporter.web.origin import is_foreign, is_loopback, may_be_us
 from exporter.web.passwords import Passwords, Verdict
 from exporter.web.protocol import BoundedProtocol, names_of
 from exporter.web.rate import Rate
-from exporter.web_config.kept import KeptWebConfig
+from exporter.web.rate_limit import Failures
+from exporter.web_config.reload import KeptWebConfig
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 TLS = "tls_server_config: {cert_file: server.pem, key_file: server.key"

@@ -18,11 +18,11 @@ import web_server
 
 from exporter import page as page_module
 from exporter.config.tokens import digest
-from exporter.web.front import ActRight
-from exporter.web.gate import REFRESH
+from exporter.web.context import ActRight
+from exporter.web.middleware import REFRESH
 from exporter.web.mount import Mount
 from exporter.web.sessions import COOKIE, IDLE, LONGEST, MOST, Sessions
-from exporter.web_config.kept import KeptWebConfig
+from exporter.web_config.reload import KeptWebConfig
 
 TOKEN = "correct-horse-battery-staple"
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()

@@ -14,10 +14,10 @@ import pytest
 from web_server import front, serving
 
 from exporter.config.tokens import digest
-from exporter.web.failures import MAX_ADDRESSES, Failures
-from exporter.web.front import ActRight
-from exporter.web.guesses import MOST_FAILURES
+from exporter.web.context import ActRight
 from exporter.web.passwords import MOST_FAILURES as MOST_PASSWORDS
+from exporter.web.rate_limit import MAX_ADDRESSES, Failures
+from exporter.web.token_attempts import MOST_FAILURES
 from exporter.web_config.settings import WebConfig
 
 TOKEN = "correct-horse-battery-staple-0123456789"

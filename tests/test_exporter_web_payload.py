@@ -7,7 +7,7 @@ import pytest
 from webhook_site import alert, delivery
 
 from actions.policy.alerts import Alert
-from exporter.web.payload import MAX_DEPTH, BadPayload, parse
+from exporter.web.webhook_payload import MAX_DEPTH, BadPayload, parse
 
 # As Grafana Alerting sends it, whatever the contact point's name: its own fields beside Alertmanager's.
 GRAFANA: dict[str, Any] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from exporter.web.refusals import MOST, WINDOW, Refusals
+from exporter.web.log_limit import MOST, WINDOW, Refusals
 
 
 @pytest.fixture

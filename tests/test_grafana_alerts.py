@@ -21,9 +21,9 @@ from actions.policy.matchers import parse
 from collectors.target import Limits
 from exporter.alert_rules.catalogue import alerts, groups
 from exporter.alert_rules.render import prometheus
+from exporter.alert_rules.thresholds import THRESHOLDS, Threshold
 from exporter.config.known import known_actions
 from exporter.config.sizes import parse_duration, parse_level
-from exporter.thresholds import THRESHOLDS, Threshold
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAFANA = ROOT / "grafana"

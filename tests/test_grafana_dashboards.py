@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dashboard_check import Json, expressions, load_dashboard, load_rules, metrics_used, panels, static_findings
 
-from exporter.thresholds import THRESHOLDS
+from exporter.alert_rules.thresholds import THRESHOLDS
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
@@ -27,7 +27,7 @@ def dashboard(request: pytest.FixtureRequest) -> Json:
 
 def declared_names() -> set[str]:
     from collectors.registry import COLLECTORS
-    from exporter.own_metrics import METRICS
+    from exporter.exposition.self_metrics import METRICS
 
     return {metric.name for collector in COLLECTORS for metric in collector.METRICS} | {each.name for each in METRICS}
 

@@ -9,11 +9,11 @@ from typing import Any
 from idle_operations import idle_operations
 
 from actions.store.runs import Run
-from exporter.alert_inbox import Receipt
-from exporter.exposition import Page
+from exporter.exposition.page import Page
+from exporter.triggers.alerts import Receipt
 from exporter.web.address import bind, urls
 from exporter.web.app import build
-from exporter.web.front import ActRight, Front
+from exporter.web.context import ActRight, Front
 from exporter.web.server import Server
 
 PAGE = Page(b"up 1\n", "text/plain; version=0.0.4; charset=utf-8")

@@ -8,8 +8,8 @@ import click
 
 from actions.model.request import Request
 from collectors.target import BackupPlace, Target
-from exporter.commands.database import UsageProblem, resolve
-from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import UsageProblem, resolve
 from exporter.commands.run_action import options_given, run_action
 
 

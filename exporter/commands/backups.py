@@ -12,10 +12,10 @@ from actions.model.request import Request
 from collectors.backup_catalog.catalog import Backup, listed
 from collectors.target import Target
 from exporter.commands.backup import with_backups_from
-from exporter.commands.database import UsageProblem, resolve_missing
-from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import UsageProblem, resolve_missing
 from exporter.commands.run_action import options_given, run_action
-from exporter.units import moment, size
+from exporter.text.units import moment, size
 
 Command = Callable[..., Any]
 

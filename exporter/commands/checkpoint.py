@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from actions.model.request import Request
-from exporter.commands.database import resolve
-from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import resolve
 from exporter.commands.run_action import options_given, run_action
 from exporter.commands.sqlite_version import VERSION
 

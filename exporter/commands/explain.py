@@ -20,13 +20,13 @@ from collectors.access.snapshot import Snapshot
 from collectors.owner import Owner
 from collectors.queue_profiles.detection import named
 from collectors.queue_profiles.schema import Profile, ProfileError
-from exporter.commands.database import UsageProblem, read_config
+from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.status import read_all
-from exporter.config import explain as words
-from exporter.config import window_words
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
-from exporter.next_runs import bounds, is_long
+from exporter.status import rule_state as words
+from exporter.status import window_state
+from exporter.triggers.next_runs import bounds, is_long
 
 Memories = Mapping[tuple[str, str], words.Memory]  # by database and rule
 
@@ -80,7 +80,7 @@ def _told(config: Config, snapshot: Snapshot, why: str | None, memories: Memorie
         "settings": [line for profile in profiles for line in words.settings(profile, target.settings)],
         "owner_sqlite": target.owner_sqlite,
         "backup": None if target.backup is None else str(target.backup.folder(target.name)),
-        "windows": list(window_words.lines(config.acting, now)),
+        "windows": list(window_state.lines(config.acting, now)),
         "rules": [dataclasses.asdict(rule) for rule in rules],
         "schedules": schedules,
     }

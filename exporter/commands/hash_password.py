@@ -5,7 +5,7 @@ import sys
 import bcrypt
 import click
 
-from exporter.commands.database import UsageProblem
+from exporter.commands.database_argument import UsageProblem
 
 # What bcrypt looks at: https://www.usenix.org/legacy/events/usenix99/provos/provos.pdf, and no implementation takes more.
 MAX_BYTES = 72

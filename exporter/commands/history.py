@@ -8,9 +8,9 @@ import click
 from actions.store.database import StoreUnavailable, history_file
 from actions.store.database import history as open_store
 from actions.store.runs import Run, newest
-from exporter.commands.database import resolve_history
-from exporter.run_fields import as_fields
-from exporter.run_line import line
+from exporter.commands.database_argument import resolve_history
+from exporter.text.run import line
+from exporter.text.run_fields import as_fields
 
 
 @click.command()

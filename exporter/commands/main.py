@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from exporter.commands.one_line import OneLine
+from exporter.commands.terminal import OneLine
 
 # The file of each command, beside this one; in it, the command bears its own name.
 FILES = {

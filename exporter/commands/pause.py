@@ -18,11 +18,11 @@ from actions.store.database import StoreUnavailable, history
 from actions.store.pause import paused
 from actions.store.pause import resume as end_pause
 from actions.store.runs import Run, run
-from exporter.commands.database import UsageProblem, resolve_history
-from exporter.commands.door_options import Command
+from exporter.commands.common_options import Command
+from exporter.commands.database_argument import UsageProblem, resolve_history
 from exporter.commands.duration import DURATION
-from exporter.run_line import line
-from exporter.units import moment
+from exporter.text.run import line
+from exporter.text.units import moment
 
 wait_option = click.option(
     "--wait",

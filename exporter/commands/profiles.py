@@ -28,8 +28,8 @@ from collectors.queue_profiles.table_match import declared_tables, places_of
 from collectors.queue_profiles.tables import Tables, read_tables
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
-from exporter.commands.database import UsageProblem, resolve
-from exporter.commands.door_options import database_options
+from exporter.commands.common_options import database_options
+from exporter.commands.database_argument import UsageProblem, resolve
 
 NEAREST = 3
 

@@ -14,8 +14,8 @@ from collectors.raw_reader.formats import FIRST_READ_BYTE, WalIndex
 from collectors.raw_reader.lock_usage import LockUse
 from collectors.raw_reader.wal_readers import Holder, checkpointer, pinners, writer
 from collectors.target import Target
-from exporter.commands.database import resolve
-from exporter.commands.door_options import database_options
+from exporter.commands.common_options import database_options
+from exporter.commands.database_argument import resolve
 
 # Seconds between two looks at the write lock: a person waits only for a moment, so more often than the agent does.
 SAMPLE_EVERY, SHARE_OF_A_CORE = 0.02, 0.1

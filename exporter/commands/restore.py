@@ -9,8 +9,8 @@ import click
 from actions.model.request import Request
 from collectors.target import Target
 from exporter.commands.backup import with_backups_from
-from exporter.commands.database import UsageProblem, resolve_missing
-from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import UsageProblem, resolve_missing
 from exporter.commands.run_action import options_given, plan_to_consent_to, run_action
 
 

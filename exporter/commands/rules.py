@@ -4,7 +4,7 @@ import click
 
 from exporter.alert_rules.catalogue import JOB, groups
 from exporter.alert_rules.render import operator, prometheus
-from exporter.thresholds import changed
+from exporter.alert_rules.thresholds import changed
 
 _FORMATS = {"prometheus": prometheus, "operator": operator}
 

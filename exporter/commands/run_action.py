@@ -20,7 +20,7 @@ from actions.store.default_state import default_state
 from actions.store.runs import Run
 from collectors.target import Target
 from exporter.commands.plain import drawable, plain
-from exporter.units import figures_in_words
+from exporter.text.units import figures_in_words
 
 
 def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool) -> int:

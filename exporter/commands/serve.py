@@ -13,8 +13,8 @@ import click
 from actions.store.database import StoreUnavailable
 from exporter import systemd
 from exporter.agent import VERSION, Agent
-from exporter.commands.database import UsageProblem, read_config
-from exporter.commands.door_options import Command, config_file_option
+from exporter.commands.common_options import Command, config_file_option
+from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.config.exposure import unguarded
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
@@ -24,7 +24,7 @@ from exporter.web.address import CannotListen, bind, urls
 from exporter.web.app import build
 from exporter.web.mount import BadMount, Mount, mount
 from exporter.web.server import Server
-from exporter.web_config.kept import KeptWebConfig
+from exporter.web_config.reload import KeptWebConfig
 
 LOG = logging.getLogger(__name__)
 

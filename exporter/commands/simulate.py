@@ -10,14 +10,14 @@ import click
 
 from actions.policy.simulate import Happening, Plan, Reading, Told
 from actions.policy.simulate import simulate as replay
-from exporter.commands.database import UsageProblem, read_config
-from exporter.commands.door_options import config_file_option
+from exporter.commands.common_options import config_file_option
+from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.config.known import known_metrics
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
-from exporter.next_runs import bounds, is_long
-from exporter.recordings import NoRecording, recorded
-from exporter.units import moment
+from exporter.simulation_input import NoRecording, recorded
+from exporter.text.units import moment
+from exporter.triggers.next_runs import bounds, is_long
 
 
 @click.command()

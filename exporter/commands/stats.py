@@ -13,10 +13,10 @@ from collectors.metric import Sample
 from collectors.poll import take
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
-from exporter.commands.database import resolve
-from exporter.commands.door_options import database_options
+from exporter.commands.common_options import database_options
+from exporter.commands.database_argument import resolve
 from exporter.commands.plain import drawable, plain
-from exporter.units import duration, moment, size
+from exporter.text.units import duration, moment, size
 
 # What grows, and who stands in the way, shows only between two readings (docs/safety.md).
 BETWEEN = 0.5

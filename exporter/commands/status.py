@@ -13,12 +13,12 @@ from collectors.access.snapshot import Snapshot
 from collectors.poll import take
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
-from exporter.commands.database import UsageProblem, read_config
-from exporter.commands.door_options import config_file_option
+from exporter.commands.common_options import config_file_option
+from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.stats import BETWEEN
 from exporter.config.resolve import targets
 from exporter.config.settings import Config
-from exporter.health import Finding, findings
+from exporter.status.findings import Finding, findings
 
 AT_ONCE = 8
 _UNEVENTFUL = ("readable", "")

@@ -15,11 +15,11 @@ from actions.runner.catalogue import KNOWN
 from collectors.metric import Metric
 from collectors.target import BackupPlace, Keep, Limits
 from exporter.config import rule_parts, schedule_parts, window_parts
-from exporter.config.places import Loc
 from exporter.config.problems import Problem
 from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart, RulePart, SchedulePart
 from exporter.config.settings import Acting, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
+from exporter.config.yaml_positions import Loc
 from exporter.config.zones import zone
 
 

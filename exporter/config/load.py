@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from actions.model.options import OptionKind
 from collectors.metric import Metric
 from exporter.config import assemble
-from exporter.config.places import Misread, read
 from exporter.config.problems import ConfigErrors, Problem, of_schema, sentences
 from exporter.config.schema import File
 from exporter.config.settings import Config
+from exporter.config.yaml_positions import Misread, read
 
 Actions = Mapping[str, Mapping[str, OptionKind]]
 MAX_FILE_BYTES = 4 * 1024 * 1024

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from exporter.config.places import Document, Loc
 from exporter.config.schema import File
 from exporter.config.sizes import shown
+from exporter.config.yaml_positions import Document, Loc
 
 _EXPECTED = {
     "name": "letters, digits, dot, dash and underscore, at most 64",

@@ -8,10 +8,10 @@ from actions.model.request import Option
 from actions.policy.matchers import Matcher, parse
 from actions.policy.rules import Radius, Rule
 from collectors.metric import Metric
-from exporter.config.places import Loc
 from exporter.config.problems import Problem, unknown
 from exporter.config.schema import BoundPart, RadiusPart, RulePart, SchedulePart
 from exporter.config.sizes import parse_duration
+from exporter.config.yaml_positions import Loc
 
 
 def problems(

@@ -8,10 +8,10 @@ from cronsim import CronSimError
 
 from actions.model.options import OptionKind
 from actions.policy.schedules import Schedule, firings
-from exporter.config.places import Loc
 from exporter.config.problems import Problem
 from exporter.config.rule_parts import action_problems, database_problems, options
 from exporter.config.schema import SchedulePart
+from exporter.config.yaml_positions import Loc
 from exporter.config.zones import zone, zone_problems
 
 

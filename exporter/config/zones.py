@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from exporter.config.places import Loc
 from exporter.config.problems import Problem
+from exporter.config.yaml_positions import Loc
 
 
 def zone(name: str | None) -> tzinfo:

@@ -16,7 +16,7 @@ import yaml
 
 from exporter.alert_rules.catalogue import JOB, alerts
 from exporter.alert_rules.render import rule
-from exporter.thresholds import changed
+from exporter.alert_rules.thresholds import changed
 
 ALERTS = ("QueueWalBacklog", "QueueStaleLeases")
 PATIENCE = 15.0

@@ -18,8 +18,8 @@ from exporter.demo.monitoring import fired
 from exporter.demo.person import types
 from exporter.demo.stage import Stage, leave
 from exporter.demo.tidy import tidy
-from exporter.run_line import line
-from exporter.units import size
+from exporter.text.run import line
+from exporter.text.units import size
 
 Say = Callable[..., None]
 NAP = 0.5

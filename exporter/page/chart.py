@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from exporter.page.words import amount
-from exporter.recent import SPAN, Point, Series
+from exporter.status.recent_readings import SPAN, Point, Series
 
 WIDTH, HEIGHT = 480.0, 120.0
 SPANS = (300.0, 900.0, SPAN)

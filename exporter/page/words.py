@@ -1,7 +1,7 @@
 """What things are called on the page, and how numbers read there. Pure."""
 
-from exporter.database_status import Opinion
-from exporter.units import duration, size
+from exporter.status.database import Opinion
+from exporter.text.units import duration, size
 
 HEALTH = {
     "unreadable": "Cannot be read",

@@ -11,16 +11,16 @@ from starlette.routing import Route
 from actions.model.errors import Refused
 from actions.model.request import Option
 from actions.store.database import StoreUnavailable
-from exporter.dry_runs import TooMany
-from exporter.operations import Operations, UnknownDatabase, Wish
-from exporter.run_fields import as_fields
-from exporter.web.as_json import AsJson
-from exporter.web.body import TooLarge, TooSlow, read_body
-from exporter.web.front import Front
-from exporter.web.payload import BadPayload, strict_json
-from exporter.web.right import denied, refusal, who
+from exporter.status.dry_runs import TooMany
+from exporter.status.operations import Operations, UnknownDatabase, Wish
+from exporter.text.run_fields import as_fields
+from exporter.web.authorization import denied, refusal, who
+from exporter.web.context import Front
+from exporter.web.request_body import TooLarge, TooSlow, read_body
+from exporter.web.responses import AsJson
 from exporter.web.run_number import RUN_NUMBER
-from exporter.web.stream import events
+from exporter.web.sse import events
+from exporter.web.webhook_payload import BadPayload, strict_json
 
 Handler = Callable[[Request], Awaitable[Response]]
 MOST_RUNS = 500

@@ -4,14 +4,14 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from exporter.web import alerts, api, control, pages
+from exporter.web import api, control, probes, webhook
+from exporter.web.context import Front
 from exporter.web.forms import Forms
-from exporter.web.front import Front
-from exporter.web.gate import Gate
+from exporter.web.html_pages import Site, shown
+from exporter.web.middleware import Gate
 from exporter.web.passwords import Passwords
 from exporter.web.run_number import register
 from exporter.web.sessions import Sessions
-from exporter.web.site import Site, shown
 
 
 def build(front: Front) -> ASGIApp:
@@ -29,14 +29,14 @@ def _machine(front: Front) -> list[Route]:
     """For Prometheus, Alertmanager, probes and scripts."""
     return [
         # before the page, so that metrics can be asked for at the root
-        Route(front.mount.telemetry_path, pages.metrics(front), methods=["GET"]),
-        Route("/-/healthy", pages.healthy(front), methods=["GET"]),
-        Route("/-/ready", pages.ready(front), methods=["GET"]),
+        Route(front.mount.telemetry_path, probes.metrics(front), methods=["GET"]),
+        Route("/-/healthy", probes.healthy(front), methods=["GET"]),
+        Route("/-/ready", probes.ready(front), methods=["GET"]),
         Route("/-/reload", control.reload(front), methods=["POST", "PUT"]),
         Route("/api/v1/pause", control.pause(front), methods=["POST"]),
         Route("/api/v1/resume", control.resume(front), methods=["POST"]),
         Route("/api/v1/runs/{run_id:run}/cancel", control.cancel(front), methods=["POST"]),
-        Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
+        Route("/api/v1/alerts", webhook.endpoint(front), methods=["POST"]),
     ]
 
 

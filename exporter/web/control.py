@@ -1,4 +1,4 @@
-"""What changes the agent itself: reload, pause, resume, cancel. All need the right to act (`exporter.web.right`)."""
+"""What changes the agent itself: reload, pause, resume, cancel. All need the right to act (`exporter.web.authorization`)."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -9,10 +9,10 @@ from starlette.responses import PlainTextResponse, Response
 
 from actions.model.errors import Refused
 from actions.store.database import StoreUnavailable
-from exporter.units import moment
-from exporter.web.as_json import AsJson
-from exporter.web.front import Front
-from exporter.web.right import denied, refusal, who
+from exporter.text.units import moment
+from exporter.web.authorization import denied, refusal, who
+from exporter.web.context import Front
+from exporter.web.responses import AsJson
 
 Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Request], Response]

@@ -24,21 +24,21 @@ from actions.runner.catalogue import KNOWN
 from actions.runner.manual import offered
 from actions.store.database import StoreUnavailable
 from exporter.config.tokens import digest
-from exporter.dry_runs import TooMany
 from exporter.log import event
-from exporter.operations import UnknownDatabase, Wish
 from exporter.page.render import path_of
-from exporter.units import moment
-from exporter.web import cookie
-from exporter.web.body import TooLarge, TooSlow, read_body
-from exporter.web.failures import Failures
-from exporter.web.front import Front
+from exporter.status.dry_runs import TooMany
+from exporter.status.operations import UnknownDatabase, Wish
+from exporter.text.units import moment
+from exporter.web import session_cookie
+from exporter.web.authorization import denied, refused, who
+from exporter.web.context import Front
+from exporter.web.html_pages import Site
 from exporter.web.identity import Identity, identity_of
 from exporter.web.passwords import Passwords, Verdict
-from exporter.web.right import denied, refused, who
+from exporter.web.rate_limit import Failures
+from exporter.web.request_body import TooLarge, TooSlow, read_body
 from exporter.web.sessions import Sessions
-from exporter.web.site import Site
-from exporter.web.visitor import is_own_form
+from exporter.web.viewer import is_own_form
 
 Fields = Mapping[str, str]
 Handler = Callable[[Request], Awaitable[Response]]
@@ -101,7 +101,7 @@ class Forms:
         self._failures.forget(address)
         self._sessions.end(identity_of(request).session)
         answer = RedirectResponse(self._front.mount.prefix + _local(target), 303)
-        cookie.give(answer, secret, request.scope, self._front.mount)
+        session_cookie.give(answer, secret, request.scope, self._front.mount)
         return answer
 
     async def logout(self, request: Request) -> Response:
@@ -110,7 +110,7 @@ class Forms:
             return no
         self._sessions.end(identity_of(request).session)
         answer = RedirectResponse(self._front.mount.prefix + "/", 303)
-        cookie.take_away(answer, request.scope, self._front.mount)
+        session_cookie.take_away(answer, request.scope, self._front.mount)
         return answer
 
     async def act_page(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Who sent a request, as far as they proved it. Proving it gives no right yet: `exporter.web.right` decides."""
+"""Who sent a request, as far as they proved it. Proving it gives no right yet: `exporter.web.authorization` decides."""
 
 import base64
 import binascii

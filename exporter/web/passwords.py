@@ -16,8 +16,8 @@ from enum import Enum
 
 import bcrypt
 
-from exporter.web.failures import Failures
-from exporter.web.refusals import Refusals
+from exporter.web.log_limit import Refusals
+from exporter.web.rate_limit import Failures
 
 REMEMBERED = 100
 # So many may wait for their turn; more would wait so long that they gave up.

@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from exporter.config.load import read_text
-from exporter.config.places import Document, Misread, read
 from exporter.config.problems import ConfigErrors, Problem, of_schema, sentences
 from exporter.config.sizes import shown
+from exporter.config.yaml_positions import Document, Misread, read
 from exporter.web_config import tls
 from exporter.web_config.schema import HEADERS, WebFile
 from exporter.web_config.settings import WebConfig
