@@ -10,8 +10,7 @@ COMPILE := --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --n
 # Two at a time, a file as a whole: most tests wait for processes, and none may need a machine to itself.
 TESTS := -m pytest tests -m "not soak" --numprocesses=2 --dist=loadfile
 # The tests of what decides: pure, seconds in all.
-DECIDING := $(wildcard tests/test_actions_policy*.py) tests/test_actions_guard.py tests/test_actions_retention.py \
-            tests/test_actions_windows.py
+DECIDING := $(wildcard tests/actions/policy/test_*.py) tests/actions/runner/test_guards.py tests/actions/backups/test_retention.py
 
 demo: $(STAMP)  ## A throw-away queue with live workers, and queuekeeper healing it
 	@$(BIN)/queuekeeper demo
@@ -30,7 +29,7 @@ check: setup  ## The whole gate: lint, types, import contracts, generated refere
 	@$(BIN)/python $(TESTS)
 
 setup: $(DEV_STAMP)  ## What the tests need: the environment and the real components
-	@bash tests/real/install.sh
+	@bash tests/support/real/install.sh
 
 soak: setup  ## The slow ones: 1,000 polls, hundreds of kills
 	@$(BIN)/python -m pytest tests -m soak --timeout=3600

@@ -19,11 +19,8 @@ from pathlib import Path
 
 import apsw
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from acting import by_hand, target_of
-
 from collectors.target import BackupPlace, Limits
+from tests.support.scenes.run_actions import by_hand, target_of
 
 ACCOUNTS = 2000
 

@@ -22,12 +22,9 @@ from pathlib import Path
 
 import apsw
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-from acting import by_hand, target_of
-
 from collectors.target import BackupPlace, Limits
+from tests.support.scenes import prismq
+from tests.support.scenes.run_actions import by_hand, target_of
 
 Method = Callable[[Path, Path], dict[str, float]]
 

@@ -19,13 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-
 from collectors.poll import take
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
+from tests.support.scenes import prismq
 
 BOUND = 0.001
 WRITER = """

@@ -19,15 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
 from harmless import WRITER, p99, waits_of
 
 from collectors.raw_reader.client import RawReader, sampling
 from collectors.raw_reader.lock_probe import WRITES_WAL, in_the_way
 from collectors.raw_reader.lock_sampler import EVERY, LIVELY_FOR, REFRESH, SHARE_OF_A_CORE
 from collectors.raw_reader.lock_table import lock_table, places
+from tests.support.scenes import prismq
 
 OWNER = """
 import apsw, sys

@@ -23,17 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-from acting import by_hand, target_of
-from acting_here import work_on
 from harmless import WRITER, p99, waits_of
 
 from actions.maintenance.vacuum_incremental import free_in_slices
 from actions.sqlite.connection import writable
 from collectors.raw_reader.client import RawReader
+from tests.support.scenes import prismq
+from tests.support.scenes.run_actions import by_hand, target_of
+from tests.support.scenes.run_in_process import work_on
 
 SLICE, TWICE = 0.015, 2.0
 MIB = 1024 * 1024

@@ -9,16 +9,11 @@ without a pause: how long does a scrape take meanwhile, and how old is what it t
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import apsw
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
 from first_page import serving, wait
 from scrape import agent_command, free_port, page_of
 
@@ -27,6 +22,7 @@ from collectors.page_layout import _SQL
 from collectors.poll import take
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
+from tests.support.scenes import prismq
 
 SPREAD = (("queued", 30), ("leased", 1), ("processing", 1), ("completed", 60), ("failed", 7), ("dead_letter", 1))
 POLLED = "queuekeeper_poll_last_success_timestamp_seconds{"

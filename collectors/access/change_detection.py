@@ -1,6 +1,6 @@
 """What stat says of a database's files: when it is the same as before, nothing was committed in between.
 
-Measured (tests/test_collectors_revisit.py): a commit that reuses the WAL changes nothing but the WAL's modification
+Measured (tests/collectors/test_poll_if_changed.py): a commit that reuses the WAL changes nothing but the WAL's modification
 time, a checkpoint alone changes the database file's, so both are looked at. Kernels before 6.13 give files the time of
 their last clock tick, up to 10 ms old: a file that was written just now may be written again without a trace.
 """

@@ -1,7 +1,7 @@
 """The lines of the page, kept between scrapes: only what changed is written again, and what grows.
 
 Formatting a page of a thousand databases costs a tenth of a second, joining lines that are there a millisecond
-(bench/scrape.py). Every line is what prometheus_client would write (tests/test_exporter_kept_text.py).
+(bench/scrape.py). Every line is what prometheus_client would write (tests/exporter/exposition/test_line_cache.py).
 """
 
 import math
