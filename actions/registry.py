@@ -17,8 +17,8 @@ from actions import (
     vacuum,
     verify,
 )
-from actions.model.context import Work
-from actions.model.options import OptionKind
+from actions.model.context import ActionContext
+from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
 
 
@@ -33,7 +33,7 @@ class Action(Protocol):
     @property
     def NAME(self) -> str: ...  # noqa: N802
     @property
-    def OPTIONS(self) -> Mapping[str, OptionKind]: ...  # noqa: N802
+    def OPTIONS(self) -> Mapping[str, ActionOption]: ...  # noqa: N802
     @property
     def LONG(self) -> bool: ...  # noqa: N802
 
@@ -46,8 +46,8 @@ class Action(Protocol):
     @property
     def DESTRUCTIVE(self) -> bool: ...  # noqa: N802
 
-    def plan(self, work: Work) -> Plan: ...
-    def run(self, work: Work, plan: Plan) -> Done: ...
+    def plan(self, work: ActionContext) -> Plan: ...
+    def run(self, work: ActionContext, plan: Plan) -> Done: ...
 
 
 ACTIONS: Mapping[str, Action] = {

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import apsw
 
-from collectors.target import BackupPlace, Limits
+from collectors.target import BackupSettings, Limits
 from tests.support.scenes.run_actions import by_hand, target_of
 
 ACCOUNTS = 2000
@@ -48,7 +48,7 @@ def take_copies(path: Path, copies: int) -> tuple[int, Counter[str], float]:
     """(bad ones, methods used, seconds)."""
     target = target_of(
         path,
-        backup=BackupPlace(path.parent / "b", own_folder=False),
+        backup=BackupSettings(path.parent / "b", own_folder=False),
         limits=Limits(disk_reserve=0, wal_growth_bytes=2**31),
     )
     bad, methods, begun = 0, Counter[str](), time.monotonic()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from tests.support.scenes import prismq
@@ -86,7 +86,7 @@ def looking(path: Path, every: float) -> Callable[[float], None]:
         with RawReader() as raw:
             while time.monotonic() < ends:
                 due = time.monotonic() + every
-                snapshot = take(target, snapshot, time.time(), raw)
+                snapshot = poll_database(target, snapshot, time.time(), raw)
                 assert snapshot.up, snapshot.message
                 time.sleep(max(0.0, due - time.monotonic()))
 

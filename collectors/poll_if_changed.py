@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from collectors.access.change_detection import Signature, signature_of
+from collectors.access.change_detection import FileSignature, read_signature
 from collectors.access.refresh import reason_to_open
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
-from collectors.poll import take, take_beside
+from collectors.poll import poll_database, poll_outside_file
 from collectors.raw_reader.client import RawReader, RawReaderUnavailable
 from collectors.registry import AT_LEISURE, BESIDE, COLLECTORS
 from collectors.target import Target
@@ -17,14 +17,14 @@ _AT_FIRST = frozenset(one.NAME for one in COLLECTORS) - AT_LEISURE
 _BESIDE_METRICS = frozenset(m.name for one in COLLECTORS if one.NAME in BESIDE for m in one.METRICS)
 
 
-def revisit(target: Target, previous: Snapshot | None, now: float, raw: RawReader) -> Snapshot:
+def poll_if_changed(target: Target, previous: Snapshot | None, now: float, raw: RawReader) -> Snapshot:
     """The database's snapshot at `now` (seconds since the epoch). Like `take`, never raises for what is wrong with it.
 
     At the first look, what is read at leisure is left out: the next one brings it.
     Without a reason to open it, the previous snapshot holds: its `taken_at` moves on, ages in it go on growing, and
     what lies beside the database (disk, backups) is read again. Call it with a path that has no symbolic link in it.
     """
-    found = _signature(target, now)
+    found = _signature_or_none(target, now)
     if (
         previous is not None
         and previous.target == target
@@ -32,19 +32,19 @@ def revisit(target: Target, previous: Snapshot | None, now: float, raw: RawReade
         and not reason_to_open(previous, found, now)
         and not _is_pinned(target, raw)
     ):
-        return _confirmed(previous, now, raw)
+        return _confirm_snapshot(previous, now, raw)
     # the signature is from before the reading: what is committed in between shows as a change next time
-    return take(target, previous, now, raw, _AT_FIRST if previous is None else None, found)
+    return poll_database(target, previous, now, raw, _AT_FIRST if previous is None else None, found)
 
 
-def look_ahead(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawReader) -> None:
+def prefetch_surveys(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawReader) -> None:
     """Before so many databases are revisited with their previous snapshots: ask about those that will surely be opened.
 
     Opens nothing and looks at no file itself. Not for what could not be read before: it may hang, and hold up the others.
     """
     surely = [one.path for one, previous in batch if previous is None or (previous.up and previous.ages)]
     if len(surely) > 1:
-        raw.survey_ahead(surely)
+        raw.prefetch_surveys(surely)
 
 
 def _is_pinned(target: Target, raw: RawReader) -> bool:
@@ -54,25 +54,25 @@ def _is_pinned(target: Target, raw: RawReader) -> bool:
     return False
 
 
-def _signature(target: Target, now: float) -> Signature | None:
+def _signature_or_none(target: Target, now: float) -> FileSignature | None:
     try:
-        return signature_of(target, now)
+        return read_signature(target, now)
     except OSError:
         return None  # it may not be looked at: the poll says why
 
 
-def _confirmed(previous: Snapshot, now: float, raw: RawReader) -> Snapshot:
-    beside = take_beside(previous, now, raw)
+def _confirm_snapshot(previous: Snapshot, now: float, raw: RawReader) -> Snapshot:
+    beside = poll_outside_file(previous, now, raw)
     if beside is None:
         return replace(previous, taken_at=now)
     return replace(
         previous,
         taken_at=now,
         readings={**previous.readings, **beside.readings},
-        samples=(*_of_the_file(previous), *beside.samples),
+        samples=(*_samples_of_file(previous), *beside.samples),
         collectors={**previous.collectors, **beside.collectors},
     )
 
 
-def _of_the_file(snapshot: Snapshot) -> Iterator[Sample]:
+def _samples_of_file(snapshot: Snapshot) -> Iterator[Sample]:
     return (sample for sample in snapshot.samples if sample.metric.name not in _BESIDE_METRICS)

@@ -15,7 +15,7 @@ Pin = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class WalObservation:
     """One look at a WAL. `at`: seconds since the epoch; `salt`: its generation; `seen`: lock table and index were read.
 
     `connected`: a process other than ours is seen to have the database open.
@@ -31,44 +31,44 @@ class Observation:
     connected: bool = False
 
     @property
-    def pending(self) -> int:
+    def pending_frames(self) -> int:
         """Frames that wait to be copied."""
         return self.frames - self.copied
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class WalMemory:
     """`earlier` is what the current reading is compared with; `latest` takes its place once it is old enough."""
 
-    earlier: Observation | None = None
-    latest: Observation | None = None
+    earlier: WalObservation | None = None
+    latest: WalObservation | None = None
 
 
-def remembered(memory: Memory, now: Observation) -> Memory:
+def remember_observation(memory: WalMemory, now: WalObservation) -> WalMemory:
     """The memory after this reading. Readings that follow each other too fast keep the older one to compare with."""
     if memory.latest is None:
-        return Memory(None, now)
+        return WalMemory(None, now)
     if now.at - memory.latest.at >= MIN_DISTANCE:
-        return Memory(memory.latest, now)
+        return WalMemory(memory.latest, now)
     # A clock that jumped back: start again.
-    return memory if now.at >= memory.latest.at else Memory(None, now)
+    return memory if now.at >= memory.latest.at else WalMemory(None, now)
 
 
-def classify(earlier: Observation | None, now: Observation) -> str:
+def classify_wal(earlier: WalObservation | None, now: WalObservation) -> str:
     """The state; docs/metrics.md defines each."""
     if earlier is None or not (earlier.seen and now.seen):
         return "unknown"
-    if now.pending > 0 and earlier.pins & now.pins:
+    if now.pending_frames > 0 and earlier.pins & now.pins:
         return "pinned"
     same_generation = earlier.salt == now.salt
     if same_generation and now.copied > earlier.copied and now.frames > earlier.frames:
         return "reset_starved"
-    if same_generation and now.pending > BACKLOG_FRAMES and now.copied == earlier.copied:
-        return "unknown" if hidden(earlier, now) else "backlog"
+    if same_generation and now.pending_frames > BACKLOG_FRAMES and now.copied == earlier.copied:
+        return "unknown" if is_writer_hidden(earlier, now) else "backlog"
     return "idle"
 
 
-def hidden(earlier: Observation, now: Observation) -> bool:
+def is_writer_hidden(earlier: WalObservation, now: WalObservation) -> bool:
     """Somebody wrote between the readings and nobody was ever seen: the lock table does not show their process.
 
     So it is in a container whose processes we do not see (proc(5), pid namespaces): "nobody pins" cannot be said.
@@ -77,7 +77,7 @@ def hidden(earlier: Observation, now: Observation) -> bool:
     return wrote and not earlier.connected and not now.connected
 
 
-def stuck_unseen(earlier: Observation, now: Observation) -> bool:
+def is_stuck_unseen(earlier: WalObservation, now: WalObservation) -> bool:
     """A backlog that nobody visible explains, where not everybody is visible."""
-    stuck = earlier.salt == now.salt and now.pending > BACKLOG_FRAMES and now.copied == earlier.copied
-    return stuck and hidden(earlier, now)
+    stuck = earlier.salt == now.salt and now.pending_frames > BACKLOG_FRAMES and now.copied == earlier.copied
+    return stuck and is_writer_hidden(earlier, now)

@@ -11,28 +11,28 @@ from typing import Literal
 
 import apsw
 
-from actions.backups.content_proof import Contents, contents, immutable, prove
-from actions.backups.copy_files import FileCopyImpossible, copier, copy_file
+from actions.backups.content_proof import DatabaseContents, open_immutable, prove_contents, read_contents
+from actions.backups.copy_files import FileCopyImpossible, copy_snapshot_files, start_copy_process
 from actions.backups.copy_pages import copy_pages
-from actions.backups.snapshot_pin import Pin, pinned
-from actions.model.context import Work
+from actions.backups.snapshot_pin import SnapshotPin, pin_snapshot
+from actions.model.context import ActionContext
 from actions.model.errors import Unverified
-from actions.sqlite.wal_budget import growth, within_budget
+from actions.sqlite.wal_budget import limit_wal_growth, wal_growth
 
-Method = Literal["file", "pages", "one_step"]
+CopyMethod = Literal["file", "pages", "one_step"]
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class ProvedCopy:
     """What was copied, and that it was proved. `snapshot_time`: seconds since the epoch; sizes in bytes; times in seconds.
 
     `expected` was read from the pinned source, so the copy could be held against it; for a rollback-journal database,
     whose commits must not wait for a count, the rows were counted in the copy. `note`: why a faster way was not taken.
     """
 
-    method: Method
+    method: CopyMethod
     snapshot_time: float
-    expected: Contents
+    expected: DatabaseContents
     restarts: int
     wal_growth: int
     copy_seconds: float
@@ -40,58 +40,58 @@ class Copied:
     note: str = ""
 
 
-def copy_proved(work: Work, destination: Path) -> Copied:
+def copy_and_prove(work: ActionContext, destination: Path) -> ProvedCopy:
     """Copy the target into the empty private file `destination` and prove it. Raises ActionError, apsw.Error, OSError.
 
     The copy is a single file in rollback-journal mode that any SQLite opens; it is not synced yet.
     """
     note = ""
     try:
-        return _copied(work, destination, by_file=True)
+        return _copy_snapshot(work, destination, by_file=True)
     except FileCopyImpossible as error:
         note = str(error)
     except (Unverified, apsw.CorruptError) as error:
         note = f"a copy of the files could not be proved ({error})"
     destination.write_bytes(b"")
     try:
-        return _copied(work, destination, by_file=False, note=note)
+        return _copy_snapshot(work, destination, by_file=False, note=note)
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise _damaged(work, error) from error
+        raise _damaged_source_error(work, error) from error
 
 
-def _copied(work: Work, destination: Path, *, by_file: bool, note: str = "") -> Copied:
-    work.phase("pin")
-    with copier() as process, pinned(work) as pin:
-        work.phase("copy")
+def _copy_snapshot(work: ActionContext, destination: Path, *, by_file: bool, note: str = "") -> ProvedCopy:
+    work.emit_phase("pin")
+    with start_copy_process() as process, pin_snapshot(work) as pin:
+        work.emit_phase("copy")
         begun = time.monotonic()
         if by_file and pin.mark is not None:
-            method: Method = "file"
+            method: CopyMethod = "file"
             restarts = 0
-            copy_file(work, pin, pin.mark, process, destination)
+            copy_snapshot_files(work, pin, pin.mark, process, destination)
         else:
             method = "pages" if pin.held else "one_step"
             note = note or ("the kernel does not show which frames belong to the snapshot" if pin.held else "")
             restarts = copy_pages(work, pin, destination).restarts
         copied_at = time.monotonic()
-        expected = _expected(work, pin) if pin.held else None
-        grown = growth(work, pin.wal_before)
+        expected = _read_pinned_contents(work, pin) if pin.held else None
+        grown = wal_growth(work, pin.wal_before)
         taken_at = pin.taken_at
     _make_single_file(destination)
-    expected = expected if expected is not None else _contents_of(destination)
-    work.stop.check()
-    work.phase("verify")
-    prove(destination, expected)
+    expected = expected if expected is not None else _read_file_contents(destination)
+    work.stop.raise_if_requested()
+    work.emit_phase("verify")
+    prove_contents(destination, expected)
     proved_at = time.monotonic()
-    return Copied(method, taken_at, expected, restarts, grown, copied_at - begun, proved_at - copied_at, note)
+    return ProvedCopy(method, taken_at, expected, restarts, grown, copied_at - begun, proved_at - copied_at, note)
 
 
-def _expected(work: Work, pin: Pin) -> Contents:
+def _read_pinned_contents(work: ActionContext, pin: SnapshotPin) -> DatabaseContents:
     """Counting rows takes its time, and the WAL grows meanwhile."""
-    with within_budget(work, pin.wal_before, pin.source):
-        return contents(pin.source)
+    with limit_wal_growth(work, pin.wal_before, pin.source):
+        return read_contents(pin.source)
 
 
-def _damaged(work: Work, error: apsw.Error) -> Unverified:
+def _damaged_source_error(work: ActionContext, error: apsw.Error) -> Unverified:
     """Unverified, not failed: it is the source that is not sound, and nothing of it may be rotated away now."""
     return Unverified(
         f"{work.target.path} cannot be copied whole, SQLite says: {error}",
@@ -100,9 +100,9 @@ def _damaged(work: Work, error: apsw.Error) -> Unverified:
     )
 
 
-def _contents_of(path: Path) -> Contents:
-    with immutable(path) as copy:
-        return contents(copy)
+def _read_file_contents(path: Path) -> DatabaseContents:
+    with open_immutable(path) as copy:
+        return read_contents(copy)
 
 
 def _make_single_file(destination: Path) -> None:

@@ -20,7 +20,7 @@ _BLOCK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class DatabaseContents:
     """What one snapshot holds. `row_counts` by table name."""
 
     page_size: int
@@ -30,7 +30,7 @@ class Contents:
 
 
 @contextmanager
-def immutable(path: Path) -> Iterator[apsw.Connection]:
+def open_immutable(path: Path) -> Iterator[apsw.Connection]:
     """Open a file that nobody writes to, leaving nothing beside it. Never for a live database: it ignores the WAL."""
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     connection = apsw.Connection(f"file:{quote(str(path))}?mode=ro&immutable=1", flags=flags)
@@ -40,12 +40,12 @@ def immutable(path: Path) -> Iterator[apsw.Connection]:
         connection.close()
 
 
-def contents(connection: apsw.Connection) -> Contents:
+def read_contents(connection: apsw.Connection) -> DatabaseContents:
     """What the connection's snapshot holds. Raises apsw.Error."""
     schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
-    tables = [str(row[1]) for row in schema if row[0] == "table" and not is_virtual(row[3])]
-    counts = {name: connection.execute(f"SELECT count(*) FROM {quoted(name)}").get for name in tables}  # noqa: S608
-    return Contents(
+    tables = [str(row[1]) for row in schema if row[0] == "table" and not is_virtual_table(row[3])]
+    counts = {name: connection.execute(f"SELECT count(*) FROM {quote_identifier(name)}").get for name in tables}  # noqa: S608
+    return DatabaseContents(
         page_size=connection.pragma("page_size"),
         pages=connection.pragma("page_count"),
         schema_sha256=hashlib.sha256(repr(schema).encode()).hexdigest(),
@@ -53,29 +53,29 @@ def contents(connection: apsw.Connection) -> Contents:
     )
 
 
-def prove(path: Path, expected: Contents) -> None:
+def prove_contents(path: Path, expected: DatabaseContents) -> None:
     """Raises Unverified unless the file is whole and holds what was expected."""
     try:
-        with immutable(path) as connection:
+        with open_immutable(path) as connection:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-            found = contents(connection)
+            found = read_contents(connection)
     except apsw.Error as error:
-        raise _unverified(path, f"SQLite cannot read it: {error}") from error
+        raise _not_proved_error(path, f"SQLite cannot read it: {error}") from error
     if problems != ["ok"]:
-        raise _unverified(path, f"integrity_check says: {problems[0]}")
-    difference = _difference(expected, found) or _wrong_size(path, expected)
+        raise _not_proved_error(path, f"integrity_check says: {problems[0]}")
+    difference = _content_difference(expected, found) or _size_difference(path, expected)
     if difference:
-        raise _unverified(path, difference)
+        raise _not_proved_error(path, difference)
 
 
-def same_rows(path: Path, expected: Contents) -> bool:
+def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
     """Whether it holds the same schema and numbers of rows, whatever its pages."""
-    with immutable(path) as connection:
-        found = contents(connection)
+    with open_immutable(path) as connection:
+        found = read_contents(connection)
     return (found.schema_sha256, found.row_counts) == (expected.schema_sha256, expected.row_counts)
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The hash of a file that is not a live database: reading a live one would drop its locks in this process."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -84,7 +84,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _difference(expected: Contents, found: Contents) -> str:
+def _content_difference(expected: DatabaseContents, found: DatabaseContents) -> str:
     if (expected.page_size, expected.pages) != (found.page_size, found.pages):
         return f"{found.pages} pages of {found.page_size} bytes instead of {expected.pages} of {expected.page_size}"
     if expected.schema_sha256 != found.schema_sha256:
@@ -95,13 +95,13 @@ def _difference(expected: Contents, found: Contents) -> str:
     return ""
 
 
-def _wrong_size(path: Path, expected: Contents) -> str:
+def _size_difference(path: Path, expected: DatabaseContents) -> str:
     """SQLite ignores what lies beyond the last page; it was not written by us."""
     size, right = path.stat().st_size, expected.page_size * expected.pages
     return f"{size} bytes instead of {right}" if size != right else ""
 
 
-def _unverified(path: Path, why: str) -> Unverified:
+def _not_proved_error(path: Path, why: str) -> Unverified:
     return Unverified(
         f"{path.name} is not proved: {why}",
         reason="content",
@@ -109,11 +109,11 @@ def _unverified(path: Path, why: str) -> Unverified:
     )
 
 
-def is_virtual(sql: object) -> bool:
+def is_virtual_table(sql: object) -> bool:
     """Virtual tables may need an extension that we do not have; their content is in ordinary shadow tables."""
     return isinstance(sql, str) and sql.lstrip().upper().startswith("CREATE VIRTUAL")
 
 
-def quoted(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """An identifier for SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from actions.backups.copy_process import Orders, encode
-from actions.backups.snapshot_pin import Mark, Pin
-from actions.model.context import Work
+from actions.backups.copy_process import CopyOrder, encode_order
+from actions.backups.snapshot_pin import SnapshotMark, SnapshotPin
+from actions.model.context import ActionContext
 from actions.model.errors import Failed
-from actions.sqlite.wal_budget import check_growth
+from actions.sqlite.wal_budget import check_wal_growth
 
 
 class FileCopyImpossible(Exception):
@@ -21,7 +21,7 @@ class FileCopyImpossible(Exception):
 
 
 @contextmanager
-def copier() -> Iterator["subprocess.Popen[bytes]"]:
+def start_copy_process() -> Iterator["subprocess.Popen[bytes]"]:
     """The copying process, waiting for its orders: started before the pin, so that the pin does not wait for it."""
     process = subprocess.Popen(
         [sys.executable, "-I", "-m", "actions.backups.copy_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -33,19 +33,23 @@ def copier() -> Iterator["subprocess.Popen[bytes]"]:
         process.communicate()
 
 
-def copy_file(work: Work, pin: Pin, mark: Mark, process: "subprocess.Popen[bytes]", destination: Path) -> None:
+def copy_snapshot_files(
+    work: ActionContext, pin: SnapshotPin, mark: SnapshotMark, process: "subprocess.Popen[bytes]", destination: Path
+) -> None:
     """Copy into the empty private file `destination`. Raises FileCopyImpossible, ActionError, OSError when it is full."""
     target = work.target
-    orders = Orders(
+    orders = CopyOrder(
         str(target.path), str(target.wal), str(destination), mark.frame, mark.salt, pin.page_size, pin.pages
     )
-    _attend(work, pin, process, orders)
+    _run_copy_order(work, pin, process, orders)
 
 
-def _attend(work: Work, pin: Pin, process: "subprocess.Popen[bytes]", orders: Orders) -> None:
+def _run_copy_order(
+    work: ActionContext, pin: SnapshotPin, process: "subprocess.Popen[bytes]", orders: CopyOrder
+) -> None:
     assert process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
     assert process.stdout is not None  # noqa: S101 for the type checker: PIPE was asked for
-    process.stdin.write(encode(orders))
+    process.stdin.write(encode_order(orders))
     process.stdin.flush()
     total = pin.pages * pin.page_size
     for line in process.stdout:
@@ -53,17 +57,17 @@ def _attend(work: Work, pin: Pin, process: "subprocess.Popen[bytes]", orders: Or
         if "ok" in said:
             return
         if "error" in said:
-            raise _trouble(said)
+            raise _copy_error(said)
         if "phase" in said:
-            work.phase(said["phase"])
+            work.emit_phase(said["phase"])
             continue
-        work.progress("copied bytes", min(said["done"], total), total)
-        work.stop.check()
-        check_growth(work, pin.wal_before)
+        work.emit_progress("copied bytes", min(said["done"], total), total)
+        work.stop.raise_if_requested()
+        check_wal_growth(work, pin.wal_before)
     raise Failed("the copying process died", reason="copier_died", next_step="run it again; see the log if it stays so")
 
 
-def _trouble(said: dict[str, Any]) -> Exception:
+def _copy_error(said: dict[str, Any]) -> Exception:
     if said.get("errno") == errno.ENOENT:
         return FileCopyImpossible(said["error"])  # a file under another name than SQLite's
     if said.get("errno") is not None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import apsw
 
-from actions.backups.snapshot_pin import Pin
-from actions.model.context import Work
-from actions.sqlite.wal_budget import budget, check_growth
+from actions.backups.snapshot_pin import SnapshotPin
+from actions.model.context import ActionContext
+from actions.sqlite.wal_budget import allowed_wal_growth, check_wal_growth
 
 PAGES_PER_STEP = 1000
 # Rest this share of the time each step took while the WAL is well within its budget: the application's I/O comes first.
@@ -20,14 +20,14 @@ REST_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class CopySteps:
     """How it went. `restarts`: how often the source was found changed; 0 under a pin."""
 
     steps: int
     restarts: int
 
 
-def copy_pages(work: Work, pin: Pin, destination: Path) -> Steps:
+def copy_pages(work: ActionContext, pin: SnapshotPin, destination: Path) -> CopySteps:
     """Copy into the empty private file `destination`. Raises ActionError, apsw.Error."""
     copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -35,25 +35,25 @@ def copy_pages(work: Work, pin: Pin, destination: Path) -> Steps:
         copy.execute("PRAGMA journal_mode=OFF").fetchall()  # a half copy is thrown away, never rolled back
         backup = copy.backup("main", pin.source, "main")
         try:
-            return _step_to_the_end(work, backup, pin)
+            return _run_copy_steps(work, backup, pin)
         finally:
             backup.close(True)  # an error was raised by the step already
     finally:
         copy.close()
 
 
-def _step_to_the_end(work: Work, backup: apsw.Backup, pin: Pin) -> Steps:
+def _run_copy_steps(work: ActionContext, backup: apsw.Backup, pin: SnapshotPin) -> CopySteps:
     steps = restarts = 0
     remaining = None
-    half = budget(work) / 2
+    half = allowed_wal_growth(work) / 2
     while not backup.done:
         started = time.monotonic()
         backup.step(PAGES_PER_STEP if pin.held else -1)
         steps += 1
         restarts += remaining is not None and backup.remaining > remaining
         remaining = backup.remaining
-        work.progress("copied pages", backup.page_count - remaining, backup.page_count)
-        work.stop.check()
-        if check_growth(work, pin.wal_before) < half:
-            work.stop.wait(REST_SHARE * (time.monotonic() - started))
-    return Steps(steps, restarts)
+        work.emit_progress("copied pages", backup.page_count - remaining, backup.page_count)
+        work.stop.raise_if_requested()
+        if check_wal_growth(work, pin.wal_before) < half:
+            work.stop.wait_for_stop(REST_SHARE * (time.monotonic() - started))
+    return CopySteps(steps, restarts)

@@ -16,14 +16,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-CHUNK = 16 * 1024 * 1024
+CHUNK_BYTES = 16 * 1024 * 1024
 WAL_HEADER = 32
 FRAME_HEADER = 24
 _FICLONE = 0x40049409  # linux/fs.h: share the extents, on file systems that can
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class CopyOrder:
     """What to copy. `frames`: the pinned mark; `salt`: the WAL's generation, 8 bytes in hex; `pages` of the snapshot."""
 
     source: str
@@ -35,45 +35,45 @@ class Orders:
     pages: int
 
 
-class CannotCopy(Exception):
+class CopyOrderMismatch(Exception):
     """The files are not what the orders say: the caller must copy otherwise."""
 
 
 def main() -> int:
     """Do what the one line of input orders; tell the bytes done, a line each, then `{"ok": ...}` or `{"error": ...}`."""
-    orders = Orders(**json.loads(sys.stdin.buffer.readline()))
+    orders = CopyOrder(**json.loads(sys.stdin.buffer.readline()))
     try:
-        for done in carry_out(orders):
-            _say({"done": done})
-    except (CannotCopy, OSError) as error:
-        _say({"error": str(error), "errno": error.errno if isinstance(error, OSError) else None})
+        for done in execute_copy_order(orders):
+            _send_line({"done": done})
+    except (CopyOrderMismatch, OSError) as error:
+        _send_line({"error": str(error), "errno": error.errno if isinstance(error, OSError) else None})
         return 1
-    _say({"ok": True})
+    _send_line({"ok": True})
     return 0
 
 
-def carry_out(orders: Orders) -> Iterator[int]:
+def execute_copy_order(orders: CopyOrder) -> Iterator[int]:
     """Copy, yielding how many bytes are done after each chunk. Raises CannotCopy, OSError."""
     destination = os.open(orders.destination, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        yield from _copy_file(orders, destination)
+        yield from _copy_database_file(orders, destination)
         if orders.frames > 0:
-            _say({"phase": "frames"})
-            yield from _lay_frames(orders, destination)
+            _send_line({"phase": "frames"})
+            yield from _apply_wal_frames(orders, destination)
         os.ftruncate(destination, orders.pages * orders.page_size)
     finally:
         os.close(destination)
 
 
-def encode(orders: Orders) -> bytes:
+def encode_order(orders: CopyOrder) -> bytes:
     """The line that orders this."""
     return json.dumps(asdict(orders)).encode() + b"\n"
 
 
-def _copy_file(orders: Orders, destination: int) -> Iterator[int]:
+def _copy_database_file(orders: CopyOrder, destination: int) -> Iterator[int]:
     source = os.open(orders.source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if _cloned(source, destination):
+        if _try_clone(source, destination):
             yield os.fstat(source).st_size
         else:
             yield from _copy_chunks(source, destination)
@@ -81,7 +81,7 @@ def _copy_file(orders: Orders, destination: int) -> Iterator[int]:
         os.close(source)
 
 
-def _cloned(source: int, destination: int) -> bool:
+def _try_clone(source: int, destination: int) -> bool:
     try:
         import fcntl  # only POSIX has it
 
@@ -95,7 +95,7 @@ def _copy_chunks(source: int, destination: int) -> Iterator[int]:
     """Inside the kernel where it can. The file may grow meanwhile: what lies beyond the snapshot is cut off later."""
     done, total = 0, os.fstat(source).st_size
     while done < total:
-        copied = _copy_chunk(source, destination, done, min(CHUNK, total - done))
+        copied = _copy_chunk(source, destination, done, min(CHUNK_BYTES, total - done))
         if copied == 0:
             return  # it became shorter: the snapshot's pages are in the WAL
         done += copied
@@ -118,19 +118,19 @@ def _copy_chunk(source: int, destination: int, offset: int, size: int) -> int:
     return len(block)
 
 
-def _lay_frames(orders: Orders, destination: int) -> Iterator[int]:
+def _apply_wal_frames(orders: CopyOrder, destination: int) -> Iterator[int]:
     """Write the newest frame of each page up to the mark over the copy, checking that each is of the pinned generation."""
     wal = os.open(orders.wal, os.O_RDONLY | os.O_CLOEXEC)
     try:
         salt = bytes.fromhex(orders.salt)
         if os.pread(wal, WAL_HEADER, 0)[16:24] != salt:
-            raise CannotCopy("the WAL is of another generation than the pinned one")
+            raise CopyOrderMismatch("the WAL is of another generation than the pinned one")
         size = FRAME_HEADER + orders.page_size
-        newest = _newest_frames(wal, orders, salt)
+        newest = _index_newest_frames(wal, orders, salt)
         for number, (page, index) in enumerate(newest.items(), 1):
             frame = os.pread(wal, size, WAL_HEADER + index * size)
             if len(frame) < size:
-                raise CannotCopy(f"frame {index + 1} of {orders.frames} is not whole")
+                raise CopyOrderMismatch(f"frame {index + 1} of {orders.frames} is not whole")
             _write_all(destination, frame[FRAME_HEADER:], (page - 1) * orders.page_size)
             if number % 1000 == 0:
                 yield orders.pages * orders.page_size
@@ -138,14 +138,14 @@ def _lay_frames(orders: Orders, destination: int) -> Iterator[int]:
         os.close(wal)
 
 
-def _newest_frames(wal: int, orders: Orders, salt: bytes) -> dict[int, int]:
+def _index_newest_frames(wal: int, orders: CopyOrder, salt: bytes) -> dict[int, int]:
     """Page number to the index of its newest frame up to the mark; pages beyond the snapshot's end are left out."""
     newest: dict[int, int] = {}
     size = FRAME_HEADER + orders.page_size
     for index in range(orders.frames):
         header = os.pread(wal, FRAME_HEADER, WAL_HEADER + index * size)
         if len(header) < FRAME_HEADER or header[8:16] != salt:
-            raise CannotCopy(f"frame {index + 1} of {orders.frames} is not of the pinned generation")
+            raise CopyOrderMismatch(f"frame {index + 1} of {orders.frames} is not of the pinned generation")
         page = int.from_bytes(header[:4])
         if page <= orders.pages:
             newest[page] = index
@@ -158,7 +158,7 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-def _say(line: dict[str, object]) -> None:
+def _send_line(line: dict[str, object]) -> None:
     """Tell the caller; when it is gone, nobody needs the copy."""
     try:
         sys.stdout.buffer.write(json.dumps(line).encode() + b"\n")

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.backups.content_proof import quoted
-from actions.model.context import Work
+from actions.backups.content_proof import quote_identifier
+from actions.model.context import ActionContext
 from actions.model.plan import Figure
-from actions.sqlite.interrupt import bounded
+from actions.sqlite.interrupt import limit_statements
 from collectors.access.timeouts import TimeLimitExceeded
 
-_WITH_KEYS = """
+_TABLES_WITH_KEYS = """
 SELECT DISTINCT t.name FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name)
 WHERE t.schema = 'main' AND t.type = 'table' ORDER BY t.name
 """
 # More need not be counted.
-MOST = 1000
+MAX_COUNTED_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class QueueCheckResult:
     """What was seen beside the pages. `problems` are damage; `notes` may be the application's own doing.
 
     `numbers`: the last number of each AUTOINCREMENT table, as text to compare the next ones with.
@@ -35,18 +35,26 @@ class Beside:
     numbers: str
 
 
-def look_beside(work: Work, connection: apsw.Connection, longest: float | None, remembered: Figure) -> Beside:
+def check_queue_rows(
+    work: ActionContext, connection: apsw.Connection, longest: float | None, remembered: Figure
+) -> QueueCheckResult:
     """Look at numbers and keys; no read lasts longer than `longest` seconds. Raises ActionError, apsw.Error."""
-    with bounded(work, connection, longest), one_snapshot(connection):  # else a row inserted meanwhile lies beyond
-        numbers = last_numbers(connection)
-        problems = tuple(beyond_their_number(connection, numbers))
-        keyed = tables_with_keys(connection)
-    notes = [*went_back(numbers, remembered), *(_key_note(work, connection, table, longest) for table in keyed)]
-    return Beside(problems, tuple(note for note in notes if note), _as_text(numbers))
+    with (
+        limit_statements(work, connection, longest),
+        in_one_snapshot(connection),
+    ):  # else a row inserted meanwhile lies beyond
+        numbers = read_sequences(connection)
+        problems = tuple(find_rows_beyond_sequence(connection, numbers))
+        keyed = tables_with_foreign_keys(connection)
+    notes = [
+        *find_sequence_regressions(numbers, remembered),
+        *(_foreign_key_note(work, connection, table, longest) for table in keyed),
+    ]
+    return QueueCheckResult(problems, tuple(note for note in notes if note), _encode_sequences(numbers))
 
 
 @contextmanager
-def one_snapshot(connection: apsw.Connection) -> Iterator[None]:
+def in_one_snapshot(connection: apsw.Connection) -> Iterator[None]:
     """All reads of this block see the same commit."""
     connection.execute("BEGIN")
     try:
@@ -56,17 +64,17 @@ def one_snapshot(connection: apsw.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _key_note(work: Work, connection: apsw.Connection, table: str, longest: float | None) -> str:
+def _foreign_key_note(work: ActionContext, connection: apsw.Connection, table: str, longest: float | None) -> str:
     try:
-        with bounded(work, connection, longest):
-            return dangling(connection, table)
+        with limit_statements(work, connection, longest):
+            return describe_dangling_keys(connection, table)
     except TimeLimitExceeded:
         return f"the foreign keys of {table} were not checked: longer than {longest:g} s"
     except apsw.SQLError as error:  # a key whose parent column is not unique
         return f"the foreign keys of {table} cannot be checked: {error}"
 
 
-def last_numbers(connection: apsw.Connection) -> Mapping[str, int]:
+def read_sequences(connection: apsw.Connection) -> Mapping[str, int]:
     """The last number that each AUTOINCREMENT table gave. Raises apsw.Error."""
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
         return {}
@@ -74,17 +82,17 @@ def last_numbers(connection: apsw.Connection) -> Mapping[str, int]:
     return {str(table): int(str(last)) for table, last in rows}
 
 
-def beyond_their_number(connection: apsw.Connection, numbers: Mapping[str, int]) -> Iterator[str]:
+def find_rows_beyond_sequence(connection: apsw.Connection, numbers: Mapping[str, int]) -> Iterator[str]:
     """AUTOINCREMENT never gives a number twice: no row lies beyond the last one (https://sqlite.org/autoinc.html)."""
     for table, last in numbers.items():
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchall():
             continue
-        largest = connection.execute(f"SELECT max(rowid) FROM {quoted(table)}").get  # noqa: S608 quoted
+        largest = connection.execute(f"SELECT max(rowid) FROM {quote_identifier(table)}").get  # noqa: S608 quoted
         if isinstance(largest, int) and largest > last:
             yield f"table {table} has row {largest} beyond its sequence {last}"
 
 
-def went_back(numbers: Mapping[str, int], remembered: Figure) -> Iterator[str]:
+def find_sequence_regressions(numbers: Mapping[str, int], remembered: Figure) -> Iterator[str]:
     """Tables whose number is lower than it was: commits were lost. `remembered`: what `_as_text` made of the former ones."""
     former: Mapping[str, int] = json.loads(str(remembered)) if remembered else {}
     for table, last in numbers.items():
@@ -92,29 +100,29 @@ def went_back(numbers: Mapping[str, int], remembered: Figure) -> Iterator[str]:
             yield f"the sequence of {table} went back from {former[table]} to {last}: commits were lost (a restore, a crash)"
 
 
-def tables_with_keys(connection: apsw.Connection) -> tuple[str, ...]:
+def tables_with_foreign_keys(connection: apsw.Connection) -> tuple[str, ...]:
     """The tables that declare foreign keys. Raises apsw.Error."""
-    return tuple(str(name) for (name,) in connection.execute(_WITH_KEYS))
+    return tuple(str(name) for (name,) in connection.execute(_TABLES_WITH_KEYS))
 
 
-def dangling(connection: apsw.Connection, table: str) -> str:
+def describe_dangling_keys(connection: apsw.Connection, table: str) -> str:
     """A sentence about rows whose foreign key points nowhere, empty when there are none. Raises apsw.Error.
 
     SQLite enforces foreign keys only for applications that ask for it, so this need not be damage.
     """
-    found = connection.execute(f"PRAGMA foreign_key_check({quoted(table)})")
+    found = connection.execute(f"PRAGMA foreign_key_check({quote_identifier(table)})")
     parents: dict[str, int] = {}
     for number, row in enumerate(found, 1):
         parents[str(row[2])] = parents.get(str(row[2]), 0) + 1
-        if number == MOST:
+        if number == MAX_COUNTED_ROWS:
             break
     if not parents:
         return ""
     count = sum(parents.values())
-    more = " or more" if count == MOST else ""
+    more = " or more" if count == MAX_COUNTED_ROWS else ""
     return f"{count}{more} rows of {table} point to rows of {', '.join(sorted(parents))} that are not there"
 
 
-def _as_text(numbers: Mapping[str, int]) -> str:
+def _encode_sequences(numbers: Mapping[str, int]) -> str:
     """For the figures of a run."""
     return json.dumps(dict(numbers), ensure_ascii=False)

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import apsw
 
-from actions.backups.content_proof import immutable
-from actions.model.context import Work
+from actions.backups.content_proof import open_immutable
+from actions.model.context import ActionContext
 from actions.model.errors import Locked
-from actions.sqlite.connection import writable
+from actions.sqlite.connection import open_writable
 
 # How long to wait for the application to be between two writes, in seconds. Waiting holds nobody up.
 LOCK_WAIT = 5.0
 
 
-def restore_live(work: Work, plain: Path) -> None:
+def restore_live(work: ActionContext, plain: Path) -> None:
     """Replace the content of the live database by that of `plain` (same page size). Raises Locked, apsw.Error."""
-    with immutable(plain) as source, writable(work.target.path, LOCK_WAIT) as destination:
+    with open_immutable(plain) as source, open_writable(work.target.path, LOCK_WAIT) as destination:
         backup = destination.backup("main", source, "main")
         try:
             backup.step(-1)

@@ -9,50 +9,50 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from collectors.target import Keep
+from collectors.target import RetentionCounts
 
 # A safety copy, taken before a restore, stays this long (seconds), and the newest one always.
 SAFETY_AGE = 30 * 86400.0
 
-State = Literal["verified", "unverified", "failed"]
-Kind = Literal["scheduled", "manual", "safety"]
+BackupState = Literal["verified", "unverified", "failed"]
+BackupKind = Literal["scheduled", "manual", "safety"]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class RetentionCandidate:
     """One backup as retention sees it. `own`: its manifest says it is of this database. Time in seconds since the epoch."""
 
     name: str
     snapshot_time: float
-    state: State
-    kind: Kind
+    state: BackupState
+    kind: BackupKind
     own: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RetentionDecision:
     """`kept`: name to the reasons. `dropped`: names, oldest first."""
 
     kept: Mapping[str, tuple[str, ...]]
     dropped: tuple[str, ...]
 
 
-def decide(candidates: Iterable[Candidate], keep: Keep, now: float) -> Decision:
+def decide_retention(candidates: Iterable[RetentionCandidate], keep: RetentionCounts, now: float) -> RetentionDecision:
     """What stays and why, and what may go."""
     found = sorted(candidates, key=lambda one: (one.snapshot_time, one.name), reverse=True)
     reasons: dict[str, list[str]] = {one.name: [] for one in found}
     for one in found:
-        reasons[one.name].extend(_protected(one, now))
+        reasons[one.name].extend(_protection_reasons(one, now))
     counted = [one for one in found if not reasons[one.name] and one.kind != "safety"]
-    for name, reason in _by_class(counted, keep):
+    for name, reason in _age_class_reasons(counted, keep):
         reasons[name].append(reason)
-    for name, reason in _newest(found):
+    for name, reason in _newest_reasons(found):
         reasons[name].append(reason)
     kept = {name: tuple(why) for name, why in reasons.items() if why}
-    return Decision(kept, tuple(one.name for one in reversed(found) if one.name not in kept))
+    return RetentionDecision(kept, tuple(one.name for one in reversed(found) if one.name not in kept))
 
 
-def _protected(one: Candidate, now: float) -> Iterator[str]:
+def _protection_reasons(one: RetentionCandidate, now: float) -> Iterator[str]:
     """What is never ours to delete, whatever its age."""
     if not one.own:
         yield "not a backup of this database"
@@ -64,7 +64,7 @@ def _protected(one: Candidate, now: float) -> Iterator[str]:
         yield "safety copy"
 
 
-def _newest(found: list[Candidate]) -> Iterator[tuple[str, str]]:
+def _newest_reasons(found: list[RetentionCandidate]) -> Iterator[tuple[str, str]]:
     """The newest verified one, and the newest verified safety copy."""
     verified = [one for one in found if one.own and one.state == "verified"]
     ordinary = [one for one in verified if one.kind != "safety"]
@@ -74,7 +74,7 @@ def _newest(found: list[Candidate]) -> Iterator[tuple[str, str]]:
             yield of[0].name, reason
 
 
-def _by_class(counted: list[Candidate], keep: Keep) -> Iterator[tuple[str, str]]:
+def _age_class_reasons(counted: list[RetentionCandidate], keep: RetentionCounts) -> Iterator[tuple[str, str]]:
     """`counted` is newest first."""
     yield from ((one.name, "last") for one in counted[: keep.last])
     for reason, number, period in (
@@ -83,14 +83,14 @@ def _by_class(counted: list[Candidate], keep: Keep) -> Iterator[tuple[str, str]]
         ("weekly", keep.weekly, "%G-W%V"),
         ("monthly", keep.monthly, "%Y-%m"),
     ):
-        yield from ((name, reason) for name in _newest_of_each(counted, number, _period(period)))
+        yield from ((name, reason) for name in _newest_per_period(counted, number, _period_formatter(period)))
 
 
-def _period(form: str) -> Callable[[float], str]:
+def _period_formatter(form: str) -> Callable[[float], str]:
     return lambda moment: datetime.fromtimestamp(moment, UTC).strftime(form)
 
 
-def _newest_of_each(counted: list[Candidate], number: int, period: Callable[[float], str]) -> Iterator[str]:
+def _newest_per_period(counted: list[RetentionCandidate], number: int, period: Callable[[float], str]) -> Iterator[str]:
     seen: set[str] = set()
     for one in counted:
         if len(seen) >= number:

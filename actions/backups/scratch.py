@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from actions.model.context import Work
+from actions.model.context import ActionContext
 
 
-def scratch_folder(work: Work) -> Path:
+def make_scratch_folder(work: ActionContext) -> Path:
     """The folder, made when it is missing."""
     assert work.target.state is not None  # noqa: S101 the door gives every target a state directory
     folder = work.target.state / "scratch"

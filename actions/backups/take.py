@@ -8,53 +8,56 @@ from typing import Literal
 
 import apsw
 
-from actions.backups.compression import SUFFIX, compress
-from actions.backups.consistent_copy import Copied, copy_proved
-from actions.backups.content_proof import sha256_of
-from actions.backups.publish import MANIFEST_BYTES, partial_file, publish, sync_file, write_private
-from actions.model.context import Work
+from actions.backups.compression import ZSTD_SUFFIX, compress_file
+from actions.backups.consistent_copy import ProvedCopy, copy_and_prove
+from actions.backups.content_proof import file_sha256
+from actions.backups.publish import MANIFEST_BYTES, create_partial_file, publish_file, sync_file, write_private_file
+from actions.model.context import ActionContext
 from actions.model.errors import Failed
-from actions.sqlite.disk_space import database_bytes, writing_to
-from collectors.backup_catalog.manifest import Manifest, Source, encode, manifest_path
+from actions.sqlite.disk_space import database_bytes, explain_full_disk
+from collectors.backup_catalog.manifest import BackupSource, Manifest, encode_manifest, manifest_path
 
-Kind = Literal["scheduled", "manual", "safety"]
-Compression = Literal["none", "zstd"]
+BackupKind = Literal["scheduled", "manual", "safety"]
+BackupCompression = Literal["none", "zstd"]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PublishedBackup:
     """A published backup, and how long each part took, in seconds."""
 
     path: Path
     manifest: Manifest
-    copied: Copied
+    copied: ProvedCopy
     sync_seconds: float
     hash_seconds: float
 
 
-def take_backup(work: Work, folder: Path, name: str, *, kind: Kind) -> Taken:
+def take_backup(work: ActionContext, folder: Path, name: str, *, kind: BackupKind) -> PublishedBackup:
     """Copy, prove, compress when configured, sync, publish, and the manifest last. Raises ActionError, apsw.Error, OSError."""
     zstd = _is_compressed(work)
-    with writing_to(folder, bytes_needed(work) + MANIFEST_BYTES, "the backup"), partial_file(folder, name) as plain:
-        copied = copy_proved(work, plain)
-        work.stop.check()
+    with (
+        explain_full_disk(folder, backup_bytes_needed(work) + MANIFEST_BYTES, "the backup"),
+        create_partial_file(folder, name) as plain,
+    ):
+        copied = copy_and_prove(work, plain)
+        work.stop.raise_if_requested()
         if not zstd:
-            return _published(work, plain, folder / name, copied, kind, "none")
-        with partial_file(folder, name + SUFFIX) as compressed:
-            compress(work, plain, compressed)
-            return _published(work, compressed, folder / (name + SUFFIX), copied, kind, "zstd")
+            return _publish_proved(work, plain, folder / name, copied, kind, "none")
+        with create_partial_file(folder, name + ZSTD_SUFFIX) as compressed:
+            compress_file(work, plain, compressed)
+            return _publish_proved(work, compressed, folder / (name + ZSTD_SUFFIX), copied, kind, "zstd")
 
 
-def bytes_needed(work: Work) -> int:
+def backup_bytes_needed(work: ActionContext) -> int:
     """The room for one backup; a compressed one lies beside its plain copy for a moment, and may be as large."""
     return database_bytes(work) * (2 if _is_compressed(work) else 1)
 
 
-def _is_compressed(work: Work) -> bool:
+def _is_compressed(work: ActionContext) -> bool:
     return work.target.backup is not None and work.target.backup.compress == "zstd"
 
 
-def make_folder(folder: Path) -> None:
+def create_backup_folder(folder: Path) -> None:
     """The folder for backups, private when it is new. Raises Failed."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,32 +69,38 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _published(work: Work, file: Path, final: Path, copied: Copied, kind: Kind, compression: Compression) -> Taken:
+def _publish_proved(
+    work: ActionContext, file: Path, final: Path, copied: ProvedCopy, kind: BackupKind, compression: BackupCompression
+) -> PublishedBackup:
     begun = time.monotonic()
-    work.phase("fsync")
+    work.emit_phase("fsync")
     sync_file(file)
     synced = time.monotonic()
-    manifest = _manifest(work, file, copied, kind, compression)
+    manifest = _build_manifest(work, file, copied, kind, compression)
     hashed = time.monotonic()
-    work.stop.check()
-    work.phase("rename")
-    publish(file, final)
-    work.phase("manifest")
+    work.stop.raise_if_requested()
+    work.emit_phase("rename")
+    publish_file(file, final)
+    work.emit_phase("manifest")
     try:
-        write_private(manifest_path(final), encode(manifest))
+        write_private_file(manifest_path(final), encode_manifest(manifest))
     except OSError:
         final.unlink()  # without a manifest nobody could ever delete it
         raise
-    return Taken(final, manifest, copied, synced - begun, hashed - synced)
+    return PublishedBackup(final, manifest, copied, synced - begun, hashed - synced)
 
 
-def _manifest(work: Work, file: Path, copied: Copied, kind: Kind, compression: Compression) -> Manifest:
+def _build_manifest(
+    work: ActionContext, file: Path, copied: ProvedCopy, kind: BackupKind, compression: BackupCompression
+) -> Manifest:
     path = work.target.path
     found = path.stat()
     expected = copied.expected
     now = work.now()
     return Manifest(
-        source=Source(path=str(path.resolve()), device=found.st_dev, inode=found.st_ino, database=work.target.name),
+        source=BackupSource(
+            path=str(path.resolve()), device=found.st_dev, inode=found.st_ino, database=work.target.name
+        ),
         snapshot_time=copied.snapshot_time,
         finished_time=now,
         kind=kind,
@@ -100,7 +109,7 @@ def _manifest(work: Work, file: Path, copied: Copied, kind: Kind, compression: C
         pages=expected.pages,
         schema_sha256=expected.schema_sha256,
         row_counts=dict(expected.row_counts),
-        sha256=sha256_of(file),
+        sha256=file_sha256(file),
         compression=compression,
         sqlite_version=apsw.sqlite_lib_version(),
         queuekeeper_version=version("queuekeeper"),

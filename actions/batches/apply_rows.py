@@ -8,62 +8,62 @@ from typing import Any
 
 import apsw
 
-from actions.batches.select_rows import NUMBER, STEP, Found
-from collectors.queue_profiles.authorizer import OwnRules, changing, joined_fences
-from collectors.queue_profiles.row_changes import Step, To
-from collectors.queue_profiles.time_formats import Value
+from actions.batches.select_rows import ROWID_INDEX, STEP_INDEX, SelectedRow
+from collectors.queue_profiles.authorizer import SchemaEffects, allow_changes, join_access_rules
+from collectors.queue_profiles.row_changes import BoundStep, RowDestination
+from collectors.queue_profiles.time_formats import SqlValue
 
 # Whether one more row may be taken, after so many.
-MayGoOn = Callable[[int], bool]
+MayContinue = Callable[[int], bool]
 # Rows of the first range of a turn; the next is twice as large while one takes less than so many seconds.
 FIRST_RANGE, SHORT_RANGE = 8, 0.0005
 
 
 @dataclass(slots=True)
-class Taken:
+class AppliedRows:
     """What one transaction did with the rows that it tried: where they went; `left`: keys of those that had changed."""
 
-    to: Counter[To] = field(default_factory=Counter)
+    to: Counter[RowDestination] = field(default_factory=Counter)
     left: list[Any] = field(default_factory=list)
-    tried: list[Found] = field(default_factory=list)
+    tried: list[SelectedRow] = field(default_factory=list)
 
     @property
-    def changed(self) -> int:
+    def changed_rows(self) -> int:
         """How many were no longer what had been seen."""
         return max(0, len(self.tried) - self.to.total())
 
 
-def take(
+def apply_steps(
     connection: apsw.Connection,
-    steps: tuple[Step, ...],
-    waiting: deque[Found],
-    taken: Taken,
-    own: OwnRules | None = None,
-    may_go_on: MayGoOn = lambda _rows: True,
+    steps: tuple[BoundStep, ...],
+    waiting: deque[SelectedRow],
+    taken: AppliedRows,
+    own: SchemaEffects | None = None,
+    may_go_on: MayContinue = lambda _rows: True,
 ) -> None:
     """Take rows off the left of `waiting`, one by one, in the caller's transaction. `own`: read outside of it.
 
     Raises apsw.Error; ProfileError when a step does what the profile did not declare.
     """
     while waiting and may_go_on(len(taken.tried)):
-        number = waiting[0][STEP]
+        number = waiting[0][STEP_INDEX]
         if number is None:  # the profile has no step for it
             taken.tried.append(waiting.popleft())
             taken.left.append(taken.tried[-1][0])
             continue
         step = steps[number]
-        with changing(connection, step.fence, own):
-            rows = _one_by_one(connection, step, number, waiting, taken, may_go_on)
+        with allow_changes(connection, step.fence, own):
+            rows = _row_values(connection, step, number, waiting, taken, may_go_on)
             connection.executemany(";".join(step.statements), rows)
 
 
-def take_ranges(
+def apply_range_steps(
     connection: apsw.Connection,
-    steps: tuple[Step, ...],
-    waiting: deque[Found],
-    taken: Taken,
-    own: OwnRules,
-    may_go_on: MayGoOn,
+    steps: tuple[BoundStep, ...],
+    waiting: deque[SelectedRow],
+    taken: AppliedRows,
+    own: SchemaEffects,
+    may_go_on: MayContinue,
 ) -> None:
     """The same for rows that lie close together: range after range, each looked for and taken by one statement a step.
 
@@ -71,26 +71,31 @@ def take_ranges(
     the clock after it.
     """
     size = FIRST_RANGE
-    with changing(connection, joined_fences(step.fence for step in steps), own):
+    with allow_changes(connection, join_access_rules(step.fence for step in steps), own):
         while waiting and may_go_on(len(taken.tried)):
             started = time.monotonic()
             rows = [waiting.popleft() for _ in range(min(size, len(waiting)))]
             taken.tried += rows
-            seen = {row[STEP] for row in rows}
-            _take_range(connection, [steps[number] for number in sorted(seen - {None})], rows, taken)
+            seen = {row[STEP_INDEX] for row in rows}
+            _apply_range(connection, [steps[number] for number in sorted(seen - {None})], rows, taken)
             size = max(1, size // 2) if time.monotonic() - started > 2 * SHORT_RANGE else size
             size = 2 * size if time.monotonic() - started < SHORT_RANGE else size
 
 
-def _one_by_one(
-    connection: apsw.Connection, step: Step, number: int, waiting: deque[Found], taken: Taken, may_go_on: MayGoOn
-) -> Iterator[dict[str, Value]]:
+def _row_values(
+    connection: apsw.Connection,
+    step: BoundStep,
+    number: int,
+    waiting: deque[SelectedRow],
+    taken: AppliedRows,
+    may_go_on: MayContinue,
+) -> Iterator[dict[str, SqlValue]]:
     """The values of each row for this step; what came of it is known when the next one is asked for."""
     values = dict(step.values)
-    while waiting and waiting[0][STEP] == number and may_go_on(len(taken.tried)):
+    while waiting and waiting[0][STEP_INDEX] == number and may_go_on(len(taken.tried)):
         row = waiting.popleft()
         taken.tried.append(row)
-        values["key"], values["seen"], values["holder"] = row[:STEP]
+        values["key"], values["seen"], values["holder"] = row[:STEP_INDEX]
         yield values
         if connection.changes() > 0:  # of the last statement, which is the one that takes the row
             taken.to[step.to] += 1
@@ -98,9 +103,11 @@ def _one_by_one(
             taken.left.append(row[0])
 
 
-def _take_range(connection: apsw.Connection, steps: list[Step], rows: list[Found], taken: Taken) -> None:
+def _apply_range(
+    connection: apsw.Connection, steps: list[BoundStep], rows: list[SelectedRow], taken: AppliedRows
+) -> None:
     for step in steps:
-        values = {**step.values, "first": rows[0][NUMBER], "last": rows[-1][NUMBER]}
+        values = {**step.values, "first": rows[0][ROWID_INDEX], "last": rows[-1][ROWID_INDEX]}
         for statement in step.statements:
             connection.execute(statement, values)
         taken.to[step.to] += connection.changes()

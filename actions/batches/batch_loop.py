@@ -13,23 +13,23 @@ from typing import Any
 
 import apsw
 
-from actions.batches.apply_rows import Taken, take, take_ranges
-from actions.batches.select_rows import Found, found_rows
-from actions.model.context import Work
+from actions.batches.apply_rows import AppliedRows, apply_range_steps, apply_steps
+from actions.batches.select_rows import SelectedRow, select_rows
+from actions.model.context import ActionContext
 from actions.model.errors import ActionError, Blocked, Locked
-from actions.model.lock_holders import in_the_way
+from actions.model.lock_holders import describe_lock_holder
 from actions.model.plan import Figure
-from actions.sqlite.busy_timeout import wait_at_most
-from actions.sqlite.connection import without_syncs
-from actions.sqlite.pacing import LatencyGuard, percentile
-from actions.sqlite.wal_room import WalRoom
-from actions.sqlite.write_transaction import Turn, write_turn
-from collectors.queue_profiles.authorizer import OwnRules, own_rules
-from collectors.queue_profiles.row_changes import To
-from collectors.queue_profiles.row_selection import Taking
+from actions.sqlite.busy_timeout import set_busy_timeout
+from actions.sqlite.connection import relax_commit_syncs
+from actions.sqlite.pacing import WritePacing, nearest_rank_percentile
+from actions.sqlite.wal_room import WalHeadroom
+from actions.sqlite.write_transaction import WriteTransaction, begin_write_transaction
+from collectors.queue_profiles.authorizer import SchemaEffects, read_schema_effects
+from collectors.queue_profiles.row_changes import RowDestination
+from collectors.queue_profiles.row_selection import RowSelection
 
 # How long to go on asking for the write lock, in seconds: before anything was done, and when a part was.
-PATIENCE, PATIENCE_AMID = 2.0, 30.0
+FIRST_LOCK_PATIENCE, LATER_LOCK_PATIENCE = 2.0, 30.0
 # How long to wait for it at a time, and then to give way, in seconds: growing, up to the longest.
 LOCK_WAIT, FIRST_YIELD, LONGEST_YIELD = 0.05, 0.02, 0.5
 # Share of the longest hold that a commit may wait for the readers of a rollback-journal database.
@@ -37,67 +37,67 @@ COMMIT_WAIT = 0.5
 # How long a look waits for a commit there, in seconds: that holds nobody up.
 READ_WAIT = 2.0
 # KiB of pages kept in memory: a scattered index is read once, not for every row.
-CACHE = 32 * 1024
+CACHE_KIB = 32 * 1024
 
 
 @dataclass(slots=True)
-class Account:
+class BatchProgress:
     """What was done until now. `changed`: rows that were found and had changed when they were to be taken."""
 
-    guard: LatencyGuard
-    room: WalRoom
-    to: Counter[To] = field(default_factory=Counter)
+    guard: WritePacing
+    room: WalHeadroom
+    to: Counter[RowDestination] = field(default_factory=Counter)
     changed: int = 0
 
     @property
-    def rows(self) -> int:
+    def applied_rows(self) -> int:
         """How many rows were taken."""
         return self.to.total()
 
-    def figures(self) -> Mapping[str, Figure]:
+    def batch_figures(self) -> Mapping[str, Figure]:
         """How it went beside the others; times in seconds."""
         holds = self.guard.holds
         return {
             "changed_meanwhile": self.changed,
             "chunks": len(holds),
             "longest_hold_seconds": round(max(holds, default=0.0), 4),
-            "p999_hold_seconds": round(percentile(holds, 0.999), 4),
+            "p999_hold_seconds": round(nearest_rank_percentile(holds, 0.999), 4),
             "gave_way": self.guard.yields,
             "wal_pauses": self.room.pauses,
             "wal_paused_seconds": round(self.room.paused, 2),
         }
 
 
-def account_of(work: Work) -> Account:
+def start_progress(work: ActionContext) -> BatchProgress:
     """A new one, by the database's limits."""
-    return Account(LatencyGuard(work.target.limits.write_lock), WalRoom(work))
+    return BatchProgress(WritePacing(work.target.limits.write_lock), WalHeadroom(work))
 
 
 @dataclass(frozen=True, slots=True)
-class _Turns:
+class _RowBatches:
     """What all turns of one run share."""
 
-    work: Work
+    work: ActionContext
     connection: apsw.Connection
-    account: Account
+    account: BatchProgress
     limit: int | None
     older_than: float | None
-    own: OwnRules
+    own: SchemaEffects
 
     @property
-    def left(self) -> int:
+    def remaining_rows(self) -> int:
         """How many rows may still be taken."""
-        return sys.maxsize if self.limit is None else max(0, self.limit - self.account.rows)
+        return sys.maxsize if self.limit is None else max(0, self.limit - self.account.applied_rows)
 
 
-How = Callable[[_Turns, Taking, deque[Found], Taken, Turn], None]
+ApplyRows = Callable[[_RowBatches, RowSelection, deque[SelectedRow], AppliedRows, WriteTransaction], None]
 
 
-def take_in_turns(
-    work: Work,
+def apply_in_batches(
+    work: ActionContext,
     connection: apsw.Connection,
-    takings: Iterable[Taking],
-    account: Account,
+    takings: Iterable[RowSelection],
+    account: BatchProgress,
     limit: int | None,
     older_than: float | None = None,
 ) -> Iterator[int]:
@@ -105,83 +105,95 @@ def take_in_turns(
 
     Raises WalFull, ActionError, ProfileError, apsw.Error: what was committed by then stays, and is in the account.
     """
-    without_syncs(connection)
-    connection.pragma("cache_size", -CACHE)
-    turns = _Turns(work, connection, account, limit, older_than, own_rules(connection))
+    relax_commit_syncs(connection)
+    connection.pragma("cache_size", -CACHE_KIB)
+    turns = _RowBatches(work, connection, account, limit, older_than, read_schema_effects(connection))
     for taking in takings:
-        yield from _take_table(turns, taking)
+        yield from _apply_to_table(turns, taking)
 
 
-def _take_table(turns: _Turns, taking: Taking) -> Iterator[int]:
+def _apply_to_table(turns: _RowBatches, taking: RowSelection) -> Iterator[int]:
     left: set[Any] = set()
-    for found in found_rows(turns.connection, taking, turns.work.now, turns.older_than, left):
+    for found in select_rows(turns.connection, taking, turns.work.now, turns.older_than, left):
         waiting = deque(found.rows)
         # What turns up in a range only now is taken too: then no limit can be kept.
-        how = _take_ranges if found.close and turns.limit is None else _take_each
+        how = _apply_ranges if found.close and turns.limit is None else _apply_each
         while waiting:
-            if turns.left == 0:
+            if turns.remaining_rows == 0:
                 return
-            _let_the_others(turns)
-            taken = _patient_turn(turns, taking, waiting, how)
+            _pause_between_batches(turns)
+            taken = _retry_batch(turns, taking, waiting, how)
             left.update(taken.left)
-            yield turns.account.rows
-        turns.work.stop.check()
+            yield turns.account.applied_rows
+        turns.work.stop.raise_if_requested()
 
 
-def _let_the_others(turns: _Turns) -> None:
+def _pause_between_batches(turns: _RowBatches) -> None:
     """Rest, and wait until the WAL has room. Raises WalFull, Cancelled, Interrupted."""
-    turns.work.stop.check()
-    turns.work.stop.wait(turns.account.guard.still_to_rest())
-    turns.account.room.wait()
-    turns.work.stop.check()
+    turns.work.stop.raise_if_requested()
+    turns.work.stop.wait_for_stop(turns.account.guard.remaining_delay())
+    turns.account.room.wait_for_room()
+    turns.work.stop.raise_if_requested()
 
 
-def _patient_turn(turns: _Turns, taking: Taking, waiting: deque[Found], how: How) -> Taken:
+def _retry_batch(turns: _RowBatches, taking: RowSelection, waiting: deque[SelectedRow], how: ApplyRows) -> AppliedRows:
     """One turn; where the lock is not to be had, again after giving way. Raises Locked, Blocked."""
     guard, pause = turns.account.guard, FIRST_YIELD
-    gives_up = time.monotonic() + (PATIENCE_AMID if guard.holds else PATIENCE)
-    while (taken := _turn(turns, taking, waiting, how, may_fail=time.monotonic() < gives_up)) is None:
-        guard.gave_way(pause)
-        turns.work.stop.wait(pause)
-        turns.work.stop.check()
+    gives_up = time.monotonic() + (LATER_LOCK_PATIENCE if guard.holds else FIRST_LOCK_PATIENCE)
+    while (taken := _run_batch(turns, taking, waiting, how, may_fail=time.monotonic() < gives_up)) is None:
+        guard.record_yield(pause)
+        turns.work.stop.wait_for_stop(pause)
+        turns.work.stop.raise_if_requested()
         pause = min(LONGEST_YIELD, 2 * pause)
     return taken
 
 
-def _turn(turns: _Turns, taking: Taking, waiting: deque[Found], how: How, *, may_fail: bool) -> Taken | None:
+def _run_batch(
+    turns: _RowBatches, taking: RowSelection, waiting: deque[SelectedRow], how: ApplyRows, *, may_fail: bool
+) -> AppliedRows | None:
     """One transaction, None when others kept it from beginning or from committing: then everything is as before."""
-    taken, account, connection = Taken(), turns.account, turns.connection
-    wait_at_most(connection, LOCK_WAIT)
+    taken, account, connection = AppliedRows(), turns.account, turns.connection
+    set_busy_timeout(connection, LOCK_WAIT)
     try:
-        with write_turn(connection, LOCK_WAIT) as turn:
-            wait_at_most(connection, COMMIT_WAIT * account.guard.budget)
+        with begin_write_transaction(connection, LOCK_WAIT) as turn:
+            set_busy_timeout(connection, COMMIT_WAIT * account.guard.budget)
             how(turns, taking, waiting, taken, turn)
-            worked = turn.age()
+            worked = turn.seconds_held()
     except (Locked, apsw.BusyError) as error:
         waiting.extendleft(reversed(taken.tried))
         if not may_fail:
-            raise _given_up(turns.work, began=bool(taken.tried)) from error
+            raise _lock_error(turns.work, began=bool(taken.tried)) from error
         return None
     finally:
-        wait_at_most(connection, READ_WAIT)
-    account.guard.ended(turn, len(taken.tried), turn.held - worked)
+        set_busy_timeout(connection, READ_WAIT)
+    account.guard.record_transaction(turn, len(taken.tried), turn.held - worked)
     account.to += taken.to
-    account.changed += taken.changed
+    account.changed += taken.changed_rows
     return taken
 
 
-def _take_each(turns: _Turns, taking: Taking, waiting: deque[Found], taken: Taken, turn: Turn) -> None:
-    guard, most, steps = turns.account.guard, turns.left, taking.steps(turns.work.now(), turns.older_than)
-    take(turns.connection, steps, waiting, taken, turns.own, lambda rows: rows < most and guard.may_go_on(turn, rows))
+def _apply_each(
+    turns: _RowBatches, taking: RowSelection, waiting: deque[SelectedRow], taken: AppliedRows, turn: WriteTransaction
+) -> None:
+    guard, most, steps = (
+        turns.account.guard,
+        turns.remaining_rows,
+        taking.bind_row_steps(turns.work.now(), turns.older_than),
+    )
+    apply_steps(
+        turns.connection, steps, waiting, taken, turns.own, lambda rows: rows < most and guard.may_add_row(turn, rows)
+    )
 
 
-def _take_ranges(turns: _Turns, taking: Taking, waiting: deque[Found], taken: Taken, turn: Turn) -> None:
-    guard, steps = turns.account.guard, taking.range_steps(turns.work.now(), turns.older_than)
-    take_ranges(turns.connection, steps, waiting, taken, turns.own, lambda rows: guard.may_go_on(turn, rows))
+def _apply_ranges(
+    turns: _RowBatches, taking: RowSelection, waiting: deque[SelectedRow], taken: AppliedRows, turn: WriteTransaction
+) -> None:
+    guard, steps = turns.account.guard, taking.bind_range_steps(turns.work.now(), turns.older_than)
+    apply_range_steps(turns.connection, steps, waiting, taken, turns.own, lambda rows: guard.may_add_row(turn, rows))
 
 
-def _given_up(work: Work, *, began: bool) -> ActionError:
-    who = in_the_way(work)
+def _lock_error(work: ActionContext, *, began: bool) -> ActionError:
+    who = describe_lock_holder(work)
     if began:
         return Blocked(
             f"readers keep every transaction from committing: {who}",

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 
-from actions.maintenance.analyze_tables import LOCK_WAIT, Gathered, gather
-from actions.model.context import Work
+from actions.maintenance.analyze_tables import LOCK_WAIT, AnalyzedTable, analyze_each_table
+from actions.model.context import ActionContext
 from actions.model.errors import ActionError, Failed
 from actions.model.plan import Done, Figure
-from actions.sqlite.connection import without_syncs, writable
-from actions.sqlite.naming import some_of
+from actions.sqlite.connection import open_writable, relax_commit_syncs
+from actions.sqlite.naming import join_first
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AnalyzeProgress:
     """What was done until now: tables, what was left out of them, the longest hold of the write lock in seconds."""
 
     done: int = 0
@@ -19,7 +19,7 @@ class Told:
     longest_hold: float = 0.0
     whole: tuple[str, ...] = field(default=())
 
-    def plus(self, table: Gathered) -> "Told":
+    def with_table(self, table: AnalyzedTable) -> "AnalyzeProgress":
         """And one more table."""
         return replace(
             self,
@@ -30,38 +30,38 @@ class Told:
         )
 
 
-def accepted_hold(work: Work) -> float:
+def accepted_hold(work: ActionContext) -> float:
     """How long the write lock may be held at a time, in seconds."""
-    return max(work.target.limits.write_lock, work.number("stall", 0.0))
+    return max(work.target.limits.write_lock, work.numeric_option("stall", 0.0))
 
 
-def gather_all(work: Work, tables: tuple[str, ...]) -> Done:
+def analyze_all(work: ActionContext, tables: tuple[str, ...]) -> Done:
     """Gather the statistics of these tables. Raises ActionError, apsw.Error."""
-    told = Told()
+    told = AnalyzeProgress()
     try:
-        with writable(work.target.path, LOCK_WAIT) as connection:
-            without_syncs(connection)
-            for table in gather(work, connection, tables, accepted_hold(work)):
-                told = told.plus(table)
-                work.progress("analyzed tables", told.done, len(tables))
+        with open_writable(work.target.path, LOCK_WAIT) as connection:
+            relax_commit_syncs(connection)
+            for table in analyze_each_table(work, connection, tables, accepted_hold(work)):
+                told = told.with_table(table)
+                work.emit_progress("analyzed tables", told.done, len(tables))
     except ActionError as error:
-        error.figures = _figures(told)
+        error.figures = _analyze_figures(told)
         raise
-    return _ended(work, told)
+    return _analyze_result(work, told)
 
 
-def _ended(work: Work, told: Told) -> Done:
+def _analyze_result(work: ActionContext, told: AnalyzeProgress) -> Done:
     message = f"analyzed {len(told.whole)} of {told.done} tables"
     if not told.left_out:
-        return Done(message, _figures(told))
-    message += f"; left as they were: {some_of(told.left_out)}"
+        return Done(message, _analyze_figures(told))
+    message += f"; left as they were: {join_first(told.left_out)}"
     more = f"to hold the write lock longer than {accepted_hold(work):g} s, say --stall 2s"
     if not told.whole:
-        raise Failed(message, reason="left_out", next_step=more, figures=_figures(told))
-    return Done(f"{message} ({more})", _figures(told))
+        raise Failed(message, reason="left_out", next_step=more, figures=_analyze_figures(told))
+    return Done(f"{message} ({more})", _analyze_figures(told))
 
 
-def _figures(told: Told) -> dict[str, Figure]:
+def _analyze_figures(told: AnalyzeProgress) -> dict[str, Figure]:
     return {
         "analyzed": len(told.whole),
         "left_out": ", ".join(told.left_out),

@@ -7,13 +7,13 @@ promises that. An application that stores such a rowid, or an external-content F
 
 import apsw
 
-from actions.backups.content_proof import quoted
-from collectors.queue_profiles.detection import profile_for
+from actions.backups.content_proof import quote_identifier
+from collectors.queue_profiles.detection import detect_profile
 from collectors.target import Target
 
 # An INTEGER PRIMARY KEY is the rowid itself, so SQLite makes no index for it; for any other primary key it does. Shadow
 # tables are those of SQLite's own modules (FTS, R-Tree), which bear a VACUUM.
-_WITHOUT_KEY = """
+_TABLES_WITHOUT_KEY = """
 SELECT name FROM pragma_table_list AS t
 WHERE schema = 'main' AND type = 'table' AND NOT wr AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
   AND NOT (EXISTS (SELECT 1 FROM pragma_table_info(t.name) WHERE pk)
@@ -22,16 +22,16 @@ ORDER BY name
 """
 
 
-def renumbered(connection: apsw.Connection, target: Target) -> tuple[str, ...]:
+def renumbered_tables(connection: apsw.Connection, target: Target) -> tuple[str, ...]:
     """The tables with rows whose rowids may change, and of which no profile says that nobody uses them.
 
     Raises apsw.Error, ProfileError.
     """
-    profile = profile_for(connection, target)
+    profile = detect_profile(connection, target)
     unused = profile.rowids_unused if profile is not None else frozenset()
-    found = [str(name) for (name,) in connection.execute(_WITHOUT_KEY).fetchall()]
+    found = [str(name) for (name,) in connection.execute(_TABLES_WITHOUT_KEY).fetchall()]
     return tuple(name for name in found if name.lower() not in unused and _has_rows(connection, name))
 
 
 def _has_rows(connection: apsw.Connection, name: str) -> bool:
-    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(name)})").get)  # noqa: S608 quoted
+    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quote_identifier(name)})").get)  # noqa: S608 quoted

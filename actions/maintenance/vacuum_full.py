@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.model.context import Work
+from actions.model.context import ActionContext
 from actions.model.errors import Failed, Locked
-from actions.model.lock_holders import in_the_way
-from actions.sqlite.busy_timeout import wait_at_most
-from actions.sqlite.connection import without_syncs, writable
-from actions.sqlite.interrupt import bounded
+from actions.model.lock_holders import describe_lock_holder
+from actions.sqlite.busy_timeout import set_busy_timeout
+from actions.sqlite.connection import open_writable, relax_commit_syncs
+from actions.sqlite.interrupt import limit_statements
 from collectors.access.timeouts import TimeLimitExceeded
 
 # How long one try waits for the lock: for a writer, which holds nobody up; for readers, while new ones have to wait.
 WAL_WAIT, ROLLBACK_WAIT = 2.0, 0.125
-REST = 0.25
+RETRY_PAUSE = 0.25
 # For how long it is tried, in seconds.
-PATIENCE = 5.0
+LOCK_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Vacuumed:
+class FullVacuumResult:
     """Pages and free pages before, pages after, bytes of a page; `seconds` it took, and writers had to wait."""
 
     pages_before: int
@@ -35,45 +35,45 @@ class Vacuumed:
     seconds: float
 
 
-def vacuum_whole(work: Work, longest: float | None) -> Vacuumed:
+def run_full_vacuum(work: ActionContext, longest: float | None) -> FullVacuumResult:
     """Vacuum; given up after `longest` seconds. Raises Cancelled, Interrupted, Locked, Failed, apsw.Error."""
-    with writable(work.target.path, WAL_WAIT) as connection:
-        _prepare(connection)
+    with open_writable(work.target.path, WAL_WAIT) as connection:
+        _prepare_connection(connection)
         pages_before, free_before = int(connection.pragma("page_count")), int(connection.pragma("freelist_count"))
-        seconds = _patiently(work, connection, longest)
+        seconds = _retry_vacuum(work, connection, longest)
         pages, page_size = int(connection.pragma("page_count")), int(connection.pragma("page_size"))
-    return Vacuumed(pages_before, free_before, pages, page_size, seconds)
+    return FullVacuumResult(pages_before, free_before, pages, page_size, seconds)
 
 
-def _prepare(connection: apsw.Connection) -> None:
+def _prepare_connection(connection: apsw.Connection) -> None:
     connection.pragma("temp_store", 1)  # a file, whatever the library's default: memory is the application's
-    without_syncs(connection)
+    relax_commit_syncs(connection)
     if connection.pragma("journal_mode") != "wal":
-        wait_at_most(connection, ROLLBACK_WAIT)
+        set_busy_timeout(connection, ROLLBACK_WAIT)
 
 
-def _patiently(work: Work, connection: apsw.Connection, longest: float | None) -> float:
+def _retry_vacuum(work: ActionContext, connection: apsw.Connection, longest: float | None) -> float:
     """Try until the lock is free; how long the vacuum took, in seconds."""
     begun = started = time.monotonic()
-    while started - begun <= PATIENCE:
-        work.stop.check()
+    while started - begun <= LOCK_PATIENCE:
+        work.stop.raise_if_requested()
         started = time.monotonic()
         try:
-            _vacuum(work, connection, longest)
+            _vacuum_once(work, connection, longest)
         except apsw.BusyError:
-            work.stop.wait(REST)
+            work.stop.wait_for_stop(RETRY_PAUSE)
         else:
             return time.monotonic() - started
     raise Locked(
-        f"the database did not come free: {in_the_way(work)}",
+        f"the database did not come free: {describe_lock_holder(work)}",
         reason="write_lock",
         next_step="`queuekeeper readers` shows who holds it; run it again later",
     )
 
 
-def _vacuum(work: Work, connection: apsw.Connection, longest: float | None) -> None:
+def _vacuum_once(work: ActionContext, connection: apsw.Connection, longest: float | None) -> None:
     try:
-        with bounded(work, connection, longest):
+        with limit_statements(work, connection, longest):
             connection.execute("VACUUM")
     except TimeLimitExceeded:
         raise Failed(

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.model.context import Work
+from actions.model.context import ActionContext
 from actions.model.errors import ActionError, Blocked, Locked
-from actions.model.lock_holders import in_the_way
-from actions.policy.vacuum_plan import SLICE
-from actions.sqlite.busy_timeout import wait_at_most
-from actions.sqlite.connection import without_syncs
-from actions.sqlite.pacing import LatencyGuard
-from actions.sqlite.wal_room import WalRoom
-from actions.sqlite.write_transaction import write_turn
+from actions.model.lock_holders import describe_lock_holder
+from actions.policy.vacuum_plan import MAX_SLICE_SECONDS
+from actions.sqlite.busy_timeout import set_busy_timeout
+from actions.sqlite.connection import relax_commit_syncs
+from actions.sqlite.pacing import WritePacing
+from actions.sqlite.wal_room import WalHeadroom
+from actions.sqlite.write_transaction import begin_write_transaction
 
 # Fewer pages would hold the lock hardly less long: the commit, or in rollback-journal mode its syncs, takes most of it.
 SMALLEST_SLICE = 64
@@ -32,73 +32,75 @@ COMMIT_WAIT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Freed:
+class FreedPages:
     """Pages cut off, in how many slices, and the longest time the write lock was held in one, in seconds."""
 
     pages: int = 0
     slices: int = 0
     longest_hold: float = 0.0
 
-    def __add__(self, other: "Freed") -> "Freed":
-        return Freed(self.pages + other.pages, self.slices + other.slices, max(self.longest_hold, other.longest_hold))
+    def __add__(self, other: "FreedPages") -> "FreedPages":
+        return FreedPages(
+            self.pages + other.pages, self.slices + other.slices, max(self.longest_hold, other.longest_hold)
+        )
 
 
-def free_in_slices(work: Work, connection: apsw.Connection, keep: int) -> Iterator[Freed]:
+def free_pages_in_slices(work: ActionContext, connection: apsw.Connection, keep: int) -> Iterator[FreedPages]:
     """Free pages down to `keep` of them, yielding each slice. Raises ActionError, WalFull, apsw.Error."""
-    without_syncs(connection)
-    guard, room = LatencyGuard(min(SLICE, work.target.limits.write_lock)), WalRoom(work)
+    relax_commit_syncs(connection)
+    guard, room = WritePacing(min(MAX_SLICE_SECONDS, work.target.limits.write_lock)), WalHeadroom(work)
     while (left := int(connection.pragma("freelist_count")) - keep) > 0:
-        work.stop.check()
-        work.stop.wait(guard.still_to_rest())
-        room.wait()
-        work.stop.check()
-        freed = _patient_slice(work, connection, guard, left)
+        work.stop.raise_if_requested()
+        work.stop.wait_for_stop(guard.remaining_delay())
+        room.wait_for_room()
+        work.stop.raise_if_requested()
+        freed = _retry_slice(work, connection, guard, left)
         if freed.pages == 0:
             return
         yield freed
 
 
-def _patient_slice(work: Work, connection: apsw.Connection, guard: LatencyGuard, most: int) -> Freed:
+def _retry_slice(work: ActionContext, connection: apsw.Connection, guard: WritePacing, most: int) -> FreedPages:
     """One slice; where the lock is not to be had, or a commit not possible, again after giving way. Raises Locked, Blocked."""
     pause = FIRST_YIELD
     gives_up = time.monotonic() + (PATIENCE_AMID if guard.holds else PATIENCE)
     while True:
         try:
-            return _slice(connection, guard, most)
+            return _free_slice(connection, guard, most)
         except (Locked, apsw.BusyError) as error:
             if time.monotonic() >= gives_up:
-                raise _given_up(work, began=isinstance(error, apsw.BusyError)) from error
-        guard.gave_way(pause)
-        work.stop.wait(pause)
-        work.stop.check()
+                raise _lock_error(work, began=isinstance(error, apsw.BusyError)) from error
+        guard.record_yield(pause)
+        work.stop.wait_for_stop(pause)
+        work.stop.raise_if_requested()
         pause = min(LONGEST_YIELD, 2 * pause)
 
 
-def _slice(connection: apsw.Connection, guard: LatencyGuard, most: int) -> Freed:
-    wait_at_most(connection, LOCK_WAIT)
-    with write_turn(connection, LOCK_WAIT) as turn:
-        wait_at_most(connection, COMMIT_WAIT)
+def _free_slice(connection: apsw.Connection, guard: WritePacing, most: int) -> FreedPages:
+    set_busy_timeout(connection, LOCK_WAIT)
+    with begin_write_transaction(connection, LOCK_WAIT) as turn:
+        set_busy_timeout(connection, COMMIT_WAIT)
         before = int(connection.pragma("page_count"))
         steps = connection.execute(f"PRAGMA incremental_vacuum({most})")
         for number, _ in enumerate(steps, 1):
-            if number >= SMALLEST_SLICE and not guard.may_go_on(turn, number):
+            if number >= SMALLEST_SLICE and not guard.may_add_row(turn, number):
                 break
         steps.close()
         pages = before - int(connection.pragma("page_count"))
-        worked = turn.age()
-    guard.ended(turn, pages, turn.held - worked)
-    return Freed(pages, 1, turn.held)
+        worked = turn.seconds_held()
+    guard.record_transaction(turn, pages, turn.held - worked)
+    return FreedPages(pages, 1, turn.held)
 
 
-def _given_up(work: Work, *, began: bool) -> ActionError:
+def _lock_error(work: ActionContext, *, began: bool) -> ActionError:
     if began:
         return Blocked(
-            f"readers keep every slice from committing: {in_the_way(work)}",
+            f"readers keep every slice from committing: {describe_lock_holder(work)}",
             reason="reader",
             next_step="`queuekeeper readers` shows who reads; run it again when they are done",
         )
     return Locked(
-        f"the write lock did not come free: {in_the_way(work)} has it",
+        f"the write lock did not come free: {describe_lock_holder(work)} has it",
         reason="write_lock",
         next_step="`queuekeeper readers` shows who holds it; run it again later",
     )

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from collectors.metric import Sample, folded
+from collectors.metric import Sample, fold_samples
 
 
-class Verdict(StrEnum):
+class ConditionVerdict(StrEnum):
     """What a reading says about a condition. UNKNOWN freezes everything: absence is never recovery."""
 
     WRONG = "wrong"
@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """The one number that a condition looks at, None where there is none.
 
     `read`: whoever publishes the metric could read, so no number means that there is none; else it says nothing.
@@ -43,42 +43,42 @@ class Condition:
     absent: float | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
-    def measure(self, samples: Iterable[Sample], now: float) -> float | None:
+    def value_from(self, samples: Iterable[Sample], now: float) -> float | None:
         """The one number that this condition looks at; None when there is none."""
-        return folded((sample for sample in samples if self._selects(sample)), now)
+        return fold_samples((sample for sample in samples if self._selects_sample(sample)), now)
 
-    def judge(self, measured: Measured) -> Verdict:
+    def judge_measurement(self, measured: Measurement) -> ConditionVerdict:
         """Whether it is wrong, healed, or in the band between the bound and the clear level."""
         value = measured.value
         if self.absent is not None:
             return _judge_absence(measured)
         if value is None:
-            return Verdict.UNKNOWN
-        if self._beyond(value):
-            return Verdict.WRONG
-        return Verdict.CLEAR if self._healed(value) else Verdict.BETWEEN
+            return ConditionVerdict.UNKNOWN
+        if self._is_beyond_bound(value):
+            return ConditionVerdict.WRONG
+        return ConditionVerdict.CLEAR if self._is_clear(value) else ConditionVerdict.BETWEEN
 
     @property
-    def healed_at(self) -> float | None:
+    def clear_level(self) -> float | None:
         """The level at which it counts as healed; None where any value does."""
         bound = self.above if self.above is not None else self.below
         return bound if self.clear is None else self.clear
 
-    def _selects(self, sample: Sample) -> bool:
+    def _selects_sample(self, sample: Sample) -> bool:
         labels = dict(zip(sample.metric.labels, sample.labels, strict=True))
         return sample.metric.name == self.metric and all(labels.get(k) == v for k, v in self.where.items())
 
-    def _beyond(self, value: float) -> bool:
+    def _is_beyond_bound(self, value: float) -> bool:
         too_high = self.above is not None and value > self.above
         return too_high or (self.below is not None and value < self.below)
 
-    def _healed(self, value: float) -> bool:
+    def _is_clear(self, value: float) -> bool:
         if self.clear is None:
             return True
         return value <= self.clear if self.above is not None else value >= self.clear
 
 
-def _judge_absence(measured: Measured) -> Verdict:
+def _judge_absence(measured: Measurement) -> ConditionVerdict:
     if measured.value is not None:
-        return Verdict.CLEAR
-    return Verdict.WRONG if measured.read else Verdict.UNKNOWN
+        return ConditionVerdict.CLEAR
+    return ConditionVerdict.WRONG if measured.read else ConditionVerdict.UNKNOWN

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from actions.model.events import Event
-from actions.model.memory import Memory
+from actions.model.memory import RunHistory
 from actions.model.request import Option
-from actions.model.stop import Stop
+from actions.model.stop import StopSignal
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ActionContext:
     """One run's surroundings. `now` is the clock (seconds since the epoch); `emit` never waits and never fails.
 
     `automatic`: nobody watches; what costs the application more than its budgets needs the operator's word.
@@ -26,23 +26,23 @@ class Work:
     automatic: bool
     trust_owner: bool
     last_attempt: float | None
-    source_trouble: str
+    source_failure: str
     raw: RawReader
-    stop: Stop
+    stop: StopSignal
     now: Callable[[], float]
     emit: Callable[[Event], None]
-    memory: Memory = Memory()  # noqa: RUF009 - a frozen value
+    run_history: RunHistory = RunHistory()  # noqa: RUF009 - a frozen value
     window_ends: float | None = None
 
-    def number(self, name: str, default: float) -> float:
+    def numeric_option(self, name: str, default: float) -> float:
         """A numeric option."""
         value = self.options.get(name)
         return default if value is None else float(value)
 
-    def progress(self, message: str, done: float, total: float) -> None:
+    def emit_progress(self, message: str, done: float, total: float) -> None:
         """Say how far it is. Never call it inside a transaction."""
         self.emit(Event("progress", message, {"done": done, "total": total}))
 
-    def phase(self, name: str) -> None:
+    def emit_phase(self, name: str) -> None:
         """Say which part begins. Never call it inside a transaction of ours on the application's database."""
         self.emit(Event("phase", name))

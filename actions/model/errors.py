@@ -6,7 +6,7 @@ from actions.model.outcome import Outcome
 from actions.model.plan import Figure
 
 # The reason of a Blocked run that was given up before anything was tried.
-GIVEN_UP_BEFORE = "reader_seen"
+GIVEN_UP_BEFORE_TRYING = "reader_seen"
 # The reason of a run that the pause of all actions refused or ended: it says nothing about the action.
 PAUSED = "paused"
 
@@ -34,7 +34,7 @@ class ActionError(Exception):
         self.figures: Mapping[str, Figure] = figures or {}
         self.totals: Mapping[str, float] = totals or {}
 
-    def sentence(self) -> str:
+    def message_with_next_step(self) -> str:
         """One line for the person at the terminal."""
         return f"{self} ({self.next_step})" if self.next_step else str(self)
 

@@ -26,32 +26,32 @@ class Event:
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
 
-_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+_EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 # Characters left of each text, tried in turn. One character takes at most six bytes.
-_CUTS = (MAX_EVENT_BYTES, 500, 100, 25)
+_TEXT_LIMITS = (MAX_EVENT_BYTES, 500, 100, 25)
 
 
-def encode(event: Event) -> bytes:
+def encode_event(event: Event) -> bytes:
     """One line. In an event that is too long every text is cut, and at last all figures but the outcome go."""
-    for longest in _CUTS:
-        line = _line(event.kind, event.message[:longest], _cut(event.figures, longest))
+    for longest in _TEXT_LIMITS:
+        line = _json_line(event.kind, event.message[:longest], _cut_texts(event.figures, longest))
         if len(line) <= MAX_EVENT_BYTES:
             return line
     outcome = {name: value for name, value in event.figures.items() if name == "outcome"}
-    return _line(event.kind, event.message[: _CUTS[-1]], _cut(outcome, _CUTS[-1]))
+    return _json_line(event.kind, event.message[: _TEXT_LIMITS[-1]], _cut_texts(outcome, _TEXT_LIMITS[-1]))
 
 
-def decode(line: bytes | str) -> Event:
+def decode_event(line: bytes | str) -> Event:
     """The event of one line. Raises ValueError on anything else."""
-    return _EVENT.validate_json(line)
+    return _EVENT_ADAPTER.validate_json(line)
 
 
-def _line(kind: str, message: str, figures: Mapping[str, Figure]) -> bytes:
+def _json_line(kind: str, message: str, figures: Mapping[str, Figure]) -> bytes:
     text = json.dumps({"kind": kind, "message": message, "figures": figures}, ensure_ascii=False)
     return text.encode("utf-8", "replace") + b"\n"  # a path that is not UTF-8 has lone surrogates in it: no JSON
 
 
-def _cut(figures: Mapping[str, Figure], longest: int) -> dict[str, Figure]:
+def _cut_texts(figures: Mapping[str, Figure], longest: int) -> dict[str, Figure]:
     return {name[:longest]: value[:longest] if isinstance(value, str) else value for name, value in figures.items()}
 
 
@@ -68,7 +68,7 @@ class EventPipe:
         if self.closed:
             return
         try:
-            os.write(self._descriptor, encode(event))
+            os.write(self._descriptor, encode_event(event))
         except BlockingIOError:
             pass  # the caller does not read: dropped
         except OSError:

@@ -7,7 +7,7 @@ from actions.model.plan import Figure
 
 
 @dataclass(frozen=True, slots=True)
-class FreeLow:
+class FreePageMinimum:
     """The fewest free pages that were seen in one hour. `hour`: hours since the epoch, UTC."""
 
     hour: int
@@ -15,11 +15,11 @@ class FreeLow:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RunHistory:
     """`figure(name)`: what the newest run of this action that was done left under that name, None when none did.
 
     `free_lows()`: of every hour that is remembered, oldest first; an hour in which nobody looked is missing.
     """
 
     figure: Callable[[str], Figure] = lambda _name: None
-    free_lows: Callable[[], tuple[FreeLow, ...]] = tuple
+    free_lows: Callable[[], tuple[FreePageMinimum, ...]] = tuple

@@ -6,15 +6,15 @@ from pathlib import Path
 
 def own_identity() -> str:
     """This process."""
-    return identity(os.getpid())
+    return process_identity(os.getpid())
 
 
-def identity(pid: int) -> str:
+def process_identity(pid: int) -> str:
     """The process that has this number now."""
     return f"{pid}:{_start_time(pid)}"
 
 
-def is_alive(recorded: str) -> bool:
+def is_process_alive(recorded: str) -> bool:
     """Whether the recorded process still runs. A zombie does not: it holds nothing any more."""
     number, _, start = recorded.partition(":")
     if not number.isdigit():

@@ -30,6 +30,6 @@ class Request:
     asked_by: str = ""
 
     @property
-    def automatic(self) -> bool:
+    def is_automatic(self) -> bool:
         """Nobody is watching: cooldown, windows and quotas bind it."""
         return self.trigger != "person"

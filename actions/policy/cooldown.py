@@ -3,33 +3,33 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from actions.policy.elapsed import elapsed
-from actions.policy.suspension import Standing
+from actions.policy.elapsed import elapsed_seconds
+from actions.policy.suspension import SuspensionState
 
-Decision = Literal["accepted", "duplicate", "cooldown", "disabled"]
+Admission = Literal["accepted", "duplicate", "cooldown", "disabled"]
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class ActionHistory:
     """What history knows of one action on one database. `last_ended`: when it last ended (seconds since the epoch).
 
-    `busy` is the run that waits or is at work.
+    `unfinished_run` is the run that waits or is at work.
     """
 
     last_ended: float | None = None
-    busy: int | None = None
-    standing: Standing = field(default_factory=Standing)
+    unfinished_run: int | None = None
+    suspension: SuspensionState = field(default_factory=SuspensionState)
 
 
-def decide(past: Past, cooldown: float, now: float) -> Decision:
+def admit(past: ActionHistory, cooldown: float, now: float) -> Admission:
     """What becomes of an automatic wish, whichever trigger makes it. `cooldown` in seconds."""
-    if past.busy is not None:
+    if past.unfinished_run is not None:
         return "duplicate"
-    if past.standing.suspended:
+    if past.suspension.is_suspended:
         return "disabled"
-    return "cooldown" if rest(past, cooldown, now) > 0 else "accepted"
+    return "cooldown" if cooldown_left(past, cooldown, now) > 0 else "accepted"
 
 
-def rest(past: Past, cooldown: float, now: float) -> float:
+def cooldown_left(past: ActionHistory, cooldown: float, now: float) -> float:
     """Seconds of the cooldown that are left."""
-    return 0.0 if past.last_ended is None else max(0.0, cooldown - elapsed(past.last_ended, now))
+    return 0.0 if past.last_ended is None else max(0.0, cooldown - elapsed_seconds(past.last_ended, now))

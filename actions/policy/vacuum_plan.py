@@ -9,23 +9,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from actions.model.memory import FreeLow
+from actions.model.memory import FreePageMinimum
 
-Way = Literal["nothing", "incremental", "full"]
+VacuumWay = Literal["nothing", "incremental", "full"]
 
 HOUR = 3600.0
 MIB = 1024 * 1024
 # What it must give back where nobody asks for less: a tenth of the file, and no less than this.
-WORTH_RATIO = 0.1
-WORTH_BYTES = MIB
+MIN_RECLAIM_RATIO = 0.1
+MIN_RECLAIM_BYTES = MIB
 # What a person may ask a full VACUUM for.
-WORTH_ASKED_RATIO = 0.01
+MIN_MANUAL_RECLAIM_RATIO = 0.01
 # Longest hold of one incremental slice, in seconds.
-SLICE = 0.015
+MAX_SLICE_SECONDS = 0.015
 
 
 @dataclass(frozen=True, slots=True)
-class Pages:
+class FilePages:
     """A file's pages."""
 
     page_size: int
@@ -34,7 +34,7 @@ class Pages:
     auto_vacuum: Literal["none", "full", "incremental"]
 
     @property
-    def bytes(self) -> int:
+    def file_bytes(self) -> int:
         """The size of the whole file."""
         return self.pages * self.page_size
 
@@ -45,7 +45,7 @@ class Pages:
 
 
 @dataclass(frozen=True, slots=True)
-class StaysFree:
+class LastingFreePages:
     """`pages`: the fewest that were free at any moment that counts. `watched`: for how long that is known, in seconds."""
 
     pages: int
@@ -53,17 +53,17 @@ class StaysFree:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class VacuumChoice:
     """`gives_back`: bytes, about; `pages`: how many a run in slices frees; `stall`: seconds, predicted; `why`: a sentence."""
 
-    way: Way
+    way: VacuumWay
     why: str
     pages: int = 0
     gives_back: int = 0
     stall: float = 0.0
 
 
-def stays_free(lows: Iterable[FreeLow], free: int, now: float, span: float) -> StaysFree:
+def lasting_free_pages(lows: Iterable[FreePageMinimum], free: int, now: float, span: float) -> LastingFreePages:
     """How many pages were free throughout the last `span` seconds, by what is remembered and by the `free` ones now.
 
     The memory reaches back without a gap of more than an hour: what nobody saw is not known.
@@ -74,10 +74,12 @@ def stays_free(lows: Iterable[FreeLow], free: int, now: float, span: float) -> S
     while (earlier := next((hour for hour in (known - 1, known - 2) if hour in hours), None)) is not None:
         known = earlier
     watched = now - known * HOUR if current in hours or known < current else 0.0
-    return StaysFree(min([free, *hours.values()]), min(span, watched))
+    return LastingFreePages(min([free, *hours.values()]), min(span, watched))
 
 
-def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_slices: bool) -> Choice:
+def choose_vacuum(
+    pages: FilePages, stays: LastingFreePages, rate: float, *, careful: bool, only_slices: bool
+) -> VacuumChoice:
     """The gentlest vacuum that is worth it. `rate`: live bytes a second of a full VACUUM.
 
     `careful`: nobody watches, so it must give back a tenth of the file; for a person a hundredth is enough, in slices any
@@ -85,29 +87,29 @@ def choose(pages: Pages, stays: StaysFree, rate: float, *, careful: bool, only_s
     """
     kept = min(stays.pages, pages.free)
     by_measure = careful or kept < pages.free
-    enough = max(WORTH_BYTES, int(WORTH_RATIO * pages.bytes)) if by_measure else pages.page_size
+    enough = max(MIN_RECLAIM_BYTES, int(MIN_RECLAIM_RATIO * pages.file_bytes)) if by_measure else pages.page_size
     if pages.auto_vacuum == "incremental" and kept * pages.page_size >= enough:
-        why = f"{_of_free(pages, stays)}, to be cut off the end of the file"
-        return Choice("incremental", why, kept, kept * pages.page_size, SLICE)
-    if only_slices or kept * pages.page_size < max(enough, int(WORTH_ASKED_RATIO * pages.bytes)):
-        return Choice("nothing", _why_not(pages, stays))
+        why = f"{_free_page_summary(pages, stays)}, to be cut off the end of the file"
+        return VacuumChoice("incremental", why, kept, kept * pages.page_size, MAX_SLICE_SECONDS)
+    if only_slices or kept * pages.page_size < max(enough, int(MIN_MANUAL_RECLAIM_RATIO * pages.file_bytes)):
+        return VacuumChoice("nothing", _reason_against(pages, stays))
     back = pages.free * pages.page_size
-    return Choice("full", _of_free(pages, stays), gives_back=back, stall=pages.live_bytes / rate)
+    return VacuumChoice("full", _free_page_summary(pages, stays), gives_back=back, stall=pages.live_bytes / rate)
 
 
-def missing_room(needed: int, reserve: int, free: int) -> int:
+def missing_bytes(needed: int, reserve: int, free: int) -> int:
     """Bytes that must still become free before `needed` can be written and `reserve` stays."""
     return max(0, needed + reserve - free)
 
 
-def _why_not(pages: Pages, stays: StaysFree) -> str:
+def _reason_against(pages: FilePages, stays: LastingFreePages) -> str:
     if pages.free == 0:
         return f"none of the {pages.pages} pages is free"
     refilled = ": the others are filled again" if stays.pages < pages.free else ": too few to be worth it"
-    return _of_free(pages, stays) + refilled
+    return _free_page_summary(pages, stays) + refilled
 
 
-def _of_free(pages: Pages, stays: StaysFree) -> str:
+def _free_page_summary(pages: FilePages, stays: LastingFreePages) -> str:
     now = f"{pages.free} of {pages.pages} pages are free"
     kept = min(stays.pages, pages.free)
     if stays.watched == 0:

@@ -16,19 +16,19 @@ from pathlib import Path
 from actions.model.errors import Failed, Locked
 
 
-def take_action_lock(database: Path, state: Path, *, may_be_missing: bool = False) -> int:
+def acquire_action_lock(database: Path, state: Path, *, may_be_missing: bool = False) -> int:
     """Lock the database for this process until it ends; the descriptor, never to be closed.
 
     `may_be_missing`: where there is no database, its directory is locked. Raises Locked when another process has it,
     Failed when the file cannot be opened or was replaced meanwhile.
     """
-    place = database if sys.platform == "linux" else _lock_file(database, state)
+    place = database if sys.platform == "linux" else _lock_file_path(database, state)
     if may_be_missing and not place.exists():
         place = place.parent
-    descriptor = _open(place)
+    descriptor = _open_for_locking(place)
     if place == database and not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise Failed(f"{database} is not a regular file", reason="not_a_file", next_step="check the path")
-    _lock(descriptor, database)
+    _acquire_flock(descriptor, database)
     if place == database and not _is_same_file(descriptor, database):
         raise Failed(
             f"{database} was replaced while it was being locked",
@@ -38,7 +38,7 @@ def take_action_lock(database: Path, state: Path, *, may_be_missing: bool = Fals
     return descriptor
 
 
-def _open(place: Path) -> int:
+def _open_for_locking(place: Path) -> int:
     try:
         # O_NONBLOCK: a fifo must not hold us up until somebody writes to it
         return os.open(place, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
@@ -52,7 +52,7 @@ def _open(place: Path) -> int:
         ) from error
 
 
-def _lock(descriptor: int, database: Path) -> None:
+def _acquire_flock(descriptor: int, database: Path) -> None:
     import fcntl  # only POSIX has it
 
     try:
@@ -72,7 +72,7 @@ def _is_same_file(descriptor: int, database: Path) -> bool:
         return False
 
 
-def _lock_file(database: Path, state: Path) -> Path:
+def _lock_file_path(database: Path, state: Path) -> Path:
     name = hashlib.sha256(str(database.resolve()).encode()).hexdigest()
     place = state / "locks" / name
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

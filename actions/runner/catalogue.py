@@ -3,25 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actions.model.options import OptionKind
+from actions.model.options import ActionOption
 from actions.registry import ACTIONS
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownAction:
     """One action. `long`: it takes the lane of long actions. `automatic`: rules and schedules may ask for it.
 
     `windowed`: they need a window for it. `destructive`: they need a fresh verified backup.
     """
 
-    options: Mapping[str, OptionKind]
+    options: Mapping[str, ActionOption]
     long: bool
     automatic: bool
     windowed: bool
     destructive: bool
 
 
-KNOWN: Mapping[str, Known] = {
-    name: Known(action.OPTIONS, action.LONG, action.AUTOMATIC, action.WINDOWED, action.DESTRUCTIVE)
+KNOWN_ACTIONS: Mapping[str, KnownAction] = {
+    name: KnownAction(action.OPTIONS, action.LONG, action.AUTOMATIC, action.WINDOWED, action.DESTRUCTIVE)
     for name, action in ACTIONS.items()
 }

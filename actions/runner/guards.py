@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from actions.model.errors import PAUSED, Refused
-from actions.policy.windows import Window, is_open
+from actions.policy.windows import Window, is_window_open
 
 
 @dataclass(frozen=True, slots=True)
-class Automatic:
+class AutomaticInputs:
     """What binds only what runs by itself. `window`: the one that is configured for the action; `windowed`: it needs one.
 
     `backup_age`: seconds since the snapshot of the newest verified backup, None without one; `fresh_backup`: the oldest
@@ -27,7 +27,7 @@ class Automatic:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class GuardInputs:
     """What the guards look at. Sizes in bytes. `paused`: since when (text) automatic and personal actions are stopped.
 
     `user` and `owner` are None where files have no such owner. `database_free`: None where the action needs no room
@@ -44,18 +44,18 @@ class Facts:
     linked_sqlite: str
     database_free: int | None = None
     disk_reserve: int = 0
-    automatic: Automatic | None = None
+    automatic: AutomaticInputs | None = None
 
 
 STATE_RESERVE = 16 * 1024 * 1024
 
 
-def refusal(facts: Facts) -> Refused | None:
+def first_refusal(facts: GuardInputs) -> Refused | None:
     """The first reason against acting, or None."""
-    return next(_reasons(facts), None)
+    return next(_all_refusals(facts), None)
 
 
-def _reasons(facts: Facts) -> Iterator[Refused]:
+def _all_refusals(facts: GuardInputs) -> Iterator[Refused]:
     """What weighs most first."""
     if facts.linked_sqlite_vulnerable:
         yield Refused(
@@ -72,13 +72,13 @@ def _reasons(facts: Facts) -> Iterator[Refused]:
             reason="foreign_owner",
             next_step=f"run as user {facts.owner} or as root",
         )
-    yield from _room(facts)
+    yield from _disk_refusals(facts)
     if facts.automatic is not None:
-        yield from _window(facts, facts.automatic)
-        yield from _backup(facts, facts.automatic)
+        yield from _window_refusals(facts, facts.automatic)
+        yield from _backup_refusals(facts, facts.automatic)
 
 
-def _room(facts: Facts) -> Iterator[Refused]:
+def _disk_refusals(facts: GuardInputs) -> Iterator[Refused]:
     if facts.state_free < STATE_RESERVE:
         yield Refused(
             f"{facts.state_free} bytes are free where the history lives, {STATE_RESERVE} are needed to remember the run",
@@ -94,7 +94,7 @@ def _room(facts: Facts) -> Iterator[Refused]:
         )
 
 
-def _window(facts: Facts, automatic: Automatic) -> Iterator[Refused]:
+def _window_refusals(facts: GuardInputs, automatic: AutomaticInputs) -> Iterator[Refused]:
     if automatic.window is None:
         if automatic.windowed:
             yield Refused(
@@ -103,7 +103,7 @@ def _window(facts: Facts, automatic: Automatic) -> Iterator[Refused]:
                 next_step=f'configure one: actions: {{windows: {{{facts.action}: "02:00-04:00"}}}}; '
                 f"or run it by hand: queuekeeper {facts.action} {facts.database}",
             )
-    elif not is_open(automatic.window, automatic.now):
+    elif not is_window_open(automatic.window, automatic.now):
         yield Refused(
             f"{facts.action} runs by itself only from {automatic.window}",
             reason="window_closed",
@@ -111,7 +111,7 @@ def _window(facts: Facts, automatic: Automatic) -> Iterator[Refused]:
         )
 
 
-def _backup(facts: Facts, automatic: Automatic) -> Iterator[Refused]:
+def _backup_refusals(facts: GuardInputs, automatic: AutomaticInputs) -> Iterator[Refused]:
     if automatic.fresh_backup is None:
         return
     cure = f"queuekeeper backup {facts.database} (or schedule it), or raise actions.fresh_backup"
@@ -123,12 +123,12 @@ def _backup(facts: Facts, automatic: Automatic) -> Iterator[Refused]:
         )
     elif automatic.backup_age > automatic.fresh_backup:
         yield Refused(
-            f"{facts.action} needs a verified backup no older than {_hours(automatic.fresh_backup)}, the newest is "
-            f"{_hours(automatic.backup_age)} old",
+            f"{facts.action} needs a verified backup no older than {_hours_or_seconds(automatic.fresh_backup)}, the newest is "
+            f"{_hours_or_seconds(automatic.backup_age)} old",
             reason="no_fresh_backup",
             next_step=cure,
         )
 
 
-def _hours(seconds: float) -> str:
+def _hours_or_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"

@@ -3,26 +3,26 @@
 import time
 from collections.abc import Callable
 
-from actions.model.condition import Condition, Measured
-from actions.policy.measure import measured
-from collectors.poll import take
+from actions.model.condition import Condition, Measurement
+from actions.policy.measure import condition_measurement
+from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
-from collectors.registry import publisher
+from collectors.registry import publishing_collector
 from collectors.target import Target
 
 # States of the WAL come from two readings at least this far apart (docs/safety.md), in seconds.
-PAIR_DISTANCE = 0.5
+READING_DISTANCE = 0.5
 
 
-def measure(target: Target, condition: Condition, raw: RawReader, now: Callable[[], float]) -> Measured:
+def measure_condition(target: Target, condition: Condition, raw: RawReader, now: Callable[[], float]) -> Measurement:
     """The condition's number."""
-    names = frozenset({publisher(condition.metric)})
-    snapshot = take(target, None, now(), raw, only=names)
-    if _needs_pair(condition):
-        time.sleep(PAIR_DISTANCE)
-        snapshot = take(target, snapshot, now(), raw, only=names)
-    return measured(condition, snapshot, now())
+    names = frozenset({publishing_collector(condition.metric)})
+    snapshot = poll_database(target, None, now(), raw, only=names)
+    if _needs_two_readings(condition):
+        time.sleep(READING_DISTANCE)
+        snapshot = poll_database(target, snapshot, now(), raw, only=names)
+    return condition_measurement(condition, snapshot, now())
 
 
-def _needs_pair(condition: Condition) -> bool:
+def _needs_two_readings(condition: Condition) -> bool:
     return condition.metric in ("sqlite_wal_state", "sqlite_wal_pinned_seconds")

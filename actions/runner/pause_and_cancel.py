@@ -8,44 +8,44 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.model.process_identity import is_alive
-from actions.store.database import transaction
-from actions.store.pause import pause, paused
-from actions.store.runs import Run, run, unfinished
+from actions.model.process_identity import is_process_alive
+from actions.store.database import store_transaction
+from actions.store.pause import pause_reason, set_pause
+from actions.store.runs import Run, load_run, unfinished_runs
 
-LOOK_EVERY = 0.05
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class StoppedRuns:
     """What became of the runs that were at work: those that ended meanwhile, and those still on the way to a safe point."""
 
     ended: tuple[Run, ...] = ()
     finishing: tuple[Run, ...] = ()
 
 
-def pause_all(history: apsw.Connection, why: str) -> str | None:
+def pause_actions(history: apsw.Connection, why: str) -> str | None:
     """Pause; the reason of the pause that held before, which stays, or None when there was none."""
-    with transaction(history):
-        before = paused(history)
+    with store_transaction(history):
+        before = pause_reason(history)
         if before is None:
-            pause(history, why)
+            set_pause(history, why)
         return before
 
 
-def settle(history: apsw.Connection, patience: float, only: int | None = None) -> Settled:
+def wait_for_runs(history: apsw.Connection, patience: float, only: int | None = None) -> StoppedRuns:
     """Wait for what runs (`only`: for this run) to stop, at most so many seconds."""
     deadline = time.monotonic() + patience
-    began = left = at_work(history, only)
+    began = left = active_runs(history, only)
     while left and time.monotonic() < deadline:
-        time.sleep(LOOK_EVERY)
-        left = at_work(history, only)
+        time.sleep(POLL_SECONDS)
+        left = active_runs(history, only)
     finishing = {one.id for one in left}
-    ended = tuple(run(history, one.id) for one in began if one.id not in finishing)
-    return Settled(ended, tuple(left))
+    ended = tuple(load_run(history, one.id) for one in began if one.id not in finishing)
+    return StoppedRuns(ended, tuple(left))
 
 
-def at_work(history: apsw.Connection, only: int | None = None) -> list[Run]:
+def active_runs(history: apsw.Connection, only: int | None = None) -> list[Run]:
     """The runs that a living process works on. A lost one is no work: whoever finds it ends it."""
-    found = (one for one in unfinished(history) if only in (None, one.id))
-    return [one for one in found if is_alive(one.child if one.state == "running" else one.claimer)]
+    found = (one for one in unfinished_runs(history) if only in (None, one.id))
+    return [one for one in found if is_process_alive(one.child if one.state == "running" else one.claimer)]

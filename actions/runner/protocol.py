@@ -28,14 +28,14 @@ class Job:
     fresh_backup: float = 86400.0
 
 
-_JOB: TypeAdapter[Job] = TypeAdapter(Job)
+_JOB_ADAPTER: TypeAdapter[Job] = TypeAdapter(Job)
 
 
-def encode(job: Job) -> bytes:
+def encode_job(job: Job) -> bytes:
     """One line."""
-    return _JOB.dump_json(job) + b"\n"
+    return _JOB_ADAPTER.dump_json(job) + b"\n"
 
 
-def decode(line: bytes) -> Job:
+def decode_job(line: bytes) -> Job:
     """The job of one line. Raises pydantic's ValidationError."""
-    return _JOB.validate_json(line)
+    return _JOB_ADAPTER.validate_json(line)

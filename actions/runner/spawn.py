@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO
 
-from actions.model.events import Event, decode
-from actions.runner.protocol import Job, encode
+from actions.model.events import Event, decode_event
+from actions.runner.protocol import Job, encode_job
 
 
 class RunningAction:
@@ -20,29 +20,29 @@ class RunningAction:
     def __init__(self, job: Job) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 a file, not a pipe: nobody needs to read for it to go on
         try:
-            self._process = _spawn(self._errors)
+            self._process = _spawn_child(self._errors)
         except OSError:
             self._errors.close()
             raise
-        self._send(encode(job))
+        self._send_line(encode_job(job))
 
     @property
     def pid(self) -> int:
         """The child's process number."""
         return self._process.pid
 
-    def events(self) -> Iterator[Event]:
+    def read_events(self) -> Iterator[Event]:
         """What the child says, until it ends."""
         assert self._process.stdout is not None  # noqa: S101 for the type checker: PIPE was asked for
         for line in self._process.stdout:
             try:
-                yield decode(line)
+                yield decode_event(line)
             except ValueError:
                 continue  # a line torn by the child's death
 
     def stop(self) -> None:
         """Ask it to stop at its next safe point."""
-        self._send(b"stop\n")
+        self._send_line(b"stop\n")
 
     def hang_up(self) -> None:
         """Leave it, as our own death would: it stops at its next safe point, and its run may be asked for again."""
@@ -50,7 +50,7 @@ class RunningAction:
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 
-    def wait(self) -> tuple[int, str]:
+    def wait_for_exit(self) -> tuple[int, str]:
         """Its exit status, and the last line of its error output (empty when it had nothing to say)."""
         self._process.wait()  # not `communicate`: that closes its input first, which means that we are gone
         self._close_pipes()
@@ -59,11 +59,11 @@ class RunningAction:
         self._errors.close()
         return self._process.returncode, lines[-1] if lines else ""
 
-    def kill(self) -> None:
+    def kill_now(self) -> None:
         """End it at once: for a caller that must leave now. The database stays whole, history says interrupted."""
         self._process.kill()
 
-    def _send(self, line: bytes) -> None:
+    def _send_line(self, line: bytes) -> None:
         assert self._process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
         try:
             self._process.stdin.write(line)
@@ -78,7 +78,7 @@ class RunningAction:
                 pipe.close()
 
 
-def _spawn(errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn_child(errors: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-I", "-m", "actions.runner.child"],
         stdin=subprocess.PIPE,

@@ -13,25 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from actions.model.context import Work
+from actions.model.context import ActionContext
 from actions.model.errors import Refused
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
-from collectors.raw_reader.wal_readers import Holder, Pinner, checkpointer, reading, writer
-from collectors.wal import Wal
+from collectors.raw_reader.wal_readers import (
+    HeldLock,
+    PinningReader,
+    find_checkpoint_lock,
+    find_read_locks,
+    find_write_lock,
+)
+from collectors.wal import WalReading
 from collectors.wal_state import MIN_DISTANCE
 
 # Seconds between two looks at the same reader.
-LOOK_TWICE = 0.1
+SECOND_LOOK_AFTER = 0.1
 # Questions to a raw reader that is late.
-TRIES = 3
-Seen = TypeVar("Seen", Pinner, Holder)
+RAW_READER_TRIES = 3
+LockUser = TypeVar("LockUser", PinningReader, HeldLock)
 # Looks at who comes and goes, and the seconds between two of them.
-LOOKS, LOOK_EVERY = 6, 0.02
+TRAFFIC_SAMPLES, SAMPLE_INTERVAL = 6, 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Somebody:
+class ProcessRef:
     """One process. `command_line` is empty where only its short name is known."""
 
     pid: int
@@ -43,85 +49,89 @@ class Somebody:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldBack:
+class WalBlockers:
     """The state of the WAL as `sqlite_wal_state` names it, and the readers that pin it."""
 
     state: str
-    readers: tuple[Somebody, ...] = ()
+    readers: tuple[ProcessRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class WalTraffic:
     """Who came and went in LOOKS looks, most often seen first; `writer` held the write lock in all of them."""
 
-    readers: tuple[Somebody, ...] = ()
-    writer: Somebody | None = None
-    checkpointers: tuple[Somebody, ...] = ()
+    readers: tuple[ProcessRef, ...] = ()
+    writer: ProcessRef | None = None
+    checkpointers: tuple[ProcessRef, ...] = ()
 
 
-def holding_back(work: Work) -> HeldBack:
+def measure_wal_blockers(work: ActionContext) -> WalBlockers:
     """The state of the WAL by the two readings that it needs. Raises Refused, and Cancelled or Interrupted between them."""
     only = frozenset({"wal"})
-    first = take(work.target, None, work.now(), work.raw, only)
-    work.stop.wait(MIN_DISTANCE + 0.01)
-    work.stop.check()
-    found = take(work.target, first, work.now(), work.raw, only).readings.get("wal")
-    if not isinstance(found, Wal) or found.memory.earlier is None:
-        return HeldBack("unknown", seen_twice(work))
+    first = poll_database(work.target, None, work.now(), work.raw, only)
+    work.stop.wait_for_stop(MIN_DISTANCE + 0.01)
+    work.stop.raise_if_requested()
+    found = poll_database(work.target, first, work.now(), work.raw, only).readings.get("wal")
+    if not isinstance(found, WalReading) or found.memory.earlier is None:
+        return WalBlockers("unknown", find_lasting_readers(work))
     earlier = found.memory.earlier.pins
-    pinning = [one for one in found.pinners if _mark(one) in earlier and not _is_ours(work, one.pid)]
-    return HeldBack(found.state, tuple(_somebody(one) for one in pinning))
+    pinning = [one for one in found.pinners if _pin_key(one) in earlier and not _is_own_process(work, one.pid)]
+    return WalBlockers(found.state, tuple(_process_ref(one) for one in pinning))
 
 
-def seen_twice(work: Work) -> tuple[Somebody, ...]:
+def find_lasting_readers(work: ActionContext) -> tuple[ProcessRef, ...]:
     """Who holds the WAL back at the same mark now and LOOK_TWICE later. None where nobody is shown. Raises Refused."""
-    first = {_mark(pinner) for pinner in _pinners(work)}
+    first = {_pin_key(pinner) for pinner in _find_pinners(work)}
     if not first:
         return ()
-    time.sleep(LOOK_TWICE)
-    return tuple(_somebody(pinner) for pinner in _pinners(work) if _mark(pinner) in first)
+    time.sleep(SECOND_LOOK_AFTER)
+    return tuple(_process_ref(pinner) for pinner in _find_pinners(work) if _pin_key(pinner) in first)
 
 
-def traffic(work: Work) -> Traffic:
+def sample_wal_traffic(work: ActionContext) -> WalTraffic:
     """Who reads and writes now, whatever their marks: a log starts over only when nobody reads it at all."""
     looks = []
-    for number in range(LOOKS):
+    for number in range(TRAFFIC_SAMPLES):
         if number:
-            time.sleep(LOOK_EVERY)
-        looks.append(_holders(work))
-    writers = _seen((one,) if (one := writer(holders)) else () for holders in looks)
-    return Traffic(
-        readers=tuple(_seen(reading(holders) for holders in looks)),
-        writer=next((who for who, seen in writers.items() if seen == LOOKS), None),
-        checkpointers=tuple(_seen((one,) if (one := checkpointer(holders)) else () for holders in looks)),
+            time.sleep(SAMPLE_INTERVAL)
+        looks.append(_find_holders(work))
+    writers = _count_sightings((one,) if (one := find_write_lock(holders)) else () for holders in looks)
+    return WalTraffic(
+        readers=tuple(_count_sightings(find_read_locks(holders) for holders in looks)),
+        writer=next((who for who, seen in writers.items() if seen == TRAFFIC_SAMPLES), None),
+        checkpointers=tuple(
+            _count_sightings((one,) if (one := find_checkpoint_lock(holders)) else () for holders in looks)
+        ),
     )
 
 
-def _seen(looks: Iterable[Iterable[Holder]]) -> dict[Somebody, int]:
+def _count_sightings(looks: Iterable[Iterable[HeldLock]]) -> dict[ProcessRef, int]:
     """In how many looks each was seen, most often first."""
-    return dict(Counter(who for holders in looks for who in {_somebody(one) for one in holders}).most_common())
+    return dict(Counter(who for holders in looks for who in {_process_ref(one) for one in holders}).most_common())
 
 
-def named(found: Iterable[Somebody]) -> str:
+def describe_processes(found: Iterable[ProcessRef]) -> str:
     """The first three, in words."""
     return ", ".join(str(one) for one in list(found)[:3])
 
 
-def _pinners(work: Work) -> tuple[Pinner, ...]:
-    found = _asked(work, work.raw.pinners)
-    return tuple(pinner for pinner in found if pinner.blocks_frames > 0 and not _is_ours(work, pinner.pid))
+def _find_pinners(work: ActionContext) -> tuple[PinningReader, ...]:
+    found = _query_raw_reader(work, work.raw.find_pinning_readers)
+    return tuple(pinner for pinner in found if pinner.blocks_frames > 0 and not _is_own_process(work, pinner.pid))
 
 
-def _holders(work: Work) -> tuple[Holder, ...]:
-    return tuple(holder for holder in _asked(work, work.raw.holders) if not _is_ours(work, holder.pid))
+def _find_holders(work: ActionContext) -> tuple[HeldLock, ...]:
+    return tuple(
+        holder for holder in _query_raw_reader(work, work.raw.find_held_locks) if not _is_own_process(work, holder.pid)
+    )
 
 
-def _asked(work: Work, question: Callable[[Path], tuple[Seen, ...]]) -> tuple[Seen, ...]:
+def _query_raw_reader(work: ActionContext, question: Callable[[Path], tuple[LockUser, ...]]) -> tuple[LockUser, ...]:
     """Nobody where this system shows no locks. A raw reader that is late on a busy machine is asked again: late is not nobody.
 
     Raises Refused when it stays so.
     """
-    for _ in range(TRIES):
+    for _ in range(RAW_READER_TRIES):
         with suppress(RawReaderUnavailable):
             try:
                 return question(work.target.path)
@@ -134,14 +144,14 @@ def _asked(work: Work, question: Callable[[Path], tuple[Seen, ...]]) -> tuple[Se
     )
 
 
-def _is_ours(work: Work, pid: int) -> bool:
+def _is_own_process(work: ActionContext, pid: int) -> bool:
     """Ourselves, and the agent, whose polls are short. A person's run may be started by the application itself."""
     return pid == os.getpid() or (work.automatic and pid == os.getppid())
 
 
-def _mark(pinner: Pinner) -> tuple[int, int, int]:
+def _pin_key(pinner: PinningReader) -> tuple[int, int, int]:
     return pinner.pid, pinner.lock_byte, pinner.mark
 
 
-def _somebody(one: Pinner | Holder) -> Somebody:
-    return Somebody(one.pid, one.command, one.command_line)
+def _process_ref(one: PinningReader | HeldLock) -> ProcessRef:
+    return ProcessRef(one.pid, one.command, one.command_line)

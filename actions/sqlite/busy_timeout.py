@@ -8,20 +8,20 @@ import time
 
 import apsw
 
-NAP = 0.002
+RETRY_INTERVAL = 0.002
 
 
-def wait_at_most(connection: apsw.Connection, seconds: float) -> None:
+def set_busy_timeout(connection: apsw.Connection, seconds: float) -> None:
     """Give up each wait after `seconds`; 0 gives up at once."""
     deadline = 0.0
 
-    def handler(tries: int) -> bool:
+    def wait_again(tries: int) -> bool:
         nonlocal deadline
         if tries == 0:
             deadline = time.monotonic() + seconds
-        if time.monotonic() + NAP >= deadline:
+        if time.monotonic() + RETRY_INTERVAL >= deadline:
             return False
-        time.sleep(NAP)
+        time.sleep(RETRY_INTERVAL)
         return True
 
-    connection.set_busy_handler(handler)
+    connection.set_busy_handler(wait_again)

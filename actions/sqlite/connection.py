@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import apsw
 
-from actions.sqlite.busy_timeout import wait_at_most
+from actions.sqlite.busy_timeout import set_busy_timeout
 
 
-def without_syncs(connection: apsw.Connection) -> None:
+def relax_commit_syncs(connection: apsw.Connection) -> None:
     """Commits do not wait for the disk where a WAL keeps their order: for what may be lost, and holds the lock less long.
 
     A crash of the machine may undo the newest commits, never tear one (https://sqlite.org/pragma.html#pragma_synchronous).
@@ -26,14 +26,14 @@ def without_syncs(connection: apsw.Connection) -> None:
 
 
 @contextmanager
-def writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
+def open_writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
     """Open for change; waits at most `busy_wait` seconds for each lock. Raises apsw.Error."""
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
     connection = apsw.Connection(f"file:{quote(str(path))}", flags=flags)
     try:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.wal_autocheckpoint(0)
-        wait_at_most(connection, busy_wait)
+        set_busy_timeout(connection, busy_wait)
         yield connection
     finally:
         connection.close()

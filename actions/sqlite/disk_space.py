@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-from actions.model.context import Work
+from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused
 from collectors.raw_reader.client import RawReaderUnavailable
 
@@ -27,21 +27,21 @@ def size_or_zero(path: Path) -> int:
         return 0
 
 
-def database_bytes(work: Work) -> int:
+def database_bytes(work: ActionContext) -> int:
     """How large a copy of the target's newest commit is: what lies in the WAL counts, whatever the file's size."""
     size = work.target.path.stat().st_size
     with suppress(RawReaderUnavailable):
-        index = work.raw.wal_index(work.target.path) if work.target.wal.exists() else None
+        index = work.raw.read_wal_index(work.target.path) if work.target.wal.exists() else None
         return size if index is None or index.frames == 0 else max(size, index.pages * index.page_size)
     return size
 
 
-def nearest_existing(directory: Path) -> Path:
+def nearest_existing_directory(directory: Path) -> Path:
     """The directory itself, or the parent in which it will be created."""
     return next(place for place in (directory, *directory.parents) if place.is_dir())
 
 
-def require_free(directory: Path, needed: int, reserve: int, what: str) -> None:
+def require_free_space(directory: Path, needed: int, reserve: int, what: str) -> None:
     """Raises Refused naming the missing bytes unless `needed` bytes fit and `reserve` stays free."""
     free = free_bytes(directory)
     missing = needed + reserve - free
@@ -54,19 +54,19 @@ def require_free(directory: Path, needed: int, reserve: int, what: str) -> None:
 
 
 @contextmanager
-def writing_to(directory: Path, needed: int, what: str) -> Iterator[None]:
+def explain_full_disk(directory: Path, needed: int, what: str) -> Iterator[None]:
     """Turns a disk that fills up while we write into one sentence with the missing bytes. Raises Failed."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise _full(directory, needed, what) from error
+        raise _disk_full_error(directory, needed, what) from error
     except apsw.FullError as error:
-        raise _full(directory, needed, what) from error
+        raise _disk_full_error(directory, needed, what) from error
 
 
-def _full(directory: Path, needed: int, what: str) -> Failed:
+def _disk_full_error(directory: Path, needed: int, what: str) -> Failed:
     free = free_bytes(directory)
     return Failed(
         f"the disk of {directory} is full: {what} needs {needed} bytes, {free} are free, {max(0, needed - free)} are missing",

@@ -11,25 +11,25 @@ from contextlib import contextmanager
 
 import apsw
 
-from actions.model.context import Work
+from actions.model.context import ActionContext
 from collectors.access.timeouts import TimeLimitExceeded
 
-LOOK_EVERY = 0.02
+CHECK_INTERVAL = 0.02
 
 
 @contextmanager
-def interrupted_when(
-    connection: apsw.Connection, over: Callable[[], bool], every: float = LOOK_EVERY
+def interrupt_when(
+    connection: apsw.Connection, over: Callable[[], bool], every: float = CHECK_INTERVAL
 ) -> Iterator[None]:
     """Interrupts the connection's statements of this block once `over()` says so. Raises apsw.InterruptError then."""
     ended = threading.Event()
 
-    def watch() -> None:
+    def watch_condition() -> None:
         while not ended.wait(every):
             if over():
                 connection.interrupt()
 
-    watcher = threading.Thread(target=watch, name="watcher", daemon=True)
+    watcher = threading.Thread(target=watch_condition, name="watcher", daemon=True)
     watcher.start()
     try:
         yield
@@ -39,23 +39,23 @@ def interrupted_when(
 
 
 @contextmanager
-def bounded(work: Work, connection: apsw.Connection, seconds: float | None = None) -> Iterator[None]:
+def limit_statements(work: ActionContext, connection: apsw.Connection, seconds: float | None = None) -> Iterator[None]:
     """Statements of this block end when asked to stop, or `seconds` after it began.
 
     Interrupted again and again until the block ends: an interrupt between two statements is lost.
     Raises Cancelled, Interrupted, TimeLimitExceeded.
     """
     ends = None if seconds is None else time.monotonic() + seconds
-    every = LOOK_EVERY if seconds is None else min(LOOK_EVERY, max(seconds / 10, 0.0005))
+    every = CHECK_INTERVAL if seconds is None else min(CHECK_INTERVAL, max(seconds / 10, 0.0005))
 
-    def late() -> bool:
+    def is_late() -> bool:
         return ends is not None and time.monotonic() >= ends
 
     try:
-        with interrupted_when(connection, lambda: work.stop.asked or late(), every):
+        with interrupt_when(connection, lambda: work.stop.is_requested or is_late(), every):
             yield
     except apsw.InterruptError as error:
-        work.stop.check()
-        if late():
+        work.stop.raise_if_requested()
+        if is_late():
             raise TimeLimitExceeded(f"stopped after {seconds:g} s") from error
         raise

@@ -11,7 +11,7 @@ NICENESS = 10
 
 
 @contextmanager
-def in_the_background() -> Iterator[None]:
+def lower_priority() -> Iterator[None]:
     """This thread with a niceness of at least NICENESS; nothing changes where a system has none."""
     if not hasattr(os, "setpriority"):
         yield

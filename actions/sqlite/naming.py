@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-SHOWN = 5
+SHOWN_NAMES = 5
 
 
-def some_of(names: Sequence[str]) -> str:
+def join_first(names: Sequence[str]) -> str:
     """The first few, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

@@ -8,17 +8,17 @@ at that moment, so both are tried, and the one with more rows a second is kept. 
 from dataclasses import dataclass, field
 
 # Seconds of a short turn: less than a kernel's usual time slice, and its rest is short too.
-SHORT = 0.002
+SHORT_HOLD = 0.002
 # The other length is tried for so many of so many turns.
-TRIED, OF_TURNS = 4, 40
+TRIALS, TRIAL_CYCLE = 4, 40
 # After a turn beyond the budget so many are short, whatever is faster.
-CAREFUL = 200
+CAREFUL_TRANSACTIONS = 200
 # How much the newest turn counts.
-NEWEST = 0.2
+RATE_WEIGHT = 0.2
 
 
 @dataclass(slots=True)
-class TurnLength:
+class HoldLength:
     """`longest`: seconds of a long turn. `rates`: rows a second of the whole cycle, rest included, by length."""
 
     longest: float
@@ -27,24 +27,24 @@ class TurnLength:
     rates: dict[float, float] = field(default_factory=dict)
 
     @property
-    def lengths(self) -> tuple[float, ...]:
+    def available_lengths(self) -> tuple[float, ...]:
         """What there is to choose from, the long one first."""
-        return (self.longest, SHORT) if self.longest > SHORT else (self.longest,)
+        return (self.longest, SHORT_HOLD) if self.longest > SHORT_HOLD else (self.longest,)
 
     @property
-    def now(self) -> float:
+    def planned_seconds(self) -> float:
         """Seconds that the next turn is planned for."""
         if self.turns < self.careful_until:
-            return self.lengths[-1]
-        best = max(self.lengths, key=lambda length: self.rates.get(length, 0.0))
-        other = self.lengths[-1] if best == self.longest else self.longest
-        return other if self.turns % OF_TURNS >= OF_TURNS - TRIED else best
+            return self.available_lengths[-1]
+        best = max(self.available_lengths, key=lambda length: self.rates.get(length, 0.0))
+        other = self.available_lengths[-1] if best == self.longest else self.longest
+        return other if self.turns % TRIAL_CYCLE >= TRIAL_CYCLE - TRIALS else best
 
-    def learn(self, rows: int, cycle: float, *, overran: bool) -> None:
+    def record_cycle(self, rows: int, cycle: float, *, overran: bool) -> None:
         """From a turn of this length that took `rows` rows, `cycle` seconds after the one before it ended."""
-        length, rate = self.now, rows / cycle if cycle > 0 else 0.0
+        length, rate = self.planned_seconds, rows / cycle if cycle > 0 else 0.0
         known = self.rates.get(length)
-        self.rates[length] = rate if known is None else known + NEWEST * (rate - known)
+        self.rates[length] = rate if known is None else known + RATE_WEIGHT * (rate - known)
         self.turns += 1
         if overran:
-            self.careful_until = self.turns + CAREFUL
+            self.careful_until = self.turns + CAREFUL_TRANSACTIONS

@@ -5,43 +5,43 @@ from contextlib import contextmanager, suppress
 
 import apsw
 
-from actions.model.context import Work
+from actions.model.context import ActionContext
 from actions.model.errors import Failed
 from actions.sqlite.disk_space import size_or_zero
-from actions.sqlite.interrupt import interrupted_when
+from actions.sqlite.interrupt import interrupt_when
 from collectors.raw_reader.client import RawReaderUnavailable
 
 # https://sqlite.org/fileformat2.html#walformat
 WAL_HEADER, FRAME_HEADER = 32, 24
 # Seconds between two looks at the WAL's size while a statement runs under the pin.
-LOOK_EVERY = 0.05
+GROWTH_CHECK_INTERVAL = 0.05
 
 
-def growth(work: Work, before: int) -> int:
+def wal_growth(work: ActionContext, before: int) -> int:
     """Bytes by which the WAL file is larger than it was."""
     return max(0, size_or_zero(work.target.wal) - before)
 
 
-def live_growth(work: Work, before: int) -> int:
+def live_wal_growth(work: ActionContext, before: int) -> int:
     """Bytes of the WAL that are in use now, beyond the size that its file had: falls when the WAL starts over.
 
     The file itself is never shortened by that, so `growth` cannot tell when there is room again.
     """
     with suppress(RawReaderUnavailable):
-        index = work.raw.wal_index(work.target.path)
+        index = work.raw.read_wal_index(work.target.path)
         if index is not None:
             return max(0, WAL_HEADER + index.frames * (FRAME_HEADER + index.page_size) - before)
-    return growth(work, before)
+    return wal_growth(work, before)
 
 
-def budget(work: Work) -> int:
+def allowed_wal_growth(work: ActionContext) -> int:
     """The bytes that limits.wal_growth allows for this database."""
     return work.target.limits.wal_growth(work.target.path.stat().st_size)
 
 
-def check_growth(work: Work, before: int, what: str = "copy") -> int:
+def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> int:
     """The growth so far. Raises Failed beyond the budget: what we do must end or be given up. `what` holds the pin."""
-    grown, allowed = growth(work, before), budget(work)
+    grown, allowed = wal_growth(work, before), allowed_wal_growth(work)
     if grown > allowed:
         raise Failed(
             f"the WAL grew by {grown} bytes while the {what} pinned it, {allowed} are allowed: the {what} was given up",
@@ -52,20 +52,20 @@ def check_growth(work: Work, before: int, what: str = "copy") -> int:
 
 
 @contextmanager
-def within_budget(work: Work, before: int, pinning: apsw.Connection, what: str = "copy") -> Iterator[None]:
+def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection, what: str = "copy") -> Iterator[None]:
     """Interrupts the pinning connection's statements when the WAL outgrows its budget, or when asked to stop.
 
     Raises Failed, Cancelled, Interrupted.
     """
 
-    def over() -> bool:
-        return work.stop.asked or growth(work, before) > budget(work)
+    def is_over_budget() -> bool:
+        return work.stop.is_requested or wal_growth(work, before) > allowed_wal_growth(work)
 
     try:
-        with interrupted_when(pinning, over, LOOK_EVERY):
+        with interrupt_when(pinning, is_over_budget, GROWTH_CHECK_INTERVAL):
             yield
     except apsw.InterruptError:
-        work.stop.check()
-        check_growth(work, before, what)
+        work.stop.raise_if_requested()
+        check_wal_growth(work, before, what)
         raise
-    check_growth(work, before, what)
+    check_wal_growth(work, before, what)

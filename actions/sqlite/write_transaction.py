@@ -15,20 +15,20 @@ from actions.model.errors import Locked
 
 
 @dataclass(slots=True)
-class Turn:
+class WriteTransaction:
     """`began`: monotonic seconds since when the lock is held. `waited` and `held` in seconds; `held` once it is over."""
 
     began: float
     waited: float
     held: float = 0.0
 
-    def age(self) -> float:
+    def seconds_held(self) -> float:
         """How long the lock has been held until now, in seconds."""
         return time.monotonic() - self.began
 
 
 @contextmanager
-def write_turn(connection: apsw.Connection, wait: float) -> Iterator[Turn]:
+def begin_write_transaction(connection: apsw.Connection, wait: float) -> Iterator[WriteTransaction]:
     """A transaction that holds the write lock from its start; commits at the end, rolls back on any error.
 
     `wait`: the seconds after which the connection's busy handler gives up. Raises Locked, apsw.Error.
@@ -43,7 +43,7 @@ def write_turn(connection: apsw.Connection, wait: float) -> Iterator[Turn]:
             next_step="`queuekeeper readers` shows who holds it; run it again later",
         ) from None
     began = time.monotonic()
-    turn = Turn(began, began - asked)
+    turn = WriteTransaction(began, began - asked)
     try:
         yield turn
         connection.execute("COMMIT")
@@ -52,10 +52,10 @@ def write_turn(connection: apsw.Connection, wait: float) -> Iterator[Turn]:
             connection.execute("ROLLBACK")
         raise
     finally:
-        turn.held = turn.age()
+        turn.held = turn.seconds_held()
 
 
-def next_size(size: int, held: float, budget: float, largest: int) -> int:
+def next_batch_size(size: int, held: float, budget: float, largest: int) -> int:
     """How much to do in the next turn: doubled after a short hold, shrunk in proportion to half the budget after a long one."""
     if held <= budget / 4:
         return min(largest, size * 2)

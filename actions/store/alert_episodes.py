@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import apsw
 
 from actions.model.outcome import Effect, Outcome
-from actions.policy.episodes import SILENCE, Episode, LastRun
+from actions.policy.episodes import EPISODE_TIMEOUT, Episode, EpisodeRun
 
 # An episode that is over for this long is forgotten: its number starts again, nothing else depends on it.
-KEPT = 4 * SILENCE
+EPISODE_RETENTION = 4 * EPISODE_TIMEOUT
 _COLUMNS = ", ".join(Episode.__dataclass_fields__)
 
 
@@ -24,31 +24,31 @@ class EpisodeKey:
     rule: str
     database: str
 
-    def name(self, episode: Episode) -> str:
+    def episode_id(self, episode: Episode) -> str:
         """How a run names the episode that asked for it."""
         return f"{self.fingerprint}/{episode.number}"
 
 
-def episode(history: apsw.Connection, key: EpisodeKey) -> Episode | None:
+def load_episode(history: apsw.Connection, key: EpisodeKey) -> Episode | None:
     """The episode that is known."""
     row = history.execute(
         f"SELECT {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND rule = ? AND database = ?",  # noqa: S608
-        _values(key),
+        _key_values(key),
     ).fetchone()
     return None if row is None else Episode(*row)
 
 
-def keep(history: apsw.Connection, key: EpisodeKey, now: Episode) -> None:
+def save_episode(history: apsw.Connection, key: EpisodeKey, now: Episode) -> None:
     """Write it down."""
     values = tuple(getattr(now, name) for name in Episode.__dataclass_fields__)
     history.execute(
         f"INSERT OR REPLACE INTO alert_episode (receiver, fingerprint, rule, database, {_COLUMNS})"  # noqa: S608
         f" VALUES (?, ?, ?, ?{', ?' * len(values)})",
-        (*_values(key), *values),
+        (*_key_values(key), *values),
     )
 
 
-def firing(history: apsw.Connection, receiver: str, fingerprint: str) -> list[tuple[EpisodeKey, Episode]]:
+def firing_episodes(history: apsw.Connection, receiver: str, fingerprint: str) -> list[tuple[EpisodeKey, Episode]]:
     """The episodes of this alert that are not over, for whichever rules and databases."""
     rows = history.execute(
         f"SELECT rule, database, {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND state = 'firing'",  # noqa: S608
@@ -57,7 +57,7 @@ def firing(history: apsw.Connection, receiver: str, fingerprint: str) -> list[tu
     return [(EpisodeKey(receiver, fingerprint, rule, database), Episode(*rest)) for rule, database, *rest in rows]
 
 
-def is_wanted(history: apsw.Connection, run_id: int) -> bool:
+def is_run_wanted(history: apsw.Connection, run_id: int) -> bool:
     """Whether an alert still fires that counts on this run."""
     found = history.execute(
         "SELECT EXISTS (SELECT 1 FROM alert_episode WHERE run_id = ? AND state = 'firing')", (run_id,)
@@ -65,7 +65,7 @@ def is_wanted(history: apsw.Connection, run_id: int) -> bool:
     return bool(found.get)
 
 
-def last_run(history: apsw.Connection, run_id: int | None) -> LastRun | None:
+def load_episode_run(history: apsw.Connection, run_id: int | None) -> EpisodeRun | None:
     """What became of an episode's newest run; None when it has had none."""
     if run_id is None:
         return None
@@ -73,13 +73,13 @@ def last_run(history: apsw.Connection, run_id: int | None) -> LastRun | None:
     if row is None:
         return None
     ended_at, outcome, effect = row
-    return LastRun(ended_at, Outcome(outcome) if outcome else None, Effect(effect) if effect else None)
+    return EpisodeRun(ended_at, Outcome(outcome) if outcome else None, Effect(effect) if effect else None)
 
 
-def forget_old(history: apsw.Connection, now: float) -> None:
+def delete_old_episodes(history: apsw.Connection, now: float) -> None:
     """Forget what was over long ago: whoever may ask can invent as many alerts as he likes."""
-    history.execute("DELETE FROM alert_episode WHERE seen_at < ?", (now - KEPT,))
+    history.execute("DELETE FROM alert_episode WHERE seen_at < ?", (now - EPISODE_RETENTION,))
 
 
-def _values(key: EpisodeKey) -> tuple[str, str, str, str]:
+def _key_values(key: EpisodeKey) -> tuple[str, str, str, str]:
     return key.receiver, key.fingerprint, key.rule, key.database

@@ -18,8 +18,8 @@ FILE_NAME = "history.db"
 SCHEMA_VERSION = 3
 BUSY_TIMEOUT_MS = 5000
 
-_WHOLE = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
-_PART = ("SAVEPOINT part", "RELEASE part", "ROLLBACK TO part; RELEASE part")
+_TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
+_SAVEPOINT = ("SAVEPOINT part", "RELEASE part", "ROLLBACK TO part; RELEASE part")
 
 
 class StoreUnavailable(Exception):
@@ -32,9 +32,9 @@ def history_file(state: Path) -> Path:
 
 
 @contextmanager
-def history(state: Path) -> Iterator[apsw.Connection]:
+def state_store(state: Path) -> Iterator[apsw.Connection]:
     """The history of a state directory, created when missing (directory 0700, file 0600). Raises StoreUnavailable."""
-    connection = open_history(state)
+    connection = open_state_store(state)
     try:
         yield connection
     finally:
@@ -42,13 +42,13 @@ def history(state: Path) -> Iterator[apsw.Connection]:
 
 
 @contextmanager
-def transaction(connection: apsw.Connection) -> Iterator[None]:
+def store_transaction(connection: apsw.Connection) -> Iterator[None]:
     """All or nothing; inside another one, a part of it. Never swallows an error.
 
     Not apsw's `with connection`: it waits for the lock without letting other threads of this process run, so a thread
     that holds the lock could never commit, and the whole agent would stand still for BUSY_TIMEOUT_MS.
     """
-    begin, commit, undo = _PART if connection.in_transaction else _WHOLE
+    begin, commit, undo = _SAVEPOINT if connection.in_transaction else _TRANSACTION
     connection.execute(begin)
     try:
         yield
@@ -61,25 +61,25 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def recording(state: Path) -> Iterator[None]:
+def translate_store_errors(state: Path) -> Iterator[None]:
     """What fails while our history is read or written is StoreUnavailable, never mistaken for the action's failure."""
     try:
         yield
     except apsw.Error as error:
-        raise _unavailable(state, error) from error
+        raise _unavailable_error(state, error) from error
 
 
-def open_history(state: Path) -> apsw.Connection:
+def open_state_store(state: Path) -> apsw.Connection:
     """Like `history`, for a holder that closes it itself."""
     try:
         _create_private(state)
-        _check_ours(history_file(state))
-        return _connect(history_file(state))
+        _check_ownership(history_file(state))
+        return _connect_store(history_file(state))
     except (OSError, apsw.Error) as error:
-        raise _unavailable(state, error) from error
+        raise _unavailable_error(state, error) from error
 
 
-def _unavailable(state: Path, error: Exception) -> StoreUnavailable:
+def _unavailable_error(state: Path, error: Exception) -> StoreUnavailable:
     cure = "make it writable for this user and free space there, or name another with --state"
     why = getattr(error, "strerror", None) or error
     return StoreUnavailable(f"cannot use the history in {state}: {why} ({cure})")
@@ -95,7 +95,7 @@ def _create_private(state: Path) -> None:
         os.close(os.open(history_file(state), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def _check_ours(path: Path) -> None:
+def _check_ownership(path: Path) -> None:
     """Whoever writes our history decides what is done next: a pending run in it is one that we perform. Raises OSError."""
     geteuid: Callable[[], int] | None = getattr(os, "geteuid", None)
     if geteuid is None:
@@ -109,14 +109,14 @@ def _check_ours(path: Path) -> None:
         raise PermissionError(f"{path.name} belongs to uid {found.st_uid}")
 
 
-def _connect(path: Path) -> apsw.Connection:
+def _connect_store(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         _check_writable(connection)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
-        _migrate(connection)
+        _migrate_schema(connection)
     except BaseException:
         connection.close()
         raise
@@ -146,10 +146,10 @@ def _check_writable(connection: apsw.Connection) -> None:
         raise apsw.ReadOnlyError("it cannot be written")
 
 
-def _migrate(connection: apsw.Connection) -> None:
+def _migrate_schema(connection: apsw.Connection) -> None:
     if connection.pragma("user_version") == SCHEMA_VERSION:
         return
-    with transaction(connection):
+    with store_transaction(connection):
         found = connection.pragma("user_version")
         if found > SCHEMA_VERSION:
             raise apsw.SQLError(f"its schema version {found} is newer than this program's {SCHEMA_VERSION}")

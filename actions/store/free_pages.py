@@ -7,24 +7,24 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.model.memory import FreeLow
-from actions.store.database import transaction
+from actions.model.memory import FreePageMinimum
+from actions.store.database import store_transaction
 
 HOUR = 3600.0
-KEPT = 8 * 86400.0
+RETENTION_SECONDS = 8 * 86400.0
 
 
-def note(history: apsw.Connection, lows: Mapping[tuple[str, int], int], now: float) -> None:
+def record_free_pages(history: apsw.Connection, lows: Mapping[tuple[str, int], int], now: float) -> None:
     """Remember the fewest free pages by database and hour, and forget what is old. `now`: seconds since the epoch."""
-    with transaction(history):
+    with store_transaction(history):
         history.executemany(
             "INSERT INTO free_low VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET pages = min(pages, excluded.pages)",
             [(database, hour, pages) for (database, hour), pages in lows.items()],
         )
-        history.execute("DELETE FROM free_low WHERE hour < ?", (int((now - KEPT) / HOUR),))
+        history.execute("DELETE FROM free_low WHERE hour < ?", (int((now - RETENTION_SECONDS) / HOUR),))
 
 
-def free_lows(history: apsw.Connection, database: str) -> tuple[FreeLow, ...]:
+def load_free_page_minimums(history: apsw.Connection, database: str) -> tuple[FreePageMinimum, ...]:
     """Every hour that is remembered of this database, oldest first."""
     rows = history.execute("SELECT hour, pages FROM free_low WHERE database = ? ORDER BY hour", (database,))
-    return tuple(FreeLow(hour, pages) for hour, pages in rows)
+    return tuple(FreePageMinimum(hour, pages) for hour, pages in rows)

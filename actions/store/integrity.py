@@ -12,7 +12,7 @@ from actions.model.plan import Figure
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class IntegrityResult:
     """`check`: quick or full; `target`: live or backup; `whole`: nothing was left out; `message` says what is wrong."""
 
     check: str
@@ -22,12 +22,12 @@ class Checked:
     message: str = ""
 
 
-def checked_of(figures: Mapping[str, Figure], *, ok: bool, message: str) -> Checked:
+def integrity_result_from(figures: Mapping[str, Figure], *, ok: bool, message: str) -> IntegrityResult:
     """What a run of the integrity action tells in its figures."""
-    return Checked(str(figures["check"]), str(figures["target"]), ok, bool(figures["whole_file"]), message)
+    return IntegrityResult(str(figures["check"]), str(figures["target"]), ok, bool(figures["whole_file"]), message)
 
 
-def note(history: apsw.Connection, database: str, checked: Checked, now: float) -> None:
+def record_integrity_result(history: apsw.Connection, database: str, checked: IntegrityResult, now: float) -> None:
     """Remember a check that came to its end. Inside the caller's transaction."""
     if checked.ok and checked.whole and checked.check == "full":
         history.execute(
@@ -40,13 +40,13 @@ def note(history: apsw.Connection, database: str, checked: Checked, now: float) 
     )
 
 
-def verdicts(history: apsw.Connection) -> dict[tuple[str, str, str], tuple[bool, float]]:
+def integrity_verdicts(history: apsw.Connection) -> dict[tuple[str, str, str], tuple[bool, float]]:
     """By database, check and target: whether all is well, and when it was last looked (seconds since the epoch)."""
     rows = history.execute("SELECT database, kind, target, ok, checked_at FROM integrity")
     return {(database, kind, target): (bool(ok), at) for database, kind, target, ok, at in rows}
 
 
-def standing_failure(history: apsw.Connection, database: str) -> str:
+def uncleared_failure(history: apsw.Connection, database: str) -> str:
     """What the newest failure says that no full check has cleared yet; empty when there is none."""
     found = history.execute(
         "SELECT message FROM integrity WHERE database = ? AND NOT ok ORDER BY checked_at DESC LIMIT 1", (database,)

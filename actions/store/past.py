@@ -2,16 +2,16 @@
 
 import apsw
 
-from actions.policy.cooldown import Past
-from actions.store.recent_runs import last_ended
-from actions.store.runs import busy_run
-from actions.store.suspensions import standing
+from actions.policy.cooldown import ActionHistory
+from actions.store.recent_runs import last_counted_end
+from actions.store.runs import unfinished_run_id
+from actions.store.suspensions import load_suspension
 
 
-def past(history: apsw.Connection, database: str, action: str) -> Past:
+def load_action_history(history: apsw.Connection, database: str, action: str) -> ActionHistory:
     """What has been, at this moment."""
-    return Past(
-        last_ended=last_ended(history, database, action),
-        busy=busy_run(history, database, action),
-        standing=standing(history, database, action),
+    return ActionHistory(
+        last_ended=last_counted_end(history, database, action),
+        unfinished_run=unfinished_run_id(history, database, action),
+        suspension=load_suspension(history, database, action),
     )

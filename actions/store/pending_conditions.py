@@ -7,18 +7,20 @@ from pydantic import TypeAdapter
 
 from actions.model.condition import Condition
 
-_CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
+_CONDITION_ADAPTER: TypeAdapter[Condition] = TypeAdapter(Condition)
 
 
-def held_since(history: apsw.Connection) -> Mapping[tuple[str, str], tuple[Condition, float]]:
+def load_held_since(history: apsw.Connection) -> Mapping[tuple[str, str], tuple[Condition, float]]:
     """By (rule, database): which condition holds, and since when (seconds since the epoch)."""
     rows = history.execute("SELECT rule, database, condition, wrong_since FROM watch")
-    return {(rule, database): (_CONDITION.validate_json(text), since) for rule, database, text, since in rows}
+    return {(rule, database): (_CONDITION_ADAPTER.validate_json(text), since) for rule, database, text, since in rows}
 
 
-def keep(history: apsw.Connection, rule: str, database: str, condition: Condition, since: float | None) -> None:
+def save_held_since(
+    history: apsw.Connection, rule: str, database: str, condition: Condition, since: float | None
+) -> None:
     """It holds since then; None: it does not hold any more."""
     history.execute("DELETE FROM watch WHERE rule = ? AND database = ?", (rule, database))
     if since is not None:
-        values = (rule, database, _CONDITION.dump_json(condition).decode(), since)
+        values = (rule, database, _CONDITION_ADAPTER.dump_json(condition).decode(), since)
         history.execute("INSERT INTO watch VALUES (?, ?, ?, ?)", values)

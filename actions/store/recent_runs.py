@@ -2,32 +2,32 @@
 
 import apsw
 
-from actions.model.errors import GIVEN_UP_BEFORE, PAUSED
+from actions.model.errors import GIVEN_UP_BEFORE_TRYING, PAUSED
 from actions.model.outcome import Outcome
 from actions.model.plan import Figure
 from actions.store import integrity
 
 # A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
-_NO_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
+_OUTCOMES_WITHOUT_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
 # A run that ended like this never reached the database; nor did a blocked one with this reason.
-_UNTOUCHED = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
+_OUTCOMES_WITHOUT_ATTEMPT = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
 
-def last_ended(history: apsw.Connection, database: str, action: str) -> float | None:
+def last_counted_end(history: apsw.Connection, database: str, action: str) -> float | None:
     """When the action last ended on this database in a way that counts for the cooldown; what a pause ended does not."""
-    counts = f"outcome NOT IN ({_listed(_NO_COOLDOWN)}) AND reason <> '{PAUSED}'"
-    return _last(history, database, action, counts)
+    counts = f"outcome NOT IN ({_sql_list(_OUTCOMES_WITHOUT_COOLDOWN)}) AND reason <> '{PAUSED}'"
+    return _last_run_end(history, database, action, counts)
 
 
 def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:
     """When the action last touched this database: a refusal did not, nor what was given up before trying."""
-    touched = f"outcome NOT IN ({_listed(_UNTOUCHED)}) AND reason <> '{GIVEN_UP_BEFORE}'"
-    return _last(history, database, action, touched)
+    touched = f"outcome NOT IN ({_sql_list(_OUTCOMES_WITHOUT_ATTEMPT)}) AND reason <> '{GIVEN_UP_BEFORE_TRYING}'"
+    return _last_run_end(history, database, action, touched)
 
 
-def source_trouble(history: apsw.Connection, database: str) -> str:
+def source_failure(history: apsw.Connection, database: str) -> str:
     """What is wrong with the database: an integrity check that nobody cleared, or its newest backup; empty when all is well."""
-    failure = integrity.standing_failure(history, database)
+    failure = integrity.uncleared_failure(history, database)
     if failure:
         return failure
     row = history.execute(
@@ -48,7 +48,7 @@ def newest_figure(history: apsw.Connection, database: str, action: str, name: st
     return found
 
 
-def _last(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
+def _last_run_end(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
     found = history.execute(
         f"SELECT ended_at FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}"  # noqa: S608
         " ORDER BY ended_at DESC LIMIT 1",
@@ -57,5 +57,5 @@ def _last(history: apsw.Connection, database: str, action: str, which: str) -> f
     return None if found is None else float(found)
 
 
-def _listed(outcomes: tuple[Outcome, ...]) -> str:
+def _sql_list(outcomes: tuple[Outcome, ...]) -> str:
     return ", ".join(f"'{outcome}'" for outcome in outcomes)

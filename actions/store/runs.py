@@ -19,15 +19,15 @@ from actions.model.outcome import Effect, Outcome
 from actions.model.plan import Figure, Plan
 from actions.model.process_identity import own_identity
 from actions.model.request import Request
-from actions.policy.suspension import Ran
+from actions.policy.suspension import RunResult
 from actions.store import integrity
 from actions.store.add_totals import add_amounts, add_duration, add_effect, add_run, add_trigger
-from actions.store.cancel_marks import forget
-from actions.store.database import transaction
-from actions.store.suspensions import note_run
+from actions.store.cancel_marks import clear_cancel_request
+from actions.store.database import store_transaction
+from actions.store.suspensions import record_run_result
 
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
-_PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+_REQUEST_ADAPTER: TypeAdapter[Request] = TypeAdapter(Request)
+_PLAN_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunEnding:
     """How a run ended. `amounts` are added to the lifetime totals of the database."""
 
     outcome: Outcome
@@ -88,44 +88,44 @@ _COLUMNS = list(Run.__dataclass_fields__)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM run"  # noqa: S608 our own column names
 
 
-def ask(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
+def enqueue_run(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
     """Record a pending run; (its id, whether it is new). The same wish that already waits is that one.
 
     A person's wish takes the place of an automatic one that waits: a quota or a suspension must not hold it any longer.
     """
-    with transaction(history):
+    with store_transaction(history):
         waiting = history.execute(
             "SELECT id FROM run WHERE database = ? AND action = ? AND state = 'pending'",
             (request.database, request.action),
         ).get
         if waiting is None:
             add_trigger(history, request.action, request.trigger)
-            return _insert(history, request, path, now, "pending"), True
-        return int(waiting), not request.automatic and _hand_over(history, int(waiting), request)
+            return _insert_run(history, request, path, now, "pending"), True
+        return int(waiting), not request.is_automatic and _transfer_to_person(history, int(waiting), request)
 
 
-def ask_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
+def enqueue_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
     """Record a run that the caller starts itself, at once."""
-    with transaction(history):
-        run_id = _insert(history, request, path, now, "claimed")
+    with store_transaction(history):
+        run_id = _insert_run(history, request, path, now, "claimed")
         add_trigger(history, request.action, request.trigger)
-        return _claim(history, run_id, now)
+        return _assign_token(history, run_id, now)
 
 
-def claim(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
+def claim_run(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
     """Take a pending run; None when somebody else did, or actions are paused: nothing slips in behind a pause."""
-    with transaction(history):
+    with store_transaction(history):
         history.execute(
             "UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'"
             " AND NOT EXISTS (SELECT 1 FROM setting WHERE name = 'paused')",
             (run_id,),
         )
-        return _claim(history, run_id, now) if history.changes() else None
+        return _assign_token(history, run_id, now) if history.changes() else None
 
 
-def begin(history: apsw.Connection, taken: Claim, now: float) -> bool:
+def start_run(history: apsw.Connection, taken: Claim, now: float) -> bool:
     """The child's first write under the lock. False: the run is no longer its own, and it must leave."""
-    with transaction(history):
+    with store_transaction(history):
         history.execute(
             "UPDATE run SET state = 'running', child = ?, started_at = ? WHERE id = ? AND state = 'claimed' AND token = ?",
             (own_identity(), now, taken.run_id, taken.token),
@@ -137,36 +137,36 @@ def record_plan(history: apsw.Connection, taken: Claim, plan: Plan, before: floa
     """Write down what is about to happen, before it does."""
     history.execute(
         "UPDATE run SET plan = ?, before = ? WHERE id = ? AND token = ?",
-        (_PLAN.dump_json(plan).decode(), before, taken.run_id, taken.token),
+        (_PLAN_ADAPTER.dump_json(plan).decode(), before, taken.run_id, taken.token),
     )
 
 
-def end(
+def end_run(
     history: apsw.Connection,
     taken: Claim,
-    ending: Ending,
+    ending: RunEnding,
     now: float,
     states: tuple[str, ...] = ("claimed", "running"),
 ) -> bool:
     """End a run that is in one of `states` with its totals and its effect, in one transaction. False: it was not ours."""
-    with transaction(history):
+    with store_transaction(history):
         history.execute(
             "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
             " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN (?, ?)",
-            (now, *_of_ending(ending), taken.run_id, taken.token, states[0], states[-1]),
+            (now, *_ending_values(ending), taken.run_id, taken.token, states[0], states[-1]),
         )
         if history.changes() != 1:
             return False
-        forget(history, taken.run_id)
-        ended = run(history, taken.run_id)
-        _add_up(history, ended, ending, now)
-        note_run(history, ended.database, ended.action, _ran(ended, ending), now)
+        clear_cancel_request(history, taken.run_id)
+        ended = load_run(history, taken.run_id)
+        _add_to_totals(history, ended, ending, now)
+        record_run_result(history, ended.database, ended.action, _run_result(ended, ending), now)
     return True
 
 
-def give_back(history: apsw.Connection, run_id: int, token: str) -> bool:
+def release_claim(history: apsw.Connection, run_id: int, token: str) -> bool:
     """A claimed run whose child never began waits again. False: it began, or the same wish waits already."""
-    with transaction(history):
+    with store_transaction(history):
         history.execute(
             "UPDATE OR IGNORE run SET state = 'pending', token = '', claimer = '', claimed_at = NULL"
             " WHERE id = ? AND token = ? AND state = 'claimed'",
@@ -175,41 +175,45 @@ def give_back(history: apsw.Connection, run_id: int, token: str) -> bool:
         return history.changes() == 1
 
 
-def run(history: apsw.Connection, run_id: int) -> Run:
+def load_run(history: apsw.Connection, run_id: int) -> Run:
     """One run. Raises KeyError when there is none."""
     for row in history.execute(f"{_SELECT} WHERE id = ?", (run_id,)):
-        return _run(row)
+        return _run_from_row(row)
     raise KeyError(f"there is no run {run_id}")
 
 
-def pending(history: apsw.Connection) -> list[Run]:
+def pending_runs(history: apsw.Connection) -> list[Run]:
     """What waits, most urgent first, then oldest."""
-    return [_run(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")]
+    return [
+        _run_from_row(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")
+    ]
 
 
-def cancel_waiting(history: apsw.Connection, run_id: int, ending: Ending, now: float) -> bool:
+def cancel_pending_run(history: apsw.Connection, run_id: int, ending: RunEnding, now: float) -> bool:
     """End a run that has not begun; False when it has, or has ended."""
-    found = run(history, run_id)
-    return end(history, Claim(run_id, found.token), ending, now, ("pending", "claimed"))
+    found = load_run(history, run_id)
+    return end_run(history, Claim(run_id, found.token), ending, now, ("pending", "claimed"))
 
 
-def unfinished(history: apsw.Connection) -> list[Run]:
+def unfinished_runs(history: apsw.Connection) -> list[Run]:
     """What is claimed or running."""
     return [
-        _run(row)
+        _run_from_row(row)
         for row in history.execute(
             f"{_SELECT} INDEXED BY run_unfinished WHERE state <> 'ended' AND state <> 'pending' ORDER BY id"
         )
     ]
 
 
-def newest(history: apsw.Connection, database: str | None, limit: int) -> list[Run]:
+def newest_runs(history: apsw.Connection, database: str | None, limit: int) -> list[Run]:
     """The newest runs, newest first."""
     where, values = ("WHERE database = ?", (database,)) if database else ("", ())
-    return [_run(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))]
+    return [
+        _run_from_row(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))
+    ]
 
 
-def matching(
+def find_runs(
     history: apsw.Connection,
     limit: int,
     *,
@@ -224,10 +228,10 @@ def matching(
         " AND (?4 = '' OR coalesce(outcome, state) = ?4) ORDER BY id DESC LIMIT ?5",
         (before, database, action, outcome, limit),
     )
-    return [_run(row) for row in rows]
+    return [_run_from_row(row) for row in rows]
 
 
-def busy_run(history: apsw.Connection, database: str, action: str) -> int | None:
+def unfinished_run_id(history: apsw.Connection, database: str, action: str) -> int | None:
     """The run of this action on this database that waits or works."""
     found = history.execute(
         "SELECT id FROM run WHERE database = ? AND action = ? AND ended_at IS NULL ORDER BY id LIMIT 1",
@@ -236,23 +240,23 @@ def busy_run(history: apsw.Connection, database: str, action: str) -> int | None
     return None if found is None else int(found)
 
 
-def _insert(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:
+def _insert_run(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:
     history.execute(
         "INSERT INTO run (database, path, action, request, trigger, rule, episode, priority, state, requested_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(request.database, path, request.action, _REQUEST.dump_json(request).decode()),
+            *(request.database, path, request.action, _REQUEST_ADAPTER.dump_json(request).decode()),
             *(request.trigger, request.rule, request.episode, request.priority, state, now),
         ),
     )
     return history.last_insert_rowid()
 
 
-def _hand_over(history: apsw.Connection, run_id: int, request: Request) -> bool:
+def _transfer_to_person(history: apsw.Connection, run_id: int, request: Request) -> bool:
     """Whether it was an automatic one that is now this person's."""
     history.execute(
         "UPDATE run SET request = ?, trigger = ?, rule = '', priority = ? WHERE id = ? AND trigger <> 'person'",
-        (_REQUEST.dump_json(request).decode(), request.trigger, request.priority, run_id),
+        (_REQUEST_ADAPTER.dump_json(request).decode(), request.trigger, request.priority, run_id),
     )
     taken = history.changes() == 1
     if taken:
@@ -260,8 +264,8 @@ def _hand_over(history: apsw.Connection, run_id: int, request: Request) -> bool:
     return taken
 
 
-def _ran(ended: Run, ending: Ending) -> Ran:
-    return Ran(
+def _run_result(ended: Run, ending: RunEnding) -> RunResult:
+    return RunResult(
         outcome=ending.outcome,
         effect=ending.effect,
         rule=ended.rule,
@@ -274,12 +278,12 @@ def _ran(ended: Run, ending: Ending) -> Ran:
     )
 
 
-def _of_ending(ending: Ending) -> tuple[str | float | None, ...]:
+def _ending_values(ending: RunEnding) -> tuple[str | float | None, ...]:
     words = (ending.outcome, ending.reason, ending.message, ending.next_step, json.dumps(dict(ending.figures)))
     return (*words, ending.before, ending.after, ending.effect)
 
 
-def _claim(history: apsw.Connection, run_id: int, now: float) -> Claim:
+def _assign_token(history: apsw.Connection, run_id: int, now: float) -> Claim:
     token = secrets.token_hex(16)
     history.execute(
         "UPDATE run SET token = ?, claimer = ?, claimed_at = ? WHERE id = ?", (token, own_identity(), now, run_id)
@@ -287,7 +291,7 @@ def _claim(history: apsw.Connection, run_id: int, now: float) -> Claim:
     return Claim(run_id, token)
 
 
-def _add_up(history: apsw.Connection, ended: Run, ending: Ending, now: float) -> None:
+def _add_to_totals(history: apsw.Connection, ended: Run, ending: RunEnding, now: float) -> None:
     add_run(history, ended.database, ended.action, ending.outcome, now)
     add_amounts(history, ended.database, ending.amounts)
     if ended.started_at is not None:
@@ -296,13 +300,13 @@ def _add_up(history: apsw.Connection, ended: Run, ending: Ending, now: float) ->
         add_effect(history, ended.database, ended.rule, ending.effect)
     if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
         ok = ending.outcome is Outcome.DONE
-        checked = integrity.checked_of(ending.figures, ok=ok, message=ending.message)
-        integrity.note(history, ended.database, checked, now)
+        checked = integrity.integrity_result_from(ending.figures, ok=ok, message=ending.message)
+        integrity.record_integrity_result(history, ended.database, checked, now)
 
 
-def _run(row: tuple[Any, ...]) -> Run:
+def _run_from_row(row: tuple[Any, ...]) -> Run:
     values = dict(zip(_COLUMNS, row, strict=True))
-    values["request"] = _REQUEST.validate_json(values["request"])
-    values["plan"] = None if values["plan"] is None else _PLAN.validate_json(values["plan"])
+    values["request"] = _REQUEST_ADAPTER.validate_json(values["request"])
+    values["plan"] = None if values["plan"] is None else _PLAN_ADAPTER.validate_json(values["plan"])
     values["figures"] = json.loads(values["figures"])
     return Run(**values)

@@ -3,14 +3,14 @@
 import apsw
 
 
-def done_until(history: apsw.Connection, name: str, database: str) -> float | None:
+def schedule_done_until(history: apsw.Connection, name: str, database: str) -> float | None:
     """Cron times up to then are dealt with (seconds since the epoch); None for a schedule that is new here."""
     values = (name, database)
     found = history.execute("SELECT done_until FROM schedule WHERE name = ? AND database = ?", values).get
     return None if found is None else float(found)
 
 
-def keep(history: apsw.Connection, name: str, database: str, until: float, missed: int) -> None:
+def save_schedule_progress(history: apsw.Connection, name: str, database: str, until: float, missed: int) -> None:
     """Cron times up to `until` are dealt with; `missed` more of them were not run."""
     history.execute(
         "INSERT INTO schedule VALUES (?, ?, ?, ?)"

@@ -5,44 +5,44 @@ from collections.abc import Mapping
 import apsw
 from pydantic import TypeAdapter
 
-from actions.policy.suspension import Ran, Standing, after_run
-from actions.store.database import transaction
+from actions.policy.suspension import RunResult, SuspensionState, state_after_run
+from actions.store.database import store_transaction
 
-_STANDING: TypeAdapter[Standing] = TypeAdapter(Standing)
+_STATE_ADAPTER: TypeAdapter[SuspensionState] = TypeAdapter(SuspensionState)
 
 
-def standing(history: apsw.Connection, database: str, action: str) -> Standing:
+def load_suspension(history: apsw.Connection, database: str, action: str) -> SuspensionState:
     """How it stands now."""
     found = history.execute("SELECT value FROM standing WHERE database = ? AND action = ?", (database, action)).get
-    return Standing() if found is None else _STANDING.validate_json(found)
+    return SuspensionState() if found is None else _STATE_ADAPTER.validate_json(found)
 
 
-def standings(history: apsw.Connection) -> Mapping[tuple[str, str], Standing]:
+def load_suspensions(history: apsw.Connection) -> Mapping[tuple[str, str], SuspensionState]:
     """Whatever did not help lately, by (database, action)."""
     rows = history.execute("SELECT database, action, value FROM standing")
-    return {(database, action): _STANDING.validate_json(value) for database, action, value in rows}
+    return {(database, action): _STATE_ADAPTER.validate_json(value) for database, action, value in rows}
 
 
-def note_run(history: apsw.Connection, database: str, action: str, ran: Ran, now: float) -> None:
+def record_run_result(history: apsw.Connection, database: str, action: str, ran: RunResult, now: float) -> None:
     """A run has ended. Inside the caller's transaction."""
-    before = standing(history, database, action)
-    after = after_run(before, ran, now)
+    before = load_suspension(history, database, action)
+    after = state_after_run(before, ran, now)
     if after != before:
-        keep(history, database, action, after)
+        save_suspension(history, database, action, after)
 
 
-def keep(history: apsw.Connection, database: str, action: str, now: Standing) -> None:
+def save_suspension(history: apsw.Connection, database: str, action: str, now: SuspensionState) -> None:
     """It stands like this now."""
-    if now == Standing():
+    if now == SuspensionState():
         history.execute("DELETE FROM standing WHERE database = ? AND action = ?", (database, action))
         return
-    values = (database, action, _STANDING.dump_json(now).decode())
+    values = (database, action, _STATE_ADAPTER.dump_json(now).decode())
     history.execute("INSERT OR REPLACE INTO standing VALUES (?, ?, ?)", values)
 
 
-def lift_all(history: apsw.Connection) -> int:
+def lift_all_suspensions(history: apsw.Connection) -> int:
     """Let everything that was suspended be tried again; how many were. A person's word."""
-    with transaction(history):
-        suspended = sum(found.suspended for found in standings(history).values())
+    with store_transaction(history):
+        suspended = sum(found.is_suspended for found in load_suspensions(history).values())
         history.execute("DELETE FROM standing")
     return suspended

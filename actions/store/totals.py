@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from actions.policy.suspension import Standing
+from actions.policy.suspension import SuspensionState
 
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Durations:
+class DurationHistogram:
     """A histogram in seconds: `counts` per bucket of DURATION_BUCKETS, not cumulative, the last one beyond all bounds."""
 
     counts: tuple[int, ...]
@@ -17,12 +17,12 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class ActionTotals:
     """What `queuekeeper_action_*` and `queuekeeper_remediation_*` publish. Keys are label values in declared order."""
 
     runs: Mapping[tuple[str, str, str], int] = field(default_factory=dict)  # database, action, outcome
     triggers: Mapping[tuple[str, str], int] = field(default_factory=dict)  # action, trigger
-    durations: Mapping[str, Durations] = field(default_factory=dict)  # action
+    durations: Mapping[str, DurationHistogram] = field(default_factory=dict)  # action
     effects: Mapping[tuple[str, str, str], int] = field(default_factory=dict)  # database, rule, effect
     amounts: Mapping[tuple[str, str], float] = field(
         default_factory=dict
@@ -34,7 +34,7 @@ class Totals:
         default_factory=dict
     )  # database: last success at, seconds it took
     missed: Mapping[tuple[str, str], int] = field(default_factory=dict)  # database, schedule
-    standings: Mapping[tuple[str, str], Standing] = field(default_factory=dict)  # database, action
+    suspensions: Mapping[tuple[str, str], SuspensionState] = field(default_factory=dict)  # database, action
     checks: Mapping[tuple[str, str, str], tuple[bool, float]] = field(
         default_factory=dict
     )  # database, quick|full, live|backup: whether all is well, when it was checked

@@ -15,35 +15,35 @@ from collectors.target import Target
 SETTLED_AFTER = 100_000_000
 
 # Size, modification time in ns, inode, device; None for a file that is not there.
-Stamp = tuple[int, int, int, int] | None
+FileStamp = tuple[int, int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class FileSignature:
     """One look. `settled`: every file's last change is long enough ago for a later one to show."""
 
-    database: Stamp
-    wal: Stamp
-    journal: Stamp
+    database: FileStamp
+    wal: FileStamp
+    journal: FileStamp
     settled: bool
 
-    def same_as(self, other: "Signature") -> bool:
+    def is_same_as(self, other: "FileSignature") -> bool:
         """Whether nothing was written between the two looks; the earlier one must have been settled."""
         return (self.database, self.wal, self.journal) == (other.database, other.wal, other.journal)
 
 
-def signature_of(target: Target, now: float) -> Signature:
+def read_signature(target: Target, now: float) -> FileSignature:
     """Stat the three files; `now` in seconds since the epoch. Opens nothing. Raises OSError when it may not look."""
-    database, wal, journal = _stamp(target.path), _stamp(target.wal), _stamp(target.journal)
-    return Signature(database, wal, journal, is_settled((database, wal, journal), now))
+    database, wal, journal = _read_stamp(target.path), _read_stamp(target.wal), _read_stamp(target.journal)
+    return FileSignature(database, wal, journal, is_settled((database, wal, journal), now))
 
 
-def is_settled(stamps: tuple[Stamp, ...], now: float) -> bool:
+def is_settled(stamps: tuple[FileStamp, ...], now: float) -> bool:
     """Whether every change lies in the past by more than SETTLED_AFTER; one in the future is no proof of anything."""
     return all(stamp is None or now * 1e9 - stamp[1] > SETTLED_AFTER for stamp in stamps)
 
 
-def _stamp(path: Path) -> Stamp:
+def _read_stamp(path: Path) -> FileStamp:
     try:
         found = os.stat(path)  # noqa: PTH116 - half the cost of Path.stat, and this is done for every database
     except FileNotFoundError:

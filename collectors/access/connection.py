@@ -16,9 +16,9 @@ BUSY_TIMEOUT = 0.25
 
 
 @contextmanager
-def read_only(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[apsw.Connection]:
+def open_read_only(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[apsw.Connection]:
     """A short-lived read-only connection; `busy_timeout` in seconds. Raises apsw.Error. Closed in any case."""
-    connection = apsw.Connection(uri(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection = apsw.Connection(read_only_uri(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     try:
         connection.set_busy_timeout(round(busy_timeout * 1000))
         yield connection
@@ -27,19 +27,19 @@ def read_only(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[apsw.C
 
 
 @contextmanager
-def unchanging(path: Path) -> Iterator[apsw.Connection]:
+def open_immutable(path: Path) -> Iterator[apsw.Connection]:
     """A connection to a file that nobody writes (a backup), without any lock and without any file made beside it.
 
     Never for a live database: `immutable` does not see its WAL, and shows half-written pages. Raises apsw.Error.
     """
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    connection = apsw.Connection(uri(path) + "&immutable=1", flags=flags)
+    connection = apsw.Connection(read_only_uri(path) + "&immutable=1", flags=flags)
     try:
         yield connection
     finally:
         connection.close()
 
 
-def uri(path: Path) -> str:
+def read_only_uri(path: Path) -> str:
     """The read-only file URI of a path; `?`, `#`, `%` and bytes not in UTF-8 are escaped (sqlite.org/uri.html)."""
     return "file:" + quote(bytes(path)) + "?mode=ro"

@@ -24,7 +24,7 @@ class SlowReadingFailed(Exception):
 
 
 # What a reading may raise without being a defect of ours. ValueError: text in the database that is no valid UTF-8.
-EXPECTED = (
+EXPECTED_ERRORS = (
     apsw.Error,
     OSError,
     RawReaderUnavailable,
@@ -76,7 +76,7 @@ _SYSTEM = {
 }
 
 
-def reason(error: BaseException) -> tuple[str, str]:
+def describe_failure(error: BaseException) -> tuple[str, str]:
     """(word, sentence) of a failed reading."""
     if isinstance(error, SlowReadingFailed):
         return error.word, str(error)
@@ -84,19 +84,19 @@ def reason(error: BaseException) -> tuple[str, str]:
         if isinstance(error, kind):
             return word, str(error)
     if isinstance(error, apsw.Error):
-        return _of_sqlite(error)
+        return _describe_sqlite_error(error)
     if isinstance(error, OSError):
         word, cure = _SYSTEM.get(error.errno or 0, ("io", ""))
         return word, f"{error.strerror or error}{cure}"
     return "bad_value", f"a value in the database cannot be read: {error}"
 
 
-def remembered(error: BaseException, previous: Any) -> Any:
+def reading_after_failure(error: BaseException, previous: Any) -> Any:
     """What a collector knows after this failure: its previous reading, unless the failure brings its own."""
     return error.remember if isinstance(error, SlowReadingFailed) else previous
 
 
-def _of_sqlite(error: apsw.Error) -> tuple[str, str]:
+def _describe_sqlite_error(error: apsw.Error) -> tuple[str, str]:
     if (found := _EXTENDED.get(getattr(error, "extendedresult", 0))) is not None:
         return found[0], f"{found[1]} ({error})"
     for kind, word, sentence in _SQLITE:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from collectors.raw_reader.client import LockTableUnseen, RawReader
 from collectors.raw_reader.formats import DatabaseHeader
-from collectors.raw_reader.wal_readers import Holder, writer
+from collectors.raw_reader.wal_readers import HeldLock, find_write_lock
 from collectors.target import Target
 
 # The lock table is read in pieces (proc(5) promises no more): what would be grave is looked at twice.
@@ -34,7 +34,7 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DatabaseFacts:
     """All that the decision needs. `user` is our effective user id, -1 where there are none (Windows).
 
     `directory` and `directory_writable` are looked up only when files that we leave could lock the owner out.
@@ -56,61 +56,61 @@ class Facts:
     abandoned_journal: bool = False
     held: str | None = None
     file_system: str = ""
-    holders: tuple[Holder, ...] | None = None
+    holders: tuple[HeldLock, ...] | None = None
     exclusive: str = ""
     elsewhere: str = ""
 
 
-def gather(target: Target, raw: RawReader) -> Facts:
+def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
     """Look at the files. Raises OSError when they may not be looked at, RawReaderUnavailable.
 
     When `held` is "held", the caller owes the raw reader a `release`.
     """
-    database = _facts(target.path)
-    header = raw.database_header(target.path) if database and database.regular else None
+    database = _file_facts(target.path)
+    header = raw.read_database_header(target.path) if database and database.regular else None
     is_wal = header is not None and header.valid and header.wal
     held = raw.hold_wal(target.path) if is_wal else None  # before we look for its files
-    holders = seen_holders(raw, target.path) if is_wal else None
+    holders = visible_holders(raw, target.path) if is_wal else None
     user = os.geteuid() if hasattr(os, "geteuid") else -1
-    foreign = database is not None and is_foreign(user, database)
+    foreign = database is not None and is_foreign_user(user, database)
     directory = target.path.parent
-    return Facts(
+    return DatabaseFacts(
         path=target.path,
         database=database,
-        wal=_facts(target.wal),
-        shm=_facts(target.shm),
+        wal=_file_facts(target.wal),
+        shm=_file_facts(target.shm),
         header=header,
         user=user,
-        directory=_facts(directory) if foreign else None,
+        directory=_file_facts(directory) if foreign else None,
         directory_writable=foreign
         and os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids),
-        abandoned_journal=abandoned_journal(target, raw),
+        abandoned_journal=has_abandoned_journal(target, raw),
         held=held,
-        file_system=raw.file_system(target.path) if database else "",
+        file_system=raw.read_file_system_type(target.path) if database else "",
         holders=holders,
-        exclusive=_exclusive(target, raw) if held == "refused" else "",
-        elsewhere=_elsewhere(raw, target.path, holders or ()),
+        exclusive=_describe_exclusive_holder(target, raw) if held == "refused" else "",
+        elsewhere=_describe_replaced_holder(raw, target.path, holders or ()),
     )
 
 
-def is_foreign(user: int, database: FileFacts) -> bool:
+def is_foreign_user(user: int, database: FileFacts) -> bool:
     """Whether what we create does not belong to the database's owner. What root creates SQLite gives to that owner."""
     return user not in (-1, 0, database.owner)
 
 
-def who_writes(raw: RawReader, path: Path) -> str:
+def describe_writer(raw: RawReader, path: Path) -> str:
     """Who holds the write lock or the whole file, in words; empty when nobody is seen. Raises as RawReader does."""
-    return in_words(writer(seen_holders(raw, path) or ()))
+    return describe_holder(find_write_lock(visible_holders(raw, path) or ()))
 
 
-def in_words(holder: Holder | None) -> str:
+def describe_holder(holder: HeldLock | None) -> str:
     """A process for a person; empty for nobody."""
     if holder is None:
         return ""
     return f"process {holder.pid} ({holder.command_line or holder.command or 'not visible to us'})"
 
 
-def replaced_for(holders: Iterable[Holder]) -> Holder | None:
+def holder_of_replaced_file(holders: Iterable[HeldLock]) -> HeldLock | None:
     """A process that has the WAL-index open and not the database: what it works on is another file of this name.
 
     Whoever has the -shm open has taken the database's SHARED lock before and gives it back later (sqlite3WalClose), so
@@ -124,58 +124,58 @@ def replaced_for(holders: Iterable[Holder]) -> Holder | None:
     )
 
 
-def _exclusive(target: Target, raw: RawReader) -> str:
+def _describe_exclusive_holder(target: Target, raw: RawReader) -> str:
     """Who keeps the whole file to itself; empty for connections that are closing, however often they do."""
     for _ in range(LOOKS):
         time.sleep(LOOK_AGAIN_AFTER / LOOKS)
         held = raw.hold_wal(target.path)
-        raw.release(target.path)
-        if held != "refused" or stat_of(target.shm) is not None:
+        raw.release_wal(target.path)
+        if held != "refused" or stat_or_none(target.shm) is not None:
             return ""
-    return who_writes(raw, target.path) or "a process that is not visible to us"
+    return describe_writer(raw, target.path) or "a process that is not visible to us"
 
 
-def _elsewhere(raw: RawReader, path: Path, holders: Iterable[Holder]) -> str:
-    if replaced_for(holders) is None:
+def _describe_replaced_holder(raw: RawReader, path: Path, holders: Iterable[HeldLock]) -> str:
+    if holder_of_replaced_file(holders) is None:
         return ""
     time.sleep(LOOK_AGAIN_AFTER)
-    return in_words(replaced_for(seen_holders(raw, path) or ()))
+    return describe_holder(holder_of_replaced_file(visible_holders(raw, path) or ()))
 
 
-def seen_holders(raw: RawReader, path: Path) -> tuple[Holder, ...] | None:
+def visible_holders(raw: RawReader, path: Path) -> tuple[HeldLock, ...] | None:
     """Who holds locks on the database; None where that cannot be seen. Raises RawReaderUnavailable, OSError."""
     try:
-        return raw.holders(path)
+        return raw.find_held_locks(path)
     except LockTableUnseen:
         return None
 
 
-def abandoned_journal(target: Target, raw: RawReader) -> bool:
+def has_abandoned_journal(target: Target, raw: RawReader) -> bool:
     """Whether an interrupted transaction lies there: a live journal that stays, and nobody who writes."""
-    return _nobody_writes(target, raw) and journal_stays(target) and _nobody_writes(target, raw)
+    return _has_unwritten_journal(target, raw) and journal_persists(target) and _has_unwritten_journal(target, raw)
 
 
-def journal_stays(target: Target) -> bool:
+def journal_persists(target: Target) -> bool:
     """Whether the same journal still lies there a moment later: a busy application makes one for each commit."""
-    before = stat_of(target.journal)
+    before = stat_or_none(target.journal)
     time.sleep(LOOK_AGAIN_AFTER)
-    after = stat_of(target.journal)
-    return before is not None and _which(before) == _which(after)
+    after = stat_or_none(target.journal)
+    return before is not None and _journal_identity(before) == _journal_identity(after)
 
 
-def _which(found: os.stat_result | None) -> tuple[int, ...]:
+def _journal_identity(found: os.stat_result | None) -> tuple[int, ...]:
     return () if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _nobody_writes(target: Target, raw: RawReader) -> bool:
+def _has_unwritten_journal(target: Target, raw: RawReader) -> bool:
     """A live journal, and no writer of it. Unseen: SQLite itself will tell, it rolls nothing back."""
-    if stat_of(target.journal) is None or not raw.journal_is_hot(target.path):
+    if stat_or_none(target.journal) is None or not raw.journal_is_hot(target.path):
         return False
-    holders = seen_holders(raw, target.path)
-    return holders is not None and writer(holders) is None
+    holders = visible_holders(raw, target.path)
+    return holders is not None and find_write_lock(holders) is None
 
 
-def stat_of(path: Path) -> os.stat_result | None:
+def stat_or_none(path: Path) -> os.stat_result | None:
     """What stat says, None when there is no such file. Raises OSError when nobody may know.
 
     A name that is too long for the file system is the name of no file: SQLite too takes its -journal for absent.
@@ -190,8 +190,8 @@ def stat_of(path: Path) -> os.stat_result | None:
         raise
 
 
-def _facts(path: Path) -> FileFacts | None:
-    found = stat_of(path)
+def _file_facts(path: Path) -> FileFacts | None:
+    found = stat_or_none(path)
     if found is None:
         return None
     regular = stat.S_ISREG(found.st_mode)

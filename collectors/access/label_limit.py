@@ -11,22 +11,22 @@ QUEUES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Cap:
+class LabelLimit:
     """Which values keep their own name; `folded` is how many distinct values became `other`."""
 
-    kept: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
     folded: int = 0
 
-    def label(self, value: str) -> str:
+    def label_for(self, value: str) -> str:
         """The label of this value."""
-        return value if value in self.kept else OTHER
+        return value if value in self.named else OTHER
 
-    def labels(self) -> tuple[str, ...]:
+    def all_labels(self) -> tuple[str, ...]:
         """Every label in use. An empty queue has one nameless label, so that its zeros are seen."""
-        return (*self.kept, *((OTHER,) if self.folded and OTHER not in self.kept else ())) or ("",)
+        return (*self.named, *((OTHER,) if self.folded and OTHER not in self.named else ())) or ("",)
 
 
-def cap(values: Iterable[str], before: tuple[str, ...] = (), limit: int = QUEUES) -> Cap:
+def limit_labels(values: Iterable[str], before: tuple[str, ...] = (), limit: int = QUEUES) -> LabelLimit:
     """At most `limit` values keep their name: those that had one before, then new ones in alphabetical order.
 
     A name once shown stays: a series that comes and goes would read as a task that does.
@@ -34,4 +34,4 @@ def cap(values: Iterable[str], before: tuple[str, ...] = (), limit: int = QUEUES
     kept = before[:limit]
     new = sorted(set(values) - set(kept))
     room = limit - len(kept)
-    return Cap(kept + tuple(new[:room]), len(new[room:]))
+    return LabelLimit(kept + tuple(new[:room]), len(new[room:]))

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class PartlyRead(Exception):
+class PartialReading(Exception):
     """`reading` has what could be read; `word` is the reason as a label, the message a sentence."""
 
     def __init__(self, message: str, reading: Any, word: str) -> None:

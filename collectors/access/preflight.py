@@ -8,12 +8,12 @@ them, and made by another user in a directory that user can write, they turn the
 import stat
 from dataclasses import dataclass, replace
 
-from collectors.access.file_facts import Facts, FileFacts, is_foreign
+from collectors.access.file_facts import DatabaseFacts, FileFacts, is_foreign_user
 from collectors.raw_reader.file_system import NETWORK_FILE_SYSTEMS
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PreflightVerdict:
     """`state` is a word for `queuekeeper_databases`; `may_open` allows a connection; `up` as `sqlite_up` shows it."""
 
     state: str
@@ -22,35 +22,35 @@ class Verdict:
     message: str = ""
 
 
-READABLE = Verdict("readable", may_open=True, up=True)
+READABLE = PreflightVerdict("readable", may_open=True, up=True)
 
 
-def decide(facts: Facts) -> Verdict:
+def decide_preflight(facts: DatabaseFacts) -> PreflightVerdict:
     """Whether to open. Every refusal says what to do."""
     if facts.database is None:
-        return _refusal("missing", f"{facts.path} is not there")
-    if (wrong := _no_database(facts, facts.database)) is not None:
+        return _refused_verdict("missing", f"{facts.path} is not there")
+    if (wrong := _refuse_non_database(facts, facts.database)) is not None:
         return wrong
     if facts.header is not None and facts.header.wal:
-        return _wal_database(facts, facts.database)
+        return _decide_wal_database(facts, facts.database)
     if facts.abandoned_journal:
-        return _refusal(
+        return _refused_verdict(
             "hot_journal",
             f"{facts.path}: a transaction was interrupted and only its owner may roll it back; start the application",
         )
-    return _readable(facts)
+    return _readable_verdict(facts)
 
 
-def _no_database(facts: Facts, database: FileFacts) -> Verdict | None:
+def _refuse_non_database(facts: DatabaseFacts, database: FileFacts) -> PreflightVerdict | None:
     if not database.regular:
-        return _refusal("not_a_database", f"{facts.path} is not a regular file")
+        return _refused_verdict("not_a_database", f"{facts.path} is not a regular file")
     # An empty file is a valid database without tables (https://sqlite.org/fileformat2.html, section 1.3).
     if database.size > 0 and (facts.header is None or not facts.header.valid):
-        return _refusal("not_a_database", f"{facts.path} is no SQLite database, or it is encrypted")
+        return _refused_verdict("not_a_database", f"{facts.path} is no SQLite database, or it is encrypted")
     return None
 
 
-def _readable(facts: Facts) -> Verdict:
+def _readable_verdict(facts: DatabaseFacts) -> PreflightVerdict:
     """A warning is no refusal: what can be read is read."""
     if facts.file_system not in NETWORK_FILE_SYSTEMS:
         return READABLE
@@ -61,47 +61,47 @@ def _readable(facts: Facts) -> Verdict:
     return replace(READABLE, message=warning)
 
 
-def _wal_database(facts: Facts, database: FileFacts) -> Verdict:
+def _decide_wal_database(facts: DatabaseFacts, database: FileFacts) -> PreflightVerdict:
     if facts.held == "refused":
-        return _held_by_another(facts)
+        return _exclusively_held_verdict(facts)
     if facts.wal is None or facts.shm is None:
-        return _owner_down(
+        return _owner_down_verdict(
             f"{facts.path}: no application has it open (no -wal and -shm beside it); only its size is read"
         )
     if facts.elsewhere:
-        return _refusal(
+        return _refused_verdict(
             "replaced",
             f"{facts.path} was replaced under {facts.elsewhere}, which still works on the former file (or has lost its "
             "locks on this one): what both write damages it; stop that process, then restore or start it again",
         )
     if _would_leave_foreign_files(facts, database):
-        return _refusal(
+        return _refused_verdict(
             "refused",
             f"{facts.path} belongs to user {database.owner} and we are user {facts.user} and may write its "
             "directory: files that we leave there could lock its owner out; run queuekeeper as that user, or take "
             f"its write permission on {facts.path.parent} away",
         )
-    return _readable(facts)
+    return _readable_verdict(facts)
 
 
-def _held_by_another(facts: Facts) -> Verdict:
+def _exclusively_held_verdict(facts: DatabaseFacts) -> PreflightVerdict:
     """Exclusively, of a WAL database: the last connection while it closes, or PRAGMA locking_mode=EXCLUSIVE (no -shm)."""
     if not facts.exclusive:
-        return _owner_down(f"{facts.path}: its last connection is closing; only its size is read")
-    return _refusal(
+        return _owner_down_verdict(f"{facts.path}: its last connection is closing; only its size is read")
+    return _refused_verdict(
         "busy",
         f"{facts.path} is held exclusively by {facts.exclusive}; with PRAGMA locking_mode=EXCLUSIVE nobody else can read "
         "it: set it to NORMAL in the application",
     )
 
 
-def _owner_down(message: str) -> Verdict:
-    return Verdict("owner_down", may_open=False, up=True, message=message)
+def _owner_down_verdict(message: str) -> PreflightVerdict:
+    return PreflightVerdict("owner_down", may_open=False, up=True, message=message)
 
 
-def _would_leave_foreign_files(facts: Facts, database: FileFacts) -> bool:
+def _would_leave_foreign_files(facts: DatabaseFacts, database: FileFacts) -> bool:
     """Another user who can write the directory."""
-    if not is_foreign(facts.user, database) or not facts.directory_writable:
+    if not is_foreign_user(facts.user, database) or not facts.directory_writable:
         return False
     return not _shared_by_group(database, facts.directory)
 
@@ -113,5 +113,5 @@ def _shared_by_group(database: FileFacts, directory: FileFacts | None) -> bool:
     return database.mode & (stat.S_IRGRP | stat.S_IWGRP) == stat.S_IRGRP | stat.S_IWGRP
 
 
-def _refusal(state: str, message: str) -> Verdict:
-    return Verdict(state, may_open=False, up=False, message=message)
+def _refused_verdict(state: str, message: str) -> PreflightVerdict:
+    return PreflightVerdict(state, may_open=False, up=False, message=message)

@@ -7,18 +7,18 @@ clock alone can change, and what could not be read.
 from collections.abc import Mapping
 from typing import Any
 
-from collectors.access.change_detection import Signature
+from collectors.access.change_detection import FileSignature
 from collectors.access.snapshot import Snapshot
 
 # However quiet the files are: a reading is repeated after this many seconds.
 REOPEN_AFTER = 600.0
 
 
-def reason_to_open(previous: Snapshot | None, found: Signature, now: float) -> str:
+def reason_to_open(previous: Snapshot | None, found: FileSignature, now: float) -> str:
     """Why to open it now, "" for no reason. `now`: seconds since the epoch."""
     if previous is None or previous.signature is None:
         return "never read"
-    if not previous.signature.settled or not previous.signature.same_as(found):
+    if not previous.signature.settled or not previous.signature.is_same_as(found):
         return "changed"
     if not 0 <= now - previous.opened_at < REOPEN_AFTER:
         return "long ago"
@@ -29,7 +29,7 @@ def reason_to_open(previous: Snapshot | None, found: Signature, now: float) -> s
     return "ages" if previous.ages else ""
 
 
-def ages(readings: Mapping[str, Any]) -> bool:
+def any_reading_ages(readings: Mapping[str, Any]) -> bool:
     """Whether the clock or a reader can make a reading wrong although nobody writes: their collectors say it.
 
     A lease ends, a task falls due, a heartbeat grows old, a reader that pins the WAL leaves. A first look at a WAL

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from collectors.access.change_detection import Signature
+from collectors.access.change_detection import FileSignature
 from collectors.metric import Sample
 from collectors.target import Target
 
@@ -39,10 +39,10 @@ class Snapshot:
     samples: tuple[Sample, ...] = ()
     collectors: Mapping[str, CollectorResult] = field(default_factory=dict)
     folded_labels: int = 0
-    signature: Signature | None = None
+    signature: FileSignature | None = None
     opened_at: float = 0.0
     ages: bool = False
 
-    def of(self, name: str) -> Iterator[Sample]:
+    def samples_of(self, name: str) -> Iterator[Sample]:
         """The samples of the metric called `name`."""
         return (sample for sample in self.samples if sample.metric.name == name)

@@ -20,7 +20,7 @@ class TimeLimitExceeded(Exception):
     """A statement ran into its time limit and was interrupted."""
 
 
-class _Guard:
+class _ArmedLimit:
     """One armed limit. All fields are read and written under the watchdog's lock."""
 
     __slots__ = ("connection", "fired", "over", "seconds")
@@ -36,15 +36,15 @@ class _Watchdog:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._queue: list[tuple[float, int, _Guard]] = []
+        self._queue: list[tuple[float, int, _ArmedLimit]] = []
         self._order = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def arm(self, connection: apsw.Connection, seconds: float) -> _Guard:
-        guard = _Guard(connection, seconds)
+    def arm_limit(self, connection: apsw.Connection, seconds: float) -> _ArmedLimit:
+        guard = _ArmedLimit(connection, seconds)
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="time-limit", daemon=True)
+                self._thread = threading.Thread(target=self._watch_deadlines, name="time-limit", daemon=True)
                 self._thread.start()
             entry = (time.monotonic() + seconds, next(self._order), guard)
             heapq.heappush(self._queue, entry)
@@ -52,13 +52,13 @@ class _Watchdog:
                 self._changed.notify()
         return guard
 
-    def disarm(self, guard: _Guard) -> bool:
+    def disarm_limit(self, guard: _ArmedLimit) -> bool:
         """After this the connection is never interrupted for this guard. Whether it was already."""
         with self._changed:
             guard.over = True
             return guard.fired
 
-    def _run(self) -> None:
+    def _watch_deadlines(self) -> None:
         with self._changed:
             while True:
                 wait = self._fire_due(time.monotonic())
@@ -70,12 +70,12 @@ class _Watchdog:
             _, _, guard = heapq.heappop(self._queue)
             if not guard.over:
                 guard.fired = True
-                _interrupt(guard.connection)
+                _interrupt_connection(guard.connection)
                 heapq.heappush(self._queue, (now + max(guard.seconds, 0.001), next(self._order), guard))
         return self._queue[0][0] - now if self._queue else None
 
 
-def _interrupt(connection: apsw.Connection) -> None:
+def _interrupt_connection(connection: apsw.Connection) -> None:
     with suppress(apsw.ConnectionClosedError):  # closed inside its limit: nothing is left to stop
         connection.interrupt()
 
@@ -92,9 +92,9 @@ class time_limit:  # noqa: N801 - used like a function; a generator would cost t
         self._connection, self._seconds = connection, seconds
 
     def __enter__(self) -> None:
-        self._guard = _WATCHDOG.arm(self._connection, self._seconds)
+        self._guard = _WATCHDOG.arm_limit(self._connection, self._seconds)
 
     def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
-        fired = _WATCHDOG.disarm(self._guard)
+        fired = _WATCHDOG.disarm_limit(self._guard)
         if fired and isinstance(error, apsw.InterruptError):
             raise TimeLimitExceeded(f"stopped after {self._seconds:g} s") from error

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from collectors.target import Target
 
-SUFFIX = ".manifest.json"
+MANIFEST_SUFFIX = ".manifest.json"
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -24,7 +24,7 @@ class ManifestError(Exception):
 
 @with_config(ConfigDict(extra="ignore", strict=True))
 @dataclass(frozen=True, slots=True)
-class Source:
+class BackupSource:
     """The database that was backed up. `path` has its symbolic links resolved; `database` is its configured name."""
 
     path: str
@@ -41,7 +41,7 @@ class Manifest:
     `snapshot_time`: up to which commit it holds everything. `verified_time`: when its content was last proved.
     """
 
-    source: Source
+    source: BackupSource
     snapshot_time: Seconds
     finished_time: Seconds
     kind: Literal["scheduled", "manual", "safety"]
@@ -61,12 +61,12 @@ class Manifest:
 _ADAPTER = TypeAdapter(Manifest)
 
 
-def encode(manifest: Manifest) -> str:
+def encode_manifest(manifest: Manifest) -> str:
     """The manifest as indented JSON with a final newline."""
     return _ADAPTER.dump_json(manifest, indent=2).decode() + "\n"
 
 
-def decode(text: str | bytes) -> Manifest:
+def decode_manifest(text: str | bytes) -> Manifest:
     """The manifest in this JSON. Fields of a later version are ignored. Raises ManifestError."""
     try:
         return _ADAPTER.validate_json(text)
@@ -78,25 +78,25 @@ def decode(text: str | bytes) -> Manifest:
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest in this file. Raises ManifestError, OSError."""
-    return decode(path.read_bytes())
+    return decode_manifest(path.read_bytes())
 
 
 def manifest_path(backup: Path) -> Path:
     """Where the manifest of a backup lies: SAME.manifest.json beside SAME.db or SAME.db.zst."""
-    return backup.with_name(backup.name.removesuffix(".zst").removesuffix(".db") + SUFFIX)
+    return backup.with_name(backup.name.removesuffix(".zst").removesuffix(".db") + MANIFEST_SUFFIX)
 
 
-def is_of(manifest: Manifest, target: Target) -> bool:
+def belongs_to(manifest: Manifest, target: Target) -> bool:
     """Whether it is a backup of this database: the same path, and the same name or the same file.
 
     The file may have been replaced by a restore and the name may be another on a command line, but not both.
     """
     if manifest.source.path != str(target.path.resolve()):
         return False
-    return manifest.source.database == target.name or _same_file(manifest.source, target.path)
+    return manifest.source.database == target.name or _is_same_file(manifest.source, target.path)
 
 
-def _same_file(source: Source, path: Path) -> bool:
+def _is_same_file(source: BackupSource, path: Path) -> bool:
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -13,17 +13,17 @@ from typing import Any
 import apsw
 
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.detection import profile_for
+from collectors.queue_profiles.detection import detect_profile
 from collectors.target import Target
 
-KEPT = 256
-Schema = tuple[tuple[Any, ...], ...]
+CACHE_SIZE = 256
+SchemaRows = tuple[tuple[Any, ...], ...]
 
-_known: OrderedDict[Hashable, CompiledProfile | None] = OrderedDict()
-_guard = threading.Lock()
+_profiles: OrderedDict[Hashable, CompiledProfile | None] = OrderedDict()
+_profiles_lock = threading.Lock()
 
 
-def schema_of(database: apsw.Connection) -> Schema:
+def read_schema(database: apsw.Connection) -> SchemaRows:
     """Everything that is created in the database, and its statistics, as text. Raises apsw.Error."""
     rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
     if any(row[1] == "sqlite_stat1" for row in rows):
@@ -31,22 +31,22 @@ def schema_of(database: apsw.Connection) -> Schema:
     return tuple(rows)
 
 
-def kept_profile(database: apsw.Connection, schema: Schema, target: Target) -> CompiledProfile | None:
+def cached_profile(database: apsw.Connection, schema: SchemaRows, target: Target) -> CompiledProfile | None:
     """`profile_for`, from memory where this schema was seen before. Raises what that raises; errors are not kept."""
-    key = (schema, _choice(target.profile), tuple(sorted(target.settings.items())))
-    with _guard:
-        if key in _known:
-            _known.move_to_end(key)
-            return _known[key]
-    found = profile_for(database, target)
-    with _guard:
-        _known[key] = found
-        if len(_known) > KEPT:
-            _known.popitem(last=False)
+    key = (schema, _choice_key(target.profile), tuple(sorted(target.settings.items())))
+    with _profiles_lock:
+        if key in _profiles:
+            _profiles.move_to_end(key)
+            return _profiles[key]
+    found = detect_profile(database, target)
+    with _profiles_lock:
+        _profiles[key] = found
+        if len(_profiles) > CACHE_SIZE:
+            _profiles.popitem(last=False)
     return found
 
 
-def _choice(choice: str) -> Hashable:
+def _choice_key(choice: str) -> Hashable:
     """What the operator chose; a file counts by what stat says of it, since it may change under us."""
     if "/" not in choice and not choice.endswith((".yaml", ".yml")):
         return choice

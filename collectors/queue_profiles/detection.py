@@ -7,60 +7,65 @@ from pathlib import Path
 
 import apsw
 
-from collectors.queue_profiles.authorizer import reading
-from collectors.queue_profiles.compile import CompiledProfile, compiled, joined
-from collectors.queue_profiles.count_queries import CompiledRows, NamedQueues
-from collectors.queue_profiles.schema import Profile, ProfileError, load
-from collectors.queue_profiles.settings import Settings, required, settings_of, variants
-from collectors.queue_profiles.table_match import Places, places_of
-from collectors.queue_profiles.tables import Tables, read_tables
+from collectors.queue_profiles.authorizer import allow_reading
+from collectors.queue_profiles.compile import CompiledProfile, compile_profile, join_profiles
+from collectors.queue_profiles.count_queries import CompiledRowSet, IndexedQueues
+from collectors.queue_profiles.schema import ProfileError, QueueProfile, load_profile
+from collectors.queue_profiles.settings import ProfileSettings, required_settings, resolve_settings, setting_variants
+from collectors.queue_profiles.table_match import TableMatch, match_tables
+from collectors.queue_profiles.tables import DatabaseTables, read_tables
 from collectors.target import Target
 
 AUTO = "auto"
-SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED_DIRECTORY = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class ProfileMatch:
     """A profile that fits, with the settings it fits with and where its tables are."""
 
-    profile: Profile
-    settings: Settings
-    places: Places
+    profile: QueueProfile
+    settings: ProfileSettings
+    places: TableMatch
 
 
-def profile_for(database: apsw.Connection, target: Target) -> CompiledProfile | None:
+def detect_profile(database: apsw.Connection, target: Target) -> CompiledProfile | None:
     """The profile of this database, or several as one; None when no shipped one fits.
 
     Raises ProfileError when the operator's choice does not exist, does not fit or has wrong settings; apsw.Error.
     """
-    found = matches(read_tables(database), target)
+    found = matching_profiles(read_tables(database), target)
     if not found:
         return None
-    return _with_indexes(database, joined(tuple(_compiled(match, found) for match in found)))
+    return _with_index_counts(database, join_profiles(tuple(_compile_match(match, found) for match in found)))
 
 
-def shipped() -> tuple[Profile, ...]:
+def shipped_profiles() -> tuple[QueueProfile, ...]:
     """The profiles that come with queuekeeper, by name."""
-    return _shipped()
+    return _load_shipped()
 
 
-def named(choice: str) -> Profile:
+def find_profile(choice: str) -> QueueProfile:
     """The profile of this name, or in the file of this path. Raises ProfileError."""
     if _is_path(choice):
-        return _loaded(Path(choice), _changed(choice))
-    for profile in shipped():
+        return _load_file(Path(choice), _modified_ns(choice))
+    for profile in shipped_profiles():
         if profile.name == choice:
             return profile
-    known = ", ".join(profile.name for profile in shipped())
+    known = ", ".join(profile.name for profile in shipped_profiles())
     raise ProfileError(f"no profile is called {choice!r}; known: {known}, or the path of a file of your own")
 
 
-def matches(tables: Tables, target: Target) -> tuple[Match, ...]:
+def matching_profiles(tables: DatabaseTables, target: Target) -> tuple[ProfileMatch, ...]:
     """Every profile that fits, by name. Raises ProfileError about the operator's choice or settings."""
     if target.profile != AUTO:
-        return (_chosen(tables, target),)
-    found = [match for profile in shipped() if not required(profile) for match in _fitting(profile, tables, target)]
+        return (_configured_match(tables, target),)
+    found = [
+        match
+        for profile in shipped_profiles()
+        if not required_settings(profile)
+        for match in _matches_of_profile(profile, tables, target)
+    ]
     known = {name for match in found for name in match.profile.settings}
     # A setting that none of the found profiles knows is a mistake, not one for another database's profile.
     for name in target.settings if found else ():
@@ -70,72 +75,77 @@ def matches(tables: Tables, target: Target) -> tuple[Match, ...]:
     return tuple(found)
 
 
-def lacking(profile: Profile, tables: Tables, target: Target) -> tuple[str, ...]:
+def missing_parts(profile: QueueProfile, tables: DatabaseTables, target: Target) -> tuple[str, ...]:
     """What this database lacks of a profile, as sentences; nothing when it has all. Raises ProfileError."""
     tried = [
-        places_of(profile, settings_of(profile, given), tables).lacking for given in variants(profile, target.settings)
+        match_tables(profile, resolve_settings(profile, given), tables).lacking
+        for given in setting_variants(profile, target.settings)
     ]
     return min(tried, key=len)
 
 
-def _compiled(match: Match, found: tuple[Match, ...]) -> CompiledProfile:
+def _compile_match(match: ProfileMatch, found: tuple[ProfileMatch, ...]) -> CompiledProfile:
     """With several in one file, each queue's name begins with its profile's: the same name may be in both."""
     name = match.profile.name
     if len(found) == 1:
-        return compiled(match.profile, match.settings, match.places)
+        return compile_profile(match.profile, match.settings, match.places)
     if sum(other.profile.name == name for other in found) > 1:  # one system twice, under two names of its tables
-        name = f"{name}:{next(iter(match.places.readable))}"
-    return compiled(match.profile, match.settings, match.places, f"{name}/")
+        name = f"{name}:{next(iter(match.places.readable_columns))}"
+    return compile_profile(match.profile, match.settings, match.places, f"{name}/")
 
 
-def _chosen(tables: Tables, target: Target) -> Match:
-    profile = named(target.profile)
+def _configured_match(tables: DatabaseTables, target: Target) -> ProfileMatch:
+    profile = find_profile(target.profile)
     try:
-        for given in variants(profile, target.settings):
-            settings = settings_of(profile, {**target.settings, **given})
-            places = places_of(profile, settings, tables)
+        for given in setting_variants(profile, target.settings):
+            settings = resolve_settings(profile, {**target.settings, **given})
+            places = match_tables(profile, settings, tables)
             if not places.lacking:
-                return Match(profile, settings, places)
+                return ProfileMatch(profile, settings, places)
     except ProfileError as error:
         raise ProfileError(f"profile {profile.name}: {error}") from error
-    raise ProfileError(f"profile {profile.name} does not fit {target.path}: {lacking(profile, tables, target)[0]}")
+    raise ProfileError(
+        f"profile {profile.name} does not fit {target.path}: {missing_parts(profile, tables, target)[0]}"
+    )
 
 
-def _fitting(profile: Profile, tables: Tables, target: Target) -> Iterator[Match]:
+def _matches_of_profile(profile: QueueProfile, tables: DatabaseTables, target: Target) -> Iterator[ProfileMatch]:
     seen: set[frozenset[str]] = set()
-    for given in variants(profile, target.settings):
-        places = places_of(profile, settings_of(profile, given), tables)
-        if not places.lacking and (spots := frozenset(places.readable)) not in seen:
+    for given in setting_variants(profile, target.settings):
+        places = match_tables(profile, resolve_settings(profile, given), tables)
+        if not places.lacking and (spots := frozenset(places.readable_columns)) not in seen:
             seen.add(spots)
-            yield Match(profile, settings_of(profile, given), places)
+            yield ProfileMatch(profile, resolve_settings(profile, given), places)
 
 
-def _with_indexes(database: apsw.Connection, made: CompiledProfile) -> CompiledProfile:
+def _with_index_counts(database: apsw.Connection, made: CompiledProfile) -> CompiledProfile:
     """Where an index starts with the queue, names are looked up on it, and counted where it holds all that is needed."""
-    unique = {_pair(rows): rows for rows in made.rows if rows.queue_column}
-    indexed = {pair: rows for pair, rows in unique.items() if _leads_an_index(database, rows)}
-    rows = tuple(replace(one, by_queue=_counts_by_queue(database, one, set(indexed))) for one in made.rows)
+    unique = {_table_and_column(rows): rows for rows in made.rows if rows.queue_column}
+    indexed = {pair: rows for pair, rows in unique.items() if _leads_index(database, rows)}
+    rows = tuple(replace(one, by_queue=_can_count_by_queue(database, one, set(indexed))) for one in made.rows)
     quick = [(i, one) for i, one in enumerate(rows) if one.by_queue and not one.slow]
-    named = {pair: tuple(found for found in quick if _pair(found[1]) == pair) for pair in indexed}
-    return replace(made, rows=rows, named=tuple(NamedQueues(indexed[pair], counted) for pair, counted in named.items()))
+    named = {pair: tuple(found for found in quick if _table_and_column(found[1]) == pair) for pair in indexed}
+    return replace(
+        made, rows=rows, named=tuple(IndexedQueues(indexed[pair], counted) for pair, counted in named.items())
+    )
 
 
-def _pair(rows: CompiledRows) -> tuple[str, str]:
-    return rows.table, rows.queue_column
+def _table_and_column(rows: CompiledRowSet) -> tuple[str, str]:
+    return rows.quoted_table, rows.queue_column
 
 
-def _counts_by_queue(database: apsw.Connection, rows: CompiledRows, indexed: set[tuple[str, str]]) -> bool:
+def _can_count_by_queue(database: apsw.Connection, rows: CompiledRowSet, indexed: set[tuple[str, str]]) -> bool:
     """Whether each queue can be counted on an index alone, many times faster than by visiting the rows."""
-    if rows.since is not None or rows.where.parameters or _pair(rows) not in indexed:
+    if rows.since is not None or rows.where.parameters or _table_and_column(rows) not in indexed:
         return False
-    with reading(database, rows.fence):
-        plan = database.execute("EXPLAIN QUERY PLAN " + rows.count_by_queue().sql, {"limit": 1}).fetchall()
+    with allow_reading(database, rows.fence):
+        plan = database.execute("EXPLAIN QUERY PLAN " + rows.queue_count_statement().sql, {"limit": 1}).fetchall()
     counting = [str(row[3]) for row in plan if f"SEARCH {rows.spot.place.table} " in str(row[3])]
     # Both the search for the names and the counting itself: one that visits rows would be slower than by state.
     return bool(counting) and all("COVERING INDEX" in line for line in counting)
 
 
-def _leads_an_index(database: apsw.Connection, rows: CompiledRows) -> bool:
+def _leads_index(database: apsw.Connection, rows: CompiledRowSet) -> bool:
     """Whether a whole (not partial) index starts with the column that names the queue."""
     sql = (
         "SELECT l.name, i.name FROM pragma_index_list(?) AS l JOIN pragma_index_info(l.name) AS i "
@@ -150,7 +160,7 @@ def _is_path(choice: str) -> bool:
     return "/" in choice or choice.endswith((".yaml", ".yml"))
 
 
-def _changed(path: str) -> int:
+def _modified_ns(path: str) -> int:
     try:
         return Path(path).stat().st_mtime_ns
     except OSError:
@@ -158,10 +168,10 @@ def _changed(path: str) -> int:
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> tuple[Profile, ...]:
-    return tuple(load(path, shipped=True) for path in sorted(SHIPPED.glob("*.yaml")))
+def _load_shipped() -> tuple[QueueProfile, ...]:
+    return tuple(load_profile(path, shipped=True) for path in sorted(SHIPPED_DIRECTORY.glob("*.yaml")))
 
 
 @lru_cache(maxsize=64)
-def _loaded(path: Path, _changed: int) -> Profile:
-    return load(path)
+def _load_file(path: Path, _changed: int) -> QueueProfile:
+    return load_profile(path)

@@ -17,47 +17,47 @@ from weakref import WeakSet
 
 import apsw
 
-FUNCTION = "holder_lives"
+FUNCTION_NAME = "holder_lives"
 # A clock that keeps seconds, and the boot time that the kernel rounds, are each off by up to one.
-SLACK = 2.0
+CLOCK_SLACK = 2.0
 # Seconds for which a look at one process holds: a statement asks once for every row.
-FRESH = 0.2
+CACHE_SECONDS = 0.2
 
-Value = int | float | bytes | str | None
-_taught: "WeakSet[apsw.Connection]" = WeakSet()
-_seen: dict[int, tuple[float, int | None]] = {}
+HolderValue = int | float | bytes | str | None
+_registered: "WeakSet[apsw.Connection]" = WeakSet()
+_start_cache: dict[int, tuple[float, int | None]] = {}
 
 
-def teach(database: apsw.Connection) -> None:
+def register_function(database: apsw.Connection) -> None:
     """Make the function known to this connection, once."""
-    if database not in _taught:
-        database.create_scalar_function(FUNCTION, holder_lives, 2)
-        _taught.add(database)
+    if database not in _registered:
+        database.create_scalar_function(FUNCTION_NAME, is_holder_alive, 2)
+        _registered.add(database)
 
 
-def holder_lives(*given: Value) -> int:
+def is_holder_alive(*given: HolderValue) -> int:
     """1 when `name` is a process of this host that runs and had begun at `since` (seconds since the epoch, or NULL)."""
     name, since = given
-    pid, start = _process(name) if isinstance(name, str) else (0, None)
-    began = _start_ticks(pid) if pid else None
+    pid, start = _parse_holder(name) if isinstance(name, str) else (0, None)
+    began = _cached_start_ticks(pid) if pid else None
     if began is None:
         return 0
     if start is not None:
         return int(began == start)
-    return int(not isinstance(since, int | float) or _boot_time() + began / _ticks_a_second() <= since + SLACK)
+    return int(not isinstance(since, int | float) or _boot_time() + began / _ticks_per_second() <= since + CLOCK_SLACK)
 
 
 @lru_cache(maxsize=4096)
-def _process(name: str) -> tuple[int, int | None]:
+def _parse_holder(name: str) -> tuple[int, int | None]:
     """The number, and the start time where the name tells it; 0 where it names no process of this host."""
     if match := re.fullmatch(r"(\d{1,9}):(\d{1,18})", name):
         return int(match[1]), int(match[2])
-    found = next((match for pattern in _patterns() if (match := pattern.search(name))), None)
+    found = next((match for pattern in _holder_patterns() if (match := pattern.search(name))), None)
     return (int(found[1]), None) if found else (0, None)
 
 
 @lru_cache(maxsize=1)
-def _patterns() -> tuple[re.Pattern[str], ...]:
+def _holder_patterns() -> tuple[re.Pattern[str], ...]:
     full = socket.gethostname()
     host = "|".join(re.escape(one) for one in sorted({full, full.partition(".")[0]}, key=len, reverse=True) if one)
     ends = r"(?![\w.])"
@@ -72,18 +72,18 @@ def _patterns() -> tuple[re.Pattern[str], ...]:
     )
 
 
-def _start_ticks(pid: int) -> int | None:
+def _cached_start_ticks(pid: int) -> int | None:
     now = time.monotonic()
-    at, ticks = _seen.get(pid, (float("-inf"), None))
-    if now - at > FRESH:
-        if len(_seen) > 4096:
-            _seen.clear()
-        ticks = _read_start(pid)
-        _seen[pid] = now, ticks
+    at, ticks = _start_cache.get(pid, (float("-inf"), None))
+    if now - at > CACHE_SECONDS:
+        if len(_start_cache) > 4096:
+            _start_cache.clear()
+        ticks = _read_start_ticks(pid)
+        _start_cache[pid] = now, ticks
     return ticks
 
 
-def _read_start(pid: int) -> int | None:
+def _read_start_ticks(pid: int) -> int | None:
     """None for nobody; a zombie is nobody, it holds nothing any more."""
     with suppress(OSError, ValueError, IndexError):
         text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
@@ -101,5 +101,5 @@ def _boot_time() -> float:
 
 
 @lru_cache(maxsize=1)
-def _ticks_a_second() -> int:
+def _ticks_per_second() -> int:
     return os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100

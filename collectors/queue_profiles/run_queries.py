@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from collectors.queue_profiles.authorizer import reading
+from collectors.queue_profiles.authorizer import allow_reading
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.count_queries import QUEUE_BOUND, NamedQueues
-from collectors.queue_profiles.statement import Bound
+from collectors.queue_profiles.count_queries import QUEUE_BOUND, IndexedQueues
+from collectors.queue_profiles.statement import BoundStatement
 from collectors.queue_profiles.time_formats import moment_of
 
 # At most this many rows of one row set, or of one queue in it, are visited: beyond it a count is a lower bound.
@@ -24,14 +24,14 @@ class QueueCount(NamedTuple):
     oldest: float | None
 
 
-class Counted(NamedTuple):
+class CountResult(NamedTuple):
     """One statement's result. `capped`: there were more rows than the bound, so every number is a lower bound."""
 
     queues: tuple[QueueCount, ...]
     capped: bool
 
 
-class Head(NamedTuple):
+class QueueHead(NamedTuple):
     """The first task of a queue: `number` and what tells it from another task of that number."""
 
     queue: str
@@ -40,74 +40,78 @@ class Head(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Quick:
+class QuickCounts:
     """What is counted at every poll, by position in the profile's row sets, and what comes with it.
 
     `heads`: None where the profile knows none. `names`: queues that an index names, with rows or without.
     """
 
-    counts: Mapping[int, Counted]
-    heads: tuple[Head, ...] | None
+    counts: Mapping[int, CountResult]
+    heads: tuple[QueueHead, ...] | None
     names: frozenset[str]
 
 
-def quick(database: apsw.Connection, profile: CompiledProfile, now: float) -> Quick:
+def read_quick_counts(database: apsw.Connection, profile: CompiledProfile, now: float) -> QuickCounts:
     """Every row set that is not slow, the heads and the queues' names, in as few statements as say the same.
 
     Raises apsw.Error, ValueError on text not in UTF-8.
     """
-    counts: dict[int, Counted] = {}
-    first: list[Head] = []
+    counts: dict[int, CountResult] = {}
+    first: list[QueueHead] = []
     names: set[str] = set()
     for one in profile.named:
-        known, found = _names_and_counts(database, one)
+        known, found = _read_names_and_counts(database, one)
         names |= known
         counts |= found
     for i, rows in enumerate(profile.rows):
-        both = rows.count_and_heads(now) if rows.state == "waiting" and not rows.slow else None
+        both = rows.count_and_head_statement(now) if rows.state == "waiting" and not rows.slow else None
         if both is not None:
-            found_rows = _fetched(database, both, ROW_BOUND + 1)
-            counts[i] = _counted([row[:3] for row in found_rows], both, ROW_BOUND)
-            first += [_head((row[0], *row[3:])) for row in found_rows]
+            found_rows = _fetch_rows(database, both, ROW_BOUND + 1)
+            counts[i] = _count_result([row[:3] for row in found_rows], both, ROW_BOUND)
+            first += [_queue_head((row[0], *row[3:])) for row in found_rows]
             continue
         if i not in counts and not rows.slow:
-            counts[i] = counted(database, rows.count(now))
-        if rows.state == "waiting" and (heading := rows.heads(now)) is not None:
-            first += map(_head, _fetched(database, heading, ROW_BOUND))
-    return Quick(counts, tuple(first) if profile.has_heads else None, frozenset(names))
+            counts[i] = read_count(database, rows.count_statement(now))
+        if rows.state == "waiting" and (heading := rows.head_statement(now)) is not None:
+            first += map(_queue_head, _fetch_rows(database, heading, ROW_BOUND))
+    return QuickCounts(counts, tuple(first) if profile.has_heads else None, frozenset(names))
 
 
-def counted(database: apsw.Connection, bound: Bound, rows: int = ROW_BOUND) -> Counted:
+def read_count(database: apsw.Connection, bound: BoundStatement, rows: int = ROW_BOUND) -> CountResult:
     """Run a counting statement behind its fence. Raises apsw.Error, ValueError on text not in UTF-8."""
-    return _counted(_fetched(database, bound, rows + 1), bound, rows)
+    return _count_result(_fetch_rows(database, bound, rows + 1), bound, rows)
 
 
-def heads(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[Head, ...]:
+def read_heads(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[QueueHead, ...]:
     """The first task of each queue. Raises apsw.Error, ValueError."""
-    return tuple(_head(row) for bound in profile.heads(now) for row in _fetched(database, bound, ROW_BOUND))
+    return tuple(
+        _queue_head(row) for bound in profile.head_statements(now) for row in _fetch_rows(database, bound, ROW_BOUND)
+    )
 
 
-def workers(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[int, int]:
+def count_workers(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[int, int]:
     """How many workers are alive, and how many are not. Raises apsw.Error."""
-    found = [row for bound in profile.workers(now) for row in _fetched(database, bound, ROW_BOUND)]
+    found = [row for bound in profile.worker_count_statements(now) for row in _fetch_rows(database, bound, ROW_BOUND)]
     stale = sum(int(gone) for _, gone in found)
     return sum(int(number) for number, _ in found) - stale, stale
 
 
-def last_numbers(database: apsw.Connection, profile: CompiledProfile) -> dict[str, int]:
+def read_last_numbers(database: apsw.Connection, profile: CompiledProfile) -> dict[str, int]:
     """The last AUTOINCREMENT number of each table that counts; 0 where nothing was ever inserted. Raises apsw.Error."""
     return {
-        one.table: sum(int(row[0] or 0) for row in _fetched(database, one.statement(), None))
+        one.table: sum(int(row[0] or 0) for row in _fetch_rows(database, one.last_number_statement(), None))
         for one in profile.sequences
     }
 
 
-def queue_names(database: apsw.Connection, profile: CompiledProfile) -> frozenset[str]:
+def read_queue_names(database: apsw.Connection, profile: CompiledProfile) -> frozenset[str]:
     """The queues that an index tells at no cost: a queue without rows of one state has 0 of them, which is a value."""
-    return frozenset(str(name) for bound in profile.queues() for (name,) in _fetched(database, bound, QUEUE_BOUND))
+    return frozenset(
+        str(name) for bound in profile.queue_name_statements() for (name,) in _fetch_rows(database, bound, QUEUE_BOUND)
+    )
 
 
-def merged(counts: Iterable[QueueCount]) -> QueueCount | None:
+def merge_counts(counts: Iterable[QueueCount]) -> QueueCount | None:
     """Several counts as one: rows are summed, the oldest time wins; None of none. The first queue's name stays."""
     parts = tuple(counts)
     if not parts:
@@ -116,35 +120,35 @@ def merged(counts: Iterable[QueueCount]) -> QueueCount | None:
     return QueueCount(parts[0].queue, sum(part.rows for part in parts), min(times, default=None))
 
 
-def _fetched(database: apsw.Connection, bound: Bound, limit: int | None) -> list[tuple[Any, ...]]:
+def _fetch_rows(database: apsw.Connection, bound: BoundStatement, limit: int | None) -> list[tuple[Any, ...]]:
     values = bound.values if limit is None else {**bound.values, "limit": limit}
-    with reading(database, bound.fence):
+    with allow_reading(database, bound.fence):
         return list(database.execute(bound.sql, values).fetchall())
 
 
-def _names_and_counts(database: apsw.Connection, named: NamedQueues) -> tuple[set[str], dict[int, Counted]]:
-    bound = named.names_and_counts()
-    found = _fetched(database, bound, ROW_BOUND + 1)
+def _read_names_and_counts(database: apsw.Connection, named: IndexedQueues) -> tuple[set[str], dict[int, CountResult]]:
+    bound = named.names_and_counts_statement()
+    found = _fetch_rows(database, bound, ROW_BOUND + 1)
     counts = {
-        i: _counted([(row[1], row[place], None) for row in found], bound, ROW_BOUND)
+        i: _count_result([(row[1], row[place], None) for row in found], bound, ROW_BOUND)
         for place, (i, _) in enumerate(named.counted, 2)
     }
     return {str(row[1]) for row in found if row[0]}, counts
 
 
-def _counted(found: Sequence[tuple[Any, ...]], bound: Bound, rows: int) -> Counted:
+def _count_result(found: Sequence[tuple[Any, ...]], bound: BoundStatement, rows: int) -> CountResult:
     queues = tuple(_queue_count(row, bound) for row in found if row[1])
     if bound.per_queue:
-        return Counted(queues, any(queue.rows > rows for queue in queues) or len(found) >= QUEUE_BOUND)
-    return Counted(queues, sum(queue.rows for queue in queues) > rows)
+        return CountResult(queues, any(queue.rows > rows for queue in queues) or len(found) >= QUEUE_BOUND)
+    return CountResult(queues, sum(queue.rows for queue in queues) > rows)
 
 
-def _head(row: tuple[Any, ...]) -> Head:
+def _queue_head(row: tuple[Any, ...]) -> QueueHead:
     queue, number, identity = row
-    return Head(str(queue), str(number), str(identity))
+    return QueueHead(str(queue), str(number), str(identity))
 
 
-def _queue_count(row: tuple[Any, ...], bound: Bound) -> QueueCount:
+def _queue_count(row: tuple[Any, ...], bound: BoundStatement) -> QueueCount:
     queue, number, oldest = row
     return QueueCount(
         str(queue), int(number), None if oldest is None else moment_of(float(oldest), bound.form, bound.zone)

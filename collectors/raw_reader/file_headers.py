@@ -6,61 +6,65 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from collectors.raw_reader.formats import HEADER_BYTES, WAL_INDEX_BYTES, database_header, wal_index
-from collectors.raw_reader.lock_probe import CAN_PROBE, READS_WAL, in_the_way
+from collectors.raw_reader.formats import DATABASE_HEADER_BYTES, WAL_INDEX_BYTES, parse_database_header, parse_wal_index
+from collectors.raw_reader.lock_probe import CAN_PROBE, READS_WAL, find_blocking_process
 
 _TRIES = 20
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # opening a pipe must not wait
 
 
-def database_header_of(path: str) -> str | None:
+def read_database_header_hex(path: str) -> str | None:
     """The header of a database; None when there is no such file. Raises OSError."""
-    data = _head(path, HEADER_BYTES)
+    data = _read_head(path, DATABASE_HEADER_BYTES)
     return None if data is None else data.hex()
 
 
-def wal_index_of(path: str) -> str | None:
+def read_wal_index_hex(path: str) -> str | None:
     """The header of the WAL-index beside a database, read again while a writer changes it. Raises OSError."""
-    return wal_index_and_readers(path)[0]
+    return read_wal_index_and_readers(path)[0]
 
 
-def wal_index_and_readers(path: str) -> tuple[str | None, bool]:
+def read_wal_index_and_readers(path: str) -> tuple[str | None, bool]:
     """The same, and whether somebody reads the WAL now (true also where that cannot be asked). Raises OSError."""
-    with _opened(path + "-shm") as descriptor:
+    with _open_regular_file(path + "-shm") as descriptor:
         if descriptor is None:
             return None, False
-        reading = not CAN_PROBE or in_the_way(descriptor, READS_WAL) is not None
+        reading = not CAN_PROBE or find_blocking_process(descriptor, READS_WAL) is not None
         for _ in range(_TRIES):
             data = os.pread(descriptor, WAL_INDEX_BYTES, 0)
             if len(data) < WAL_INDEX_BYTES:
                 break
-            if wal_index(data) is not None:
+            if parse_wal_index(data) is not None:
                 return data.hex(), reading
         return None, reading
 
 
-def is_hot(path: str) -> bool:
+def has_hot_journal(path: str) -> bool:
     """Whether a live journal lies beside a database. One whose header is zeroed or gone was finished. Raises OSError.
 
     (PRAGMA journal_mode=PERSIST or TRUNCATE.)
     """
-    data = _head(path + "-journal", 1)
+    data = _read_head(path + "-journal", 1)
     return bool(data) and data != b"\0"
 
 
-def is_wal(header: str | None) -> bool:
+def is_wal_header(header: str | None) -> bool:
     """Whether this is the header of a database in WAL mode."""
-    return header is not None and len(header) == 2 * HEADER_BYTES and database_header(bytes.fromhex(header)).wal
+    return (
+        header is not None
+        and len(header) == 2 * DATABASE_HEADER_BYTES
+        and parse_database_header(bytes.fromhex(header)).wal
+    )
 
 
-def _head(path: str, size: int) -> bytes | None:
+def _read_head(path: str, size: int) -> bytes | None:
     """The first bytes of a regular file, None when there is none."""
-    with _opened(path) as descriptor:
+    with _open_regular_file(path) as descriptor:
         return None if descriptor is None else os.read(descriptor, size)
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int | None]:
+def _open_regular_file(path: str) -> Iterator[int | None]:
     """A regular file, None when there is none."""
     try:
         descriptor = os.open(path, _FLAGS)

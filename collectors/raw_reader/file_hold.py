@@ -17,22 +17,22 @@ from dataclasses import dataclass
 from collectors.raw_reader.formats import SHARED_BYTES, SHARED_FIRST
 
 # Whoever asked has long gone on, or is gone.
-LONGEST = 2.0
+MAX_HOLD_SECONDS = 2.0
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
 
 
 @dataclass(frozen=True, slots=True)
-class _Hold:
+class _FileHold:
     descriptor: int
     since: float
 
 
-_holds: dict[str, _Hold] = {}
+_holds: dict[str, _FileHold] = {}
 
 
-def hold(path: str) -> bool | None:
+def hold_file(path: str) -> bool | None:
     """Take the lock, without waiting. False: somebody holds the file exclusively; None: not possible on this system."""
-    release(path)
+    release_file(path)
     if os.name == "nt":
         return None
     import fcntl
@@ -49,16 +49,16 @@ def hold(path: str) -> bool | None:
     except OSError:  # a file system without such locks: SQLite's own will fail too, and say so
         os.close(descriptor)
         return None
-    _holds[path] = _Hold(descriptor, time.monotonic())
+    _holds[path] = _FileHold(descriptor, time.monotonic())
     return True
 
 
-def hold_in_a_word(path: str) -> str | None:
+def hold_file_as_word(path: str) -> str | None:
     """`hold` as the raw reader answers it: "held", "refused", or None where it is not possible."""
-    return {True: "held", False: "refused", None: None}[hold(path)]
+    return {True: "held", False: "refused", None: None}[hold_file(path)]
 
 
-def release(path: str) -> None:
+def release_file(path: str) -> None:
     """Give the lock back, if it is held."""
     held = _holds.pop(path, None)
     if held is not None:
@@ -66,13 +66,13 @@ def release(path: str) -> None:
             os.close(held.descriptor)
 
 
-def release_forgotten(now: float) -> None:
+def release_expired_holds(now: float) -> None:
     """Give back what nobody gave back in time. `now`: monotonic seconds."""
     for path, held in tuple(_holds.items()):
-        if now - held.since > LONGEST:
-            release(path)
+        if now - held.since > MAX_HOLD_SECONDS:
+            release_file(path)
 
 
-def holding() -> bool:
+def is_holding() -> bool:
     """Whether any lock is held."""
     return bool(_holds)

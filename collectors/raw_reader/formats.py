@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-HEADER_BYTES = 100
+DATABASE_HEADER_BYTES = 100
 WAL_INDEX_BYTES = 136
 MAGIC = b"SQLite format 3\0"
 UNUSED_MARK = 0xFFFFFFFF
@@ -56,7 +56,7 @@ class WalIndex:
     marks: tuple[int, int, int, int, int]
 
     @property
-    def pending(self) -> int:
+    def pending_frames(self) -> int:
         """Frames not yet copied into the database."""
         return max(0, self.frames - self.copied)
 
@@ -73,15 +73,15 @@ class LockRow(NamedTuple):
     start: int
     end: int
 
-    def covers(self, byte: int) -> bool:
+    def covers_byte(self, byte: int) -> bool:
         """Whether this byte of the file lies in the locked range."""
         return self.start <= byte <= self.end
 
 
-def database_header(data: bytes) -> DatabaseHeader:
+def parse_database_header(data: bytes) -> DatabaseHeader:
     """The header in the first 100 bytes. Raises ValueError when there are fewer."""
-    if len(data) < HEADER_BYTES:
-        raise ValueError(f"a database header has {HEADER_BYTES} bytes, got {len(data)}")
+    if len(data) < DATABASE_HEADER_BYTES:
+        raise ValueError(f"a database header has {DATABASE_HEADER_BYTES} bytes, got {len(data)}")
     (page_size,) = struct.unpack_from(">H", data, 16)
     (free_pages,) = struct.unpack_from(">I", data, 36)
     root, _encoding, user_version, incremental, application_id = struct.unpack_from(">5I", data, 52)
@@ -91,20 +91,20 @@ def database_header(data: bytes) -> DatabaseHeader:
         page_size=65536 if page_size == 1 else page_size,
         wal=data[18:20] == b"\2\2",
         free_pages=free_pages,
-        auto_vacuum=_auto_vacuum(root, incremental),
+        auto_vacuum=_auto_vacuum_mode(root, incremental),
         user_version=user_version,
         application_id=application_id,
-        owner_version=_version(owner),
+        owner_version=_version_text(owner),
     )
 
 
-def wal_index(data: bytes) -> WalIndex | None:
+def parse_wal_index(data: bytes) -> WalIndex | None:
     """The WAL-index in its first 136 bytes; None when it is torn, not initialised or its checksum is wrong.
 
     A writer publishes two copies one after the other; two different ones mean that it is doing so now: read again.
     Numbers are in the byte order of the machine, salts are raw bytes.
     """
-    if len(data) < WAL_INDEX_BYTES or data[:48] != data[48:96] or not _sums_agree(data):
+    if len(data) < WAL_INDEX_BYTES or data[:48] != data[48:96] or not _checksum_matches(data):
         return None
     changes, initialised, _big, page_size, frames, pages = struct.unpack_from("=IBBHII", data, 8)
     if not initialised:
@@ -121,13 +121,13 @@ def wal_index(data: bytes) -> WalIndex | None:
     )
 
 
-def lock_rows(text: str) -> tuple[LockRow, ...]:
+def parse_lock_rows(text: str) -> tuple[LockRow, ...]:
     """The held locks of /proc/locks; who waits ("->") and what is no file lock (leases) is left out."""
-    rows = (_lock_row(line.split()) for line in text.splitlines())
+    rows = (_parse_lock_row(line.split()) for line in text.splitlines())
     return tuple(row for row in rows if row is not None)
 
 
-def _lock_row(words: list[str]) -> LockRow | None:
+def _parse_lock_row(words: list[str]) -> LockRow | None:
     if len(words) != 8 or words[1] not in ("POSIX", "OFDLCK", "FLOCK"):
         return None
     major, minor, inode = words[5].split(":")
@@ -135,7 +135,7 @@ def _lock_row(words: list[str]) -> LockRow | None:
     return LockRow(words[1], words[3], int(words[4]), int(major, 16), int(minor, 16), int(inode), int(words[6]), end)
 
 
-def _sums_agree(data: bytes) -> bool:
+def _checksum_matches(data: bytes) -> bool:
     first = second = 0
     words = struct.unpack_from("=10I", data, 0)
     for index in range(0, 10, 2):
@@ -144,11 +144,11 @@ def _sums_agree(data: bytes) -> bool:
     return struct.unpack_from("=2I", data, 40) == (first, second)
 
 
-def _auto_vacuum(root: int, incremental: int) -> str:
+def _auto_vacuum_mode(root: int, incremental: int) -> str:
     if root == 0:
         return "none"
     return "incremental" if incremental else "full"
 
 
-def _version(number: int) -> str:
+def _version_text(number: int) -> str:
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}" if number else ""

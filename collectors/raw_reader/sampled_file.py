@@ -10,7 +10,7 @@ import os
 import stat
 from contextlib import suppress
 
-from collectors.raw_reader.formats import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, wal_index
+from collectors.raw_reader.formats import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, parse_wal_index
 from collectors.raw_reader.lock_probe import (
     AT_DATABASE,
     CONNECTED,
@@ -18,16 +18,16 @@ from collectors.raw_reader.lock_probe import (
     READS_WAL,
     WRITES_JOURNAL,
     WRITES_WAL,
-    in_the_way,
+    find_blocking_process,
 )
-from collectors.raw_reader.wal_readers import Holder, pinners
+from collectors.raw_reader.wal_readers import HeldLock, pinning_readers
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 # Process, lock byte, read mark.
 Pin = tuple[int, int, int]
 
 
-class WatchedFile:
+class SampledFile:
     """One database by its path. `others_seen`: a process other than ours was ever seen there. `parent`: ours.
 
     Methods raise OSError where the file may not be looked at, or its file system knows no such question.
@@ -43,40 +43,40 @@ class WatchedFile:
         self._written: tuple[int, int] | None = None
         self.others_seen = False
 
-    def writer(self) -> int | None:
+    def find_writer(self) -> int | None:
         """The process that holds the write lock (`lock_probe.NOT_VISIBLE` and the like), None when nobody does."""
         if self._descriptor >= 0:
-            return in_the_way(self._descriptor, WRITES_WAL)
+            return find_blocking_process(self._descriptor, WRITES_WAL)
         if self._identity is None:
             return None
-        return self._asked(WRITES_WAL if self._is_wal else WRITES_JOURNAL)
+        return self._probe_once(WRITES_WAL if self._is_wal else WRITES_JOURNAL)
 
-    def refresh(self) -> bool:
+    def refresh_file(self) -> bool:
         """Find the file anew; whether the database was written to since the last time."""
-        index = _regular(self._path + "-shm")
-        found = index or _regular(self._path)
+        index = _stat_regular_file(self._path + "-shm")
+        found = index or _stat_regular_file(self._path)
         identity = None if found is None else (found.st_dev, found.st_ino)
         if identity != self._identity:
             self.close()
             self._identity, self._is_wal = identity, index is not None
         if self._is_wal:
-            self._stay_while_connected()
-        log = _regular(self._path + "-wal") if self._is_wal else found
+            self._stay_open_while_connected()
+        log = _stat_regular_file(self._path + "-wal") if self._is_wal else found
         written = (0, 0) if log is None else (log.st_mtime_ns, log.st_size)
         changed = self._written not in (None, written)
         self._written = written
         if changed and not self._is_wal and identity is not None:
-            self._note(self._asked(AT_DATABASE))
+            self._note_connection(self._probe_once(AT_DATABASE))
         return changed
 
-    def pin(self) -> Pin | None:
+    def find_pin(self) -> Pin | None:
         """A reader of another process that stops checkpoints short of the newest frame; of several, one."""
-        if self._descriptor < 0 or in_the_way(self._descriptor, READS_WAL) in (None, self._parent):
+        if self._descriptor < 0 or find_blocking_process(self._descriptor, READS_WAL) in (None, self._parent):
             return None
-        index = wal_index(os.pread(self._descriptor, WAL_INDEX_BYTES, 0))
-        if index is None or index.pending == 0:
+        index = parse_wal_index(os.pread(self._descriptor, WAL_INDEX_BYTES, 0))
+        if index is None or index.pending_frames == 0:
             return None
-        found = pinners(index, (self._reader(slot) for slot in range(len(READS_SLOT))))
+        found = pinning_readers(index, (self._lock_in_slot(slot) for slot in range(len(READS_SLOT))))
         return next(((one.pid, one.lock_byte, one.mark) for one in found if one.pid not in (0, self._parent)), None)
 
     def close(self) -> None:
@@ -86,37 +86,39 @@ class WatchedFile:
                 os.close(self._descriptor)
             self._descriptor = -1
 
-    def _reader(self, slot: int) -> Holder:
+    def _lock_in_slot(self, slot: int) -> HeldLock:
         byte = FIRST_READ_BYTE + slot
-        pid = in_the_way(self._descriptor, READS_SLOT[slot])
-        return Holder("shm", LockRow("POSIX", "NONE" if pid is None else "READ", pid or 0, 0, 0, 0, byte, byte), "", "")
+        pid = find_blocking_process(self._descriptor, READS_SLOT[slot])
+        return HeldLock(
+            "shm", LockRow("POSIX", "NONE" if pid is None else "READ", pid or 0, 0, 0, 0, byte, byte), "", ""
+        )
 
-    def _stay_while_connected(self) -> None:
+    def _stay_open_while_connected(self) -> None:
         if self._descriptor < 0:
             with suppress(FileNotFoundError):
                 self._descriptor = os.open(self._path + "-shm", _FLAGS)
         if self._descriptor < 0:
             return
-        connected = in_the_way(self._descriptor, CONNECTED)
-        self._note(connected)
+        connected = find_blocking_process(self._descriptor, CONNECTED)
+        self._note_connection(connected)
         if connected is None:
             self.close()
 
-    def _note(self, pid: int | None) -> None:
+    def _note_connection(self, pid: int | None) -> None:
         self.others_seen = self.others_seen or pid not in (None, self._parent)
 
-    def _asked(self, question: bytes) -> int | None:
+    def _probe_once(self, question: bytes) -> int | None:
         try:
             descriptor = os.open(self._path + "-shm" if self._is_wal else self._path, _FLAGS)
         except FileNotFoundError:
             return None
         try:
-            return in_the_way(descriptor, question)
+            return find_blocking_process(descriptor, question)
         finally:
             os.close(descriptor)
 
 
-def _regular(path: str) -> os.stat_result | None:
+def _stat_regular_file(path: str) -> os.stat_result | None:
     try:
         found = os.stat(path)  # noqa: PTH116 - thousands of these a second: no Path is built for them
     except (FileNotFoundError, NotADirectoryError):

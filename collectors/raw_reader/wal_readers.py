@@ -22,7 +22,7 @@ from collectors.raw_reader.formats import (
 )
 
 
-class Holder(NamedTuple):
+class HeldLock(NamedTuple):
     """One lock on a database (`file` "db") or its WAL-index ("shm"), and whose it is.
 
     `command` is the kernel's short name, empty when the process is not visible; `parent` its parent's id.
@@ -41,7 +41,7 @@ class Holder(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pinner:
+class PinningReader:
     """A reader that holds checkpoints back: `blocks_frames` frames beyond its `mark` cannot be copied meanwhile."""
 
     pid: int
@@ -52,11 +52,11 @@ class Pinner:
     blocks_frames: int
 
 
-def holders_of(
+def join_held_locks(
     rows: Iterable[LockRow],
     files: Mapping[str, Sequence[Sequence[int]]],
     processes: Mapping[str, Mapping[str, Any]],
-) -> tuple[Holder, ...]:
+) -> tuple[HeldLock, ...]:
     """The rows that lie on one of the files, with their processes. `files`: name -> its (major, minor, inode)s."""
     places = {tuple(place): name for name, found in files.items() for place in found}
     holders = []
@@ -64,44 +64,46 @@ def holders_of(
         name = places.get((row.major, row.minor, row.inode))
         if name is not None:
             who = processes.get(str(row.pid), {})
-            holders.append(Holder(name, row, who.get("command", ""), who.get("command_line", ""), who.get("parent", 0)))
+            holders.append(
+                HeldLock(name, row, who.get("command", ""), who.get("command_line", ""), who.get("parent", 0))
+            )
     return tuple(holders)
 
 
-def pinners(index: WalIndex, holders: Iterable[Holder]) -> tuple[Pinner, ...]:
+def pinning_readers(index: WalIndex, holders: Iterable[HeldLock]) -> tuple[PinningReader, ...]:
     """The readers that stop checkpoints short of the newest frame."""
     return tuple(
-        Pinner(holder.pid, holder.command, holder.command_line, byte, mark, blocked)
-        for holder in _readers(holders)
+        PinningReader(holder.pid, holder.command, holder.command_line, byte, mark, blocked)
+        for holder in _read_locks(holders)
         for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1)
-        if holder.row.covers(byte)
-        for mark in (_mark(index, byte),)
+        if holder.row.covers_byte(byte)
+        for mark in (_read_mark(index, byte),)
         for blocked in (index.frames - max(mark, index.copied),)
         if mark != UNUSED_MARK and mark < index.frames and blocked > 0
     )
 
 
-def writer(holders: Iterable[Holder]) -> Holder | None:
+def find_write_lock(holders: Iterable[HeldLock]) -> HeldLock | None:
     """Who holds the write lock: the WRITE byte of the WAL-index, or RESERVED or more on a rollback-journal database."""
     bytes_of = {"shm": (WRITE_BYTE, RECOVER_BYTE), "db": (RESERVED_BYTE, PENDING_BYTE)}
-    return _exclusive(holders, bytes_of)
+    return _find_exclusive_lock(holders, bytes_of)
 
 
-def reading(holders: Iterable[Holder]) -> tuple[Holder, ...]:
+def find_read_locks(holders: Iterable[HeldLock]) -> tuple[HeldLock, ...]:
     """The locks of those who read the log now, at whatever mark: a checkpoint that starts it over waits for each."""
     return tuple(
         holder
-        for holder in _readers(holders)
-        if any(holder.row.covers(byte) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
+        for holder in _read_locks(holders)
+        if any(holder.row.covers_byte(byte) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
     )
 
 
-def checkpointer(holders: Iterable[Holder]) -> Holder | None:
+def find_checkpoint_lock(holders: Iterable[HeldLock]) -> HeldLock | None:
     """Who is running a checkpoint."""
-    return _exclusive(holders, {"shm": (CHECKPOINT_BYTE,)})
+    return _find_exclusive_lock(holders, {"shm": (CHECKPOINT_BYTE,)})
 
 
-def flock_pid(holders: Iterable[Holder]) -> int | None:
+def flock_holder_pid(holders: Iterable[HeldLock]) -> int | None:
     """The process that holds the database file's exclusive `flock`; None when nobody does."""
     for holder in holders:
         if holder.file == "db" and holder.row.kind == "FLOCK" and holder.row.mode == "WRITE":
@@ -109,18 +111,18 @@ def flock_pid(holders: Iterable[Holder]) -> int | None:
     return None
 
 
-def _readers(holders: Iterable[Holder]) -> Iterable[Holder]:
+def _read_locks(holders: Iterable[HeldLock]) -> Iterable[HeldLock]:
     return (h for h in holders if h.file == "shm" and h.row.mode == "READ" and h.row.kind != "FLOCK")
 
 
-def _mark(index: WalIndex, byte: int) -> int:
+def _read_mark(index: WalIndex, byte: int) -> int:
     return 0 if byte == FIRST_READ_BYTE else index.marks[byte - FIRST_READ_BYTE]
 
 
-def _exclusive(holders: Iterable[Holder], bytes_of: Mapping[str, Sequence[int]]) -> Holder | None:
+def _find_exclusive_lock(holders: Iterable[HeldLock], bytes_of: Mapping[str, Sequence[int]]) -> HeldLock | None:
     for holder in holders:
         wanted = bytes_of.get(holder.file, ())
-        locked = any(holder.row.covers(byte) for byte in wanted)
+        locked = any(holder.row.covers_byte(byte) for byte in wanted)
         if locked and holder.row.mode == "WRITE" and holder.row.kind != "FLOCK":
             return holder
     return None

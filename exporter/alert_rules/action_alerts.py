@@ -1,6 +1,6 @@
 """What queuekeeper does: failures, runs that do not end, automation that gave up."""
 
-from exporter.alert_rules.alert import DAY, MINUTE, Alert, Group
+from exporter.alert_rules.alert import DAY, MINUTE, AlertGroup, AlertRule
 from exporter.alert_rules.thresholds import Bounds
 
 _MISSED = "queuekeeper_schedule_missed_total"
@@ -8,14 +8,14 @@ _MISSED = "queuekeeper_schedule_missed_total"
 _FAILURE = 'queuekeeper_action_last_failure_timestamp_seconds{action!="drill"}'
 
 
-def group(bounds: Bounds) -> Group:
+def action_group(bounds: Bounds) -> AlertGroup:
     """Everything about actions."""
-    return Group("queuekeeper-actions", (*_runs(bounds), *_automation()))
+    return AlertGroup("queuekeeper-actions", (*_run_alerts(bounds), *_automation_alerts()))
 
 
-def _runs(bounds: Bounds) -> tuple[Alert, ...]:
+def _run_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     return (
-        Alert(
+        AlertRule(
             "QueueActionFailed",
             f"(\n  {_FAILURE}\n    > (queuekeeper_action_last_success_timestamp_seconds or 0 * {_FAILURE})\n)\n"
             f"and time() - {_FAILURE} < 2 * 86400",
@@ -26,7 +26,7 @@ def _runs(bounds: Bounds) -> tuple[Alert, ...]:
             "history has its message.",
             why="The newest run failed: no success since. Two days, so that one failed try of a person does not stay forever.",
         ),
-        Alert(
+        AlertRule(
             "QueueActionStuck",
             f"time() - queuekeeper_action_started_timestamp_seconds > {bounds['action_time'].promql}",
             MINUTE,
@@ -38,9 +38,9 @@ def _runs(bounds: Bounds) -> tuple[Alert, ...]:
     )
 
 
-def _automation() -> tuple[Alert, ...]:
+def _automation_alerts() -> tuple[AlertRule, ...]:
     return (
-        Alert(
+        AlertRule(
             "QueueRemediationSuspended",
             "queuekeeper_remediation_suspended == 1",
             MINUTE,
@@ -49,7 +49,7 @@ def _automation() -> tuple[Alert, ...]:
             "Two automatic runs of {{ $labels.action }} on {{ $labels.database }} in a row did not help, so it starts "
             "no more. A person is needed: the history says what stood in the way.",
         ),
-        Alert(
+        AlertRule(
             "QueueScheduleMissed",
             f"{_MISSED}\n  > last_over_time({_MISSED}[1d] offset 1h)\nor increase({_MISSED}[1h]) > 0",
             MINUTE,
@@ -59,7 +59,7 @@ def _automation() -> tuple[Alert, ...]:
             "not running, or the action is suspended because it did not help before.",
             why="More than an hour ago: who was not there for a night comes back with what was missed counted already.",
         ),
-        Alert(
+        AlertRule(
             "QueueActionsPaused",
             "queuekeeper_paused == 1",
             DAY,

@@ -1,21 +1,21 @@
 """Can it be restored? Backups, their drills, and the checks of what they are made of."""
 
-from exporter.alert_rules.alert import DAY, HOUR, MINUTE, Alert, Group, spoken
+from exporter.alert_rules.alert import DAY, HOUR, MINUTE, AlertGroup, AlertRule, time_in_words
 from exporter.alert_rules.thresholds import Bounds
 
-_PROVED = 'sum without (state) (sqlite_backups{state="verified"})'
-_DRILLED = "sqlite_restore_drill_last_success_timestamp_seconds"
+_VERIFIED_BACKUPS = 'sum without (state) (sqlite_backups{state="verified"})'
+_LAST_DRILL = "sqlite_restore_drill_last_success_timestamp_seconds"
 
 
-def group(bounds: Bounds) -> Group:
+def backup_group(bounds: Bounds) -> AlertGroup:
     """Everything about keeping."""
-    return Group("queuekeeper-keeping", (*_backups(bounds), *_drills(bounds), _integrity()))
+    return AlertGroup("queuekeeper-keeping", (*_backup_alerts(bounds), *_drill_alerts(bounds), _integrity_alert()))
 
 
-def _backups(bounds: Bounds) -> tuple[Alert, ...]:
+def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     due, late = bounds["backup_due"], bounds["backup_age"]
     return (
-        Alert(
+        AlertRule(
             "QueueBackupDue",
             f"sqlite_backup_age_seconds > {due.promql}",
             5 * MINUTE,
@@ -27,7 +27,7 @@ def _backups(bounds: Bounds) -> tuple[Alert, ...]:
             page="QueueBackupTooOld",
             why=f"{due.why[0].upper()}{due.why[1:]}.",
         ),
-        Alert(
+        AlertRule(
             "QueueBackupTooOld",
             f"sqlite_backup_age_seconds > {late.promql}",
             10 * MINUTE,
@@ -37,9 +37,9 @@ def _backups(bounds: Bounds) -> tuple[Alert, ...]:
             "happened since would be lost with the disk.",
             why=f"{late.why[0].upper()}{late.why[1:]}.",
         ),
-        Alert(
+        AlertRule(
             "QueueBackupNeverVerified",
-            f"{_PROVED} == 0",
+            f"{_VERIFIED_BACKUPS} == 0",
             26 * HOUR,
             "warning",
             "The database {{ $labels.database }} has no proved backup.",
@@ -47,7 +47,7 @@ def _backups(bounds: Bounds) -> tuple[Alert, ...]:
             "content was verified.",
             why="A day for the first daily backup of a new database, and two hours for running it.",
         ),
-        Alert(
+        AlertRule(
             "QueueBackupDamaged",
             'sum without (state) (sqlite_backups{state="failed"}) > 0',
             15 * MINUTE,
@@ -59,31 +59,31 @@ def _backups(bounds: Bounds) -> tuple[Alert, ...]:
     )
 
 
-def _drills(bounds: Bounds) -> tuple[Alert, ...]:
+def _drill_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     age = bounds["drill_age"]
     failed, done = (
         f'queuekeeper_action_last_{end}_timestamp_seconds{{action="drill"}}' for end in ("failure", "success")
     )
     return (
-        Alert(
+        AlertRule(
             "QueueDrillTooOld",
-            f"time() - {_DRILLED} > {age.promql}",
+            f"time() - {_LAST_DRILL} > {age.promql}",
             HOUR,
             "warning",
             "The backups of {{ $labels.database }} were not restored for long.",
             "The last successful restore drill of {{ $labels.database }} is {{ $value | humanizeDuration }} ago. "
             "Nobody knows whether its backups still come back, and how long that takes.",
         ),
-        Alert(
+        AlertRule(
             "QueueDrillNever",
-            f"{_PROVED} > 0\n  unless {_DRILLED}",
+            f"{_VERIFIED_BACKUPS} > 0\n  unless {_LAST_DRILL}",
             15 * DAY,
             "info",
             "The backups of {{ $labels.database }} were never restored.",
-            f"The database {{{{ $labels.database }}}} has verified backups for {spoken(15 * DAY)}, and no drill restored one "
+            f"The database {{{{ $labels.database }}}} has verified backups for {time_in_words(15 * DAY)}, and no drill restored one "
             "successfully.",
         ),
-        Alert(
+        AlertRule(
             "QueueDrillFailed",
             f"{failed}\n  > ({done} or 0 * {failed})",
             5 * MINUTE,
@@ -94,8 +94,8 @@ def _drills(bounds: Bounds) -> tuple[Alert, ...]:
     )
 
 
-def _integrity() -> Alert:
-    return Alert(
+def _integrity_alert() -> AlertRule:
+    return AlertRule(
         "QueueIntegrityFailed",
         "sqlite_integrity_ok == 0",
         MINUTE,

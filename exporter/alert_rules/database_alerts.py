@@ -1,17 +1,20 @@
 """The files: their write-ahead log, their free pages, their disks, and what an application may lose."""
 
-from exporter.alert_rules.alert import DAY, HOUR, MINUTE, Alert, Group, spoken, with_page
+from exporter.alert_rules.alert import DAY, HOUR, MINUTE, AlertGroup, AlertRule, time_in_words, with_paging_alert
 from exporter.alert_rules.thresholds import Bounds
 
 
-def group(bounds: Bounds) -> Group:
+def database_group(bounds: Bounds) -> AlertGroup:
     """Everything about files."""
-    return Group("queuekeeper-databases", (*_files(), *_log(bounds), *_pages(bounds), *_disks(bounds)))
+    return AlertGroup(
+        "queuekeeper-databases",
+        (*_file_alerts(), *_wal_alerts(bounds), *_free_page_alerts(bounds), *_disk_alerts(bounds)),
+    )
 
 
-def _files() -> tuple[Alert, ...]:
+def _file_alerts() -> tuple[AlertRule, ...]:
     return (
-        Alert(
+        AlertRule(
             "QueueDatabaseDown",
             "sqlite_up == 0",
             5 * MINUTE,
@@ -20,7 +23,7 @@ def _files() -> tuple[Alert, ...]:
             "For 5 minutes {{ $labels.database }} is missing, unreadable, no SQLite database, or a reading of it does "
             "not end. Its application probably fails too.",
         ),
-        Alert(
+        AlertRule(
             "QueueLostCommits",
             "increase(sqlite_queue_sequence_regressions_total[1h]) > 0",
             MINUTE,
@@ -29,7 +32,7 @@ def _files() -> tuple[Alert, ...]:
             "The number of the newest task of {{ $labels.database }} became smaller within the last hour: commits were "
             "lost. Somebody restored or replaced the file, or it is damaged.",
         ),
-        Alert(
+        AlertRule(
             "QueueOwnerVulnerable",
             "sqlite_owner_wal_reset_vulnerable == 1",
             HOUR,
@@ -41,12 +44,12 @@ def _files() -> tuple[Alert, ...]:
     )
 
 
-def _log(bounds: Bounds) -> tuple[Alert, ...]:
-    return (*_backlog(bounds), _pinned(bounds), *_starved())
+def _wal_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
+    return (*_backlog_alerts(bounds), _pinned_alert(bounds), *_starved_alerts())
 
 
-def _backlog(bounds: Bounds) -> tuple[Alert, Alert]:
-    backlog = Alert(
+def _backlog_alerts(bounds: Bounds) -> tuple[AlertRule, AlertRule]:
+    backlog = AlertRule(
         "QueueWalBacklog",
         f"sqlite_wal_backlog_bytes > {bounds['wal'].promql}",
         MINUTE,
@@ -56,7 +59,7 @@ def _backlog(bounds: Bounds) -> tuple[Alert, Alert]:
         "the file grows. queuekeeper checkpoints where its configuration says so.",
         remediation="checkpoint",
     )
-    return with_page(
+    return with_paging_alert(
         backlog,
         30 * MINUTE,
         "The write-ahead log of {{ $labels.database }} stays long.",
@@ -65,8 +68,8 @@ def _backlog(bounds: Bounds) -> tuple[Alert, Alert]:
     )
 
 
-def _pinned(bounds: Bounds) -> Alert:
-    return Alert(
+def _pinned_alert(bounds: Bounds) -> AlertRule:
+    return AlertRule(
         "QueueWalPinned",
         f"sqlite_wal_pinned_seconds > {bounds['pinned'].promql}",
         2 * MINUTE,
@@ -77,8 +80,8 @@ def _pinned(bounds: Bounds) -> Alert:
     )
 
 
-def _starved() -> tuple[Alert, Alert]:
-    starved = Alert(
+def _starved_alerts() -> tuple[AlertRule, AlertRule]:
+    starved = AlertRule(
         "QueueWalResetStarved",
         'sqlite_wal_state{state="reset_starved"} == 1',
         5 * MINUTE,
@@ -88,7 +91,7 @@ def _starved() -> tuple[Alert, Alert]:
         "is copied back, and its file grows all the same. queuekeeper checkpoints where its configuration says so.",
         remediation="checkpoint",
     )
-    return with_page(
+    return with_paging_alert(
         starved,
         30 * MINUTE,
         "The write-ahead log of {{ $labels.database }} never starts over.",
@@ -97,8 +100,8 @@ def _starved() -> tuple[Alert, Alert]:
     )
 
 
-def _pages(bounds: Bounds) -> tuple[Alert, Alert]:
-    free = Alert(
+def _free_page_alerts(bounds: Bounds) -> tuple[AlertRule, AlertRule]:
+    free = AlertRule(
         "QueueFreePages",
         f"sqlite_fragmentation_ratio > {bounds['free_ratio'].promql}\n"
         f"  and sqlite_free_pages * sqlite_page_size_bytes > {bounds['free_room'].promql}",
@@ -109,7 +112,7 @@ def _pages(bounds: Bounds) -> tuple[Alert, Alert]:
         "inside its window where its configuration says so.",
         remediation="vacuum",
     )
-    return with_page(
+    return with_paging_alert(
         free,
         2 * DAY,
         "The database {{ $labels.database }} keeps much empty room.",
@@ -118,10 +121,10 @@ def _pages(bounds: Bounds) -> tuple[Alert, Alert]:
     )
 
 
-def _disks(bounds: Bounds) -> tuple[Alert, ...]:
+def _disk_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     share = "sqlite_disk_free_bytes / sqlite_disk_size_bytes"
     return (
-        Alert(
+        AlertRule(
             "QueueDiskLow",
             f"{share} < {bounds['disk_low'].promql}",
             15 * MINUTE,
@@ -129,7 +132,7 @@ def _disks(bounds: Bounds) -> tuple[Alert, ...]:
             "The disk for {{ $labels.role }} of {{ $labels.database }} is nearly full.",
             "{{ $value | humanizePercentage }} of the disk for {{ $labels.role }} of {{ $labels.database }} are free.",
         ),
-        Alert(
+        AlertRule(
             "QueueDiskFull",
             f"sqlite_disk_free_bytes < {bounds['disk_full'].promql}",
             5 * MINUTE,
@@ -138,14 +141,14 @@ def _disks(bounds: Bounds) -> tuple[Alert, ...]:
             "{{ $value | humanize1024 }}B are free on the disk for {{ $labels.role }} of {{ $labels.database }}. That "
             "is below the reserve that queuekeeper leaves alone, and writes of the application will fail soon.",
         ),
-        Alert(
+        AlertRule(
             "QueueDiskFullSoon",
             f"predict_linear(sqlite_disk_free_bytes[6h], {bounds['disk_soon'].promql}) < 0\n  and {share} < 0.4",
             HOUR,
             "warning",
             "The disk for {{ $labels.role }} of {{ $labels.database }} fills up.",
             "By the trend of the last 6 hours the disk for {{ $labels.role }} of {{ $labels.database }} will be full within "
-            f"{spoken(bounds['disk_soon'].value)}.",
+            f"{time_in_words(bounds['disk_soon'].value)}.",
             why="A database grows and shrinks in steps: six hours and a disk that is not empty keep one step from calling.",
         ),
     )

@@ -1,17 +1,17 @@
 """Is queuekeeper there, does it read, may it write down what it does? Everything else depends on it."""
 
-from exporter.alert_rules.alert import MINUTE, Alert, Group, spoken
+from exporter.alert_rules.alert import MINUTE, AlertGroup, AlertRule, time_in_words
 from exporter.alert_rules.thresholds import Bounds
 
 
-def group(bounds: Bounds, job: str) -> Group:
+def exporter_group(bounds: Bounds, job: str) -> AlertGroup:
     """`job` is what Prometheus' configuration calls the agents."""
-    return Group("queuekeeper-exporter", (*_reachable(job), *_readings(bounds), *_state()))
+    return AlertGroup("queuekeeper-exporter", (*_scrape_alerts(job), *_reading_alerts(bounds), *_state_alerts()))
 
 
-def _reachable(job: str) -> tuple[Alert, ...]:
+def _scrape_alerts(job: str) -> tuple[AlertRule, ...]:
     return (
-        Alert(
+        AlertRule(
             "QueueExporterDown",
             f'up{{job="{job}"}} == 0',
             5 * MINUTE,
@@ -20,7 +20,7 @@ def _reachable(job: str) -> tuple[Alert, ...]:
             "Prometheus could not scrape it for 5 minutes. Nothing is known about its queues, no alert about them can "
             "fire, and schedules do not run.",
         ),
-        Alert(
+        AlertRule(
             "QueueExporterAbsent",
             f'absent(up{{job="{job}"}})',
             10 * MINUTE,
@@ -32,9 +32,9 @@ def _reachable(job: str) -> tuple[Alert, ...]:
     )
 
 
-def _readings(bounds: Bounds) -> tuple[Alert, ...]:
+def _reading_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     return (
-        Alert(
+        AlertRule(
             "QueuePollStalled",
             f"time() - queuekeeper_poll_last_success_timestamp_seconds > {bounds['poll_age'].promql}",
             5 * MINUTE,
@@ -43,7 +43,7 @@ def _readings(bounds: Bounds) -> tuple[Alert, ...]:
             "The last successful reading of {{ $labels.database }} is {{ $value | humanizeDuration }} old. Its values "
             "are withdrawn, so alerts about them cannot fire.",
         ),
-        Alert(
+        AlertRule(
             "QueueCollectorFailing",
             "queuekeeper_collector_success == 0",
             15 * MINUTE,
@@ -55,10 +55,10 @@ def _readings(bounds: Bounds) -> tuple[Alert, ...]:
     )
 
 
-def _state() -> tuple[Alert, ...]:
+def _state_alerts() -> tuple[AlertRule, ...]:
     window = 15 * MINUTE
     return (
-        Alert(
+        AlertRule(
             "QueueConfigReloadFailed",
             "queuekeeper_config_last_reload_successful == 0",
             5 * MINUTE,
@@ -66,7 +66,7 @@ def _state() -> tuple[Alert, ...]:
             "queuekeeper on {{ $labels.instance }} refused its new configuration.",
             "The last reload failed and the configuration before it is still in use. The next restart will fail.",
         ),
-        Alert(
+        AlertRule(
             "QueueStateNotWritable",
             "queuekeeper_state_writable == 0",
             5 * MINUTE,
@@ -75,13 +75,13 @@ def _state() -> tuple[Alert, ...]:
             "For 5 minutes the folder of its state is full, gone or not writable. It goes on observing and starts "
             "nothing: no backup, no schedule, and alerts are answered with 503.",
         ),
-        Alert(
+        AlertRule(
             "QueueWebhookRefused",
             f'increase(queuekeeper_webhook_requests_total{{code!~"2.."}}[{window // MINUTE}m]) > 0',
             5 * MINUTE,
             "warning",
             "queuekeeper on {{ $labels.instance }} refuses what Alertmanager sends ({{ $labels.code }}).",
-            f"Within the last {spoken(window)} it answered with HTTP {{{{ $labels.code }}}}: 401 and 403 are a missing or "
+            f"Within the last {time_in_words(window)} it answered with HTTP {{{{ $labels.code }}}}: 401 and 403 are a missing or "
             "wrong token, 503 is a state that cannot be written. No alert starts an action meanwhile.",
         ),
     )

@@ -1,16 +1,19 @@
 """The queue itself: tasks nobody works on, workers that are gone, failures."""
 
-from exporter.alert_rules.alert import MINUTE, Alert, Group, with_page
+from exporter.alert_rules.alert import MINUTE, AlertGroup, AlertRule, with_paging_alert
 from exporter.alert_rules.thresholds import Bounds
 
 
-def group(bounds: Bounds) -> Group:
+def queue_group(bounds: Bounds) -> AlertGroup:
     """Everything about tasks and workers."""
-    return Group("queuekeeper-work", (*_leases(bounds), *_waiting(bounds), *_workers(bounds), _failures(bounds)))
+    return AlertGroup(
+        "queuekeeper-work",
+        (*_lease_alerts(bounds), *_waiting_alerts(bounds), *_worker_alerts(bounds), _failure_alert(bounds)),
+    )
 
 
-def _leases(bounds: Bounds) -> tuple[Alert, Alert]:
-    stale = Alert(
+def _lease_alerts(bounds: Bounds) -> tuple[AlertRule, AlertRule]:
+    stale = AlertRule(
         "QueueStaleLeases",
         f"sqlite_queue_stale_leases > {bounds['stale_leases'].promql}",
         2 * MINUTE,
@@ -20,7 +23,7 @@ def _leases(bounds: Bounds) -> tuple[Alert, Alert]:
         "queuekeeper gives them back where its configuration says so.",
         remediation="requeue",
     )
-    return with_page(
+    return with_paging_alert(
         stale,
         30 * MINUTE,
         "Tasks of {{ $labels.queue }} in {{ $labels.database }} stay with workers that are gone.",
@@ -29,9 +32,9 @@ def _leases(bounds: Bounds) -> tuple[Alert, Alert]:
     )
 
 
-def _waiting(bounds: Bounds) -> tuple[Alert, ...]:
+def _waiting_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     return (
-        Alert(
+        AlertRule(
             "QueueTasksWaitingLong",
             f"sqlite_queue_oldest_waiting_age_seconds > {bounds['waiting'].promql}",
             10 * MINUTE,
@@ -40,7 +43,7 @@ def _waiting(bounds: Bounds) -> tuple[Alert, ...]:
             "The oldest task of {{ $labels.queue }} in {{ $labels.database }} waits for {{ $value | humanizeDuration "
             "}}. Workers are missing, too slow, or stuck.",
         ),
-        Alert(
+        AlertRule(
             "QueueHeadStuck",
             f"sqlite_queue_head_unchanged_seconds > {bounds['head'].promql}",
             10 * MINUTE,
@@ -52,9 +55,9 @@ def _waiting(bounds: Bounds) -> tuple[Alert, ...]:
     )
 
 
-def _workers(bounds: Bounds) -> tuple[Alert, ...]:
+def _worker_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     return (
-        Alert(
+        AlertRule(
             "QueueDeadWorkers",
             f'sum without (state) (sqlite_queue_workers{{state="stale"}}) > {bounds["dead_workers"].promql}',
             15 * MINUTE,
@@ -63,7 +66,7 @@ def _workers(bounds: Bounds) -> tuple[Alert, ...]:
             "{{ $value }} workers in the list of {{ $labels.database }} have not given a sign of life for 15 minutes "
             "or more. What they held is stale or becomes so.",
         ),
-        Alert(
+        AlertRule(
             "QueueNoWorkers",
             'sum without (state) (sqlite_queue_workers{state="alive"}) == 0\n'
             '  and sum without (queue, state) (sqlite_queue_tasks{state="waiting"}) > 0',
@@ -75,9 +78,9 @@ def _workers(bounds: Bounds) -> tuple[Alert, ...]:
     )
 
 
-def _failures(bounds: Bounds) -> Alert:
+def _failure_alert(bounds: Bounds) -> AlertRule:
     failed = 'sqlite_queue_tasks{state=~"failed|dead"}'
-    return Alert(
+    return AlertRule(
         "QueueFailuresRising",
         f"sum without (state) ({failed} - min_over_time({failed}[1h])) > {bounds['failures'].promql}",
         5 * MINUTE,

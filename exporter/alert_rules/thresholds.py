@@ -38,9 +38,9 @@ class Threshold:
     below: bool = False
 
     @property
-    def written(self) -> str:
+    def written_value(self) -> str:
         """The value as the configuration file and the command line take it: `64MiB`, `49h`, `10%`, `5`."""
-        return written(self.value, self.unit)
+        return format_in_unit(self.value, self.unit)
 
     @property
     def promql(self) -> str:
@@ -114,19 +114,19 @@ Bounds = Mapping[str, Threshold]
 THRESHOLDS: Bounds = {each.name: each for each in _TABLE}
 
 
-def changed(assignments: Iterable[str]) -> Bounds:
+def override_thresholds(assignments: Iterable[str]) -> Bounds:
     """The table with other values, each written `NAME=VALUE`. Raises ValueError that says how to write it."""
     bounds = dict(THRESHOLDS)
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or name not in bounds:
-            known = ", ".join(f"{each.name}={each.written}" for each in _TABLE)
+            known = ", ".join(f"{each.name}={each.written_value}" for each in _TABLE)
             raise ValueError(f'"{text}" names no threshold; write NAME=VALUE with one of: {known}')
-        bounds[name] = _with_value(bounds[name], value)
+        bounds[name] = _replace_value(bounds[name], value)
     return bounds
 
 
-def written(value: float, unit: Unit) -> str:
+def format_in_unit(value: float, unit: Unit) -> str:
     """`67108864` bytes as `64MiB`, `176400` seconds as `49h`, `0.1` as `10%`: the largest unit that leaves no rest."""
     if unit == "ratio":
         return f"{value * 100:.15g}%"
@@ -138,22 +138,22 @@ def written(value: float, unit: Unit) -> str:
     return f"{value:.15g}"
 
 
-def _with_value(threshold: Threshold, text: str) -> Threshold:
+def _replace_value(threshold: Threshold, text: str) -> Threshold:
     """Another value; the level at which it counts as healed keeps its distance."""
     readers: Mapping[Unit, Callable[[object], float]] = {"bytes": parse_size, "seconds": parse_duration}
     try:
-        value = readers.get(threshold.unit, _plain)(text)
+        value = readers.get(threshold.unit, _parse_plain_value)(text)
     except ValueError as error:
         raise ValueError(f"{threshold.name}: {error}") from error
     most = 1 if threshold.unit == "ratio" else inf
     if not 0 <= value <= most or value == inf:
-        raise ValueError(f'{threshold.name}: "{text}" is out of bounds; write it like {threshold.written}')
+        raise ValueError(f'{threshold.name}: "{text}" is out of bounds; write it like {threshold.written_value}')
     if threshold.clear is None:
         return replace(threshold, value=value)
     return replace(threshold, value=value, clear=threshold.clear * value / threshold.value)
 
 
-def _plain(text: object) -> float:
+def _parse_plain_value(text: object) -> float:
     """A count or a share: `5`, `0.3`, `30%`."""
     try:
         return float(str(text))

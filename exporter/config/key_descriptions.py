@@ -93,4 +93,4 @@ _TIMES = {
     "state": "The folder of our own history: a disk of its own is best, never beside the application's database.",
     "timezone": "Of schedules and windows; by default UTC.",
 }
-WORDS: Mapping[str, str] = {**_DATABASES, **_LOOKING, **_ACTING, **_RULES, **_TIMES}
+KEY_DESCRIPTIONS: Mapping[str, str] = {**_DATABASES, **_LOOKING, **_ACTING, **_RULES, **_TIMES}

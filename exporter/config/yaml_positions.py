@@ -15,7 +15,7 @@ MAX_NODES = 100_000  # a file of aliases to aliases must not grow without end,
 MAX_DEPTH = 32  # nor one with an alias to itself
 
 
-class Misread(Exception):
+class InvalidYaml(Exception):
     """`line` counts from 1; the message says what is wrong there."""
 
     def __init__(self, line: int, message: str) -> None:
@@ -24,13 +24,13 @@ class Misread(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """The data, and the line of each key or list entry."""
 
     data: Any
     lines: dict[Loc, int]
 
-    def line(self, loc: Loc) -> int:
+    def line_of(self, loc: Loc) -> int:
         """The line of the nearest known place at or above `loc`."""
         for length in range(len(loc), -1, -1):
             if (found := self.lines.get(loc[:length])) is not None:
@@ -38,63 +38,67 @@ class Document:
         return 1
 
 
-class _Loader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own protocol
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?$"), list("-+0123456789")
 )
 
 
-def read(text: str) -> Document:
+def parse_yaml(text: str) -> YamlDocument:
     """The one document of `text`. Raises Misread for bad YAML, a key given twice, or too many values."""
     try:
-        loader = _Loader(text)
+        loader = _StrictLoader(text)
         node = loader.get_single_node()
         if node is None:
-            return Document(None, {})
-        lines = dict(_walk(node))
-        return Document(loader.construct_document(node), lines)
+            return YamlDocument(None, {})
+        lines = dict(_walk_nodes(node))
+        return YamlDocument(loader.construct_document(node), lines)
     except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
-        raise _misread(error) from error
+        raise _invalid_yaml(error) from error
     except RecursionError as error:
-        raise Misread(1, f"not YAML: nested deeper than {MAX_DEPTH} levels") from error
+        raise InvalidYaml(1, f"not YAML: nested deeper than {MAX_DEPTH} levels") from error
 
 
-def _misread(error: yaml.MarkedYAMLError | yaml.reader.ReaderError) -> Misread:
+def _invalid_yaml(error: yaml.MarkedYAMLError | yaml.reader.ReaderError) -> InvalidYaml:
     if isinstance(error, yaml.reader.ReaderError):
-        return Misread(1, f"not YAML: {error.reason}")
+        return InvalidYaml(1, f"not YAML: {error.reason}")
     mark = error.problem_mark or error.context_mark
     problem = " ".join(part for part in (error.context, error.problem) if part)
-    return Misread(mark.line + 1 if mark else 1, f"not YAML: {problem}")
+    return InvalidYaml(mark.line + 1 if mark else 1, f"not YAML: {problem}")
 
 
-def _walk(root: yaml.Node) -> Iterator[tuple[Loc, int]]:
+def _walk_nodes(root: yaml.Node) -> Iterator[tuple[Loc, int]]:
     pending: list[tuple[Loc, int, yaml.Node]] = [((), root.start_mark.line + 1, root)]
     seen = 0
     while pending:
         loc, line, node = pending.pop()
         seen += 1
         if seen > MAX_NODES or len(loc) > MAX_DEPTH:
-            raise Misread(line, f"more than {MAX_NODES} values or {MAX_DEPTH} levels; does an alias contain itself?")
+            raise InvalidYaml(
+                line, f"more than {MAX_NODES} values or {MAX_DEPTH} levels; does an alias contain itself?"
+            )
         yield loc, line
         if isinstance(node, yaml.MappingNode):
-            pending += [((*loc, key), at, value) for key, at, value in _entries(node)]
+            pending += [((*loc, key), at, value) for key, at, value in _mapping_entries(node)]
         elif isinstance(node, yaml.SequenceNode):
             pending += [((*loc, i), value.start_mark.line + 1, value) for i, value in enumerate(node.value)]
 
 
-def _entries(node: yaml.MappingNode) -> Iterator[tuple[str, int, yaml.Node]]:
+def _mapping_entries(node: yaml.MappingNode) -> Iterator[tuple[str, int, yaml.Node]]:
     seen: dict[Hashable, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise Misread(line, "a key must be a plain word")
+            raise InvalidYaml(line, "a key must be a plain word")
         if key.value in seen:
-            raise Misread(line, f'the key "{key.value}" was given before, in line {seen[key.value]}')
+            raise InvalidYaml(line, f'the key "{key.value}" was given before, in line {seen[key.value]}')
         seen[key.value] = line
         yield key.value, line, value

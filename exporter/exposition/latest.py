@@ -15,7 +15,7 @@ SHORTEST_MAX_AGE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SnapshotView:
     """The board at one moment. `stale` are databases whose newest reading is too old to be shown."""
 
     targets: tuple[Target, ...] = ()
@@ -27,7 +27,7 @@ class View:
     labels_dropped: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[tuple[str, str], int] = field(default_factory=dict)  # collector, reason
 
-    def state(self, database: str) -> str:
+    def state_of(self, database: str) -> str:
         """The word for `queuekeeper_databases` and the page: `found` until the first poll ended."""
         if database in self.stale:
             return "stale"
@@ -39,7 +39,7 @@ def max_age(interval: float) -> float:
     return max(3 * interval, SHORTEST_MAX_AGE)
 
 
-class Board:
+class LatestSnapshots:
     """Safe to use from any thread."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Board:
         self._labels_dropped: Counter[str] = Counter()
         self._errors: Counter[tuple[str, str]] = Counter()
 
-    def watch(self, targets: Iterable[Target]) -> None:
+    def set_targets(self, targets: Iterable[Target]) -> None:
         """These are the databases now; what is known of others, or of another file of the same name, goes."""
         with self._lock:
             listed = tuple(targets)
@@ -66,7 +66,7 @@ class Board:
             self._overruns = Counter({name: n for name, n in self._overruns.items() if name in self._targets})
             self._labels_dropped = Counter({name: n for name, n in self._labels_dropped.items() if name in kept})
 
-    def put(self, snapshot: Snapshot) -> bool:
+    def store_snapshot(self, snapshot: Snapshot) -> bool:
         """Show it; False when the database is no longer watched (its poll outlived it)."""
         with self._lock:
             if not self._is_watched(snapshot):
@@ -83,31 +83,31 @@ class Board:
                 self._errors.update(failed)
             return True
 
-    def overrun(self, database: str) -> None:
+    def count_overrun(self, database: str) -> None:
         """A poll was due while the one before had not ended."""
         with self._lock:
             self._overruns[database] += 1
 
-    def newest(self, database: str) -> Snapshot | None:
+    def newest_snapshot(self, database: str) -> Snapshot | None:
         """The last snapshot of a database, however old."""
         return self._snapshots.get(database)
 
-    def ready(self) -> bool:
+    def all_polled(self) -> bool:
         """Every watched database was polled once."""
         with self._lock:
             return self._snapshots.keys() >= self._targets.keys()
 
-    def targets(self) -> Mapping[str, Target]:
+    def watched_targets(self) -> Mapping[str, Target]:
         """The watched databases by name."""
         return self._targets  # replaced by `watch`, never changed
 
-    def view(self, now: float, interval: float) -> View:
+    def view_at(self, now: float, interval: float) -> SnapshotView:
         """What may be shown at `now`: readings older than `max_age(interval)` are withdrawn."""
         with self._lock:
             limit = max_age(interval)
             # a clock that was set back must not keep a reading alive either
             old = frozenset(name for name, s in self._snapshots.items() if abs(now - s.taken_at) > limit)
-            return View(
+            return SnapshotView(
                 targets=self._listed,
                 names=self._names,
                 fresh={name: s for name, s in self._snapshots.items() if name not in old}

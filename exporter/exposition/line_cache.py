@@ -13,20 +13,20 @@ from prometheus_client.utils import floatToGoString
 
 from collectors.metric import Metric, Sample, Since
 
-Placed = tuple[str, Sample]  # database ("" for none), sample
+PlacedSample = tuple[str, Sample]  # database ("" for none), sample
 # A whole line and None; or the start of one whose value grows, and since when (seconds since the epoch).
-Piece = tuple[str, float | None]
+LinePiece = tuple[str, float | None]
 
 
 @dataclass(slots=True)
-class _Shown:
+class _CachedPart:
     """What is on the page of one part: its samples by family, and what they were made of."""
 
     made_of: tuple[object, ...] = ()
-    samples: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
+    samples: dict[str, tuple[PlacedSample, ...]] = field(default_factory=dict)
 
 
-class KeptText:
+class LineCache:
     """Text by family, with one slot for each part (a database, the process), in the parts' order.
 
     Not safe for several threads at once.
@@ -35,21 +35,21 @@ class KeptText:
     def __init__(self, families: Iterable[str]) -> None:
         self._names: tuple[str, ...] = ()
         self._place: dict[str, int] = {}
-        self._shown: list[_Shown] = []
+        self._shown: list[_CachedPart] = []
         self._slots: dict[str, list[str]] = {name: [] for name in families}
-        self._growing: dict[str, dict[int, tuple[Piece, ...]]] = {name: {} for name in self._slots}
+        self._growing: dict[str, dict[int, tuple[LinePiece, ...]]] = {name: {} for name in self._slots}
         self._joined: dict[str, bytes] = {}
-        self._flat: dict[str, list[Piece]] = {}
+        self._flat: dict[str, list[LinePiece]] = {}
         self._columns: dict[str, tuple[Mapping[str, float], bytes]] = {}
 
-    def arrange(self, names: tuple[str, ...]) -> None:
+    def set_parts(self, names: tuple[str, ...]) -> None:
         """These parts, in this order, and no others; what is known of them stays."""
         if names is self._names or names == self._names:
             return
         before = self._place
         self._names, self._place = names, {name: place for place, name in enumerate(names)}
         came_from = [before.get(name) for name in names]
-        self._shown = [_Shown() if old is None else self._shown[old] for old in came_from]
+        self._shown = [_CachedPart() if old is None else self._shown[old] for old in came_from]
         for family, slots in self._slots.items():
             self._slots[family] = ["" if old is None else slots[old] for old in came_from]
             growing = self._growing[family]
@@ -57,19 +57,19 @@ class KeptText:
         self._joined.clear()
         self._flat.clear()
 
-    def knows(self, name: str) -> bool:
+    def has_part(self, name: str) -> bool:
         """Whether the page has this part."""
         return name in self._place
 
-    def holds(self, name: str, made_of: tuple[object, ...]) -> bool:
+    def is_current(self, name: str, made_of: tuple[object, ...]) -> bool:
         """Whether what is shown of this part was made of these very objects."""
         place = self._place.get(name)
-        return place is not None and _same(self._shown[place].made_of, made_of)
+        return place is not None and _are_same_objects(self._shown[place].made_of, made_of)
 
-    def put(
+    def update_part(
         self,
         name: str,
-        samples: Iterable[Placed],
+        samples: Iterable[PlacedSample],
         made_of: tuple[object, ...] = (),
         only: Collection[str] | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class KeptText:
         place = self._place.get(name)
         if place is None:
             return
-        groups: dict[str, list[Placed]] = {}
+        groups: dict[str, list[PlacedSample]] = {}
         for placed in samples:
             family = placed[1].metric.name
             if only is None or family in only:
@@ -86,21 +86,23 @@ class KeptText:
         shown.made_of = made_of
         for family in [family for family in shown.samples if family not in groups and (only is None or family in only)]:
             del shown.samples[family]
-            self._write(family, place, ())
+            self._write_slot(family, place, ())
         for family, group in groups.items():
             if shown.samples.get(family) != (found := tuple(group)):
                 shown.samples[family] = found
-                self._write(family, place, found)
+                self._write_slot(family, place, found)
 
-    def column(self, metric: Metric, values: Mapping[str, float]) -> bytes:
+    def column_lines(self, metric: Metric, values: Mapping[str, float]) -> bytes:
         """The lines of a family that has nothing but one number for each database."""
         before = self._columns.get(metric.name)
         if before is None or before[0] != values or list(before[0]) != list(values):
-            text = "".join([f"{_of_database(metric, name)}{_number(value)}\n" for name, value in values.items()])
+            text = "".join(
+                [f"{_database_line_start(metric, name)}{_format_number(value)}\n" for name, value in values.items()]
+            )
             self._columns[metric.name] = before = (values, text.encode())
         return before[1]
 
-    def text(self, family: str, now: float) -> bytes:
+    def family_lines(self, family: str, now: float) -> bytes:
         """The lines of one family at `now`; empty when it has none."""
         if not self._growing[family]:
             if family not in self._joined:
@@ -110,11 +112,11 @@ class KeptText:
             growing = self._growing[family]
             slots = enumerate(self._slots[family])
             self._flat[family] = [piece for place, slot in slots for piece in growing.get(place) or ((slot, None),)]
-        lines = [line if since is None else f"{line}{_age(now - since)}\n" for line, since in self._flat[family]]
+        lines = [line if since is None else f"{line}{_format_age(now - since)}\n" for line, since in self._flat[family]]
         return "".join(lines).encode()
 
-    def _write(self, family: str, place: int, group: tuple[Placed, ...]) -> None:
-        pieces = [_piece(database, sample) for database, sample in group]
+    def _write_slot(self, family: str, place: int, group: tuple[PlacedSample, ...]) -> None:
+        pieces = [_line_piece(database, sample) for database, sample in group]
         growing = self._growing[family]
         if [1 for _, since in pieces if since is not None]:
             growing[place] = tuple(pieces)
@@ -125,64 +127,64 @@ class KeptText:
         self._flat.pop(family, None)
 
 
-def line(name: str, labels: Iterable[tuple[str, str]], value: float) -> str:
+def format_line(name: str, labels: Iterable[tuple[str, str]], value: float) -> str:
     """One line of the exposition format; labels in the order of their names, as prometheus_client writes them."""
-    return f"{_start(name, sorted(labels))}{_number(value)}\n"
+    return f"{_line_start(name, sorted(labels))}{_format_number(value)}\n"
 
 
-def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+def _are_same_objects(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
     return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
 
 
-def _piece(database: str, sample: Sample) -> Piece:
+def _line_piece(database: str, sample: Sample) -> LinePiece:
     metric, labels, value = sample
     if metric.of_database:
-        before, after = _around(metric, labels)
-        start = f"{before}{_escaped(database)}{after}"
+        before, after = _split_line_start(metric, labels)
+        start = f"{before}{_escape_label(database)}{after}"
     else:
-        start = _start(metric.name, sorted(zip(metric.labels, labels, strict=True)))
-    return (start, value.time) if isinstance(value, Since) else (f"{start}{_number(value)}\n", None)
+        start = _line_start(metric.name, sorted(zip(metric.labels, labels, strict=True)))
+    return (start, value.time) if isinstance(value, Since) else (f"{start}{_format_number(value)}\n", None)
 
 
 @lru_cache(maxsize=65536)
-def _around(metric: Metric, labels: tuple[str, ...]) -> tuple[str, str]:
+def _split_line_start(metric: Metric, labels: tuple[str, ...]) -> tuple[str, str]:
     """The start of a line before and after the name of the database; most databases have the same ones."""
     pairs = sorted(zip(metric.labels, labels, strict=True))
-    first = "".join([f"{_pair(pair)}," for pair in pairs if pair[0] < "database"])
-    last = "".join([f",{_pair(pair)}" for pair in pairs if pair[0] > "database"])
+    first = "".join([f"{_label_pair(pair)}," for pair in pairs if pair[0] < "database"])
+    last = "".join([f",{_label_pair(pair)}" for pair in pairs if pair[0] > "database"])
     return f'{metric.name}{{{first}database="', f'"{last}}} '
 
 
-def _start(name: str, labels: Sequence[tuple[str, str]]) -> str:
+def _line_start(name: str, labels: Sequence[tuple[str, str]]) -> str:
     if not labels:
         return f"{name} "
-    return f"{name}{{{','.join(map(_pair, labels))}}} "
+    return f"{name}{{{','.join(map(_label_pair, labels))}}} "
 
 
-def _pair(label: tuple[str, str]) -> str:
-    return f'{label[0]}="{_escaped(label[1])}"'
+def _label_pair(label: tuple[str, str]) -> str:
+    return f'{label[0]}="{_escape_label(label[1])}"'
 
 
-def _of_database(metric: Metric, database: str) -> str:
+def _database_line_start(metric: Metric, database: str) -> str:
     """The start of the line of a family with no other label."""
-    before, after = _around(metric, ())
-    return f"{before}{_escaped(database)}{after}"
+    before, after = _split_line_start(metric, ())
+    return f"{before}{_escape_label(database)}{after}"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     """Numbers below a million, the usual ones, are written as the library would, several times faster."""
     if -math.inf < value < 1e6:
         return repr(float(value))
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
-def _age(seconds: float) -> str:
+def _format_age(seconds: float) -> str:
     """As `Sample.at` says: never negative."""
-    return repr(seconds) if 0.0 < seconds < 1e6 else _number(max(0.0, seconds))
+    return repr(seconds) if 0.0 < seconds < 1e6 else _format_number(max(0.0, seconds))
 
 
 @lru_cache(maxsize=65536)
-def _escaped(value: str) -> str:
+def _escape_label(value: str) -> str:
     """A label value as https://prometheus.io/docs/instrumenting/exposition_formats/ writes it.
 
     A file name of Linux need not be UTF-8, a label value must; two different names must stay different.

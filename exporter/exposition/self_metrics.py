@@ -13,12 +13,12 @@ import apsw
 
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
-from actions.store.totals import Totals
+from actions.store.totals import ActionTotals
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Metric, Sample
 from exporter.config.settings import Config
-from exporter.exposition.latest import View
-from exporter.exposition.line_cache import Placed
+from exporter.exposition.latest import SnapshotView
+from exporter.exposition.line_cache import PlacedSample
 
 UP = Metric("sqlite_up", "1 when the last poll could read the database, from our own poll.", fold="min")
 BUILD_INFO = Metric(
@@ -174,18 +174,18 @@ HISTOGRAMS = frozenset({DURATION.name})
 AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED, "purged_tasks": PURGED}
 DECISIONS = ("accepted", "duplicate", "cooldown", "no_match", "disabled", "rejected")
 # What the webhook may answer; each is there from the start, so that the first one of it is an increase.
-ANSWERS = (202, 400, 401, 403, 408, 413, 429, 503)
+WEBHOOK_CODES = (202, 400, 401, 403, 408, 413, 429, 503)
 EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ExporterState:
     """All that our own metrics are made of. `webhook_alerts`: by (decision, database); `reload_*`: the last reload."""
 
     version: str
     config: Config
-    view: View
-    totals: Totals = field(default_factory=Totals)
+    view: SnapshotView
+    totals: ActionTotals = field(default_factory=ActionTotals)
     revision: str = ""
     python_version: str = platform.python_version()
     sqlite_version: str = apsw.sqlite_lib_version()
@@ -198,13 +198,13 @@ class Facts:
     reload_time: float | None = None
 
 
-def of_process(facts: Facts) -> Iterator[Placed]:
+def process_samples(facts: ExporterState) -> Iterator[PlacedSample]:
     """What is the process' own, and may differ at every scrape."""
-    yield from (("", sample) for sample in _of_process(facts))
-    yield from _of_webhook(facts)
+    yield from (("", sample) for sample in _agent_samples(facts))
+    yield from _webhook_samples(facts)
 
 
-def of_poll(snapshot: Snapshot | None, *, stale: bool) -> Iterator[Sample]:
+def poll_samples(snapshot: Snapshot | None, *, stale: bool) -> Iterator[Sample]:
     """What the last poll of one database tells of itself; `stale`: its reading is too old to be shown."""
     if stale:
         yield UP(0)  # the poll that should have replaced it did not end: the database cannot be read now
@@ -215,39 +215,39 @@ def of_poll(snapshot: Snapshot | None, *, stale: bool) -> Iterator[Sample]:
             yield COLLECTOR_DURATION(result.duration, collector)
 
 
-def _overruns(view: View) -> Mapping[str, float]:
+def _overrun_counts(view: SnapshotView) -> Mapping[str, float]:
     return {name: view.overruns.get(name, 0) for name in view.names}
 
 
-def _labels_dropped(view: View) -> Mapping[str, float]:
+def _labels_dropped(view: SnapshotView) -> Mapping[str, float]:
     return {name: view.labels_dropped.get(name, 0) for name in view.names}
 
 
-def _last_success(view: View) -> Mapping[str, float]:
+def _last_success(view: SnapshotView) -> Mapping[str, float]:
     return {name: view.last_success[name] for name in view.names if name in view.last_success}
 
 
 # Families with one number for each database, which may change at every poll of an unchanged file.
 COLUMNS = {
-    POLL_OVERRUNS.name: _overruns,
+    POLL_OVERRUNS.name: _overrun_counts,
     LABELS_DROPPED.name: _labels_dropped,
     POLL_LAST_SUCCESS.name: _last_success,
 }
 
 
-def startable(config: Config, databases: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def startable_actions(config: Config, databases: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """(database, action) of what the configuration can start by itself."""
     if not config.acting.enabled:
         return ()
     starters: tuple[Rule | Schedule, ...] = (*config.rules, *config.schedules)
-    return tuple(sorted({(name, one.action) for one in starters for name in databases if one.covers(name)}))
+    return tuple(sorted({(name, one.action) for one in starters for name in databases if one.covers_database(name)}))
 
 
-def _of_process(facts: Facts) -> Iterator[Sample]:
+def _agent_samples(facts: ExporterState) -> Iterator[Sample]:
     view = facts.view
     yield BUILD_INFO(1, facts.version, facts.revision, facts.python_version, facts.sqlite_version)
     states = Counter({"found": 0, "readable": 0, "stale": 0})
-    states.update(view.state(target.name) for target in view.targets)
+    states.update(view.state_of(target.name) for target in view.targets)
     yield from (DATABASES(count, state) for state, count in states.items())
     yield from (COLLECTOR_ERRORS(count, *key) for key, count in view.errors.items())
     yield RELOAD_SUCCESS(facts.reload_successful)
@@ -260,14 +260,14 @@ def _of_process(facts: Facts) -> Iterator[Sample]:
     yield from (TRIGGERS(count, *key) for key, count in facts.totals.triggers.items())
 
 
-def of_history(facts: Facts) -> Iterator[Placed]:
+def history_samples(facts: ExporterState) -> Iterator[PlacedSample]:
     """What our history tells but the histogram; the same as long as totals, configuration and databases are."""
     totals, databases = facts.totals, tuple(target.name for target in facts.view.targets)
-    expected = {(d, a, o): 0 for d, a in startable(facts.config, databases) for o in ("done", "failed")}
+    expected = {(d, a, o): 0 for d, a in startable_actions(facts.config, databases) for o in ("done", "failed")}
     yield from ((d, RUNS(n, a, o)) for (d, a, o), n in {**expected, **totals.runs}.items())
-    yield from _of_effects(facts, databases)
-    yield from _of_suspensions(facts, databases)
-    yield from _of_schedules(facts, databases)
+    yield from _effect_samples(facts, databases)
+    yield from _suspension_samples(facts, databases)
+    yield from _schedule_samples(facts, databases)
     for metric, times in (
         (STARTED, totals.started),
         (LAST_SUCCESS, totals.last_success),
@@ -285,29 +285,31 @@ def of_history(facts: Facts) -> Iterator[Placed]:
         yield from ((database, metric(totals.amounts.get((database, word), 0))) for database in sorted(known))
 
 
-def _of_effects(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
+def _effect_samples(facts: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
     rules = facts.config.rules if facts.config.acting.enabled else ()
-    pairs = [(d, rule.name) for rule in rules for d in databases if rule.covers(d)]
+    pairs = [(d, rule.name) for rule in rules for d in databases if rule.covers_database(d)]
     expected = {(d, rule, effect): 0 for d, rule in pairs for effect in EFFECTS[:2]}
     yield from ((d, EFFECT(n, rule, effect)) for (d, rule, effect), n in {**expected, **facts.totals.effects}.items())
 
 
-def _of_suspensions(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
-    suspended = {key for key, found in facts.totals.standings.items() if found.suspended and key[0] in databases}
-    for database, action in sorted({*startable(facts.config, databases), *suspended}):
+def _suspension_samples(facts: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
+    suspended = {key for key, found in facts.totals.suspensions.items() if found.is_suspended and key[0] in databases}
+    for database, action in sorted({*startable_actions(facts.config, databases), *suspended}):
         yield database, SUSPENDED((database, action) in suspended, action)
 
 
-def _of_schedules(facts: Facts, databases: tuple[str, ...]) -> Iterator[Placed]:
+def _schedule_samples(facts: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
     schedules = facts.config.schedules if facts.config.acting.enabled else ()
     for one in schedules:
         yield from (
-            (d, MISSED(facts.totals.missed.get((d, one.name), 0), one.name)) for d in databases if one.covers(d)
+            (d, MISSED(facts.totals.missed.get((d, one.name), 0), one.name))
+            for d in databases
+            if one.covers_database(d)
         )
 
 
-def _of_webhook(facts: Facts) -> Iterator[Placed]:
-    codes = {**dict.fromkeys(ANSWERS, 0), **facts.webhook_requests}
+def _webhook_samples(facts: ExporterState) -> Iterator[PlacedSample]:
+    codes = {**dict.fromkeys(WEBHOOK_CODES, 0), **facts.webhook_requests}
     yield from (("", WEBHOOK_REQUESTS(count, str(code))) for code, count in codes.items())
     decisions = {**{(decision, ""): 0 for decision in DECISIONS}, **facts.webhook_alerts}
     yield from (

@@ -9,35 +9,35 @@ from pathlib import Path
 
 import apsw
 
-from actions.model.memory import FreeLow
-from actions.store.database import StoreUnavailable, history
-from actions.store.free_pages import HOUR, note
+from actions.model.memory import FreePageMinimum
+from actions.store.database import StoreUnavailable, state_store
+from actions.store.free_pages import HOUR, record_free_pages
 from collectors.access.snapshot import Snapshot
 from collectors.storage import FREE_PAGES
-from exporter.log import event
+from exporter.log import log_event
 
 LOG = logging.getLogger(__name__)
 WRITE_EVERY = 300.0
 
 
-class FreePageWatch:
+class FreePageRecorder:
     """Safe from any thread."""
 
     def __init__(self, state: Path, write_every: float = WRITE_EVERY) -> None:
         self._state, self._write_every = state, write_every
         self._guard = threading.Lock()
-        self._known: dict[str, FreeLow] = {}
+        self._known: dict[str, FreePageMinimum] = {}
         self._unwritten: dict[tuple[str, int], int] = {}
         self._written_at: float | None = None
 
-    def look(self, snapshot: Snapshot) -> None:
+    def on_snapshot(self, snapshot: Snapshot) -> None:
         """Note the free pages of this reading; nothing where they could not be read."""
-        found = next(iter(snapshot.of(FREE_PAGES.name)), None)
+        found = next(iter(snapshot.samples_of(FREE_PAGES.name)), None)
         if found is None:
             return
         now = snapshot.taken_at
         with self._guard:
-            self._note(snapshot.target.name, FreeLow(int(now // HOUR), int(found.at(now))))
+            self._note_low(snapshot.target.name, FreePageMinimum(int(now // HOUR), int(found.value_at(now))))
             due = self._written_at is None or not 0 <= now - self._written_at < self._write_every
         if due:
             self.write(now)
@@ -50,15 +50,15 @@ class FreePageWatch:
         if not lows:
             return
         try:
-            with history(self._state) as store:
-                note(store, lows, now)
+            with state_store(self._state) as store:
+                record_free_pages(store, lows, now)
         except (StoreUnavailable, apsw.Error) as error:
             cure = "free space or fix permissions"
-            event(LOG, logging.ERROR, "history cannot be used", error=str(error), next_step=cure)
+            log_event(LOG, logging.ERROR, "history cannot be used", error=str(error), next_step=cure)
             with self._guard:
                 self._unwritten = {**lows, **self._unwritten}  # what came meanwhile is lower
 
-    def _note(self, database: str, low: FreeLow) -> None:
+    def _note_low(self, database: str, low: FreePageMinimum) -> None:
         known = self._known.get(database)
         if known is None or known.hour != low.hour or low.pages < known.pages:
             self._known[database] = low

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from collectors.access.snapshot import Snapshot
 from collectors.target import Target
-from exporter.exposition.latest import Board
-from exporter.log import event
+from exporter.exposition.latest import LatestSnapshots
+from exporter.log import log_event
 
-Poll = Callable[[Target, Snapshot | None, float], Snapshot]
-Ahead = Callable[[Sequence[tuple[Target, Snapshot | None]]], None]
-WIDTH = 8
+PollFunction = Callable[[Target, Snapshot | None, float], Snapshot]
+PrefetchFunction = Callable[[Sequence[tuple[Target, Snapshot | None]]], None]
+MAX_POLLS = 8
 # Two quick polls at once keep us and the raw reader busy; more only take the interpreter from each other (measured: twice
 # the CPU seconds for the same polls with eight). A poll that is slow waits for something and takes nothing.
 QUICK_AT_ONCE = 2
@@ -30,14 +30,14 @@ SLOW_AFTER = 0.5
 # So many databases that are due at once are worth a worker of their own; most are only looked at by stat.
 DUE_PER_WORKER = 16
 # Of so many databases it is asked ahead, at once, what their polls will ask; again when so few of them are left.
-AHEAD, AHEAD_LEFT = 8, 4
+PREFETCH_BATCH, PREFETCH_WHEN_LEFT = 8, 4
 # What falls due within this time is polled by one worker (seconds): a thread for each of a thousand costs more than they.
-TOGETHER = 0.1
+GROUPING_TIME = 0.1
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class PollTiming:
     """Seconds. `hung_after`: a poll older than this no longer counts among the WIDTH that may run at once."""
 
     interval: float = 15.0
@@ -46,7 +46,7 @@ class Timing:
 
 
 @dataclass(slots=True)
-class _Course:
+class _PollState:
     """Where one database stands; touched under the loop's lock only."""
 
     target: Target
@@ -68,24 +68,26 @@ class PollLoop:
     def __init__(
         self,
         find: Callable[[], tuple[Target, ...]],
-        poll: Poll,
-        board: Board,
+        poll: PollFunction,
+        board: LatestSnapshots,
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
-        timing: Timing | None = None,
+        timing: PollTiming | None = None,
         *,
-        ahead: Ahead = lambda _: None,
+        ahead: PrefetchFunction = lambda _: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find, self._poll, self._board, self._on_snapshot = find, poll, board, on_snapshot
-        self._timing = timing or Timing()
+        self._timing = timing or PollTiming()
         self._ahead = ahead
         self._clock, self._monotonic = clock, monotonic
         self._changed = threading.Condition()
-        self._courses: dict[str, _Course] = {}
-        self._waiting: list[tuple[float, int, _Course]] = []  # a heap by due time; an entry that is outlived is skipped
+        self._courses: dict[str, _PollState] = {}
+        self._waiting: list[
+            tuple[float, int, _PollState]
+        ] = []  # a heap by due time; an entry that is outlived is skipped
         self._entry = itertools.count()
-        self._ready: deque[_Course] = deque()
+        self._ready: deque[_PollState] = deque()
         self._running: dict[Path, float] = {}  # since when; by file, which a rescan may give another name
         self._rescan_due = 0.0
         self._stopping = False
@@ -93,8 +95,8 @@ class PollLoop:
 
     def start(self) -> None:
         """Find the databases (so that readiness knows what to wait for) and begin."""
-        self._rescan()
-        self._thread = threading.Thread(target=self._run, name="poll-loop", daemon=True)
+        self._rescan_databases()
+        self._thread = threading.Thread(target=self._schedule_loop, name="poll-loop", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> bool:
@@ -117,49 +119,49 @@ class PollLoop:
             if course.target.path in self._running:
                 course.wanted_again = True
             else:
-                self._due_at(course, self._monotonic())
+                self._set_due(course, self._monotonic())
             self._changed.notify_all()
 
-    def rescan_soon(self, timing: Timing | None = None) -> None:
+    def rescan_soon(self, timing: PollTiming | None = None) -> None:
         """Look for databases now, and poll at these times from now on: the configuration changed."""
         with self._changed:
             self._timing = timing or self._timing
             self._rescan_due = self._monotonic()
             for course in self._courses.values():
-                self._due_at(course, min(course.due, self._rescan_due + self._timing.interval))
+                self._set_due(course, min(course.due, self._rescan_due + self._timing.interval))
             self._changed.notify_all()
 
-    def _run(self) -> None:
+    def _schedule_loop(self) -> None:
         while not self._stopping:
             if self._monotonic() >= self._rescan_due:
-                self._rescan()
+                self._rescan_databases()
             with self._changed:
-                self._begin_due(self._monotonic())
+                self._start_due(self._monotonic())
                 if not self._stopping:
-                    self._changed.wait(self._pause(self._monotonic()))
+                    self._changed.wait(self._seconds_to_wait(self._monotonic()))
 
-    def _rescan(self) -> None:
+    def _rescan_databases(self) -> None:
         try:
             targets = self._find()
         except OSError as error:
-            event(LOG, logging.WARNING, "could not look for databases, watching the known ones", error=error)
+            log_event(LOG, logging.WARNING, "could not look for databases, watching the known ones", error=error)
             targets = tuple(course.target for course in self._courses.values())
-        self._board.watch(targets)
+        self._board.set_targets(targets)
         now = self._monotonic()
         with self._changed:
             self._rescan_due = now + self._timing.rescan
             known = self._courses
             self._courses = {}
             for target in targets:
-                course = self._courses[target.name] = _continued(known.get(target.name), target, now)
+                course = self._courses[target.name] = _continue_or_start(known.get(target.name), target, now)
                 if course is not known.get(target.name):
-                    self._due_at(course, now)
+                    self._set_due(course, now)
 
-    def _due_at(self, course: _Course, due: float) -> None:
+    def _set_due(self, course: _PollState, due: float) -> None:
         course.due = due
         heapq.heappush(self._waiting, (due, next(self._entry), course))
 
-    def _begin_due(self, now: float) -> None:
+    def _start_due(self, now: float) -> None:
         """Line up what is due, and start workers for it; those that run already go on with it as well."""
         while self._waiting and self._waiting[0][0] <= now:
             due, _, course = heapq.heappop(self._waiting)
@@ -169,32 +171,34 @@ class PollLoop:
                 else:
                     course.queued = True
                     self._ready.append(course)
-        for _ in range(min(self._places(now), -(-len(self._ready) // DUE_PER_WORKER))):
-            taken = self._take(now)
+        for _ in range(min(self._free_places(now), -(-len(self._ready) // DUE_PER_WORKER))):
+            taken = self._take_next(now)
             if taken is not None:
                 name = f"poll {taken.target.name}"
-                threading.Thread(target=self._work, args=(taken,), name=name, daemon=True).start()
+                threading.Thread(target=self._poll_ready, args=(taken,), name=name, daemon=True).start()
 
-    def _is_current(self, course: _Course) -> bool:
+    def _is_current(self, course: _PollState) -> bool:
         return self._courses.get(course.target.name) is course
 
-    def _note_overrun(self, course: _Course) -> None:
-        self._due_at(course, course.due + self._timing.interval)
-        self._board.overrun(course.target.name)
+    def _note_overrun(self, course: _PollState) -> None:
+        self._set_due(course, course.due + self._timing.interval)
+        self._board.count_overrun(course.target.name)
         if not course.overrun_noted:
             course.overrun_noted = True
-            event(LOG, logging.WARNING, "a poll is due but the one before has not ended", database=course.target.name)
+            log_event(
+                LOG, logging.WARNING, "a poll is due but the one before has not ended", database=course.target.name
+            )
 
-    def _busy(self, now: float) -> int:
+    def _busy_workers(self, now: float) -> int:
         return sum(now - since < self._timing.hung_after for since in self._running.values())
 
-    def _places(self, now: float) -> int:
+    def _free_places(self, now: float) -> int:
         """How many workers more there may be."""
         slow_after = min(SLOW_AFTER, self._timing.hung_after)
         quick = sum(now - since < slow_after for since in self._running.values())
-        return min(WIDTH - self._busy(now), QUICK_AT_ONCE - quick)
+        return min(MAX_POLLS - self._busy_workers(now), QUICK_AT_ONCE - quick)
 
-    def _take(self, now: float) -> _Course | None:
+    def _take_next(self, now: float) -> _PollState | None:
         """The next course to poll, marked as running; None when none is ready."""
         while self._ready and not self._stopping:
             course = self._ready.popleft()
@@ -206,59 +210,59 @@ class PollLoop:
                 continue
             self._running[course.target.path] = now
             course.polls += 1
-            self._due_at(course, next_due(course.target.name, course.polls, now, self._timing.interval))
+            self._set_due(course, next_due(course.target.name, course.polls, now, self._timing.interval))
             return course
         return None
 
-    def _work(self, first: _Course) -> None:
+    def _poll_ready(self, first: _PollState) -> None:
         """Poll one course after the other while any is ready and there is a place for us."""
-        course: _Course | None = first
+        course: _PollState | None = first
         while course is not None:
-            self._ask_ahead(course)
+            self._prefetch_batch(course)
             self._poll_one(course)
             now = self._monotonic()
             with self._changed:
-                self._end(course, now)
-                course = self._take(now) if self._busy(now) < WIDTH else None
+                self._end_poll(course, now)
+                course = self._take_next(now) if self._busy_workers(now) < MAX_POLLS else None
 
-    def _ask_ahead(self, course: _Course) -> None:
+    def _prefetch_batch(self, course: _PollState) -> None:
         """Of this one and the next ones, unless that was done."""
         with self._changed:
-            coming = [course, *itertools.islice(self._ready, AHEAD)]
-            if all(one.asked_ahead for one in coming[: AHEAD_LEFT + 1]):
+            coming = [course, *itertools.islice(self._ready, PREFETCH_BATCH)]
+            if all(one.asked_ahead for one in coming[: PREFETCH_WHEN_LEFT + 1]):
                 return
             batch = [one for one in coming if not one.asked_ahead]
             for one in batch:
                 one.asked_ahead = True
         if len(batch) > 1:
-            self._ahead([(one.target, self._board.newest(one.target.name)) for one in batch])
+            self._ahead([(one.target, self._board.newest_snapshot(one.target.name)) for one in batch])
 
-    def _poll_one(self, course: _Course) -> None:
+    def _poll_one(self, course: _PollState) -> None:
         name = course.target.name
         try:
-            snapshot = self._poll(course.target, self._board.newest(name), self._clock())
-            if self._board.put(snapshot):
+            snapshot = self._poll(course.target, self._board.newest_snapshot(name), self._clock())
+            if self._board.store_snapshot(snapshot):
                 self._on_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - a thread's end: one database's trouble must not stop the others
-            event(LOG, logging.ERROR, "poll failed", database=name, error=f"{type(error).__name__}: {error}")
+            log_event(LOG, logging.ERROR, "poll failed", database=name, error=f"{type(error).__name__}: {error}")
 
-    def _end(self, course: _Course, now: float) -> None:
+    def _end_poll(self, course: _PollState, now: float) -> None:
         del self._running[course.target.path]
         course.overrun_noted = course.asked_ahead = False
         if course.wanted_again:
             course.wanted_again = False
-            self._due_at(course, now)
+            self._set_due(course, now)
         if course.due <= now or self._stopping:
             self._changed.notify_all()
 
-    def _pause(self, now: float) -> float:
+    def _seconds_to_wait(self, now: float) -> float:
         """Seconds until something is due, but time enough for what is due together; a wish wakes the loop earlier."""
         due = [self._waiting[0][0]] if self._waiting else []
         ends = [since + self._timing.hung_after for since in self._running.values()] if self._ready else []
         later = [self._rescan_due, *due, *(end for end in ends if end > now)]
         if self._ready:  # a worker may be slow by then
             later.append(now)
-        return max(min(TOGETHER, self._timing.interval / 20), min(later) - now)
+        return max(min(GROUPING_TIME, self._timing.interval / 20), min(later) - now)
 
 
 def next_due(name: str, polls: int, now: float, interval: float) -> float:
@@ -268,6 +272,6 @@ def next_due(name: str, polls: int, now: float, interval: float) -> float:
     return now + interval * (0.5 + zlib.crc32(name.encode("utf-8", "surrogateescape")) % 1000 / 2000)
 
 
-def _continued(known: _Course | None, target: Target, now: float) -> _Course:
+def _continue_or_start(known: _PollState | None, target: Target, now: float) -> _PollState:
     """A poll of what was known under this name before goes on alone."""
-    return known if known is not None and known.target == target else _Course(target, now)
+    return known if known is not None and known.target == target else _PollState(target, now)

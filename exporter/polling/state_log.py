@@ -4,8 +4,8 @@ import logging
 import threading
 
 from collectors.access.snapshot import Snapshot
-from collectors.owner import Owner
-from exporter.log import event
+from collectors.owner import OwnerReading
+from exporter.log import log_event
 
 LOG = logging.getLogger(__name__)
 
@@ -18,29 +18,29 @@ class StateLog:
         self._warnings: dict[str, str] = {}
         self._guard = threading.Lock()
 
-    def look(self, snapshot: Snapshot) -> None:
+    def on_snapshot(self, snapshot: Snapshot) -> None:
         """Log what is new in this snapshot."""
         name, now = snapshot.target.name, (snapshot.state, snapshot.up)
         with self._guard:
             before, self._states[name] = self._states.get(name), now
         if now != before:
-            self._say_state(snapshot, before)
-        self._say_warning(snapshot)
+            self._log_state(snapshot, before)
+        self._log_warning(snapshot)
 
-    def _say_state(self, snapshot: Snapshot, before: tuple[str, bool] | None) -> None:
+    def _log_state(self, snapshot: Snapshot, before: tuple[str, bool] | None) -> None:
         about = {"database": snapshot.target.name, "state": snapshot.state}
         if not snapshot.up:
-            event(LOG, logging.WARNING, "database cannot be read", **about, reason=snapshot.message)
+            log_event(LOG, logging.WARNING, "database cannot be read", **about, reason=snapshot.message)
         elif before is not None and not before[1]:
-            event(LOG, logging.INFO, "database can be read again", **about)
+            log_event(LOG, logging.INFO, "database can be read again", **about)
         elif snapshot.message:
-            event(LOG, logging.INFO, "database is read in part", **about, reason=snapshot.message)
+            log_event(LOG, logging.INFO, "database is read in part", **about, reason=snapshot.message)
 
-    def _say_warning(self, snapshot: Snapshot) -> None:
+    def _log_warning(self, snapshot: Snapshot) -> None:
         owner = snapshot.readings.get("owner")
-        warning = owner.warning if isinstance(owner, Owner) else ""
+        warning = owner.warning if isinstance(owner, OwnerReading) else ""
         name = snapshot.target.name
         with self._guard:
             before, self._warnings[name] = self._warnings.get(name, ""), warning
         if warning and warning != before:
-            event(LOG, logging.WARNING, "owner_sqlite may be wrong", database=name, reason=warning)
+            log_event(LOG, logging.WARNING, "owner_sqlite may be wrong", database=name, reason=warning)

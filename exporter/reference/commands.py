@@ -33,52 +33,52 @@ Consumers must ignore fields they do not know.
 """
 
 
-def text() -> str:
+def commands_document() -> str:
     """The whole document."""
-    return "\n".join([_HEAD, *_commands(root, "queuekeeper")])
+    return "\n".join([_HEAD, *_command_sections(root, "queuekeeper")])
 
 
-def _commands(group: click.Group, path: str) -> Iterator[str]:
+def _command_sections(group: click.Group, path: str) -> Iterator[str]:
     for name in sorted(group.commands):
         command = group.commands[name]
-        yield from _section(command, f"{path} {name}")
+        yield from _command_section(command, f"{path} {name}")
         if isinstance(command, click.Group):
-            yield from _commands(command, f"{path} {name}")
+            yield from _command_sections(command, f"{path} {name}")
 
 
-def _section(command: click.Command, path: str) -> Iterator[str]:
-    words = " ".join(_argument(one) for one in command.params if isinstance(one, click.Argument))
+def _command_section(command: click.Command, path: str) -> Iterator[str]:
+    words = " ".join(_argument_name(one) for one in command.params if isinstance(one, click.Argument))
     yield f"## `{path}{' ' + words if words else ''}`\n"
-    yield f"{_one_paragraph(command.help or '')}\n"
+    yield f"{_join_paragraphs(command.help or '')}\n"
     options = [one for one in command.params if isinstance(one, click.Option)]
     if options:
         yield "| option | meaning |\n| --- | --- |"
-        yield "\n".join(_row(option) for option in options) + "\n"
+        yield "\n".join(_option_row(option) for option in options) + "\n"
 
 
-def _argument(argument: click.Argument) -> str:
+def _argument_name(argument: click.Argument) -> str:
     return argument.make_metavar(click.Context(root))
 
 
-def _row(option: click.Option) -> str:
+def _option_row(option: click.Option) -> str:
     metavar = "" if option.is_flag else " " + option.make_metavar(click.Context(root)).replace("|", "\\|")
     return f"| `{', '.join(option.opts)}{metavar}` | {option.help or ''} |"
 
 
-def _one_paragraph(text: str) -> str:
+def _join_paragraphs(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
 
 
-def write(check: bool) -> int:
+def write_document(check: bool) -> int:
     """Write the document, or only say whether it is current (exit code 1 when not)."""
-    current = DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == text()
+    current = DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == commands_document()
     if check and not current:
         click.echo("docs/commands.md is not what the commands say; run `make docs`", err=True)
         return 1
     if not current:
-        DOCUMENT.write_text(text(), "utf-8")
+        DOCUMENT.write_text(commands_document(), "utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(write("--check" in sys.argv[1:]))
+    sys.exit(write_document("--check" in sys.argv[1:]))

@@ -12,11 +12,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from collectors.target import Limits
-from exporter.alert_rules.thresholds import written
+from exporter.alert_rules.thresholds import format_in_unit
 from exporter.config.example import example_text
-from exporter.config.key_descriptions import WORDS
-from exporter.config.schema import Budget, Chosen, Duration, File, Level, Size
-from exporter.config.sizes import Growth
+from exporter.config.key_descriptions import KEY_DESCRIPTIONS
+from exporter.config.schema import Budget, ConfigFile, Duration, Level, SettingValue, Size
+from exporter.config.sizes import GrowthBudget
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
 _HEAD = """# Configuration
@@ -31,14 +31,14 @@ the folder of the file. SIGHUP or `POST /-/reload` reads it again; a refused fil
 """
 _KINDS: tuple[tuple[Any, str], ...] = (
     (Duration, "duration"), (Size, "size"), (Level, "level"), (Budget, "size, share or `max(size, share)`"),
-    (Chosen, "level or text"), (bool, "true or false"), (int, "number"), (float, "number"), (str, "text"),
+    (SettingValue, "level or text"), (bool, "true or false"), (int, "number"), (float, "number"), (str, "text"),
 )  # fmt: skip
 
 
-def text() -> str:
+def configuration_document() -> str:
     """The whole document."""
     table = ["| key | written as | default | meaning |", "| --- | --- | --- | --- |"]
-    rows = [f"| `{key}` | {kind} | {default} | {WORDS[key]} |" for key, kind, default in described()]
+    rows = [f"| `{key}` | {kind} | {default} | {KEY_DESCRIPTIONS[key]} |" for key, kind, default in describe_keys()]
     example = [
         "",
         "## Example",
@@ -52,66 +52,68 @@ def text() -> str:
     return "\n".join([_HEAD, *table, *rows, *example, ""]).replace("\n\n```\n", "\n```\n")
 
 
-def described() -> Iterator[tuple[str, str, str]]:
+def describe_keys() -> Iterator[tuple[str, str, str]]:
     """(key, how it is written, default) of every key of the file, a list's entries as `key[]`."""
-    limits = {f"limits.{name}": f"`{value}`" for name, value in _limits().items()}
-    yield from ((key, kind, limits.get(key, default)) for key, kind, default in _keys(File, ""))
+    limits = {f"limits.{name}": f"`{value}`" for name, value in _default_limits().items()}
+    yield from ((key, kind, limits.get(key, default)) for key, kind, default in _walk_keys(ConfigFile, ""))
 
 
-def _limits() -> dict[str, str]:
+def _default_limits() -> dict[str, str]:
     """The budgets that hold where the file says nothing."""
     limits = Limits()
-    growth = f"max({written(limits.wal_growth_bytes, 'bytes')}, {written(limits.wal_growth_ratio, 'ratio')})"
+    growth = (
+        f"max({format_in_unit(limits.wal_growth_bytes, 'bytes')}, {format_in_unit(limits.wal_growth_ratio, 'ratio')})"
+    )
     names = ("write_lock", "checkpoint_wait", "read_wal", "read_rollback")
-    seconds = {name: written(getattr(limits, name), "seconds") for name in names}
-    return {**seconds, "wal_growth": growth, "disk_reserve": written(limits.disk_reserve, "bytes")}
+    seconds = {name: format_in_unit(getattr(limits, name), "seconds") for name in names}
+    return {**seconds, "wal_growth": growth, "disk_reserve": format_in_unit(limits.disk_reserve, "bytes")}
 
 
-def _keys(part: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+def _walk_keys(part: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
     for name, field in part.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        inner, ending = _inner(field.annotation)
+        inner, ending = _inner_part(field.annotation)
         if inner is not None:
-            yield key + ending, "", _default(field)
-            yield from _keys(inner, f"{key}{ending}.")
+            yield key + ending, "", _default_in_words(field)
+            yield from _walk_keys(inner, f"{key}{ending}.")
         else:
-            yield key, _kind(field), _default(field)
+            yield key, _value_kind(field), _default_in_words(field)
 
 
-def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+def _inner_part(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     """The part that a key holds, and `[]` for a list of them, `.NAME` for a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
     endings: dict[Any, str] = {list: "[]", dict: ".NAME"}
     for argument in get_args(annotation):
-        inner, _ = _inner(argument)
+        inner, _ = _inner_part(argument)
         if inner is not None:
             return inner, endings.get(get_origin(annotation), "")
     return None, ""
 
 
-def _kind(field: FieldInfo) -> str:
+def _value_kind(field: FieldInfo) -> str:
     given = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-    return _named(given, field.annotation)
+    return _kind_in_words(given, field.annotation)
 
 
-def _named(given: Any, plain: Any) -> str:
+def _kind_in_words(given: Any, plain: Any) -> str:
     for kind, words in _KINDS:
-        if given == kind or _same(given, kind):
+        if given == kind or _is_same_kind(given, kind):
             return words
     origin, arguments = get_origin(plain), [each for each in get_args(plain) if each is not type(None)]
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is list:
-        return f"list of {_named(arguments[0], arguments[0])}s"
+        return f"list of {_kind_in_words(arguments[0], arguments[0])}s"
     if origin is dict:
-        return f"mapping of names to {_named(arguments[1], arguments[1])}s"
+        return f"mapping of names to {_kind_in_words(arguments[1], arguments[1])}s"
     if origin in (Union, UnionType, Annotated):
-        return _named(arguments[0], arguments[0])
-    return "option" if plain is Any else _named(plain, Any)
+        return _kind_in_words(arguments[0], arguments[0])
+    return "option" if plain is Any else _kind_in_words(plain, Any)
 
 
-def _same(given: Any, kind: Any) -> bool:
+def _is_same_kind(given: Any, kind: Any) -> bool:
     """Whether `given` is `kind` with more said about it: bounds, a pattern."""
     if get_origin(given) is not Annotated:
         return False
@@ -120,16 +122,16 @@ def _same(given: Any, kind: Any) -> bool:
     return set(map(id, kind.__metadata__)) <= set(map(id, given.__metadata__))
 
 
-def _default(field: FieldInfo) -> str:
+def _default_in_words(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
-    if value in (None, PydanticUndefined) or isinstance(value, Growth):
+    if value in (None, PydanticUndefined) or isinstance(value, GrowthBudget):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, float):
-        return f"`{written(value, 'ratio' if _kind(field) == 'level' else 'seconds')}`"
+        return f"`{format_in_unit(value, 'ratio' if _value_kind(field) == 'level' else 'seconds')}`"
     return f"`{value}`"
 
 
@@ -138,8 +140,8 @@ def _default(field: FieldInfo) -> str:
 def main(check: bool) -> None:
     """Write docs/configuration.md, or check that it is up to date."""
     if not check:
-        DOCUMENT.write_text(text(), "utf-8")
-    elif not DOCUMENT.exists() or DOCUMENT.read_text("utf-8") != text():
+        DOCUMENT.write_text(configuration_document(), "utf-8")
+    elif not DOCUMENT.exists() or DOCUMENT.read_text("utf-8") != configuration_document():
         click.echo(f"{DOCUMENT} is not up to date; run: python -m exporter.reference.configuration", err=True)
         sys.exit(1)
 

@@ -20,19 +20,19 @@ withdrawn.
 """
 
 
-def text() -> str:
+def metrics_document() -> str:
     """The whole document."""
-    parts = [_HEAD, *(_section(f"Collector `{one.NAME}`", one.METRICS) for one in COLLECTORS)]
-    parts.append(_section("The exporter and its actions", self_metrics.METRICS))
+    parts = [_HEAD, *(_metric_table(f"Collector `{one.NAME}`", one.METRICS) for one in COLLECTORS)]
+    parts.append(_metric_table("The exporter and its actions", self_metrics.METRICS))
     return "\n".join(parts)
 
 
-def _section(title: str, metrics: Iterable[Metric]) -> str:
+def _metric_table(title: str, metrics: Iterable[Metric]) -> str:
     head = [f"## {title}", "", "| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
-    return "\n".join([*head, *(_row(metric) for metric in metrics), ""])
+    return "\n".join([*head, *(_metric_row(metric) for metric in metrics), ""])
 
 
-def _row(metric: Metric) -> str:
+def _metric_row(metric: Metric) -> str:
     kind = "histogram" if metric.name in self_metrics.HISTOGRAMS else metric.kind
     labels = (("database",) if metric.of_database else ()) + metric.labels
     words = metric.help.replace("|", "\\|")
@@ -45,9 +45,9 @@ def main(check: bool) -> None:
     """Write docs/metrics.md, or check that it is up to date."""
     if not check:
         DOCUMENT.parent.mkdir(exist_ok=True)
-        DOCUMENT.write_text(text(), "utf-8")
+        DOCUMENT.write_text(metrics_document(), "utf-8")
         return
-    if not DOCUMENT.exists() or DOCUMENT.read_text("utf-8") != text():
+    if not DOCUMENT.exists() or DOCUMENT.read_text("utf-8") != metrics_document():
         click.echo(f"{DOCUMENT} is not up to date; run: python -m exporter.reference.metrics", err=True)
         sys.exit(1)
 

@@ -6,23 +6,23 @@ What could not be read is None or missing, never a zero.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from actions.model.condition import Verdict
-from actions.policy.measure import measured
-from actions.policy.rules import Rule, Watch
-from actions.policy.suspension import Standing
+from actions.model.condition import ConditionVerdict
+from actions.policy.measure import condition_measurement
+from actions.policy.rules import ConditionWatch, Rule
+from actions.policy.suspension import SuspensionState
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
-from collectors.owner import Owner
+from collectors.owner import OwnerReading
 from collectors.target import Target
-from collectors.wal import Wal
-from exporter.status.findings import Finding, findings
+from collectors.wal import WalReading
+from exporter.status.findings import Finding, find_problems
 
 # What the word `health` can say, worst first: the order of the page.
-HEALTH = ("unreadable", "attention", "stale", "unread", "healthy")
+HEALTH_STATES = ("unreadable", "attention", "stale", "unread", "healthy")
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class BlockingReader:
     """Somebody whose read holds the WAL back; `seconds`: at least so long."""
 
     pid: int
@@ -33,18 +33,18 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class WalSummary:
     """The write-ahead log. `state` as docs/metrics.md says; `busy_ratio`: the share of time the write lock was held."""
 
     state: str
     backlog_bytes: float | None
     file_bytes: float | None
     busy_ratio: float | None
-    readers: tuple[Reader, ...]
+    readers: tuple[BlockingReader, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class QueueSummary:
     """One queue: tasks by state, ages in seconds (None: not known). `capped`: states whose number is a lower bound."""
 
     name: str
@@ -56,7 +56,7 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class BackupSummary:
     """Backups: how many by state, how old the newest verified one is, how long ago a restore of one was proved."""
 
     count: Mapping[str, float]
@@ -67,7 +67,7 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DiskSummary:
     """Room in bytes on the file system of a role."""
 
     role: str
@@ -76,7 +76,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class RuleStatus:
     """What one rule thinks now. `verdict`: wrong, between, clear, unknown; `wrong_since`: seconds since the epoch.
 
     `hold`: how long it must be wrong before the threshold asks for the action; None where only alerts ask. `suspended`: why
@@ -114,36 +114,38 @@ class DatabaseStatus:
     journal_mode: str = ""
     size_bytes: float | None = None
     free_ratio: float | None = None
-    log: Log | None = None
-    queues: tuple[Queue, ...] = ()
+    log: WalSummary | None = None
+    queues: tuple[QueueSummary, ...] = ()
     workers: Mapping[str, float] | None = None
-    backups: Saved | None = None
-    disk: tuple[Place, ...] = ()
-    rules: tuple[Opinion, ...] = ()
+    backups: BackupSummary | None = None
+    disk: tuple[DiskSummary, ...] = ()
+    rules: tuple[RuleStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class StatusInputs:
     """What the agent knows beside the readings. Keys are (rule, database) and (database, action).
 
     `drills`: by database, when a restore was last proved, and the seconds it took.
     """
 
     rules: Sequence[Rule] = ()
-    watches: Mapping[tuple[str, str], Watch] = field(default_factory=dict)
-    standings: Mapping[tuple[str, str], Standing] = field(default_factory=dict)
+    watches: Mapping[tuple[str, str], ConditionWatch] = field(default_factory=dict)
+    standings: Mapping[tuple[str, str], SuspensionState] = field(default_factory=dict)
     drills: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def status_of(target: Target, snapshot: Snapshot | None, state: str, beside: Beside, now: float) -> DatabaseStatus:
+def build_status(
+    target: Target, snapshot: Snapshot | None, state: str, beside: StatusInputs, now: float
+) -> DatabaseStatus:
     """The database now. `snapshot` None: nothing fresh is known, and `state` says why."""
     name, path = target.name, str(target.path)
     if snapshot is None:
         message = "the last reading is too old to be shown" if state == "stale" else "not read yet"
         return DatabaseStatus(name, path, "stale" if state == "stale" else "unread", state, message, ())
-    wrong = findings(snapshot, beside.rules, now)
+    wrong = find_problems(snapshot, beside.rules, now)
     owner = snapshot.readings.get("owner")
-    seen = _Seen(snapshot, now)
+    seen = _SampleIndex(snapshot, now)
     return DatabaseStatus(
         name=name,
         path=path,
@@ -152,41 +154,41 @@ def status_of(target: Target, snapshot: Snapshot | None, state: str, beside: Bes
         message=snapshot.message,
         findings=wrong,
         read_at=snapshot.taken_at,
-        profile=owner.profile if isinstance(owner, Owner) else "",
-        journal_mode=owner.journal_mode if isinstance(owner, Owner) else "",
-        size_bytes=seen.one("sqlite_database_size_bytes"),
-        free_ratio=seen.one("sqlite_fragmentation_ratio"),
-        log=_log(seen),
-        queues=tuple(_queues(seen)),
-        workers=seen.by_label("sqlite_queue_workers") or None,
-        backups=_saved(seen, beside.drills.get(name)),
-        disk=tuple(_places(seen)),
-        rules=tuple(opinions(name, snapshot, beside, now)),
+        profile=owner.profile if isinstance(owner, OwnerReading) else "",
+        journal_mode=owner.journal_mode if isinstance(owner, OwnerReading) else "",
+        size_bytes=seen.single_value("sqlite_database_size_bytes"),
+        free_ratio=seen.single_value("sqlite_fragmentation_ratio"),
+        log=_wal_summary(seen),
+        queues=tuple(_queue_summaries(seen)),
+        workers=seen.values_by_label("sqlite_queue_workers") or None,
+        backups=_backup_summary(seen, beside.drills.get(name)),
+        disk=tuple(_disk_summaries(seen)),
+        rules=tuple(rule_statuses(name, snapshot, beside, now)),
     )
 
 
-def opinions(database: str, snapshot: Snapshot, beside: Beside, now: float) -> Iterator[Opinion]:
+def rule_statuses(database: str, snapshot: Snapshot, beside: StatusInputs, now: float) -> Iterator[RuleStatus]:
     """What each rule that covers the database thinks."""
     for rule in beside.rules:
-        if not rule.covers(database):
+        if not rule.covers_database(database):
             continue
-        found = measured(rule.condition, snapshot, now)
-        verdict = rule.condition.judge(found)
+        found = condition_measurement(rule.condition, snapshot, now)
+        verdict = rule.condition.judge_measurement(found)
         watch = beside.watches.get((rule.name, database))
-        since = watch.wrong_since if watch is not None and verdict is not Verdict.CLEAR else None
-        bound, standing = rule.condition, beside.standings.get((database, rule.action), Standing())
-        yield Opinion(
+        since = watch.wrong_since if watch is not None and verdict is not ConditionVerdict.CLEAR else None
+        bound, standing = rule.condition, beside.standings.get((database, rule.action), SuspensionState())
+        yield RuleStatus(
             *(rule.name, rule.action, bound.metric, bound.where, bound.above, bound.below, bound.absent, bound.clear),
             value=found.value,
             verdict=str(verdict),
             wrong_since=since,
             hold=rule.hold,
             alerts=len(rule.alerts),
-            suspended=f"{standing.why} ({standing.cure})" if standing.suspended else "",
+            suspended=f"{standing.suspension_reason} ({standing.suspension_cure})" if standing.is_suspended else "",
         )
 
 
-class _Seen:
+class _SampleIndex:
     """A snapshot's samples by metric, at one moment."""
 
     def __init__(self, snapshot: Snapshot, now: float) -> None:
@@ -195,25 +197,25 @@ class _Seen:
         for sample in snapshot.samples:
             self._samples.setdefault(sample.metric.name, []).append(sample)
 
-    def of(self, metric: str) -> list[Sample]:
+    def samples_of(self, metric: str) -> list[Sample]:
         """All samples of a metric."""
         return self._samples.get(metric, [])
 
-    def one(self, metric: str) -> float | None:
+    def single_value(self, metric: str) -> float | None:
         """The only sample of a metric; None when there is none."""
-        return next((sample.at(self.now) for sample in self.of(metric)), None)
+        return next((sample.value_at(self.now) for sample in self.samples_of(metric)), None)
 
-    def by_label(self, metric: str) -> dict[str, float]:
+    def values_by_label(self, metric: str) -> dict[str, float]:
         """The samples by their first label."""
-        return {sample.labels[0]: sample.at(self.now) for sample in self.of(metric)}
+        return {sample.labels[0]: sample.value_at(self.now) for sample in self.samples_of(metric)}
 
 
-def _log(seen: _Seen) -> Log | None:
+def _wal_summary(seen: _SampleIndex) -> WalSummary | None:
     wal = seen.snapshot.readings.get("wal")
-    if not isinstance(wal, Wal):
+    if not isinstance(wal, WalReading):
         return None
     readers = (
-        Reader(
+        BlockingReader(
             pinner.pid,
             pinner.command,
             pinner.command_line,
@@ -222,23 +224,23 @@ def _log(seen: _Seen) -> Log | None:
         )
         for pinner in wal.pinners
     )
-    return Log(
+    return WalSummary(
         wal.state,
-        seen.one("sqlite_wal_backlog_bytes"),
-        seen.one("sqlite_wal_size_bytes"),
-        seen.one("sqlite_write_lock_busy_ratio"),
+        seen.single_value("sqlite_wal_backlog_bytes"),
+        seen.single_value("sqlite_wal_size_bytes"),
+        seen.single_value("sqlite_write_lock_busy_ratio"),
         tuple(sorted(readers, key=lambda reader: -reader.seconds)),
     )
 
 
-def _queues(seen: _Seen) -> Iterator[Queue]:
-    tasks = _grouped(seen.of("sqlite_queue_tasks"), seen.now)
-    capped = _grouped(seen.of("sqlite_queue_tasks_capped"), seen.now)
-    oldest = seen.by_label("sqlite_queue_oldest_waiting_age_seconds")
-    head = seen.by_label("sqlite_queue_head_unchanged_seconds")
-    stale = seen.by_label("sqlite_queue_stale_leases")
+def _queue_summaries(seen: _SampleIndex) -> Iterator[QueueSummary]:
+    tasks = _group_by_queue(seen.samples_of("sqlite_queue_tasks"), seen.now)
+    capped = _group_by_queue(seen.samples_of("sqlite_queue_tasks_capped"), seen.now)
+    oldest = seen.values_by_label("sqlite_queue_oldest_waiting_age_seconds")
+    head = seen.values_by_label("sqlite_queue_head_unchanged_seconds")
+    stale = seen.values_by_label("sqlite_queue_stale_leases")
     for name in dict.fromkeys((*tasks, *stale)):
-        yield Queue(
+        yield QueueSummary(
             name,
             tasks.get(name, {}),
             tuple(state for state, flag in capped.get(name, {}).items() if flag),
@@ -248,28 +250,28 @@ def _queues(seen: _Seen) -> Iterator[Queue]:
         )
 
 
-def _grouped(samples: Iterable[Sample], now: float) -> dict[str, dict[str, float]]:
+def _group_by_queue(samples: Iterable[Sample], now: float) -> dict[str, dict[str, float]]:
     """By queue, then by state."""
     found: dict[str, dict[str, float]] = {}
     for sample in samples:
-        found.setdefault(sample.labels[0], {})[sample.labels[1]] = sample.at(now)
+        found.setdefault(sample.labels[0], {})[sample.labels[1]] = sample.value_at(now)
     return found
 
 
-def _saved(seen: _Seen, drill: tuple[float, float] | None) -> Saved | None:
-    count = seen.by_label("sqlite_backups")
+def _backup_summary(seen: _SampleIndex, drill: tuple[float, float] | None) -> BackupSummary | None:
+    count = seen.values_by_label("sqlite_backups")
     if not count:
         return None
-    return Saved(
+    return BackupSummary(
         count,
-        seen.one("sqlite_backup_age_seconds"),
-        seen.one("sqlite_backup_last_size_bytes"),
+        seen.single_value("sqlite_backup_age_seconds"),
+        seen.single_value("sqlite_backup_last_size_bytes"),
         max(0.0, seen.now - drill[0]) if drill else None,
         drill[1] if drill else None,
     )
 
 
-def _places(seen: _Seen) -> Iterator[Place]:
-    sizes = seen.by_label("sqlite_disk_size_bytes")
-    for role, free in seen.by_label("sqlite_disk_free_bytes").items():
-        yield Place(role, free, sizes.get(role))
+def _disk_summaries(seen: _SampleIndex) -> Iterator[DiskSummary]:
+    sizes = seen.values_by_label("sqlite_disk_size_bytes")
+    for role, free in seen.values_by_label("sqlite_disk_free_bytes").items():
+        yield DiskSummary(role, free, sizes.get(role))

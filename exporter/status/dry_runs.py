@@ -9,29 +9,29 @@ from actions.model.request import Request
 from actions.runner.protocol import Job
 from actions.runner.spawn import RunningAction
 from collectors.target import Target
-from exporter.config.settings import Acting
+from exporter.config.settings import ActingSettings
 
-AT_ONCE = 2
+MAX_DRY_RUNS = 2
 
 
-class TooMany(Exception):
+class TooManyDryRuns(Exception):
     """So many dry runs are being made that another one would only slow them down."""
 
 
 class DryRuns:
     """Makes plans, AT_ONCE at a time. Safe to use from any thread."""
 
-    def __init__(self, state: Path, acting: Callable[[], Acting]) -> None:
+    def __init__(self, state: Path, acting: Callable[[], ActingSettings]) -> None:
         self._state, self._acting = state, acting
         self._running: set[RunningAction] = set()
         self._guard = threading.Lock()
 
     def plan(self, request: Request, target: Target) -> Event:
         """What the run would do, or why it would not: the child's last word. Raises TooMany, OSError."""
-        child = self._begin(Job(request, target, self._state, None, self._acting().checkpoint_vulnerable_owner))
+        child = self._start_child(Job(request, target, self._state, None, self._acting().checkpoint_vulnerable_owner))
         try:
-            said = list(child.events())
-            _, error = child.wait()
+            said = list(child.read_events())
+            _, error = child.wait_for_exit()
         finally:
             with self._guard:
                 self._running.discard(child)
@@ -46,10 +46,10 @@ class DryRuns:
         for child in children:
             child.hang_up()
 
-    def _begin(self, job: Job) -> RunningAction:
+    def _start_child(self, job: Job) -> RunningAction:
         with self._guard:
-            if len(self._running) >= AT_ONCE:
-                raise TooMany
+            if len(self._running) >= MAX_DRY_RUNS:
+                raise TooManyDryRuns
             child = RunningAction(job)
             self._running.add(child)
             return child

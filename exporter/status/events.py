@@ -12,11 +12,11 @@ from actions.model.events import Event
 from actions.store.runs import Run
 from collectors.access.snapshot import Snapshot
 
-MAX_KEPT = 1000
+MAX_QUEUED_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class StatusEvent:
     """`kind`: reading, run, paused, lost. `about` is plain data; `same_as` names what newer news of it replaces."""
 
     kind: str
@@ -24,76 +24,78 @@ class News:
     same_as: tuple[object, ...] = ()
 
 
-LOST = News("lost")
+EVENTS_LOST = StatusEvent("lost")
 
 
-def of_reading(snapshot: Snapshot) -> News:
+def reading_event(snapshot: Snapshot) -> StatusEvent:
     """A database was looked at."""
     name = snapshot.target.name
-    return News(
+    return StatusEvent(
         "reading", {"database": name, "state": snapshot.state, "taken_at": snapshot.taken_at}, ("reading", name)
     )
 
 
-def of_run(run: Run, said: Event) -> News:
+def run_event(run: Run, said: Event) -> StatusEvent:
     """What the child of a run says; of its progress only the newest is news."""
     about = {"run": run.id, "database": run.database, "action": run.action, "trigger": run.trigger}
     same = ("progress", run.id) if said.kind == "progress" else ()
-    return News("run", {**about, "kind": said.kind, "message": said.message, "figures": dict(said.figures)}, same)
+    return StatusEvent(
+        "run", {**about, "kind": said.kind, "message": said.message, "figures": dict(said.figures)}, same
+    )
 
 
-class Listener:
+class EventListener:
     """One who listens. `wake` is called, from any thread, when there is something to take."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._kept: dict[tuple[object, ...], News] = {}
+        self._kept: dict[tuple[object, ...], StatusEvent] = {}
         self._guard = threading.Lock()
         self._count = 0
         self.ended = False
 
-    def hear(self, news: News) -> None:
+    def add_event(self, news: StatusEvent) -> None:
         """Keep it until it is taken."""
         with self._guard:
             self._count += 1
             key = news.same_as or (self._count,)
             self._kept.pop(key, None)  # the newest comes last
-            if len(self._kept) >= MAX_KEPT:
-                self._kept = {("lost",): LOST}
+            if len(self._kept) >= MAX_QUEUED_EVENTS:
+                self._kept = {("lost",): EVENTS_LOST}
             self._kept[key] = news
         self._wake()
 
-    def take(self) -> list[News]:
+    def take_events(self) -> list[StatusEvent]:
         """Everything since the last time, in order."""
         with self._guard:
             taken, self._kept = list(self._kept.values()), {}
         return taken
 
-    def end(self) -> None:
+    def end_stream(self) -> None:
         """Nothing more will come."""
         self.ended = True
         self._wake()
 
 
-class Broadcast:
+class EventBroadcast:
     """Safe to use from any thread. Of more than `places` listeners the oldest one ends."""
 
     def __init__(self, places: int = 32) -> None:
         self._places = places
-        self._listeners: list[Listener] = []
+        self._listeners: list[EventListener] = []
         self._guard = threading.Lock()
         self._closed = False
 
-    def tell(self, news: News) -> None:
+    def publish_event(self, news: StatusEvent) -> None:
         """Pass it on; costs next to nothing while nobody listens."""
         with self._guard:
             listeners = tuple(self._listeners)
         for one in listeners:
-            one.hear(news)
+            one.add_event(news)
 
-    def listen(self, wake: Callable[[], None]) -> Listener:
+    def add_listener(self, wake: Callable[[], None]) -> EventListener:
         """Begin to listen, until `leave`."""
-        listener = Listener(wake)
+        listener = EventListener(wake)
         with self._guard:
             self._listeners.append(listener)
             outlived = self._listeners[: -self._places]
@@ -101,10 +103,10 @@ class Broadcast:
             if self._closed:
                 outlived = [*outlived, listener]
         for one in outlived:
-            one.end()
+            one.end_stream()
         return listener
 
-    def leave(self, listener: Listener) -> None:
+    def remove_listener(self, listener: EventListener) -> None:
         """Listen no more."""
         with self._guard:
             self._listeners = [one for one in self._listeners if one is not listener]
@@ -115,4 +117,4 @@ class Broadcast:
             self._closed = True
             listeners = tuple(self._listeners)
         for one in listeners:
-            one.end()
+            one.end_stream()

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from actions.model.events import Event
 from actions.model.request import Option
-from actions.policy.rules import Watch
-from actions.runner.manual import Recorded, record, wish
-from actions.store.database import StoreUnavailable, history
-from actions.store.pause import paused
-from actions.store.runs import Run, matching, pending, run, unfinished
+from actions.policy.rules import ConditionWatch
+from actions.runner.manual import EnqueuedRun, enqueue_manual, manual_request
+from actions.store.database import StoreUnavailable, state_store
+from actions.store.pause import pause_reason
+from actions.store.runs import Run, find_runs, load_run, pending_runs, unfinished_runs
 from collectors.target import Target
 from exporter.config.settings import Config
-from exporter.exposition.latest import Board, max_age
-from exporter.status.database import Beside, DatabaseStatus, status_of
+from exporter.exposition.latest import LatestSnapshots, max_age
+from exporter.status.database import DatabaseStatus, StatusInputs, build_status
 from exporter.status.dry_runs import DryRuns
-from exporter.status.events import Broadcast
-from exporter.status.recent_readings import Point, Recent
+from exporter.status.events import EventBroadcast
+from exporter.status.recent_readings import ChartPoint, RecentReadings
 from exporter.status.rule_state import explain_schedule
 from exporter.triggers.dispatcher import Dispatcher
 
@@ -31,7 +31,7 @@ class UnknownDatabase(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class OperatorRequest:
     """What somebody asks for; `who` is kept in history."""
 
     database: str
@@ -41,7 +41,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AgentStatus:
     """`paused`: why, when actions are. `at_work`: runs that are claimed, running or waiting. `trouble`: our own."""
 
     acting: bool
@@ -56,57 +56,59 @@ class Operations:
     def __init__(
         self,
         config: Callable[[], Config],
-        board: Board,
+        board: LatestSnapshots,
         dispatcher: Dispatcher,
-        watches: Callable[[], Mapping[tuple[str, str], Watch]],
+        watches: Callable[[], Mapping[tuple[str, str], ConditionWatch]],
         dry_runs: DryRuns,
-        broadcast: Broadcast,
-        recent: Recent,
+        broadcast: EventBroadcast,
+        recent: RecentReadings,
         trouble: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._config, self._board, self._dispatcher = config, board, dispatcher
         self._watches, self._dry_runs, self.broadcast, self._recent = watches, dry_runs, broadcast, recent
         self._trouble = trouble
 
-    def databases(self) -> list[DatabaseStatus]:
+    def list_databases(self) -> list[DatabaseStatus]:
         """Every watched database now, in the order of the configuration."""
-        return self._statuses(None)
+        return self._database_statuses(None)
 
-    def database(self, name: str) -> DatabaseStatus:
+    def database_status(self, name: str) -> DatabaseStatus:
         """One of them. Raises UnknownDatabase."""
-        for found in self._statuses(name):
+        for found in self._database_statuses(name):
             return found
         raise UnknownDatabase(f"no watched database is called {name}")
 
-    def runs(
+    def list_runs(
         self, limit: int, *, before: int | None = None, database: str = "", action: str = "", outcome: str = ""
     ) -> list[Run]:
         """The newest runs older than `before` that fit, newest first."""
-        with history(self._state) as store:
-            return matching(store, limit, before=before, database=database, action=action, outcome=outcome)
+        with state_store(self._state_path) as store:
+            return find_runs(store, limit, before=before, database=database, action=action, outcome=outcome)
 
-    def run(self, run_id: int) -> Run:
+    def find_run(self, run_id: int) -> Run:
         """One run. Raises KeyError."""
-        with history(self._state) as store:
-            return run(store, run_id)
+        with state_store(self._state_path) as store:
+            return load_run(store, run_id)
 
-    def standing(self) -> Standing:
+    def agent_status(self) -> AgentStatus:
         """How the agent itself is. Never raises: what cannot be told is said."""
         enabled, trouble = self._config().acting.enabled, self._trouble()
         try:
-            with history(self._state) as store:
-                return Standing(enabled, paused(store), (*unfinished(store), *pending(store)), trouble)
+            with state_store(self._state_path) as store:
+                return AgentStatus(
+                    enabled, pause_reason(store), (*unfinished_runs(store), *pending_runs(store)), trouble
+                )
         except StoreUnavailable as error:
-            return Standing(enabled, None, (), (*trouble, str(error)))
+            return AgentStatus(enabled, None, (), (*trouble, str(error)))
 
-    def last_hour(self, name: str) -> tuple[tuple[Point, ...], ...]:
+    def last_hour(self, name: str) -> tuple[tuple[ChartPoint, ...], ...]:
         """The readings of a database, one line for each of `exporter.status.recent_readings.SERIES`."""
-        return self._recent.points(name, time.time())
+        return self._recent.series_points(name, time.time())
 
-    def schedules(self, name: str, why_paused: str | None) -> list[tuple[str, str]]:
+    def schedule_texts(self, name: str, why_paused: str | None) -> list[tuple[str, str]]:
         """The schedules that cover a database, each with when it comes next, in words."""
         config, now = self._config(), time.time()
-        found = (one for one in config.schedules if one.covers(name))
+        found = (one for one in config.schedules if one.covers_database(name))
         return [(one.name, explain_schedule(one, name, config, why_paused, now)) for one in found]
 
     @property
@@ -114,33 +116,33 @@ class Operations:
         """How far apart two readings may be, in seconds, before something is missing between them."""
         return max_age(self._config().interval)
 
-    def ask(self, asked: Wish) -> Recorded:
+    def request_run(self, asked: OperatorRequest) -> EnqueuedRun:
         """Record a pending run. Raises UnknownDatabase, Refused."""
-        target = self._target(asked.database)
-        request = wish(asked.action, asked.database, asked.options, asked.who)
-        with history(self._state) as store:
-            recorded = record(store, request, str(target.path), time.time())
-        self._dispatcher.wake()
+        target = self._find_target(asked.database)
+        request = manual_request(asked.action, asked.database, asked.options, asked.who)
+        with state_store(self._state_path) as store:
+            recorded = enqueue_manual(store, request, str(target.path), time.time())
+        self._dispatcher.wake_up()
         return recorded
 
-    def plan(self, asked: Wish) -> Event:
+    def plan(self, asked: OperatorRequest) -> Event:
         """What it would do, or why not. Raises UnknownDatabase, Refused, TooMany."""
-        target = self._target(asked.database)
-        return self._dry_runs.plan(wish(asked.action, asked.database, asked.options, asked.who), target)
+        target = self._find_target(asked.database)
+        return self._dry_runs.plan(manual_request(asked.action, asked.database, asked.options, asked.who), target)
 
-    def _target(self, name: str) -> Target:
-        target = self._board.targets().get(name)
+    def _find_target(self, name: str) -> Target:
+        target = self._board.watched_targets().get(name)
         if target is None:
             raise UnknownDatabase(f"no watched database is called {name}")
         return target
 
     @property
-    def _state(self) -> Path:
+    def _state_path(self) -> Path:
         return self._config().state
 
-    def _statuses(self, only: str | None) -> list[DatabaseStatus]:
+    def _database_statuses(self, only: str | None) -> list[DatabaseStatus]:
         now, config, totals = time.time(), self._config(), self._dispatcher.view.totals
-        view = self._board.view(now, config.interval)
-        beside = Beside(config.rules, self._watches(), totals.standings, totals.drills)
+        view = self._board.view_at(now, config.interval)
+        beside = StatusInputs(config.rules, self._watches(), totals.suspensions, totals.drills)
         chosen = (target for target in view.targets if only is None or target.name == only)
-        return [status_of(one, view.fresh.get(one.name), view.state(one.name), beside, now) for one in chosen]
+        return [build_status(one, view.fresh.get(one.name), view.state_of(one.name), beside, now) for one in chosen]

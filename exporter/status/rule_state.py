@@ -3,29 +3,29 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from actions.model.condition import Condition, Verdict
-from actions.policy.cooldown import Past, decide, rest
-from actions.policy.measure import measured
+from actions.model.condition import Condition, ConditionVerdict
+from actions.policy.cooldown import ActionHistory, admit, cooldown_left
+from actions.policy.measure import condition_measurement
 from actions.policy.rules import Rule
-from actions.policy.schedules import Schedule, due
+from actions.policy.schedules import Schedule, due_firing
 from collectors.access.snapshot import Snapshot
-from collectors.queue_profiles.schema import Profile
+from collectors.queue_profiles.schema import QueueProfile
 from exporter.config.settings import Config
 from exporter.status import window_state
-from exporter.text.units import duration, moment
+from exporter.text.units import format_duration, format_time
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RuleHistory:
     """What history knows that bears on one rule and one database. `limits`: the bounds that are used up, in words."""
 
-    past: Past = field(default_factory=Past)
+    past: ActionHistory = field(default_factory=ActionHistory)
     paused: str | None = None
     limits: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class RuleState:
     """One rule on one database. `value` is None when the metric has none; `acts`: nothing stands in the way."""
 
     rule: str
@@ -36,7 +36,7 @@ class Sentence:
     reason: str
 
 
-def settings(profile: Profile, given: Mapping[str, float | str]) -> Iterator[str]:
+def describe_settings(profile: QueueProfile, given: Mapping[str, float | str]) -> Iterator[str]:
     """Each setting of the profile with its value, where that comes from, and what it means."""
     for name, setting in profile.settings.items():
         value = given.get(name, setting.default)
@@ -45,64 +45,66 @@ def settings(profile: Profile, given: Mapping[str, float | str]) -> Iterator[str
         yield f"{name} = {shown} ({origin}): {setting.help}"
 
 
-def explain(
-    rule: Rule, snapshot: Snapshot, config: Config, memory: Memory, profile: Profile | None, now: float
-) -> Sentence:
+def explain_rule(
+    rule: Rule, snapshot: Snapshot, config: Config, memory: RuleHistory, profile: QueueProfile | None, now: float
+) -> RuleState:
     """Whether this rule would act on this database at `now` (seconds since the epoch), and why not."""
-    found = measured(rule.condition, snapshot, now)
-    against = next(_against(rule, rule.condition.judge(found), config, memory, profile, now), "")
-    bounds = bound(rule.condition)
-    return Sentence(rule.name, rule.condition.metric, found.value, bounds, not against, against or _how(rule))
+    found = condition_measurement(rule.condition, snapshot, now)
+    against = next(_rule_obstacles(rule, rule.condition.judge_measurement(found), config, memory, profile, now), "")
+    bounds = bound_in_words(rule.condition)
+    return RuleState(
+        rule.name, rule.condition.metric, found.value, bounds, not against, against or _start_in_words(rule)
+    )
 
 
 def explain_schedule(schedule: Schedule, database: str, config: Config, paused: str | None, now: float) -> str:
     """When this schedule comes next on this database, and what would hold it."""
-    at = due(schedule, database, now, now).next_at
-    when = "never again" if at is None else f"next {schedule.action} at {moment(at)}"
+    at = due_firing(schedule, database, now, now).next_at
+    when = "never again" if at is None else f"next {schedule.action} at {format_time(at)}"
     if not config.acting.enabled:
         return f"{when}; acting is disabled (actions.enabled)"
     return when if paused is None else f"{when}; actions are paused ({paused}): it waits until queuekeeper resume"
 
 
-def bound(condition: Condition) -> str:
+def bound_in_words(condition: Condition) -> str:
     """`above 67108864, healed at 8388608`."""
     if condition.absent is not None:
-        return f"absent for {duration(condition.absent)}"
+        return f"absent for {format_duration(condition.absent)}"
     word = f"above {condition.above:.12g}" if condition.above is not None else f"below {condition.below:.12g}"
     return word if condition.clear is None else f"{word}, healed at {condition.clear:.12g}"
 
 
-def _against(
-    rule: Rule, verdict: Verdict, config: Config, memory: Memory, profile: Profile | None, now: float
+def _rule_obstacles(
+    rule: Rule, verdict: ConditionVerdict, config: Config, memory: RuleHistory, profile: QueueProfile | None, now: float
 ) -> Iterator[str]:
     """Everything that stands in the way, what weighs most first."""
-    if verdict is Verdict.UNKNOWN:
+    if verdict is ConditionVerdict.UNKNOWN:
         yield "its metric could not be read: nothing is done on a guess"
-    if verdict is not Verdict.WRONG:
+    if verdict is not ConditionVerdict.WRONG:
         yield "nothing is wrong"
     if not config.acting.enabled:
         yield "acting is disabled (actions.enabled)"
     if memory.paused is not None:
         yield f"actions are paused ({memory.paused}); resume with: queuekeeper resume"
-    yield from _not_heard(rule, memory.past, now)
+    yield from _cooldown_obstacles(rule, memory.past, now)
     yield from memory.limits
-    yield from window_state.against(config.acting, rule.action, now)
-    if (refused := _refused(rule, profile)) is not None:
+    yield from window_state.window_obstacles(config.acting, rule.action, now)
+    if (refused := _requeue_refusal(rule, profile)) is not None:
         yield refused
 
 
-def _not_heard(rule: Rule, past: Past, now: float) -> Iterator[str]:
-    decision = decide(past, rule.cooldown, now)
+def _cooldown_obstacles(rule: Rule, past: ActionHistory, now: float) -> Iterator[str]:
+    decision = admit(past, rule.cooldown, now)
     if decision == "duplicate":
-        yield f"{rule.action} waits or runs already (run {past.busy})"
+        yield f"{rule.action} waits or runs already (run {past.unfinished_run})"
     if decision == "disabled":
-        since = moment(past.standing.since or 0.0)
-        yield f"suspended since {since}: {past.standing.why} ({past.standing.cure})"
+        since = format_time(past.suspension.since or 0.0)
+        yield f"suspended since {since}: {past.suspension.suspension_reason} ({past.suspension.suspension_cure})"
     if decision == "cooldown":
-        yield f"cooldown: {duration(rest(past, rule.cooldown, now))} of {duration(rule.cooldown)} are left"
+        yield f"cooldown: {format_duration(cooldown_left(past, rule.cooldown, now))} of {format_duration(rule.cooldown)} are left"
 
 
-def _refused(rule: Rule, profile: Profile | None) -> str | None:
+def _requeue_refusal(rule: Rule, profile: QueueProfile | None) -> str | None:
     """What requeue itself would refuse (`actions/requeue.py`), told before it is tried."""
     if rule.action != "requeue":
         return None
@@ -116,11 +118,11 @@ def _refused(rule: Rule, profile: Profile | None) -> str | None:
     return None
 
 
-def _how(rule: Rule) -> str:
+def _start_in_words(rule: Rule) -> str:
     starts = (
         []
         if rule.hold is None
-        else [f"once it held for {duration(rule.patience)}" if rule.patience else "at the next poll"]
+        else [f"once it held for {format_duration(rule.required_hold)}" if rule.required_hold else "at the next poll"]
     )
     if rule.alerts:
         starts.append("when its alert fires")

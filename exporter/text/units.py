@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """`67108864` as `64.0 MiB`."""
     step = 0
     while abs(count) >= 1024 and step < len(_BYTES) - 1:
@@ -14,7 +14,7 @@ def size(count: float) -> str:
     return f"{count:.0f} B" if step == 0 else f"{count:.1f} {_BYTES[step]}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`93784` as `1d 2h 3m`; below a minute with what matters of the fraction."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
@@ -29,13 +29,13 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:3])
 
 
-def moment(time: float) -> str:
+def format_time(time: float) -> str:
     """Seconds since the epoch as UTC."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 # Names that are no words for a person.
-_WORDS = {
+_FIGURE_WORDS = {
     "chunks": "transactions",
     "longest_hold_seconds": "write lock held at a time, at most",
     "p999_hold_seconds": "and in 999 of 1,000 times",
@@ -48,24 +48,24 @@ _WORDS = {
 def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
     """One `name: value` a line, by the unit that the name tells."""
     for name, value in figures.items():
-        words = _WORDS.get(name) or name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
-        yield f"{words}: {_in_words(name, value)}"
+        words = _FIGURE_WORDS.get(name) or name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        yield f"{words}: {_format_figure(name, value)}"
 
 
-def of_metric(metric: str, value: float) -> str:
+def format_metric_value(metric: str, value: float) -> str:
     """A metric's value by the unit that its name ends with."""
     if metric.endswith("_bytes"):
-        return size(value)
-    return duration(value) if metric.endswith("_seconds") else f"{value:.12g}"
+        return format_size(value)
+    return format_duration(value) if metric.endswith("_seconds") else f"{value:.12g}"
 
 
-def _in_words(name: str, value: object) -> str:
+def _format_figure(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return str(value)
     if "bytes" in name or name == "wal_growth":
-        return f"{value:.0f} ({size(value)})"
+        return f"{value:.0f} ({format_size(value)})"
     if "seconds" in name or name == "stall":
-        return duration(value)
+        return format_duration(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import apsw
 
-from actions.policy.alerts import Alert, Delivery
+from actions.policy.alerts import DeliveredAlert, Delivery
 from actions.policy.rules import Rule
-from actions.runner.enqueue import hear_alert, hear_resolution
-from actions.store.database import StoreUnavailable, open_history, transaction
+from actions.runner.enqueue import handle_firing, handle_resolved
+from actions.store.database import StoreUnavailable, open_state_store, store_transaction
 from collectors.target import Target
-from exporter.log import event
+from exporter.log import log_event
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class AlertDecision:
     """What became of one alert: accepted, duplicate, cooldown, disabled, no_match, rejected, or resolved.
 
     `run_id`: the run that serves it, whoever asked for it first.
@@ -36,10 +36,10 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class DeliveryReceipt:
     """What became of one delivery, alert by alert."""
 
-    decisions: tuple[Decided, ...]
+    decisions: tuple[AlertDecision, ...]
 
     @property
     def run_ids(self) -> tuple[int, ...]:
@@ -47,21 +47,21 @@ class Receipt:
         return tuple(dict.fromkeys(decided.run_id for decided in self.decisions if decided.run_id is not None))
 
     @property
-    def accepted(self) -> bool:
+    def has_accepted(self) -> bool:
         """Whether anything new waits."""
         return any(decided.decision == "accepted" for decided in self.decisions)
 
 
 @dataclass(slots=True)
-class _Ticket:
+class _WaitingDelivery:
     """One delivery that waits to be stored, and what became of it."""
 
     delivery: Delivery
-    receipt: Receipt | None = None
+    receipt: DeliveryReceipt | None = None
     error: apsw.Error | StoreUnavailable | None = None
 
     @property
-    def served(self) -> bool:
+    def is_served(self) -> bool:
         return self.receipt is not None or self.error is not None
 
 
@@ -86,76 +86,80 @@ class AlertInbox:
         self._history: apsw.Connection | None = None
         self._guard = threading.Lock()
         self._line = threading.Lock()
-        self._waiting: list[_Ticket] = []
+        self._waiting: list[_WaitingDelivery] = []
         self.counts: Counter[tuple[str, str]] = Counter()  # (decision, database)
         self.truncated = 0
 
-    def receive(self, delivery: Delivery) -> Receipt:
+    def receive_delivery(self, delivery: Delivery) -> DeliveryReceipt:
         """Decide and store all alerts of a delivery, or none. Raises StoreUnavailable."""
-        ticket = _Ticket(delivery)
+        ticket = _WaitingDelivery(delivery)
         with self._line:
             self._waiting.append(ticket)
         with self._guard:
-            if not ticket.served:
-                self._serve()
+            if not ticket.is_served:
+                self._store_waiting()
         if ticket.receipt is None:
-            raise _unavailable(ticket.error) from ticket.error
-        if ticket.receipt.accepted:
+            raise _as_unavailable(ticket.error) from ticket.error
+        if ticket.receipt.has_accepted:
             self._wake()
         return ticket.receipt
 
-    def _serve(self) -> None:
+    def _store_waiting(self) -> None:
         """Everybody who waits: together, and where that fails one by one, so that nobody fails for another's delivery."""
         with self._line:
             together, self._waiting = self._waiting, []
         try:
-            self._store(together)
+            self._store_deliveries(together)
         except (apsw.Error, StoreUnavailable) as error:
             self._history = None
             if len(together) == 1:
                 together[0].error = error
             for ticket in together if len(together) > 1 else ():
-                self._serve_alone(ticket)
+                self._store_alone(ticket)
 
-    def _serve_alone(self, ticket: _Ticket) -> None:
+    def _store_alone(self, ticket: _WaitingDelivery) -> None:
         try:
-            self._store([ticket])
+            self._store_deliveries([ticket])
         except (apsw.Error, StoreUnavailable) as error:
             self._history, ticket.error = None, error
 
-    def _store(self, tickets: Sequence[_Ticket]) -> None:
+    def _store_deliveries(self, tickets: Sequence[_WaitingDelivery]) -> None:
         """In one transaction; what became of it is told once that is committed."""
         if self._history is None:
-            self._history = open_history(self._state)
+            self._history = open_state_store(self._state)
         now = self._clock()
-        with transaction(self._history):
-            receipts = [self._receipt(self._history, ticket.delivery.alerts, now) for ticket in tickets]
+        with store_transaction(self._history):
+            receipts = [self._decide_alerts(self._history, ticket.delivery.alerts, now) for ticket in tickets]
         for ticket, receipt in zip(tickets, receipts, strict=True):
             ticket.receipt = receipt
             self.truncated += ticket.delivery.truncated
             self.counts.update((decided.decision, decided.database) for decided in receipt.decisions)
 
-    def _receipt(self, history: apsw.Connection, alerts: Sequence[Alert], now: float) -> Receipt:
-        return Receipt(tuple(decided for alert in alerts for decided in self._decide(history, alert, now)))
+    def _decide_alerts(self, history: apsw.Connection, alerts: Sequence[DeliveredAlert], now: float) -> DeliveryReceipt:
+        return DeliveryReceipt(
+            tuple(decided for alert in alerts for decided in self._decide_alert(history, alert, now))
+        )
 
-    def _decide(self, history: apsw.Connection, alert: Alert, now: float) -> list[Decided]:
+    def _decide_alert(self, history: apsw.Connection, alert: DeliveredAlert, now: float) -> list[AlertDecision]:
         if alert.status == "resolved":
-            for run_id in hear_resolution(history, alert, now):
-                event(LOG, logging.INFO, "run cancelled, its alert resolved", run=run_id, alert=alert.fingerprint)
-            return [Decided("resolved")]
+            for run_id in handle_resolved(history, alert, now):
+                log_event(LOG, logging.INFO, "run cancelled, its alert resolved", run=run_id, alert=alert.fingerprint)
+            return [AlertDecision("resolved")]
         identity = self._identity()
         if identity is not None and alert.labels.get("instance") != identity:
-            return [Decided("rejected")]
+            return [AlertDecision("rejected")]
         target = self._targets().get(alert.labels.get("database", ""))
         if target is None:
-            return [Decided("rejected")]
-        rules = [rule for rule in self._rules() if rule.covers(target.name) and rule.is_started_by(alert.labels)]
+            return [AlertDecision("rejected")]
+        rules = [
+            rule for rule in self._rules() if rule.covers_database(target.name) and rule.is_started_by(alert.labels)
+        ]
         if not rules:
-            return [Decided("no_match", target.name)]
-        return [_heard(history, rule, target, alert, now) for rule in rules]
+            return [AlertDecision("no_match", target.name)]
+        return [_handle_rule(history, rule, target, alert, now) for rule in rules]
 
 
-def _unavailable(error: apsw.Error | StoreUnavailable | None) -> StoreUnavailable:
+def _as_unavailable(error: apsw.Error | StoreUnavailable | None) -> StoreUnavailable:
     if isinstance(error, StoreUnavailable):
         return error
     return StoreUnavailable(
@@ -163,6 +167,8 @@ def _unavailable(error: apsw.Error | StoreUnavailable | None) -> StoreUnavailabl
     )
 
 
-def _heard(history: apsw.Connection, rule: Rule, target: Target, alert: Alert, now: float) -> Decided:
-    answer = hear_alert(history, rule, target.name, str(target.path), alert, now)
-    return Decided(answer.decision, target.name, answer.run_id)
+def _handle_rule(
+    history: apsw.Connection, rule: Rule, target: Target, alert: DeliveredAlert, now: float
+) -> AlertDecision:
+    answer = handle_firing(history, rule, target.name, str(target.path), alert, now)
+    return AlertDecision(answer.decision, target.name, answer.run_id)

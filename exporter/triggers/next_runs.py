@@ -5,48 +5,59 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import apsw
 
 from actions.policy.rules import Rule
-from actions.policy.scheduling import Begun, Bounds, Hold, Waiting, horizon, order
-from actions.policy.suspension import Standing
-from actions.policy.windows import closed
-from actions.runner.catalogue import KNOWN
-from actions.store.pending_runs import begun, waiting
+from actions.policy.scheduling import (
+    PendingRun,
+    SchedulingLimits,
+    StartedRun,
+    WaitReason,
+    lookback_seconds,
+    order_pending_runs,
+)
+from actions.policy.suspension import SuspensionState
+from actions.policy.windows import closed_actions
+from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.store.pending_runs import load_pending_runs, load_started_runs
 from actions.store.runs import Run
-from exporter.config.settings import Acting
+from exporter.config.settings import ActingSettings
 
 
 def next_runs(
-    store: apsw.Connection, within: Bounds, at_work: Sequence[Run], now: float
-) -> Iterator[tuple[Waiting, Hold | None]]:
+    store: apsw.Connection, within: SchedulingLimits, at_work: Sequence[Run], now: float
+) -> Iterator[tuple[PendingRun, WaitReason | None]]:
     """What waits, most urgent first, with what holds it. `at_work`: the runs whose children of ours are still there."""
-    line = waiting(store, is_long)
+    line = load_pending_runs(store, is_long_action)
     if line:
-        known = begun(store, now - horizon(within.radius), is_long)
-        yield from order(line, [*known, *_leaving(at_work, known, now)], within, now)
+        known = load_started_runs(store, now - lookback_seconds(within.radius), is_long_action)
+        yield from order_pending_runs(line, [*known, *_ending_children(at_work, known, now)], within, now)
 
 
-def bounds(
-    acting: Acting, rules: Iterable[Rule], watched: int, standings: Mapping[tuple[str, str], Standing], now: float
-) -> Bounds:
+def scheduling_bounds(
+    acting: ActingSettings,
+    rules: Iterable[Rule],
+    watched: int,
+    standings: Mapping[tuple[str, str], SuspensionState],
+    now: float,
+) -> SchedulingLimits:
     """What the configuration, the time of day, and what did not help before, allow."""
-    return Bounds(
+    return SchedulingLimits(
         short=acting.short,
         long=acting.long,
         quota_per_hour=acting.quota_per_hour,
         watched=watched,
         radius={rule.name: rule.radius for rule in rules},
-        suspended=frozenset(key for key, found in standings.items() if found.suspended),
-        closed=closed(acting.windows, now),
+        suspended=frozenset(key for key, found in standings.items() if found.is_suspended),
+        closed=closed_actions(acting.windows, now),
     )
 
 
-def is_long(action: str) -> bool:
+def is_long_action(action: str) -> bool:
     """An action that this version does not know takes a short lane: its child refuses it in words."""
-    return action in KNOWN and KNOWN[action].long
+    return action in KNOWN_ACTIONS and KNOWN_ACTIONS[action].long
 
 
-def _leaving(at_work: Sequence[Run], known: Sequence[Begun], now: float) -> Iterator[Begun]:
+def _ending_children(at_work: Sequence[Run], known: Sequence[StartedRun], now: float) -> Iterator[StartedRun]:
     """A child that has ended its run holds its database's lock until it is gone: the next one would only find it taken."""
     counted = {one.database for one in known if one.runs}
     for one in at_work:
         if one.database not in counted:
-            yield Begun(one.database, one.request.trigger, one.rule, now, is_long(one.action), runs=True)
+            yield StartedRun(one.database, one.request.trigger, one.rule, now, is_long_action(one.action), runs=True)

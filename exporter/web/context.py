@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 
 from actions.policy.alerts import Delivery
 from actions.store.runs import Run
-from exporter.exposition.page import Page
+from exporter.exposition.page import MetricsPage
 from exporter.status.operations import Operations
-from exporter.triggers.alerts import Receipt
+from exporter.triggers.alerts import DeliveryReceipt
 from exporter.web.mount import Mount
 from exporter.web_config.settings import WebConfig
 
 
 @dataclass(frozen=True, slots=True)
-class ActRight:
+class ActingRights:
     """Who may act now. `token_digests`: SHA-256 of each valid token; `users` and `client_sans`: names."""
 
     enabled: bool
@@ -23,7 +23,7 @@ class ActRight:
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class WebContext:
     """`not_ready()` is the reason, "" when ready. `receive` stores a delivery or raises StoreUnavailable.
 
     `answered(code)` hears of every answer to Alertmanager. `reload()` gives the reasons why not; `pause(why)` says since
@@ -32,10 +32,10 @@ class Front:
     """
 
     version: str
-    render: Callable[[str, str, Sequence[str]], Page]
+    render: Callable[[str, str, Sequence[str]], MetricsPage]
     not_ready: Callable[[], str]
-    act_right: Callable[[], ActRight]
-    receive: Callable[[Delivery], Receipt]
+    act_right: Callable[[], ActingRights]
+    receive: Callable[[Delivery], DeliveryReceipt]
     answered: Callable[[int], None]
     reload: Callable[[], tuple[str, ...]]
     pause: Callable[[str], str]

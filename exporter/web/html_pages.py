@@ -10,23 +10,23 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from actions.runner.manual import offered
+from actions.runner.manual import remote_actions
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
-from exporter.page.chart import chart, span
-from exporter.page.render import ASSETS, Templates, compressed
-from exporter.status.database import HEALTH, Queue
+from exporter.page.chart import choose_span, draw_chart
+from exporter.page.render import ASSETS, PageTemplates, compress_body
+from exporter.status.database import HEALTH_STATES, QueueSummary
 from exporter.status.operations import UnknownDatabase
 from exporter.status.recent_readings import SERIES
-from exporter.web.context import Front
+from exporter.web.context import WebContext
 from exporter.web.run_number import RUN_NUMBER
-from exporter.web.sessions import Sessions
-from exporter.web.viewer import visitor_of
+from exporter.web.sessions import SessionStore
+from exporter.web.viewer import viewer_of
 
 Handler = Callable[[Request], Awaitable[Response]]
-RUNS_A_PAGE = 50
+RUNS_PER_PAGE = 50
 # Nothing of another host, no script or style in the page itself, no frame around it, no form to elsewhere.
-SECURITY = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -37,128 +37,130 @@ SECURITY = {
     "Cache-Control": "no-store",
     "Vary": "Accept-Encoding, Cookie, Authorization",
 }
-_STATES = ("waiting", "scheduled", "running", "done", "failed", "dead")
+_TASK_STATES = ("waiting", "scheduled", "running", "done", "failed", "dead")
 
 
-class Site:
+class HtmlPages:
     """The pages of one agent."""
 
-    def __init__(self, front: Front, sessions: Sessions) -> None:
+    def __init__(self, front: WebContext, sessions: SessionStore) -> None:
         self._front, self._sessions = front, sessions
         mount = front.mount
-        self._templates = Templates(mount.prefix, front.version, mount.telemetry_path)
+        self._templates = PageTemplates(mount.prefix, front.version, mount.telemetry_path)
 
-    def page(self, request: Request, template: str, code: int = 200, **context: object) -> Response:
+    def render_page(self, request: Request, template: str, code: int = 200, **context: object) -> Response:
         """One page for this visitor. Reads our history: call it beside the event loop."""
-        visitor = visitor_of(request, self._front, self._sessions)
-        html = self._templates.html(template, visitor=visitor, standing=self._front.operations.standing(), **context)
-        return _answer(request, html.encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", code)
+        visitor = viewer_of(request, self._front, self._sessions)
+        html = self._templates.render_html(
+            template, visitor=visitor, standing=self._front.operations.agent_status(), **context
+        )
+        return _page_response(request, html.encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", code)
 
-    def missing(self, request: Request, what: str) -> Response:
+    def render_not_found(self, request: Request, what: str) -> Response:
         """There is no such thing."""
-        return self.page(request, "error.html", 404, title="Not found", what=what)
+        return self.render_page(request, "error.html", 404, title="Not found", what=what)
 
-    async def not_found(self, request: Request, _error: Exception) -> Response:
+    async def handle_not_found(self, request: Request, _error: Exception) -> Response:
         """An address that leads nowhere: a page for who reads pages."""
         if "text/html" in request.headers.get("accept", ""):
-            return await run_in_threadpool(self.missing, request, "This address leads nowhere.")
+            return await run_in_threadpool(self.render_not_found, request, "This address leads nowhere.")
         return PlainTextResponse("Not Found\n", 404)
 
-    def overview(self, request: Request) -> Response:
+    def show_overview(self, request: Request) -> Response:
         """Every database at a glance, the worst first."""
-        found = self._front.operations.databases()
+        found = self._front.operations.list_databases()
         shown = request.query_params.get("health", "")
-        shown = shown if shown in HEALTH else ""
-        ranked = sorted(found, key=lambda one: HEALTH.index(one.health))
-        return self.page(
+        shown = shown if shown in HEALTH_STATES else ""
+        ranked = sorted(found, key=lambda one: HEALTH_STATES.index(one.health))
+        return self.render_page(
             request,
             "overview.html",
             databases=found,
             listed=[one for one in ranked if not shown or one.health == shown],
             counts=Counter(one.health for one in found),
-            totals={one.name: _total(one.queues) for one in found},
+            totals={one.name: _queue_totals(one.queues) for one in found},
             shown=shown,
             not_ready=self._front.not_ready(),
         )
 
-    def database(self, request: Request) -> Response:
+    def show_database(self, request: Request) -> Response:
         """One database: readings, charts, rules, actions, what was done."""
         operations, name = self._front.operations, request.path_params["database"]
         try:
-            one = operations.database(name)
+            one = operations.database_status(name)
         except UnknownDatabase as error:
-            return self.missing(request, f"{error}.")
+            return self.render_not_found(request, f"{error}.")
         lines, now = operations.last_hour(one.name), time()
-        width = span(lines, now)
-        charts = [chart(*pair, now, width, operations.longest_gap) for pair in zip(SERIES, lines, strict=True)]
-        standing = operations.standing()
-        states = [state for state in _STATES if any(state in queue.tasks for queue in one.queues)]
-        return self.page(
+        width = choose_span(lines, now)
+        charts = [draw_chart(*pair, now, width, operations.longest_gap) for pair in zip(SERIES, lines, strict=True)]
+        standing = operations.agent_status()
+        states = [state for state in _TASK_STATES if any(state in queue.tasks for queue in one.queues)]
+        return self.render_page(
             request,
             "database.html",
             one=one,
             states=states,
             charts=[made for made in charts if made is not None],
-            offered=list(offered()),
-            runs=self._runs(one.name),
+            offered=list(remote_actions()),
+            runs=self._recent_runs(one.name),
             at_work_here=[run for run in standing.at_work if run.database == one.name],
-            schedules=operations.schedules(one.name, standing.paused),
+            schedules=operations.schedule_texts(one.name, standing.paused),
         )
 
-    def history(self, request: Request) -> Response:
+    def show_history(self, request: Request) -> Response:
         """The runs of all databases, page by page."""
         given = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome", "before")}
         is_number = RUN_NUMBER.fullmatch(given["before"]) is not None
         if given["before"].isdigit() and not is_number:
-            return self.missing(request, "There is no such run.")
+            return self.render_not_found(request, "There is no such run.")
         before = int(given["before"]) if is_number else None
         words = {name: value for name, value in given.items() if name != "before"}
         try:
-            runs = self._front.operations.runs(RUNS_A_PAGE, before=before, **words)
+            runs = self._front.operations.list_runs(RUNS_PER_PAGE, before=before, **words)
         except StoreUnavailable as error:
-            return self.page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
-        older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_A_PAGE else ""
-        filtered, actions = any(given.values()), sorted({*offered(), "restore"})
-        return self.page(
+            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+        older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_PER_PAGE else ""
+        filtered, actions = any(given.values()), sorted({*remote_actions(), "restore"})
+        return self.render_page(
             request, "history.html", runs=runs, filters=given, filtered=filtered, actions=actions, older=older
         )
 
-    def run(self, request: Request) -> Response:
+    def show_run(self, request: Request) -> Response:
         """One run, whole."""
         try:
-            return self.page(request, "run.html", run=self._front.operations.run(request.path_params["id"]))
+            return self.render_page(request, "run.html", run=self._front.operations.find_run(request.path_params["id"]))
         except (KeyError, OverflowError):
-            return self.missing(request, f"There is no run {request.path_params['id']}.")
+            return self.render_not_found(request, f"There is no run {request.path_params['id']}.")
         except StoreUnavailable as error:
-            return self.page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
 
-    def asset(self, request: Request) -> Response:
+    def send_asset(self, request: Request) -> Response:
         """Style, script, icon. Their address has their content's mark in it, so a browser may keep them."""
         name = request.path_params["name"]
         if name not in ASSETS:
-            return self.missing(request, "There is no such file.")
-        answer = _answer(request, self._templates.assets[name], ASSETS[name], 200)
+            return self.render_not_found(request, "There is no such file.")
+        answer = _page_response(request, self._templates.assets[name], ASSETS[name], 200)
         answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return answer
 
-    def _runs(self, database: str) -> list[Run] | None:
+    def _recent_runs(self, database: str) -> list[Run] | None:
         try:
-            return self._front.operations.runs(10, database=database)
+            return self._front.operations.list_runs(10, database=database)
         except StoreUnavailable:
             return None  # the page says so
 
 
-def shown(make: Callable[[Request], Response]) -> Handler:
+def page_handler(make: Callable[[Request], Response]) -> Handler:
     """A handler that renders beside the event loop."""
 
-    async def handle(request: Request) -> Response:
+    async def render_in_thread(request: Request) -> Response:
         return await run_in_threadpool(make, request)
 
-    return handle
+    return render_in_thread
 
 
 @dataclass(frozen=True, slots=True)
-class _Total:
+class _QueueTotals:
     """All queues of a database together; None: not known."""
 
     waiting: float | None
@@ -167,22 +169,22 @@ class _Total:
     oldest: float | None
 
 
-def _total(queues: Sequence[Queue]) -> _Total:
-    return _Total(
-        waiting=_sum([queue.tasks.get("waiting") for queue in queues]),
-        running=_sum([queue.tasks.get("running") for queue in queues]),
-        stale=_sum([queue.stale_leases for queue in queues]),
+def _queue_totals(queues: Sequence[QueueSummary]) -> _QueueTotals:
+    return _QueueTotals(
+        waiting=_sum_known([queue.tasks.get("waiting") for queue in queues]),
+        running=_sum_known([queue.tasks.get("running") for queue in queues]),
+        stale=_sum_known([queue.stale_leases for queue in queues]),
         oldest=max((q.oldest_waiting_seconds for q in queues if q.oldest_waiting_seconds is not None), default=None),
     )
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
+def _sum_known(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _answer(request: Request, body: bytes, kind: str, code: int) -> Response:
-    headers: Mapping[str, str] = SECURITY
+def _page_response(request: Request, body: bytes, kind: str, code: int) -> Response:
+    headers: Mapping[str, str] = SECURITY_HEADERS
     if len(body) > 1000 and "gzip" in request.headers.get("accept-encoding", ""):
-        body, headers = compressed(body), {**SECURITY, "Content-Encoding": "gzip"}
+        body, headers = compress_body(body), {**SECURITY_HEADERS, "Content-Encoding": "gzip"}
     return Response(body, code, headers, kind)

@@ -5,7 +5,7 @@ import json
 from starlette.responses import JSONResponse
 
 
-class AsJson(JSONResponse):
+class AsciiJsonResponse(JSONResponse):
     """In ASCII: what is no Unicode, like a byte of a file's name, is told as the escape that Python reads it as."""
 
     def render(self, content: object) -> bytes:

@@ -12,24 +12,24 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from exporter.web.mount import Mount
-from exporter.web.sessions import COOKIE, LONGEST
+from exporter.web.sessions import COOKIE_NAME, LIFETIME_LIMIT
 
 
-def secret_in(scope: Scope, mount: Mount) -> str:
+def session_secret(scope: Scope, mount: Mount) -> str:
     """What the cookie of a request holds; empty when there is none."""
     try:
-        found = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(_name(scope, mount))
+        found = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(_cookie_name(scope, mount))
     except CookieError:
         return ""
     return found.value if found is not None else ""
 
 
-def give(answer: Response, secret: str, scope: Scope, mount: Mount) -> None:
+def set_session_cookie(answer: Response, secret: str, scope: Scope, mount: Mount) -> None:
     """To us only, by no script, and with nothing that another site begins."""
     answer.set_cookie(
-        _name(scope, mount),
+        _cookie_name(scope, mount),
         secret,
-        max_age=int(LONGEST),
+        max_age=int(LIFETIME_LIMIT),
         path=mount.prefix or "/",
         secure=_is_secure(scope, mount),
         httponly=True,
@@ -37,10 +37,10 @@ def give(answer: Response, secret: str, scope: Scope, mount: Mount) -> None:
     )
 
 
-def take_away(answer: Response, scope: Scope, mount: Mount) -> None:
+def delete_session_cookie(answer: Response, scope: Scope, mount: Mount) -> None:
     """After a log out."""
     answer.delete_cookie(
-        _name(scope, mount),
+        _cookie_name(scope, mount),
         path=mount.prefix or "/",
         secure=_is_secure(scope, mount),
         httponly=True,
@@ -48,10 +48,10 @@ def take_away(answer: Response, scope: Scope, mount: Mount) -> None:
     )
 
 
-def _name(scope: Scope, mount: Mount) -> str:
+def _cookie_name(scope: Scope, mount: Mount) -> str:
     if not _is_secure(scope, mount):
-        return COOKIE
-    return f"__Secure-{COOKIE}" if mount.prefix else f"__Host-{COOKIE}"
+        return COOKIE_NAME
+    return f"__Secure-{COOKIE_NAME}" if mount.prefix else f"__Host-{COOKIE_NAME}"
 
 
 def _is_secure(scope: Scope, mount: Mount) -> bool:

@@ -10,40 +10,44 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from exporter.status.events import Listener, News
-from exporter.web.context import Front
+from exporter.status.events import EventListener, StatusEvent
+from exporter.web.context import WebContext
 
 # Proxies cut what says nothing; a comment says nothing too.
 HEARTBEAT = 15.0
 RECONNECT_MS = 3000
 
 
-def events(front: Front) -> Callable[[Request], Awaitable[Response]]:
+def events_handler(front: WebContext) -> Callable[[Request], Awaitable[Response]]:
     """The handler. Each stream ends when the agent stops, when too many others came, or when who may read or act changed:
     whoever still may opens another one, and passes the gate again."""
 
-    async def stream(_request: Request) -> Response:
+    async def open_stream(_request: Request) -> Response:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
-        let_in = _rights(front)
-        listener = front.operations.broadcast.listen(lambda: _ring(loop, news))
+        let_in = _current_rights(front)
+        listener = front.operations.broadcast.add_listener(lambda: _wake_stream(loop, news))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"}
-        return StreamingResponse(_told(front, listener, news, let_in), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(
+            _stream_events(front, listener, news, let_in), media_type="text/event-stream", headers=headers
+        )
 
-    return stream
+    return open_stream
 
 
-def _ring(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
+def _wake_stream(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
     if not news.is_set():
         loop.call_soon_threadsafe(news.set)
 
 
-def _rights(front: Front) -> object:
+def _current_rights(front: WebContext) -> object:
     """Whatever a visitor's rights follow from; equal as long as nobody's can have changed."""
     web = front.web()
     return web.users, web.allowed_names, front.act_right()
 
 
-async def _told(front: Front, listener: Listener, news: asyncio.Event, let_in: object) -> AsyncIterator[str]:
+async def _stream_events(
+    front: WebContext, listener: EventListener, news: asyncio.Event, let_in: object
+) -> AsyncIterator[str]:
     try:
         yield f"retry: {RECONNECT_MS}\n\n"
         while not listener.ended:
@@ -52,15 +56,15 @@ async def _told(front: Front, listener: Listener, news: asyncio.Event, let_in: o
             except TimeoutError:
                 yield ": still here\n\n"
             news.clear()
-            if _rights(front) != let_in:
+            if _current_rights(front) != let_in:
                 return
-            taken = listener.take()
+            taken = listener.take_events()
             if taken:
-                yield "".join(_lines(one) for one in taken)
+                yield "".join(_format_event(one) for one in taken)
     finally:
-        front.operations.broadcast.leave(listener)
+        front.operations.broadcast.remove_listener(listener)
 
 
-def _lines(news: News) -> str:
+def _format_event(news: StatusEvent) -> str:
     """One event. JSON has no line breaks of its own, so nothing that is told can begin another field."""
     return f"event: {news.kind}\ndata: {json.dumps(news.about)}\n\n"

@@ -10,41 +10,46 @@ import time
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Scope
 
-from exporter.web.authorization import actor
-from exporter.web.context import ActRight
+from exporter.web.authorization import actor_name
+from exporter.web.context import ActingRights
 from exporter.web.identity import Identity, offered_token
-from exporter.web.log_limit import Refusals
-from exporter.web.rate_limit import Failures
+from exporter.web.log_limit import RejectionLog
+from exporter.web.rate_limit import FailureLimiter
 
-MOST_FAILURES, WITHIN = 20, 60.0
+MAX_TOKEN_FAILURES, TOKEN_FAILURE_WINDOW = 20, 60.0
 
 
-class Guesses:
+class TokenAttempts:
     """Of one server; used from its event loop only."""
 
     def __init__(self) -> None:
-        self._failures = Failures(MOST_FAILURES, WITHIN)
-        self._refusals = Refusals("wrong tokens")
+        self._failures = FailureLimiter(MAX_TOKEN_FAILURES, TOKEN_FAILURE_WINDOW)
+        self._refusals = RejectionLog("wrong tokens")
 
-    def turned_away(self, scope: Scope, identity: Identity, right: ActRight) -> Response | None:
+    def check_attempt(self, scope: Scope, identity: Identity, right: ActingRights) -> Response | None:
         """The answer to one wrong token too many. Each before it is counted, and answered by whoever asks for the right."""
-        wrong = offered_token(scope["headers"]) is not None and not actor(identity, right)
+        wrong = offered_token(scope["headers"]) is not None and not actor_name(identity, right)
         if not (wrong and right.enabled and right.token_digests):
             return None
-        address, now = address_of(scope), time.monotonic()
-        if wait := self._failures.wait(address, now):
-            return too_many(wait)
-        if self._failures.note(address, now):
-            self._refusals.tell(429, f"{MOST_FAILURES} within {WITHIN:.0f} s, so this address must wait", address, now)
+        address, now = client_address(scope), time.monotonic()
+        if wait := self._failures.wait_seconds(address, now):
+            return too_many_requests(wait)
+        if self._failures.record_failure(address, now):
+            self._refusals.log_rejection(
+                429,
+                f"{MAX_TOKEN_FAILURES} within {TOKEN_FAILURE_WINDOW:.0f} s, so this address must wait",
+                address,
+                now,
+            )
         return None
 
 
-def too_many(wait: float) -> Response:
+def too_many_requests(wait: float) -> Response:
     """What is left of an unread body must not be taken for the next request. `wait` in seconds."""
     return PlainTextResponse("Too Many Requests\n", 429, {"Retry-After": f"{math.ceil(wait)}", "Connection": "close"})
 
 
-def address_of(scope: Scope) -> str:
+def client_address(scope: Scope) -> str:
     """Whose failures they are; empty for a local socket."""
     client = scope.get("client")
     return client[0] if client else ""

@@ -12,21 +12,21 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from actions.policy.alerts import Alert, Delivery
+from actions.policy.alerts import DeliveredAlert, Delivery
 
 MAX_DEPTH = 16
 MAX_ALERTS = 10_000
 ALERTMANAGER, GRAFANA = "4", "1"
-_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_PAIR = re.compile(r"\[\]|\{\}")
+_JSON_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_BRACKET_PAIR = re.compile(r"\[\]|\{\}")
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
-class BadPayload(Exception):
+class InvalidPayload(Exception):
     """The delivery cannot be understood; the message says why, for the sender's log."""
 
 
-class _Alert(BaseModel):
+class _AlertPayload(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     status: Literal["firing", "resolved"]
@@ -35,27 +35,27 @@ class _Alert(BaseModel):
     starts_at: str = Field("", alias="startsAt", max_length=100)
 
 
-class _Delivery(BaseModel):
+class _DeliveryPayload(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     receiver: str = Field("", max_length=1000)
     truncated: int = Field(0, alias="truncatedAlerts", ge=0, le=1_000_000)
-    alerts: list[_Alert] = Field(max_length=MAX_ALERTS)
+    alerts: list[_AlertPayload] = Field(max_length=MAX_ALERTS)
 
 
-def parse(body: bytes) -> Delivery:
+def parse_delivery(body: bytes) -> Delivery:
     """The alerts of a delivery, each with its own status. Raises BadPayload."""
-    data = strict_json(body)
+    data = parse_strict_json(body)
     if not isinstance(data, dict):
-        raise BadPayload("the body is not a JSON object")
+        raise InvalidPayload("the body is not a JSON object")
     _check_version(data)
     try:
-        found = _Delivery.model_validate(data)
+        found = _DeliveryPayload.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part)[:40] for part in first["loc"][:4])
-        raise BadPayload(f"{place}: {first['msg']}") from error
-    return Delivery(tuple(_alert(each, found.receiver) for each in found.alerts), found.truncated)
+        raise InvalidPayload(f"{place}: {first['msg']}") from error
+    return Delivery(tuple(_to_alert(each, found.receiver) for each in found.alerts), found.truncated)
 
 
 def _check_version(data: dict[str, object]) -> None:
@@ -63,48 +63,48 @@ def _check_version(data: dict[str, object]) -> None:
     version = data.get("version")
     if version == ALERTMANAGER or (version == GRAFANA and isinstance(data.get("orgId"), int)):
         return
-    raise BadPayload(
+    raise InvalidPayload(
         f'payload version {str(version)[:20]!r} is not known; only Alertmanager\'s "4" and Grafana\'s "1" are'
     )
 
 
-def _alert(found: _Alert, receiver: str) -> Alert:
-    fingerprint = found.fingerprint or _fingerprint(found.labels)
-    return Alert(found.status, found.labels, fingerprint, found.starts_at, receiver)
+def _to_alert(found: _AlertPayload, receiver: str) -> DeliveredAlert:
+    fingerprint = found.fingerprint or _label_fingerprint(found.labels)
+    return DeliveredAlert(found.status, found.labels, fingerprint, found.starts_at, receiver)
 
 
-def _fingerprint(labels: dict[str, str]) -> str:
+def _label_fingerprint(labels: dict[str, str]) -> str:
     """For a sender that gives none: what it stands for is the label set."""
     return hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()[:16]
 
 
-def strict_json(body: bytes) -> object:
+def parse_strict_json(body: bytes) -> object:
     """What a body says, when it is UTF-8, not nested deeply, and says each thing once. Raises BadPayload."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadPayload("the body is not UTF-8") from error
-    if _is_deep(text):
-        raise BadPayload(f"the JSON is nested deeper than {MAX_DEPTH}")
+        raise InvalidPayload("the body is not UTF-8") from error
+    if _is_too_deep(text):
+        raise InvalidPayload(f"the JSON is nested deeper than {MAX_DEPTH}")
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant)
     except ValueError as error:
-        raise BadPayload(f"the body is not JSON: {error}") from error
+        raise InvalidPayload(f"the body is not JSON: {error}") from error
 
 
-def _is_deep(text: str) -> bool:
+def _is_too_deep(text: str) -> bool:
     """Whether brackets outside of strings can be nested deeper than MAX_DEPTH: told without a parser's recursion.
 
     The innermost pairs are taken away, once for each level that may be: a pair that is left lies deeper. Brackets that
     are never closed count, too.
     """
-    left = _NO_BRACKETS.sub("", _TEXT.sub("", text))
+    left = _NO_BRACKETS.sub("", _JSON_STRING.sub("", text))
     for _ in range(MAX_DEPTH):
-        left = _PAIR.sub("", left)
+        left = _BRACKET_PAIR.sub("", left)
     return "[]" in left or "{}" in left or left.count("[") + left.count("{") > MAX_DEPTH
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """RFC 8259 leaves it open which of two equal keys counts; what we act on must not be open."""
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -112,5 +112,5 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _no_constant(word: str) -> object:
+def _reject_constant(word: str) -> object:
     raise ValueError(f"{word} is not JSON")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from actions.python_api import CheckpointResult, DatabaseStats, OptimizeResult, QueueMaintenance, QueueMaintenanceError
-from actions.store.database import history
-from actions.store.pause import pause
-from actions.store.runs import newest
+from actions.store.database import state_store
+from actions.store.pause import set_pause
+from actions.store.runs import newest_runs
 from tests.support.scenes import prismq
 
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -66,8 +66,8 @@ def test_errors_are_sentences_with_the_cure(queue: prismq.Queue, tmp_path: Path)
         unproved.checkpoint("AUTO")
     with pytest.raises(QueueMaintenanceError, match=r"WAL-reset bug.*owner_sqlite"):
         unproved.checkpoint()
-    with history(tmp_path / "state") as store:
-        pause(store, "by ann")
+    with state_store(tmp_path / "state") as store:
+        set_pause(store, "by ann")
     with pytest.raises(QueueMaintenanceError, match=r"paused \(by ann\) \(queuekeeper resume\)"):
         unproved.cleanup_stale_leases()
 
@@ -80,8 +80,8 @@ def test_stale_leases_go_back_by_their_age_and_are_in_history(
     assert maintenance.cleanup_stale_leases(timeout_seconds=700) == 3
     assert maintenance.cleanup_stale_leases() == 2
     assert maintenance.cleanup_stale_leases() == 0
-    with history(tmp_path / "state") as store:
-        assert [run.trigger for run in newest(store, None, 10)] == ["person"] * 3
+    with state_store(tmp_path / "state") as store:
+        assert [run.trigger for run in newest_runs(store, None, 10)] == ["person"] * 3
 
 
 def test_stats_are_those_of_the_newest_commit(maintenance: QueueMaintenance, queue: prismq.Queue) -> None:

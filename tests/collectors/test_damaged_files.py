@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 from collectors.access.snapshot import Snapshot
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits, Target
 from tests.support.scenes import prismq
@@ -141,16 +141,16 @@ def _each(connection: apsw.Connection, *statements: str) -> set[float] | None:
 
 def _told(snapshot: Snapshot) -> Iterator[tuple[str, float]]:
     totals: dict[str, float] = {}
-    for sample in snapshot.of("sqlite_queue_tasks"):
-        totals[sample.labels[1]] = totals.get(sample.labels[1], 0) + sample.at(snapshot.taken_at)
+    for sample in snapshot.samples_of("sqlite_queue_tasks"):
+        totals[sample.labels[1]] = totals.get(sample.labels[1], 0) + sample.value_at(snapshot.taken_at)
     yield from ((state, totals[state]) for state in STATES if state in totals)
     for name, metric in (("pages", "sqlite_pages"), ("free", "sqlite_free_pages")):
-        yield from ((name, sample.at(snapshot.taken_at)) for sample in snapshot.of(metric))
+        yield from ((name, sample.value_at(snapshot.taken_at)) for sample in snapshot.samples_of(metric))
 
 
 def _attack(originals: list[Original], seeds: range, raw: RawReader, folder: Path) -> dict[str, int]:
     """Polls as many damaged files as there are seeds; how often each state came out."""
-    raw.locks()
+    raw.read_lock_table()
     reader, states = raw.pid, {}
     for seed in seeds:
         source = random.Random(seed)
@@ -159,8 +159,8 @@ def _attack(originals: list[Original], seeds: range, raw: RawReader, folder: Pat
             os.unlink(folder / name)
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        first = take(Target("q", folder / "q.db", limits=ROOMY), None, time.time(), raw)
-        snapshot = take(Target("q", folder / "q.db", limits=ROOMY), first, time.time() + 1, raw)
+        first = poll_database(Target("q", folder / "q.db", limits=ROOMY), None, time.time(), raw)
+        snapshot = poll_database(Target("q", folder / "q.db", limits=ROOMY), first, time.time() + 1, raw)
         states[snapshot.state] = states.get(snapshot.state, 0) + 1
         assert set(os.listdir(folder)) == set(files), f"seed {seed}"
         assert all(r.success or (r.reason and r.message) for r in snapshot.collectors.values()), f"seed {seed}"
@@ -201,7 +201,7 @@ def test_undamaged_files_are_read_whole(originals: list[Original], patient: RawR
     for original in originals:
         for name, data in original.files.items():
             (tmp_path / name).write_bytes(data)
-        snapshot = take(Target("q", tmp_path / "q.db", limits=ROOMY), None, time.time(), patient)
+        snapshot = poll_database(Target("q", tmp_path / "q.db", limits=ROOMY), None, time.time(), patient)
         whole, answers = _answers(tmp_path / "q.db")
         assert whole
         assert {name: {value} for name, value in _told(snapshot)} == answers

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from collectors import backups, disk, owner
-from collectors.access.context import Look
+from collectors.access.context import PollContext
 from collectors.backup_catalog.manifest import (
+    BackupSource,
     Manifest,
     ManifestError,
-    Source,
-    decode,
-    encode,
-    is_of,
+    belongs_to,
+    decode_manifest,
+    encode_manifest,
     manifest_path,
     read_manifest,
 )
 from collectors.metric import Sample, Since
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Target
+from collectors.target import BackupSettings, Target
 
 NOW = 1_764_000_000.0
 
@@ -32,13 +32,13 @@ def _target(tmp_path: Path, **changes: Any) -> Target:
     path = tmp_path / "app" / "queue.db"
     path.parent.mkdir(exist_ok=True)
     path.touch()
-    return Target("jobs", path, backup=BackupPlace(tmp_path / "backups"), **changes)
+    return Target("jobs", path, backup=BackupSettings(tmp_path / "backups"), **changes)
 
 
 def _manifest(target: Target, snapshot: float = NOW, size: int = 4) -> Manifest:
     found = target.path.stat()
     return Manifest(
-        source=Source(str(target.path), found.st_dev, found.st_ino, target.name),
+        source=BackupSource(str(target.path), found.st_dev, found.st_ino, target.name),
         snapshot_time=snapshot,
         finished_time=snapshot + 3,
         kind="manual",
@@ -57,17 +57,17 @@ def _manifest(target: Target, snapshot: float = NOW, size: int = 4) -> Manifest:
 
 def _add(target: Target, name: str, manifest: Manifest | str | None, content: bytes = b"copy") -> Path:
     assert target.backup is not None
-    folder = target.backup.folder(target.name)
+    folder = target.backup.database_folder(target.name)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"queue_backup_{name}.db"
     file.write_bytes(content)
     if manifest is not None:
-        manifest_path(file).write_text(manifest if isinstance(manifest, str) else encode(manifest))
+        manifest_path(file).write_text(manifest if isinstance(manifest, str) else encode_manifest(manifest))
     return file
 
 
-def _look(target: Target) -> Look:
-    return Look(target, NOW, RawReader(), None, None, None)  # the raw reader starts no child unless it is asked
+def _look(target: Target) -> PollContext:
+    return PollContext(target, NOW, RawReader(), None, None, None)  # the raw reader starts no child unless it is asked
 
 
 def _read(target: Target, previous: backups.Backups | None = None) -> backups.Backups:
@@ -84,9 +84,9 @@ def _values(samples: Iterable[Sample]) -> dict[tuple[str, ...], float | Since]:
 def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
     manifest = _manifest(_target(tmp_path))
     path = tmp_path / "x.manifest.json"
-    path.write_text(encode(manifest))
+    path.write_text(encode_manifest(manifest))
     assert read_manifest(path) == manifest
-    assert decode(encode(replace(manifest, verified_time=None))).verified_time is None
+    assert decode_manifest(encode_manifest(replace(manifest, verified_time=None))).verified_time is None
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_manifest_is_refused_with_its_place(tmp_path: Path, old: str, new: str, place: str) -> None:
-    text = encode(_manifest(_target(tmp_path)))
+    text = encode_manifest(_manifest(_target(tmp_path)))
     assert old in text
     with pytest.raises(ManifestError, match=place):
-        decode(text.replace(old, new, 1))
+        decode_manifest(text.replace(old, new, 1))
 
 
 def test_fields_of_a_later_version_are_ignored(tmp_path: Path) -> None:
     manifest = _manifest(_target(tmp_path))
-    assert decode(encode(manifest).replace("{", '{"later": 1,', 1)) == manifest
+    assert decode_manifest(encode_manifest(manifest).replace("{", '{"later": 1,', 1)) == manifest
 
 
 def test_a_manifest_lies_beside_its_backup() -> None:
@@ -121,15 +121,15 @@ def test_a_manifest_lies_beside_its_backup() -> None:
 def test_identity_survives_a_new_name_or_a_new_file_but_not_both(tmp_path: Path) -> None:
     target = _target(tmp_path)
     manifest = _manifest(target)
-    assert is_of(manifest, target)
-    assert is_of(manifest, replace(target, name="queue"))
+    assert belongs_to(manifest, target)
+    assert belongs_to(manifest, replace(target, name="queue"))
     shutil.copy(target.path, tmp_path / "new")
     (tmp_path / "new").replace(target.path)
-    assert is_of(manifest, target)
-    assert not is_of(manifest, replace(target, name="queue"))
+    assert belongs_to(manifest, target)
+    assert not belongs_to(manifest, replace(target, name="queue"))
     target.path.unlink()
-    assert is_of(manifest, target)
-    assert not is_of(replace(manifest, source=replace(manifest.source, path="/other.db")), target)
+    assert belongs_to(manifest, target)
+    assert not belongs_to(replace(manifest, source=replace(manifest.source, path="/other.db")), target)
 
 
 # --- backups ---
@@ -141,11 +141,11 @@ def test_backups_are_judged_by_their_manifest(tmp_path: Path) -> None:
     _add(target, "new", _manifest(target, NOW - 100))
     _add(target, "bare", None, b"123456")
     _add(target, "never", replace(_manifest(target, NOW - 5), verified_time=None))
-    _add(target, "foreign", replace(_manifest(target, NOW - 4), source=Source("/elsewhere.db", 1, 2, "jobs")))
+    _add(target, "foreign", replace(_manifest(target, NOW - 4), source=BackupSource("/elsewhere.db", 1, 2, "jobs")))
     _add(target, "short", _manifest(target, NOW - 3, size=5))
     _add(target, "garbled", "{")
     found = _values(backups.samples(_read(target)))
-    assert {state: found["sqlite_backups", state] for state in backups.STATES} == {
+    assert {state: found["sqlite_backups", state] for state in backups.BACKUP_STATES} == {
         "verified": 2,
         "unverified": 3,
         "failed": 2,
@@ -178,7 +178,7 @@ def test_partial_files_and_strangers_are_no_backups(tmp_path: Path) -> None:
     for name in (".queue_backup_b.db.partial-77", "notes.txt", "a.db-wal", "a.sqlite-journal", "a.sqlite3-shm"):
         (file.parent / name).write_bytes(b"x")
     (file.parent / "folder.db").mkdir()
-    assert list(_read(target).found) == [file]
+    assert list(_read(target).by_path) == [file]
 
 
 def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:
@@ -186,24 +186,24 @@ def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: 
     file = _add(target, "a", replace(_manifest(target), verified_time=None))
     first = _read(target)
     again = _read(target, first)
-    assert again.found[file] is first.found[file]
-    manifest_path(file).write_text(encode(_manifest(target)))
-    assert _read(target, again).found[file].state == "verified"
+    assert again.by_path[file] is first.by_path[file]
+    manifest_path(file).write_text(encode_manifest(_manifest(target)))
+    assert _read(target, again).by_path[file].state == "verified"
     file.unlink()
-    assert _read(target, again).found == {}
+    assert _read(target, again).by_path == {}
 
 
 def test_what_somebody_elses_job_keeps_is_listed_unverified(tmp_path: Path) -> None:
     target = _target(tmp_path)
     assert target.backup is not None
-    own = target.backup.folder(target.name)
+    own = target.backup.database_folder(target.name)
     own.mkdir(parents=True)
     for path in (own / "nightly.sqlite3", own / "old.db"):
         path.write_bytes(b"copy")
     names = ("jobs-2026-11-23.db", "2026_queue.sqlite", "queue.db", "queue2.db", "unqueued.db", "mail.db", "jobs.txt")
     for name in names:
         (target.backup.directory / name).write_bytes(b"copy")
-    found = _read(target).found
+    found = _read(target).by_path
     assert {path.name for path in found} == {
         "nightly.sqlite3",
         "old.db",
@@ -219,10 +219,10 @@ def test_what_somebody_elses_job_keeps_is_listed_unverified(tmp_path: Path) -> N
 
 def test_the_database_itself_is_no_backup_of_itself(tmp_path: Path) -> None:
     target = _target(tmp_path)
-    beside = replace(target, backup=BackupPlace(target.path.parent, own_folder=False))
+    beside = replace(target, backup=BackupSettings(target.path.parent, own_folder=False))
     target.path.with_name("queue-copy.db").write_bytes(b"copy")
     target.path.with_name("queue-link.db").symlink_to(target.path)
-    assert [path.name for path in _read(beside).found] == ["queue-copy.db"]
+    assert [path.name for path in _read(beside).by_path] == ["queue-copy.db"]
 
 
 def test_a_folder_that_did_not_change_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,13 +236,13 @@ def test_a_folder_that_did_not_change_is_not_listed_again(tmp_path: Path, monkey
     first = _read(target)
     again = _read(target, first)
     assert len(listed) == 2
-    assert again.found == first.found
+    assert again.by_path == first.by_path
     file.write_bytes(b"another length")
-    assert _read(target, again).found[file].state == "failed"
+    assert _read(target, again).by_path[file].state == "failed"
     assert len(listed) == 2
     _add(target, "b", _manifest(target))
     os.utime(file.parent, (NOW - 30, NOW - 30))
-    assert len(_read(target, again).found) == 2
+    assert len(_read(target, again).by_path) == 2
     assert len(listed) == 3
 
 
@@ -254,7 +254,7 @@ def test_a_folder_that_changed_a_moment_ago_is_not_trusted(tmp_path: Path) -> No
     first = _read(target)
     _add(target, "b", _manifest(target))
     os.utime(file.parent, stamp)  # within one tick of the file system's clock
-    assert len(_read(target, first).found) == 2
+    assert len(_read(target, first).by_path) == 2
 
 
 # --- disk ---
@@ -263,7 +263,7 @@ def test_a_folder_that_changed_a_moment_ago_is_not_trusted(tmp_path: Path) -> No
 def test_every_role_has_its_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLITE_TMPDIR", "/dev/shm")
     target = _target(tmp_path, state=tmp_path / "not" / "made" / "yet")
-    found = {room.role: room for room in disk.read(_look(target), None).rooms}
+    found = {room.role: room for room in disk.read(_look(target), None).file_systems}
     assert list(found) == ["database", "backups", "temp", "state"]
     here, shm = os.statvfs(tmp_path), os.statvfs("/dev/shm")
     assert {found[role].size for role in ("database", "backups", "state")} == {here.f_blocks * here.f_frsize}
@@ -302,4 +302,4 @@ def test_temporary_files_go_where_sqlite_puts_them(tmp_path: Path, monkeypatch: 
     ],
 )  # fmt: skip
 def test_only_proved_versions_are_safe(version: str | None, expected: bool) -> None:
-    assert owner.vulnerable(version) is expected
+    assert owner.is_vulnerable_version(version) is expected

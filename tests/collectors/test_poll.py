@@ -17,10 +17,10 @@ import pytest
 
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Since
-from collectors.poll import NO_PROFILE, take
+from collectors.poll import NO_PROFILE, poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.registry import COLLECTORS
-from collectors.target import BackupPlace, Limits, Target
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq
 
 Process = Callable[..., AbstractContextManager[int]]
@@ -34,11 +34,11 @@ def _target(path: Path, **changes: object) -> Target:
 
 
 def _values(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
-    return {(s.metric.name, *s.labels): s.at(snapshot.taken_at) for s in snapshot.samples}
+    return {(s.metric.name, *s.labels): s.value_at(snapshot.taken_at) for s in snapshot.samples}
 
 
 def _state(snapshot: Snapshot) -> str:
-    (state,) = [s.labels[0] for s in snapshot.of("sqlite_wal_state") if s.value == 1]
+    (state,) = [s.labels[0] for s in snapshot.samples_of("sqlite_wal_state") if s.value == 1]
     return state
 
 
@@ -58,7 +58,7 @@ def _mixed(queue: prismq.Queue, now: float) -> None:
 def test_every_queue_value_equals_independent_sql(queue: prismq.Queue, raw: RawReader) -> None:
     now = float(int(time.time()))
     _mixed(queue, now)
-    snapshot = take(_target(queue.path), None, now, raw)
+    snapshot = poll_database(_target(queue.path), None, now, raw)
     found = _values(snapshot)
     states = {
         "waiting": "status = 'queued' AND julianday(run_after_utc) <= julianday(?1, 'unixepoch')",
@@ -89,7 +89,7 @@ def test_every_queue_value_equals_independent_sql(queue: prismq.Queue, raw: RawR
 def test_every_file_value_equals_stat_and_pragmas(queue: prismq.Queue, raw: RawReader) -> None:
     queue.put("completed", 2000, error_message="x" * 500)
     queue.owner.execute("DELETE FROM task_queue WHERE id % 3")
-    snapshot = take(_target(queue.path), None, time.time(), raw)
+    snapshot = poll_database(_target(queue.path), None, time.time(), raw)
     found = _values(snapshot)
     assert found[("sqlite_database_size_bytes",)] == queue.path.stat().st_size
     assert found[("sqlite_wal_size_bytes",)] == Path(f"{queue.path}-wal").stat().st_size > 0
@@ -106,7 +106,7 @@ def test_every_file_value_equals_stat_and_pragmas(queue: prismq.Queue, raw: RawR
 
 
 def test_an_empty_queue_has_zeros_not_holes(queue: prismq.Queue, raw: RawReader) -> None:
-    found = _values(take(_target(queue.path), None, time.time(), raw))
+    found = _values(poll_database(_target(queue.path), None, time.time(), raw))
     assert found["sqlite_queue_tasks", "", "waiting"] == 0
     assert found["sqlite_queue_stale_leases", ""] == 0
     assert found["sqlite_queue_oldest_waiting_age_seconds", ""] == 0
@@ -116,17 +116,17 @@ def test_a_requeued_queue_reads_zero_also_without_memory(queue: prismq.Queue, ra
     queue.leased(time.time() - 500, 3)
     target = _target(queue.path)
     only = frozenset({"leases"})
-    before = take(target, None, time.time(), raw, only=only)
+    before = poll_database(target, None, time.time(), raw, only=only)
     queue.owner.execute("UPDATE task_queue SET status = 'queued'")
-    after = take(target, None, time.time(), raw, only=only)
+    after = poll_database(target, None, time.time(), raw, only=only)
     assert [_values(s)["sqlite_queue_stale_leases", "mail"] for s in (before, after)] == [3, 0]
 
 
 def test_a_queue_that_vanishes_stays_at_zero(queue: prismq.Queue, raw: RawReader) -> None:
     queue.put(type="video")
-    first = take(_target(queue.path), None, time.time(), raw)
+    first = poll_database(_target(queue.path), None, time.time(), raw)
     queue.owner.execute("DELETE FROM task_queue")
-    second = take(_target(queue.path), first, time.time(), raw)
+    second = poll_database(_target(queue.path), first, time.time(), raw)
     assert _values(second)["sqlite_queue_tasks", "video", "waiting"] == 0
     assert ("sqlite_queue_tasks", "", "waiting") not in _values(second)
 
@@ -134,8 +134,8 @@ def test_a_queue_that_vanishes_stays_at_zero(queue: prismq.Queue, raw: RawReader
 def test_many_queues_are_folded_and_nothing_is_lost(queue: prismq.Queue, raw: RawReader) -> None:
     for number in range(30):
         queue.put(type=f"customer-{number:02}")
-    snapshot = take(_target(queue.path), None, time.time() + 1, raw)
-    waiting = {s.labels[0]: s.value for s in snapshot.of("sqlite_queue_tasks") if s.labels[1] == "waiting"}
+    snapshot = poll_database(_target(queue.path), None, time.time() + 1, raw)
+    waiting = {s.labels[0]: s.value for s in snapshot.samples_of("sqlite_queue_tasks") if s.labels[1] == "waiting"}
     assert len(waiting) == 21
     assert waiting["other"] == 10
     assert sum(float(value) for value in waiting.values() if not isinstance(value, Since)) == 30
@@ -145,8 +145,8 @@ def test_many_queues_are_folded_and_nothing_is_lost(queue: prismq.Queue, raw: Ra
 def test_series_stay_below_their_budget(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
     for number in range(30):
         queue.put(type=f"customer-{number:02}")
-    target = _target(queue.path, backup=BackupPlace(tmp_path / "b"), state=tmp_path)
-    samples = take(target, None, time.time(), raw).samples
+    target = _target(queue.path, backup=BackupSettings(tmp_path / "b"), state=tmp_path)
+    samples = poll_database(target, None, time.time(), raw).samples
     assert len([s for s in samples if "queue" not in s.metric.labels]) <= 120
 
 
@@ -154,7 +154,7 @@ def test_series_stay_below_their_budget(queue: prismq.Queue, raw: RawReader, tmp
 
 
 def test_only_the_named_collectors_run(queue: prismq.Queue, raw: RawReader) -> None:
-    snapshot = take(_target(queue.path), None, time.time(), raw, only=frozenset({"storage", "disk"}))
+    snapshot = poll_database(_target(queue.path), None, time.time(), raw, only=frozenset({"storage", "disk"}))
     assert set(snapshot.collectors) == {"storage", "disk"}
     assert {s.metric.name.split("_")[1] for s in snapshot.samples} == {
         "database",
@@ -169,7 +169,7 @@ def test_only_the_named_collectors_run(queue: prismq.Queue, raw: RawReader) -> N
 def test_a_failing_collector_takes_nobody_with_it(queue: prismq.Queue, raw: RawReader) -> None:
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     queue.owner.execute("INSERT INTO task_queue (type, status) VALUES (CAST(x'ff' AS TEXT), 'queued')")
-    snapshot = take(_target(queue.path), None, time.time(), raw)
+    snapshot = poll_database(_target(queue.path), None, time.time(), raw)
     assert snapshot.up
     failed = {name: result.reason for name, result in snapshot.collectors.items() if not result.success}
     assert failed == {"tasks": "bad_value", "leases": "bad_value"}
@@ -178,7 +178,7 @@ def test_a_failing_collector_takes_nobody_with_it(queue: prismq.Queue, raw: RawR
 
 
 def test_a_wrong_profile_fails_only_the_queues_collectors(queue: prismq.Queue, raw: RawReader) -> None:
-    snapshot = take(_target(queue.path, settings={"grcae": 3.0}), None, time.time(), raw)
+    snapshot = poll_database(_target(queue.path, settings={"grcae": 3.0}), None, time.time(), raw)
     assert {n: r.reason for n, r in snapshot.collectors.items() if not r.success} == {
         "tasks": "profile",
         "leases": "profile",
@@ -193,7 +193,7 @@ def test_a_database_of_no_known_queue_has_file_metrics_only(tmp_path: Path, raw:
     path = tmp_path / "other.db"
     with apsw.Connection(str(path)) as connection:
         connection.execute("CREATE TABLE t (a)")
-    snapshot = take(_target(path), None, time.time(), raw)
+    snapshot = poll_database(_target(path), None, time.time(), raw)
     assert (snapshot.up, snapshot.message) == (True, NO_PROFILE)
     assert all(result.success for result in snapshot.collectors.values())
     assert not any("queue" in s.metric.name for s in snapshot.samples)
@@ -205,14 +205,14 @@ def test_a_slow_collector_is_stopped_and_the_others_are_read(queue: prismq.Queue
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) "
             "INSERT INTO task_queue (type, status) SELECT 'mail', 'queued' FROM n"
         )
-    first = take(_target(queue.path), None, time.time(), raw)
+    first = poll_database(_target(queue.path), None, time.time(), raw)
     assert first.collectors["tasks"].success
     hurried = _target(queue.path, limits=Limits(read_wal=0.004))
-    snapshot = take(hurried, first, time.time(), raw, only=frozenset({"storage", "tasks"}))
+    snapshot = poll_database(hurried, first, time.time(), raw, only=frozenset({"storage", "tasks"}))
     assert snapshot.collectors["tasks"].reason == "timeout"
     assert snapshot.collectors["storage"].success
     assert snapshot.readings["tasks"] is first.readings["tasks"]
-    assert list(snapshot.of("sqlite_queue_tasks")) == []
+    assert list(snapshot.samples_of("sqlite_queue_tasks")) == []
 
 
 # --- what may not be opened ---
@@ -234,7 +234,7 @@ def test_files_that_are_no_databases(tmp_path: Path, raw: RawReader, content: by
     path = tmp_path / "odd.db"
     path.write_bytes(content)
     before = _names(path)
-    snapshot = take(_target(path), None, time.time(), raw)
+    snapshot = poll_database(_target(path), None, time.time(), raw)
     assert (snapshot.state, snapshot.up) == (state, not reason)
     assert snapshot.collectors["fragmentation"].reason == reason
     assert _values(snapshot)[("sqlite_database_size_bytes",)] == len(content)
@@ -242,7 +242,7 @@ def test_files_that_are_no_databases(tmp_path: Path, raw: RawReader, content: by
 
 
 def test_a_missing_database_is_down_and_is_not_made(tmp_path: Path, raw: RawReader) -> None:
-    snapshot = take(_target(tmp_path / "gone.db"), None, time.time(), raw)
+    snapshot = poll_database(_target(tmp_path / "gone.db"), None, time.time(), raw)
     assert (snapshot.up, snapshot.state) == (False, "missing")
     assert snapshot.collectors["storage"].reason == "missing"
     assert os.listdir(tmp_path) == []
@@ -257,7 +257,7 @@ def test_what_is_no_file_does_not_hang_the_poll(tmp_path: Path, raw: RawReader, 
         path.mkdir()
     else:
         path.symlink_to("/dev/null")
-    assert take(_target(path), None, time.time(), raw).state == "not_a_database"
+    assert poll_database(_target(path), None, time.time(), raw).state == "not_a_database"
 
 
 def test_a_damaged_database_is_corrupt_not_empty(make_queue: Callable[..., prismq.Queue], raw: RawReader) -> None:
@@ -267,7 +267,7 @@ def test_a_damaged_database_is_corrupt_not_empty(make_queue: Callable[..., prism
     with queue.path.open("r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 4000)
-    snapshot = take(_target(queue.path), None, time.time(), raw)
+    snapshot = poll_database(_target(queue.path), None, time.time(), raw)
     assert (snapshot.up, snapshot.state) == (False, "corrupt")
     assert snapshot.collectors["tasks"].reason == "corrupt"
     assert snapshot.collectors["storage"].success
@@ -277,8 +277,8 @@ def test_owner_down_is_up_with_sizes_only_and_leaves_no_file(queue: prismq.Queue
     queue.put(number=10)
     queue.owner.close()
     assert _names(queue.path) == {"queue.db"}
-    first = take(_target(queue.path), None, time.time(), raw)
-    snapshot = take(_target(queue.path), first, time.time() + 1, raw)
+    first = poll_database(_target(queue.path), None, time.time(), raw)
+    snapshot = poll_database(_target(queue.path), first, time.time() + 1, raw)
     assert (snapshot.up, snapshot.state) == (True, "owner_down")
     assert "no application has it open" in snapshot.message
     assert _state(snapshot) == "absent"
@@ -298,7 +298,7 @@ def test_a_crashed_owners_wal_is_read_and_kept(queue: prismq.Queue, raw: RawRead
     for suffix in ("", "-wal", "-shm"):  # copied by another process: reading here would drop our own locks
         subprocess.run(["cp", f"{queue.path}{suffix}", str(crashed)], check=True)
     path = crashed / "queue.db"
-    snapshot = take(_target(path), None, time.time() + 1, raw)
+    snapshot = poll_database(_target(path), None, time.time() + 1, raw)
     assert snapshot.state == "readable"
     assert _values(snapshot)["sqlite_queue_tasks", "mail", "waiting"] == 7
     assert _names(path) == {"queue.db", "queue.db-wal", "queue.db-shm"}
@@ -321,7 +321,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert _names(path) == {"hot.db", "hot.db-journal"}
     before = [(tmp_path / name).read_bytes() for name in sorted(_names(path))]
-    snapshot = take(_target(path), None, time.time(), raw)
+    snapshot = poll_database(_target(path), None, time.time(), raw)
     assert (snapshot.up, snapshot.state) == (False, "hot_journal")
     assert "start the application" in snapshot.message
     assert [(tmp_path / name).read_bytes() for name in sorted(_names(path))] == before
@@ -333,7 +333,7 @@ def test_a_transaction_in_progress_is_no_hot_journal(make_queue: Callable[..., p
     queue.owner.execute("BEGIN IMMEDIATE")
     queue.owner.execute("UPDATE task_queue SET attempts = 1")
     queue.owner.cache_flush()  # writes the journal
-    snapshot = take(_target(queue.path), None, time.time(), raw)
+    snapshot = poll_database(_target(queue.path), None, time.time(), raw)
     queue.owner.execute("ROLLBACK")
     assert snapshot.state in ("readable", "busy")
     assert snapshot.state != "hot_journal"
@@ -345,10 +345,10 @@ def test_a_held_rollback_database_is_busy_not_down_for_ever(
     queue = make_queue(journal_mode="delete")
     target = _target(queue.path, limits=Limits())
     queue.owner.execute("BEGIN EXCLUSIVE")
-    held = take(target, None, time.time(), raw)
+    held = poll_database(target, None, time.time(), raw)
     queue.owner.execute("ROLLBACK")
     assert (held.up, held.state) == (False, "busy")
-    assert take(_target(queue.path), held, time.time(), raw).up
+    assert poll_database(_target(queue.path), held, time.time(), raw).up
 
 
 def test_a_symbolic_link_is_followed_to_its_wal(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_a_symbolic_link_is_followed_to_its_wal(queue: prismq.Queue, raw: RawRea
     link.parent.mkdir()
     link.symlink_to(queue.path)
     queue.put()
-    snapshot = take(_target(link), None, time.time(), raw)
+    snapshot = poll_database(_target(link), None, time.time(), raw)
     assert snapshot.state == "readable"
     assert _values(snapshot)[("sqlite_wal_size_bytes",)] > 0
     assert os.listdir(link.parent) == ["jobs.db"]
@@ -377,11 +377,11 @@ def test_a_foreign_user_who_could_leave_files_is_refused(folder_mode: int, state
         folder.chmod(folder_mode)
         script = (
             "import os, sys, time; from pathlib import Path\n"
-            "from collectors.poll import take; from collectors.raw_reader.client import RawReader\n"
+            "from collectors.poll import poll_database; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
             # The interpreter may lie where only root can start it: the raw reader is started before.
             "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
-            "s = take(Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), None, time.time(), raw)\n"
+            "s = poll_database(Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), None, time.time(), raw)\n"
             "print(s.state, s.up, s.message, flush=True); os._exit(0)"
         )
         command = [sys.executable, "-c", script, str(queue.path)]
@@ -398,7 +398,7 @@ def test_a_foreign_user_who_could_leave_files_is_refused(folder_mode: int, state
 
 def test_a_dead_raw_reader_fails_the_poll_loudly(queue: prismq.Queue) -> None:
     with RawReader((sys.executable, "-c", "")) as broken:
-        snapshot = take(_target(queue.path), None, time.time(), broken)
+        snapshot = poll_database(_target(queue.path), None, time.time(), broken)
     assert (snapshot.up, snapshot.state) == (False, "raw_reader")
     assert "is queuekeeper installed" in snapshot.message
 
@@ -407,14 +407,14 @@ def test_a_dead_raw_reader_fails_the_poll_loudly(queue: prismq.Queue) -> None:
 
 
 def _two(target: Target, raw: RawReader, between: Callable[[], object] = lambda: None) -> Snapshot:
-    first = take(target, None, 1000.0, raw)
+    first = poll_database(target, None, 1000.0, raw)
     between()
-    return take(target, first, 1001.0, raw)
+    return poll_database(target, first, 1001.0, raw)
 
 
 def test_the_first_reading_is_unknown_the_second_idle(queue: prismq.Queue, raw: RawReader) -> None:
     queue.put()
-    assert _state(take(_target(queue.path), None, 1000.0, raw)) == "unknown"
+    assert _state(poll_database(_target(queue.path), None, 1000.0, raw)) == "unknown"
     assert _state(_two(_target(queue.path), raw)) == "idle"
 
 
@@ -428,7 +428,7 @@ def test_an_emptied_wal_is_idle(queue: prismq.Queue, raw: RawReader) -> None:
 def test_a_rollback_database_has_no_wal(make_queue: Callable[..., prismq.Queue], raw: RawReader) -> None:
     snapshot = _two(_target(make_queue(journal_mode="delete").path), raw)
     assert _state(snapshot) == "absent"
-    assert list(snapshot.of("sqlite_wal_frames")) == []
+    assert list(snapshot.samples_of("sqlite_wal_frames")) == []
 
 
 def test_a_reader_of_another_process_pins(queue: prismq.Queue, raw: RawReader, held_reader: Process) -> None:
@@ -436,20 +436,20 @@ def test_a_reader_of_another_process_pins(queue: prismq.Queue, raw: RawReader, h
     target = _target(queue.path)
     with held_reader(queue.path) as pid:
         queue.put(number=5)
-        first = take(target, None, 1000.0, raw)
-        second = take(target, first, 1001.0, raw)
+        first = poll_database(target, None, 1000.0, raw)
+        second = poll_database(target, first, 1001.0, raw)
         queue.put(number=5)
-        third = take(target, second, 1016.0, raw)
+        third = poll_database(target, second, 1016.0, raw)
         (pinner,) = third.readings["wal"].pinners
     assert [_state(s) for s in (first, second, third)] == ["unknown", "pinned", "pinned"]
-    assert list(first.of("sqlite_wal_pinned_seconds")) == []
-    (sample,) = third.of("sqlite_wal_pinned_seconds")
+    assert list(first.samples_of("sqlite_wal_pinned_seconds")) == []
+    (sample,) = third.samples_of("sqlite_wal_pinned_seconds")
     assert sample.labels[0].startswith("python")
-    assert sample.at(1016.0) == 16
+    assert sample.value_at(1016.0) == 16
     assert pinner.pid == pid
-    fourth = take(target, third, 1031.0, raw)
+    fourth = poll_database(target, third, 1031.0, raw)
     assert _state(fourth) == "idle"
-    assert list(fourth.of("sqlite_wal_pinned_seconds")) == []
+    assert list(fourth.samples_of("sqlite_wal_pinned_seconds")) == []
 
 
 def test_our_own_readers_pin_nothing(queue: prismq.Queue, raw: RawReader) -> None:
@@ -476,7 +476,7 @@ def test_readers_that_take_turns_starve_the_reset(queue: prismq.Queue, raw: RawR
     with held_reader(queue.path):
         queue.put()
         queue.owner.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        first = take(target, None, 1000.0, raw)
+        first = poll_database(target, None, 1000.0, raw)
         with held_reader(queue.path):
             pass
         queue.put()
@@ -484,7 +484,7 @@ def test_readers_that_take_turns_starve_the_reset(queue: prismq.Queue, raw: RawR
         next_reader.__enter__()
     queue.put()
     queue.owner.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    second = take(target, first, 1001.0, raw)
+    second = poll_database(target, first, 1001.0, raw)
     next_reader.__exit__(None, None, None)
     assert _state(second) == "reset_starved"
 
@@ -495,7 +495,7 @@ def test_fast_polls_still_tell_a_pin(queue: prismq.Queue, raw: RawReader, held_r
     with held_reader(queue.path):
         queue.put(number=3)
         for tick in range(15):
-            snapshot = take(_target(queue.path), snapshot, 1000 + tick / 10, raw, only=frozenset({"wal"}))
+            snapshot = poll_database(_target(queue.path), snapshot, 1000 + tick / 10, raw, only=frozenset({"wal"}))
             states.append(_state(snapshot))
     assert states == ["unknown"] * 5 + ["pinned"] * 10
 
@@ -533,7 +533,7 @@ def test_processes_that_we_cannot_see_make_it_unknown_not_nobody(
             seen = _two(_target(queue.path), seeing, write)
         writer.kill()
     assert (_state(unseen), _state(seen)) == ("unknown", "pinned")
-    assert [s.labels for s in unseen.of("sqlite_wal_pinned_seconds")] == [("unknown",)]
+    assert [s.labels for s in unseen.samples_of("sqlite_wal_pinned_seconds")] == [("unknown",)]
 
 
 # --- beside a live application ---
@@ -544,22 +544,26 @@ def _poll_beside(queue: prismq.Queue, raw: RawReader, application: Process, poll
     queue.put()
     with application(queue.path, 2) as pid:
         queue.owner.close()
-        held = {(h.file, h.row) for h in raw.holders(queue.path) if h.pid == pid and h.row.start in (128, 0x40000002)}
+        held = {
+            (h.file, h.row)
+            for h in raw.find_held_locks(queue.path)
+            if h.pid == pid and h.row.start in (128, 0x40000002)
+        }
         files, salts, snapshot = _names(queue.path), set(), None
         modes = {name: stat.S_IMODE((queue.path.parent / name).stat().st_mode) for name in files}
         assert len(held) == 2
         for tick in range(polls):
-            snapshot = take(target, snapshot, 1000 + tick / 10, raw)
+            snapshot = poll_database(target, snapshot, 1000 + tick / 10, raw)
             assert snapshot.up
-            index = raw.wal_index(queue.path)
+            index = raw.read_wal_index(queue.path)
             salts.add(index.salt if index else "")
-        assert held <= {(h.file, h.row) for h in raw.holders(queue.path)}
+        assert held <= {(h.file, h.row) for h in raw.find_held_locks(queue.path)}
         assert _names(queue.path) == files
         assert {name: stat.S_IMODE((queue.path.parent / name).stat().st_mode) for name in files} == modes
         deadline = time.monotonic() + 60
         while len(salts) < 2 and time.monotonic() < deadline:  # the application's own checkpoints still reset its WAL
-            snapshot = take(target, snapshot, time.time(), raw, only=frozenset({"storage", "wal"}))
-            index = raw.wal_index(queue.path)
+            snapshot = poll_database(target, snapshot, time.time(), raw, only=frozenset({"storage", "wal"}))
+            index = raw.read_wal_index(queue.path)
             salts.add(index.salt if index else "")
         assert len(salts - {""}) >= 2
         wal = Path(f"{queue.path}-wal").stat().st_size
@@ -584,5 +588,5 @@ def test_every_metric_is_declared_once_and_every_sample_is_declared(
     names = [metric.name for collector in COLLECTORS for metric in collector.METRICS]
     assert len(names) == len(set(names))
     assert all(name.startswith("sqlite_") for name in names)
-    target = _target(queue.path, backup=BackupPlace(tmp_path / "b"))
-    assert {s.metric.name for s in take(target, None, time.time(), raw).samples} <= set(names)
+    target = _target(queue.path, backup=BackupSettings(tmp_path / "b"))
+    assert {s.metric.name for s in poll_database(target, None, time.time(), raw).samples} <= set(names)

@@ -11,25 +11,25 @@ import apsw
 import pytest
 
 from collectors import disk
-from collectors.access.change_detection import SETTLED_AFTER, Signature, is_settled, signature_of
-from collectors.access.refresh import REOPEN_AFTER, ages, reason_to_open
+from collectors.access.change_detection import SETTLED_AFTER, FileSignature, is_settled, read_signature
+from collectors.access.refresh import REOPEN_AFTER, any_reading_ages, reason_to_open
 from collectors.access.snapshot import CollectorResult, Snapshot
-from collectors.leases import Leases
-from collectors.poll_if_changed import revisit
+from collectors.leases import LeasesReading
+from collectors.poll_if_changed import poll_if_changed
 from collectors.queue_profiles.run_queries import QueueCount
-from collectors.queue_profiles.schema import State
+from collectors.queue_profiles.schema import TaskState
 from collectors.raw_reader.client import RawReader
-from collectors.raw_reader.wal_readers import Pinner
-from collectors.storage import Storage
-from collectors.target import BackupPlace, Target
-from collectors.tasks import Tasks
-from collectors.wal import Wal
-from collectors.wal_state import Memory, Observation
-from collectors.workers import Workers
+from collectors.raw_reader.wal_readers import PinningReader
+from collectors.storage import StorageReading
+from collectors.target import BackupSettings, Target
+from collectors.tasks import TasksReading
+from collectors.wal import WalReading
+from collectors.wal_state import WalMemory, WalObservation
+from collectors.workers import WorkerCounts
 from tests.support.scenes import prismq
 
 NOW = 1_800_000_000.0
-SIGNED = Signature((1, 2, 3, 4), None, None, settled=True)
+SIGNED = FileSignature((1, 2, 3, 4), None, None, settled=True)
 
 
 class Opens:
@@ -85,7 +85,7 @@ def test_what_did_not_change_is_not_opened() -> None:
         (read(ages=True), SIGNED, "ages"),
     ],
 )
-def test_each_reason_to_open(previous: Snapshot | None, found: Signature, reason: str) -> None:
+def test_each_reason_to_open(previous: Snapshot | None, found: FileSignature, reason: str) -> None:
     assert reason_to_open(previous, found, NOW) == reason
 
 
@@ -102,13 +102,13 @@ def test_what_was_written_within_a_clock_tick_of_the_look_is_not_trusted() -> No
     assert not is_settled((None, (1, ns + 5 * SETTLED_AFTER, 1, 1), None), NOW), "a time in the future proves nothing"
 
 
-def counted(state: State, rows: int) -> Tasks:
-    return Tasks("prismq", (state,), {("mail", state): QueueCount("mail", rows, None)})
+def counted(state: TaskState, rows: int) -> TasksReading:
+    return TasksReading("prismq", (state,), {("mail", state): QueueCount("mail", rows, None)})
 
 
-def wal(frames: int, copied: int, pinners: tuple[Pinner, ...] = (), earlier: bool = True) -> Wal:
-    seen = Observation(NOW, "", 0, frames, copied, frozenset(), seen=True)
-    return Wal("idle", frames, copied, 4096, pinners, {}, Memory(seen if earlier else None, seen))
+def wal(frames: int, copied: int, pinners: tuple[PinningReader, ...] = (), earlier: bool = True) -> WalReading:
+    seen = WalObservation(NOW, "", 0, frames, copied, frozenset(), seen=True)
+    return WalReading("idle", frames, copied, 4096, pinners, {}, WalMemory(seen if earlier else None, seen))
 
 
 @pytest.mark.parametrize(
@@ -118,18 +118,18 @@ def wal(frames: int, copied: int, pinners: tuple[Pinner, ...] = (), earlier: boo
         ((counted("running", 1),), True),
         ((counted("scheduled", 1),), True),
         ((counted("running", 0),), False),
-        ((Leases(known=True, counts={"mail": QueueCount("mail", 1, NOW)}),), True),
-        ((Workers(known=True, alive=0, stale=3),), False),
-        ((Workers(known=True, alive=1),), True),
+        ((LeasesReading(known=True, counts={"mail": QueueCount("mail", 1, NOW)}),), True),
+        ((WorkerCounts(known=True, alive=0, stale=3),), False),
+        ((WorkerCounts(known=True, alive=1),), True),
         ((wal(900, 0),), False),
         ((wal(1500, 100),), True),
-        ((wal(10, 0, (Pinner(7, "python3", "", 124, 5, 5),)),), True),
+        ((wal(10, 0, (PinningReader(7, "python3", "", 124, 5, 5),)),), True),
         ((wal(0, 0, earlier=False),), True),
-        ((Storage(1, 1, 1, 1, 1), None), False),
+        ((StorageReading(1, 1, 1, 1, 1), None), False),
     ],
 )
 def test_what_the_clock_or_a_reader_can_make_wrong_is_read_again(readings: tuple[object, ...], old: bool) -> None:
-    assert ages({str(number): reading for number, reading in enumerate(readings)}) is old
+    assert any_reading_ages({str(number): reading for number, reading in enumerate(readings)}) is old
 
 
 def test_every_kind_of_commit_shows_in_the_signature(make_queue: Callable[..., prismq.Queue]) -> None:
@@ -141,11 +141,11 @@ def test_every_kind_of_commit_shows_in_the_signature(make_queue: Callable[..., p
             queue.value("PRAGMA wal_checkpoint")  # what comes next reuses the file from its beginning
         for _ in range(3):
             settle(queue.path)
-            before = signature_of(target, time.time())
+            before = read_signature(target, time.time())
             assert before.settled
-            assert signature_of(target, time.time()).same_as(before)
+            assert read_signature(target, time.time()).is_same_as(before)
             queue.put()
-            assert not signature_of(target, time.time()).same_as(before), journal
+            assert not read_signature(target, time.time()).is_same_as(before), journal
 
 
 def test_a_quiet_database_is_opened_once_and_its_age_grows_on(
@@ -154,22 +154,22 @@ def test_a_quiet_database_is_opened_once_and_its_age_grows_on(
     queue.put("queued", run_after_utc=prismq.stamp(time.time() - 100))
     settle(queue.path)
     target, now = Target("jobs", queue.path), time.time()
-    first = revisit(target, None, now, raw)
-    second = revisit(target, first, now + 1, raw)  # the first look at a WAL cannot tell its state
-    third = revisit(target, second, now + 60, raw)
+    first = poll_if_changed(target, None, now, raw)
+    second = poll_if_changed(target, first, now + 1, raw)  # the first look at a WAL cannot tell its state
+    third = poll_if_changed(target, second, now + 60, raw)
     assert len(opens.paths) == 2
     assert (third.taken_at, third.opened_at) == (now + 60, now + 1)
-    (age,) = third.of("sqlite_queue_oldest_waiting_age_seconds")
-    assert age.at(now + 60) == pytest.approx(160, abs=2)
+    (age,) = third.samples_of("sqlite_queue_oldest_waiting_age_seconds")
+    assert age.value_at(now + 60) == pytest.approx(160, abs=2)
 
 
 def test_a_commit_is_seen_at_the_next_look(queue: prismq.Queue, raw: RawReader) -> None:
     queue.put("queued", 2)
     target, now = Target("jobs", queue.path), time.time()
-    before = revisit(target, revisit(target, None, now, raw), now + 1, raw)
+    before = poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw)
     queue.put("queued", 3)
-    after = revisit(target, before, now + 2, raw)
-    waiting = [s.value for s in after.of("sqlite_queue_tasks") if s.labels[1] == "waiting"]
+    after = poll_if_changed(target, before, now + 2, raw)
+    waiting = [s.value for s in after.samples_of("sqlite_queue_tasks") if s.labels[1] == "waiting"]
     assert waiting == [5]
 
 
@@ -183,18 +183,20 @@ def test_a_reader_that_begins_to_pin_a_quiet_wal_is_seen_and_seen_to_leave(
             queue.owner.execute("UPDATE task_queue SET priority = 1")
         settle(queue.path)
         calm = replace(
-            revisit(target, revisit(target, None, now, raw), now + 1, raw), ages=False, collectors={}
+            poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw), ages=False, collectors={}
         )  # as if it had been read before the reader came
         opens.paths.clear()
-        pinned = until(lambda at: revisit(target, calm, at, raw), lambda _: bool(opens.paths), now + 16)
-        again = revisit(target, pinned, pinned.taken_at + 15, raw)
+        pinned = until(lambda at: poll_if_changed(target, calm, at, raw), lambda _: bool(opens.paths), now + 16)
+        again = poll_if_changed(target, pinned, pinned.taken_at + 15, raw)
     assert state_of(again) == "pinned"
-    left = revisit(target, again, again.taken_at + 15, raw)
+    left = poll_if_changed(target, again, again.taken_at + 15, raw)
     assert state_of(left) == "idle"
     opens.paths.clear()
-    until(lambda at: revisit(target, left, at, raw), lambda _: not raw.is_pinned(queue.path), left.taken_at + 15)
+    until(
+        lambda at: poll_if_changed(target, left, at, raw), lambda _: not raw.is_pinned(queue.path), left.taken_at + 15
+    )
     opens.paths.clear()
-    revisit(target, left, left.taken_at + 30, raw)
+    poll_if_changed(target, left, left.taken_at + 30, raw)
     assert opens.paths == []
 
 
@@ -211,17 +213,17 @@ def until(
 
 
 def state_of(snapshot: Snapshot) -> str:
-    return next(sample.labels[0] for sample in snapshot.of("sqlite_wal_state") if sample.value == 1)
+    return next(sample.labels[0] for sample in snapshot.samples_of("sqlite_wal_state") if sample.value == 1)
 
 
 def test_a_file_that_is_replaced_or_goes_is_seen(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
     target, now = Target("jobs", queue.path), time.time()
     queue.owner.close()
     settle(queue.path)
-    before = revisit(target, None, now, raw)
+    before = poll_if_changed(target, None, now, raw)
     assert (before.state, before.up) == ("owner_down", True)
     queue.path.rename(tmp_path / "elsewhere.db")
-    gone = revisit(target, before, now + 1, raw)
+    gone = poll_if_changed(target, before, now + 1, raw)
     assert (gone.state, gone.up) == ("missing", False)
 
 
@@ -233,12 +235,12 @@ def test_opens_follow_what_changed(make_queue: Callable[..., prismq.Queue], raw:
         settle(queue.path)
     now = time.time()
     targets = [Target(queue.path.stem, queue.path) for queue in queues]
-    known = {target.name: revisit(target, None, now, raw) for target in targets}
-    known = {target.name: revisit(target, known[target.name], now + 1, raw) for target in targets}
+    known = {target.name: poll_if_changed(target, None, now, raw) for target in targets}
+    known = {target.name: poll_if_changed(target, known[target.name], now + 1, raw) for target in targets}
     opens.paths.clear()
     for queue in queues[:4]:
         queue.put()
-    known = {target.name: revisit(target, known[target.name], now + 15, raw) for target in targets}
+    known = {target.name: poll_if_changed(target, known[target.name], now + 15, raw) for target in targets}
     assert {Path(path).stem for path in opens.paths} == {"q0", "q1", "q2", "q3"}
     assert len(opens.paths) <= 6
     assert all(snapshot.taken_at == now + 15 for snapshot in known.values())
@@ -249,16 +251,16 @@ def test_what_lies_beside_an_unchanged_database_is_read_again(
 ) -> None:
     queue.put()
     settle(queue.path)
-    place = BackupPlace(tmp_path / "backups")
+    place = BackupSettings(tmp_path / "backups")
     target, now = Target("jobs", queue.path, backup=place), time.time()
-    before = revisit(target, revisit(target, None, now, raw), now + 1, raw)
-    place.folder("jobs").mkdir(parents=True)
-    (place.folder("jobs") / "queue_backup_jobs_20260101T000000Z.db").write_bytes(b"no manifest")
+    before = poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw)
+    place.database_folder("jobs").mkdir(parents=True)
+    (place.database_folder("jobs") / "queue_backup_jobs_20260101T000000Z.db").write_bytes(b"no manifest")
     opens.paths.clear()
-    after = revisit(target, before, now + 15, raw)
+    after = poll_if_changed(target, before, now + 15, raw)
     assert opens.paths == []
-    assert {s.labels[0]: s.value for s in after.of("sqlite_backups")}["unverified"] == 1
-    assert len(list(after.of("sqlite_pages"))) == 1
+    assert {s.labels[0]: s.value for s in after.samples_of("sqlite_backups")}["unverified"] == 1
+    assert len(list(after.samples_of("sqlite_pages"))) == 1
     assert len(after.samples) == len({(s.metric.name, s.labels) for s in after.samples})
 
 
@@ -270,13 +272,13 @@ def test_free_room_is_asked_once_for_all_databases_of_a_place(
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda place: asked.append(place) or usage(place))
     now = time.time() + 1000
     for number in range(5):
-        revisit(Target(f"q{number}", make_queue(f"q{number}.db").path), None, now, raw)
+        poll_if_changed(Target(f"q{number}", make_queue(f"q{number}.db").path), None, now, raw)
     assert len(asked) <= 2
 
 
 def test_a_target_that_is_configured_otherwise_is_read_anew(queue: prismq.Queue, raw: RawReader) -> None:
     settle(queue.path)
     target, now = Target("jobs", queue.path), time.time()
-    before = revisit(target, revisit(target, None, now, raw), now + 1, raw)
-    proved = revisit(replace(target, owner_sqlite="3.51.3"), before, now + 2, raw)
-    assert [s.value for s in proved.of("sqlite_owner_wal_reset_vulnerable")] == [0]
+    before = poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw)
+    proved = poll_if_changed(replace(target, owner_sqlite="3.51.3"), before, now + 2, raw)
+    assert [s.value for s in proved.samples_of("sqlite_owner_wal_reset_vulnerable")] == [0]

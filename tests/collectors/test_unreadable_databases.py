@@ -16,12 +16,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from collectors.access.file_facts import replaced_for
+from collectors.access.file_facts import holder_of_replaced_file
 from collectors.access.snapshot import Snapshot
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.raw_reader.formats import LockRow
-from collectors.raw_reader.wal_readers import Holder
+from collectors.raw_reader.wal_readers import HeldLock
 from collectors.target import Limits, Target
 from tests.support.scenes import prismq
 
@@ -35,7 +35,7 @@ def target(path: Path, **changes: object) -> Target:
 
 
 def values(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
-    return {(s.metric.name, *s.labels): s.at(snapshot.taken_at) for s in snapshot.samples}
+    return {(s.metric.name, *s.labels): s.value_at(snapshot.taken_at) for s in snapshot.samples}
 
 
 @pytest.fixture
@@ -225,9 +225,11 @@ def _listing(folder: Path) -> dict[str, int] | None:
     return {p.name: p.stat().st_ino for p in folder.iterdir()} if folder.is_dir() else None
 
 
-def _ours(raw: RawReader, *paths: Path) -> list[Holder]:
+def _ours(raw: RawReader, *paths: Path) -> list[HeldLock]:
     """Locks of ours (this process) and of the raw reader (which the kernel does not name)."""
-    return [holder for path in paths for holder in raw.holders(path) if holder.pid in (-1, os.getpid(), raw.pid)]
+    return [
+        holder for path in paths for holder in raw.find_held_locks(path) if holder.pid in (-1, os.getpid(), raw.pid)
+    ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.make.__name__)
@@ -237,13 +239,13 @@ def test_each_trouble_has_its_word_and_cure_and_leaves_no_trace(case: Case, raw:
     beside.mkdir()
     healthy = prismq.create(beside / "fine.db")
     healthy.put(number=5)
-    owners = {(h.file, h.row) for h in raw.holders(healthy.path)}
+    owners = {(h.file, h.row) for h in raw.find_held_locks(healthy.path)}
     path = folder / "queue.db"
     with case.make(path):
         before = _listing(folder)
-        first = take(target(path), None, time.time(), raw)
-        wrong = take(target(path), first, time.time() + 1, raw)
-        fine = take(target(healthy.path), None, time.time() + 1, raw)
+        first = poll_database(target(path), None, time.time(), raw)
+        wrong = poll_database(target(path), first, time.time() + 1, raw)
+        fine = poll_database(target(healthy.path), None, time.time() + 1, raw)
         assert (wrong.state, wrong.up) == (case.state, case.up), wrong.message
         assert case.message in wrong.message
         assert ("sqlite_database_size_bytes",) in values(wrong) or not case.size
@@ -251,18 +253,18 @@ def test_each_trouble_has_its_word_and_cure_and_leaves_no_trace(case: Case, raw:
         assert values(fine)["sqlite_queue_tasks", "mail", "waiting"] == 5
         assert _listing(folder) == before
         assert _ours(raw, path) == []
-    assert {(h.file, h.row) for h in raw.holders(healthy.path)} == owners
+    assert {(h.file, h.row) for h in raw.find_held_locks(healthy.path)} == owners
     healthy.owner.close()
 
 
 def test_a_damaged_index_takes_only_its_own_numbers_with_it(raw: RawReader, tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     with corrupt_page_in_the_queue(path):
-        snapshot = take(target(path), None, time.time() + 1, raw)
+        snapshot = poll_database(target(path), None, time.time() + 1, raw)
     failed = {name: result.reason for name, result in snapshot.collectors.items() if not result.success}
     assert failed["tasks"] == "corrupt"
     assert snapshot.collectors["storage"].success
-    assert list(snapshot.of("sqlite_queue_tasks")) == []
+    assert list(snapshot.samples_of("sqlite_queue_tasks")) == []
 
 
 @ROOT
@@ -276,7 +278,7 @@ def test_what_may_not_be_read_says_which_right_is_missing() -> None:
         queue.path.chmod(0o600)
         before = _listing(folder)
         raw = stack.enter_context(RawReader(("setpriv", "--reuid=4321", "--clear-groups", *CHILD)))
-        snapshot = take(target(queue.path), None, time.time(), raw)
+        snapshot = poll_database(target(queue.path), None, time.time(), raw)
         assert (snapshot.state, snapshot.up) == ("permission", False)
         assert "run queuekeeper as the database's owner" in snapshot.message
         assert _listing(folder) == before
@@ -290,7 +292,7 @@ def test_a_read_of_a_rollback_database_stays_within_its_budget(raw: RawReader, t
     ).fetchall()
     tight = target(queue.path, limits=Limits(read_rollback=0.004))
     with prismq.process("application.py", queue.path, "5") as child:
-        taken = [take(tight, None, time.time(), raw) for _ in range(10)]
+        taken = [poll_database(tight, None, time.time(), raw) for _ in range(10)]
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.close()
@@ -298,7 +300,9 @@ def test_a_read_of_a_rollback_database_stays_within_its_budget(raw: RawReader, t
     reasons = {result.reason for s in taken for result in s.collectors.values() if not result.success}
     assert reasons <= {"timeout", "busy"}
     assert "timeout" in reasons or "busy" in {s.state for s in taken}
-    assert all(not list(s.of("sqlite_unused_bytes")) for s in taken), "too large to be read whole within the budget"
+    assert all(not list(s.samples_of("sqlite_unused_bytes")) for s in taken), (
+        "too large to be read whole within the budget"
+    )
     assert committed > 0
     queue.owner.close()
 
@@ -310,12 +314,12 @@ def test_a_database_that_is_deleted_and_made_again_is_read_anew(raw: RawReader, 
     for number in (3, 4, 5):
         queue = prismq.create(path)
         queue.put(number=number)
-        snapshot = take(target(path), snapshot, time.time() + 1, raw)
+        snapshot = poll_database(target(path), snapshot, time.time() + 1, raw)
         found.append(values(snapshot)["sqlite_queue_tasks", "mail", "waiting"])
         queue.owner.close()
         path.unlink()
-        snapshot = take(target(path), snapshot, time.time() + 1, raw)
-        assert (snapshot.state, list(snapshot.of("sqlite_queue_tasks"))) == ("missing", [])
+        snapshot = poll_database(target(path), snapshot, time.time() + 1, raw)
+        assert (snapshot.state, list(snapshot.samples_of("sqlite_queue_tasks"))) == ("missing", [])
     assert found == [3, 4, 5]
     assert os.listdir(tmp_path) == []
 
@@ -329,11 +333,11 @@ class Meddling(RawReader):
 
     def ask(self, what: str, path: Path | None) -> object:
         self._meddle(what)
-        return super().ask(what, path)
+        return super().query_reader(what, path)
 
     def release(self, path: Path) -> None:
         self._meddle("release")
-        super().release(path)
+        super().release_wal(path)
 
     def _meddle(self, what: str) -> None:
         if what == self._at:
@@ -348,7 +352,7 @@ def test_a_file_exchanged_while_it_is_read_gives_no_values(tmp_path: Path, journ
     queue.put(number=10)
     _at_rest(other, tasks=1000)
     with Meddling("write_lock_uses", lambda: other.replace(path)) as meddling:
-        snapshot = take(target(path), None, time.time() + 1, meddling)
+        snapshot = poll_database(target(path), None, time.time() + 1, meddling)
     assert (snapshot.state, snapshot.up, snapshot.samples) == ("replaced", False, ())
     assert "the next poll reads the new file" in snapshot.message
     queue.owner.close()
@@ -358,7 +362,7 @@ def test_an_owner_that_closes_between_our_look_and_our_open_leaves_what_it_had(t
     queue = prismq.create(tmp_path / "queue.db")
     queue.put(number=10)
     with Meddling("release", queue.owner.close) as meddling:  # the connection is open by then: its own lock stands
-        snapshot = take(target(queue.path), None, time.time() + 1, meddling)
+        snapshot = poll_database(target(queue.path), None, time.time() + 1, meddling)
     assert (snapshot.state, values(snapshot)["sqlite_queue_tasks", "mail", "waiting"]) == ("readable", 10)
     assert {p.name for p in tmp_path.iterdir()} == {"queue.db", "queue.db-wal", "queue.db-shm"}
     with apsw.Connection(str(queue.path)) as again:
@@ -385,14 +389,14 @@ def test_a_schema_that_changes_under_us_never_breaks_a_poll(raw: RawReader, queu
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        taken = [take(target(queue.path), None, time.time() + 1, raw) for _ in range(60)]
+        taken = [poll_database(target(queue.path), None, time.time() + 1, raw) for _ in range(60)]
     finally:
         stopped.set()
         thread.join()
     assert changes >= 3
     for snapshot in taken:
         assert snapshot.up
-        waiting = [s.value for s in snapshot.of("sqlite_queue_tasks") if s.labels == ("mail", "waiting")]
+        waiting = [s.value for s in snapshot.samples_of("sqlite_queue_tasks") if s.labels == ("mail", "waiting")]
         assert waiting in ([], [4.0], [4])
         assert waiting or not snapshot.collectors["tasks"].success or "profile" in snapshot.message
 
@@ -407,7 +411,7 @@ def test_odd_names_are_read_like_any_other(raw: RawReader, tmp_path: Path, name:
     _at_rest(plain, tasks=7)
     plain.rename(path)
     before = _listing(tmp_path)
-    snapshot = take(target(path), None, time.time() + 1, raw)
+    snapshot = poll_database(target(path), None, time.time() + 1, raw)
     assert (snapshot.state, snapshot.up) == ("readable", True), snapshot.message
     assert values(snapshot)["sqlite_queue_tasks", "mail", "waiting"] == 7
     assert all(result.success for result in snapshot.collectors.values())
@@ -417,12 +421,12 @@ def test_odd_names_are_read_like_any_other(raw: RawReader, tmp_path: Path, name:
 def test_a_clock_that_jumps_back_gives_no_negative_age_and_no_state(raw: RawReader, queue: prismq.Queue) -> None:
     now = time.time()
     queue.put(run_after_utc=prismq.stamp(now - 100))
-    first = take(target(queue.path), None, now, raw)
-    back = take(target(queue.path), first, now - 3600, raw)
+    first = poll_database(target(queue.path), None, now, raw)
+    back = poll_database(target(queue.path), first, now - 3600, raw)
     assert min(values(back).values()) >= 0
     assert values(back)["sqlite_wal_state", "unknown"] == 1
     assert values(back)[("sqlite_unused_bytes",)] >= 0
-    after = take(target(queue.path), back, now - 3599, raw)
+    after = poll_database(target(queue.path), back, now - 3599, raw)
     assert values(after)["sqlite_wal_state", "idle"] == 1
 
 
@@ -434,19 +438,19 @@ def test_sidecars_that_we_saw_cannot_vanish_before_we_have_opened(raw: RawReader
     assert raw.hold_wal(queue.path) == "held"
     queue.owner.close()  # between our look and our open
     assert {p.name for p in queue.path.parent.iterdir()} == {"queue.db", "queue.db-wal", "queue.db-shm"}
-    raw.release(queue.path)
-    assert raw.holders(queue.path) == ()
+    raw.release_wal(queue.path)
+    assert raw.find_held_locks(queue.path) == ()
 
 
 def test_a_closed_owner_is_never_opened_and_a_forgotten_hold_ends(raw: RawReader, queue: prismq.Queue) -> None:
     queue.put()
     raw.hold_wal(queue.path)
     deadline = time.monotonic() + 30
-    while any(holder.pid == -1 for holder in raw.holders(queue.path)) and time.monotonic() < deadline:
+    while any(holder.pid == -1 for holder in raw.find_held_locks(queue.path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     queue.owner.close()
     assert os.listdir(queue.path.parent) == ["queue.db"], "nobody held it any more: its owner could clean up"
-    assert take(target(queue.path), None, time.time(), raw).state == "owner_down"
+    assert poll_database(target(queue.path), None, time.time(), raw).state == "owner_down"
     assert os.listdir(queue.path.parent) == ["queue.db"]
 
 
@@ -463,12 +467,12 @@ def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file(poll
         folder.chmod(0o2770)
         script = (
             "import os, sys, time; from pathlib import Path\n"
-            "from collectors.poll import take; from collectors.raw_reader.client import RawReader\n"
+            "from collectors.poll import poll_database; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
             "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
             "target, states, made = Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), set(), 0\n"
             "for _ in range(int(sys.argv[2])):\n"
-            "    taken = take(target, None, time.time(), raw); states.add(taken.state)\n"
+            "    taken = poll_database(target, None, time.time(), raw); states.add(taken.state)\n"
             "    if taken.state not in ('readable', 'owner_down'): print(taken.message, file=sys.stderr)\n"
             "    for suffix in ('-wal', '-shm'):\n"
             "        try: made += os.stat(sys.argv[1] + suffix).st_uid == 4999\n"
@@ -491,16 +495,16 @@ def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file(poll
 # --- replaced under its application ---
 
 
-def _row(file: str, pid: int, byte: int = 128) -> Holder:
-    return Holder(file, LockRow("POSIX", "READ", pid, 8, 1, 42, byte, byte), "app", "app")
+def _row(file: str, pid: int, byte: int = 128) -> HeldLock:
+    return HeldLock(file, LockRow("POSIX", "READ", pid, 8, 1, 42, byte, byte), "app", "app")
 
 
 def test_who_has_the_index_but_not_the_file_works_on_another_file() -> None:
     both = [_row("db", 7), _row("shm", 7)]
-    assert replaced_for(both) is None
-    assert replaced_for([*both, _row("db", 8)]) is None
-    assert replaced_for([*both, _row("shm", os.getpid()), _row("shm", -1)]) is None
-    found = replaced_for([*both, _row("shm", 8)])
+    assert holder_of_replaced_file(both) is None
+    assert holder_of_replaced_file([*both, _row("db", 8)]) is None
+    assert holder_of_replaced_file([*both, _row("shm", os.getpid()), _row("shm", -1)]) is None
+    found = holder_of_replaced_file([*both, _row("shm", 8)])
     assert found is not None
     assert found.pid == 8
 
@@ -508,9 +512,9 @@ def test_who_has_the_index_but_not_the_file_works_on_another_file() -> None:
 def test_a_file_put_back_in_its_place_is_read_again(raw: RawReader, tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     with replaced_by_rename(path):
-        assert take(target(path), None, time.time(), raw).state == "replaced"
+        assert poll_database(target(path), None, time.time(), raw).state == "replaced"
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(f"{path}{suffix}").unlink()
     with prismq.process("application.py", path, "50"):
-        assert take(target(path), None, time.time(), raw).state == "readable"
+        assert poll_database(target(path), None, time.time(), raw).state == "readable"

@@ -14,8 +14,8 @@ from actions.backups.publish import PARTIAL
 from actions.model.request import Request
 from actions.runner.protocol import Job
 from actions.store import runs
-from actions.store.database import history
-from actions.store.recovery import end_lost
+from actions.store.database import state_store
+from actions.store.recovery import end_lost_run
 from actions.store.runs import Run
 from collectors.raw_reader.client import RawReader
 from tests.support.scenes import prismq, runner_child
@@ -77,9 +77,9 @@ def after_the_kill(scene: Scene, job: Job) -> Run:
     found = runner_child.record(job)
     scene.seen[found.state] += 1
     check_nothing_is_held(scene)
-    with history(scene.state) as store:
+    with state_store(scene.state) as store:
         if found.state == "claimed":
-            end_lost(store, found, time.time())
+            end_lost_run(store, found, time.time())
     runner_child.recovered(scene.state, scene.raw)
     assert runner_child.left_unfinished(scene.state) == []
     told = runner_child.record(job)
@@ -162,9 +162,9 @@ def test_a_child_killed_in_the_middle_of_many_turns_keeps_what_was_committed(
 def test_a_claim_that_begins_while_it_is_given_up_is_not_ended(tmp_path: Path) -> None:
     """Between finding a lost claim and ending it, its child may have begun: ending it then would be a false record."""
     for wish in (Request("backup", "jobs"), Request("backup", "jobs", "threshold", rule="r")):
-        with history(tmp_path / wish.trigger) as store:
-            claim = runs.ask_and_claim(store, wish, "/jobs.db", 1.0)
-            found = runs.run(store, claim.run_id)
-            assert runs.begin(store, claim, 2.0)
-            end_lost(store, found, 3.0)
-            assert runs.run(store, claim.run_id).state == "running"
+        with state_store(tmp_path / wish.trigger) as store:
+            claim = runs.enqueue_and_claim(store, wish, "/jobs.db", 1.0)
+            found = runs.load_run(store, claim.run_id)
+            assert runs.start_run(store, claim, 2.0)
+            end_lost_run(store, found, 3.0)
+            assert runs.load_run(store, claim.run_id).state == "running"

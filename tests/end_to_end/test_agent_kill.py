@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from actions.store import runs
-from actions.store.database import history
+from actions.store.database import state_store
 from actions.store.runs import Run
 from collectors.raw_reader.client import RawReader
 from tests.support.scenes import prismq, runner_child
@@ -91,8 +91,8 @@ def all_acted(made: AgentProcess, known: int, outcome: str | None = None) -> boo
 
 def settled(state: Path, lost: list[Run]) -> bool:
     """Whether none of these is as it was at the kill."""
-    with history(state) as store:
-        return all(is_other(runs.run(store, run.id), run) for run in lost)
+    with state_store(state) as store:
+        return all(is_other(runs.load_run(store, run.id), run) for run in lost)
 
 
 def is_other(now: Run, then: Run) -> bool:

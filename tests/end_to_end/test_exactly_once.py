@@ -16,18 +16,18 @@ import apsw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actions.model.condition import Condition, Measured, Verdict
+from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.outcome import Outcome
-from actions.policy.alerts import Alert
-from actions.policy.effect import effect
-from actions.policy.episodes import SAME_NEWS
+from actions.policy.alerts import DeliveredAlert
+from actions.policy.effect import measured_effect
+from actions.policy.episodes import DUPLICATE_WITHIN
 from actions.policy.rules import Rule
-from actions.policy.suspension import GONE, STRIKES
-from actions.runner.enqueue import hear_alert, hear_resolution
+from actions.policy.suspension import CONDITION_GONE, STRIKE_LIMIT
+from actions.runner.enqueue import handle_firing, handle_resolved
 from actions.store import runs
-from actions.store.database import history, transaction
-from actions.store.recovery import recover
-from actions.store.runs import Claim, Ending
+from actions.store.database import state_store, store_transaction
+from actions.store.recovery import recover_lost_runs
+from actions.store.runs import Claim, RunEnding
 
 COOLDOWN = 30.0
 RULE = Rule("stale", Condition("sqlite_queue_stale_leases", above=0), "requeue", cooldown=COOLDOWN)
@@ -44,7 +44,7 @@ class World:
     trouble: int = 0
     effects: Counter[int] = field(default_factory=Counter)
     acts: list[float] = field(default_factory=list)
-    on_the_way: list[Alert] = field(default_factory=list)
+    on_the_way: list[DeliveredAlert] = field(default_factory=list)
     claim: Claim | None = None
     begun: bool = False
 
@@ -61,7 +61,7 @@ class World:
         """The Alertmanagers send what they see: once, or each of the pair, or again and again."""
         status = "firing" if self.level else "resolved"
         labels = {"alertname": "QueueStaleLeases", "database": "jobs"}
-        alert = Alert(status, labels, "c0ffee", f"startsAt {self.now - copies}", "queuekeeper")  # type: ignore[arg-type]
+        alert = DeliveredAlert(status, labels, "c0ffee", f"startsAt {self.now - copies}", "queuekeeper")  # type: ignore[arg-type]
         self.on_the_way += [alert] * (1 + copies % 3)
 
     def arrives(self, which: int) -> None:
@@ -69,11 +69,11 @@ class World:
         if self.on_the_way:
             place = which % len(self.on_the_way)
             alert = self.on_the_way[place] if which % 4 == 0 else self.on_the_way.pop(place)
-            with transaction(self.store):
+            with store_transaction(self.store):
                 if alert.status == "firing":
-                    hear_alert(self.store, RULE, "jobs", "/jobs.db", alert, self.now)
+                    handle_firing(self.store, RULE, "jobs", "/jobs.db", alert, self.now)
                 else:
-                    list(hear_resolution(self.store, alert, self.now))
+                    list(handle_resolved(self.store, alert, self.now))
 
     def passes(self, seconds: int) -> None:
         self.now += seconds
@@ -81,26 +81,26 @@ class World:
     def works(self, _: int) -> None:
         """The agent goes one step on with what waits: claim, begin, act and end."""
         if self.claim is None:
-            waiting = runs.pending(self.store)
-            self.claim = runs.claim(self.store, waiting[0].id, self.now) if waiting else None
+            waiting = runs.pending_runs(self.store)
+            self.claim = runs.claim_run(self.store, waiting[0].id, self.now) if waiting else None
         elif not self.begun:
-            self.begun = runs.begin(self.store, self.claim, self.now)
+            self.begun = runs.start_run(self.store, self.claim, self.now)
             self.claim = self.claim if self.begun else None
         else:
-            runs.end(self.store, self.claim, self.act(), self.now)
+            runs.end_run(self.store, self.claim, self.act(), self.now)
             self.claim, self.begun = None, False
 
-    def act(self) -> Ending:
+    def act(self) -> RunEnding:
         """What a child does: read, act where it is wrong, read again."""
         before = self.level
-        if RULE.condition.judge(Measured(before)) is Verdict.CLEAR:
-            return Ending(Outcome.NOTHING_TO_DO, "gone", reason=GONE, before=before)
+        if RULE.condition.judge_measurement(Measurement(before)) is ConditionVerdict.CLEAR:
+            return RunEnding(Outcome.NOTHING_TO_DO, "gone", reason=CONDITION_GONE, before=before)
         self.acts.append(self.now)
         if self.heals:
             self.effects[self.trouble] += 1
             self.level = 0.0
-        helped = effect(RULE.condition, Measured(before), Measured(self.level), blocked=False)
-        return Ending(Outcome.DONE, "acted", before=before, after=self.level, effect=helped)
+        helped = measured_effect(RULE.condition, Measurement(before), Measurement(self.level), blocked=False)
+        return RunEnding(Outcome.DONE, "acted", before=before, after=self.level, effect=helped)
 
     def dies(self, when: int) -> None:
         """kill -9: in the middle of a run (in every second case after it has acted), or between two; then the next agent."""
@@ -108,7 +108,7 @@ class World:
             self.act()
         self.claim, self.begun = None, False
         self.store.execute("UPDATE run SET claimer = '0:gone', child = '0:gone' WHERE state <> 'ended'")
-        recover(self.store, lambda _path: False, self.now)
+        recover_lost_runs(self.store, lambda _path: False, self.now)
 
     def calms_down(self) -> None:
         """Nothing is lost on the way any more, nobody dies, and the pair goes on to repeat what it sees."""
@@ -118,12 +118,12 @@ class World:
                 self.arrives(1)
             for _ in range(4):
                 self.works(0)
-            self.now += 2 * SAME_NEWS + COOLDOWN
+            self.now += 2 * DUPLICATE_WITHIN + COOLDOWN
 
 
 @contextmanager
 def world(*, heals: bool) -> Iterator[World]:
-    with tempfile.TemporaryDirectory() as folder, history(Path(folder)) as store:
+    with tempfile.TemporaryDirectory() as folder, state_store(Path(folder)) as store:
         store.execute("PRAGMA synchronous=OFF")
         yield World(store, heals)
 
@@ -149,7 +149,7 @@ def test_each_trouble_is_acted_upon_at_most_once_and_in_the_end_none_is_left(ste
         outside.calms_down()
         assert outside.level == 0.0
         assert outside.effects == Counter(range(1, outside.trouble + 1))
-        assert {run.state for run in runs.newest(outside.store, None, 1000)} <= {"ended"}
+        assert {run.state for run in runs.newest_runs(outside.store, None, 1000)} <= {"ended"}
 
 
 @settings(deadline=None, max_examples=60)
@@ -165,8 +165,8 @@ def test_what_does_not_help_is_tried_a_few_times_with_rests_between_and_then_no_
             outside.step(word, number)
         outside.calms_down()
         outside.calms_down()
-        assert len(outside.acts) <= STRIKES + deaths
+        assert len(outside.acts) <= STRIKE_LIMIT + deaths
         if not deaths:
             rests = [later - earlier for earlier, later in zip(outside.acts, outside.acts[1:], strict=False)]
             assert all(rest >= COOLDOWN for rest in rests)
-            assert len(outside.acts) == (STRIKES if outside.trouble else 0)
+            assert len(outside.acts) == (STRIKE_LIMIT if outside.trouble else 0)

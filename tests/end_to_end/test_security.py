@@ -20,18 +20,18 @@ import httpx
 import pytest
 from playwright.sync_api import Page
 
-from actions.model.options import OptionKind, complaints
-from actions.store.database import StoreUnavailable, history, history_file
-from exporter.config.tokens import digest
-from exporter.config.yaml_positions import Misread, read
-from exporter.log import _quoted
-from exporter.status.events import News
+from actions.model.options import ActionOption, option_problems
+from actions.store.database import StoreUnavailable, history_file, state_store
+from exporter.config.tokens import token_digest
+from exporter.config.yaml_positions import InvalidYaml, parse_yaml
+from exporter.log import _quote_value
+from exporter.status.events import StatusEvent
 from exporter.web import passwords as passwords_module
 from exporter.web import sse as stream_module
-from exporter.web.context import ActRight
-from exporter.web.server import Server
-from exporter.web.sse import _lines
-from exporter.web_config.reload import KeptWebConfig
+from exporter.web.context import ActingRights
+from exporter.web.server import HttpServer
+from exporter.web.sse import _format_event
+from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.real import browser, real_parts
 from tests.support.scenes import agent_process, certificates, prismq, web_server
 from tests.support.scenes.agent_process import AgentProcess
@@ -39,7 +39,7 @@ from tests.support.scenes.agent_process import AgentProcess
 TESTS = Path(__file__).parents[1]
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-RIGHT = ActRight(True, (digest(TOKEN.encode()),), frozenset({"admin"}))
+RIGHT = ActingRights(True, (token_digest(TOKEN.encode()),), frozenset({"admin"}))
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 CONFIG = """
 databases: [{path: FOLDER/found/*.db}]
@@ -77,7 +77,9 @@ def site(folder: Path, text: str = "", **changes: Any) -> Iterator[tuple[str, li
     (folder / "web.yml").write_text(text)
     paused: list[str] = []
     parts: dict[str, Any] = {"act_right": lambda: RIGHT, "pause": lambda why: paused.append(why) or why, **changes}
-    with web_server.serving(web_server.front(folder, web=KeptWebConfig(folder / "web.yml").current, **parts)) as url:
+    with web_server.serving(
+        web_server.front(folder, web=ReloadingWebConfig(folder / "web.yml").current_config, **parts)
+    ) as url:
         yield url, paused
 
 
@@ -115,11 +117,11 @@ def test_an_option_that_cannot_be_meant_records_nothing(agent: AgentProcess, bod
 
 def test_options_are_bounded_where_they_would_change_on_their_way() -> None:
     """An infinite age became none on its way to the child, and the profile's own age was taken."""
-    known = {"older_than": OptionKind("seconds", "an age"), "limit": OptionKind("count", "so many")}
+    known = {"older_than": ActionOption("seconds", "an age"), "limit": ActionOption("count", "so many")}
     for value in (float("inf"), float("nan"), 1e300, 2**70):
-        assert complaints(known, {"older_than": value}, automatic=False), value
-    assert complaints(known, {"limit": 2**63}, automatic=False)
-    assert not complaints(known, {"limit": 10**12, "older_than": 10**9}, automatic=False)
+        assert option_problems(known, {"older_than": value}, automatic=False), value
+    assert option_problems(known, {"limit": 2**63}, automatic=False)
+    assert not option_problems(known, {"limit": 10**12, "older_than": 10**9}, automatic=False)
 
 
 def test_whom_a_request_is_from_is_not_believed_unless_there_is_a_proxy(agent: AgentProcess) -> None:
@@ -131,7 +133,7 @@ def test_whom_a_request_is_from_is_not_believed_unless_there_is_a_proxy(agent: A
 
     async def app(*_: object) -> None: ...
 
-    assert [Server(app, behind_proxy=is_proxy).config.proxy_headers for is_proxy in (False, True)] == [False, True]
+    assert [HttpServer(app, behind_proxy=is_proxy).config.proxy_headers for is_proxy in (False, True)] == [False, True]
 
 
 def test_what_is_no_http_writes_no_log(agent: AgentProcess) -> None:
@@ -277,7 +279,7 @@ def test_a_certificate_that_is_not_named_any_more_is_turned_away_on_the_connecti
 
 def test_who_may_act_is_not_told_by_how_long_a_log_in_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
-    monkeypatch.setattr(passwords_module, "_matches", lambda _, hashed: bool(compared.append(hashed)))
+    monkeypatch.setattr(passwords_module, "_matches_hash", lambda _, hashed: bool(compared.append(hashed)))
     web = f"basic_auth_users: {{admin: '{HASH}', reader: '{HASH}'}}"
     with site(tmp_path, web) as (url, _):
         for user in ("admin", "reader", "nobody"):
@@ -304,7 +306,7 @@ def test_a_history_that_others_can_write_is_not_used(
 ) -> None:
     """A pending run in it is one that we would perform."""
     state = tmp_path / "state"
-    with history(state):
+    with state_store(state):
         pass
     file = history_file(state)
     match planted:
@@ -318,14 +320,14 @@ def test_a_history_that_others_can_write_is_not_used(
             file.mkdir()
         case _:
             monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
-    with pytest.raises(StoreUnavailable, match=r"history\.db"), history(state):
+    with pytest.raises(StoreUnavailable, match=r"history\.db"), state_store(state):
         pass
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "- " * 5000 + "x", "? " * 20_000, "{a: " * 9000])
 def test_a_configuration_as_deep_as_a_well_is_one_line(text: str) -> None:
-    with pytest.raises(Misread, match="nested"):
-        read(text)
+    with pytest.raises(InvalidYaml, match="nested"):
+        parse_yaml(text)
 
 
 def test_nothing_that_a_terminal_obeys_reaches_it_from_a_name(tmp_path: Path) -> None:
@@ -354,12 +356,12 @@ def _on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
 
 def test_a_line_of_the_log_obeys_nobody() -> None:
     for text in ("a\x9b31m", "a\u202eb", "a\nts=1", "a\x1b[0m", "a\u2028b", "a\x85b"):
-        assert _quoted(text).isascii(), text
-    assert _quoted("plain/ü.db") == "plain/ü.db"
+        assert _quote_value(text).isascii(), text
+    assert _quote_value("plain/ü.db") == "plain/ü.db"
 
 
 def test_an_event_is_one_event_whatever_is_told() -> None:
-    said = _lines(News("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
+    said = _format_event(StatusEvent("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
     assert (said.count("\n"), said.count("\r"), said.isascii()) == (3, 0, True)
     assert json.loads(said.splitlines()[1].removeprefix("data: "))["database"] == "</script>"
 

@@ -24,15 +24,15 @@ def _as_it_was() -> Iterator[None]:
         logging.getLogger(name).setLevel(before)
 
 
-def written(form: log.Format, level: str = "info") -> io.StringIO:
+def written(form: log.LogFormat, level: str = "info") -> io.StringIO:
     stream = io.StringIO()
-    log.configure(level, form, stream)
+    log.configure_logging(level, form, stream)
     return stream
 
 
 def test_logfmt_quotes_what_would_break_the_line() -> None:
     stream = written("logfmt")
-    log.event(
+    log.log_event(
         LOG, logging.INFO, "backup finished", database="jobs", plan='a "b"\nlevel=error', size=3, gone=None, empty=""
     )
     (line,) = stream.getvalue().splitlines()
@@ -44,7 +44,7 @@ def test_logfmt_quotes_what_would_break_the_line() -> None:
 
 def test_json_is_one_object_a_line() -> None:
     stream = written("json")
-    log.event(LOG, logging.WARNING, "x\ny", path="a\nb", number=1.5)
+    log.log_event(LOG, logging.WARNING, "x\ny", path="a\nb", number=1.5)
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
     assert (found["level"], found["msg"], found["path"], found["number"]) == ("warn", "x\ny", "a\nb", 1.5)
@@ -54,7 +54,7 @@ def test_json_is_one_object_a_line() -> None:
 def test_the_level_bounds_what_is_said(level: str, lines: int) -> None:
     stream = written("logfmt", level)
     for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
-        log.event(LOG, number, "x")
+        log.log_event(LOG, number, "x")
     assert len(stream.getvalue().splitlines()) == lines
 
 

@@ -76,8 +76,8 @@ def test_the_agent_answers_on_sockets_that_were_opened_for_it_and_tells_how_it_i
     ],
 )
 def test_without_sockets_that_are_meant_for_us_it_says_so(environment: dict[str, str]) -> None:
-    with pytest.raises(systemd.NoSockets, match=r"\.socket unit"):
-        systemd.sockets(environment)
+    with pytest.raises(systemd.NoInheritedSockets, match=r"\.socket unit"):
+        systemd.inherit_sockets(environment)
     assert environment == {}, "our children must not take them for theirs"
 
 

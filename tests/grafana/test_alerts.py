@@ -15,10 +15,10 @@ import httpx
 import pytest
 import yaml
 
-from actions.policy.matchers import parse
+from actions.policy.matchers import parse_matchers
 from collectors.target import Limits
-from exporter.alert_rules.catalogue import alerts, groups
-from exporter.alert_rules.render import prometheus
+from exporter.alert_rules.catalogue import alert_groups, all_alerts
+from exporter.alert_rules.render import render_rule_file
 from exporter.alert_rules.thresholds import THRESHOLDS, Threshold
 from exporter.config.known import known_actions
 from exporter.config.sizes import parse_duration, parse_level
@@ -60,11 +60,13 @@ def moved(threshold: Threshold) -> Threshold:
 @real
 def test_the_unit_tests_notice_every_moved_threshold(tmp_path: Path) -> None:
     bounds = {name: moved(threshold) for name, threshold in THRESHOLDS.items()}
-    (tmp_path / RULES_FILE.name).write_text(prometheus(groups(bounds)))
+    (tmp_path / RULES_FILE.name).write_text(render_rule_file(alert_groups(bounds)))
     copies = [shutil.copy(file, tmp_path) for file in TESTS_FILES]
     result = run("promtool", "test", "rules", *copies)
     assert result.returncode == 1
-    affected = {new.name for new, old in zip(alerts(bounds), alerts(), strict=True) if new.expression != old.expression}
+    affected = {
+        new.name for new, old in zip(all_alerts(bounds), all_alerts(), strict=True) if new.expression != old.expression
+    }
     noticed = set(re.findall(r"alertname: ?(\w+)|ALERTS\{alertname=\"(\w+)\"", result.stdout))
     assert affected <= {name for pair in noticed for name in pair}
 
@@ -72,7 +74,7 @@ def test_the_unit_tests_notice_every_moved_threshold(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", THRESHOLDS)
 def test_every_threshold_is_in_a_rule(name: str) -> None:
     bounds = {**THRESHOLDS, name: moved(THRESHOLDS[name])}
-    assert alerts(bounds) != alerts()
+    assert all_alerts(bounds) != all_alerts()
 
 
 @real
@@ -159,7 +161,7 @@ class TestEachRule:
         assert isinstance(rule["labels"], dict)
         if "remediation" not in rule["labels"]:
             return
-        (alert,) = (each for each in alerts() if each.name == rule["alert"])
+        (alert,) = (each for each in all_alerts() if each.name == rule["alert"])
         page = next(each for each in RULES if each["alert"] == alert.page)
         assert rule["labels"]["severity"] == "info"
         assert rule["labels"]["remediation"] in known_actions()
@@ -193,19 +195,21 @@ def level(text: str) -> float:
 
 
 def test_the_example_has_a_rule_for_every_alert_that_can_be_remediated() -> None:
-    found = {parse(text)[0].value: rule["do"] for rule in example_rules() for text in rule["on"].get("alert", ())}
-    assert found == {alert.name: alert.remediation for alert in alerts() if alert.remediation}
+    found = {
+        parse_matchers(text)[0].value: rule["do"] for rule in example_rules() for text in rule["on"].get("alert", ())
+    }
+    assert found == {alert.name: alert.remediation for alert in all_alerts() if alert.remediation}
 
 
 def test_a_database_that_never_had_a_backup_gets_one_when_its_alert_would_fire() -> None:
     (rule,) = [each for each in example_rules() if each["name"] == "backup-never"]
-    (alert,) = [each for each in alerts() if each.name == "QueueBackupNeverVerified"]
+    (alert,) = [each for each in all_alerts() if each.name == "QueueBackupNeverVerified"]
     assert parse_duration(rule["when"]["sqlite_backup_age_seconds"]["absent"]) == alert.hold
 
 
 @pytest.mark.parametrize("rule", [each for each in example_rules() if "alert" in each["on"]], ids=lambda r: r["name"])
 def test_the_example_acts_at_the_bound_and_after_the_time_of_its_alert(rule: dict[str, Any]) -> None:
-    (alert,) = (each for each in alerts() if each.name == parse(rule["on"]["alert"][0])[0].value)
+    (alert,) = (each for each in all_alerts() if each.name == parse_matchers(rule["on"]["alert"][0])[0].value)
     ((metric, bound),) = rule["when"].items()
     assert parse_duration(rule["on"]["threshold"]["for"]) == alert.hold
     assert metric in metrics_used(alert.expression)

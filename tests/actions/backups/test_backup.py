@@ -15,9 +15,9 @@ import pytest
 
 from actions.store.runs import Run
 from collectors.backup_catalog.manifest import manifest_path, read_manifest
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Limits, Target
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 
@@ -26,7 +26,7 @@ from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_o
 def target(queue: prismq.Queue, tmp_path: Path) -> Target:
     queue.put("queued", 20)
     queue.put("completed", 5)
-    return target_of(queue.path, backup=BackupPlace(tmp_path / "backups"), limits=Limits(disk_reserve=0))
+    return target_of(queue.path, backup=BackupSettings(tmp_path / "backups"), limits=Limits(disk_reserve=0))
 
 
 @pytest.fixture
@@ -56,13 +56,19 @@ def immutable(path: Path) -> apsw.Connection:
 
 def age(target: Target, raw: RawReader) -> float | None:
     now = time.time()
-    return next((sample.at(now) for sample in take(target, None, now, raw).of("sqlite_backup_age_seconds")), None)
+    return next(
+        (
+            sample.value_at(now)
+            for sample in poll_database(target, None, now, raw).samples_of("sqlite_backup_age_seconds")
+        ),
+        None,
+    )
 
 
 def test_a_backup_beside_a_writer_that_never_rests_is_one_commit_point(
     busy_database: apsw.Connection, tmp_path: Path
 ) -> None:
-    place = BackupPlace(tmp_path / "backups", own_folder=False)
+    place = BackupSettings(tmp_path / "backups", own_folder=False)
     target = target_of(tmp_path / "busy.db", backup=place, limits=Limits(disk_reserve=0))
     with prismq.process("two_tables_writer.py", target.path, "1"):
         for _ in range(3):
@@ -124,7 +130,7 @@ def test_a_rollback_journal_database_is_copied_in_one_step(
 ) -> None:
     queue = make_queue("old.db", journal_mode)
     queue.put("queued", 7)
-    target = target_of(queue.path, backup=BackupPlace(tmp_path / "backups"), limits=Limits(disk_reserve=0))
+    target = target_of(queue.path, backup=BackupSettings(tmp_path / "backups"), limits=Limits(disk_reserve=0))
     run = by_hand(target, "backup")
     assert read_manifest(manifest_path(backup_of(run))).row_counts["task_queue"] == 7
 
@@ -216,7 +222,7 @@ def test_a_backup_of_another_database_is_unverified(
     target: Target, make_queue: Callable[..., prismq.Queue], tmp_path: Path
 ) -> None:
     other = make_queue("other.db")
-    theirs = target_of(other.path, backup=BackupPlace(tmp_path / "theirs"), limits=Limits(disk_reserve=0))
+    theirs = target_of(other.path, backup=BackupSettings(tmp_path / "theirs"), limits=Limits(disk_reserve=0))
     path = backup_of(by_hand(theirs, "backup"))
     run = by_hand(target, "verify", backup=str(path))
     assert (run.outcome, run.reason) == ("unverified", "foreign_source")

@@ -16,19 +16,19 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.backups.content_proof import immutable
-from actions.backups.copy_process import CannotCopy, Orders, carry_out
-from actions.backups.snapshot_pin import pinned
-from actions.model.context import Work
+from actions.backups.content_proof import open_immutable
+from actions.backups.copy_process import CopyOrder, CopyOrderMismatch, execute_copy_order
+from actions.backups.snapshot_pin import pin_snapshot
+from actions.model.context import ActionContext
 from actions.model.errors import Failed
 from actions.model.events import Event
-from actions.model.stop import Stop
+from actions.model.stop import StopSignal
 from actions.python_api.queue_backup import QueueBackup, QueueBackupError
-from actions.sqlite.wal_budget import within_budget
-from collectors.backup_catalog.catalog import listed
+from actions.sqlite.wal_budget import limit_wal_growth
+from collectors.backup_catalog.catalog import find_backups
 from collectors.backup_catalog.manifest import manifest_path
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Keep, Limits, Target
+from collectors.target import BackupSettings, Limits, RetentionCounts, Target
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 
@@ -39,7 +39,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 @pytest.fixture
 def target(queue: prismq.Queue, tmp_path: Path) -> Target:
     queue.put("queued", 20)
-    place = BackupPlace(tmp_path / "b", Keep(1, 0, 0, 0, 0), own_folder=False)
+    place = BackupSettings(tmp_path / "b", RetentionCounts(1, 0, 0, 0, 0), own_folder=False)
     return target_of(queue.path, backup=place, limits=Limits(disk_reserve=0))
 
 
@@ -49,25 +49,25 @@ def backed_up(target: Target) -> Path:
     return Path(str(run.figures["path"]))
 
 
-def work_on(target: Target, raw: RawReader, said: list[Event] | None = None) -> Work:
+def work_on(target: Target, raw: RawReader, said: list[Event] | None = None) -> ActionContext:
     """What the door hands an action, without a door."""
     tell = (lambda _event: None) if said is None else said.append
-    return Work(
+    return ActionContext(
         target=target,
         options={},
         automatic=False,
         trust_owner=False,
         last_attempt=None,
-        source_trouble="",
+        source_failure="",
         raw=raw,
-        stop=Stop(),
+        stop=StopSignal(),
         now=time.time,
         emit=tell,
     )
 
 
 def value(path: Path, sql: str) -> object:
-    with immutable(path) as copy:
+    with open_immutable(path) as copy:
         return copy.execute(sql).get
 
 
@@ -112,7 +112,7 @@ def test_a_read_slot_shared_with_an_older_reader_does_not_make_an_old_copy(
 def test_the_snapshot_time_is_not_later_than_the_pin(target: Target, queue: prismq.Queue, raw: RawReader) -> None:
     asked: list[float] = []
     work = replace(work_on(target, raw), now=lambda: asked.append(len(asked)) or float(len(asked)))
-    with pinned(work) as pin:
+    with pin_snapshot(work) as pin:
         assert (pin.taken_at, len(asked)) == (1.0, 1)
         assert pin.mark is not None
 
@@ -125,14 +125,14 @@ def test_slot_zero_is_copied_from_the_file_alone_though_the_wal_is_written_again
     queue.owner.pragma("wal_checkpoint", mode)
     copy = tmp_path / "copy.db"
     copy.touch()
-    with pinned(work_on(target, raw)) as pin:
+    with pin_snapshot(work_on(target, raw)) as pin:
         assert pin.mark is not None
         assert pin.mark.frame == 0
         queue.put("queued", 500)
         queue.owner.pragma("wal_checkpoint", "passive")
         orders = (str(target.path), str(target.wal), str(copy), pin.mark.frame, pin.mark.salt, pin.page_size, pin.pages)
         # The copying process, as the product starts it: closing a descriptor here would drop our own locks.
-        copy_in_a_process(Orders(*orders))
+        copy_in_a_process(CopyOrder(*orders))
     assert value(copy, "SELECT count(*) FROM task_queue") == 20
 
 
@@ -142,7 +142,7 @@ def test_a_file_that_shrinks_or_is_longer_than_the_snapshot_is_copied_right(tmp_
     owner.pragma("auto_vacuum", "full")
     owner.execute("PRAGMA journal_mode=WAL; CREATE TABLE t (id INTEGER PRIMARY KEY, x)").fetchall()
     owner.wal_autocheckpoint(0)
-    place = BackupPlace(tmp_path / "b", own_folder=False)
+    place = BackupSettings(tmp_path / "b", own_folder=False)
     target = target_of(path, backup=place, limits=Limits(disk_reserve=0))
     for rows, checkpoint in ((300, None), (10, None), (10, "passive"), (200, "truncate"), (0, "passive")):
         owner.execute("DELETE FROM t")
@@ -158,11 +158,11 @@ def test_a_file_that_shrinks_or_is_longer_than_the_snapshot_is_copied_right(tmp_
     owner.close()
 
 
-def copy_in_a_process(orders: Orders) -> None:
-    from actions.backups.copy_process import encode
+def copy_in_a_process(orders: CopyOrder) -> None:
+    from actions.backups.copy_process import encode_order
 
     command = [sys.executable, "-I", "-m", "actions.backups.copy_process"]
-    done = subprocess.run(command, input=encode(orders), capture_output=True, check=True)
+    done = subprocess.run(command, input=encode_order(orders), capture_output=True, check=True)
     assert b'"ok": true' in done.stdout
 
 
@@ -172,9 +172,9 @@ def test_a_wal_that_is_shorter_than_the_mark_is_not_used(tmp_path: Path) -> None
     frame = (1).to_bytes(4) + (1).to_bytes(4) + salt + b"\0" * 8
     (tmp_path / "db-wal").write_bytes(b"\0" * 16 + salt + b"\0" * 8 + frame + b"\0" * 4000)
     (tmp_path / "copy").touch()
-    orders = Orders(str(tmp_path / "db"), str(tmp_path / "db-wal"), str(tmp_path / "copy"), 1, salt.hex(), 4096, 1)
-    with pytest.raises(CannotCopy, match="not whole"):
-        list(carry_out(orders))
+    orders = CopyOrder(str(tmp_path / "db"), str(tmp_path / "db-wal"), str(tmp_path / "copy"), 1, salt.hex(), 4096, 1)
+    with pytest.raises(CopyOrderMismatch, match="not whole"):
+        list(execute_copy_order(orders))
 
 
 def test_a_path_that_is_a_symbolic_link_is_copied_by_pages(target: Target, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_an_odd_name_is_backed_up_drilled_and_restored(
 ) -> None:
     queue = make_queue(name)
     queue.put("queued", 3)
-    place = BackupPlace(tmp_path / "b", own_folder=False)
+    place = BackupSettings(tmp_path / "b", own_folder=False)
     target = target_of(queue.path, backup=place, limits=Limits(disk_reserve=0))
     backed_up(target)
     queue.put("queued", 3)
@@ -210,7 +210,7 @@ def test_counting_under_the_pin_ends_when_the_wal_outgrows_its_budget(
     tight = replace(target, limits=Limits(wal_growth_bytes=0, wal_growth_ratio=0.0))
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     reader = apsw.Connection(str(queue.path), flags=apsw.SQLITE_OPEN_READONLY)
-    with pytest.raises(Failed) as caught, within_budget(work_on(tight, raw), 0, reader):
+    with pytest.raises(Failed) as caught, limit_wal_growth(work_on(tight, raw), 0, reader):
         reader.execute(endless).fetchall()
     reader.close()
     assert caught.value.reason == "wal_growth"
@@ -247,7 +247,7 @@ def test_a_backup_that_fails_its_proof_is_verified_no_longer_and_pushes_no_good_
     flip(rotten, 9000)
     options = {"in_place": True} if action == "restore" else {}
     assert by_hand(target, action, **options).outcome == "unverified"
-    assert {backup.path: backup.state for backup in listed(target)} == {good: "verified", rotten: "unverified"}
+    assert {backup.path: backup.state for backup in find_backups(target)} == {good: "verified", rotten: "unverified"}
     by_hand(target, "prune")
     assert good.exists()
     assert by_hand(target, "drill").figures["path"] == str(good)
@@ -304,7 +304,7 @@ def test_damage_with_a_checksum_that_fits_is_found_by_verify_drill_and_restore(
 
 
 def test_a_flipped_byte_anywhere_is_found(target: Target, raw: RawReader) -> None:
-    from actions.backups.select import named, prove_chosen
+    from actions.backups.select import load_backup, prove_backup
     from actions.model.errors import Unverified
 
     path = backed_up(target)
@@ -313,7 +313,7 @@ def test_a_flipped_byte_anywhere_is_found(target: Target, raw: RawReader) -> Non
     for at in (0, 18, 24, 27, 40, 92, 99, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(60))):
         flip(path, at)
         with pytest.raises(Unverified):
-            prove_chosen(work_on(target, raw), named(path))
+            prove_backup(work_on(target, raw), load_backup(path))
         path.write_bytes(whole)
         manifest_path(path).write_text(said)
 
@@ -350,8 +350,8 @@ def test_nothing_appears_beside_a_live_database_meanwhile(target: Target, queue:
     from actions.model.request import Request
     from actions.runner.protocol import Job
     from actions.runner.spawn import RunningAction
-    from actions.store.database import history
-    from actions.store.runs import ask_and_claim
+    from actions.store.database import state_store
+    from actions.store.runs import enqueue_and_claim
 
     home = tmp_path / "home"
     home.mkdir()
@@ -361,11 +361,11 @@ def test_nothing_appears_beside_a_live_database_meanwhile(target: Target, queue:
     there = replace(there, state=tmp_path / "state")
     backed_up(there)
     request = Request("restore", there.name, options={"in_place": True})
-    with history(there.state) as store:
-        claim = ask_and_claim(store, request, str(there.path), time.time())
+    with state_store(there.state) as store:
+        claim = enqueue_and_claim(store, request, str(there.path), time.time())
     child = RunningAction(Job(request, there, there.state, claim))
-    seen = {name for _ in child.events() for name in names(home)}
-    child.wait()
+    seen = {name for _ in child.read_events() for name in names(home)}
+    child.wait_for_exit()
     assert seen | set(names(home)) == {"q.db", "q.db-wal", "q.db-shm"}
     assert names(there.state / "scratch") == []
     own.owner.close()
@@ -471,7 +471,7 @@ def small_disk(folder: Path, kibibytes: int) -> Iterator[Path]:
 def test_a_disk_with_room_for_the_backup_but_not_for_its_manifest_keeps_neither(target: Target, tmp_path: Path) -> None:
     size = backed_up(target).stat().st_size
     with small_disk(tmp_path / "disk", size // 1024) as disk:
-        run = by_hand(replace(target, backup=BackupPlace(disk, own_folder=False)), "backup")
+        run = by_hand(replace(target, backup=BackupSettings(disk, own_folder=False)), "backup")
         assert (run.outcome, run.reason) == ("failed", "disk_full"), run.message
         assert int(run.message.rpartition(" are missing")[0].split()[-1]) > 0
         assert names(disk) == []
@@ -483,7 +483,7 @@ def test_the_missing_bytes_count_what_lies_in_the_wal(target: Target, queue: pri
     queue.fill_wal(1000)
     assert target.path.stat().st_size < 10**6
     with small_disk(tmp_path / "disk", 2048) as disk:
-        run = by_hand(replace(target, backup=BackupPlace(disk, own_folder=False)), "backup")
+        run = by_hand(replace(target, backup=BackupSettings(disk, own_folder=False)), "backup")
         assert (run.outcome, run.reason) == ("refused", "disk_full")
         missing = int(run.message.rpartition(": ")[2].split()[0])
         assert 1.9e6 < missing < 4.3e6

@@ -12,16 +12,16 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.backups.content_proof import immutable
+from actions.backups.content_proof import open_immutable
 from actions.model.request import Request
 from actions.runner.protocol import Job
 from actions.runner.spawn import RunningAction
-from actions.store.database import history
-from actions.store.recovery import recover
-from actions.store.runs import ask_and_claim, newest, unfinished
-from collectors.backup_catalog.catalog import listed
+from actions.store.database import state_store
+from actions.store.recovery import recover_lost_runs
+from actions.store.runs import enqueue_and_claim, newest_runs, unfinished_runs
+from collectors.backup_catalog.catalog import find_backups
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Keep, Limits, Target
+from collectors.target import BackupSettings, Limits, RetentionCounts, Target
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, target_of
 from tests.support.scenes.small_disk import fill, small_disk
@@ -48,22 +48,22 @@ def owner(tmp_path: Path) -> Iterator[apsw.Connection]:
 @pytest.fixture
 def target(owner: apsw.Connection, tmp_path: Path) -> Target:
     assert owner is not None
-    place = BackupPlace(tmp_path / "b", Keep(2, 0, 0, 0, 0), own_folder=False)
+    place = BackupSettings(tmp_path / "b", RetentionCounts(2, 0, 0, 0, 0), own_folder=False)
     return target_of(tmp_path / "busy.db", backup=place, limits=Limits(disk_reserve=0))
 
 
 def kill_in(target: Target, request: Request, phase: str, chance: random.Random) -> bool:
     """Start the action, kill its child just after it said that `phase` begins; whether that phase was reached."""
-    with history(target.state) as store:
-        claim = ask_and_claim(store, request, str(target.path), time.time())
+    with state_store(target.state) as store:
+        claim = enqueue_and_claim(store, request, str(target.path), time.time())
     child = RunningAction(Job(request, target, target.state, claim))
     reached = False
-    for said in child.events():
+    for said in child.read_events():
         if said.kind == "phase" and said.message == phase:
             time.sleep(chance.random() * 0.005)
             os.kill(child.pid, signal.SIGKILL)
             reached = True
-    child.wait()
+    child.wait_for_exit()
     return reached
 
 
@@ -72,16 +72,16 @@ def check_source(target: Target, owner: apsw.Connection, raw: RawReader) -> None
     assert owner.execute("PRAGMA integrity_check").get == "ok"
     n, rows, last = owner.execute("SELECT n, (SELECT count(*) FROM log), (SELECT max(k) FROM log) FROM meta").fetchone()
     assert (rows, last) == (n, n or None)
-    assert raw.flock_holder(target.path) is None
-    with history(target.state) as store:
-        recover(store, lambda path: raw.flock_holder(Path(path)) is not None, time.time())
-        assert unfinished(store) == []
+    assert raw.find_flock_holder(target.path) is None
+    with state_store(target.state) as store:
+        recover_lost_runs(store, lambda path: raw.find_flock_holder(Path(path)) is not None, time.time())
+        assert unfinished_runs(store) == []
 
 
 def check_backups(target: Target) -> None:
     """Whatever has a final name is whole; what was half written is not under one."""
-    for backup in listed(target):
-        with immutable(backup.path) as copy:
+    for backup in find_backups(target):
+        with open_immutable(backup.path) as copy:
             assert copy.execute("PRAGMA integrity_check").get == "ok"
             n = copy.execute("SELECT n FROM meta").get
             assert copy.execute("SELECT count(*), max(k) FROM log").fetchone() == (n, n or None)
@@ -126,10 +126,10 @@ def test_a_prune_killed_half_way_leaves_the_newest_and_no_manifest_without_its_b
         kill_in(target, Request("prune", target.name), "prune", chance)
         check_backups(target)
         check_source(target, owner, raw)
-        assert [backup for backup in listed(target) if backup.state == "verified"]
+        assert [backup for backup in find_backups(target) if backup.state == "verified"]
     assert by_hand(target, "prune").outcome in ("done", "nothing_to_do")
-    assert len([backup for backup in listed(target) if backup.state == "verified"]) == 2
-    assert len(list(target.backup.directory.glob("*.manifest.json"))) == len(listed(target))
+    assert len([backup for backup in find_backups(target) if backup.state == "verified"]) == 2
+    assert len(list(target.backup.directory.glob("*.manifest.json"))) == len(find_backups(target))
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.soak)])
@@ -159,7 +159,7 @@ def test_a_disk_that_is_full_is_one_sentence_with_the_missing_bytes(
     target: Target, owner: apsw.Connection, raw: RawReader, tmp_path: Path, compress: str
 ) -> None:
     with small_disk(tmp_path / "small", 16) as disk:
-        there = replace(target, backup=BackupPlace(disk / "b", compress=compress, own_folder=False))
+        there = replace(target, backup=BackupSettings(disk / "b", compress=compress, own_folder=False))
         assert by_hand(there, "backup").outcome == "done"
         before = sorted(path.name for path in (disk / "b").iterdir())
         fill(disk, 1024 * 1024)
@@ -211,5 +211,5 @@ def test_history_without_room_refuses_to_act(target: Target, tmp_path: Path) -> 
         fill(disk, 4 * 1024 * 1024)
         run = by_hand(there, "backup")
         assert (run.outcome, run.reason) == ("refused", "state_full")
-        with history(disk) as store:
-            assert len(newest(store, None, 10)) == 2
+        with state_store(disk) as store:
+            assert len(newest_runs(store, None, 10)) == 2

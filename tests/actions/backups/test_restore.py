@@ -14,10 +14,10 @@ import apsw
 import pytest
 
 from actions.python_api.queue_backup import BackupInfo, QueueBackup, QueueBackupError
-from actions.store.database import history
+from actions.store.database import state_store
 from actions.store.read_totals import read_totals
 from collectors.backup_catalog.manifest import manifest_path, read_manifest
-from collectors.target import BackupPlace, Keep, Limits, Target
+from collectors.target import BackupSettings, Limits, RetentionCounts, Target
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 
@@ -27,7 +27,7 @@ Hold = Callable[[Path], AbstractContextManager[int]]
 @pytest.fixture
 def target(queue: prismq.Queue, tmp_path: Path) -> Target:
     queue.put("queued", 20)
-    return target_of(queue.path, backup=BackupPlace(tmp_path / "b", own_folder=False), limits=Limits(disk_reserve=0))
+    return target_of(queue.path, backup=BackupSettings(tmp_path / "b", own_folder=False), limits=Limits(disk_reserve=0))
 
 
 def backed_up(target: Target) -> Path:
@@ -291,7 +291,7 @@ def test_a_drill_restores_checks_and_measures(target: Target, compress: str) -> 
     assert run.outcome == "done", run.message
     assert run.figures["tasks"] == 20
     assert list((target.state / "scratch").iterdir()) == []
-    with history(target.state) as store:
+    with state_store(target.state) as store:
         at, seconds = read_totals(store).drills["queue"]
     assert at >= before
     assert seconds == run.figures["restore_seconds"]
@@ -343,7 +343,7 @@ def test_a_damaged_compressed_backup_is_unverified_whatever_its_checksum(target:
 
 
 def test_prune_keeps_what_the_rules_keep(target: Target) -> None:
-    target = replace(target, backup=replace(target.backup, keep=Keep(2, 0, 0, 0, 0)))
+    target = replace(target, backup=replace(target.backup, keep=RetentionCounts(2, 0, 0, 0, 0)))
     paths = [backed_up(target) for _ in range(4)]
     assert planned(target, "prune").figures["delete"] == 2
     assert all(path.exists() for path in paths)
@@ -355,7 +355,7 @@ def test_prune_keeps_what_the_rules_keep(target: Target) -> None:
 
 
 def test_prune_leaves_foreign_and_unverified_files_alone(target: Target) -> None:
-    target = replace(target, backup=replace(target.backup, keep=Keep(1, 0, 0, 0, 0)))
+    target = replace(target, backup=replace(target.backup, keep=RetentionCounts(1, 0, 0, 0, 0)))
     first, second = backed_up(target), backed_up(target)
     manifest_path(first).unlink()
     (first.parent / "queue_backup_mine.db").write_text("somebody's")
@@ -365,10 +365,10 @@ def test_prune_leaves_foreign_and_unverified_files_alone(target: Target) -> None
 
 
 def test_a_source_that_failed_its_check_stops_rotation(target: Target) -> None:
-    target = replace(target, backup=replace(target.backup, keep=Keep(1, 0, 0, 0, 0)))
+    target = replace(target, backup=replace(target.backup, keep=RetentionCounts(1, 0, 0, 0, 0)))
     backed_up(target)
     backed_up(target)
-    with history(target.state) as store:
+    with state_store(target.state) as store:
         store.execute(
             "INSERT INTO run (database, path, action, request, trigger, state, requested_at, ended_at, outcome, message)"
             " SELECT database, path, 'backup', request, 'schedule', 'ended', 1, 1, 'unverified', 'index damaged'"

@@ -14,9 +14,9 @@ import pytest
 from actions.batches import batch_loop, select_rows
 from actions.model.errors import Blocked, Cancelled, Failed, Locked
 from actions.sqlite import wal_room
-from actions.sqlite.pacing import BACK_OFF, LatencyGuard, percentile, rest_after
-from actions.sqlite.turn_length import CAREFUL, SHORT, TurnLength
-from actions.sqlite.write_transaction import Turn
+from actions.sqlite.pacing import BACK_OFF, WritePacing, delay_after_hold, nearest_rank_percentile
+from actions.sqlite.turn_length import CAREFUL_TRANSACTIONS, SHORT_HOLD, HoldLength
+from actions.sqlite.write_transaction import WriteTransaction
 from collectors.queue_profiles import detection
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
@@ -40,68 +40,68 @@ def statuses(queue: prismq.Queue) -> dict[str, int]:
 # --- how long ---
 
 
-def aged(seconds: float) -> Turn:
-    return Turn(began=time.monotonic() - seconds, waited=0.0)
+def aged(seconds: float) -> WriteTransaction:
+    return WriteTransaction(began=time.monotonic() - seconds, waited=0.0)
 
 
 def test_a_turn_ends_when_its_time_or_its_rows_are_up_but_never_before_the_first_row() -> None:
-    guard = LatencyGuard(budget=1000.0, rows=10)
-    assert guard.may_go_on(aged(0), 9)
-    assert not guard.may_go_on(aged(0), 10)
-    assert not guard.may_go_on(aged(331), 5)
-    assert guard.may_go_on(aged(9000), 0)
+    guard = WritePacing(budget=1000.0, rows=10)
+    assert guard.may_add_row(aged(0), 9)
+    assert not guard.may_add_row(aged(0), 10)
+    assert not guard.may_add_row(aged(331), 5)
+    assert guard.may_add_row(aged(9000), 0)
 
 
 def test_what_the_commit_will_cost_counts() -> None:
-    guard = LatencyGuard(budget=1000.0, rows=10_000)
-    guard.ended(Turn(0.0, 0.0, held=110.0), 100, committing=100.0)
+    guard = WritePacing(budget=1000.0, rows=10_000)
+    guard.record_transaction(WriteTransaction(0.0, 0.0, held=110.0), 100, committing=100.0)
     assert guard.row_commit == 1.0
-    assert guard.may_go_on(aged(0), 329)
-    assert not guard.may_go_on(aged(0), 331)
+    assert guard.may_add_row(aged(0), 329)
+    assert not guard.may_add_row(aged(0), 331)
 
 
 def test_turns_grow_while_they_are_short_and_shrink_by_what_their_own_rows_cost() -> None:
-    guard = LatencyGuard(budget=0.05, rows=100)
-    guard.ended(Turn(0.0, 0.0, held=0.004), 100, 0.0)
+    guard = WritePacing(budget=0.05, rows=100)
+    guard.record_transaction(WriteTransaction(0.0, 0.0, held=0.004), 100, 0.0)
     assert guard.rows == 200
-    guard.ended(Turn(0.0, 0.0, held=0.100), 80, 0.0)
+    guard.record_transaction(WriteTransaction(0.0, 0.0, held=0.100), 80, 0.0)
     assert guard.rows == 20
-    assert guard.still_to_rest() > 0.09  # a turn beyond the budget is rested for as long
+    assert guard.remaining_delay() > 0.09  # a turn beyond the budget is rested for as long
 
 
-def lengths_of(length: TurnLength, turns: int, rates: dict[float, float]) -> list[float]:
+def lengths_of(length: HoldLength, turns: int, rates: dict[float, float]) -> list[float]:
     """The lengths of so many turns, on a machine that takes so many rows a second with each."""
     lengths = []
     for _ in range(turns):
-        lengths.append(length.now)
-        length.learn(round(rates[length.now]), 1.0, overran=False)
+        lengths.append(length.planned_seconds)
+        length.record_cycle(round(rates[length.planned_seconds]), 1.0, overran=False)
     return lengths
 
 
 def test_of_long_and_short_turns_the_faster_are_kept_and_the_others_tried_again() -> None:
-    length = TurnLength(0.015)
-    assert lengths_of(length, 400, {0.015: 900, SHORT: 300}).count(0.015) >= 350
-    busy = lengths_of(length, 400, {0.015: 100, SHORT: 300})
-    assert busy.count(SHORT) >= 300
+    length = HoldLength(0.015)
+    assert lengths_of(length, 400, {0.015: 900, SHORT_HOLD: 300}).count(0.015) >= 350
+    busy = lengths_of(length, 400, {0.015: 100, SHORT_HOLD: 300})
+    assert busy.count(SHORT_HOLD) >= 300
     assert busy.count(0.015) >= 30
-    assert lengths_of(length, 400, {0.015: 900, SHORT: 300})[-100:].count(0.015) >= 85
+    assert lengths_of(length, 400, {0.015: 900, SHORT_HOLD: 300})[-100:].count(0.015) >= 85
 
 
 def test_after_a_turn_beyond_the_budget_turns_are_short_for_a_while() -> None:
-    length = TurnLength(0.015, rates={0.015: 900.0, SHORT: 300.0})
-    length.learn(900, 1.0, overran=True)
-    assert set(lengths_of(length, CAREFUL - 1, {0.015: 900, SHORT: 300})) == {SHORT}
+    length = HoldLength(0.015, rates={0.015: 900.0, SHORT_HOLD: 300.0})
+    length.record_cycle(900, 1.0, overran=True)
+    assert set(lengths_of(length, CAREFUL_TRANSACTIONS - 1, {0.015: 900, SHORT_HOLD: 300})) == {SHORT_HOLD}
 
 
 def test_a_budget_smaller_than_a_short_turn_has_one_length() -> None:
-    assert set(lengths_of(TurnLength(0.001), 100, {0.001: 5})) == {0.001}
+    assert set(lengths_of(HoldLength(0.001), 100, {0.001: 5})) == {0.001}
 
 
 def test_who_waits_longer_than_the_budget_lets_the_others_go_first() -> None:
-    guard = LatencyGuard(budget=0.05, rows=100)
-    guard.ended(Turn(0.0, waited=0.4, held=0.001), 10, 0.0)
+    guard = WritePacing(budget=0.05, rows=100)
+    guard.record_transaction(WriteTransaction(0.0, waited=0.4, held=0.001), 10, 0.0)
     assert guard.yields == 1
-    assert guard.still_to_rest() > 0.35
+    assert guard.remaining_delay() > 0.35
     assert guard.rows == 100  # doubled for its short hold, then halved
 
 
@@ -112,11 +112,15 @@ def test_the_rest_is_longer_than_the_sleep_of_anybody_who_waits(held: float) -> 
         tried, sleeps = began, iter(BACK_OFF)
         while tried < held:
             tried += next(sleeps, BACK_OFF[-1])
-        assert tried - held < rest_after(held)
+        assert tried - held < delay_after_hold(held)
 
 
 def test_percentiles_are_of_what_happened() -> None:
-    assert (percentile([], 0.5), percentile([3.0], 0.999), percentile([1.0, 2.0, 3.0, 4.0], 0.5)) == (0.0, 3.0, 2.0)
+    assert (
+        nearest_rank_percentile([], 0.5),
+        nearest_rank_percentile([3.0], 0.999),
+        nearest_rank_percentile([1.0, 2.0, 3.0, 4.0], 0.5),
+    ) == (0.0, 3.0, 2.0)
 
 
 # --- how rows are found ---
@@ -125,10 +129,10 @@ def test_percentiles_are_of_what_happened() -> None:
 @pytest.fixture(params=["by the index", "walked one by one", "walked in ranges"])
 def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every way of finding and taking rows, with so few of them."""
-    monkeypatch.setattr(select_rows, "LOOK", 40)
-    monkeypatch.setattr(select_rows, "STRIDE", 30)
-    monkeypatch.setattr(select_rows, "DENSE", 0 if request.param == "by the index" else 10**6)
-    monkeypatch.setattr(select_rows, "CLOSE", 10**6 if request.param == "walked in ranges" else 0)
+    monkeypatch.setattr(select_rows, "SEARCH_ROWS", 40)
+    monkeypatch.setattr(select_rows, "STRIDE_ROWS", 30)
+    monkeypatch.setattr(select_rows, "DENSE_ONE_IN", 0 if request.param == "by the index" else 10**6)
+    monkeypatch.setattr(select_rows, "ADJACENT_ONE_IN", 10**6 if request.param == "walked in ranges" else 0)
     return str(request.param)
 
 
@@ -179,7 +183,7 @@ def test_a_limit_is_kept_to_the_row(queue: prismq.Queue, raw: RawReader, searchi
 def test_rows_that_no_step_moves_end_by_themselves(
     queue: prismq.Queue, raw: RawReader, searching: str, tmp_path: Path
 ) -> None:
-    text = (detection.SHIPPED / "prismq.yaml").read_text()
+    text = (detection.SHIPPED_DIRECTORY / "prismq.yaml").read_text()
     useless = re.sub(r"(?s)steps:.*?  purge:", "steps: [{to: waiting, set: {error_message: \"'x'\"}}]\n  purge:", text)
     (tmp_path / "own.yaml").write_text(useless)
     stale(queue, 100)
@@ -206,7 +210,7 @@ def test_looking_for_very_many_visits_each_row_a_few_times_at_most(queue: prismq
 
     def counted(number: int) -> int:
         steps = [0]
-        original = select_rows.rows_of
+        original = select_rows.fetch_rows
 
         def watching(connection: apsw.Connection, bound: Any, **given: Any) -> list[Any]:
             rows = original(connection, bound, **given)
@@ -214,9 +218,9 @@ def test_looking_for_very_many_visits_each_row_a_few_times_at_most(queue: prismq
             return rows
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(select_rows, "rows_of", watching)
-            patch.setattr(select_rows, "LOOK", 50)
-            patch.setattr(select_rows, "STRIDE", 200)
+            patch.setattr(select_rows, "fetch_rows", watching)
+            patch.setattr(select_rows, "SEARCH_ROWS", 50)
+            patch.setattr(select_rows, "STRIDE_ROWS", 200)
             run_here("requeue", work_on(target_of(queue.path), raw, limit=number))
         return steps[0]
 
@@ -231,10 +235,10 @@ def test_a_write_lock_that_never_comes_free_ends_locked_by_name(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale(queue, 3)
-    monkeypatch.setattr(batch_loop, "PATIENCE", 0.2)
+    monkeypatch.setattr(batch_loop, "FIRST_LOCK_PATIENCE", 0.2)
     with prismq.process("lock_holder.py", queue.path, "600000", "1") as holder:
         runner_child.eventually(
-            lambda: any(one.row.mode == "WRITE" for one in raw.holders(queue.path)), "it has the write lock"
+            lambda: any(one.row.mode == "WRITE" for one in raw.find_held_locks(queue.path)), "it has the write lock"
         )
         with pytest.raises(Locked, match=f"process {holder.pid} ") as locked:
             run_here("requeue", work_on(target_of(queue.path), raw))
@@ -272,7 +276,7 @@ def test_readers_of_a_rollback_journal_database_are_never_shut_out_for_long(
     """A commit waits for readers, and new readers for it: so it waits briefly, and is then taken back."""
     queue = make_queue("old.db", journal_mode="delete")
     stale(queue, 20)
-    monkeypatch.setattr(batch_loop, "PATIENCE", 0.2)
+    monkeypatch.setattr(batch_loop, "FIRST_LOCK_PATIENCE", 0.2)
     with held_reader(queue.path), pytest.raises(Blocked, match="readers keep every transaction from committing"):
         run_here("requeue", work_on(target_of(queue.path), raw))
     assert statuses(queue) == {"leased": 20}
@@ -284,7 +288,7 @@ def test_readers_of_a_rollback_journal_database_are_never_shut_out_for_long(
 
 @contextmanager
 def budget_of(monkeypatch: pytest.MonkeyPatch, kibibytes: int) -> Iterator[Limits]:
-    monkeypatch.setattr(wal_room, "PATIENCE", 0.3)
+    monkeypatch.setattr(wal_room, "CHECKPOINT_PATIENCE", 0.3)
     yield Limits(wal_growth_bytes=kibibytes * 1024, wal_growth_ratio=0.0)
 
 
@@ -309,7 +313,7 @@ def test_the_applications_own_checkpoints_make_room_and_it_goes_on(
     stale(queue, 3000, payload=f'"{"x" * 1500}"')
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     wal = queue.path.with_name("queue.db-wal")
-    monkeypatch.setattr(wal_room, "PATIENCE", 30.0)
+    monkeypatch.setattr(wal_room, "CHECKPOINT_PATIENCE", 30.0)
     limits = Limits(wal_growth_bytes=3000 * 1024, wal_growth_ratio=0.0)
     ends = threading.Event()
 
@@ -338,7 +342,7 @@ def test_the_applications_own_checkpoints_make_room_and_it_goes_on(
 def test_it_stops_between_turns_and_tells_what_was_done(queue: prismq.Queue, raw: RawReader) -> None:
     stale(queue, 300)
     work = work_on(target_of(queue.path, limits=Limits(write_lock=1e-9)), raw)
-    object.__setattr__(work, "emit", lambda event: work.stop.ask() if event.figures["done"] >= 20 else None)
+    object.__setattr__(work, "emit", lambda event: work.stop.request_stop() if event.figures["done"] >= 20 else None)
     with pytest.raises(Cancelled) as cancelled:
         run_here("requeue", work)
     moved = int(str(cancelled.value.figures["requeued"]))

@@ -98,7 +98,7 @@ def test_a_plan_for_very_many_is_bounded_and_says_so(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished(queue, 30, 60)
-    monkeypatch.setattr(preview, "COUNTED", 40)
+    monkeypatch.setattr(preview, "MOST_COUNTED", 40)
     plan = plan_here("purge", work_on(target_of(queue.path), raw))
     assert (plan.figures["finished"], plan.figures["at_least"]) == (40, True)
     assert plan.steps[0].startswith("delete at least 40 tasks: 1 of mail")

@@ -89,7 +89,7 @@ def test_prismqs_workers_drain_their_queue_while_one_is_killed_and_we_requeue_an
     make_queue: Callable[..., prismq.Queue], raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No task is lost. One that was cut off in the middle may have run twice, no other did."""
-    monkeypatch.setattr(holder_liveness, "FRESH", -1.0)
+    monkeypatch.setattr(holder_liveness, "CACHE_SECONDS", -1.0)
     queue = make_queue()
     queue.owner.set_busy_timeout(10_000)
     queue.owner.execute("CREATE TABLE ran (task INTEGER, who TEXT)")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actions.model.condition import Condition
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.queue_profiles import detection
 from collectors.raw_reader.client import RawReader
 from tests.support.scenes import prismq
@@ -20,8 +20,8 @@ LONG_AGO = 1000.0
 
 
 def stale_of(queue: prismq.Queue, raw: RawReader) -> float:
-    snapshot = take(target_of(queue.path), None, time.time(), raw)
-    return sum(sample.at(time.time()) for sample in snapshot.of("sqlite_queue_stale_leases"))
+    snapshot = poll_database(target_of(queue.path), None, time.time(), raw)
+    return sum(sample.value_at(time.time()) for sample in snapshot.samples_of("sqlite_queue_stale_leases"))
 
 
 @pytest.fixture
@@ -155,7 +155,11 @@ def test_a_profile_that_cannot_be_used_is_refused_in_words(stale: prismq.Queue, 
     assert (run.outcome, run.reason) == ("refused", "profile")
     assert "settings.grcae: no such setting" in run.message
     stale.owner.execute("CREATE TABLE secrets (word)")
-    prying = (detection.SHIPPED / "prismq.yaml").read_text().replace("'lease expired'", "(SELECT word FROM secrets)")
+    prying = (
+        (detection.SHIPPED_DIRECTORY / "prismq.yaml")
+        .read_text()
+        .replace("'lease expired'", "(SELECT word FROM secrets)")
+    )
     (tmp_path / "own.yaml").write_text(prying)
     run = by_hand(target_of(stale.path, profile=str(tmp_path / "own.yaml")), "requeue")
     assert (run.outcome, run.message) == (
@@ -166,7 +170,7 @@ def test_a_profile_that_cannot_be_used_is_refused_in_words(stale: prismq.Queue, 
 
 def test_steps_that_leave_a_row_stale_end_by_themselves(stale: prismq.Queue, tmp_path: Path) -> None:
     useless = re.sub(r"(?s)steps:.*?  purge:", "steps: [{to: waiting, set: {error_message: \"'x'\"}}]\n  purge:",
-                     (detection.SHIPPED / "prismq.yaml").read_text())  # fmt: skip
+                     (detection.SHIPPED_DIRECTORY / "prismq.yaml").read_text())  # fmt: skip
     (tmp_path / "own.yaml").write_text(useless)
     run = by_hand(target_of(stale.path, profile=str(tmp_path / "own.yaml")), "requeue")
     assert run.figures["chunks"] == 1

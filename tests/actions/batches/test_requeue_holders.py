@@ -13,9 +13,9 @@ import apsw
 import pytest
 
 from actions.model.errors import NothingToDo
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.queue_profiles import holder_liveness
-from collectors.queue_profiles.holder_liveness import holder_lives
+from collectors.queue_profiles.holder_liveness import is_holder_alive
 from collectors.raw_reader.client import RawReader
 from tests.support.scenes import prismq, queue_files, runner_child
 from tests.support.scenes.run_actions import by_hand, planned, target_of
@@ -36,7 +36,7 @@ def worker() -> Iterator[subprocess.Popen[bytes]]:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look is a new one."""
-    monkeypatch.setattr(holder_liveness, "FRESH", -1.0)
+    monkeypatch.setattr(holder_liveness, "CACHE_SECONDS", -1.0)
 
 
 def kill(child: subprocess.Popen[bytes]) -> None:
@@ -49,8 +49,8 @@ def start_ticks(pid: int) -> int:
 
 
 def stale(queue: prismq.Queue, raw: RawReader, **settings: float) -> float:
-    snapshot = take(target_of(queue.path, settings=settings), None, time.time(), raw)
-    return sum(sample.at(time.time()) for sample in snapshot.of("sqlite_queue_stale_leases"))
+    snapshot = poll_database(target_of(queue.path, settings=settings), None, time.time(), raw)
+    return sum(sample.value_at(time.time()) for sample in snapshot.samples_of("sqlite_queue_stale_leases"))
 
 
 def held(queue: prismq.Queue, name: str, past: float = PAST) -> None:
@@ -110,20 +110,20 @@ def test_a_living_holder_is_spared_no_longer_than_the_patience(
 @pytest.mark.parametrize("name", ["worker-1", "1", "1:1", "elsewhere:1", f"{HOST}x:1", f"x{HOST}:1", f"{HOST}-2:1", f"{HOST}:0",
                                   f"{HOST}:99999999999", "", f"{HOST}", "1@elsewhere"])  # fmt: skip
 def test_what_does_not_surely_name_a_process_of_this_host_tells_nothing(name: str) -> None:
-    assert holder_lives(name, time.time()) == 0
+    assert is_holder_alive(name, time.time()) == 0
 
 
 def test_only_a_text_can_name_a_process() -> None:
     for name in (None, os.getpid(), 1.5, b"x"):
-        assert holder_lives(name, None) == 0
-    assert holder_lives(f"{HOST}:{os.getpid()}", None) == 1
+        assert is_holder_alive(name, None) == 0
+    assert is_holder_alive(f"{HOST}:{os.getpid()}", None) == 1
 
 
 def test_a_zombie_does_not_live(worker: subprocess.Popen[bytes]) -> None:
     name = f"{HOST}:{worker.pid}"
-    assert holder_lives(name, time.time()) == 1
+    assert is_holder_alive(name, time.time()) == 1
     kill(worker)  # not waited for yet: its number is still taken
-    assert holder_lives(name, time.time()) == 0
+    assert is_holder_alive(name, time.time()) == 0
 
 
 # --- the file tells ---
@@ -228,15 +228,15 @@ def test_the_result_says_that_a_task_may_run_twice_where_nothing_fences_it(queue
 def test_what_changes_between_look_and_take_wins(
     queue: prismq.Queue, raw: RawReader, change: str, requeued: int
 ) -> None:
-    from collectors.queue_profiles.detection import profile_for
+    from collectors.queue_profiles.detection import detect_profile
     from tests.support.scenes.select_and_apply import look
     from tests.support.scenes.select_and_apply import take as take_rows
 
     held(queue, "worker-1")
-    profile = profile_for(queue.owner, target_of(queue.path))
+    profile = detect_profile(queue.owner, target_of(queue.path))
     assert profile is not None
     assert profile.requeue is not None
-    seen = look(queue.owner, profile.requeue.takings, time.time())
+    seen = look(queue.owner, profile.requeue.selections, time.time())
     assert len(seen[0][1]) == 1
     queue.owner.execute(change)
     assert take_rows(queue.owner, seen, time.time())["waiting"] == requeued

@@ -14,11 +14,11 @@ from typing import Any
 import apsw
 import pytest
 
-from actions.batches.apply_rows import Taken, take, take_ranges
-from actions.batches.select_rows import FIRST_ROW, LAST_ROW, Found, rows_of
-from collectors.queue_profiles.authorizer import OwnRules, own_rules
-from collectors.queue_profiles.detection import profile_for
-from collectors.queue_profiles.row_selection import Taking
+from actions.batches.apply_rows import AppliedRows, apply_range_steps, apply_steps
+from actions.batches.select_rows import FIRST_ROW, LAST_ROW, SelectedRow, fetch_rows
+from collectors.queue_profiles.authorizer import SchemaEffects, read_schema_effects
+from collectors.queue_profiles.detection import detect_profile
+from collectors.queue_profiles.row_selection import RowSelection
 from collectors.target import Target
 from tests.support.scenes import prismq, queue_files
 from tests.support.scenes.crash_scene import seeded
@@ -97,11 +97,11 @@ class Schedule:
 
     queue: Queue
     ours: apsw.Connection
-    taking: Taking
-    own: OwnRules
+    taking: RowSelection
+    own: SchemaEffects
     draw: random.Random
     now: float = START
-    seen: list[Found] = field(default_factory=list)
+    seen: list[SelectedRow] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
@@ -193,19 +193,21 @@ class Schedule:
 
     def look(self) -> None:
         if self.draw.random() < 0.5:
-            self.seen = rows_of(self.ours, self.taking.search(self.now), limit=100)
+            self.seen = fetch_rows(self.ours, self.taking.search_statement(self.now), limit=100)
         else:
-            self.seen = rows_of(self.ours, self.taking.walk(self.now), after=FIRST_ROW, upto=LAST_ROW)
+            self.seen = fetch_rows(self.ours, self.taking.walk_statement(self.now), after=FIRST_ROW, upto=LAST_ROW)
         self.said.append(f"look: {[row[:3] for row in self.seen]}")
 
     def take(self) -> None:
-        waiting, taken = deque(self.seen), Taken()
+        waiting, taken = deque(self.seen), AppliedRows()
         ranges = self.seen and len(self.seen[0]) > 4 and self.draw.random() < 0.5
         with self.ours:
             if ranges:
-                take_ranges(self.ours, self.taking.range_steps(self.now), waiting, taken, self.own, lambda _rows: True)
+                apply_range_steps(
+                    self.ours, self.taking.bind_range_steps(self.now), waiting, taken, self.own, lambda _rows: True
+                )
             else:
-                take(self.ours, self.taking.steps(self.now), waiting, taken, self.own)
+                apply_steps(self.ours, self.taking.bind_row_steps(self.now), waiting, taken, self.own)
         self.said.append(f"take: {dict(taken.to)}")
         self.seen = []
         self.check_living()
@@ -232,13 +234,13 @@ def test_every_task_is_done_exactly_once_whatever_happens_in_between(queue: Queu
     ours = apsw.Connection(str(tmp_path / "q.db"))
     ours.transaction_mode = "IMMEDIATE"
     ours.pragma("synchronous", "off")
-    profile = profile_for(ours, Target("q", tmp_path / "q.db", settings={"grace": float(GRACE)}))
+    profile = detect_profile(ours, Target("q", tmp_path / "q.db", settings={"grace": float(GRACE)}))
     assert profile is not None
     assert profile.requeue is not None
-    seed, own = seeded().randrange(1 << 30), own_rules(ours)
+    seed, own = seeded().randrange(1 << 30), read_schema_effects(ours)
     happened: set[str] = set()
     for number in range(SCHEDULES if queue.fenced is False else SCHEDULES // 4):
-        schedule = Schedule(queue, ours, profile.requeue.takings[0], own, random.Random(seed + number))
+        schedule = Schedule(queue, ours, profile.requeue.selections[0], own, random.Random(seed + number))
         schedule.play()
         happened |= {line.partition(":")[0].rstrip("0123456789 ") for line in schedule.said}
     ours.close()

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from actions.model.condition import Condition
-from actions.model.errors import GIVEN_UP_BEFORE, Refused
+from actions.model.errors import GIVEN_UP_BEFORE_TRYING, Refused
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
 from tests.support.scenes import prismq
@@ -92,7 +92,9 @@ def test_a_reader_blocks_and_is_named_on_a_safe_owner(queue: prismq.Queue, held_
         assert (run.outcome, run.figures["pid"]) == ("blocked", reader)
         assert f"pid {reader}" in run.message
         assert "held_reader.py" in run.message
-        assert (run.reason, run.plan) == (GIVEN_UP_BEFORE, None), "nothing is tried that would only stall the writers"
+        assert (run.reason, run.plan) == (GIVEN_UP_BEFORE_TRYING, None), (
+            "nothing is tried that would only stall the writers"
+        )
     assert by_hand(target_of(queue.path, owner_sqlite=SAFE), "checkpoint").outcome == "done"
 
 
@@ -125,7 +127,7 @@ def test_a_mode_that_waits_is_not_tried_against_a_pin(queue: prismq.Queue, held_
         queue.fill_wal(1200)
         before = log(queue)
         run = by_hand(target_of(queue.path, owner_sqlite=SAFE), "checkpoint", mode=mode)
-        assert (run.outcome, run.reason, run.figures["pid"]) == ("blocked", GIVEN_UP_BEFORE, reader)
+        assert (run.outcome, run.reason, run.figures["pid"]) == ("blocked", GIVEN_UP_BEFORE_TRYING, reader)
         assert "--mode passive" in run.next_step
         assert log(queue) == before
 

@@ -12,14 +12,14 @@ import pytest
 
 from actions.maintenance import integrity_check
 from actions.model.errors import Cancelled, Failed, Refused, Unverified
-from actions.model.memory import Memory
-from actions.store.database import history
+from actions.model.memory import RunHistory
+from actions.store.database import state_store
 from actions.store.read_totals import read_totals
 from actions.store.runs import Run
-from collectors.backup_catalog.catalog import listed
+from collectors.backup_catalog.catalog import find_backups
 from collectors.backup_catalog.manifest import manifest_path
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Limits, Target
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import damage, prismq, runner_child
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 from tests.support.scenes.run_in_process import plan_here, run_here, work_on
@@ -60,7 +60,7 @@ def checked(target: Target, *, full: bool) -> Run:
 def verdicts(target: Target) -> dict[tuple[str, str], bool]:
     """By check and target, from history as the next process reads it."""
     assert target.state is not None
-    with history(target.state) as store:
+    with state_store(target.state) as store:
         found = read_totals(store).checks
     assert all(at == pytest.approx(time.time(), abs=600) for _, at in found.values())
     return {(check, place): ok for (_, check, place), (ok, _) in found.items()}
@@ -86,7 +86,7 @@ def test_a_sound_database_is_found_sound_beside_a_live_application(
 
 def test_a_wrong_index_entry_is_found_and_a_quick_check_does_not_clear_it(queue: prismq.Queue, tmp_path: Path) -> None:
     with_tasks(queue)
-    place = BackupPlace(tmp_path / "backups", own_folder=False)
+    place = BackupSettings(tmp_path / "backups", own_folder=False)
     target = target_of(queue.path, limits=PATIENT, backup=place)
     assert by_hand(target, "backup").outcome == "done"
     wrong_entry(queue)
@@ -155,7 +155,7 @@ def test_what_is_no_database_any_more_is_damaged(queue: prismq.Queue) -> None:
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the file were too large for one read."""
-    monkeypatch.setattr(integrity_check, "predicted_seconds", lambda _size, **_kind: float("inf"))
+    monkeypatch.setattr(integrity_check, "predicted_check_seconds", lambda _size, **_kind: float("inf"))
 
 
 @pytest.mark.usefixtures("in_parts")
@@ -184,18 +184,18 @@ def test_the_list_of_free_pages_is_looked_at_too(queue: prismq.Queue, raw: RawRe
 
 @pytest.mark.usefixtures("in_parts")
 def test_a_full_check_in_parts_does_not_clear_what_only_the_whole_file_can(queue: prismq.Queue, raw: RawReader) -> None:
-    from actions.store.integrity import checked_of, note
+    from actions.store.integrity import integrity_result_from, record_integrity_result
 
     target = target_of(with_tasks(queue).path, limits=PATIENT)
     assert target.state is not None
     figures = run_here("integrity", work_on(target, raw, full=True)).figures
-    with history(target.state) as store:
-        failed = replace(checked_of(figures, ok=False, message="two tables share a page"), whole=True)
-        note(store, "queue", failed, time.time())
-        note(store, "queue", checked_of(figures, ok=True, message=""), time.time())
+    with state_store(target.state) as store:
+        failed = replace(integrity_result_from(figures, ok=False, message="two tables share a page"), whole=True)
+        record_integrity_result(store, "queue", failed, time.time())
+        record_integrity_result(store, "queue", integrity_result_from(figures, ok=True, message=""), time.time())
     assert verdicts(target) == {("full", "live"): False}
-    with history(target.state) as store:
-        note(store, "queue", replace(failed, ok=True), time.time())
+    with state_store(target.state) as store:
+        record_integrity_result(store, "queue", replace(failed, ok=True), time.time())
     assert verdicts(target) == {("full", "live"): True}
 
 
@@ -233,7 +233,7 @@ def test_a_schema_that_only_the_application_understands_is_not_called_damaged(
 def test_it_stops_when_asked_and_tells_nothing(queue: prismq.Queue, raw: RawReader) -> None:
     work = work_on(target_of(with_tasks(queue).path, limits=PATIENT), raw, full=True)
     plan = plan_here("integrity", work)
-    work.stop.ask()
+    work.stop.request_stop()
     from actions import integrity
 
     with pytest.raises(Cancelled):
@@ -270,7 +270,7 @@ def test_in_rollback_journal_mode_a_check_holds_commits_up_no_longer_than_allowe
 @pytest.fixture
 def backed_up(queue: prismq.Queue, tmp_path: Path) -> Target:
     with_tasks(queue)
-    place = BackupPlace(tmp_path / "backups", own_folder=False)
+    place = BackupSettings(tmp_path / "backups", own_folder=False)
     target = target_of(queue.path, limits=PATIENT, backup=place)
     assert by_hand(target, "backup").outcome == "done"
     return target
@@ -290,7 +290,7 @@ def test_what_is_too_large_to_be_read_live_is_checked_on_the_newest_backup(backe
 
 def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_up: Target) -> None:
     """The manifest is of the damaged copy: as if the damage had been there when it was taken."""
-    backup = listed(backed_up)[0]
+    backup = find_backups(backed_up)[0]
     copy = apsw.Connection(str(backup.path))
     leaf = damage.leaf_of(copy, INDEX)
     copy.close()
@@ -298,7 +298,7 @@ def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_
     told = by_hand(backed_up, "integrity", full=True, on_backup=True)
     assert (told.outcome, told.reason) == ("unverified", "damaged")
     assert "it was damaged where it lies" in told.message
-    assert listed(backed_up)[0].state == "unverified", "it no longer counts as a way back"
+    assert find_backups(backed_up)[0].state == "unverified", "it no longer counts as a way back"
     assert verdicts(backed_up) == {("full", "backup"): False}
     manifest = json.loads(manifest_path(backup.path).read_text())
     manifest |= {"sha256": __import__("hashlib").sha256(backup.path.read_bytes()).hexdigest(), "verified_time": 1.0}
@@ -312,7 +312,7 @@ def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_compressed_backup_is_unpacked_in_private(queue: prismq.Queue, tmp_path: Path, broken: bool) -> None:
-    place = BackupPlace(tmp_path / "backups", compress="zstd", own_folder=False)
+    place = BackupSettings(tmp_path / "backups", compress="zstd", own_folder=False)
     target = target_of(with_tasks(queue).path, limits=PATIENT, backup=place)
     path = Path(str(by_hand(target, "backup").figures["path"]))
     if broken:
@@ -331,7 +331,7 @@ def test_without_a_backup_there_is_none_to_check(queue: prismq.Queue, raw: RawRe
     with pytest.raises(Refused, match="no backup directory is known") as told:
         plan_here("integrity", work_on(target, raw, on_backup=True))
     assert "--from DIR" in told.value.next_step
-    empty = replace(target, backup=BackupPlace(tmp_path / "none", own_folder=False))
+    empty = replace(target, backup=BackupSettings(tmp_path / "none", own_folder=False))
     with pytest.raises(Refused, match="no verified backup to check"):
         plan_here("integrity", work_on(empty, raw, on_backup=True))
 
@@ -362,14 +362,14 @@ def test_a_row_that_is_inserted_while_it_looks_is_no_damage(
     from actions.backups import queue_check
 
     queue.put("queued", 5)
-    ask = queue_check.last_numbers
+    ask = queue_check.read_sequences
 
     def asked_before_an_insert(connection: apsw.Connection) -> object:
         numbers = ask(connection)
         queue.put("queued", 5)
         return numbers
 
-    monkeypatch.setattr(queue_check, "last_numbers", asked_before_an_insert)
+    monkeypatch.setattr(queue_check, "read_sequences", asked_before_an_insert)
     assert run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw)).figures["notes"] == ""
 
 
@@ -387,7 +387,7 @@ def test_a_sequence_that_went_back_since_the_last_check_is_told(queue: prismq.Qu
 def test_memory_of_another_make_does_not_matter(queue: prismq.Queue, raw: RawReader) -> None:
     queue.put()
     work = work_on(target_of(queue.path, limits=PATIENT), raw)
-    assert run_here("integrity", replace(work, memory=Memory(figure=lambda _name: "{}"))).figures["notes"] == ""
+    assert run_here("integrity", replace(work, memory=RunHistory(figure=lambda _name: "{}"))).figures["notes"] == ""
 
 
 def test_a_schedule_may_ask_for_it(queue: prismq.Queue) -> None:

@@ -12,15 +12,15 @@ import pytest
 
 from actions import vacuum
 from actions.maintenance import vacuum_full, vacuum_incremental
-from actions.maintenance.rowids import renumbered
+from actions.maintenance.rowids import renumbered_tables
 from actions.model.errors import Blocked, Failed, Locked, NothingToDo, Refused
-from actions.model.stop import Stop
+from actions.model.stop import StopSignal
 from actions.sqlite import wal_room
-from actions.store.database import history
+from actions.store.database import state_store
 from actions.store.read_totals import read_totals
 from actions.store.runs import Run
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Limits, Target
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
 from tests.support.scenes.run_actions import by_hand, by_rule, target_of
 from tests.support.scenes.run_in_process import plan_here, run_here, work_on
@@ -109,15 +109,15 @@ def test_more_than_is_remembered_cannot_be_asked_for(queue: prismq.Queue, raw: R
 def test_what_the_agent_noted_reaches_the_plan(queue: prismq.Queue) -> None:
     from time import time
 
-    from actions.store.free_pages import note
+    from actions.store.free_pages import record_free_pages
 
     filled(queue)
-    target = target_of(queue.path, backup=BackupPlace(queue.path.parent / "backups"), limits=Limits(disk_reserve=0))
+    target = target_of(queue.path, backup=BackupSettings(queue.path.parent / "backups"), limits=Limits(disk_reserve=0))
     assert by_hand(target, "backup").outcome == "done", "automatic runs of what cannot be undone need a fresh one"
     hour = int(time() // 3600)
-    with history(target.state) as store:
-        note(store, {("queue", hour - age): 10**6 for age in range(30)}, time())
-        note(store, {("queue", hour - 5): 2, ("other", hour): 0}, time())
+    with state_store(target.state) as store:
+        record_free_pages(store, {("queue", hour - age): 10**6 for age in range(30)}, time())
+        record_free_pages(store, {("queue", hour - 5): 2, ("other", hour): 0}, time())
     run = by_rule(target, "vacuum")
     assert (run.outcome, run.reason) == ("nothing_to_do", "not_worth_it")
     assert "2 of them have been for 24 hours" in run.message
@@ -138,7 +138,7 @@ def test_a_full_vacuum_packs_the_file_and_says_when_it_shrinks(queue: prismq.Que
     assert run.figures["freed_pages"] == before - pages(queue)[0] >= unused
     assert queue.path.stat().st_size == run.figures["file_bytes"] == size, "nothing of ours checkpoints"
     check_whole(queue, 1000)
-    with history(target.state) as store:
+    with state_store(target.state) as store:
         assert read_totals(store).amounts["queue", "reclaimed_bytes"] == run.figures["freed_bytes"]
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     assert queue.path.stat().st_size == pages(queue)[0] * 4096 < size / 2
@@ -148,13 +148,13 @@ def test_a_full_vacuum_packs_the_file_and_says_when_it_shrinks(queue: prismq.Que
 
 
 def test_what_it_took_the_last_time_predicts_the_next(queue: prismq.Queue, raw: RawReader) -> None:
-    from actions.model.memory import Memory
+    from actions.model.memory import RunHistory
 
     work = work_on(target_of(filled(queue).path), raw)
-    assert plan_here("vacuum", work).stall == plan_here("vacuum", work).figures["live_bytes"] / vacuum.RATE
+    assert plan_here("vacuum", work).stall == plan_here("vacuum", work).figures["live_bytes"] / vacuum.DEFAULT_RATE
     rate = run_here("vacuum", work).figures["full_bytes_per_second"]
     filled(queue)
-    slow = replace(work, memory=Memory(figure=lambda name: {"full_bytes_per_second": 1000}.get(name)))
+    slow = replace(work, memory=RunHistory(figure=lambda name: {"full_bytes_per_second": 1000}.get(name)))
     assert plan_here("vacuum", slow).stall == plan_here("vacuum", slow).figures["live_bytes"] / 1000
     assert rate > 1000
 
@@ -207,7 +207,7 @@ def test_slices_are_not_to_be_had_where_the_file_has_no_map_of_its_pages(queue: 
 def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wal_room, "PATIENCE", 0.2)
+    monkeypatch.setattr(wal_room, "CHECKPOINT_PATIENCE", 0.2)
     queue = filled(make_queue(), auto_vacuum=2)
     limits = Limits(wal_growth_bytes=100_000, wal_growth_ratio=0.0, disk_reserve=0)
     work = work_on(target_of(queue.path, limits=limits), raw)
@@ -228,12 +228,12 @@ def test_slices_wait_for_the_applications_own_checkpoint(
     limits = Limits(wal_growth_bytes=100_000, wal_growth_ratio=0.0, disk_reserve=0)
     checkpoints: list[object] = []
 
-    def checkpoint_instead_of_waiting(_stop: Stop, seconds: float) -> bool:
-        if seconds == wal_room.LOOK_EVERY:
+    def checkpoint_instead_of_waiting(_stop: StopSignal, seconds: float) -> bool:
+        if seconds == wal_room.ROOM_CHECK_INTERVAL:
             checkpoints.append(queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return False
 
-    monkeypatch.setattr(Stop, "wait", checkpoint_instead_of_waiting)
+    monkeypatch.setattr(StopSignal, "wait_for_stop", checkpoint_instead_of_waiting)
     done = run_here("vacuum", work_on(target_of(queue.path, limits=limits), raw))
     assert "more wait" not in done.message
     assert len(checkpoints) > 3
@@ -274,16 +274,16 @@ def test_tables_whose_rows_may_be_numbered_anew_are_known(
 ) -> None:
     target = target_of(queue.path)
     queue.owner.execute(f"CREATE TABLE extra ({columns})")
-    assert renumbered(queue.owner, target) == (), "an empty table has nothing to number"
+    assert renumbered_tables(queue.owner, target) == (), "an empty table has nothing to number"
     queue.owner.execute(f"INSERT INTO extra VALUES ({row})")
-    assert renumbered(queue.owner, target) == (("extra",) if kept_by_number else ())
+    assert renumbered_tables(queue.owner, target) == (("extra",) if kept_by_number else ())
     queue.owner.execute("DROP TABLE extra")
     queue.owner.execute(
         "CREATE TABLE plain (name TEXT PRIMARY KEY) WITHOUT ROWID; INSERT INTO plain VALUES (1)"
     ).fetchall()
     queue.owner.execute("CREATE VIEW seen AS SELECT 1 AS x; CREATE VIRTUAL TABLE words USING fts4(w)").fetchall()
     queue.owner.execute("INSERT INTO words VALUES ('a b c')")  # its word lists have no INTEGER PRIMARY KEY
-    assert renumbered(queue.owner, target) == ()
+    assert renumbered_tables(queue.owner, target) == ()
 
 
 def test_rows_that_may_be_found_by_their_number_are_not_numbered_anew(queue: prismq.Queue, raw: RawReader) -> None:
@@ -301,13 +301,13 @@ def test_rows_that_may_be_found_by_their_number_are_not_numbered_anew(queue: pri
 def test_the_profile_says_whose_rowids_nobody_uses(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
     queue.owner.execute("INSERT INTO workers (worker_id, capabilities) VALUES ('w', '{}')")
     target = target_of(filled(queue).path)
-    assert renumbered(queue.owner, target) == (), "prismq finds workers by their id"
+    assert renumbered_tables(queue.owner, target) == (), "prismq finds workers by their id"
     queue.owner.execute("CREATE TABLE Notes (x); INSERT INTO Notes VALUES (1)").fetchall()
-    assert renumbered(queue.owner, target) == ("Notes",)
+    assert renumbered_tables(queue.owner, target) == ("Notes",)
     own = tmp_path / "own.yaml"
     shipped = (Path(vacuum.__file__).parents[1] / "collectors/queue_profiles/shipped/prismq.yaml").read_text()
     own.write_text(shipped.replace("rowids_unused: [workers]", "rowids_unused: [workers, notes]"))
-    assert renumbered(queue.owner, replace(target, profile=str(own))) == ()
+    assert renumbered_tables(queue.owner, replace(target, profile=str(own))) == ()
     with pytest.raises(Refused) as told:
         plan_here("vacuum", work_on(replace(target, profile="huey"), raw))
     assert told.value.reason == "profile"
@@ -358,7 +358,7 @@ def test_a_person_is_told_who_waits(make_queue: Make, raw: RawReader) -> None:
 def test_a_reader_of_a_rollback_journal_database_is_waited_for_only_a_moment(
     make_queue: Make, held_reader: Hold, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum_full, "PATIENCE", 0.0)
+    monkeypatch.setattr(vacuum_full, "LOCK_PATIENCE", 0.0)
     queue = filled(make_queue("rollback.db", "delete"))
     work = work_on(target_of(queue.path), raw)
     with held_reader(queue.path) as reader, pytest.raises(Locked, match=f"process {reader}"):
@@ -370,7 +370,7 @@ def test_a_reader_of_a_rollback_journal_database_is_waited_for_only_a_moment(
 def test_a_writer_that_keeps_the_lock_is_named(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum_full, "PATIENCE", 0.0)
+    monkeypatch.setattr(vacuum_full, "LOCK_PATIENCE", 0.0)
     monkeypatch.setattr(vacuum_full, "WAL_WAIT", 0.1)
     filled(queue)
     queue.owner.execute("BEGIN IMMEDIATE")
@@ -483,8 +483,8 @@ def test_a_full_vacuum_that_is_stopped_half_way_leaves_the_file_as_it_was(queue:
 
 
 def holds_write_lock(raw: RawReader, path: Path, pid: int) -> bool:
-    held = [holder.row for holder in raw.holders(path) if holder.pid == pid and holder.file == "shm"]
-    return any(row.covers(120) and row.mode == "WRITE" for row in held)
+    held = [holder.row for holder in raw.find_held_locks(path) if holder.pid == pid and holder.file == "shm"]
+    return any(row.covers_byte(120) and row.mode == "WRITE" for row in held)
 
 
 def test_slices_that_are_stopped_keep_what_was_freed(make_queue: Make) -> None:

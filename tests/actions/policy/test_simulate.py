@@ -8,50 +8,56 @@ from typing import Any
 import pytest
 
 from actions.model.condition import Condition
-from actions.policy.alerts import Alert, Delivery
-from actions.policy.matchers import parse
-from actions.policy.rules import Radius, Rule
+from actions.policy.alerts import DeliveredAlert, Delivery
+from actions.policy.matchers import parse_matchers
+from actions.policy.rules import BlastRadius, Rule
 from actions.policy.schedules import Schedule
-from actions.policy.scheduling import Bounds
-from actions.policy.simulate import Happening, Plan, Reading, Told, simulate
+from actions.policy.scheduling import SchedulingLimits
+from actions.policy.simulate import RecordedDelivery, RecordedReading, SimulatedEvent, SimulationPolicy, simulate_policy
 from actions.policy.windows import Window
 from collectors import leases, wal
 from collectors.metric import Sample
 
 BACKLOG = Condition("sqlite_wal_backlog_bytes", above=100, clear=10)
-CHECKPOINT = Rule("wal", BACKLOG, "checkpoint", hold=60.0, cooldown=300.0, alerts=(parse('alertname="Backlog"'),))
-STALE = Rule("stale", Condition("sqlite_queue_stale_leases", above=0), "requeue", alerts=(parse('alertname="Stale"'),))
+CHECKPOINT = Rule(
+    "wal", BACKLOG, "checkpoint", hold=60.0, cooldown=300.0, alerts=(parse_matchers('alertname="Backlog"'),)
+)
+STALE = Rule(
+    "stale", Condition("sqlite_queue_stale_leases", above=0), "requeue", alerts=(parse_matchers('alertname="Stale"'),)
+)
 
 
-def plan(*rules: Rule, schedules: Sequence[Schedule] = (), identity: str | None = None, **bounds: Any) -> Plan:
+def plan(
+    *rules: Rule, schedules: Sequence[Schedule] = (), identity: str | None = None, **bounds: Any
+) -> SimulationPolicy:
     values = {"short": 4, "long": 1, "quota_per_hour": 12, "watched": 2, "radius": {r.name: r.radius for r in rules}}
-    within = Bounds(**{**values, **bounds})  # type: ignore[arg-type]
-    return Plan(rules, schedules, within, lambda _: False, identity, frozenset({"jobs", "mail"}))
+    within = SchedulingLimits(**{**values, **bounds})  # type: ignore[arg-type]
+    return SimulationPolicy(rules, schedules, within, lambda _: False, identity, frozenset({"jobs", "mail"}))
 
 
 def read(
     at: float, backlog: float | None, *more: Sample, database: str = "jobs", failed: Sequence[str] = ()
-) -> Reading:
+) -> RecordedReading:
     known = () if backlog is None else (wal.BACKLOG(backlog),)
-    return Reading(at, database, (*known, *more), frozenset(failed))
+    return RecordedReading(at, database, (*known, *more), frozenset(failed))
 
 
-def told(at: float, name: str = "Stale", status: str = "firing", **labels: str) -> Told:
+def told(at: float, name: str = "Stale", status: str = "firing", **labels: str) -> RecordedDelivery:
     found = {"alertname": name, "database": "jobs", **labels}
     fingerprint = f"{name}-{found['database']}-{found.get('queue', '')}"
-    return Told(at, Delivery((Alert(status, found, fingerprint, receiver="r"),), 0))  # type: ignore[arg-type]
+    return RecordedDelivery(at, Delivery((DeliveredAlert(status, found, fingerprint, receiver="r"),), 0))  # type: ignore[arg-type]
 
 
-def story(made: Plan, *moments: Reading | Told) -> list[tuple[float, str, str]]:
-    return [(one.at, one.kind, one.words) for one in simulate(made, moments)]
+def story(made: SimulationPolicy, *moments: RecordedReading | RecordedDelivery) -> list[tuple[float, str, str]]:
+    return [(one.at, one.kind, one.words) for one in simulate_policy(made, moments)]
 
 
 def test_a_rule_runs_when_it_held_for_long_enough_and_the_next_reading_says_whether_it_helped() -> None:
-    made = simulate(plan(CHECKPOINT), [read(0, 200), read(30, 200), read(60, 200), read(75, 5), read(90, 5)])
+    made = simulate_policy(plan(CHECKPOINT), [read(0, 200), read(30, 200), read(60, 200), read(75, 5), read(90, 5)])
     words = "checkpoint, by the threshold of rule wal: sqlite_wal_backlog_bytes is 200"
     assert list(made) == [
-        Happening(60, "runs", "jobs", words, "wal", "checkpoint"),
-        Happening(75, "ended", "jobs", "effect fixed (200 -> 5)", "wal", "checkpoint"),
+        SimulatedEvent(60, "runs", "jobs", words, "wal", "checkpoint"),
+        SimulatedEvent(75, "ended", "jobs", "effect fixed (200 -> 5)", "wal", "checkpoint"),
     ]
 
 
@@ -100,10 +106,10 @@ def test_what_comes_closer_each_time_is_not_suspended() -> None:
 
 
 def test_whether_a_reader_holds_the_wal_back_is_what_the_state_says() -> None:
-    assert read(0, 1, pinned("pinned")).held_back is True
-    assert read(0, 1, pinned("idle"), wal.STATE(0.0, "pinned")).held_back is False
-    assert read(0, 1, pinned("unknown")).held_back is None
-    assert read(0, 1).held_back is None
+    assert read(0, 1, pinned("pinned")).is_wal_pinned is True
+    assert read(0, 1, pinned("idle"), wal.STATE(0.0, "pinned")).is_wal_pinned is False
+    assert read(0, 1, pinned("unknown")).is_wal_pinned is None
+    assert read(0, 1).is_wal_pinned is None
 
 
 def test_without_a_further_reading_the_effect_is_unknown() -> None:
@@ -117,7 +123,7 @@ def test_a_reading_of_another_database_ends_nothing() -> None:
 
 
 def test_the_radius_holds_and_is_said_once_for_each_run() -> None:
-    rule = Rule("wal", BACKLOG, "checkpoint", hold=0.0, radius=Radius(databases=1, share=0.0, within=600.0))
+    rule = Rule("wal", BACKLOG, "checkpoint", hold=0.0, radius=BlastRadius(databases=1, share=0.0, within=600.0))
     found = story(
         plan(rule),
         read(0, 200),
@@ -130,7 +136,7 @@ def test_the_radius_holds_and_is_said_once_for_each_run() -> None:
 
 
 def test_what_is_no_longer_wrong_when_its_turn_comes_is_nothing_to_do() -> None:
-    rule = Rule("wal", BACKLOG, "checkpoint", hold=0.0, radius=Radius(databases=1, share=0.0, within=600.0))
+    rule = Rule("wal", BACKLOG, "checkpoint", hold=0.0, radius=BlastRadius(databases=1, share=0.0, within=600.0))
     found = story(plan(rule), read(0, 200), read(1, 200, database="mail"), read(600, 5, database="mail"))
     assert found[-1] == (600, "ended", "nothing to do: no longer wrong")
 
@@ -148,10 +154,10 @@ def test_schedules_run_within_the_recorded_time_and_what_lies_between_readings_i
     three = datetime(2026, 3, 2, 3, tzinfo=UTC).timestamp()
     daily = Schedule("daily", "0 3 * * *", "backup", databases=("jobs",))
     made = plan(schedules=[daily])
-    found = list(simulate(made, [read(three - 60, 0), read(three + 10, 0), read(three + 86400 * 3 + 3600, 0)]))
+    found = list(simulate_policy(made, [read(three - 60, 0), read(three + 10, 0), read(three + 86400 * 3 + 3600, 0)]))
     assert found == [
-        Happening(three + 10, "runs", "jobs", "backup, by the schedule daily", "daily", "backup"),
-        Happening(three + 86400 * 3 + 3600, "missed", "jobs", "3 times before", "daily", "backup"),
+        SimulatedEvent(three + 10, "runs", "jobs", "backup, by the schedule daily", "daily", "backup"),
+        SimulatedEvent(three + 86400 * 3 + 3600, "missed", "jobs", "3 times before", "daily", "backup"),
     ]
 
 
@@ -175,9 +181,9 @@ def test_a_schedule_knows_no_cooldown() -> None:
 
 
 def test_an_alert_runs_its_rule_and_says_its_fingerprint() -> None:
-    found = list(simulate(plan(STALE), [told(0)]))
+    found = list(simulate_policy(plan(STALE), [told(0)]))
     words = "requeue, by the alert of rule stale: sqlite_queue_stale_leases is not recorded, alert Stale-jobs-/1"
-    assert found == [Happening(0, "runs", "jobs", words, "stale", "requeue")]
+    assert found == [SimulatedEvent(0, "runs", "jobs", words, "stale", "requeue")]
 
 
 def test_a_delivery_that_comes_again_is_the_same_news_and_a_repeat_waits_for_the_cooldown() -> None:
@@ -215,7 +221,7 @@ def test_a_wish_that_is_not_heard_is_no_try() -> None:
     ]
 
 
-NARROW = plan(STALE, radius={"stale": Radius(databases=1, share=0.0, within=600.0)})
+NARROW = plan(STALE, radius={"stale": BlastRadius(databases=1, share=0.0, within=600.0)})
 
 
 def test_a_resolution_cancels_what_waits() -> None:

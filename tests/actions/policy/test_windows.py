@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from actions.policy.windows import DAY, Window, closed, closes_at, is_open, opens_at
+from actions.policy.windows import DAY, Window, closed_actions, is_window_open, window_closes_at, window_opens_at
 
 NIGHT = Window(2 * 60, 4 * 60)
 OVER_MIDNIGHT = Window(23 * 60, 60)
@@ -34,7 +34,7 @@ def at(text: str, zone: str = "UTC", fold: int = 0) -> float:
     ],
 )
 def test_which_moments_it_holds(window: Window, clock: str, held: bool) -> None:
-    assert is_open(window, at(f"2026-11-25 {clock}")) is held
+    assert is_window_open(window, at(f"2026-11-25 {clock}")) is held
 
 
 @pytest.mark.parametrize(
@@ -48,49 +48,49 @@ def test_which_moments_it_holds(window: Window, clock: str, held: bool) -> None:
     ],
 )
 def test_an_open_window_closes_at_its_end(window: Window, now: str, closes: str) -> None:
-    assert closes_at(window, at(now)) == at(closes)
-    assert opens_at(window, at(now)) == at(now)
+    assert window_closes_at(window, at(now)) == at(closes)
+    assert window_opens_at(window, at(now)) == at(now)
 
 
 def test_a_closed_window_tells_when_it_opens() -> None:
-    assert closes_at(NIGHT, at("2026-11-25 04:00")) is None
-    assert opens_at(NIGHT, at("2026-11-25 04:00")) == at("2026-11-26 02:00")
-    assert opens_at(NIGHT, at("2026-11-25 01:59:30")) == at("2026-11-25 02:00")
+    assert window_closes_at(NIGHT, at("2026-11-25 04:00")) is None
+    assert window_opens_at(NIGHT, at("2026-11-25 04:00")) == at("2026-11-26 02:00")
+    assert window_opens_at(NIGHT, at("2026-11-25 01:59:30")) == at("2026-11-25 02:00")
 
 
 def test_the_actions_that_may_not_run_by_themselves_now() -> None:
     windows = {"vacuum": NIGHT, "purge": OVER_MIDNIGHT}
-    assert closed(windows, at("2026-11-25 03:00")) == {"purge"}
-    assert closed(windows, at("2026-11-25 00:30")) == {"vacuum"}
-    assert closed(windows, at("2026-11-25 12:00")) == {"vacuum", "purge"}
-    assert closed({}, at("2026-11-25 12:00")) == frozenset()
+    assert closed_actions(windows, at("2026-11-25 03:00")) == {"purge"}
+    assert closed_actions(windows, at("2026-11-25 00:30")) == {"vacuum"}
+    assert closed_actions(windows, at("2026-11-25 12:00")) == {"vacuum", "purge"}
+    assert closed_actions({}, at("2026-11-25 12:00")) == frozenset()
 
 
 def test_a_window_of_the_whole_day_never_closes() -> None:
-    assert closes_at(Window(0, DAY), at("2026-11-25 12:00")) == float("inf")
+    assert window_closes_at(Window(0, DAY), at("2026-11-25 12:00")) == float("inf")
 
 
 def test_its_times_are_those_of_its_zone() -> None:
     berlin = Window(2 * 60, 4 * 60, "Europe/Berlin")
-    assert is_open(berlin, at("2026-11-25 01:00"))
-    assert not is_open(berlin, at("2026-11-25 03:00"))
-    assert closes_at(berlin, at("2026-07-01 00:30")) == at("2026-07-01 02:00")
+    assert is_window_open(berlin, at("2026-11-25 01:00"))
+    assert not is_window_open(berlin, at("2026-11-25 03:00"))
+    assert window_closes_at(berlin, at("2026-07-01 00:30")) == at("2026-07-01 02:00")
 
 
 def test_an_hour_that_is_left_out_makes_the_window_shorter() -> None:
     berlin = Window(60, 150, "Europe/Berlin")  # 01:00-02:30, and 02:00-03:00 does not exist on 2026-03-29
     begins = at("2026-03-29 01:00", "Europe/Berlin")
-    assert closes_at(berlin, begins) == begins + 3600
-    assert not is_open(berlin, begins + 3600)
+    assert window_closes_at(berlin, begins) == begins + 3600
+    assert not is_window_open(berlin, begins + 3600)
 
 
 def test_an_hour_that_comes_twice_opens_the_window_again() -> None:
     berlin = Window(60, 150, "Europe/Berlin")  # 02:00-03:00 comes twice on 2026-10-25
     first, second = (at("2026-10-25 02:15", "Europe/Berlin", fold) for fold in (0, 1))
     assert second - first == 3600
-    assert closes_at(berlin, first) == first + 15 * 60
-    assert opens_at(berlin, first + 15 * 60) == second - 15 * 60
-    assert closes_at(berlin, second) == second + 15 * 60
+    assert window_closes_at(berlin, first) == first + 15 * 60
+    assert window_opens_at(berlin, first + 15 * 60) == second - 15 * 60
+    assert window_closes_at(berlin, second) == second + 15 * 60
 
 
 def test_it_reads_as_it_is_written() -> None:

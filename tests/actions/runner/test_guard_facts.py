@@ -11,12 +11,12 @@ import pytest
 
 from actions.model.request import Request
 from actions.registry import ACTIONS
-from actions.runner.guard_facts import gather
-from actions.runner.guards import Facts, refusal
+from actions.runner.guard_facts import gather_guard_inputs
+from actions.runner.guards import GuardInputs, first_refusal
 from actions.runner.protocol import Job
-from actions.store.database import history
-from collectors.backup_catalog.manifest import encode, manifest_path, read_manifest
-from collectors.target import BackupPlace, Limits, Target
+from actions.store.database import state_store
+from collectors.backup_catalog.manifest import encode_manifest, manifest_path, read_manifest
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import ALL_DAY, act, by_hand, target_of
 
@@ -24,24 +24,26 @@ from tests.support.scenes.run_actions import ALL_DAY, act, by_hand, target_of
 @pytest.fixture
 def target(queue: prismq.Queue, tmp_path: Path) -> Target:
     queue.put()
-    return target_of(queue.path, backup=BackupPlace(tmp_path / "backups"), limits=Limits(disk_reserve=0))
+    return target_of(queue.path, backup=BackupSettings(tmp_path / "backups"), limits=Limits(disk_reserve=0))
 
 
 @pytest.fixture
 def store(target: Target) -> Iterator[apsw.Connection]:
     assert target.state is not None
-    with history(target.state) as opened:
+    with state_store(target.state) as opened:
         yield opened
 
 
-def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "schedule") -> Facts:
+def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "schedule") -> GuardInputs:
     assert target.state is not None
     wish = Request("vacuum", target.name, trigger)
-    return gather(Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"], store, now)
+    return gather_guard_inputs(
+        Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"], store, now
+    )
 
 
-def reason(found: Facts) -> str:
-    refused = refusal(found)
+def reason(found: GuardInputs) -> str:
+    refused = first_refusal(found)
     return "" if refused is None else refused.reason
 
 
@@ -58,7 +60,7 @@ def test_what_is_no_proved_ordinary_backup_does_not_count(
     target: Target, store: apsw.Connection, changed: dict[str, Any]
 ) -> None:
     manifest = manifest_path(Path(str(by_hand(target, "backup").figures["path"])))
-    manifest.write_text(encode(replace(read_manifest(manifest), **changed)))
+    manifest.write_text(encode_manifest(replace(read_manifest(manifest), **changed)))
     assert reason(facts(target, store, time.time())) == "no_fresh_backup"
 
 

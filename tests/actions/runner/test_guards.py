@@ -5,28 +5,31 @@ from dataclasses import replace
 import pytest
 
 from actions.policy.windows import Window
-from actions.runner.guards import STATE_RESERVE, Automatic, Facts, refusal
+from actions.runner.guards import STATE_RESERVE, AutomaticInputs, GuardInputs, first_refusal
 
 MIB = 1024 * 1024
 NOON = 12 * 3600.0
 DAY = 86400.0
-FINE = Facts("purge", "jobs", 1000, 1000, STATE_RESERVE, None, False, "3.54.1", 256 * MIB, 256 * MIB)
-BY_ITSELF = Automatic(NOON, windowed=True, window=Window(0, 24 * 60), fresh_backup=3600.0, backup_age=3600.0)
+FINE = GuardInputs("purge", "jobs", 1000, 1000, STATE_RESERVE, None, False, "3.54.1", 256 * MIB, 256 * MIB)
+BY_ITSELF = AutomaticInputs(NOON, windowed=True, window=Window(0, 24 * 60), fresh_backup=3600.0, backup_age=3600.0)
 
 
 def test_nothing_stands_in_the_way_of_what_is_fine() -> None:
-    assert refusal(FINE) is None
-    assert refusal(replace(FINE, automatic=BY_ITSELF)) is None
+    assert first_refusal(FINE) is None
+    assert first_refusal(replace(FINE, automatic=BY_ITSELF)) is None
 
 
 def test_what_nobody_configured_stands_in_nobodys_way() -> None:
-    assert refusal(replace(FINE, automatic=Automatic(NOON))) is None
-    assert refusal(Facts("checkpoint", "jobs", 1000, 1000, 16 * MIB, None, False, "3.54.1", database_free=0)) is None
+    assert first_refusal(replace(FINE, automatic=AutomaticInputs(NOON))) is None
+    assert (
+        first_refusal(GuardInputs("checkpoint", "jobs", 1000, 1000, 16 * MIB, None, False, "3.54.1", database_free=0))
+        is None
+    )
 
 
 def test_the_history_needs_16_mib() -> None:
-    assert refusal(replace(FINE, state_free=16 * MIB)) is None
-    assert refusal(replace(FINE, state_free=16 * MIB - 1)) is not None
+    assert first_refusal(replace(FINE, state_free=16 * MIB)) is None
+    assert first_refusal(replace(FINE, state_free=16 * MIB - 1)) is not None
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_the_history_needs_16_mib() -> None:
 )
 def test_what_binds_everybody(changed: dict[str, object], reason: str, says: str, cure: str) -> None:
     for facts in (FINE, replace(FINE, automatic=BY_ITSELF)):
-        refused = refusal(replace(facts, **changed))  # type: ignore[arg-type] # by names of Facts
+        refused = first_refusal(replace(facts, **changed))  # type: ignore[arg-type] # by names of Facts
         assert refused is not None
         assert refused.reason == reason
         assert says in str(refused)
@@ -52,7 +55,7 @@ def test_what_binds_everybody(changed: dict[str, object], reason: str, says: str
     "changed", [{"user": 0}, {"user": None, "owner": None}, {"user": None}, {"database_free": None}]
 )
 def test_root_and_systems_without_owners_and_actions_that_see_to_their_room(changed: dict[str, object]) -> None:
-    assert refusal(replace(FINE, **changed)) is None  # type: ignore[arg-type] # by names of Facts
+    assert first_refusal(replace(FINE, **changed)) is None  # type: ignore[arg-type] # by names of Facts
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_root_and_systems_without_owners_and_actions_that_see_to_their_room(chan
     ],
 )
 def test_what_binds_only_what_runs_by_itself(changed: dict[str, object], reason: str, says: str, cure: str) -> None:
-    refused = refusal(replace(FINE, automatic=replace(BY_ITSELF, **changed)))  # type: ignore[arg-type] # by its names
+    refused = first_refusal(replace(FINE, automatic=replace(BY_ITSELF, **changed)))  # type: ignore[arg-type] # by its names
     assert refused is not None
     assert refused.reason == reason
     assert says in str(refused)
@@ -77,4 +80,4 @@ def test_what_binds_only_what_runs_by_itself(changed: dict[str, object], reason:
 
 @pytest.mark.parametrize("changed", [{"windowed": False, "window": None}, {"fresh_backup": None, "backup_age": None}])
 def test_an_action_that_needs_no_window_or_destroys_nothing(changed: dict[str, object]) -> None:
-    assert refusal(replace(FINE, automatic=replace(BY_ITSELF, **changed))) is None  # type: ignore[arg-type] # by its names
+    assert first_refusal(replace(FINE, automatic=replace(BY_ITSELF, **changed))) is None  # type: ignore[arg-type] # by its names

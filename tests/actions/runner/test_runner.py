@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from actions.model.request import Request
-from actions.runner.child import NOT_OURS
+from actions.runner.child import RUN_NOT_OURS
 from actions.runner.protocol import Job
 from actions.runner.spawn import RunningAction
 from actions.store import runs
-from actions.store.database import history
+from actions.store.database import state_store
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Limits, Target
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
 from tests.support.scenes.run_actions import by_hand, target_of
 
@@ -39,7 +39,7 @@ def stale(queue: prismq.Queue) -> prismq.Queue:
 
 @pytest.fixture
 def target(stale: prismq.Queue, tmp_path: Path) -> Target:
-    place = BackupPlace(tmp_path / "backups", own_folder=False)
+    place = BackupSettings(tmp_path / "backups", own_folder=False)
     return target_of(stale.path, backup=place, limits=Limits(disk_reserve=0), owner_sqlite="3.51.3")
 
 
@@ -113,7 +113,7 @@ def test_a_vanished_caller_interrupts_at_a_safe_point_and_what_was_done_is_told(
     assert (told.outcome, told.reason) == ("interrupted", "caller_gone")
     assert 0 < requeued(stale) < MANY
     assert told.figures["requeued"] == requeued(stale)
-    with history(job.state) as store:
+    with state_store(job.state) as store:
         assert store.execute("SELECT amount FROM amount_total WHERE name = 'requeued_tasks'").get == requeued(stale)
     assert by_hand(target, "requeue").figures["requeued"] == MANY - told.figures["requeued"]
 
@@ -154,20 +154,20 @@ def test_a_terminals_interrupt_does_not_reach_the_child(target: Target) -> None:
     child = RunningAction(runner_child.claimed(runner_child.slow(target), "requeue"))
     assert os.getpgid(child.pid) != os.getpgid(0)
     child.stop()
-    list(child.events())
-    child.wait()
+    list(child.read_events())
+    child.wait_for_exit()
 
 
 def test_stopping_a_child_that_has_ended_is_nothing(target: Target) -> None:
     child = RunningAction(runner_child.claimed(target, "requeue"))
-    list(child.events())
-    assert child.wait() == (0, "")
+    list(child.read_events())
+    assert child.wait_for_exit() == (0, "")
     child.stop()
 
 
 def test_waiting_without_listening_is_not_hanging_up(target: Target) -> None:
     job = runner_child.claimed(target, "requeue")
-    assert RunningAction(job).wait() == (0, "")
+    assert RunningAction(job).wait_for_exit() == (0, "")
     assert runner_child.record(job).outcome == "done"
 
 
@@ -195,7 +195,7 @@ def test_a_second_action_ends_locked_and_the_first_is_untouched(
     first = runner_child.claimed(runner_child.slow(target), "requeue")
     children.append(runner_child.start(first))
     runner_child.wait_for(children[0], "progress")
-    assert raw.flock_holder(target.path) == children[0].pid
+    assert raw.find_flock_holder(target.path) == children[0].pid
     elsewhere = replace(target, state=target.path.parent / "another-state")
     for place in (target, elsewhere):
         second = runner_child.claimed(place, "backup")
@@ -207,20 +207,20 @@ def test_a_second_action_ends_locked_and_the_first_is_untouched(
     runner_child.say(children[0], b"stop\n")
     runner_child.finish(children[0])
     assert runner_child.record(first).outcome == "cancelled"
-    assert raw.flock_holder(target.path) is None
+    assert raw.find_flock_holder(target.path) is None
 
 
 def test_a_child_whose_claim_was_taken_back_leaves_and_does_nothing(target: Target, stale: prismq.Queue) -> None:
     assert target.state is not None
     wish = Request("requeue", target.name, "threshold", options={"guarded": True, "limit": MANY})
-    with history(target.state) as store:
-        run_id, _ = runs.ask(store, wish, str(target.path), 1.0)
-        old = runs.claim(store, run_id, 2.0)
+    with state_store(target.state) as store:
+        run_id, _ = runs.enqueue_run(store, wish, str(target.path), 1.0)
+        old = runs.claim_run(store, run_id, 2.0)
         assert old is not None
-        assert runs.give_back(store, run_id, old.token)
-        new = runs.claim(store, run_id, 3.0)
+        assert runs.release_claim(store, run_id, old.token)
+        new = runs.claim_run(store, run_id, 3.0)
     status, events, errors = runner_child.finish(runner_child.start(Job(wish, target, target.state, old)))
-    assert (status, events, errors) == (NOT_OURS, [], "")
+    assert (status, events, errors) == (RUN_NOT_OURS, [], "")
     assert requeued(stale) == 0
     assert new is not None
     assert runner_child.finish(runner_child.start(Job(wish, target, target.state, new)))[0] == 0
@@ -235,14 +235,14 @@ def test_a_run_is_performed_once_however_many_children_get_its_claim(target: Tar
     told = runner_child.record(job)
     assert told.outcome in ("done", "locked")
     assert requeued(stale) == (MANY if told.outcome == "done" else 0)
-    with history(job.state) as store:
+    with state_store(job.state) as store:
         assert store.execute("SELECT sum(runs) FROM run_total").get == 1
 
 
 REPLACING = """
 import os, sys
 from pathlib import Path
-from actions.runner.action_lock import take_action_lock
+from actions.runner.action_lock import acquire_action_lock
 from actions.model.errors import ActionError
 database, other = Path(sys.argv[1]), sys.argv[2]
 def between(event, _arguments):  # after the open, before the lock
@@ -250,7 +250,7 @@ def between(event, _arguments):  # after the open, before the lock
         os.replace(other, database) if other else os.unlink(database)
 sys.addaudithook(between)
 try:
-    take_action_lock(database, database.parent)
+    acquire_action_lock(database, database.parent)
 except ActionError as error:
     print(error.reason, error.next_step)
 """
@@ -271,6 +271,6 @@ def test_the_lock_is_not_taken_away_by_looking(target: Target, raw: RawReader, s
     """The kernel's table is read; taking the lock to see whether it is free would refuse an action that starts then."""
     descriptor = os.open(stale.path.with_name("lockfile"), os.O_CREAT | os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert raw.flock_holder(stale.path) is None
-    assert raw.flock_holder(stale.path.with_name("lockfile")) == os.getpid()
+    assert raw.find_flock_holder(stale.path) is None
+    assert raw.find_flock_holder(stale.path.with_name("lockfile")) == os.getpid()
     os.close(descriptor)

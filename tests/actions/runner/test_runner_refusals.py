@@ -20,10 +20,10 @@ from actions.model.outcome import USAGE_ERROR
 from actions.model.request import Request
 from actions.runner.child import STORE_UNAVAILABLE
 from actions.runner.protocol import Job
-from actions.store.database import history, history_file
-from actions.store.pause import pause
+from actions.store.database import history_file, state_store
+from actions.store.pause import set_pause
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Limits, Target
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
 from tests.support.scenes.run_actions import by_hand, target_of
 
@@ -41,7 +41,7 @@ def stale(queue: prismq.Queue) -> prismq.Queue:
 
 @pytest.fixture
 def target(stale: prismq.Queue, tmp_path: Path) -> Target:
-    place = BackupPlace(tmp_path / "backups", own_folder=False)
+    place = BackupSettings(tmp_path / "backups", own_folder=False)
     return target_of(stale.path, backup=place, limits=Limits(disk_reserve=0), owner_sqlite="3.51.3")
 
 
@@ -61,7 +61,7 @@ def requeued(queue: prismq.Queue) -> int:
 def test_a_dry_run_records_nothing_and_changes_nothing(target: Target, stale: prismq.Queue, tmp_path: Path) -> None:
     assert target.state is not None
     stale.fill_wal(1200)
-    with history(target.state) as store:
+    with state_store(target.state) as store:
         before = store.pragma("data_version"), stale.owner.pragma("data_version")
         for action in ("requeue", "backup", "checkpoint"):
             status, events, errors = runner_child.finish(runner_child.start(runner_child.plan_only(target, action)))
@@ -73,8 +73,8 @@ def test_a_dry_run_records_nothing_and_changes_nothing(target: Target, stale: pr
 
 def test_a_pause_refuses_and_names_the_cure(target: Target, stale: prismq.Queue) -> None:
     assert target.state is not None
-    with history(target.state) as store:
-        pause(store, "by ann since 10:00")
+    with state_store(target.state) as store:
+        set_pause(store, "by ann since 10:00")
     told = by_hand(target, "requeue")
     assert (told.outcome, told.reason, told.next_step) == ("refused", "paused", "queuekeeper resume")
     assert "by ann since 10:00" in told.message
@@ -148,7 +148,7 @@ def assert_nothing_was_done(job: Job, stale: prismq.Queue, preexec_fn: Callable[
 def test_a_history_that_cannot_be_written_any_more_forbids_acting(target: Target, stale: prismq.Queue) -> None:
     """A full disk, made by the kernel's limit on file sizes: the history can be opened and read, but nothing appended."""
     job = runner_child.claimed(target, "requeue")
-    with history(job.state):  # held open: the WAL and its index exist already
+    with state_store(job.state):  # held open: the WAL and its index exist already
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))  # noqa: E731
         assert_nothing_was_done(job, stale, preexec_fn=limit)
     assert runner_child.record(job).state == "claimed"
@@ -196,7 +196,7 @@ def test_a_history_that_somebody_else_is_just_creating_is_waited_for(tmp_path: P
         assert other.stdin is not None
         release = threading.Timer(0.2, other.stdin.close)
         release.start()
-        with history(tmp_path / "state") as store:
+        with state_store(tmp_path / "state") as store:
             assert store.pragma("journal_mode") == "wal"
         release.join()
 
@@ -252,7 +252,7 @@ def test_another_user_than_the_owner_is_refused_and_no_file_of_his_appears() -> 
         queue.leased(time.time() - LONG_AGO, 3)
         for file in place.iterdir():
             file.chmod(0o666)
-        target = Target("queue", queue.path, state=place / "state", backup=BackupPlace(place / "backups"))
+        target = Target("queue", queue.path, state=place / "state", backup=BackupSettings(place / "backups"))
         jobs = [runner_child.claimed(target, action) for action in ("requeue", "checkpoint", "backup")]
         for path in (place / "state", *(place / "state").iterdir()):
             os.chown(path, 65534, 65534)

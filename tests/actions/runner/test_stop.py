@@ -12,13 +12,13 @@ import pytest
 from actions.model.errors import Refused
 from actions.model.request import Request
 from actions.policy.windows import Window
-from actions.runner.cancel import cancel
-from actions.runner.enqueue import ask_for
-from actions.runner.pause_and_cancel import pause_all, settle
+from actions.runner.cancel import cancel_run
+from actions.runner.enqueue import enqueue_automatic
+from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
 from actions.store import recent_runs, runs
-from actions.store.database import history
-from actions.store.pause import paused, resume
-from collectors.target import BackupPlace, Limits, Target
+from actions.store.database import state_store
+from actions.store.pause import clear_pause, pause_reason
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
 from tests.support.scenes.run_actions import by_hand, by_rule, target_of
 
@@ -43,7 +43,7 @@ def queue_of_many(queue: prismq.Queue) -> prismq.Queue:
 
 @pytest.fixture
 def target(queue_of_many: prismq.Queue, tmp_path: Path) -> Target:
-    place = BackupPlace(tmp_path / "backups", own_folder=False)
+    place = BackupSettings(tmp_path / "backups", own_folder=False)
     return target_of(queue_of_many.path, backup=place, limits=Limits(disk_reserve=0))
 
 
@@ -67,41 +67,43 @@ def test_a_pause_stops_what_runs_whoever_asked_for_it(
     job = runner_child.claimed(runner_child.slow(target), "requeue", wish)
     children.append(runner_child.start(job))
     runner_child.wait_for(children[0], "progress")
-    with history(job.state) as store:
-        assert pause_all(store, "by ann") is None
-        settled = settle(store, runner_child.PATIENCE)
+    with state_store(job.state) as store:
+        assert pause_actions(store, "by ann") is None
+        settled = wait_for_runs(store, runner_child.PATIENCE)
         assert [one.outcome for one in settled.ended] == ["cancelled"]
         assert settled.finishing == ()
-        assert recent_runs.last_ended(store, target.name, "requeue") is None, "after the pause it may start at once"
+        assert recent_runs.last_counted_end(store, target.name, "requeue") is None, (
+            "after the pause it may start at once"
+        )
     told = runner_child.record(job)
     assert (told.reason, told.next_step) == ("paused", "queuekeeper resume, then run it again")
     assert "by ann" in told.message
     assert told.figures["requeued"] == requeued(queue)
     assert 0 < requeued(queue) < MANY
-    with history(job.state) as store:
-        resume(store)
+    with state_store(job.state) as store:
+        clear_pause(store)
     assert by_hand(target, "requeue").outcome == "done"
     assert requeued(queue) == MANY
 
 
 def test_a_second_pause_keeps_the_first_reason(target: Target) -> None:
     assert target.state is not None
-    with history(target.state) as store:
-        assert pause_all(store, "by ann") is None
-        assert pause_all(store, "by ben") == "by ann"
-        assert paused(store) == "by ann"
+    with state_store(target.state) as store:
+        assert pause_actions(store, "by ann") is None
+        assert pause_actions(store, "by ben") == "by ann"
+        assert pause_reason(store) == "by ann"
 
 
 def test_what_does_not_reach_a_safe_point_in_time_is_told(target: Target) -> None:
     """This process stands for a child that is deep in one long step."""
     job = runner_child.claimed(target, "backup")
-    with history(job.state) as store:
+    with state_store(job.state) as store:
         assert job.claim is not None
-        assert runs.begin(store, job.claim, time.time())
-        pause_all(store, "by ann")
-        assert [one.id for one in settle(store, 0.0).finishing] == [job.claim.run_id]
+        assert runs.start_run(store, job.claim, time.time())
+        pause_actions(store, "by ann")
+        assert [one.id for one in wait_for_runs(store, 0.0).finishing] == [job.claim.run_id]
         store.execute("UPDATE run SET child = '1:0'")  # a process that is gone is not at work
-        assert settle(store, 0.0).finishing == ()
+        assert wait_for_runs(store, 0.0).finishing == ()
 
 
 def test_a_cancelled_run_names_who_asked_and_leaves_no_mark(
@@ -111,40 +113,42 @@ def test_a_cancelled_run_names_who_asked_and_leaves_no_mark(
     assert job.claim is not None
     children.append(runner_child.start(job))
     runner_child.wait_for(children[0], "progress")
-    with history(job.state) as store:
-        assert cancel(store, job.claim.run_id, "ann", time.time()).state == "running"
-        assert [one.id for one in settle(store, runner_child.PATIENCE, only=job.claim.run_id).ended] == [
+    with state_store(job.state) as store:
+        assert cancel_run(store, job.claim.run_id, "ann", time.time()).state == "running"
+        assert [one.id for one in wait_for_runs(store, runner_child.PATIENCE, only=job.claim.run_id).ended] == [
             job.claim.run_id
         ]
         assert store.execute("SELECT count(*) FROM setting").get == 0
-        told = runs.run(store, job.claim.run_id)
+        told = runs.load_run(store, job.claim.run_id)
         assert (told.outcome, told.reason) == ("cancelled", "asked")
         assert "as ann asked" in told.message
         assert 0 < requeued(queue) < MANY
         with pytest.raises(Refused, match="has ended already"):
-            cancel(store, job.claim.run_id, "ann", time.time())
+            cancel_run(store, job.claim.run_id, "ann", time.time())
         with pytest.raises(KeyError, match="there is no run 99"):
-            cancel(store, 99, "ann", time.time())
+            cancel_run(store, 99, "ann", time.time())
 
 
 def test_a_mark_on_a_claim_stops_its_child_before_it_acts(target: Target, queue: prismq.Queue) -> None:
     job = runner_child.claimed(target, "requeue")
     assert job.claim is not None
-    with history(job.state) as store:
-        assert cancel(store, job.claim.run_id, "ann", time.time()).state == "claimed"
+    with state_store(job.state) as store:
+        assert cancel_run(store, job.claim.run_id, "ann", time.time()).state == "claimed"
     runner_child.finish(runner_child.start(job))
     assert (runner_child.record(job).outcome, requeued(queue)) == ("cancelled", 0)
 
 
 def test_a_waiting_run_is_cancelled_at_once_also_while_paused(target: Target) -> None:
     assert target.state is not None
-    with history(target.state) as store:
-        answer = ask_for(store, Request("requeue", target.name, "alert", options=RULED), str(target.path), 1.0)
+    with state_store(target.state) as store:
+        answer = enqueue_automatic(
+            store, Request("requeue", target.name, "alert", options=RULED), str(target.path), 1.0
+        )
         assert answer.run_id is not None
-        pause_all(store, "by ann")
-        told = cancel(store, answer.run_id, "ben", 2.0)
+        pause_actions(store, "by ann")
+        told = cancel_run(store, answer.run_id, "ben", 2.0)
         assert (told.state, told.outcome, told.ended_at) == ("ended", "cancelled", 2.0)
-        assert runs.pending(store) == []
+        assert runs.pending_runs(store) == []
 
 
 def test_a_run_is_asked_to_stop_when_its_window_is_over(

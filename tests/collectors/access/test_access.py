@@ -11,14 +11,22 @@ from pathlib import Path
 import apsw
 import pytest
 
-from collectors.access.connection import read_only
-from collectors.access.errors import reason
-from collectors.access.file_facts import Facts, FileFacts
-from collectors.access.label_limit import cap
-from collectors.access.preflight import decide
+from collectors.access.connection import open_read_only
+from collectors.access.errors import describe_failure
+from collectors.access.file_facts import DatabaseFacts, FileFacts
+from collectors.access.label_limit import limit_labels
+from collectors.access.preflight import decide_preflight
 from collectors.access.timeouts import TimeLimitExceeded, time_limit
 from collectors.raw_reader.formats import DatabaseHeader
-from collectors.wal_state import MIN_DISTANCE, Memory, Observation, classify, hidden, remembered, stuck_unseen
+from collectors.wal_state import (
+    MIN_DISTANCE,
+    WalMemory,
+    WalObservation,
+    classify_wal,
+    is_stuck_unseen,
+    is_writer_hidden,
+    remember_observation,
+)
 from tests.support.scenes import prismq
 
 SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -28,7 +36,7 @@ SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT c
 
 
 def test_reading_connection_cannot_write(queue: prismq.Queue) -> None:
-    with read_only(queue.path) as connection:
+    with open_read_only(queue.path) as connection:
         for sql in ("INSERT INTO workers VALUES ('a', '', '')", "PRAGMA user_version = 1", "VACUUM"):
             with pytest.raises(apsw.ReadOnlyError):
                 connection.execute(sql)
@@ -38,7 +46,7 @@ def test_reading_connection_cannot_write(queue: prismq.Queue) -> None:
 
 
 def test_reading_connection_is_closed_when_its_user_fails(queue: prismq.Queue) -> None:
-    with pytest.raises(ZeroDivisionError), read_only(queue.path) as connection:
+    with pytest.raises(ZeroDivisionError), open_read_only(queue.path) as connection:
         raise ZeroDivisionError
     with pytest.raises(apsw.ConnectionClosedError):
         connection.execute("SELECT 1")
@@ -49,7 +57,7 @@ def test_odd_names_open_the_file_they_name(make_queue: Callable[..., prismq.Queu
     queue = make_queue(name)
     queue.put(number=3)
     before = set(os.listdir(queue.path.parent))
-    with read_only(queue.path) as connection:
+    with open_read_only(queue.path) as connection:
         assert connection.execute("SELECT count(*) FROM task_queue").get == 3
     assert set(os.listdir(queue.path.parent)) == before
 
@@ -59,7 +67,7 @@ def test_odd_names_open_the_file_they_name(make_queue: Callable[..., prismq.Queu
 HEADER = DatabaseHeader(True, 4096, True, 0, "none", 0, 0, "3.40.1")
 FILE = FileFacts(size=8192, owner=1001, group=1001, mode=stat.S_IFREG | 0o644)
 FOLDER = FileFacts(size=4096, owner=1001, group=1001, mode=stat.S_IFDIR | 0o755, regular=False)
-LIVE = Facts(
+LIVE = DatabaseFacts(
     path=Path("/q/queue.db"),
     database=FILE,
     wal=FILE,
@@ -104,8 +112,8 @@ SHARED = replace(
         (replace(ROLLBACK, database=replace(FILE, size=0), header=None), "readable", True, True),
     ],
 )
-def test_preflight_decides(facts: Facts, state: str, may_open: bool, up: bool) -> None:
-    verdict = decide(facts)
+def test_preflight_decides(facts: DatabaseFacts, state: str, may_open: bool, up: bool) -> None:
+    verdict = decide_preflight(facts)
     assert (verdict.state, verdict.may_open, verdict.up) == (state, may_open, up)
     assert bool(verdict.message) == (state != "readable")
 
@@ -123,15 +131,15 @@ def test_preflight_decides(facts: Facts, state: str, may_open: bool, up: bool) -
     ],
 )
 @pytest.mark.parametrize("facts", [LIVE, ROLLBACK], ids=["wal", "rollback"])
-def test_a_network_file_system_is_warned_of_and_read(facts: Facts, kind: str, warned: bool) -> None:
-    verdict = decide(replace(facts, file_system=kind))
+def test_a_network_file_system_is_warned_of_and_read(facts: DatabaseFacts, kind: str, warned: bool) -> None:
+    verdict = decide_preflight(replace(facts, file_system=kind))
     assert (verdict.state, verdict.may_open, verdict.up) == ("readable", True, True)
     assert ("move it to a local disk" in verdict.message) == warned
     assert (kind in verdict.message) == warned or not kind
 
 
 def test_refusal_of_a_foreign_user_names_the_cure() -> None:
-    message = decide(replace(LIVE, user=1002)).message
+    message = decide_preflight(replace(LIVE, user=1002)).message
     assert "run queuekeeper as that user" in message
     assert "write permission on /q" in message
 
@@ -204,23 +212,23 @@ def test_many_connections_share_one_watchdog() -> None:
 
 
 def test_names_beyond_the_cap_become_other_and_are_counted() -> None:
-    capped = cap([f"q{i:02}" for i in range(25)], limit=20)
-    assert len(capped.kept) == 20
+    capped = limit_labels([f"q{i:02}" for i in range(25)], limit=20)
+    assert len(capped.named) == 20
     assert capped.folded == 5
-    assert capped.label("q03") == "q03"
-    assert capped.label("q24") == "other"
-    assert capped.labels() == (*capped.kept, "other")
+    assert capped.label_for("q03") == "q03"
+    assert capped.label_for("q24") == "other"
+    assert capped.all_labels() == (*capped.named, "other")
 
 
 def test_a_name_once_shown_stays_though_others_come_first() -> None:
-    first = cap(["m", "z"], limit=2)
-    later = cap(["a", "b", "m"], first.kept, limit=2)
-    assert later.kept == ("m", "z")
+    first = limit_labels(["m", "z"], limit=2)
+    later = limit_labels(["a", "b", "m"], first.named, limit=2)
+    assert later.named == ("m", "z")
     assert later.folded == 2
 
 
 def test_an_empty_queue_has_one_nameless_label() -> None:
-    assert cap([]).labels() == ("",)
+    assert limit_labels([]).all_labels() == ("",)
 
 
 # --- reasons ---
@@ -233,20 +241,22 @@ def test_an_empty_queue_has_one_nameless_label() -> None:
 def test_sql_errors_have_stable_words(sql: str, word: str) -> None:
     with apsw.Connection(":memory:") as connection, pytest.raises(apsw.SQLError) as caught:
         connection.execute(sql)
-    assert reason(caught.value)[0] == word
+    assert describe_failure(caught.value)[0] == word
 
 
 def test_a_held_database_is_busy(make_queue: Callable[..., prismq.Queue]) -> None:
     queue = make_queue(journal_mode="delete")
     queue.owner.execute("BEGIN EXCLUSIVE")
-    with read_only(queue.path, 0.01) as connection, pytest.raises(apsw.BusyError) as caught:
+    with open_read_only(queue.path, 0.01) as connection, pytest.raises(apsw.BusyError) as caught:
         connection.execute("SELECT 1 FROM sqlite_schema")
     queue.owner.execute("ROLLBACK")
-    assert reason(caught.value)[0] == "busy"
+    assert describe_failure(caught.value)[0] == "busy"
 
 
 def test_system_errors_have_stable_words() -> None:
-    assert [reason(error)[0] for error in (PermissionError(13, ""), FileNotFoundError(2, ""), OSError(5, ""))] == [
+    assert [
+        describe_failure(error)[0] for error in (PermissionError(13, ""), FileNotFoundError(2, ""), OSError(5, ""))
+    ] == [
         "permission",
         "missing",
         "io",
@@ -256,7 +266,7 @@ def test_system_errors_have_stable_words() -> None:
 # --- WAL states ---
 
 PIN = (77, 124, 10)
-BEFORE = Observation(at=100, salt="a", changes=5, frames=50, copied=0, pins=frozenset(), seen=True, connected=True)
+BEFORE = WalObservation(at=100, salt="a", changes=5, frames=50, copied=0, pins=frozenset(), seen=True, connected=True)
 LATER = replace(BEFORE, at=101)
 
 
@@ -279,24 +289,24 @@ LATER = replace(BEFORE, at=101)
         (BEFORE, replace(LATER, frames=1001, salt="b"), "idle"),
     ],
 )
-def test_two_readings_tell_the_state(earlier: Observation | None, now: Observation, state: str) -> None:
-    assert classify(earlier, now) == state
+def test_two_readings_tell_the_state(earlier: WalObservation | None, now: WalObservation, state: str) -> None:
+    assert classify_wal(earlier, now) == state
 
 
 def test_a_writer_that_nobody_sees_makes_a_backlog_unknown() -> None:
     alone = replace(BEFORE, connected=False, frames=1100)
     grown = replace(LATER, connected=False, frames=1500, changes=9)
-    assert hidden(alone, grown)
-    assert stuck_unseen(alone, grown)
-    assert classify(alone, grown) == "unknown"
-    assert classify(alone, replace(grown, changes=alone.changes)) == "backlog"
+    assert is_writer_hidden(alone, grown)
+    assert is_stuck_unseen(alone, grown)
+    assert classify_wal(alone, grown) == "unknown"
+    assert classify_wal(alone, replace(grown, changes=alone.changes)) == "backlog"
 
 
 def test_fast_readings_keep_an_older_one_to_compare_with() -> None:
-    memory, distances = Memory(), []
+    memory, distances = WalMemory(), []
     for tick in range(40):
         now = replace(BEFORE, at=tick / 10)
-        memory = remembered(memory, now)
+        memory = remember_observation(memory, now)
         if memory.earlier is not None:
             distances.append(now.at - memory.earlier.at)
     assert min(distances) >= MIN_DISTANCE
@@ -305,12 +315,12 @@ def test_fast_readings_keep_an_older_one_to_compare_with() -> None:
 
 
 def test_slow_readings_are_compared_with_the_one_before() -> None:
-    memory = remembered(remembered(Memory(), BEFORE), replace(BEFORE, at=115))
-    memory = remembered(memory, replace(BEFORE, at=130))
+    memory = remember_observation(remember_observation(WalMemory(), BEFORE), replace(BEFORE, at=115))
+    memory = remember_observation(memory, replace(BEFORE, at=130))
     assert memory.earlier is not None
     assert memory.earlier.at == 115
 
 
 def test_a_clock_that_jumps_back_starts_again() -> None:
-    memory = remembered(remembered(Memory(), BEFORE), replace(BEFORE, at=115))
-    assert remembered(memory, replace(BEFORE, at=50)).earlier is None
+    memory = remember_observation(remember_observation(WalMemory(), BEFORE), replace(BEFORE, at=115))
+    assert remember_observation(memory, replace(BEFORE, at=50)).earlier is None

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from collectors.queue_profiles import detection
 from collectors.queue_profiles.schema import ProfileError
-from collectors.queue_profiles.settings import settings_of
-from collectors.queue_profiles.table_match import places_of
+from collectors.queue_profiles.settings import resolve_settings
+from collectors.queue_profiles.table_match import match_tables
 from collectors.queue_profiles.tables import read_tables
 from collectors.target import Target
 from tests.support.scenes import queue_files
@@ -27,25 +27,25 @@ def database(*schemas: str) -> apsw.Connection:
 
 
 def found(connection: apsw.Connection, target: Target = TARGET) -> list[str]:
-    return [match.profile.name for match in detection.matches(read_tables(connection), target)]
+    return [match.profile.name for match in detection.matching_profiles(read_tables(connection), target)]
 
 
 def required_columns() -> list[tuple[str, str, str]]:
     """(profile, table, column) of everything that a profile needs."""
     needed = []
     for name in NAMES:
-        profile = detection.named(name)
+        profile = detection.find_profile(name)
         with database(queue_files.SCHEMAS[name]) as connection:
             tables = read_tables(connection)
-            places = places_of(profile, settings_of(profile, {}), tables)
+            places = match_tables(profile, resolve_settings(profile, {}), tables)
         for key, columns in profile.detect.items():
-            spots = places.of(key, settings_of(profile, {}))
+            spots = places.tables_named(key, resolve_settings(profile, {}))
             needed += [(name, spot.table, column.lower()) for spot in spots for column in sorted(columns)]
     return needed
 
 
 def test_there_is_a_schema_for_every_profile_that_is_found_by_itself() -> None:
-    by_itself = {profile.name for profile in detection.shipped()} - {"generic"}
+    by_itself = {profile.name for profile in detection.shipped_profiles()} - {"generic"}
     assert by_itself == set(NAMES)
 
 
@@ -62,7 +62,7 @@ def test_one_needed_column_less_is_no_match() -> None:
         with database(queue_files.SCHEMAS[name]) as connection:
             connection.execute(f'ALTER TABLE "{table}" RENAME COLUMN "{column}" TO "{column}_other"')
             assert found(connection) == [], (name, table, column)
-            lacking = detection.lacking(detection.named(name), read_tables(connection), TARGET)
+            lacking = detection.missing_parts(detection.find_profile(name), read_tables(connection), TARGET)
             assert len(lacking) == 1
             assert column in lacking[0].lower() or "no table like" in lacking[0]
 
@@ -80,7 +80,7 @@ def test_more_columns_and_more_tables_change_nothing(name: str) -> None:
 def test_two_systems_in_one_file_are_both_found(pair: tuple[str, str]) -> None:
     with database(*(queue_files.SCHEMAS[name] for name in pair)) as connection:
         assert found(connection) == list(pair) or set(found(connection)) == set(pair)
-        profile = detection.profile_for(connection, TARGET)
+        profile = detection.detect_profile(connection, TARGET)
         assert profile is not None
         assert set(profile.name.split("+")) == set(pair)
         prefixes = {rows.spot.prefix for rows in profile.rows}
@@ -89,7 +89,7 @@ def test_two_systems_in_one_file_are_both_found(pair: tuple[str, str]) -> None:
 
 def test_one_system_under_two_names_of_its_tables_is_told_apart() -> None:
     with database(queue_files.solid_queue(), queue_files.solid_queue("firm_queue_")) as connection:
-        profile = detection.profile_for(connection, TARGET)
+        profile = detection.detect_profile(connection, TARGET)
         assert profile is not None
         assert {rows.spot.prefix for rows in profile.rows} == {
             "solid-queue:solid_queue_jobs/", "solid-queue:firm_queue_jobs/",
@@ -100,21 +100,21 @@ def test_the_operators_prefix_is_the_only_one_looked_for() -> None:
     both = database(queue_files.solid_queue("jobs_"), queue_files.solid_queue("firm_queue_"))
     with both as connection:
         target = Target("x", TARGET.path, "solid-queue", settings={"prefix": "jobs_"})
-        profile = detection.profile_for(connection, target)
+        profile = detection.detect_profile(connection, target)
         assert profile is not None
-        assert {rows.table for rows in profile.rows if rows.state == "done"} == {'"jobs_jobs"'}
+        assert {rows.quoted_table for rows in profile.rows if rows.state == "done"} == {'"jobs_jobs"'}
         with pytest.raises(ProfileError, match="it has no table mine_jobs"):
-            detection.profile_for(connection, Target("x", TARGET.path, "solid-queue", settings={"prefix": "mine_"}))
+            detection.detect_profile(connection, Target("x", TARGET.path, "solid-queue", settings={"prefix": "mine_"}))
 
 
 def test_a_setting_may_be_meant_for_one_of_two_systems_but_for_one_it_must_be() -> None:
     with database(queue_files.LARAVEL, queue_files.LITEQUE) as connection:
         target = Target("x", TARGET.path, settings={"grace": 5.0})
-        profile = detection.profile_for(connection, target)
+        profile = detection.detect_profile(connection, target)
         assert profile is not None
         assert profile.settings["grace"] == 5.0
         with pytest.raises(ProfileError, match=r"settings\.graze: no such setting"):
-            detection.profile_for(connection, Target("x", TARGET.path, settings={"graze": 5.0}))
+            detection.detect_profile(connection, Target("x", TARGET.path, settings={"graze": 5.0}))
 
 
 def test_what_only_the_application_can_open_does_not_hinder() -> None:

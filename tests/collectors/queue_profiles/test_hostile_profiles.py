@@ -14,18 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collectors.queue_profiles import detection
-from collectors.queue_profiles.authorizer import reading
-from collectors.queue_profiles.compile import CompiledProfile, compiled
-from collectors.queue_profiles.run_queries import counted, heads, last_numbers, workers
-from collectors.queue_profiles.schema import ProfileError, parse
-from collectors.queue_profiles.settings import required, settings_of
-from collectors.queue_profiles.table_match import places_of
+from collectors.queue_profiles.authorizer import allow_reading
+from collectors.queue_profiles.compile import CompiledProfile, compile_profile
+from collectors.queue_profiles.run_queries import count_workers, read_count, read_heads, read_last_numbers
+from collectors.queue_profiles.schema import ProfileError, parse_profile
+from collectors.queue_profiles.settings import required_settings, resolve_settings
+from collectors.queue_profiles.table_match import match_tables
 from collectors.queue_profiles.tables import read_tables
 from tests.support.scenes import prismq, queue_files
 from tests.support.scenes.select_and_apply import look, take
 
 NOW = 1_764_000_000.0
-SOURCES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(detection.SHIPPED.glob("*.yaml"))}
+SOURCES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(detection.SHIPPED_DIRECTORY.glob("*.yaml"))}
 GENERIC = {
     "table": "task_queue",
     "lease_until": "lease_until_utc",
@@ -75,16 +75,16 @@ def owner(tmp_path: Path) -> Iterator[apsw.Connection]:
 
 
 def built(owner: apsw.Connection, draft: Any, **given: Any) -> CompiledProfile:
-    profile = parse(draft, "fuzz")
-    chosen = settings_of(profile, given)
-    return compiled(profile, chosen, places_of(profile, chosen, read_tables(owner)))
+    profile = parse_profile(draft, "fuzz")
+    chosen = resolve_settings(profile, given)
+    return compile_profile(profile, chosen, match_tables(profile, chosen, read_tables(owner)))
 
 
 def everything_read(owner: apsw.Connection, made: CompiledProfile) -> list[Any]:
     """All that a poll would run."""
-    found: list[Any] = [counted(owner, rows.count(NOW)) for rows in made.rows]
-    found += [counted(owner, bound) for bound in made.stale(NOW)]
-    return [*found, heads(owner, made, NOW), workers(owner, made, NOW), last_numbers(owner, made)]
+    found: list[Any] = [read_count(owner, rows.count_statement(NOW)) for rows in made.rows]
+    found += [read_count(owner, bound) for bound in made.stale_count_statements(NOW)]
+    return [*found, read_heads(owner, made, NOW), count_workers(owner, made, NOW), read_last_numbers(owner, made)]
 
 
 def prismq_draft() -> Any:
@@ -128,7 +128,7 @@ def test_a_step_that_reaches_out_is_stopped_and_nothing_is_changed(owner: apsw.C
     made = built(owner, draft)
     assert made.requeue is not None
     with pytest.raises((ProfileError, apsw.SQLError)), owner:
-        take(owner, look(owner, made.requeue.takings, NOW), NOW)
+        take(owner, look(owner, made.requeue.selections, NOW), NOW)
     assert owner.execute("SELECT count(*) FROM task_queue WHERE status = 'leased'").get == 2
 
 
@@ -148,7 +148,7 @@ def test_the_applications_own_triggers_run_as_they_are(owner: apsw.Connection) -
     made = built(owner, prismq_draft())
     assert made.requeue is not None
     with owner:
-        take(owner, look(owner, made.requeue.takings, NOW), NOW)
+        take(owner, look(owner, made.requeue.selections, NOW), NOW)
     assert owner.execute("SELECT word FROM secrets").get == "seen"
 
 
@@ -163,7 +163,7 @@ def test_what_the_applications_schema_calls_is_its_own_affair(tmp_path: Path) ->
         made = built(owner, copy.deepcopy(SOURCES["generic"]), **words)
         assert made.requeue is not None
         with owner:
-            assert take(owner, look(owner, made.requeue.takings, NOW), NOW)["waiting"] == 1
+            assert take(owner, look(owner, made.requeue.selections, NOW), NOW)["waiting"] == 1
 
 
 # --- mutated ---
@@ -227,7 +227,7 @@ def test_a_damaged_profile_is_a_profile_error_and_never_writes_or_leaks(draft: A
         before = owner.total_changes()
         accesses: list[tuple[int, str]] = []
         try:
-            given_settings = {name: GENERIC.get(name, "x") for name in required(parse(draft, "fuzz"))}
+            given_settings = {name: GENERIC.get(name, "x") for name in required_settings(parse_profile(draft, "fuzz"))}
             made = built(owner, draft, **given_settings)
         except ProfileError:
             return
@@ -239,7 +239,7 @@ def test_a_damaged_profile_is_a_profile_error_and_never_writes_or_leaks(draft: A
         assert not any("hidden" in text for _, text in accesses)
         for action in (made.requeue, made.purge):
             with suppress(apsw.Error, ValueError, ProfileError), owner:
-                take(owner, look(owner, action.takings if action else (), NOW), NOW)
+                take(owner, look(owner, action.selections if action else (), NOW), NOW)
         assert owner.execute("SELECT word FROM secrets").get == "hidden"
 
 
@@ -247,16 +247,16 @@ def test_a_damaged_profile_is_a_profile_error_and_never_writes_or_leaks(draft: A
 @given(text=st.text(alphabet=" ()'\";:@$?{}[]`-/*#abnowSELECTWITH\x00\n1", max_size=24))
 def test_no_expression_leaves_its_brackets(text: str) -> None:
     """If it is accepted, then what stands after it still is part of the same single statement."""
-    from collectors.queue_profiles.expression import Scope, expression
+    from collectors.queue_profiles.expression import ExpressionScope, compile_expression
 
     try:
-        made = expression(text, Scope())
+        made = compile_expression(text, ExpressionScope())
     except ProfileError:
         return
     with apsw.Connection(":memory:") as connection, suppress(apsw.SQLError, ProfileError):
         connection.execute("CREATE TABLE t (a, b)")
         connection.execute("CREATE TABLE s (word)")
-        with reading(connection, built_fence()):
+        with allow_reading(connection, built_fence()):
             cursor = connection.execute(
                 f"SELECT 1 FROM t WHERE ({made.sql}) AND 0", {p.name: 1 for p in made.parameters}
             )
@@ -264,9 +264,9 @@ def test_no_expression_leaves_its_brackets(text: str) -> None:
 
 
 def built_fence() -> Any:
-    from collectors.queue_profiles.authorizer import Fence
+    from collectors.queue_profiles.authorizer import AccessRules
 
-    return Fence({"t": frozenset({"a", "b"})})
+    return AccessRules({"t": frozenset({"a", "b"})})
 
 
 def test_reading_a_damaged_file_of_profiles_is_quick_and_in_words(tmp_path: Path) -> None:
@@ -274,6 +274,6 @@ def test_reading_a_damaged_file_of_profiles_is_quick_and_in_words(tmp_path: Path
     for content in ("[" * 2000, "a: " + "{b: " * 500, "&a [*a, *a]", "!!python/object/apply:os.system [true]", ""):
         (tmp_path / "p.yaml").write_text(content)
         with pytest.raises(ProfileError) as caught:
-            detection.named(str(tmp_path / "p.yaml"))
+            detection.find_profile(str(tmp_path / "p.yaml"))
         assert "\n" not in str(caught.value)
     assert time.process_time() >= started

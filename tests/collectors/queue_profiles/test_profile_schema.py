@@ -9,22 +9,22 @@ import pytest
 import yaml
 
 from collectors.queue_profiles import detection
-from collectors.queue_profiles.authorizer import Fence, reading
-from collectors.queue_profiles.compile import CompiledProfile, compiled
-from collectors.queue_profiles.expression import Scope, expression
+from collectors.queue_profiles.authorizer import AccessRules, allow_reading
+from collectors.queue_profiles.compile import CompiledProfile, compile_profile
+from collectors.queue_profiles.expression import ExpressionScope, compile_expression
 from collectors.queue_profiles.row_selection import CompiledRequeue
-from collectors.queue_profiles.run_queries import counted, queue_names
-from collectors.queue_profiles.schema import ProfileError, TimeFormat, load, parse
-from collectors.queue_profiles.settings import Settings, settings_of
-from collectors.queue_profiles.table_match import places_of
+from collectors.queue_profiles.run_queries import read_count, read_queue_names
+from collectors.queue_profiles.schema import ProfileError, TimeFormat, load_profile, parse_profile
+from collectors.queue_profiles.settings import ProfileSettings, resolve_settings
+from collectors.queue_profiles.table_match import match_tables
 from collectors.queue_profiles.tables import read_tables
-from collectors.queue_profiles.time_formats import epoch_sql, is_time_sql, moment_of, written
+from collectors.queue_profiles.time_formats import epoch_sql, format_moment, is_time_sql, moment_of
 from collectors.target import Target
 from tests.support.scenes import prismq
 from tests.support.scenes.select_and_apply import look, take
 
 NOW = 1_764_000_000.25
-PRISMQ = detection.SHIPPED / "prismq.yaml"
+PRISMQ = detection.SHIPPED_DIRECTORY / "prismq.yaml"
 
 
 def _draft(**changes: Any) -> dict[str, Any]:
@@ -34,14 +34,14 @@ def _draft(**changes: Any) -> dict[str, Any]:
 
 
 def _profile(queue: prismq.Queue, **target: Any) -> CompiledProfile | None:
-    return detection.profile_for(queue.owner, Target("jobs", queue.path, **target))
+    return detection.detect_profile(queue.owner, Target("jobs", queue.path, **target))
 
 
 def _compiled(queue: prismq.Queue, draft: dict[str, Any]) -> CompiledProfile:
     """A changed profile on this queue's tables, whether or not it fits."""
-    profile = parse(draft, "x")
-    settings = settings_of(profile, {})
-    return compiled(profile, settings, places_of(profile, settings, read_tables(queue.owner)))
+    profile = parse_profile(draft, "x")
+    settings = resolve_settings(profile, {})
+    return compile_profile(profile, settings, match_tables(profile, settings, read_tables(queue.owner)))
 
 
 def _requeue(queue: prismq.Queue, **target: Any) -> CompiledRequeue:
@@ -79,7 +79,7 @@ def test_mistakes_in_a_profile_are_named_with_their_place(path: list[Any], value
         spot = spot[step]
     spot[path[-1]] = value
     with pytest.raises(ProfileError) as caught:
-        parse(draft, "mine.yaml")
+        parse_profile(draft, "mine.yaml")
     assert str(caught.value).startswith("mine.yaml: ")
     assert place in str(caught.value)
 
@@ -88,7 +88,7 @@ def test_unreadable_profiles_are_one_line(tmp_path: Path) -> None:
     for name, content in (("broken.yaml", b"a: [1\nb: }"), ("bytes.yaml", b"\xff\xfe\x00"), ("list.yaml", b"[1]")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ProfileError) as caught:
-            load(tmp_path / name)
+            load_profile(tmp_path / name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -100,11 +100,11 @@ def test_unreadable_profiles_are_one_line(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_expressions_cannot_leave_their_frame(text: str) -> None:
     with pytest.raises(ProfileError):
-        expression(text, Scope(Settings({"grace": 60.0})))
+        compile_expression(text, ExpressionScope(ProfileSettings({"grace": 60.0})))
 
 
 def test_tokens_inside_quotes_are_text() -> None:
-    made = expression("a = '@now; -- $x (' AND b < @now", Scope())
+    made = compile_expression("a = '@now; -- $x (' AND b < @now", ExpressionScope())
     assert made.sql == "a = '@now; -- $x (' AND b < :now_unix_s"
 
 
@@ -119,7 +119,7 @@ def test_a_moment_survives_its_format(form: Any) -> None:
     coarse = form in ("unix_s", "sql_utc_s")
     with apsw.Connection(":memory:") as connection:
         connection.execute("CREATE TABLE t (a)")
-        connection.execute("INSERT INTO t VALUES (?)", (written(NOW, form, "Asia/Kolkata"),))
+        connection.execute("INSERT INTO t VALUES (?)", (format_moment(NOW, form, "Asia/Kolkata"),))
         sql = f"SELECT {epoch_sql('min(a)', form)}, {is_time_sql('a', form)} FROM t"
         found, is_time = connection.execute(sql).get
         assert (moment_of(found, form, "Asia/Kolkata"), is_time) == (
@@ -135,7 +135,7 @@ def test_the_layout_is_found_by_itself(queue: prismq.Queue) -> None:
     profile = _profile(queue)
     assert profile is not None
     assert (profile.name, profile.lease_kind) == ("prismq", "lease")
-    assert profile.states == ("waiting", "scheduled", "running", "done", "dead")
+    assert profile.task_states == ("waiting", "scheduled", "running", "done", "dead")
 
 
 def test_one_missing_column_is_no_match_and_is_named(queue: prismq.Queue) -> None:
@@ -157,14 +157,16 @@ def test_another_case_of_names_is_the_same_layout(tmp_path: Path) -> None:
         queue.leased(time.time() - 500)
         profile = _profile(queue)
         assert profile is not None
-        assert [counted(connection, bound).queues[0].rows for bound in profile.stale(time.time())] == [1]
+        assert [
+            read_count(connection, bound).queues[0].rows for bound in profile.stale_count_statements(time.time())
+        ] == [1]
 
 
 def test_a_view_of_the_same_name_is_no_queue(tmp_path: Path) -> None:
     with apsw.Connection(str(tmp_path / "view.db")) as connection:
-        columns = ", ".join(f"1 AS {name}" for name in detection.named("prismq").detect["task_queue"])
+        columns = ", ".join(f"1 AS {name}" for name in detection.find_profile("prismq").detect["task_queue"])
         connection.execute(f"CREATE VIEW task_queue AS SELECT {columns}")
-        assert detection.profile_for(connection, Target("jobs", tmp_path / "view.db")) is None
+        assert detection.detect_profile(connection, Target("jobs", tmp_path / "view.db")) is None
 
 
 def test_the_operators_choice_wins_and_must_exist(queue: prismq.Queue, tmp_path: Path) -> None:
@@ -203,9 +205,9 @@ def test_counts_stop_at_their_bound_and_say_so(queue: prismq.Queue) -> None:
     queue.put(number=30)
     profile = _profile(queue)
     assert profile is not None
-    (_, bound), *_ = profile.counts(time.time() + 1)
-    assert counted(queue.owner, bound, rows=30).capped is False
-    capped = counted(queue.owner, bound, rows=29)
+    (_, bound), *_ = profile.count_statements(time.time() + 1)
+    assert read_count(queue.owner, bound, rows=30).capped is False
+    capped = read_count(queue.owner, bound, rows=29)
     assert capped.capped is True
     assert capped.queues[0].rows == 30
 
@@ -222,12 +224,12 @@ def test_an_index_counts_the_same_as_the_rows_do(queue: prismq.Queue) -> None:
     assert [rows.state for rows in fast.rows if rows.by_queue] == ["running", "done", "dead"]
     assert not any(rows.by_queue for rows in slow.rows)
     queue.owner.execute("CREATE INDEX ix_task_type_status ON task_queue(type, status)")
-    for (state, quick), (_, plain) in zip(fast.counts(NOW), slow.counts(NOW), strict=True):
-        left, right = (counted(queue.owner, bound) for bound in (quick, plain))
+    for (state, quick), (_, plain) in zip(fast.count_statements(NOW), slow.count_statements(NOW), strict=True):
+        left, right = (read_count(queue.owner, bound) for bound in (quick, plain))
         assert (state, set(left.queues), left.capped) == (state, set(right.queues), right.capped)
-    done = dict(fast.counts(NOW))["done"]
-    assert counted(queue.owner, done, rows=4).capped
-    assert not counted(queue.owner, done, rows=5).capped
+    done = dict(fast.count_statements(NOW))["done"]
+    assert read_count(queue.owner, done, rows=4).capped
+    assert not read_count(queue.owner, done, rows=5).capped
 
 
 def test_tasks_without_a_queue_name_are_counted_too(tmp_path: Path) -> None:
@@ -239,7 +241,7 @@ def test_tasks_without_a_queue_name_are_counted_too(tmp_path: Path) -> None:
         queue.put("completed", 2)
         profile = _profile(queue)
         assert profile is not None
-        done = counted(connection, dict(profile.counts(NOW))["done"])
+        done = read_count(connection, dict(profile.count_statements(NOW))["done"])
         assert {row.queue: row.rows for row in done.queues} == {"": 4, "mail": 2}
 
 
@@ -248,11 +250,11 @@ def test_queue_names_come_from_an_index_or_not_at_all(queue: prismq.Queue) -> No
         queue.put("completed", type=name)
     profile = _profile(queue)
     assert profile is not None
-    assert queue_names(queue.owner, profile) == {"mail", "video", "zip"}
+    assert read_queue_names(queue.owner, profile) == {"mail", "video", "zip"}
     queue.owner.execute("DROP INDEX ix_task_type_status")
     profile = _profile(queue)
     assert profile is not None
-    assert profile.queues() == ()
+    assert profile.queue_name_statements() == ()
 
 
 def test_a_profile_reads_only_what_it_declares(queue: prismq.Queue) -> None:
@@ -262,13 +264,13 @@ def test_a_profile_reads_only_what_it_declares(queue: prismq.Queue) -> None:
         draft = _draft()
         draft["rows"][0]["where"] = where
         profile = _compiled(queue, draft)
-        (_, bound), *_ = profile.counts(NOW)
+        (_, bound), *_ = profile.count_statements(NOW)
         with pytest.raises(ProfileError, match=r"may not (read|call)"):
-            counted(queue.owner, bound)
+            read_count(queue.owner, bound)
 
 
 def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
-    fence = Fence({"task_queue": frozenset({"id", "status"})})
+    fence = AccessRules({"task_queue": frozenset({"id", "status"})})
     for sql in (
         "DELETE FROM task_queue",
         "UPDATE task_queue SET status = 'x'",
@@ -277,7 +279,7 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
         "CREATE TEMP TABLE t (a)",
         "SELECT load_extension('x')",
     ):
-        with pytest.raises(ProfileError, match="may not"), reading(queue.owner, fence):
+        with pytest.raises(ProfileError, match="may not"), allow_reading(queue.owner, fence):
             queue.owner.execute(sql)
     queue.owner.execute("PRAGMA user_version = 3")  # the fence is gone again
 
@@ -287,14 +289,14 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
 
 def _run_steps(queue: prismq.Queue, now: float, limit: int = 100, older_than: float | None = None) -> dict[str, int]:
     with queue.owner:
-        chosen = look(queue.owner, _requeue(queue).takings, now, older_than, limit)
+        chosen = look(queue.owner, _requeue(queue).selections, now, older_than, limit)
         moved = take(queue.owner, chosen, now, older_than)
     return {"dead": moved["dead"], "waiting": moved["waiting"]}
 
 
 def _victims(queue: prismq.Queue, now: float, older_than: float | None = None) -> list[Any]:
-    (taking,) = _requeue(queue).takings
-    bound = taking.search(now, older_than)
+    (taking,) = _requeue(queue).selections
+    bound = taking.search_statement(now, older_than)
     return queue.owner.execute(bound.sql, {**bound.values, "limit": 100}).fetchall()
 
 
@@ -308,7 +310,9 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
     queue.put("queued")
     profile = _profile(queue)
     assert profile is not None
-    gauge = sum(row.rows for bound in profile.stale(NOW) for row in counted(queue.owner, bound).queues)
+    gauge = sum(
+        row.rows for bound in profile.stale_count_statements(NOW) for row in read_count(queue.owner, bound).queues
+    )
     victims = _victims(queue, NOW)
     assert gauge == len(victims) == 6
     assert {row[1] for row in victims} == {prismq.stamp(NOW - 100)}
@@ -323,7 +327,7 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
 
 def test_what_was_chosen_is_judged_again_when_it_is_taken(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 3)
-    chosen = look(queue.owner, _requeue(queue).takings, NOW)
+    chosen = look(queue.owner, _requeue(queue).selections, NOW)
     queue.owner.execute("UPDATE task_queue SET status = 'completed' WHERE id = 1")
     queue.owner.execute("UPDATE task_queue SET lease_until_utc = ? WHERE id = 2", (prismq.stamp(NOW + 60),))
     assert take(queue.owner, chosen, NOW)["waiting"] == 1
@@ -336,7 +340,7 @@ def test_no_row_goes_through_two_steps(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 2, attempts=4)
     requeue = _compiled(queue, draft).requeue
     assert requeue is not None
-    moved = take(queue.owner, look(queue.owner, requeue.takings, NOW), NOW)
+    moved = take(queue.owner, look(queue.owner, requeue.selections, NOW), NOW)
     assert (moved["dead"], moved["waiting"]) == (2, 0)
     assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'") == 2
 
@@ -365,12 +369,12 @@ def test_victims_are_searched_on_an_index_and_taken_by_key(queue: prismq.Queue) 
     queue.leased(NOW - 100, 50)
     queue.put("completed", 2000)
     queue.owner.execute("ANALYZE")
-    (taking,) = _requeue(queue).takings
-    search = taking.search(NOW)
+    (taking,) = _requeue(queue).selections
+    search = taking.search_statement(NOW)
     assert "SEARCH task_queue USING INDEX ix_task_status_prio_time" in _plan(
         queue, search.sql, {**search.values, "limit": 5}
     )
-    for step in taking.steps(NOW):
+    for step in taking.bind_row_steps(NOW):
         for statement in step.statements:
             assert _plan(queue, statement, {**step.values, "key": 1, "seen": None, "holder": None}).startswith(
                 "SEARCH task_queue USING INTEGER PRIMARY KEY (rowid=?)"

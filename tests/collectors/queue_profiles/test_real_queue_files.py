@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from collectors.access.snapshot import Snapshot
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from tests.support.real import real_parts
 from tests.support.scenes import prismq, queue_files
@@ -25,7 +25,7 @@ Ask = Callable[[str], dict[str, Any]]
 
 
 def read(path: Path, raw: RawReader, now: float, **settings: Any) -> Snapshot:
-    snapshot = take(target_of(path, settings=settings), None, now, raw)
+    snapshot = poll_database(target_of(path, settings=settings), None, now, raw)
     assert snapshot.state == "readable", snapshot.message
     assert {name for name, result in snapshot.collectors.items() if not result.success} == set(), snapshot.collectors
     return snapshot
@@ -33,11 +33,11 @@ def read(path: Path, raw: RawReader, now: float, **settings: Any) -> Snapshot:
 
 def counts(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     """Tasks by (queue, state), without the zeros."""
-    return {s.labels: s.at(0) for s in snapshot.of("sqlite_queue_tasks") if s.at(0)}
+    return {s.labels: s.value_at(0) for s in snapshot.samples_of("sqlite_queue_tasks") if s.value_at(0)}
 
 
 def ages(snapshot: Snapshot, name: str, now: float) -> dict[str, float]:
-    return {s.labels[0]: s.at(now) for s in snapshot.of(name)}
+    return {s.labels[0]: s.value_at(now) for s in snapshot.samples_of(name)}
 
 
 def sql(path: Path, *statements: str) -> dict[tuple[str, str], int]:
@@ -109,11 +109,11 @@ def test_hueys_file_is_counted_as_sql_counts_it(huey: Path, raw: RawReader) -> N
     later = {(queue, state): 1 for queue in ("mail", "video") for state in ("scheduled", "waiting_schedule")}
     assert by_sql["mail", "waiting"] == 5
     assert counts(snapshot) == {**by_sql, **later}
-    assert [s.labels[3] for s in snapshot.of("sqlite_info")] == ["huey"]
+    assert [s.labels[3] for s in snapshot.samples_of("sqlite_info")] == ["huey"]
     assert ages(snapshot, "sqlite_queue_head_unchanged_seconds", now + 7) == {"mail": 7, "video": 7}
-    assert list(snapshot.of("sqlite_queue_oldest_waiting_age_seconds")) == []
-    assert list(snapshot.of("sqlite_queue_stale_leases")) == []
-    assert list(snapshot.of("sqlite_queue_enqueued_total")) == []
+    assert list(snapshot.samples_of("sqlite_queue_oldest_waiting_age_seconds")) == []
+    assert list(snapshot.samples_of("sqlite_queue_stale_leases")) == []
+    assert list(snapshot.samples_of("sqlite_queue_enqueued_total")) == []
 
 
 def test_there_is_nothing_to_requeue_in_huey(huey: Path) -> None:
@@ -138,12 +138,12 @@ def test_persist_queues_tables_are_told_apart_in_one_file(persistqueue: Path, ra
     )
     assert counts(snapshot) == by_sql
     assert by_sql[f"{a}acks", "running"] == 2
-    assert [s.labels[3] for s in snapshot.of("sqlite_info")] == ["persist-queue-ack+persist-queue"]
+    assert [s.labels[3] for s in snapshot.samples_of("sqlite_info")] == ["persist-queue-ack+persist-queue"]
     oldest = ages(snapshot, "sqlite_queue_oldest_waiting_age_seconds", now)
     first = value(persistqueue, "SELECT min(timestamp) FROM ack_queue_acks WHERE status < 2")
     assert oldest[f"{a}acks"] == pytest.approx(max(0.0, now - first), abs=1e-3)
     sequence = value(persistqueue, "SELECT sum(seq) FROM sqlite_sequence")
-    assert [s.at(now) for s in snapshot.of("sqlite_queue_enqueued_total")] == [sequence]
+    assert [s.value_at(now) for s in snapshot.samples_of("sqlite_queue_enqueued_total")] == [sequence]
 
 
 def test_what_persist_queue_handed_out_goes_back_only_when_the_workers_are_stopped(
@@ -152,7 +152,11 @@ def test_what_persist_queue_handed_out_goes_back_only_when_the_workers_are_stopp
     path = tmp_path / "pq.db"
     with prismq.process("real_queues.py", "persist_queue", path):
         now = time.time() + 4000
-        stale = {s.labels[0]: s.at(now) for s in read(path, raw, now).of("sqlite_queue_stale_leases") if s.at(now)}
+        stale = {
+            s.labels[0]: s.value_at(now)
+            for s in read(path, raw, now).samples_of("sqlite_queue_stale_leases")
+            if s.value_at(now)
+        }
         assert stale == {"persist-queue-ack/acks": 2}
         assert by_hand(target_of(path), "requeue").reason == "workers_running"
     with queue_files.owned(path) as owner:
@@ -186,7 +190,7 @@ def test_liteques_file_is_counted_as_sql_counts_it(tmp_path: Path, raw: RawReade
         waiting = "SELECT min(coalesce(availableAt / 1000.0, createdAt)) FROM tasks WHERE status LIKE 'pending%'"
         oldest = ages(snapshot, "sqlite_queue_oldest_waiting_age_seconds", now)
         assert oldest == {"crawl": pytest.approx(now - value(path, waiting), abs=1e-3), "mail": 0}
-        assert [s.at(now) for s in snapshot.of("sqlite_queue_enqueued_total")] == [7]
+        assert [s.value_at(now) for s in snapshot.samples_of("sqlite_queue_enqueued_total")] == [7]
 
 
 def test_a_requeued_liteque_task_is_fenced_and_taken_by_the_library(tmp_path: Path, raw: RawReader) -> None:

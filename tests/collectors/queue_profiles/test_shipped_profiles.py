@@ -12,9 +12,9 @@ import pytest
 
 from actions.model.condition import Condition
 from collectors.access.snapshot import Snapshot
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.queue_profiles import detection
-from collectors.queue_profiles.authorizer import changing
+from collectors.queue_profiles.authorizer import allow_changes
 from collectors.queue_profiles.row_selection import CompiledPurge
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
@@ -27,13 +27,13 @@ STALE = Condition("sqlite_queue_stale_leases", above=0)
 
 
 def read(target: Target, raw: RawReader, now: float) -> Snapshot:
-    snapshot = take(target, None, now, raw)
+    snapshot = poll_database(target, None, now, raw)
     assert {name: r.message for name, r in snapshot.collectors.items() if not r.success} == {}
     return snapshot
 
 
 def numbers(snapshot: Snapshot, name: str, now: float) -> dict[tuple[str, ...], float]:
-    return {s.labels: s.at(now) for s in snapshot.of(name)}
+    return {s.labels: s.value_at(now) for s in snapshot.samples_of(name)}
 
 
 def tasks(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
@@ -45,7 +45,7 @@ def rows(owner: apsw.Connection, sql: str) -> Any:
 
 
 def purge_of(owner: apsw.Connection, target: Target) -> CompiledPurge:
-    profile = detection.profile_for(owner, target)
+    profile = detection.detect_profile(owner, target)
     assert profile is not None
     assert profile.purge is not None
     return profile.purge
@@ -56,7 +56,7 @@ def purged(
 ) -> int:
     """Purge as an action will: victims, then one transaction."""
     purge = purge_of(owner, target)
-    chosen = look(owner, purge.takings, now, older_than, limit)
+    chosen = look(owner, purge.selections, now, older_than, limit)
     with owner:
         return take_rows(owner, chosen, now, older_than)["gone"]
 
@@ -234,7 +234,7 @@ def test_a_home_made_table_is_described_by_settings_alone(tmp_path: Path, raw: R
             ("a", "waiting"): 2, ("a", "scheduled"): 1, ("a", "done"): 1, ("a", "failed"): 1, ("b", "running"): 2,
         }  # fmt: skip
         assert numbers(snapshot, "sqlite_queue_oldest_waiting_age_seconds", now)[("a",)] == pytest.approx(9, abs=1e-3)
-        assert list(snapshot.of("sqlite_queue_stale_leases")) == []
+        assert list(snapshot.samples_of("sqlite_queue_stale_leases")) == []
         more = {**WORDS, "claimed_at": "taken", "attempts": "tries", "requeue_status": "again"}
         target = target_of(tmp_path / "h.db", profile="generic", settings=more)
         assert numbers(read(target, raw, now), "sqlite_queue_stale_leases", now) == {("b",): 1}
@@ -256,7 +256,9 @@ def test_a_home_made_table_is_described_by_settings_alone(tmp_path: Path, raw: R
 )
 def test_what_is_wrong_with_the_settings_is_one_line(tmp_path: Path, raw: RawReader, settings: Any, says: str) -> None:
     with queue_files.owned(tmp_path / "h.db", HOME_MADE):
-        snapshot = take(target_of(tmp_path / "h.db", profile="generic", settings=settings), None, time.time(), raw)
+        snapshot = poll_database(
+            target_of(tmp_path / "h.db", profile="generic", settings=settings), None, time.time(), raw
+        )
         assert says in snapshot.collectors["tasks"].message
         assert "\n" not in snapshot.collectors["tasks"].message
 
@@ -284,13 +286,13 @@ def test_local_times_are_read_in_the_named_time_zone(tmp_path: Path, raw: RawRea
 @pytest.mark.parametrize("name", sorted(queue_files.SCHEMAS))
 def test_every_actions_statements_stay_inside_their_fence_and_touch_one_row_by_key(tmp_path: Path, name: str) -> None:
     with queue_files.owned(tmp_path / "x.db", queue_files.SCHEMAS[name]) as owner:
-        profile = detection.profile_for(owner, Target("x", tmp_path / "x.db"))
+        profile = detection.detect_profile(owner, Target("x", tmp_path / "x.db"))
         assert profile is not None
         assert profile.name == name
-        takings = [t for action in (profile.requeue, profile.purge) if action for t in action.takings]
+        takings = [t for action in (profile.requeue, profile.purge) if action for t in action.selections]
         for taking in takings:
-            for step in taking.steps(time.time(), 5.0):
-                with changing(owner, step.fence):
+            for step in taking.bind_row_steps(time.time(), 5.0):
+                with allow_changes(owner, step.fence):
                     for statement in step.statements:
                         owner.execute(
                             f"EXPLAIN {statement}", {**step.values, "key": 1, "seen": None, "holder": None}

@@ -14,9 +14,9 @@ import apsw
 import pytest
 from click.testing import CliRunner
 
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.raw_reader import lock_sampler
-from collectors.raw_reader.client import RawReader, sampling
+from collectors.raw_reader.client import RawReader, sampling_command
 from collectors.raw_reader.formats import (
     CONNECTED_BYTE,
     FIRST_READ_BYTE,
@@ -26,9 +26,9 @@ from collectors.raw_reader.formats import (
     WRITE_BYTE,
 )
 from collectors.raw_reader.lock_probe import NOT_VISIBLE
-from collectors.raw_reader.lock_sampler import FORGET_AFTER, LIVELY_FOR, QUIET_EVERY, WriteLocks
-from collectors.raw_reader.lock_usage import SHARED_FOR, LockUse, LockUses
-from collectors.raw_reader.sampled_file import WatchedFile
+from collectors.raw_reader.lock_sampler import FORGET_AFTER, LIVELY_FOR, QUIET_EVERY, LockSampler
+from collectors.raw_reader.lock_usage import SHARED_FOR, LockUsage, LockUsageAccounts
+from collectors.raw_reader.sampled_file import SampledFile
 from collectors.target import Target
 from exporter.commands.readers import readers
 from tests.support.scenes import prismq
@@ -59,7 +59,7 @@ def wait_for_samples(raw: RawReader, number: int) -> None:
     """Until the raw reader has sampled so often: its count, not a clock, says when. An answer is shared for a moment."""
     deadline = time.monotonic() + 60
     time.sleep(SHARED_FOR)
-    while raw.ask("write_lock_samples", None) < number and time.monotonic() < deadline:
+    while raw.query_reader("write_lock_samples", None) < number and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -70,16 +70,16 @@ def test_a_lock_held_a_third_of_the_time_reads_as_that_and_is_named(
     make_queue: Callable[..., prismq.Queue], journal_mode: str, every: float, samples: int
 ) -> None:
     busy, idle = make_queue("busy.db", journal_mode), make_queue("idle.db", journal_mode)
-    with RawReader(sampling(every, 1.0)) as raw, holding(busy.path, 600, 1400) as child:
+    with RawReader(sampling_command(every, 1.0)) as raw, holding(busy.path, 600, 1400) as child:
         for queue in (busy, idle):
-            raw.write_lock_use(queue.path)
+            raw.read_lock_usage(queue.path)
         start = time.monotonic()
         wait_for_samples(raw, samples)
-        use, other, end = raw.write_lock_use(busy.path), raw.write_lock_use(idle.path), time.monotonic()
+        use, other, end = raw.read_lock_usage(busy.path), raw.read_lock_usage(idle.path), time.monotonic()
         turns = turns_told(child)
-    assert use.ratio is not None
-    assert abs(use.ratio - share(turns, start, end)) <= 0.05  # 0.30 where the machine is quiet
-    assert (other.ratio, other.holders) == (0.0, ())
+    assert use.busy_ratio is not None
+    assert abs(use.busy_ratio - share(turns, start, end)) <= 0.05  # 0.30 where the machine is quiet
+    assert (other.busy_ratio, other.holders) == (0.0, ())
     (holder,) = use.holders
     assert (holder.pid, holder.samples) == (child.pid, use.busy)
     assert "lock_holder.py" in holder.command_line
@@ -88,32 +88,32 @@ def test_a_lock_held_a_third_of_the_time_reads_as_that_and_is_named(
 
 
 def test_a_writer_in_step_with_the_samples_is_neither_always_nor_never_met(queue: prismq.Queue) -> None:
-    with RawReader(sampling(0.02, 1.0)) as raw, holding(queue.path, 6, 14):
-        raw.write_lock_use(queue.path)
+    with RawReader(sampling_command(0.02, 1.0)) as raw, holding(queue.path, 6, 14):
+        raw.read_lock_usage(queue.path)
         wait_for_samples(raw, 150)
-        ratio = raw.write_lock_use(queue.path).ratio
+        ratio = raw.read_lock_usage(queue.path).busy_ratio
     assert ratio is not None
     assert 0.15 <= ratio <= 0.5
 
 
 def test_a_poll_publishes_the_share_since_the_last_one(queue: prismq.Queue) -> None:
     target = Target("jobs", queue.path)
-    with RawReader(sampling(0.01, 1.0)) as raw:
-        first = take(target, None, 1000.0, raw, only=ONLY)
+    with RawReader(sampling_command(0.01, 1.0)) as raw:
+        first = poll_database(target, None, 1000.0, raw, only=ONLY)
         queue.owner.execute("BEGIN IMMEDIATE")
-        before = raw.ask("write_lock_samples", None)
+        before = raw.query_reader("write_lock_samples", None)
         wait_for_samples(raw, before + 30)
-        second = take(target, first, 1015.0, raw, only=ONLY)
+        second = poll_database(target, first, 1015.0, raw, only=ONLY)
         queue.owner.execute("ROLLBACK")
         wait_for_samples(raw, before + 60)
-        take(target, second, 1030.0, raw, only=ONLY)
+        poll_database(target, second, 1030.0, raw, only=ONLY)
         wait_for_samples(raw, before + 90)
-        last = take(target, second, 1045.0, raw, only=ONLY)
-    assert list(first.of("sqlite_write_lock_busy_ratio")) == []
-    (sample,) = second.of("sqlite_write_lock_busy_ratio")
+        last = poll_database(target, second, 1045.0, raw, only=ONLY)
+    assert list(first.samples_of("sqlite_write_lock_busy_ratio")) == []
+    (sample,) = second.samples_of("sqlite_write_lock_busy_ratio")
     assert isinstance(sample.value, float)
     assert sample.value > 0.5
-    assert [s.value for s in last.of("sqlite_write_lock_busy_ratio")] == [0.0]
+    assert [s.value for s in last.samples_of("sqlite_write_lock_busy_ratio")] == [0.0]
     assert second.readings["write_lock"].use.holders[0].pid == os.getpid()
 
 
@@ -125,13 +125,13 @@ def files_of(raw: RawReader) -> set[str]:
 
 def test_sampling_takes_no_lock_and_makes_nobody_wait(queue: prismq.Queue) -> None:
     queue.owner.set_busy_timeout(0)  # whoever is in the way would be an error at once
-    with RawReader(sampling(0.001, 1.0)) as raw:
-        raw.write_lock_use(queue.path)
+    with RawReader(sampling_command(0.001, 1.0)) as raw:
+        raw.read_lock_usage(queue.path)
         seen = set()
         for _ in range(500):
             queue.put()
-            seen |= {(h.pid, h.row.mode) for h in raw.holders(queue.path) if h.pid != os.getpid()}
-        assert raw.ask("write_lock_samples", None) > 20
+            seen |= {(h.pid, h.row.mode) for h in raw.find_held_locks(queue.path) if h.pid != os.getpid()}
+        assert raw.query_reader("write_lock_samples", None) > 20
         assert seen == set()
         assert files_of(raw) == {"queue.db-shm"}
         queue.owner.close()
@@ -143,34 +143,34 @@ def test_sampling_takes_no_lock_and_makes_nobody_wait(queue: prismq.Queue) -> No
 
 def test_a_file_made_anew_is_found_again(tmp_path: Path) -> None:
     queue = prismq.create(tmp_path / "queue.db")
-    with RawReader(sampling(0.01, 1.0)) as raw:
-        raw.write_lock_use(queue.path)
+    with RawReader(sampling_command(0.01, 1.0)) as raw:
+        raw.read_lock_usage(queue.path)
         queue.owner.close()  # its -shm goes, and comes again as another file
         again = apsw.Connection(str(queue.path))
         again.execute("BEGIN IMMEDIATE")
         deadline = time.monotonic() + 30
-        use = LockUse()
+        use = LockUsage()
         while not use.busy and time.monotonic() < deadline:
             time.sleep(0.1)
-            use = raw.write_lock_use(queue.path)
+            use = raw.read_lock_usage(queue.path)
         again.execute("ROLLBACK")
         again.close()
     assert use.busy
 
 
 def test_a_new_child_begins_to_count_anew(queue: prismq.Queue) -> None:
-    with RawReader(sampling(0.01, 1.0)) as raw:
-        raw.write_lock_use(queue.path)
+    with RawReader(sampling_command(0.01, 1.0)) as raw:
+        raw.read_lock_usage(queue.path)
         wait_for_samples(raw, 20)
         child = raw.pid
         assert child is not None
         os.kill(child, 9)
-        uses = LockUses(shared_for=0.0)
-        assert uses.since_last(queue.path, raw.ask) == LockUse()
+        uses = LockUsageAccounts(shared_for=0.0)
+        assert uses.usage_since_last(queue.path, raw.query_reader) == LockUsage()
         wait_for_samples(raw, 20)
-        assert uses.since_last(queue.path, raw.ask).samples >= 10
+        assert uses.usage_since_last(queue.path, raw.query_reader).samples >= 10
         raw.close()
-        assert uses.since_last(queue.path, raw.ask) == LockUse()
+        assert uses.usage_since_last(queue.path, raw.query_reader) == LockUsage()
 
 
 def test_where_the_kernel_cannot_be_asked_nothing_is_known(queue: prismq.Queue) -> None:
@@ -179,11 +179,11 @@ def test_where_the_kernel_cannot_be_asked_nothing_is_known(queue: prismq.Queue) 
         "import collectors.raw_reader.server as p; p.main()"
     )
     with RawReader((sys.executable, "-I", "-c", code)) as raw:
-        uses = LockUses(shared_for=0.0)
-        uses.since_last(queue.path, raw.ask)
+        uses = LockUsageAccounts(shared_for=0.0)
+        uses.usage_since_last(queue.path, raw.query_reader)
         time.sleep(0.3)
-        use = uses.since_last(queue.path, raw.ask)
-        assert (use.seen, use.ratio) == (False, None)
+        use = uses.usage_since_last(queue.path, raw.query_reader)
+        assert (use.seen, use.busy_ratio) == (False, None)
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
@@ -193,13 +193,13 @@ def test_a_writer_in_another_container_counts_although_nobody_can_name_it(queue:
     if subprocess.run([*hidden[:5], "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody make a pid namespace")
     with RawReader(hidden) as raw:
-        raw.write_lock_use(queue.path)
+        raw.read_lock_usage(queue.path)
         queue.owner.execute("BEGIN IMMEDIATE")
-        wait_for_samples(raw, raw.ask("write_lock_samples", None) + 50)
-        use = raw.write_lock_use(queue.path)
+        wait_for_samples(raw, raw.query_reader("write_lock_samples", None) + 50)
+        use = raw.read_lock_usage(queue.path)
         queue.owner.execute("ROLLBACK")
-    assert use.ratio is not None
-    assert use.ratio > 0.5
+    assert use.busy_ratio is not None
+    assert use.busy_ratio > 0.5
     assert [(holder.pid, holder.command) for holder in use.holders] == [(NOT_VISIBLE, "")]
 
 
@@ -255,20 +255,20 @@ def index(database: Path) -> Iterator[Locker]:
 
 
 @pytest.fixture
-def locks(database: Path) -> Iterator[WriteLocks]:
-    made = WriteLocks(os.getpid())
-    made.watch(str(database), 0.0)
+def locks(database: Path) -> Iterator[LockSampler]:
+    made = LockSampler(os.getpid())
+    made.watch_database(str(database), 0.0)
     yield made
-    made.tick(FORGET_AFTER + 1)  # lets go of the files
+    made.sample_if_due(FORGET_AFTER + 1)  # lets go of the files
 
 
-def _ticks(locks: WriteLocks, number: int, start: float = 0.0, step: float = 0.25) -> None:
+def _ticks(locks: LockSampler, number: int, start: float = 0.0, step: float = 0.25) -> None:
     for tick in range(number):
-        locks.tick(start + tick * step)
+        locks.sample_if_due(start + tick * step)
 
 
-def _busy(locks: WriteLocks, database: Path) -> int:
-    return int(locks.uses()["uses"].get(str(database), {"busy": 0})["busy"])
+def _busy(locks: LockSampler, database: Path) -> int:
+    return int(locks.report_usage()["uses"].get(str(database), {"busy": 0})["busy"])
 
 
 @pytest.mark.parametrize(
@@ -283,10 +283,10 @@ def _busy(locks: WriteLocks, database: Path) -> int:
     ],
 )
 def test_only_the_write_byte_of_a_wal_counts(
-    locks: WriteLocks, database: Path, index: Locker, lock: Lock, busy: int
+    locks: LockSampler, database: Path, index: Locker, lock: Lock, busy: int
 ) -> None:
     index.hold(CONNECTED, lock)
-    locks.tick(10.0)
+    locks.sample_if_due(10.0)
     assert _busy(locks, database) == busy
 
 
@@ -304,27 +304,27 @@ def test_only_the_write_byte_of_a_wal_counts(
 def test_with_a_rollback_journal_reserved_and_pending_count(tmp_path: Path, lock: Lock, busy: int) -> None:
     database = tmp_path / "b.db"
     database.touch()
-    made, locker = WriteLocks(os.getpid()), Locker(database)
-    made.watch(str(database), 0.0)
+    made, locker = LockSampler(os.getpid()), Locker(database)
+    made.watch_database(str(database), 0.0)
     locker.hold(lock)
-    made.tick(10.0)
+    made.sample_if_due(10.0)
     locker.close()
     assert _busy(made, database) == busy
 
 
 def test_the_longest_stretch_goes_on_over_reports_and_ends_with_a_gap(
-    locks: WriteLocks, database: Path, index: Locker
+    locks: LockSampler, database: Path, index: Locker
 ) -> None:
     index.hold(WRITES)
     _ticks(locks, 3)
-    first = locks.uses()["uses"][str(database)]
+    first = locks.report_usage()["uses"][str(database)]
     _ticks(locks, 2, 0.75)
-    second = locks.uses()["uses"][str(database)]
+    second = locks.report_usage()["uses"][str(database)]
     index.hold()
     _ticks(locks, 1, 1.25)
     index.hold(WRITES)
     _ticks(locks, 1, 1.5)
-    third = locks.uses()["uses"][str(database)]
+    third = locks.report_usage()["uses"][str(database)]
     assert [(use["busy"], use["holders"][0][1], use["holders"][0][2]) for use in (first, second, third)] == [
         (3, 3, 0.5),
         (2, 2, 1.0),
@@ -333,86 +333,88 @@ def test_the_longest_stretch_goes_on_over_reports_and_ends_with_a_gap(
     assert third["holders"][0][0] == index.process.pid
 
 
-def test_two_samples_far_apart_are_no_stretch(locks: WriteLocks, database: Path, index: Locker) -> None:
+def test_two_samples_far_apart_are_no_stretch(locks: LockSampler, database: Path, index: Locker) -> None:
     index.hold(WRITES)
     _ticks(locks, 2, step=5.0)
-    use = locks.uses()["uses"][str(database)]
+    use = locks.report_usage()["uses"][str(database)]
     assert (use["busy"], use["holders"][0][2]) == (2, 0.0)
 
 
 def test_a_quiet_database_is_looked_at_less_often_and_each_look_stands_for_more(
-    locks: WriteLocks, database: Path, index: Locker, monkeypatch: pytest.MonkeyPatch
+    locks: LockSampler, database: Path, index: Locker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    writer = WatchedFile.writer
-    monkeypatch.setattr(WatchedFile, "writer", lambda file: looks.append(1) or writer(file))
+    writer = SampledFile.find_writer
+    monkeypatch.setattr(SampledFile, "find_writer", lambda file: looks.append(1) or writer(file))
     _ticks(locks, 5, LIVELY_FOR + 1)  # nobody has written: it counts as quiet from the first of them
     looks.clear()
     _ticks(locks, 4 * QUIET_EVERY, LIVELY_FOR + 10)
     assert len(looks) == 4
     index.hold(WRITES)
-    before = locks.taken
+    before = locks.samples_taken
     while not (busy := _busy(locks, database)):
-        locks.tick(LIVELY_FOR + 20 + locks.taken)
+        locks.sample_if_due(LIVELY_FOR + 20 + locks.samples_taken)
     assert busy == QUIET_EVERY
-    assert locks.taken - before <= QUIET_EVERY
+    assert locks.samples_taken - before <= QUIET_EVERY
     looks.clear()
     _ticks(locks, 10, LIVELY_FOR + 50)
     assert (len(looks), _busy(locks, database)) == (10, 10), "where somebody writes every sample looks"
 
 
-def test_writes_of_processes_that_nobody_sees_make_it_unknown(locks: WriteLocks, database: Path, index: Locker) -> None:
+def test_writes_of_processes_that_nobody_sees_make_it_unknown(
+    locks: LockSampler, database: Path, index: Locker
+) -> None:
     _ticks(locks, 5, step=10.0)
-    assert locks.uses()["hidden"] == []
+    assert locks.report_usage()["hidden"] == []
     Path(f"{database}-wal").write_bytes(b"x" * 10)
     _ticks(locks, 5, 100.0, 10.0)
-    assert locks.uses()["hidden"] == [str(database)]
+    assert locks.report_usage()["hidden"] == [str(database)]
     index.hold(CONNECTED)
     Path(f"{database}-wal").write_bytes(b"x" * 20)
     _ticks(locks, 5, 200.0, 10.0)
-    assert locks.uses()["hidden"] == []
+    assert locks.report_usage()["hidden"] == []
     index.hold()
     Path(f"{database}-wal").write_bytes(b"x" * 30)
     _ticks(locks, 5, 300.0, 10.0)
-    assert locks.uses()["hidden"] == [], "once seen, its processes can be seen"
+    assert locks.report_usage()["hidden"] == [], "once seen, its processes can be seen"
 
 
 def test_a_database_on_another_machine_is_not_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_sampler, "file_system_of", lambda _: "nfs4")
-    made = WriteLocks(os.getpid())
-    made.watch(str(tmp_path / "far.db"), 0.0)
+    monkeypatch.setattr(lock_sampler, "file_system_type", lambda _: "nfs4")
+    made = LockSampler(os.getpid())
+    made.watch_database(str(tmp_path / "far.db"), 0.0)
     _ticks(made, 3)
-    assert (made.uses()["hidden"], made.taken) == ([str(tmp_path / "far.db")], 3)
+    assert (made.report_usage()["hidden"], made.samples_taken) == ([str(tmp_path / "far.db")], 3)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_what_may_not_be_looked_at_is_unknown_until_it_may(locks: WriteLocks, database: Path, index: Locker) -> None:
+def test_what_may_not_be_looked_at_is_unknown_until_it_may(locks: LockSampler, database: Path, index: Locker) -> None:
     other = Path(f"{database}-shm")
     index.hold(WRITES)
     other.chmod(0o600)
     database.parent.chmod(0o755)
-    made = WriteLocks(os.getpid())
+    made = LockSampler(os.getpid())
     os.seteuid(4321)
     try:
-        made.watch(str(database), 0.0)
+        made.watch_database(str(database), 0.0)
         _ticks(made, 2)
     finally:
         os.seteuid(0)
-    assert (made.uses()["hidden"], _busy(made, database)) == ([str(database)], 0)
+    assert (made.report_usage()["hidden"], _busy(made, database)) == ([str(database)], 0)
     _ticks(made, 5, 10.0, 10.0)
-    assert made.uses()["hidden"] == []
+    assert made.report_usage()["hidden"] == []
 
 
-def test_what_costs_much_is_done_less_often(locks: WriteLocks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_costs_much_is_done_less_often(locks: LockSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = iter(range(1000))
     monkeypatch.setattr(lock_sampler.time, "process_time", lambda: next(cpu) * 0.004)
-    pauses = [locks.tick(100.0 * n) for n in range(20)]
+    pauses = [locks.sample_if_due(100.0 * n) for n in range(20)]
     assert all(pause is not None and 0.2 <= pause <= 0.9 * 4 for pause in pauses)
 
 
-def test_who_is_not_asked_for_any_more_is_forgotten(locks: WriteLocks) -> None:
+def test_who_is_not_asked_for_any_more_is_forgotten(locks: LockSampler) -> None:
     _ticks(locks, 4, FORGET_AFTER + 1, 10.0)
-    assert locks.tick(FORGET_AFTER + 100) is None
+    assert locks.sample_if_due(FORGET_AFTER + 100) is None
 
 
 # --- who pins ---
@@ -422,8 +424,8 @@ def test_a_reader_that_pins_an_unwritten_wal_is_seen(
     queue: prismq.Queue, held_reader: Callable[[Path], AbstractContextManager[int]]
 ) -> None:
     queue.put(number=3)
-    with RawReader(sampling(0.01, 1.0)) as raw:
-        raw.write_lock_use(queue.path)
+    with RawReader(sampling_command(0.01, 1.0)) as raw:
+        raw.read_lock_usage(queue.path)
         with held_reader(queue.path):
             assert not _becomes(raw, queue.path, pinned=True, within=0.0)
             queue.put()
@@ -439,8 +441,8 @@ def test_a_reader_at_the_newest_frame_and_our_own_pin_nothing(
     ours.execute("BEGIN")
     ours.execute("SELECT count(*) FROM task_queue").fetchall()
     queue.put()
-    with RawReader(sampling(0.01, 1.0)) as raw, held_reader(queue.path):
-        raw.write_lock_use(queue.path)
+    with RawReader(sampling_command(0.01, 1.0)) as raw, held_reader(queue.path):
+        raw.read_lock_usage(queue.path)
         wait_for_samples(raw, 50)  # one file alone is refreshed at every other of them
         assert not raw.is_pinned(queue.path)
     ours.close()

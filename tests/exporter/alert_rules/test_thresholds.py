@@ -6,7 +6,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from exporter.alert_rules.thresholds import THRESHOLDS, Threshold, changed, written
+from exporter.alert_rules.thresholds import THRESHOLDS, Threshold, format_in_unit, override_thresholds
 from exporter.commands.main import main
 from exporter.config.known import known_metrics
 from exporter.config.sizes import parse_level
@@ -28,8 +28,8 @@ class TestEachThreshold:
 
     def test_is_written_as_the_configuration_reads_it(self, threshold: Threshold) -> None:
         if threshold.unit != "count":
-            assert parse_level(threshold.written) == threshold.value
-        assert changed([f"{threshold.name}={threshold.written}"]) == THRESHOLDS
+            assert parse_level(threshold.written_value) == threshold.value
+        assert override_thresholds([f"{threshold.name}={threshold.written_value}"]) == THRESHOLDS
 
     def test_says_where_its_number_comes_from(self, threshold: Threshold) -> None:
         assert threshold.why
@@ -53,7 +53,7 @@ class TestEachThreshold:
     ],
 )
 def test_values_are_written_in_the_largest_unit_without_a_rest(value: float, unit: str, text: str) -> None:
-    assert written(value, unit) == text  # type: ignore[arg-type]
+    assert format_in_unit(value, unit) == text  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_expressions_hold_values_that_a_person_can_read(value: float, unit: str,
 
 def test_a_changed_bound_keeps_the_distance_of_its_clear_level() -> None:
     assert (THRESHOLDS["wal"].value, THRESHOLDS["wal"].clear) == (64 * MIB, 8 * MIB)
-    wal = changed(["wal=512MiB"])["wal"]
+    wal = override_thresholds(["wal=512MiB"])["wal"]
     assert (wal.value, wal.clear) == (512 * MIB, 64 * MIB)
 
 

@@ -68,13 +68,13 @@ def test_each_command_prints_its_run(queue: prismq.Queue, state: Path) -> None:
 def test_a_zero_is_not_taken_for_an_option_left_out(queue: prismq.Queue, state: Path) -> None:
     import time
 
-    from actions.store.database import history
-    from actions.store.free_pages import note
+    from actions.store.database import state_store
+    from actions.store.free_pages import record_free_pages
 
     with_free_pages(queue)
-    with history(state) as store:
+    with state_store(state) as store:
         hour = int(time.time() // 3600)
-        note(store, {("queue", hour - age): 0 for age in range(3)}, time.time())
+        record_free_pages(store, {("queue", hour - age): 0 for age in range(3)}, time.time())
     refilled = run(state, "vacuum", queue.path)
     assert (refilled.exit_code, "are filled again" in refilled.output) == (0, True)
     assert "--free-for 0s" in refilled.output

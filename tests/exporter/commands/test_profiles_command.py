@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from collectors.poll import take
+from collectors.poll import poll_database
 from collectors.queue_profiles import detection
 from collectors.raw_reader.client import RawReader
 from exporter.commands.main import main
@@ -34,13 +34,13 @@ def block(language: str, containing: str) -> str:
 
 def test_the_list_names_every_profile_and_what_it_may_do() -> None:
     lines = run("list").output.splitlines()
-    assert [line.split()[0] for line in lines] == [profile.name for profile in detection.shipped()]
+    assert [line.split()[0] for line in lines] == [profile.name for profile in detection.shipped_profiles()]
     assert any(line.startswith("liteque") and "requeue safe" in line for line in lines)
     assert any(line.startswith("generic") and "needs settings: table" in line for line in lines)
 
 
-@pytest.mark.parametrize("profile", detection.shipped(), ids=lambda one: one.name)
-def test_each_can_be_shown_and_is_in_the_documentation(profile: detection.Profile) -> None:
+@pytest.mark.parametrize("profile", detection.shipped_profiles(), ids=lambda one: one.name)
+def test_each_can_be_shown_and_is_in_the_documentation(profile: detection.QueueProfile) -> None:
     result = run("show", profile.name)
     assert result.exit_code == 0
     for setting in profile.settings:
@@ -105,10 +105,10 @@ def test_the_walk_throughs_profile_works_on_its_table(outbox: Path, tmp_path: Pa
         assert owner.execute("SELECT count(*) FROM outbox").get == 5
 
         target = target_of(tmp_path / "work.db", profile=str(outbox))
-        snapshot = take(target, None, now, raw)
-        stale = {s.labels: s.at(now) for s in snapshot.of("sqlite_queue_stale_leases")}
+        snapshot = poll_database(target, None, now, raw)
+        stale = {s.labels: s.value_at(now) for s in snapshot.samples_of("sqlite_queue_stale_leases")}
         assert stale == {("fast",): 2}
-        ages = [s.at(now) for s in snapshot.of("sqlite_queue_oldest_waiting_age_seconds")]
+        ages = [s.value_at(now) for s in snapshot.samples_of("sqlite_queue_oldest_waiting_age_seconds")]
         assert ages == [pytest.approx(30, abs=0.01)]
         assert by_hand(target, "requeue").message.startswith("requeued 1 task, 1 had no attempts left and are dead")
         assert owner.execute("SELECT group_concat(state, '' ORDER BY id) FROM outbox").get == "00312"
@@ -117,7 +117,7 @@ def test_the_walk_throughs_profile_works_on_its_table(outbox: Path, tmp_path: Pa
 def test_the_settings_of_the_documentations_home_made_table_are_known() -> None:
     named = set(re.findall(r"(\w+): ", block("yaml", "profile: generic").split("settings:")[1]))
     assert named
-    assert named <= set(detection.named("generic").settings)
+    assert named <= set(detection.find_profile("generic").settings)
 
 
 def test_check_names_every_mistake_and_where_it_stops(outbox: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_check_names_every_mistake_and_where_it_stops(outbox: Path, tmp_path: Pa
 
 
 def test_check_takes_settings(tmp_path: Path) -> None:
-    generic = detection.SHIPPED / "generic.yaml"
+    generic = detection.SHIPPED_DIRECTORY / "generic.yaml"
     with queue_files.owned(tmp_path / "w.db", "CREATE TABLE work (id, state);") as owner:
         owner.execute("INSERT INTO work VALUES (1, 'new')")
         result = run("check", generic, tmp_path / "w.db", "--set", "table=work", "--set", "status=state")

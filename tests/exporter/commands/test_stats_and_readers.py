@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from collectors.raw_reader.formats import LockRow
-from collectors.raw_reader.wal_readers import Holder
+from collectors.raw_reader.wal_readers import HeldLock
 from exporter.commands.config import config
-from exporter.commands.database_argument import default_state, resolve, resolve_history
+from exporter.commands.database_argument import default_state_directory, resolve_history_scope, resolve_target
 from exporter.commands.leases import leases
-from exporter.commands.readers import by_process, readers
-from exporter.commands.stats import in_words, stats
+from exporter.commands.readers import group_by_process, readers
+from exporter.commands.stats import stats, value_in_words
 from tests.support.scenes import prismq
 
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -86,7 +86,7 @@ def test_stats_names_what_could_not_be_read(tmp_path: Path) -> None:
     ],
 )
 def test_values_are_said_by_the_unit_of_their_name(name: str, value: float, words: str) -> None:
-    assert in_words(name, value) == words
+    assert value_in_words(name, value) == words
 
 
 def test_readers_names_the_process_that_pins_the_log(queue: prismq.Queue, held_reader: Hold) -> None:
@@ -122,10 +122,10 @@ def test_the_action_lock_and_the_write_lock_are_named() -> None:
         return LockRow(kind, "WRITE", 7, 8, 1, 99, start, end)
 
     holders = (
-        Holder("db", row("FLOCK", 0, 2**63 - 1), "python", "x"),
-        Holder("shm", row("POSIX", 120, 120), "python", "x"),
+        HeldLock("db", row("FLOCK", 0, 2**63 - 1), "python", "x"),
+        HeldLock("shm", row("POSIX", 120, 120), "python", "x"),
     )
-    (found,) = by_process(None, holders)
+    (found,) = group_by_process(None, holders)
     assert found.locks == ("action", "writes")
 
 
@@ -135,9 +135,9 @@ def test_a_configured_name_brings_its_settings(queue: prismq.Queue) -> None:
         folder, f"databases:\n  - {{name: jobs, path: {queue.path}, owner_sqlite: 3.51.3}}\nstate: here\n"
     )
     for word in ("jobs", str(queue.path)):
-        target = resolve(word, str(file), None)
+        target = resolve_target(word, str(file), None)
         assert (target.name, target.owner_sqlite, target.state) == ("jobs", "3.51.3", folder / "here")
-    assert resolve("jobs", str(file), Path("/elsewhere")).state == Path("/elsewhere")
+    assert resolve_target("jobs", str(file), Path("/elsewhere")).state == Path("/elsewhere")
     assert json.loads(run(stats, "jobs", "--json", QUEUEKEEPER_CONFIG=str(file)).output)["database"] == "jobs"
 
 
@@ -145,10 +145,10 @@ def test_a_bare_path_keeps_its_history_in_the_persons_state_directory(
     queue: prismq.Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/home/x/state")
-    assert resolve(str(queue.path), None, None).state == Path("/home/x/state/queuekeeper")
+    assert resolve_target(str(queue.path), None, None).state == Path("/home/x/state/queuekeeper")
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/y")
-    assert default_state() == Path("/home/y/.local/state/queuekeeper")
+    assert default_state_directory() == Path("/home/y/.local/state/queuekeeper")
 
 
 def test_what_cannot_be_meant_is_one_line_and_exit_2(queue: prismq.Queue) -> None:
@@ -172,9 +172,9 @@ def test_what_cannot_be_meant_is_one_line_and_exit_2(queue: prismq.Queue) -> Non
 
 def test_history_is_found_for_a_database_that_is_gone(queue: prismq.Queue) -> None:
     state = queue.path.parent / "state"
-    assert resolve_history(None, None, state) == (None, state)
-    assert resolve_history("gone", None, state) == ("gone", state)
-    assert resolve_history(str(queue.path), None, state) == ("queue", state)
+    assert resolve_history_scope(None, None, state) == (None, state)
+    assert resolve_history_scope("gone", None, state) == ("gone", state)
+    assert resolve_history_scope(str(queue.path), None, state) == ("queue", state)
 
 
 def test_config_check_says_ok_or_every_error(queue: prismq.Queue) -> None:

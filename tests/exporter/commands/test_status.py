@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 
 from actions.model.outcome import Outcome
 from actions.model.request import Request
-from actions.policy.suspension import Standing
+from actions.policy.suspension import SuspensionState
 from actions.store import runs
-from actions.store.database import history
-from actions.store.pause import pause
-from actions.store.suspensions import keep
+from actions.store.database import state_store
+from actions.store.pause import set_pause
+from actions.store.suspensions import save_suspension
 from exporter.commands.config import config
 from exporter.commands.pause import pause as pause_command
 from exporter.commands.pause import resume
@@ -139,7 +139,7 @@ def test_explain_tells_what_would_act_and_what_stands_in_the_way(queue: prismq.Q
 def test_explain_knows_the_pause_the_cooldown_and_the_switch(queue: prismq.Queue, tmp_path: Path) -> None:
     queue.leased(time.time() - 100_000, 2)
     database = "{name: jobs, path: FOLDER/queue.db}"
-    with history(tmp_path / "state") as store:
+    with state_store(tmp_path / "state") as store:
         store.execute(
             "INSERT INTO run (database, path, action, request, trigger, rule, episode, priority, state, requested_at,"
             " ended_at, outcome) VALUES ('jobs', '', 'requeue', '{}', 'threshold', '', '', 0, 'ended', 0, ?, 'done')",
@@ -147,8 +147,8 @@ def test_explain_knows_the_pause_the_cooldown_and_the_switch(queue: prismq.Queue
         )
     file = configured(tmp_path, database, RULES)
     assert str(rules_of(file)["stale-leases"]["reason"]).startswith("cooldown: 8m")
-    with history(tmp_path / "state") as store:
-        pause(store, "by a test")
+    with state_store(tmp_path / "state") as store:
+        set_pause(store, "by a test")
     assert "paused (by a test)" in str(rules_of(file)["stale-leases"]["reason"])
     file = configured(tmp_path, database, RULES.replace("enabled: true", "enabled: false"))
     assert rules_of(file)["stale-leases"]["reason"] == "acting is disabled (actions.enabled)"
@@ -157,9 +157,11 @@ def test_explain_knows_the_pause_the_cooldown_and_the_switch(queue: prismq.Queue
 def test_explain_knows_what_is_suspended_and_what_a_person_should_do(queue: prismq.Queue, tmp_path: Path) -> None:
     queue.leased(time.time() - 100_000, 2)
     file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db}", RULES)
-    with history(tmp_path / "state") as store:
-        stands = Standing(2, 1_772_420_400.0, 0.0, False, "stale-leases", None, "moved nothing", "look at the workers")
-        keep(store, "jobs", "requeue", stands)
+    with state_store(tmp_path / "state") as store:
+        stands = SuspensionState(
+            2, 1_772_420_400.0, 0.0, False, "stale-leases", None, "moved nothing", "look at the workers"
+        )
+        save_suspension(store, "jobs", "requeue", stands)
     reason = str(rules_of(file)["stale-leases"]["reason"])
     assert reason == (
         "suspended since 2026-03-02 03:00:00Z: 2 runs in a row did not help, the last: moved nothing "
@@ -175,17 +177,17 @@ def test_explain_knows_what_waits_and_which_bounds_are_used_up(queue: prismq.Que
         "{enabled: true}", "{enabled: true, quota_per_hour: 1, blast_radius: {databases: 1, share: 0}}"
     )
     file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db}", tight)
-    with history(tmp_path / "state") as store:
+    with state_store(tmp_path / "state") as store:
         other = Request("requeue", "other", "threshold", rule="stale-leases")
-        claim = runs.ask_and_claim(store, other, "/other.db", time.time())
-        runs.end(store, claim, runs.Ending(Outcome.DONE, "done"), time.time())
+        claim = runs.enqueue_and_claim(store, other, "/other.db", time.time())
+        runs.end_run(store, claim, runs.RunEnding(Outcome.DONE, "done"), time.time())
     assert "1 databases within 600 s, 1 are allowed" in str(rules_of(file)["stale-leases"]["reason"])
-    with history(tmp_path / "state") as store:
-        claim = runs.ask_and_claim(store, Request("backup", "jobs", "schedule"), "/jobs.db", time.time())
-        runs.end(store, claim, runs.Ending(Outcome.DONE, "done"), time.time())
+    with state_store(tmp_path / "state") as store:
+        claim = runs.enqueue_and_claim(store, Request("backup", "jobs", "schedule"), "/jobs.db", time.time())
+        runs.end_run(store, claim, runs.RunEnding(Outcome.DONE, "done"), time.time())
     assert "quota_per_hour" in str(rules_of(file)["stale-leases"]["reason"])
-    with history(tmp_path / "state") as store:
-        runs.ask(store, Request("requeue", "jobs", "threshold"), "/jobs.db", time.time())
+    with state_store(tmp_path / "state") as store:
+        runs.enqueue_run(store, Request("requeue", "jobs", "threshold"), "/jobs.db", time.time())
     assert rules_of(file)["stale-leases"]["reason"] == "requeue waits or runs already (run 3)"
 
 
@@ -196,8 +198,8 @@ def test_explain_tells_when_each_schedule_comes_next_and_what_would_hold_it(
     file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db}", RULES + schedules)
     year = time.gmtime().tm_year + 1
     assert f"schedule newyear: next checkpoint at {year}-01-01 00:00:00Z\n" in run(config, "explain", file).output
-    with history(tmp_path / "state") as store:
-        pause(store, "by a test")
+    with state_store(tmp_path / "state") as store:
+        set_pause(store, "by a test")
     assert "actions are paused (by a test): it waits" in run(config, "explain", file).output
     file.write_text(file.read_text().replace("enabled: true", "enabled: false"))
     assert "; acting is disabled (actions.enabled)" in run(config, "explain", file).output

@@ -6,25 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from actions.model.options import OptionKind
+from actions.model.options import ActionOption
 from actions.policy.windows import Window
 from collectors.metric import Metric
 from exporter.config.example import example_text
 from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load
+from exporter.config.load import load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 
 ACTIONS = {
     "checkpoint": {
-        "mode": OptionKind("word", "one of auto, truncate", ("auto", "truncate")),
-        "stall": OptionKind("seconds", "a time in seconds"),
+        "mode": ActionOption("word", "one of auto, truncate", ("auto", "truncate")),
+        "stall": ActionOption("seconds", "a time in seconds"),
     },
-    "backup": {"name": OptionKind("text", "a name")},
+    "backup": {"name": ActionOption("text", "a name")},
     "requeue": {
-        "guarded": OptionKind("flag", "true or false"),
-        "limit": OptionKind("count", "a whole number above 0"),
-        "workers_stopped": OptionKind("flag", "true or false", by_person=True),
+        "guarded": ActionOption("flag", "true or false"),
+        "limit": ActionOption("count", "a whole number above 0"),
+        "workers_stopped": ActionOption("flag", "true or false", by_person=True),
     },
 }
 METRICS = {
@@ -45,7 +45,7 @@ RULE = """rules:
 def loaded(folder: Path, text: str) -> Config:
     file = folder / "queuekeeper.yaml"
     file.write_text(text)
-    return load(file, ACTIONS, METRICS)
+    return load_config(file, ACTIONS, METRICS)
 
 
 def errors(folder: Path, text: str) -> list[str]:
@@ -59,7 +59,7 @@ def errors(folder: Path, text: str) -> list[str]:
 def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "queuekeeper.yaml"
     file.write_text(example_text())
-    config = load(file, known_actions(), known_metrics())
+    config = load_config(file, known_actions(), known_metrics())
     assert config.warnings == ()
     assert [rule.name for rule in config.rules] == [
         "wal-backlog",
@@ -133,7 +133,7 @@ state: /var/lib/queuekeeper
         60.0,
         600.0,
     )
-    assert (old.condition.absent, old.patience) == (26 * 3600.0, 26 * 3600.0 + 60.0)
+    assert (old.condition.absent, old.required_hold) == (26 * 3600.0, 26 * 3600.0 + 60.0)
     assert (wal.radius.databases, wal.radius.share, wal.radius.within) == (10, 0.1, 600.0)
     (daily,) = config.schedules
     assert (daily.action, daily.jitter, daily.catch_up, daily.timezone) == ("backup", 300.0, 0.0, UTC)
@@ -378,14 +378,14 @@ def test_a_bad_file_says_where_what_and_the_cure(tmp_path: Path, case: str) -> N
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors, match=r"nowhere\.yaml: cannot be read: No such file"):
-        load(tmp_path / "nowhere.yaml", ACTIONS, METRICS)
+        load_config(tmp_path / "nowhere.yaml", ACTIONS, METRICS)
 
 
 def test_bytes_that_are_no_text_are_placed(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_bytes(b"databases:\n  - path: /\xff.db\n")
     with pytest.raises(ConfigErrors, match=r"c\.yaml:2: not UTF-8"):
-        load(file, ACTIONS, METRICS)
+        load_config(file, ACTIONS, METRICS)
 
 
 def test_a_rule_may_name_any_database_when_a_glob_makes_names_unknown(tmp_path: Path) -> None:
@@ -442,8 +442,8 @@ def test_a_backup_without_a_place_is_warned_of(tmp_path: Path) -> None:
 def test_who_may_act_is_read_and_known(tmp_path: Path) -> None:
     allow = "actions: {enabled: true, allow: {users: [ann], client_sans: [am.example]}}\n"
     acting = loaded(tmp_path, MINIMAL + allow).acting
-    assert (acting.users, acting.client_sans, acting.anybody) == ({"ann"}, {"am.example"}, True)
-    assert not loaded(tmp_path, MINIMAL + "actions: {enabled: true}\n").acting.anybody
+    assert (acting.users, acting.client_sans, acting.has_allowed_callers) == ({"ann"}, {"am.example"}, True)
+    assert not loaded(tmp_path, MINIMAL + "actions: {enabled: true}\n").acting.has_allowed_callers
 
 
 ACTING = MINIMAL + "actions:\n  enabled: true\n  allow:\n    token_files: [token]\n"

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from collectors.target import BackupPlace
-from exporter.config.resolve import targets
+from collectors.target import BackupSettings
+from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config, DatabaseSpec
 
 
@@ -16,7 +16,7 @@ def files(root: Path, *names: str) -> None:
 
 def named(root: Path, *specs: DatabaseSpec, state: str = "state") -> dict[str, str]:
     config = Config(source=root / "c.yaml", databases=specs, state=root / state)
-    return {target.name: str(target.path.relative_to(root)) for target in targets(config)}
+    return {target.name: str(target.path.relative_to(root)) for target in resolve_targets(config)}
 
 
 def test_a_glob_names_databases_by_their_stem(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_our_own_files_and_what_sqlite_keeps_beside_never_match(tmp_path: Path) 
     )
     os.mkfifo(tmp_path / "pipe.db")
     (tmp_path / "folder.db").mkdir()
-    spec = DatabaseSpec(f"{tmp_path}/**/*", backup=BackupPlace(tmp_path / "backups"))
+    spec = DatabaseSpec(f"{tmp_path}/**/*", backup=BackupSettings(tmp_path / "backups"))
     assert named(tmp_path, spec) == {"queue": "queue.db"}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.config.sizes import Growth, parse_duration, parse_growth, parse_level, parse_size
+from exporter.config.sizes import GrowthBudget, parse_duration, parse_growth, parse_level, parse_size
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_what_is_no_size_is_refused(text: object) -> None:
 @pytest.mark.parametrize(
     ("text", "growth"),
     [
-        ("64MiB", Growth(67_108_864, 0)),
-        ("25%", Growth(0, 0.25)),
-        ("max(64MiB, 25%)", Growth(67_108_864, 0.25)),
-        ("max( 25% ,64MiB )", Growth(67_108_864, 0.25)),
-        ("max(1MiB, 2MiB)", Growth(2_097_152, 0)),
+        ("64MiB", GrowthBudget(67_108_864, 0)),
+        ("25%", GrowthBudget(0, 0.25)),
+        ("max(64MiB, 25%)", GrowthBudget(67_108_864, 0.25)),
+        ("max( 25% ,64MiB )", GrowthBudget(67_108_864, 0.25)),
+        ("max(1MiB, 2MiB)", GrowthBudget(2_097_152, 0)),
     ],
 )
-def test_a_budget_is_a_size_a_share_or_both(text: str, growth: Growth) -> None:
+def test_a_budget_is_a_size_a_share_or_both(text: str, growth: GrowthBudget) -> None:
     assert parse_growth(text) == growth
 
 

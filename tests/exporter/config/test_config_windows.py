@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from actions.policy.windows import Window
-from actions.runner.catalogue import KNOWN
+from actions.runner.catalogue import KNOWN_ACTIONS
 from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load
+from exporter.config.load import load_config
 from exporter.config.problems import ConfigErrors
-from exporter.config.settings import Acting, Config
+from exporter.config.settings import ActingSettings, Config
 from exporter.status import window_state
 
 MINIMAL = "databases:\n  - {path: /var/lib/app/queue.db, backup: {directory: /var/backups}}\n"
@@ -20,7 +20,7 @@ THREE = datetime(2026, 11, 25, 3, tzinfo=UTC).timestamp()
 def loaded(folder: Path, text: str) -> Config:
     file = folder / "queuekeeper.yaml"
     file.write_text(MINIMAL + text)
-    return load(file, known_actions(), known_metrics())
+    return load_config(file, known_actions(), known_metrics())
 
 
 def error(folder: Path, text: str) -> str:
@@ -69,26 +69,28 @@ def test_a_window_of_what_never_runs_by_itself_is_warned_of(tmp_path: Path) -> N
 
 
 def test_how_a_window_stands_is_said_in_words() -> None:
-    acting = Acting(windows={"requeue": Window(120, 240), "backup": Window(240, 300), "prune": Window(0, 1440)})
-    said = list(window_state.lines(acting, THREE))
+    acting = ActingSettings(windows={"requeue": Window(120, 240), "backup": Window(240, 300), "prune": Window(0, 1440)})
+    said = list(window_state.window_lines(acting, THREE))
     assert "requeue: 02:00-04:00 UTC, open until 2026-11-25 04:00:00Z" in said
     assert "backup: 04:00-05:00 UTC, closed until 2026-11-25 04:00:00Z" in said
     assert "prune: 00:00-24:00 UTC, open" in said
-    assert list(window_state.against(acting, "requeue", THREE)) == []
-    assert list(window_state.against(acting, "checkpoint", THREE)) == []
-    (closed,) = window_state.against(acting, "backup", THREE)
+    assert list(window_state.window_obstacles(acting, "requeue", THREE)) == []
+    assert list(window_state.window_obstacles(acting, "checkpoint", THREE)) == []
+    (closed,) = window_state.window_obstacles(acting, "backup", THREE)
     assert closed == "its window 04:00-05:00 UTC is closed: it waits until 2026-11-25 04:00:00Z"
 
 
 def test_a_rule_whose_action_needs_a_window_and_has_none_is_warned_of(tmp_path: Path) -> None:
-    for action in (name for name, known in KNOWN.items() if known.windowed and known.automatic):
+    for action in (name for name, known in KNOWN_ACTIONS.items() if known.windowed and known.automatic):
         rule = f"rules: [{{name: r, when: {{sqlite_pages: {{above: 1}}}}, on: {{threshold: {{}}}}, do: {action}}}]\n"
         (warning,) = loaded(tmp_path, rule).warnings
         assert f"rules[0].do: {action} runs by itself only inside a window" in warning
         assert f'{{windows: {{{action}: "02:00-04:00"}}}}' in warning
         assert loaded(tmp_path, rule + f'actions: {{windows: {{{action}: "02:00-04:00"}}}}\n').warnings == ()
-        assert any(line.startswith(f"{action}: no window") for line in window_state.lines(Acting(), THREE))
-        assert list(window_state.against(Acting(), action, THREE))
+        assert any(
+            line.startswith(f"{action}: no window") for line in window_state.window_lines(ActingSettings(), THREE)
+        )
+        assert list(window_state.window_obstacles(ActingSettings(), action, THREE))
 
 
 def test_what_cannot_be_undone_and_has_no_place_for_backups_is_warned_of(tmp_path: Path) -> None:
@@ -96,5 +98,5 @@ def test_what_cannot_be_undone_and_has_no_place_for_backups_is_warned_of(tmp_pat
     rule = "rules: [{name: r, when: {sqlite_pages: {above: 1}}, on: {threshold: {}}, do: vacuum}]\n"
     windows = 'actions: {windows: {vacuum: "02:00-04:00"}}\n'
     file.write_text("databases: [{path: /var/lib/app/queue.db}]\n" + rule + windows)
-    (warning,) = load(file, known_actions(), known_metrics()).warnings
+    (warning,) = load_config(file, known_actions(), known_metrics()).warnings
     assert "rules[0].do: queue has no place for backups" in warning

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from exporter.agent import Agent
-from exporter.config.exposure import is_loopback, unguarded
+from exporter.config.exposure import exposure_problem, is_loopback
 from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load
-from exporter.config.settings import Acting
+from exporter.config.load import load_config
+from exporter.config.settings import ActingSettings
 from tests.support.scenes import prismq
 
-OPEN = Acting(enabled=True)
+OPEN = ActingSettings(enabled=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost", "", "/run/qk.sock"])
 def test_these_only_this_machine_reaches(host: str) -> None:
     assert is_loopback(host)
-    assert unguarded(OPEN, [host]) is None
+    assert exposure_problem(OPEN, [host]) is None
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_these_only_this_machine_reaches(host: str) -> None:
 )
 def test_these_others_reach(host: str) -> None:
     assert not is_loopback(host)
-    found = unguarded(OPEN, ["127.0.0.1", host])
+    found = exposure_problem(OPEN, ["127.0.0.1", host])
     assert found is not None
     assert f"it listens on {host}" in found
     assert "actions.allow.token_files" in found
@@ -36,14 +36,14 @@ def test_these_others_reach(host: str) -> None:
 @pytest.mark.parametrize(
     "acting",
     [
-        Acting(),
-        Acting(enabled=True, token_digests=(b"x",)),
-        Acting(enabled=True, users=("ann",)),
-        Acting(enabled=True, client_sans=("am.example",)),
+        ActingSettings(),
+        ActingSettings(enabled=True, token_digests=(b"x",)),
+        ActingSettings(enabled=True, users=("ann",)),
+        ActingSettings(enabled=True, client_sans=("am.example",)),
     ],
 )
-def test_where_nobody_acts_or_somebody_is_named_it_may_be_reached(acting: Acting) -> None:
-    assert unguarded(acting, ["0.0.0.0"]) is None
+def test_where_nobody_acts_or_somebody_is_named_it_may_be_reached(acting: ActingSettings) -> None:
+    assert exposure_problem(acting, ["0.0.0.0"]) is None
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_such_a_start_is_refused_with_the_cure(config: Path) -> None:
 def test_a_reload_cannot_make_it_so_either(config: Path) -> None:
     enabled = config.read_text()
     config.write_text(enabled.replace("true", "false"))
-    agent = Agent(load(config, known_actions(), known_metrics()), hosts=("0.0.0.0",))
+    agent = Agent(load_config(config, known_actions(), known_metrics()), hosts=("0.0.0.0",))
     config.write_text(enabled)
-    (reason,) = agent.reload()
+    (reason,) = agent.reload_configuration()
     assert "nobody is named who may act" in reason
     assert not agent.front.act_right().enabled

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from collectors.metric import Sample
 from collectors.registry import COLLECTORS
-from exporter.config.settings import Acting
-from exporter.exposition.latest import Board
+from exporter.config.settings import ActingSettings
+from exporter.exposition.latest import LatestSnapshots
 from exporter.exposition.page import Exposition, self_metrics
 from tests.support.scenes.exporter_state import METRICS, NOW, board, config, facts, readings, snapshot
 
@@ -24,11 +24,11 @@ OPENMETRICS = (
 )
 
 
-def exposition(shown: Board, now: float = NOW, **changes: object) -> Exposition:
+def exposition(shown: LatestSnapshots, now: float = NOW, **changes: object) -> Exposition:
     return Exposition(METRICS, lambda at: facts(at, shown, **changes), lambda: now, with_process=False)
 
 
-def page(shown: Board, now: float = NOW, names: tuple[str, ...] = (), **changes: object) -> str:
+def page(shown: LatestSnapshots, now: float = NOW, names: tuple[str, ...] = (), **changes: object) -> str:
     return exposition(shown, now, **changes).render("", "", names).body.decode()
 
 
@@ -162,7 +162,7 @@ def test_a_database_that_was_not_polled_yet_is_found_and_has_no_up() -> None:
 
 def test_a_database_that_is_no_longer_watched_vanishes() -> None:
     shown = board(snapshot("a", samples=readings()), snapshot("b"), names=("a", "b"))
-    shown.watch([])
+    shown.set_targets([])
     assert 'database="a"' not in page(shown, totals=type(facts(NOW, shown).totals)())
 
 
@@ -173,7 +173,7 @@ def test_counters_of_what_can_be_started_exist_before_the_first_run() -> None:
         'queuekeeper_action_runs_total{action="checkpoint",database="jobs",outcome="failed"} 0.0',
     ]
     assert 'queuekeeper_webhook_requests_total{code="401"} 0.0' in text
-    observing = page(board(), config=config(acting=Acting()), totals=type(facts(NOW, board()).totals)())
+    observing = page(board(), config=config(acting=ActingSettings()), totals=type(facts(NOW, board()).totals)())
     assert not lines(observing, "queuekeeper_action_runs_total")
 
 

@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 
 from actions.store.totals import DURATION_BUCKETS
 from collectors.metric import Metric, Sample, Since
-from exporter.exposition.latest import Board
-from exporter.exposition.line_cache import KeptText
+from exporter.exposition.latest import LatestSnapshots
+from exporter.exposition.line_cache import LineCache
 from exporter.exposition.page import Exposition, self_metrics
-from exporter.exposition.self_metrics import Facts
+from exporter.exposition.self_metrics import ExporterState
 from tests.support.scenes.exporter_state import NOW, config, facts, snapshot, target, totals
 
 TEXT = "text/plain;version=0.0.4"
@@ -46,16 +46,16 @@ LABELS = st.text(st.characters(exclude_categories=("Cs",)), max_size=6) | st.sam
 class Reference(Collector):
     """The same facts as families of the library's own."""
 
-    def __init__(self, facts: Facts, metrics: Iterable[Metric], now: float) -> None:
+    def __init__(self, facts: ExporterState, metrics: Iterable[Metric], now: float) -> None:
         self.facts, self.metrics, self.now = facts, tuple(metrics), now
 
     def collect(self) -> Iterator[Family]:
         view = self.facts.view
         families = {metric.name: family(metric) for metric in (*self_metrics.METRICS, *self.metrics)}
-        placed = [*self_metrics.of_process(self.facts), *self_metrics.of_history(self.facts)]
+        placed = [*self_metrics.process_samples(self.facts), *self_metrics.history_samples(self.facts)]
         for name in view.names:
             shown = view.fresh.get(name)
-            placed += ((name, sample) for sample in self_metrics.of_poll(shown, stale=name in view.stale))
+            placed += ((name, sample) for sample in self_metrics.poll_samples(shown, stale=name in view.stale))
             placed += ((name, sample) for sample in (shown.samples if shown else ()))
         for metric in (m for m in self_metrics.METRICS if m.name in self_metrics.COLUMNS):
             placed += ((name, metric(value)) for name, value in self_metrics.COLUMNS[metric.name](view).items())
@@ -80,10 +80,10 @@ def add(one: Family, database: str, sample: Sample, now: float) -> None:
     metric = sample.metric
     names = (("database",) if metric.of_database else ()) + metric.labels
     values = ((database,) if metric.of_database else ()) + sample.labels
-    one.add_sample(metric.name, dict(zip(names, values, strict=True)), sample.at(now))
+    one.add_sample(metric.name, dict(zip(names, values, strict=True)), sample.value_at(now))
 
 
-def reference(shown: Facts, accept: str, now: float, names: Iterable[str] = ()) -> bytes:
+def reference(shown: ExporterState, accept: str, now: float, names: Iterable[str] = ()) -> bytes:
     registry = CollectorRegistry()
     collector = Reference(shown, METRICS, now)
     registry.register(collector)
@@ -133,20 +133,20 @@ STEPS = st.lists(
 def test_after_any_course_of_events_the_page_is_the_librarys(
     steps: list[tuple[str, object, object]], accept: str
 ) -> None:
-    now, board, history, made = NOW, Board(), totals(), config()
-    board.watch(target(name) for name in "abc")
+    now, board, history, made = NOW, LatestSnapshots(), totals(), config()
+    board.set_targets(target(name) for name in "abc")
     page = Exposition(
         METRICS, lambda at: facts(at, board, totals=history, config=made), lambda: now, with_process=False
     )
     for what, which, value in steps:
         if what == "poll":
-            board.put(snapshot(str(which), now, value))  # type: ignore[arg-type]
-        elif what == "confirm" and (before := board.newest(str(which))) is not None:
-            board.put(replace(before, taken_at=now))
-        elif what == "keep" and (known := board.newest(str(which))) is not None:
-            page.keep(known)
+            board.store_snapshot(snapshot(str(which), now, value))  # type: ignore[arg-type]
+        elif what == "confirm" and (before := board.newest_snapshot(str(which))) is not None:
+            board.store_snapshot(replace(before, taken_at=now))
+        elif what == "keep" and (known := board.newest_snapshot(str(which))) is not None:
+            page.update_database(known)
         elif what == "watch":
-            board.watch(target(str(name)) for name in which)  # type: ignore[union-attr]
+            board.set_targets(target(str(name)) for name in which)  # type: ignore[union-attr]
         elif what == "wait":
             now += float(which)  # type: ignore[arg-type]
         assert page.render(accept, "").body == reference(facts(now, board, totals=history, config=made), accept, now)
@@ -154,9 +154,9 @@ def test_after_any_course_of_events_the_page_is_the_librarys(
 
 @pytest.mark.parametrize("names", [("sqlite_b",), ("sqlite_d_total", "queuekeeper_action_duration_seconds_bucket")])
 def test_names_give_what_the_library_gives(names: tuple[str, ...]) -> None:
-    board = Board()
-    board.watch([target("a")])
-    board.put(snapshot("a", NOW, (METRICS[1](1, "x", "y"), METRICS[3](2, "z"))))
+    board = LatestSnapshots()
+    board.set_targets([target("a")])
+    board.store_snapshot(snapshot("a", NOW, (METRICS[1](1, "x", "y"), METRICS[3](2, "z"))))
     shown = facts(NOW, board)
     page = Exposition(METRICS, lambda _: shown, lambda: NOW, with_process=False)
     assert page.render(TEXT, "", names).body == reference(shown, TEXT, NOW, names)
@@ -164,8 +164,8 @@ def test_names_give_what_the_library_gives(names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("scheme", ["dots", "values"])
 def test_a_scheme_that_our_names_do_not_need_is_answered_without_it(scheme: str) -> None:
-    board = Board()
-    board.watch([target("a")])
+    board = LatestSnapshots()
+    board.set_targets([target("a")])
     page = Exposition(METRICS, lambda at: facts(at, board), lambda: NOW, with_process=False)
     answer = page.render(f"application/openmetrics-text;version=1.0.0;escaping={scheme}", "")
     assert answer.content_type.endswith("escaping=underscores")
@@ -174,28 +174,28 @@ def test_a_scheme_that_our_names_do_not_need_is_answered_without_it(scheme: str)
 
 def test_what_did_not_change_is_not_asked_again() -> None:
     """A thousand databases of which three were read since the last scrape: three are written."""
-    board = Board()
-    board.watch(target(f"d{number}") for number in range(1000))
+    board = LatestSnapshots()
+    board.set_targets(target(f"d{number}") for number in range(1000))
     for number in range(1000):
-        board.put(replace(snapshot(f"d{number}", NOW, (METRICS[0](number),)), opened_at=NOW))
+        board.store_snapshot(replace(snapshot(f"d{number}", NOW, (METRICS[0](number),)), opened_at=NOW))
     history, made = totals(), config()
     page = Exposition(
         METRICS, lambda at: facts(at, board, totals=history, config=made), lambda: NOW + 1, with_process=False
     )
     page.render(TEXT, "")
     written: list[str] = []
-    put = KeptText.put
+    put = LineCache.update_part
 
-    def counted(kept: KeptText, name: str, *arguments: object, **others: object) -> None:
+    def counted(kept: LineCache, name: str, *arguments: object, **others: object) -> None:
         written.append(name)
         put(kept, name, *arguments, **others)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(KeptText, "put", counted)
+        patch.setattr(LineCache, "update_part", counted)
         for number in range(1000):
-            board.put(replace(board.newest(f"d{number}"), taken_at=NOW + 1))  # type: ignore[type-var]
+            board.store_snapshot(replace(board.newest_snapshot(f"d{number}"), taken_at=NOW + 1))  # type: ignore[type-var]
         for number in (3, 500, 999):
-            board.put(replace(snapshot(f"d{number}", NOW + 1, (METRICS[0](-1),)), opened_at=NOW + 1))
+            board.store_snapshot(replace(snapshot(f"d{number}", NOW + 1, (METRICS[0](-1),)), opened_at=NOW + 1))
         body = page.render(TEXT, "").body.decode()
     assert sorted(name for name in written if not name.startswith("\0")) == ["d3", "d500", "d999"]
     assert body.count("sqlite_a_bytes{") == 1000
@@ -203,9 +203,9 @@ def test_what_did_not_change_is_not_asked_again() -> None:
 
 
 def test_a_snapshot_of_a_database_that_is_not_on_the_page_yet_is_left_to_the_next_scrape() -> None:
-    board = Board()
+    board = LatestSnapshots()
     page = Exposition(METRICS, lambda at: facts(at, board), lambda: NOW, with_process=False)
-    page.keep(snapshot("new", NOW, (METRICS[0](1),)))
-    board.watch([target("new")])
-    board.put(snapshot("new", NOW, (METRICS[0](7),)))
+    page.update_database(snapshot("new", NOW, (METRICS[0](1),)))
+    board.set_targets([target("new")])
+    board.store_snapshot(snapshot("new", NOW, (METRICS[0](7),)))
     assert b'sqlite_a_bytes{database="new"} 7.0' in page.render(TEXT, "").body

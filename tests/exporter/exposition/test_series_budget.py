@@ -3,14 +3,14 @@
 from actions.model.condition import Condition
 from actions.model.outcome import Outcome
 from actions.policy.rules import Rule
-from actions.store.totals import Totals
+from actions.store.totals import ActionTotals
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample
 from collectors.registry import COLLECTORS
 from collectors.wal import MAX_COMMANDS
 from collectors.wal_state import STATES as WAL_STATES
 from exporter.config.window_parts import ACTION_WORDS
-from exporter.exposition.latest import Board
+from exporter.exposition.latest import LatestSnapshots
 from exporter.exposition.page import Exposition
 from tests.support.scenes.exporter_state import NOW, config, facts, snapshot, target
 
@@ -46,11 +46,11 @@ def series(page: str) -> list[str]:
 
 
 def test_a_database_that_is_observed_stays_in_the_budget() -> None:
-    board = Board()
-    board.watch([target("jobs")])
-    board.put(worst())
+    board = LatestSnapshots()
+    board.set_targets([target("jobs")])
+    board.store_snapshot(worst())
     metrics = [metric for one in COLLECTORS for metric in one.METRICS]
-    page = Exposition(metrics, lambda at: facts(at, board, totals=Totals(), config=config(rules=())), lambda: NOW)
+    page = Exposition(metrics, lambda at: facts(at, board, totals=ActionTotals(), config=config(rules=())), lambda: NOW)
     found = series(page.render("", "").body.decode())
     assert len(found) > 60, "the worst case is not there"
     assert len(found) <= BUDGET, len(found)
@@ -61,10 +61,10 @@ def test_with_every_action_and_two_rules_for_each_of_the_usual_ones_it_still_doe
     usual = ("checkpoint", "requeue", "backup")
     assert set(usual) < set(ACTION_WORDS)
     rules = tuple(Rule(f"rule-{word}", Condition("sqlite_wal_backlog_bytes", above=1), word) for word in usual)
-    board = Board()
-    board.watch([target("jobs")])
-    board.put(worst())
-    totals = Totals(
+    board = LatestSnapshots()
+    board.set_targets([target("jobs")])
+    board.store_snapshot(worst())
+    totals = ActionTotals(
         runs={("jobs", word, str(outcome)): 1 for word in usual for outcome in (Outcome.DONE, Outcome.FAILED)},
         last_success={("jobs", word): NOW for word in usual},
         last_failure={("jobs", word): NOW for word in usual},

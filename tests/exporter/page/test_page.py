@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from collectors.target import Target
-from exporter.status.events import News
-from exporter.web.context import Front
+from exporter.status.events import StatusEvent
+from exporter.web.context import WebContext
 from tests.support.real import browser, real_parts
 from tests.support.real.browser import Tab
 from tests.support.scenes import page_scene, web_server
@@ -311,7 +311,7 @@ def test_the_connection_lost_is_said_and_found_again(opened: Open, scene: Scene)
         tab.complaints.clear()  # the browser tells of what it could not reach
 
 
-def quiet_front(folder: Path, *targets: Target) -> Front:
+def quiet_front(folder: Path, *targets: Target) -> WebContext:
     return web_server.front(folder, operations=idle_operations(folder, *targets))
 
 
@@ -333,7 +333,7 @@ def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, tmp_path: 
     assert after["JSHeapUsedSize"] < before["JSHeapUsedSize"] * 1.2 + 200_000, (before, after)
 
 
-def refresh_to(tab: Tab, shown: Front, number: int) -> None:
+def refresh_to(tab: Tab, shown: WebContext, number: int) -> None:
     """Tell news until the page has asked so many times again."""
     done = threading.Event()
 
@@ -341,8 +341,8 @@ def refresh_to(tab: Tab, shown: Front, number: int) -> None:
         count = 0
         while not done.wait(0.002):
             count += 1
-            shown.operations.broadcast.tell(
-                News("reading", {"database": "queue1", "taken_at": count}, ("reading", "queue1"))
+            shown.operations.broadcast.publish_event(
+                StatusEvent("reading", {"database": "queue1", "taken_at": count}, ("reading", "queue1"))
             )
 
     teller = threading.Thread(target=tell)

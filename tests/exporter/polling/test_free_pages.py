@@ -5,27 +5,27 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.model.memory import FreeLow
-from actions.store.database import history, history_file
-from actions.store.free_pages import HOUR, KEPT, free_lows, note
+from actions.model.memory import FreePageMinimum
+from actions.store.database import history_file, state_store
+from actions.store.free_pages import HOUR, RETENTION_SECONDS, load_free_page_minimums, record_free_pages
 from collectors.storage import FREE_PAGES
-from exporter.polling.free_pages import WRITE_EVERY, FreePageWatch
+from exporter.polling.free_pages import WRITE_EVERY, FreePageRecorder
 from tests.support.scenes.exporter_state import snapshot
 
 START = 500_000 * HOUR
 
 
-def look(watch: FreePageWatch, at: float, pages: int | None, database: str = "jobs") -> None:
-    watch.look(snapshot(database, at, () if pages is None else (FREE_PAGES(pages),)))
+def look(watch: FreePageRecorder, at: float, pages: int | None, database: str = "jobs") -> None:
+    watch.on_snapshot(snapshot(database, at, () if pages is None else (FREE_PAGES(pages),)))
 
 
 def lows(state: Path, database: str = "jobs") -> dict[int, int]:
-    with history(state) as store:
-        return {low.hour - 500_000: low.pages for low in free_lows(store, database)}
+    with state_store(state) as store:
+        return {low.hour - 500_000: low.pages for low in load_free_page_minimums(store, database)}
 
 
 def test_the_fewest_pages_of_each_hour_are_kept(tmp_path: Path) -> None:
-    watch = FreePageWatch(tmp_path)
+    watch = FreePageRecorder(tmp_path)
     for minute, pages in enumerate((50, 40, 7, 90, 60)):
         look(watch, START + 60 * minute, pages)
     look(watch, START + HOUR - 1, 5)
@@ -38,9 +38,11 @@ def test_it_writes_once_in_a_while_for_all_databases_together(tmp_path: Path, mo
     from exporter.polling import free_pages
 
     written: list[int] = []
-    write = note
-    monkeypatch.setattr(free_pages, "note", lambda store, new, now: (written.append(len(new)), write(store, new, now)))
-    watch = FreePageWatch(tmp_path)
+    write = record_free_pages
+    monkeypatch.setattr(
+        free_pages, "record_free_pages", lambda store, new, now: (written.append(len(new)), write(store, new, now))
+    )
+    watch = FreePageRecorder(tmp_path)
     for step in range(100):
         for number in range(10):
             look(watch, START + step * 15, 1000 - step, f"db{number}")
@@ -54,25 +56,25 @@ def test_it_writes_once_in_a_while_for_all_databases_together(tmp_path: Path, mo
 
 
 def test_what_could_not_be_read_is_no_zero(tmp_path: Path) -> None:
-    watch = FreePageWatch(tmp_path)
+    watch = FreePageRecorder(tmp_path)
     look(watch, START, None)
     watch.write(START)
     assert not history_file(tmp_path).exists()
 
 
 def test_old_hours_are_forgotten_and_an_earlier_low_stays(tmp_path: Path) -> None:
-    with history(tmp_path) as store:
-        note(store, {("jobs", 500_000): 5, ("jobs", 499_000): 1}, START)
-        note(store, {("jobs", 500_000): 9}, START)
-        assert free_lows(store, "jobs") == (FreeLow(500_000, 5),)
-        note(store, {("other", 500_000): 3}, START + KEPT + 2 * HOUR)
-        assert free_lows(store, "jobs") == ()
+    with state_store(tmp_path) as store:
+        record_free_pages(store, {("jobs", 500_000): 5, ("jobs", 499_000): 1}, START)
+        record_free_pages(store, {("jobs", 500_000): 9}, START)
+        assert load_free_page_minimums(store, "jobs") == (FreePageMinimum(500_000, 5),)
+        record_free_pages(store, {("other", 500_000): 3}, START + RETENTION_SECONDS + 2 * HOUR)
+        assert load_free_page_minimums(store, "jobs") == ()
 
 
 def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.write_text("no directory")
-    watch = FreePageWatch(state)
+    watch = FreePageRecorder(state)
     look(watch, START, 50)
     look(watch, START + 1, 20)
     state.unlink()
@@ -81,10 +83,10 @@ def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
 
 
 def test_a_history_of_the_version_before_gets_the_new_tables(tmp_path: Path) -> None:
-    with history(tmp_path) as store:
+    with state_store(tmp_path) as store:
         store.execute("DROP TABLE free_low; DROP TABLE integrity; PRAGMA user_version=1").fetchall()
         store.execute("INSERT INTO setting VALUES ('kept', '1')")
-    with history(tmp_path) as store:
-        note(store, {("jobs", 500_000): 5}, START)
+    with state_store(tmp_path) as store:
+        record_free_pages(store, {("jobs", 500_000): 5}, START)
         assert store.execute("SELECT value FROM setting WHERE name = 'kept'").get == "1"
         assert isinstance(store, apsw.Connection)

@@ -11,8 +11,8 @@ import pytest
 
 from collectors.access.snapshot import Snapshot
 from collectors.target import Target
-from exporter.exposition.latest import Board
-from exporter.polling.loop import PollLoop, Timing, next_due
+from exporter.exposition.latest import LatestSnapshots
+from exporter.polling.loop import PollLoop, PollTiming, next_due
 from tests.support.scenes.exporter_state import target
 
 
@@ -54,9 +54,9 @@ def loops() -> Iterator[list[PollLoop]]:
         loop.stop(0.1)
 
 
-def started(loops: list[PollLoop], names: list[str], polls: Polls, **timing: float) -> tuple[PollLoop, Board]:
-    board = Board()
-    loop = PollLoop(lambda: tuple(map(target, names)), polls, board, timing=Timing(**timing))
+def started(loops: list[PollLoop], names: list[str], polls: Polls, **timing: float) -> tuple[PollLoop, LatestSnapshots]:
+    board = LatestSnapshots()
+    loop = PollLoop(lambda: tuple(map(target, names)), polls, board, timing=PollTiming(**timing))
     loops.append(loop)
     loop.start()
     return loop, board
@@ -68,7 +68,7 @@ def test_each_database_is_polled_again_and_sees_its_previous_reading(loops: list
     polls.wait("a", 3)
     assert polls.previous[0] is None
     assert polls.previous[1] is not None
-    assert board.ready()
+    assert board.all_polled()
 
 
 def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path
     try:
         polls.wait("fine", 5)
         assert {polls.most.get(name, 0) for name in hung} == {1}
-        assert board.view(0, 15).overruns["hung-0"] > 0
-        assert not board.ready()
+        assert board.view_at(0, 15).overruns["hung-0"] > 0
+        assert not board.all_polled()
         assert not loop.stop(0.05)
     finally:
         # whoever hangs gets its end of file, also one that began only now
@@ -102,13 +102,13 @@ def test_one_database_is_never_polled_twice_at_once(loops: list[PollLoop]) -> No
     polls = Polls(lambda _: go.wait(20) and None)
     loop, board = started(loops, ["a"], polls, interval=0.005, hung_after=0.01)
     deadline = time.monotonic() + 20
-    while board.view(0, 15).overruns.get("a", 0) < 5 and time.monotonic() < deadline:
+    while board.view_at(0, 15).overruns.get("a", 0) < 5 and time.monotonic() < deadline:
         loop.poll_soon("a")
         go.wait(0.005)
     go.set()
     polls.wait("a", 2)
     assert polls.most == {"a": 1}
-    assert board.view(0, 15).overruns["a"] >= 5
+    assert board.view_at(0, 15).overruns["a"] >= 5
 
 
 def test_a_poll_that_raises_does_not_stop_the_others_or_the_next(
@@ -133,8 +133,8 @@ def test_new_files_are_found_and_vanished_ones_dropped(loops: list[PollLoop]) ->
     names[:] = ["b"]
     loop.rescan_soon()
     polls.wait("b", 1)
-    assert [one.name for one in board.view(0, 15).targets] == ["b"]
-    assert board.newest("a") is None
+    assert [one.name for one in board.view_at(0, 15).targets] == ["b"]
+    assert board.newest_snapshot("a") is None
 
 
 def test_a_file_that_gets_another_name_is_not_polled_twice_at_once(loops: list[PollLoop]) -> None:
@@ -147,22 +147,22 @@ def test_a_file_that_gets_another_name_is_not_polled_twice_at_once(loops: list[P
         go.wait(20)
         return Snapshot(one, now, up=True, state="readable")
 
-    watched = Board()
+    watched = LatestSnapshots()
     find = lambda: tuple(replace(target(name), path=Path("/one/file.db")) for name in names)  # noqa: E731
-    loop = PollLoop(find, poll, watched, timing=Timing(interval=0.005))
+    loop = PollLoop(find, poll, watched, timing=PollTiming(interval=0.005))
     loops.append(loop)
     loop.start()
     assert begun.wait(20)
     names[:] = ["prod/a"]
     loop.rescan_soon()
     deadline = time.monotonic() + 20
-    while watched.view(0, 15).overruns.get("prod/a", 0) < 3 and time.monotonic() < deadline:
+    while watched.view_at(0, 15).overruns.get("prod/a", 0) < 3 and time.monotonic() < deadline:
         time.sleep(0.005)
     assert running == ["a"]
     go.set()
     while "prod/a" not in running and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert watched.newest("a") is None
+    assert watched.newest_snapshot("a") is None
     assert running[:2] == ["a", "prod/a"]
 
 
@@ -173,7 +173,7 @@ def test_poll_soon_does_not_wait_for_the_interval(loops: list[PollLoop]) -> None
         polls.wait("a", times - 1)
         loop.poll_soon("a")
     polls.wait("a", 19)
-    assert board.view(0, 15).overruns == {}
+    assert board.view_at(0, 15).overruns == {}
 
 
 def test_stopping_waits_for_the_running_poll_and_begins_no_other(loops: list[PollLoop]) -> None:
@@ -201,7 +201,7 @@ def test_a_listing_that_fails_keeps_what_is_known(loops: list[PollLoop]) -> None
         return answer
 
     polls = Polls()
-    loop = PollLoop(find, polls, Board(), timing=Timing(interval=0.01, rescan=0.01))
+    loop = PollLoop(find, polls, LatestSnapshots(), timing=PollTiming(interval=0.01, rescan=0.01))
     loops.append(loop)
     loop.start()
     polls.wait("a", 5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from collectors.access.snapshot import Snapshot
-from collectors.owner import Owner
+from collectors.owner import OwnerReading
 from collectors.target import Target
 from exporter.polling.state_log import StateLog
 
@@ -19,7 +19,7 @@ def said(caplog: pytest.LogCaptureFixture, *snapshots: Snapshot) -> list[tuple[s
     log = StateLog()
     with caplog.at_level(logging.INFO):
         for snapshot in snapshots:
-            log.look(snapshot)
+            log.on_snapshot(snapshot)
     return [(record.levelname, record.getMessage(), record.values) for record in caplog.records]  # type: ignore[attr-defined]
 
 
@@ -47,7 +47,7 @@ def test_an_application_that_is_down_is_told_without_alarm(caplog: pytest.LogCap
 
 
 def test_an_owner_that_contradicts_the_configuration_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    owner = Owner(
+    owner = OwnerReading(
         "/jobs.db", "wal", "none", "", "", "3.40.1", vulnerable=False, warning="owner_sqlite says 3.51.3, but"
     )
     wrong = replace(GOOD, readings={"owner": owner})

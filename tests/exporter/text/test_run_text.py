@@ -11,9 +11,9 @@ from actions.model.condition import Condition
 from actions.model.outcome import Effect, Outcome
 from actions.model.request import Request
 from actions.store import runs
-from actions.store.database import history
-from actions.store.runs import Ending
-from exporter.text.run import line
+from actions.store.database import state_store
+from actions.store.runs import RunEnding
+from exporter.text.run import run_line
 
 NIGHT = 1_772_420_400.0
 BACKLOG = Condition("sqlite_wal_backlog_bytes", above=67108864, clear=8388608)
@@ -21,16 +21,18 @@ BACKLOG = Condition("sqlite_wal_backlog_bytes", above=67108864, clear=8388608)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[apsw.Connection]:
-    with history(tmp_path) as made:
+    with state_store(tmp_path) as made:
         yield made
 
 
 def told(store: apsw.Connection, request: Request, **ending: Any) -> str:
     """The line of a run that took 1.5 s and ended like this."""
-    claim = runs.ask_and_claim(store, request, "/jobs.db", NIGHT)
-    runs.begin(store, claim, NIGHT)
-    runs.end(store, claim, Ending(**{"outcome": Outcome.DONE, "message": "copied 300 frames", **ending}), NIGHT + 1.5)
-    return line(runs.run(store, claim.run_id))
+    claim = runs.enqueue_and_claim(store, request, "/jobs.db", NIGHT)
+    runs.start_run(store, claim, NIGHT)
+    runs.end_run(
+        store, claim, RunEnding(**{"outcome": Outcome.DONE, "message": "copied 300 frames", **ending}), NIGHT + 1.5
+    )
+    return run_line(runs.load_run(store, claim.run_id))
 
 
 def test_an_alert_with_its_fingerprint_and_what_it_did_about_it(store: apsw.Connection) -> None:
@@ -80,7 +82,7 @@ def test_it_is_one_line_whatever_the_message_holds(store: apsw.Connection) -> No
 
 
 def test_what_waits_says_so(store: apsw.Connection) -> None:
-    number, _ = runs.ask(store, Request("backup", "jobs", "schedule", rule="nightly"), "/jobs.db", NIGHT)
-    assert line(runs.run(store, number)) == (
+    number, _ = runs.enqueue_run(store, Request("backup", "jobs", "schedule", rule="nightly"), "/jobs.db", NIGHT)
+    assert run_line(runs.load_run(store, number)) == (
         "2026-03-02 03:00:00Z #1 jobs backup: pending; schedule nightly: not ended yet"
     )

@@ -11,15 +11,15 @@ import pytest
 
 from actions.model.outcome import Outcome
 from actions.policy.schedules import Schedule
-from actions.policy.suspension import Standing
+from actions.policy.suspension import SuspensionState
 from actions.store import runs
-from actions.store.database import StoreUnavailable, history
+from actions.store.database import StoreUnavailable, state_store
 from actions.store.read_totals import read_totals
-from actions.store.runs import Ending
-from actions.store.schedules import keep as keep_schedule
-from actions.store.suspensions import keep
+from actions.store.runs import RunEnding
+from actions.store.schedules import save_schedule_progress as keep_schedule
+from actions.store.suspensions import save_suspension
 from collectors.target import Target
-from exporter.triggers.schedules import LOOK, ScheduleWatch
+from exporter.triggers.schedules import LONGEST_CLOCK_WAIT, ScheduleTrigger
 from tests.support.scenes import agent_process, prismq
 
 THREE = datetime(2026, 3, 2, 3, 0, tzinfo=UTC).timestamp()
@@ -39,14 +39,14 @@ class Clocked:
     schedules: tuple[Schedule, ...] = (DAILY,)
     targets: dict[str, Target] = field(default_factory=lambda: {"jobs": JOBS})
     woken: int = 0
-    watch: ScheduleWatch = field(init=False)
+    watch: ScheduleTrigger = field(init=False)
 
     def __post_init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """Another agent on the same history."""
-        self.watch = ScheduleWatch(
+        self.watch = ScheduleTrigger(
             self.state, lambda: self.schedules, lambda: self.targets, wake=self.wake, clock=lambda: self.now
         )
 
@@ -56,8 +56,8 @@ class Clocked:
     def at(self, now: float) -> int:
         """Look at this time; how many runs there are."""
         self.now = now
-        self.watch.look()
-        return len(runs.newest(self.store, None, 100))
+        self.watch.enqueue_due()
+        return len(runs.newest_runs(self.store, None, 100))
 
     def missed(self, schedule: str = "daily", database: str = "jobs") -> int:
         return read_totals(self.store).missed[database, schedule]
@@ -65,30 +65,30 @@ class Clocked:
 
 @pytest.fixture
 def clocked(tmp_path: Path) -> Iterator[Clocked]:
-    with history(tmp_path) as store:
+    with state_store(tmp_path) as store:
         yield Clocked(store, tmp_path)
 
 
 def finish(store: apsw.Connection) -> None:
-    for waiting in runs.pending(store):
-        claim = runs.claim(store, waiting.id, waiting.requested_at)
+    for waiting in runs.pending_runs(store):
+        claim = runs.claim_run(store, waiting.id, waiting.requested_at)
         assert claim is not None
-        runs.end(store, claim, Ending(Outcome.DONE, "done"), waiting.requested_at + 1)
+        runs.end_run(store, claim, RunEnding(Outcome.DONE, "done"), waiting.requested_at + 1)
 
 
 def test_it_asks_at_its_time_once(clocked: Clocked) -> None:
     assert [clocked.at(THREE + after) for after in (-3600, -1, 0.2, 5, 60)] == [0, 0, 1, 1, 1]
-    (run,) = runs.pending(clocked.store)
+    (run,) = runs.pending_runs(clocked.store)
     assert (run.action, run.trigger, run.rule, run.path) == ("backup", "schedule", "daily", "/jobs.db")
     assert clocked.missed() == 0
 
 
 def test_it_waits_no_longer_than_until_its_time_and_never_long(clocked: Clocked) -> None:
-    assert clocked.watch.look() == LOOK
+    assert clocked.watch.enqueue_due() == LONGEST_CLOCK_WAIT
     clocked.now = THREE - 4
-    assert clocked.watch.look() == 4
+    assert clocked.watch.enqueue_due() == 4
     clocked.schedules = ()
-    assert clocked.watch.look() == LOOK
+    assert clocked.watch.enqueue_due() == LONGEST_CLOCK_WAIT
 
 
 def test_a_restart_repeats_nothing(clocked: Clocked) -> None:
@@ -134,7 +134,7 @@ def test_what_waits_or_works_already_serves_the_schedule_too(clocked: Clocked) -
 
 def test_a_suspended_action_is_missed(clocked: Clocked) -> None:
     clocked.at(THREE - 3600)
-    keep(clocked.store, "jobs", "backup", Standing(2, since=1.0))
+    save_suspension(clocked.store, "jobs", "backup", SuspensionState(2, since=1.0))
     assert clocked.at(THREE + 1) == 0
     assert clocked.missed() == 1
 
@@ -145,7 +145,7 @@ def test_each_database_has_its_turn_and_new_ones_begin_from_now(clocked: Clocked
     clocked.at(THREE - 3600)
     counts = {clocked.at(THREE + after) for after in range(0, 601, 5)}
     assert counts == {0, 1, 2}
-    assert {run.database for run in runs.pending(clocked.store)} == {"a", "b"}
+    assert {run.database for run in runs.pending_runs(clocked.store)} == {"a", "b"}
     clocked.targets["c"] = Target("c", Path("/c.db"))
     assert clocked.at(THREE + 700) == 2
     assert clocked.missed(database="c") == 0
@@ -170,7 +170,7 @@ def test_what_could_not_be_stored_is_not_taken_for_done(clocked: Clocked) -> Non
     clocked.store.execute("CREATE TRIGGER full BEFORE INSERT ON schedule BEGIN SELECT raise(ABORT, 'no room'); END")
     with pytest.raises(apsw.ConstraintError):
         clocked.at(THREE + 1)
-    assert runs.pending(clocked.store) == []
+    assert runs.pending_runs(clocked.store) == []
     clocked.store.execute("DROP TRIGGER full")
     assert clocked.at(THREE + 2) == 1
 
@@ -180,7 +180,7 @@ def test_a_history_that_cannot_be_opened_is_an_error_of_the_look(clocked: Clocke
     clocked.state.touch()
     clocked.restart()
     with pytest.raises(StoreUnavailable):
-        clocked.watch.look()
+        clocked.watch.enqueue_due()
 
 
 def test_its_thread_asks_and_ends(clocked: Clocked) -> None:
@@ -190,7 +190,7 @@ def test_its_thread_asks_and_ends(clocked: Clocked) -> None:
     clocked.watch.start()
     clocked.watch.stop()
     assert clocked.woken >= 1
-    assert len(runs.pending(clocked.store)) == 1
+    assert len(runs.pending_runs(clocked.store)) == 1
 
 
 CONFIG = """\
@@ -206,7 +206,7 @@ state: FOLDER/state
 def test_a_real_agent_makes_up_what_was_missed_while_it_was_down_where_that_is_declared(tmp_path: Path) -> None:
     queue = prismq.create(tmp_path / "jobs.db")
     queue.put()
-    with history(tmp_path / "state") as store:
+    with state_store(tmp_path / "state") as store:
         for name in ("nightly", "never"):
             keep_schedule(store, name, "jobs", time.time() - 2.2 * DAY, 0)
     with agent_process.agent(tmp_path, CONFIG) as agent:

@@ -10,19 +10,19 @@ import pytest
 from actions.model.condition import Condition
 from actions.model.outcome import Outcome
 from actions.policy.rules import Rule
-from actions.policy.suspension import Standing
+from actions.policy.suspension import SuspensionState
 from actions.store import runs
-from actions.store.database import history
-from actions.store.runs import Ending
-from actions.store.suspensions import keep, standing, standings
+from actions.store.database import state_store
+from actions.store.runs import RunEnding
+from actions.store.suspensions import load_suspension, load_suspensions, save_suspension
 from collectors import backups, leases, wal
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Sample
-from collectors.raw_reader.wal_readers import Pinner
+from collectors.raw_reader.wal_readers import PinningReader
 from collectors.target import Target
-from collectors.wal import Wal
-from collectors.wal_state import Memory
-from exporter.triggers.thresholds import ThresholdWatch
+from collectors.wal import WalReading
+from collectors.wal_state import WalMemory
+from exporter.triggers.thresholds import ThresholdTrigger
 
 JOBS = Target("jobs", Path("/jobs.db"))
 READ = CollectorResult(success=True, duration=0.0)
@@ -33,14 +33,14 @@ NO_BACKUP = Condition("sqlite_backup_age_seconds", absent=7200.0)
 REQUEUE = Rule("stale", STALE, "requeue", hold=0.0, cooldown=60.0)
 CHECKPOINT = Rule("wal", BACKLOG, "checkpoint", hold=60.0, cooldown=60.0)
 BACKUP = Rule("never", NO_BACKUP, "backup", hold=0.0)
-PINNER = Pinner(7, "report", "report.py", 124, 1, 99)
+PINNER = PinningReader(7, "report", "report.py", 124, 1, 99)
 
 
-def wal_reading(state: str = "idle", pinners: Sequence[Pinner] = ()) -> Wal:
-    return Wal(state, 100, 0, 4096, tuple(pinners), {}, Memory())
+def wal_reading(state: str = "idle", pinners: Sequence[PinningReader] = ()) -> WalReading:
+    return WalReading(state, 100, 0, 4096, tuple(pinners), {}, WalMemory())
 
 
-def seen(at: float, *samples: Sample, reading: Wal | None = None, read: bool = True) -> Snapshot:
+def seen(at: float, *samples: Sample, reading: WalReading | None = None, read: bool = True) -> Snapshot:
     results = dict.fromkeys((leases.NAME, wal.NAME, backups.NAME), READ if read else UNREAD)
     return Snapshot(
         JOBS, at, True, "readable", samples=samples, collectors=results, readings={wal.NAME: reading or wal_reading()}
@@ -56,20 +56,20 @@ class Watched:
     rules: tuple[Rule, ...] = (REQUEUE, CHECKPOINT, BACKUP)
     busy: bool = False
     woken: int = 0
-    watch: ThresholdWatch = field(init=False)
+    watch: ThresholdTrigger = field(init=False)
 
     def __post_init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        self.watch = ThresholdWatch(
+        self.watch = ThresholdTrigger(
             self.state,
             lambda: self.rules,
             busy_with=lambda _: self.busy,
-            standings=lambda: standings(self.store),
+            standings=lambda: load_suspensions(self.store),
             wake=self.wake,
         )
-        self.watch.recover()
+        self.watch.recover_waits()
 
     def wake(self) -> None:
         self.woken += 1
@@ -77,13 +77,13 @@ class Watched:
     def look(self, *snapshots: Snapshot) -> list[str]:
         """The actions that wait after these readings."""
         for snapshot in snapshots:
-            self.watch.look(snapshot)
-        return [run.action for run in runs.pending(self.store)]
+            self.watch.on_snapshot(snapshot)
+        return [run.action for run in runs.pending_runs(self.store)]
 
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    with history(tmp_path) as store:
+    with state_store(tmp_path) as store:
         yield Watched(store, tmp_path)
 
 
@@ -91,7 +91,7 @@ def test_a_rule_without_a_wait_asks_at_the_first_reading_once(watched: Watched) 
     assert watched.look(seen(1000.0, leases.STALE(2, "mail"))) == ["requeue"]
     assert watched.woken == 1
     assert watched.look(seen(1015.0, leases.STALE(2, "mail"))) == ["requeue"]
-    (run,) = runs.pending(watched.store)
+    (run,) = runs.pending_runs(watched.store)
     assert (run.trigger, run.rule, run.path, run.requested_at) == ("threshold", "stale", "/jobs.db", 1000.0)
 
 
@@ -102,7 +102,7 @@ def test_a_rule_with_a_wait_asks_when_it_held_for_as_long(watched: Watched) -> N
 
 def test_what_could_not_be_read_neither_goes_on_nor_ends(watched: Watched) -> None:
     assert watched.look(seen(1000.0, wal.BACKLOG(200)), seen(1100.0)) == []
-    assert watched.watch.since()["wal", "jobs"].wrong_since == 1000.0
+    assert watched.watch.current_watches()["wal", "jobs"].wrong_since == 1000.0
     assert watched.look(seen(1101.0, wal.BACKLOG(200))) == ["checkpoint"]
 
 
@@ -111,14 +111,16 @@ def test_while_an_action_of_ours_works_its_wal_rules_are_held_and_the_others_are
     assert watched.look(seen(1000.0, wal.BACKLOG(200)), seen(1100.0, wal.BACKLOG(200), leases.STALE(1, "mail"))) == [
         "requeue"
     ]
-    assert ("wal", "jobs") not in watched.watch.since()
+    assert ("wal", "jobs") not in watched.watch.current_watches()
 
 
 def test_while_an_action_of_ours_works_nothing_is_lifted(watched: Watched) -> None:
-    keep(watched.store, "jobs", "checkpoint", Standing(2, 900.0, 900.0, True, "wal", BACKLOG, "held back"))
+    save_suspension(
+        watched.store, "jobs", "checkpoint", SuspensionState(2, 900.0, 900.0, True, "wal", BACKLOG, "held back")
+    )
     watched.busy = True
     watched.look(seen(1000.0, wal.BACKLOG(0)))
-    assert standing(watched.store, "jobs", "checkpoint").suspended
+    assert load_suspension(watched.store, "jobs", "checkpoint").is_suspended
 
 
 def test_an_absence_counts_only_when_its_collector_could_read(watched: Watched) -> None:
@@ -137,45 +139,45 @@ def test_a_value_ends_an_absence(watched: Watched) -> None:
 def test_a_wait_of_hours_survives_a_restart_and_one_of_a_minute_begins_again(watched: Watched) -> None:
     watched.look(seen(1000.0, wal.BACKLOG(200)))
     watched.restart()
-    assert watched.watch.since() == {("never", "jobs"): watched.watch.since()["never", "jobs"]}
+    assert watched.watch.current_watches() == {("never", "jobs"): watched.watch.current_watches()["never", "jobs"]}
     assert watched.look(seen(8200.0, wal.BACKLOG(200))) == ["backup"]
 
 
 def test_a_wait_that_ended_is_not_gone_on_with_after_a_restart(watched: Watched) -> None:
     watched.look(seen(1000.0), seen(2000.0, backups.AGE(3.0)))
     watched.restart()
-    assert watched.watch.since() == {}
+    assert watched.watch.current_watches() == {}
 
 
 def test_a_wait_for_another_condition_is_not_gone_on_with(watched: Watched) -> None:
     watched.look(seen(1000.0))
     watched.rules = (Rule("never", Condition("sqlite_backup_age_seconds", absent=7300.0), "backup", hold=0.0),)
     watched.restart()
-    assert watched.watch.since() == {}
+    assert watched.watch.current_watches() == {}
 
 
 def test_a_rule_that_changed_forgets_its_wait_and_the_others_do_not(watched: Watched) -> None:
     watched.look(seen(1000.0, wal.BACKLOG(200)))
     watched.rules = (REQUEUE, Rule("wal", BACKLOG, "checkpoint", hold=61.0), BACKUP)
     watched.watch.keep_only(watched.rules)
-    assert set(watched.watch.since()) == {("stale", "jobs"), ("never", "jobs")}
+    assert set(watched.watch.current_watches()) == {("stale", "jobs"), ("never", "jobs")}
 
 
-SUSPENDED = Standing(2, 900.0, 900.0, False, "wal", BACKLOG, "copied nothing", "look")
+SUSPENDED = SuspensionState(2, 900.0, 900.0, False, "wal", BACKLOG, "copied nothing", "look")
 
 
 def test_a_reading_at_the_clear_level_lifts_a_suspension(watched: Watched) -> None:
-    keep(watched.store, "jobs", "checkpoint", SUSPENDED)
+    save_suspension(watched.store, "jobs", "checkpoint", SUSPENDED)
     watched.look(seen(1000.0, wal.BACKLOG(50)), seen(1001.0), seen(1002.0, read=False), seen(899.0, wal.BACKLOG(5)))
-    assert standing(watched.store, "jobs", "checkpoint") == SUSPENDED
+    assert load_suspension(watched.store, "jobs", "checkpoint") == SUSPENDED
     watched.look(seen(1003.0, wal.BACKLOG(5)))
-    assert standings(watched.store) == {}
+    assert load_suspensions(watched.store) == {}
 
 
 def test_a_reading_of_another_database_lifts_nothing(watched: Watched) -> None:
-    keep(watched.store, "other", "checkpoint", SUSPENDED)
+    save_suspension(watched.store, "other", "checkpoint", SUSPENDED)
     watched.look(seen(1000.0, wal.BACKLOG(5)))
-    assert standing(watched.store, "other", "checkpoint") == SUSPENDED
+    assert load_suspension(watched.store, "other", "checkpoint") == SUSPENDED
 
 
 @pytest.mark.parametrize(
@@ -187,30 +189,36 @@ def test_a_reading_of_another_database_lifts_nothing(watched: Watched) -> None:
         (wal_reading("backlog"), True),
     ],
 )
-def test_the_blocking_reader_must_be_seen_to_be_gone(watched: Watched, reading: Wal, lifted: bool) -> None:
-    keep(watched.store, "jobs", "checkpoint", Standing(2, 900.0, 900.0, True, "wal", BACKLOG, "held back"))
+def test_the_blocking_reader_must_be_seen_to_be_gone(watched: Watched, reading: WalReading, lifted: bool) -> None:
+    save_suspension(
+        watched.store, "jobs", "checkpoint", SuspensionState(2, 900.0, 900.0, True, "wal", BACKLOG, "held back")
+    )
     watched.look(seen(1000.0, wal.BACKLOG(200), reading=reading))
-    assert standing(watched.store, "jobs", "checkpoint").suspended is not lifted
-    assert standing(watched.store, "jobs", "checkpoint").strikes == (1 if lifted else 2)
+    assert load_suspension(watched.store, "jobs", "checkpoint").is_suspended is not lifted
+    assert load_suspension(watched.store, "jobs", "checkpoint").strikes == (1 if lifted else 2)
 
 
 def test_a_blocking_reader_is_not_gone_when_the_wal_could_not_be_read(watched: Watched) -> None:
-    keep(watched.store, "jobs", "checkpoint", Standing(2, 900.0, 900.0, True, "wal", BACKLOG, "held back"))
+    save_suspension(
+        watched.store, "jobs", "checkpoint", SuspensionState(2, 900.0, 900.0, True, "wal", BACKLOG, "held back")
+    )
     watched.look(seen(1000.0, read=False))
-    assert standing(watched.store, "jobs", "checkpoint").suspended
+    assert load_suspension(watched.store, "jobs", "checkpoint").is_suspended
 
 
 def test_a_suspended_rule_asks_in_vain_until_it_is_lifted(watched: Watched) -> None:
-    keep(watched.store, "jobs", "requeue", Standing(2, 900.0, 900.0, False, "stale", STALE, "moved nothing"))
+    save_suspension(
+        watched.store, "jobs", "requeue", SuspensionState(2, 900.0, 900.0, False, "stale", STALE, "moved nothing")
+    )
     assert watched.look(seen(1000.0, leases.STALE(2, "mail"))) == []
     assert watched.look(seen(1001.0, leases.STALE(0, "mail")), seen(1002.0, leases.STALE(1, "mail"))) == ["requeue"]
 
 
 def test_the_cooldown_after_a_run_decides_how_often_a_rule_is_heard(watched: Watched) -> None:
     watched.look(seen(1000.0, leases.STALE(2, "mail")))
-    claim = runs.claim(watched.store, 1, 1000.0)
+    claim = runs.claim_run(watched.store, 1, 1000.0)
     assert claim is not None
-    runs.end(watched.store, claim, Ending(Outcome.DONE, "done"), 1001.0)
+    runs.end_run(watched.store, claim, RunEnding(Outcome.DONE, "done"), 1001.0)
     assert watched.look(seen(1060.0, leases.STALE(2, "mail"))) == []
     assert watched.look(seen(1061.0, leases.STALE(2, "mail"))) == ["requeue"]
 
@@ -220,9 +228,9 @@ def test_a_history_that_cannot_be_used_is_said_and_does_not_stop_the_readings(
 ) -> None:
     watched.state = tmp_path / "file"
     watched.state.touch()
-    watch = ThresholdWatch(
+    watch = ThresholdTrigger(
         watched.state, lambda: (REQUEUE,), busy_with=lambda _: False, standings=dict, wake=watched.wake
     )
-    watch.look(seen(1000.0, leases.STALE(2, "mail")))
+    watch.on_snapshot(seen(1000.0, leases.STALE(2, "mail")))
     assert "history cannot be used" in caplog.text
     assert watched.woken == 0

@@ -11,20 +11,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actions.policy.alerts import Alert, Delivery
+from actions.policy.alerts import DeliveredAlert, Delivery
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
 from collectors.target import Target
-from exporter.config.tokens import digest
-from exporter.exposition.page import Page
+from exporter.config.tokens import token_digest
+from exporter.exposition.page import MetricsPage
 from exporter.status.operations import Operations
-from exporter.triggers.alerts import Decided, Receipt
+from exporter.triggers.alerts import AlertDecision, DeliveryReceipt
 from exporter.web import protocol as protocol_module
 from exporter.web import request_body as body_module
-from exporter.web.address import CannotListen, bind, urls
-from exporter.web.app import build
-from exporter.web.context import ActRight, Front
-from exporter.web.server import Server
+from exporter.web.address import CannotListen, bind_addresses, listening_urls
+from exporter.web.app import build_app
+from exporter.web.context import ActingRights, WebContext
+from exporter.web.server import HttpServer
 from tests.support.scenes.idle_operations import idle_operations
 
 TOKEN = "correct-horse-battery-staple"
@@ -34,25 +34,25 @@ TOKEN = "correct-horse-battery-staple"
 class Agent:
     """The agent behind the front: what it was given, and what it shall answer."""
 
-    received: list[Alert] = field(default_factory=list)
+    received: list[DeliveredAlert] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
-    right: ActRight = field(default_factory=lambda: ActRight(True, (digest(TOKEN.encode()),)))
+    right: ActingRights = field(default_factory=lambda: ActingRights(True, (token_digest(TOKEN.encode()),)))
     not_ready: str = ""
     store_full: bool = False
     operations: Operations | None = None
     state: Path = Path("/nonexistent")
     runs: dict[int, Run] = field(default_factory=dict)
 
-    def receive(self, delivery: Delivery) -> Receipt:
+    def receive(self, delivery: Delivery) -> DeliveryReceipt:
         if self.store_full:
             raise StoreUnavailable("history cannot be written: disk is full (free space there)")
         self.received += delivery.alerts
-        return Receipt(tuple(Decided("accepted", "jobs", 7 + i) for i, _ in enumerate(delivery.alerts)))
+        return DeliveryReceipt(tuple(AlertDecision("accepted", "jobs", 7 + i) for i, _ in enumerate(delivery.alerts)))
 
-    def front(self) -> Front:
-        return Front(
+    def front(self) -> WebContext:
+        return WebContext(
             version="1.2.3",
-            render=lambda accept, encoding, names: Page(
+            render=lambda accept, encoding, names: MetricsPage(
                 f"{accept}|{encoding}|{','.join(names)}".encode(), "text/plain; version=0.0.4; charset=utf-8"
             ),
             not_ready=lambda: self.not_ready,
@@ -76,9 +76,9 @@ def agent(tmp_path: Path) -> Agent:
 
 @pytest.fixture
 def client(agent: Agent) -> Iterator[httpx.Client]:
-    sockets = bind(["127.0.0.1:0"])
-    (url,) = urls(sockets)
-    server = Server(build(agent.front()))
+    sockets = bind_addresses(["127.0.0.1:0"])
+    (url,) = listening_urls(sockets)
+    server = HttpServer(build_app(agent.front()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     with httpx.Client(base_url=url, timeout=20) as made:
@@ -125,7 +125,7 @@ def test_a_delivery_is_stored_and_answered_with_its_runs(client: httpx.Client, a
     assert answer.status_code == 202
     assert answer.json()["runs"] == [7, 8]
     first, second = agent.received
-    assert first == Alert(
+    assert first == DeliveredAlert(
         "firing",
         {"alertname": "QueueStaleLeases", "database": "jobs"},
         "0123456789abcdef",
@@ -162,18 +162,21 @@ def test_two_authorization_headers_are_refused(client: httpx.Client) -> None:
 
 
 def test_tokens_rotate_while_it_runs(client: httpx.Client, agent: Agent) -> None:
-    agent.right = ActRight(True, (digest(b"new"), digest(TOKEN.encode())))
+    agent.right = ActingRights(True, (token_digest(b"new"), token_digest(TOKEN.encode())))
     assert [post(client, delivery(), token).status_code for token in ("new", TOKEN)] == [202, 202]
-    agent.right = ActRight(True, (digest(b"new"),))
+    agent.right = ActingRights(True, (token_digest(b"new"),))
     assert [post(client, delivery(), token).status_code for token in ("new", TOKEN)] == [202, 401]
 
 
 @pytest.mark.parametrize(
     ("right", "reason"),
-    [(ActRight(False, (digest(TOKEN.encode()),)), "acting is disabled"), (ActRight(True), "nobody is allowed to act")],
+    [
+        (ActingRights(False, (token_digest(TOKEN.encode()),)), "acting is disabled"),
+        (ActingRights(True), "nobody is allowed to act"),
+    ],
 )
 def test_where_nobody_may_act_the_answer_says_why(
-    client: httpx.Client, agent: Agent, right: ActRight, reason: str
+    client: httpx.Client, agent: Agent, right: ActingRights, reason: str
 ) -> None:
     agent.right = right
     answer = post(client, delivery())
@@ -349,7 +352,7 @@ def test_too_many_idle_connections_cost_the_oldest_of_them(
 def test_a_body_that_does_not_arrive_is_not_waited_for(
     client: httpx.Client, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body_module, "DEADLINE", 0.1)
+    monkeypatch.setattr(body_module, "BODY_DEADLINE", 0.1)
     with raw(client) as one:
         one.sendall(
             f"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n".encode()
@@ -434,10 +437,10 @@ def cut_off(one: socket.socket, data: bytes, pause: float, times: int) -> bool:
 
 
 def test_a_port_in_use_is_one_line() -> None:
-    (taken,) = bind(["127.0.0.1:0"])
+    (taken,) = bind_addresses(["127.0.0.1:0"])
     port = taken.getsockname()[1]
     with pytest.raises(CannotListen) as caught:
-        bind(["127.0.0.1:0", f"127.0.0.1:{port}"])
+        bind_addresses(["127.0.0.1:0", f"127.0.0.1:{port}"])
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{port}: Address already in use; "
         "stop the other program or choose another port with --web.listen-address"
@@ -450,14 +453,14 @@ def test_a_port_in_use_is_one_line() -> None:
 )
 def test_what_is_no_address_is_one_line(address: str) -> None:
     with pytest.raises(CannotListen, match=r"is not an address; write HOST:PORT"):
-        bind([address])
+        bind_addresses([address])
 
 
 def test_several_addresses_are_served(agent: Agent) -> None:
-    sockets = bind(["127.0.0.1:0", "127.0.0.2:0"])
-    server = Server(build(agent.front()))
+    sockets = bind_addresses(["127.0.0.1:0", "127.0.0.2:0"])
+    server = HttpServer(build_app(agent.front()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
-    assert [httpx.get(f"{url}/-/healthy").status_code for url in urls(sockets)] == [200, 200]
+    assert [httpx.get(f"{url}/-/healthy").status_code for url in listening_urls(sockets)] == [200, 200]
     server.stop()
     thread.join(20)

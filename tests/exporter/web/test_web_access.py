@@ -19,18 +19,18 @@ import httpx
 import pytest
 
 from exporter.config.problems import ConfigErrors
-from exporter.config.tokens import digest
-from exporter.status.events import Listener
+from exporter.config.tokens import token_digest
+from exporter.status.events import EventListener
 from exporter.web import listener as listener_module
 from exporter.web import protocol as protocol_module
-from exporter.web.context import ActRight
-from exporter.web.mount import BadMount, Mount, mount
-from exporter.web.origin import is_foreign, is_loopback, may_be_us
-from exporter.web.passwords import Passwords, Verdict
-from exporter.web.protocol import BoundedProtocol, names_of
-from exporter.web.rate import Rate
-from exporter.web.rate_limit import Failures
-from exporter.web_config.reload import KeptWebConfig
+from exporter.web.context import ActingRights
+from exporter.web.mount import BadMount, Mount, parse_mount
+from exporter.web.origin import is_cross_site, is_loopback, may_be_our_host
+from exporter.web.passwords import PasswordChecker, PasswordVerdict
+from exporter.web.protocol import BoundedProtocol, certificate_names
+from exporter.web.rate import TokenBucket
+from exporter.web.rate_limit import FailureLimiter
+from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.real import real_parts
 from tests.support.scenes import certificates, web_server
 from tests.support.scenes.certificates import Authority
@@ -62,8 +62,8 @@ def folder(ca: Authority, tmp_path: Path) -> Path:
 def serving(folder: Path, text: str, **changes: Any) -> Iterator[str]:
     """A server on this web configuration."""
     (folder / "web.yml").write_text(text)
-    kept = KeptWebConfig(folder / "web.yml")
-    with web_server.serving(web_server.front(folder, web=kept.current, **changes)) as url:
+    kept = ReloadingWebConfig(folder / "web.yml")
+    with web_server.serving(web_server.front(folder, web=kept.current_config, **changes)) as url:
         yield url
 
 
@@ -95,8 +95,8 @@ def test_only_certificates_with_an_allowed_name_are_let_in(folder: Path, ca: Aut
 
 def test_an_address_in_a_certificate_is_compared_as_people_write_it() -> None:
     certificate = {"subjectAltName": (("DNS", "a"), ("IP Address", "0:0:0:0:0:0:0:1"), ("IP Address", "10.0.0.1"))}
-    assert names_of(certificate) == ("a", "::1", "10.0.0.1")
-    assert names_of({}) == names_of(None) == ()
+    assert certificate_names(certificate) == ("a", "::1", "10.0.0.1")
+    assert certificate_names({}) == certificate_names(None) == ()
 
 
 REFUSED = {
@@ -123,7 +123,7 @@ def test_what_cannot_be_done_as_written_is_refused_in_words(folder: Path, case: 
     text, said = REFUSED[case]
     (folder / "web.yml").write_text(text)
     with pytest.raises(ConfigErrors) as caught:
-        KeptWebConfig(folder / "web.yml")
+        ReloadingWebConfig(folder / "web.yml")
     assert said in str(caught.value)
 
 
@@ -132,7 +132,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(folder: P
     certificates._openssl("ec", "-in", plain, "-aes256", "-passout", "pass:x", "-out", folder / "locked.key")
     (folder / "web.yml").write_text(TLS.replace("server.key", "locked.key") + "}")
     with pytest.raises(ConfigErrors, match="the key has a passphrase"):
-        KeptWebConfig(folder / "web.yml")
+        ReloadingWebConfig(folder / "web.yml")
 
 
 def test_certificates_can_stand_in_the_file_itself(folder: Path, ca: Authority) -> None:
@@ -153,12 +153,12 @@ def test_a_rate_limit_lets_a_burst_through_and_then_says_429(folder: Path) -> No
 
 
 def test_a_bucket_fills_again_one_at_each_interval() -> None:
-    rate = Rate()
-    assert [rate.allows(10, 2, at) for at in (0, 0, 0, 9, 10, 10, 35, 35, 35)] == [
+    rate = TokenBucket()
+    assert [rate.take_token(10, 2, at) for at in (0, 0, 0, 9, 10, 10, 35, 35, 35)] == [
         True, True, False, False, True, False, True, True, False,
     ]  # fmt: skip
-    assert rate.allows(10, 0, 100) is False, "a burst of none lets nobody through"
-    assert rate.allows(0, 0, 100)
+    assert rate.take_token(10, 0, 100) is False, "a burst of none lets nobody through"
+    assert rate.take_token(0, 0, 100)
 
 
 def test_renewing_the_certificate_under_load_drops_no_scrape(folder: Path, ca: Authority) -> None:
@@ -201,19 +201,19 @@ def test_a_file_that_cannot_be_used_leaves_the_last_good_one(
 ) -> None:
     users = f"}}\nbasic_auth_users: {{admin: '{HASH}'}}"
     (folder / "web.yml").write_text(TLS + users)
-    kept = KeptWebConfig(folder / "web.yml")
-    good = kept.current()
+    kept = ReloadingWebConfig(folder / "web.yml")
+    good = kept.current_config()
     for bad in ("{", "", f"basic_auth_users: {{admin: '{HASH}'}}", TLS.replace("server.pem", "later.pem") + users):
         (folder / "web.yml").write_text(bad)
-        assert kept.current() is good, bad
+        assert kept.current_config() is good, bad
         assert kept.problems, bad
     said = " ".join(str(vars(record)) for record in caplog.records)
     assert "TLS is switched on or off by a restart only" in said
     assert HASH not in said
     (folder / "later.pem").write_bytes((folder / "server.pem").read_bytes())
-    real_parts.until(lambda: kept.current() is not good, "the file that was missing to be found")
+    real_parts.until(lambda: kept.current_config() is not good, "the file that was missing to be found")
     assert kept.problems == ()
-    assert kept.current() is kept.current(), "nothing is read again without a change"
+    assert kept.current_config() is kept.current_config(), "nothing is read again without a change"
 
 
 def test_a_new_user_and_a_removed_one_count_at_once(folder: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_new_user_and_a_removed_one_count_at_once(folder: Path) -> None:
         assert status(url, **BASIC) == 401
 
 
-RIGHT = ActRight(True, (digest(TOKEN.encode()),), frozenset({"admin"}), frozenset({"alertmanager.example"}))
+RIGHT = ActingRights(True, (token_digest(TOKEN.encode()),), frozenset({"admin"}), frozenset({"alertmanager.example"}))
 
 
 def pause(url: str, context: ssl.SSLContext | bool = True, **headers: str) -> tuple[int, str]:
@@ -247,7 +247,7 @@ def test_a_token_opens_the_door_that_asks_for_a_password(folder: Path) -> None:
     with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", act_right=lambda: RIGHT) as url:
         assert pause(url, **BEARER)[0] == 200
         assert pause(url, Authorization="Bearer wrong")[0] == 401
-    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", act_right=lambda: ActRight(False)) as url:
+    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", act_right=lambda: ActingRights(False)) as url:
         assert pause(url, **BEARER)[0] == 401, "where acting is off a token is worth nothing"
 
 
@@ -272,11 +272,11 @@ def test_below_a_prefix_everything_moves(folder: Path) -> None:
 
 
 def test_words_of_the_command_line_become_a_mount() -> None:
-    assert mount("/metrics", None, None) == Mount()
-    assert mount("m", None, "https://ops.example:8443/queues/") == Mount(
+    assert parse_mount("/metrics", None, None) == Mount()
+    assert parse_mount("m", None, "https://ops.example:8443/queues/") == Mount(
         "/m", "/queues", frozenset({"ops.example:8443"}), secure=True
     )
-    assert mount("/metrics", "/", "https://ops.example/queues").prefix == ""
+    assert parse_mount("/metrics", "/", "https://ops.example/queues").prefix == ""
     for wrong in (
         ("/metrics", None, "ops.example"),
         ("/m{x}", None, None),
@@ -284,7 +284,7 @@ def test_words_of_the_command_line_become_a_mount() -> None:
         ("/a b", "", None),
     ):
         with pytest.raises(BadMount):
-            mount(*wrong)
+            parse_mount(*wrong)
 
 
 def test_a_form_of_another_site_does_nothing_whatever_the_browser_adds(folder: Path) -> None:
@@ -321,15 +321,17 @@ def test_on_loopback_a_name_that_cannot_be_ours_is_not_answered(folder: Path) ->
 
 
 def test_names_that_can_be_ours() -> None:
-    assert may_be_us("ops.example:8443", frozenset({"ops.example:8443"}))
-    assert may_be_us("OPS.example", frozenset({"ops.example:8443"}))
+    assert may_be_our_host("ops.example:8443", frozenset({"ops.example:8443"}))
+    assert may_be_our_host("OPS.example", frozenset({"ops.example:8443"}))
     for strange in ("", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:80", "[]"):
-        assert not may_be_us(strange, frozenset({"ops.example"})), strange
+        assert not may_be_our_host(strange, frozenset({"ops.example"})), strange
     assert [is_loopback(one) for one in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "::", "")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
-    assert is_foreign({"origin": "https://ops.example", "host": "127.0.0.1:9977"}, frozenset()) is True
-    assert is_foreign({"origin": "https://ops.example", "host": "127.0.0.1:9977"}, frozenset({"ops.example"})) is False
+    assert is_cross_site({"origin": "https://ops.example", "host": "127.0.0.1:9977"}, frozenset()) is True
+    assert (
+        is_cross_site({"origin": "https://ops.example", "host": "127.0.0.1:9977"}, frozenset({"ops.example"})) is False
+    )
 
 
 def test_a_request_without_a_host_or_with_two_is_refused(folder: Path) -> None:
@@ -361,7 +363,7 @@ def raw(url: str, sent: bytes) -> bytes:
 def test_a_client_that_says_nothing_holds_up_nobodys_handshake(
     folder: Path, ca: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "MAX_ENTERING", 20)
+    monkeypatch.setattr(listener_module, "MAX_HANDSHAKES", 20)
     monkeypatch.setattr(listener_module, "HANDSHAKE_DEADLINE", 1.0)
     with serving(folder, TLS + "}") as url, ExitStack() as stack:
         host, _, port = url.removeprefix("https://").rpartition(":")
@@ -375,7 +377,7 @@ def test_a_client_that_says_nothing_holds_up_nobodys_handshake(
 
 def test_an_answer_that_nobody_takes_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol_module, "WRITE_DEADLINE", 0.3)
-    large = web_server.Page(b"x" * 50_000_000, "text/plain")
+    large = web_server.MetricsPage(b"x" * 50_000_000, "text/plain")
     with web_server.serving(web_server.front(folder, render=lambda *_: large)) as url:
         host, _, port = url.removeprefix("http://").rpartition(":")
         with socket.create_connection((host, int(port)), timeout=20) as one:
@@ -445,7 +447,7 @@ def test_an_event_stream_that_is_left_is_given_back_at_once(folder: Path) -> Non
             for _ in range(5):
                 with httpx.stream("GET", f"{url}/api/v1/events") as answer:
                     assert next(answer.iter_lines()) == "retry: 3000"
-            real_parts.until(lambda: not alive(BoundedProtocol, Listener), "every stream to be gone")
+            real_parts.until(lambda: not alive(BoundedProtocol, EventListener), "every stream to be gone")
         finally:
             gc.enable()
 
@@ -461,39 +463,39 @@ def test_a_head_that_is_too_long_is_told_so(folder: Path) -> None:
         assert client.get("/metrics", headers={"X": "y" * 10_000}).status_code == 200
 
 
-def checked(passwords: Passwords, *asked: tuple[str, str], address: str = "10.0.0.1") -> list[Verdict]:
-    async def all_at_once() -> list[Verdict]:
-        return list(await asyncio.gather(*(passwords.check({"a": HASH}, *one, address) for one in asked)))
+def checked(passwords: PasswordChecker, *asked: tuple[str, str], address: str = "10.0.0.1") -> list[PasswordVerdict]:
+    async def all_at_once() -> list[PasswordVerdict]:
+        return list(await asyncio.gather(*(passwords.verify_password({"a": HASH}, *one, address) for one in asked)))
 
     return asyncio.run(all_at_once())
 
 
 def test_passwords_are_remembered_but_never_kept() -> None:
-    passwords = Passwords()
+    passwords = PasswordChecker()
     assert checked(passwords, ("a", "secret"), ("a", "x"), ("b", "secret"), ("a", "s" * 100), ("a", "s\0")) == [
-        Verdict.RIGHT, Verdict.WRONG, Verdict.WRONG, Verdict.WRONG, Verdict.WRONG,
+        PasswordVerdict.RIGHT, PasswordVerdict.WRONG, PasswordVerdict.WRONG, PasswordVerdict.WRONG, PasswordVerdict.WRONG,
     ]  # fmt: skip
     assert "'secret'" not in repr(vars(passwords))
     passwords._turn.shutdown()  # from now on nothing can be computed any more
-    assert checked(passwords, ("a", "secret"), ("a", "x")) == [Verdict.RIGHT, Verdict.WRONG]
+    assert checked(passwords, ("a", "secret"), ("a", "x")) == [PasswordVerdict.RIGHT, PasswordVerdict.WRONG]
 
 
 def test_who_guesses_must_wait_and_nobody_else() -> None:
-    passwords = Passwords()
+    passwords = PasswordChecker()
     for number in range(10):
-        assert checked(passwords, ("a", f"guess {number}")) == [Verdict.WRONG]
-    assert checked(passwords, ("a", "secret")) == [Verdict.BLOCKED]
-    assert checked(passwords, ("a", "secret"), address="10.0.0.2") == [Verdict.RIGHT]
-    assert checked(passwords, ("a", "secret")) == [Verdict.RIGHT], "what is known to be right needs no guessing"
+        assert checked(passwords, ("a", f"guess {number}")) == [PasswordVerdict.WRONG]
+    assert checked(passwords, ("a", "secret")) == [PasswordVerdict.BLOCKED]
+    assert checked(passwords, ("a", "secret"), address="10.0.0.2") == [PasswordVerdict.RIGHT]
+    assert checked(passwords, ("a", "secret")) == [PasswordVerdict.RIGHT], "what is known to be right needs no guessing"
 
 
 def test_a_crowd_of_guesses_is_turned_away_before_it_costs_anything() -> None:
-    async def crowd() -> Counter[Verdict]:
-        passwords = Passwords()
-        asked = (passwords.check({"a": HASH}, "a", f"{number}", f"10.0.{number}.1") for number in range(200))
+    async def crowd() -> Counter[PasswordVerdict]:
+        passwords = PasswordChecker()
+        asked = (passwords.verify_password({"a": HASH}, "a", f"{number}", f"10.0.{number}.1") for number in range(200))
         return Counter(await asyncio.gather(*asked))
 
-    assert asyncio.run(crowd()) == {Verdict.WRONG: 32, Verdict.BUSY: 168}
+    assert asyncio.run(crowd()) == {PasswordVerdict.WRONG: 32, PasswordVerdict.BUSY: 168}
 
 
 def test_a_name_that_nobody_has_costs_as_much_as_one_that_somebody_has() -> None:
@@ -501,9 +503,9 @@ def test_a_name_that_nobody_has_costs_as_much_as_one_that_somebody_has() -> None
 
     def seconds(user: str) -> float:
         async def once() -> float:
-            passwords = Passwords()
+            passwords = PasswordChecker()
             begun = time.process_time()
-            await passwords.check({"a": costly}, user, "guess", "")
+            await passwords.verify_password({"a": costly}, user, "guess", "")
             return time.process_time() - begun
 
         return min(asyncio.run(once()) for _ in range(5))
@@ -513,11 +515,11 @@ def test_a_name_that_nobody_has_costs_as_much_as_one_that_somebody_has() -> None
 
 
 def test_failures_are_counted_by_household_and_forgotten_in_time() -> None:
-    failures = Failures(2, 60)
+    failures = FailureLimiter(2, 60)
     for at in (0.0, 10.0):
-        failures.note("2001:db8::1", at)
-    assert failures.wait("2001:db8::2", 20) == 50
-    assert failures.wait("2001:db8:0:1::1", 20) == 0
-    assert failures.wait("2001:db8::1", 70) == 0
-    failures.forget("2001:db8::3")
-    assert failures.wait("2001:db8::1", 20) == 0
+        failures.record_failure("2001:db8::1", at)
+    assert failures.wait_seconds("2001:db8::2", 20) == 50
+    assert failures.wait_seconds("2001:db8:0:1::1", 20) == 0
+    assert failures.wait_seconds("2001:db8::1", 70) == 0
+    failures.clear_failures("2001:db8::3")
+    assert failures.wait_seconds("2001:db8::1", 20) == 0

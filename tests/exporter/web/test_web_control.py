@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from actions.model.request import Request
-from actions.store.database import history
-from actions.store.runs import ask as ask_run
+from actions.store.database import state_store
+from actions.store.runs import enqueue_run as ask_run
 from tests.support.scenes import agent_process, prismq
 
 TOKEN = "correct-horse-battery-staple"
@@ -164,7 +164,7 @@ def test_cancel_ends_one_run_and_a_pause_says_what_it_stopped(agent: Agent) -> N
     assert ask(agent, "/api/v1/runs/1/cancel", "GET").status_code == 405
     for unknown in (1, 10**30):
         assert ask(agent, f"/api/v1/runs/{unknown}/cancel").status_code == 404
-    with history(agent.state) as store:  # the agent is paused, so these wait
+    with state_store(agent.state) as store:  # the agent is paused, so these wait
         assert ask(agent, "/api/v1/pause").json()["finishing"] == []
         wish = Request("requeue", "jobs", "alert", options={"guarded": True, "limit": 5})
         run_id, _ = ask_run(store, wish, str(agent.folder / "jobs.db"), time.time())
@@ -183,7 +183,7 @@ def test_the_command_line_stops_what_the_agent_runs(agent: Agent) -> None:
     prismq.Queue(path, owner).leased(1.0, 50_000)
     rewrite(agent, "state:", "limits: {write_lock: 0.001ms}\nstate:")  # one task a transaction: it takes long
     assert ask(agent, "/-/reload").status_code == 200
-    with history(agent.state) as store:
+    with state_store(agent.state) as store:
         wish = Request("requeue", "jobs", "alert", options={"guarded": True, "limit": 50_000})
         run_id, _ = ask_run(store, wish, str(path), time.time())
     requeued = "SELECT count(*) FROM task_queue WHERE status = 'queued'"

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from exporter.config.problems import ConfigErrors
-from exporter.web_config.reload import KeptWebConfig
+from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.real import real_parts
 from tests.support.scenes import certificates, web_server
 
@@ -158,7 +158,7 @@ def test_the_same_file_means_the_same(folder: Path, case: str, tmp_path: Path) -
     scheme = "https" if "cert_file" in text else "http"
     with node_exporter(file, tmp_path) as address:
         expected = [answer(folder, f"{scheme}://{address}", one) for one in asked]
-    with web_server.serving(web_server.front(tmp_path, web=KeptWebConfig(file).current)) as url:
+    with web_server.serving(web_server.front(tmp_path, web=ReloadingWebConfig(file).current_config)) as url:
         found = [answer(folder, url, one) for one in asked]
     assert dict(zip(asked, found, strict=True)) == dict(zip(asked, expected, strict=True))
     assert (
@@ -173,7 +173,7 @@ def test_both_refuse_to_start(folder: Path, case: str, tmp_path: Path) -> None:
     file = folder / "bad.yml"
     file.write_text(REFUSED[case])
     with pytest.raises(ConfigErrors) as caught:
-        KeptWebConfig(file)
+        ReloadingWebConfig(file)
     assert all(line.startswith(f"{file}:") and "secret" not in line for line in caught.value.lines)
     assert not starts(file, tmp_path), "node_exporter takes it"
 

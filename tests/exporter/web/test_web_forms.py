@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from exporter import page as page_module
-from exporter.config.tokens import digest
-from exporter.web.context import ActRight
-from exporter.web.middleware import REFRESH
+from exporter.config.tokens import token_digest
+from exporter.web.context import ActingRights
+from exporter.web.middleware import REFRESH_HEADER
 from exporter.web.mount import Mount
-from exporter.web.sessions import COOKIE, IDLE, LONGEST, MOST, Sessions
-from exporter.web_config.reload import KeptWebConfig
+from exporter.web.sessions import COOKIE_NAME, IDLE_LIMIT, LIFETIME_LIMIT, MAX_SESSIONS, SessionStore
+from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.scenes import certificates, web_server
 
 TOKEN = "correct-horse-battery-staple"
@@ -38,9 +38,9 @@ class Place:
 
     folder: Path
     paused: list[str] = field(default_factory=list)
-    right: ActRight = field(
-        default_factory=lambda: ActRight(
-            True, (digest(TOKEN.encode()),), frozenset({"admin", "second"}), frozenset({"ops.example"})
+    right: ActingRights = field(
+        default_factory=lambda: ActingRights(
+            True, (token_digest(TOKEN.encode()),), frozenset({"admin", "second"}), frozenset({"ops.example"})
         )
     )
     url: str = ""
@@ -48,8 +48,13 @@ class Place:
     @contextmanager
     def serving(self, text: str = "", **changes: Any) -> Iterator["Place"]:
         (self.folder / "web.yml").write_text(text)
-        kept = KeptWebConfig(self.folder / "web.yml")
-        parts: dict[str, Any] = {"act_right": lambda: self.right, "pause": self.pause, "web": kept.current, **changes}
+        kept = ReloadingWebConfig(self.folder / "web.yml")
+        parts: dict[str, Any] = {
+            "act_right": lambda: self.right,
+            "pause": self.pause,
+            "web": kept.current_config,
+            **changes,
+        }
         with web_server.serving(web_server.front(self.folder, **parts)) as self.url:
             yield self
 
@@ -79,33 +84,35 @@ def key(client: httpx.Client, path: str = "/") -> str:
 
 def test_a_session_is_begun_with_a_secret_of_ours_whatever_cookie_was_planted(place: Place) -> None:
     with place.serving(), place.client() as client:
-        client.cookies.set(COOKIE, "planted")
+        client.cookies.set(COOKIE_NAME, "planted")
         answer = log_in(client)
-        given = SimpleCookie(answer.headers["set-cookie"])[COOKIE]
+        given = SimpleCookie(answer.headers["set-cookie"])[COOKIE_NAME]
         assert (answer.status_code, given.value != "planted", len(given.value) >= 43) == (303, True, True)
-        assert "Log out" not in client.get("/", headers={"Cookie": f"{COOKIE}=planted"}).text
+        assert "Log out" not in client.get("/", headers={"Cookie": f"{COOKIE_NAME}=planted"}).text
         first = given.value
-        second = SimpleCookie(log_in(client).headers["set-cookie"])[COOKIE].value
+        second = SimpleCookie(log_in(client).headers["set-cookie"])[COOKIE_NAME].value
         assert second != first
-        assert "Log out" not in httpx.get(place.url, headers={"Cookie": f"{COOKIE}={first}"}).text, "it was replaced"
+        assert "Log out" not in httpx.get(place.url, headers={"Cookie": f"{COOKIE_NAME}={first}"}).text, (
+            "it was replaced"
+        )
 
 
 def test_the_cookie_goes_to_us_only_and_no_script_can_read_it(place: Place, tmp_path: Path) -> None:
     with place.serving(), place.client() as client:
-        cookie = SimpleCookie(log_in(client).headers["set-cookie"])[COOKIE]
+        cookie = SimpleCookie(log_in(client).headers["set-cookie"])[COOKIE_NAME]
         assert (cookie["httponly"], cookie["samesite"], cookie["path"], cookie["secure"]) == (True, "strict", "/", "")
     with place.serving(mount=Mount(prefix="/queues", secure=True)), place.client() as client:
-        cookie = SimpleCookie(log_in(client, "/queues").headers["set-cookie"])[f"__Secure-{COOKIE}"]
+        cookie = SimpleCookie(log_in(client, "/queues").headers["set-cookie"])[f"__Secure-{COOKIE_NAME}"]
         assert (cookie["path"], cookie["secure"]) == ("/queues", True), "behind a proxy that speaks https"
     ca = certificates.authority(tmp_path, "ca")
     ca.signed("server")
     context = ssl.create_default_context(cafile=ca.own.cert)
     tls = "tls_server_config: {cert_file: server.pem, key_file: server.key}"
     with place.serving(tls), place.client(verify=context) as client:
-        cookie = SimpleCookie(log_in(client).headers["set-cookie"])[f"__Host-{COOKIE}"]
+        cookie = SimpleCookie(log_in(client).headers["set-cookie"])[f"__Host-{COOKIE_NAME}"]
         assert (cookie["path"], cookie["secure"], cookie["domain"]) == ("/", True, "")
         assert "Log out" in client.get("/").text
-        planted = {"Cookie": f"{COOKIE}={cookie.value}"}
+        planted = {"Cookie": f"{COOKIE_NAME}={cookie.value}"}
         assert "Log out" not in httpx.get(place.url, headers=planted, verify=context).text, (
             "a neighbour can set that name"
         )
@@ -188,7 +195,7 @@ def test_a_session_is_worth_no_more_than_its_token_or_password(place: Place) -> 
         log_in(by_password, user="admin", password="secret")
         for client in (by_token, by_password):
             assert "Pause all actions" in client.get("/").text
-        place.right = ActRight(True, (digest(b"another"),), frozenset({"admin"}))
+        place.right = ActingRights(True, (token_digest(b"another"),), frozenset({"admin"}))
         assert "Pause all actions" not in by_token.get("/").text, "its token was rotated away"
         assert "Pause all actions" in by_password.get("/").text
         fresh = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -199,31 +206,31 @@ def test_a_session_is_worth_no_more_than_its_token_or_password(place: Place) -> 
 def test_logging_out_ends_it_for_whoever_has_the_cookie(place: Place) -> None:
     with place.serving(), place.client() as client:
         log_in(client)
-        stolen = client.cookies[COOKIE]
+        stolen = client.cookies[COOKIE_NAME]
         assert client.post("/logout", data={"key": key(client)}).status_code == 303
-        assert COOKIE not in client.cookies
-        assert "Log out" not in httpx.get(place.url, headers={"Cookie": f"{COOKIE}={stolen}"}).text
+        assert COOKIE_NAME not in client.cookies
+        assert "Log out" not in httpx.get(place.url, headers={"Cookie": f"{COOKIE_NAME}={stolen}"}).text
 
 
 def test_sessions_end_by_idleness_by_age_and_by_number() -> None:
-    sessions = Sessions()
-    secret = sessions.begin(0, token=b"t")
-    assert sessions.of(secret, IDLE - 1) is not None
-    assert sessions.of(secret, 2 * IDLE) is None
-    secret, now = sessions.begin(0, token=b"t"), 0.0
-    while now < LONGEST:
-        assert sessions.of(secret, now) is not None
-        now += IDLE / 2
-    assert sessions.of(secret, LONGEST + 1) is None, "however busy"
-    first, *rest = [sessions.begin(number, token=b"t") for number in range(MOST + 1)]
-    assert sessions.of(first, MOST) is None
-    assert all(sessions.of(one, MOST) for one in rest)
-    assert sessions.of("ü\ud800", 0) is None
+    sessions = SessionStore()
+    secret = sessions.begin_session(0, token=b"t")
+    assert sessions.find_session(secret, IDLE_LIMIT - 1) is not None
+    assert sessions.find_session(secret, 2 * IDLE_LIMIT) is None
+    secret, now = sessions.begin_session(0, token=b"t"), 0.0
+    while now < LIFETIME_LIMIT:
+        assert sessions.find_session(secret, now) is not None
+        now += IDLE_LIMIT / 2
+    assert sessions.find_session(secret, LIFETIME_LIMIT + 1) is None, "however busy"
+    first, *rest = [sessions.begin_session(number, token=b"t") for number in range(MAX_SESSIONS + 1)]
+    assert sessions.find_session(first, MAX_SESSIONS) is None
+    assert all(sessions.find_session(one, MAX_SESSIONS) for one in rest)
+    assert sessions.find_session("ü\ud800", 0) is None
     assert not any(secret in str(vars(sessions)) for secret in rest), "only digests are kept"
 
 
 def test_a_forms_key_is_another_one_each_time_and_fits_one_visitor_only() -> None:
-    sessions, others = Sessions(), Sessions()
+    sessions, others = SessionStore(), SessionStore()
     first, second = sessions.form_key("mine"), sessions.form_key("mine")
     assert first != second
     assert sessions.is_form_key(first, "mine")
@@ -282,14 +289,14 @@ def test_no_name_breaks_out_of_a_header(place: Place) -> None:
 
 
 def test_an_open_page_does_not_keep_its_session_alive(place: Place) -> None:
-    sessions = Sessions()
-    secret, now = sessions.begin(0, token=b"t"), 0.0
-    while now < IDLE:
-        assert sessions.of(secret, now, used=False) is not None
-        now += IDLE / 4
-    assert sessions.of(secret, IDLE + 1) is None
+    sessions = SessionStore()
+    secret, now = sessions.begin_session(0, token=b"t"), 0.0
+    while now < IDLE_LIMIT:
+        assert sessions.find_session(secret, now, used=False) is not None
+        now += IDLE_LIMIT / 4
+    assert sessions.find_session(secret, IDLE_LIMIT + 1) is None
     script = (Path(page_module.__file__).parent / "assets" / "page.js").read_text()
-    assert f'"{REFRESH}"' in script.lower(), "what the script sends is what the gate looks for"
+    assert f'"{REFRESH_HEADER}"' in script.lower(), "what the script sends is what the gate looks for"
 
 
 def test_every_page_forbids_what_it_does_not_need(place: Place) -> None:

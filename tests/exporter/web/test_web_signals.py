@@ -13,19 +13,19 @@ PROGRAM = """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from exporter.web.address import bind, urls
-from exporter.web.server import Server
+from exporter.web.address import bind_addresses, listening_urls
+from exporter.web.server import HttpServer
 
 async def show(request):
     return PlainTextResponse("here")
 
-sockets = bind(["127.0.0.1:0"])
-server = Server(
+sockets = bind_addresses(["127.0.0.1:0"])
+server = HttpServer(
     Starlette(routes=[Route("/", show)]),
     on_hangup=lambda: print("hangup", flush=True),
     on_stop=lambda: print("stopping", flush=True),
 )
-print(urls(sockets)[0], flush=True)
+print(listening_urls(sockets)[0], flush=True)
 server.run(sockets)
 print("ended", flush=True)
 """

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from actions.store.database import history
-from actions.store.pause import pause, resume
+from actions.store.database import state_store
+from actions.store.pause import clear_pause, set_pause
 from tests.support.scenes.webhook_site import Site, acted_once, alert, config, delivery, fill, full, site
 
 WRITABLE = "queuekeeper_state_writable"
@@ -86,13 +86,13 @@ def test_a_restart_between_deliveries_changes_nothing(make_site: Callable[..., S
 def test_what_was_answered_202_and_not_begun_is_done_once_by_the_next_agent(make_site: Callable[..., Site]) -> None:
     there = make_site(config())
     there.stale(3)
-    with history(there.agent.state) as store:
-        pause(store, "the test holds it between the answer and the act")
+    with state_store(there.agent.state) as store:
+        set_pause(store, "the test holds it between the answer and the act")
     assert there.decisions(delivery()) == ["accepted"]
     there.agent.kill()
     assert [run.state for run in there.agent.runs()] == ["pending"]
-    with history(there.agent.state) as store:
-        resume(store)
+    with state_store(there.agent.state) as store:
+        clear_pause(store)
     there.agent.start()
     assert there.decisions(delivery()) == ["duplicate"]
     acted_once(there)
@@ -103,14 +103,14 @@ def test_what_waits_is_not_claimed_before_the_databases_are_known(
 ) -> None:
     there = make_site(config().replace("databases:\n", "databases:\n  - {path: FOLDER/tree/*/*/*.db}\n", 1))
     there.stale(3)
-    with history(there.agent.state) as store:
-        pause(store, "the test holds it until the next start")
+    with state_store(there.agent.state) as store:
+        set_pause(store, "the test holds it until the next start")
     assert there.decisions(delivery()) == ["accepted"]
     there.agent.kill()
     for number in range(3000):  # looking for databases takes a while now
         (tmp_path / "tree" / str(number) / "sub").mkdir(parents=True)
-    with history(there.agent.state) as store:
-        resume(store)
+    with state_store(there.agent.state) as store:
+        clear_pause(store)
     there.agent.start()
     acted_once(there)
 

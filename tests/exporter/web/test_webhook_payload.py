@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from actions.policy.alerts import Alert
-from exporter.web.webhook_payload import MAX_DEPTH, BadPayload, parse
+from actions.policy.alerts import DeliveredAlert
+from exporter.web.webhook_payload import MAX_DEPTH, InvalidPayload, parse_delivery
 from tests.support.scenes.webhook_site import alert, delivery
 
 # As Grafana Alerting sends it, whatever the contact point's name: its own fields beside Alertmanager's.
@@ -44,7 +44,7 @@ GRAFANA: dict[str, Any] = {
 
 
 def parsed(body: object) -> Any:
-    return parse(json.dumps(body).encode())
+    return parse_delivery(json.dumps(body).encode())
 
 
 def test_alertmanagers_alerts_each_have_their_own_status() -> None:
@@ -59,7 +59,7 @@ def test_alertmanagers_alerts_each_have_their_own_status() -> None:
 def test_grafanas_alerts_are_understood() -> None:
     found = parsed(GRAFANA)
     assert found.alerts == (
-        Alert(
+        DeliveredAlert(
             "firing",
             GRAFANA["alerts"][0]["labels"],
             "57c6d9296de2ad39",
@@ -72,7 +72,7 @@ def test_grafanas_alerts_are_understood() -> None:
 
 @pytest.mark.parametrize("changes", [{"orgId": "1"}, {"orgId": None}, {"version": "2"}, {"version": 1}])
 def test_another_senders_version_1_is_not_grafanas(changes: dict[str, Any]) -> None:
-    with pytest.raises(BadPayload, match="is not known"):
+    with pytest.raises(InvalidPayload, match="is not known"):
         parsed({**GRAFANA, **changes})
 
 
@@ -93,14 +93,14 @@ def test_so_deep_and_no_deeper() -> None:
         return {**delivery(), "unknown": inner}
 
     assert parsed(nested(MAX_DEPTH - 1)).alerts
-    with pytest.raises(BadPayload, match="nested deeper"):
+    with pytest.raises(InvalidPayload, match="nested deeper"):
         parsed(nested(MAX_DEPTH))
 
 
 @pytest.mark.parametrize("text", ["[" * 40, '"[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + '\\"' * 20, "{" * 40 + "}"])
 def test_what_is_never_closed_ends_as_an_error(text: str) -> None:
-    with pytest.raises(BadPayload):
-        parse(text.encode())
+    with pytest.raises(InvalidPayload):
+        parse_delivery(text.encode())
 
 
 def test_brackets_and_quotes_within_texts_are_no_nesting() -> None:

@@ -20,7 +20,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from actions.store.database import history_file
-from actions.store.runs import Run, newest
+from actions.store.runs import Run, newest_runs
 from tests.support.real.real_parts import LOG_TAIL, RealPartError, until
 
 PATIENCE = 20.0
@@ -123,7 +123,7 @@ class AgentProcess:
     def runs(self, database: str | None = None) -> list[Run]:
         """What its history tells, oldest first. Needs no running agent."""
         with self._history() as connection:
-            return list(reversed(newest(connection, database, 1000)))
+            return list(reversed(newest_runs(connection, database, 1000)))
 
     def read_history(self, sql: str) -> list[Any]:
         """The rows of a query of its history."""

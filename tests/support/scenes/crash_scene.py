@@ -23,7 +23,7 @@ from actions.backups.publish import PARTIAL
 from actions.store.runs import Run
 from collectors.backup_catalog.manifest import manifest_path
 from collectors.raw_reader.client import RawReader
-from collectors.target import BackupPlace, Limits, Target
+from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
 from tests.support.scenes.run_actions import target_of
 
@@ -68,7 +68,7 @@ class Scene:
     def backups(self) -> list[Path]:
         """Everything that lies where the backups go."""
         assert self.target.backup is not None
-        folder = self.target.backup.folder(self.target.name)
+        folder = self.target.backup.database_folder(self.target.name)
         return sorted(folder.iterdir()) if folder.exists() else []
 
     def give_work(self) -> None:
@@ -141,13 +141,13 @@ def stage(
     """Makes scenes: set_up(action, milliseconds between the worker's tasks). Ends every process that inherited the mark."""
     made: list[Scene] = []
     mark = folder.name + str(random.random())
-    raw.locks()  # its own process is started now, without the mark
+    raw.read_lock_table()  # its own process is started now, without the mark
     with ExitStack() as stack:
 
         def make(action: str, interval: int = 2) -> Scene:
             small = action in ("requeue", "purge", "slices", "analyze", "optimize")
             queue = _loaded(make_queue(f"{action}.db"), 1 << 13 if small else 1 << 23, incremental=action == "slices")
-            place = BackupPlace(folder / "backups")
+            place = BackupSettings(folder / "backups")
             target = target_of(queue.path, owner_sqlite="3.51.3", backup=place, limits=Limits(disk_reserve=1 << 20))
             with monkeypatch.context() as unmarked:
                 unmarked.delenv(MARK, raising=False)
@@ -202,7 +202,7 @@ def check_nothing_is_held(scene: Scene) -> None:
 
 def _holders(scene: Scene) -> set[int]:
     """Who else than the application holds a lock of any kind on its files."""
-    return {holder.row.pid for holder in scene.raw.holders(scene.target.path)} - {scene.worker.pid, os.getpid()}
+    return {holder.row.pid for holder in scene.raw.find_held_locks(scene.target.path)} - {scene.worker.pid, os.getpid()}
 
 
 def check_database(scene: Scene) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.store.database import history
-from actions.store.pause import pause, resume
+from actions.store.database import state_store
+from actions.store.pause import clear_pause, set_pause
 from collectors.backup_catalog.manifest import manifest_path
 from tests.support.scenes import prismq, queue_files
 
@@ -100,10 +100,10 @@ def nothing(_world: World) -> Iterator[None]:
 @contextmanager
 def paused(world: World) -> Iterator[None]:
     """All actions are paused."""
-    with history(world.state) as store:
-        pause(store, "by ann: migration")
+    with state_store(world.state) as store:
+        set_pause(store, "by ann: migration")
         yield
-        resume(store)
+        clear_pause(store)
 
 
 ACTION_LOCK = """
@@ -168,7 +168,7 @@ def foreign(world: World) -> Iterator[None]:
     nobody = world.folder / "as-nobody"
     nobody.write_text(AS_NOBODY.format(python=sys.executable, path=sys.path, nobody=NOBODY))
     nobody.chmod(0o755)
-    with history(world.folder / "nobodys"), pytest.MonkeyPatch.context() as changed:
+    with state_store(world.folder / "nobodys"), pytest.MonkeyPatch.context() as changed:
         for path in (world.folder / "nobodys", *(world.folder / "nobodys").iterdir()):
             os.chown(path, NOBODY, NOBODY)
         changed.setattr(sys, "executable", str(nobody))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from actions.model.condition import Condition
 from actions.policy.rules import Rule
-from actions.store.totals import DURATION_BUCKETS, Durations, Totals
+from actions.store.totals import DURATION_BUCKETS, ActionTotals, DurationHistogram
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample, Since
 from collectors.target import Target
-from exporter.config.settings import Acting, Config, DatabaseSpec
-from exporter.exposition.latest import Board
-from exporter.exposition.self_metrics import Facts
+from exporter.config.settings import ActingSettings, Config, DatabaseSpec
+from exporter.exposition.latest import LatestSnapshots
+from exporter.exposition.self_metrics import ExporterState
 
 NOW = 1_800_000_000.0
 SIZE = Metric("sqlite_database_size_bytes", "Size of the database file, from stat.")
@@ -51,27 +51,27 @@ def config(**changes: object) -> Config:
     fields: dict[str, object] = {
         "source": Path("/etc/queuekeeper.yaml"),
         "databases": (DatabaseSpec("/var/lib/app/jobs.db", "jobs"),),
-        "acting": Acting(enabled=True),
+        "acting": ActingSettings(enabled=True),
         "rules": (rule,),
     }
     return Config(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def board(*snapshots: Snapshot, names: tuple[str, ...] = ("jobs",)) -> Board:
+def board(*snapshots: Snapshot, names: tuple[str, ...] = ("jobs",)) -> LatestSnapshots:
     """A board that watches `names` and shows `snapshots`."""
-    made = Board()
-    made.watch(target(name) for name in names)
+    made = LatestSnapshots()
+    made.set_targets(target(name) for name in names)
     for one in snapshots:
-        made.put(one)
+        made.store_snapshot(one)
     return made
 
 
-def totals() -> Totals:
+def totals() -> ActionTotals:
     """A history with one of each."""
-    return Totals(
+    return ActionTotals(
         runs={("jobs", "checkpoint", "done"): 2, ("jobs", "backup", "refused"): 1},
         triggers={("checkpoint", "alert"): 2},
-        durations={"checkpoint": Durations((0, 1, 1, *[0] * (len(DURATION_BUCKETS) - 2)), 0.25)},
+        durations={"checkpoint": DurationHistogram((0, 1, 1, *[0] * (len(DURATION_BUCKETS) - 2)), 0.25)},
         effects={("jobs", "wal-backlog", "fixed"): 2},
         amounts={("jobs", "reclaimed_bytes"): 4096.0, ("jobs", "requeued_tasks"): 7.0},
         started={("jobs", "backup"): NOW - 60},
@@ -82,7 +82,7 @@ def totals() -> Totals:
     )
 
 
-def facts(now: float, shown: Board, **changes: object) -> Facts:
+def facts(now: float, shown: LatestSnapshots, **changes: object) -> ExporterState:
     """Everything that a page is made of, with versions that never change."""
     fields: dict[str, object] = {
         "version": "0.0.0",
@@ -90,10 +90,10 @@ def facts(now: float, shown: Board, **changes: object) -> Facts:
         "python_version": "3.11.0",
         "sqlite_version": "3.51.3",
         "config": config(),
-        "view": shown.view(now, 15.0),
+        "view": shown.view_at(now, 15.0),
         "totals": totals(),
         "webhook_requests": {202: 3},
         "webhook_alerts": {("accepted", "jobs"): 1, ("rejected", ""): 2, ("resolved", "jobs"): 9},
         "reload_time": NOW - 1000,
     }
-    return Facts(**{**fields, **changes})  # type: ignore[arg-type]
+    return ExporterState(**{**fields, **changes})  # type: ignore[arg-type]

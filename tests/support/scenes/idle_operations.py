@@ -3,23 +3,33 @@
 from pathlib import Path
 
 from collectors.target import Target
-from exporter.config.settings import Acting, Config
-from exporter.exposition.latest import Board
+from exporter.config.settings import ActingSettings, Config
+from exporter.exposition.latest import LatestSnapshots
 from exporter.status.dry_runs import DryRuns
-from exporter.status.events import Broadcast
+from exporter.status.events import EventBroadcast
 from exporter.status.operations import Operations
-from exporter.status.recent_readings import Recent
+from exporter.status.recent_readings import RecentReadings
 from exporter.triggers.dispatcher import Dispatcher
 
 
 def idle_operations(state: Path, *targets: Target) -> Operations:
     """Its history lies in `state`, made when it is first asked."""
     config = Config(state / "queuekeeper.yaml", (), state=state)
-    board = Board()
-    board.watch(targets)
+    board = LatestSnapshots()
+    board.set_targets(targets)
     dispatcher = Dispatcher(
-        state, board.targets, lambda _: False, on_end=lambda _: None, acting=lambda: Acting(enabled=True)
+        state,
+        board.watched_targets,
+        lambda _: False,
+        on_end=lambda _: None,
+        acting=lambda: ActingSettings(enabled=True),
     )
     return Operations(
-        lambda: config, board, dispatcher, dict, DryRuns(state, lambda: config.acting), Broadcast(), Recent()
+        lambda: config,
+        board,
+        dispatcher,
+        dict,
+        DryRuns(state, lambda: config.acting),
+        EventBroadcast(),
+        RecentReadings(),
     )

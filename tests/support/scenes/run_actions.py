@@ -9,11 +9,11 @@ from actions.model.condition import Condition
 from actions.model.events import Event
 from actions.model.request import Request
 from actions.policy.windows import Window
-from actions.runner.by_hand import attend, perform_by_hand, plan_only
+from actions.runner.by_hand import plan_only, read_all_events, run_manually
 from actions.runner.protocol import Job
 from actions.runner.spawn import RunningAction
-from actions.store.database import history
-from actions.store.runs import Run, ask_and_claim, run
+from actions.store.database import state_store
+from actions.store.runs import Run, enqueue_and_claim, load_run
 from collectors.target import Target
 
 ALL_DAY = Window(0, 24 * 60)
@@ -22,13 +22,13 @@ ALL_DAY = Window(0, 24 * 60)
 def act(target: Target, request: Request, *, trust_owner: bool = False, window: Window | None = ALL_DAY) -> Run:
     """Perform one run and return it as history tells it. `window`: of an automatic one."""
     assert target.state is not None
-    if not trust_owner and not request.automatic:
-        return perform_by_hand(target, target.state, request)
-    with history(target.state) as store:
-        claim = ask_and_claim(store, request, str(target.path), time.time())
-    attend(RunningAction(Job(request, target, target.state, claim, trust_owner, window)))
-    with history(target.state) as store:
-        return run(store, claim.run_id)
+    if not trust_owner and not request.is_automatic:
+        return run_manually(target, target.state, request)
+    with state_store(target.state) as store:
+        claim = enqueue_and_claim(store, request, str(target.path), time.time())
+    read_all_events(RunningAction(Job(request, target, target.state, claim, trust_owner, window)))
+    with state_store(target.state) as store:
+        return load_run(store, claim.run_id)
 
 
 def by_hand(target: Target, action: str, **options: Any) -> Run:

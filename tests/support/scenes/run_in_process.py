@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from actions.model.context import Work
-from actions.model.memory import FreeLow, Memory
+from actions.model.context import ActionContext
+from actions.model.memory import FreePageMinimum, RunHistory
 from actions.model.plan import Done, Plan
-from actions.model.stop import Stop
+from actions.model.stop import StopSignal
 from actions.registry import ACTIONS
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
@@ -15,30 +15,30 @@ from collectors.target import Target
 
 def work_on(
     target: Target, raw: RawReader, *, automatic: bool = False, lows: Sequence[int] = (), **options: Any
-) -> Work:
+) -> ActionContext:
     """What the door hands an action. `lows`: the fewest free pages of each hour, the last one of this hour."""
     this = int(time.time() // 3600)
-    known = tuple(FreeLow(this - len(lows) + 1 + number, pages) for number, pages in enumerate(lows))
-    return Work(
+    known = tuple(FreePageMinimum(this - len(lows) + 1 + number, pages) for number, pages in enumerate(lows))
+    return ActionContext(
         target=target,
         options=options,
         automatic=automatic,
         trust_owner=False,
         last_attempt=None,
-        source_trouble="",
+        source_failure="",
         raw=raw,
-        stop=Stop(),
+        stop=StopSignal(),
         now=time.time,
         emit=lambda _event: None,
-        memory=Memory(free_lows=lambda: known),
+        run_history=RunHistory(free_lows=lambda: known),
     )
 
 
-def plan_here(action: str, work: Work) -> Plan:
+def plan_here(action: str, work: ActionContext) -> Plan:
     """Raises ActionError as the action does."""
     return ACTIONS[action].plan(work)
 
 
-def run_here(action: str, work: Work) -> Done:
+def run_here(action: str, work: ActionContext) -> Done:
     """Plan and run. Raises ActionError as the action does."""
     return ACTIONS[action].run(work, ACTIONS[action].plan(work))

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from actions.model.events import Event, decode
+from actions.model.events import Event, decode_event
 from actions.model.request import Request
-from actions.model.stop import Stop
-from actions.runner.protocol import Job, encode
-from actions.store.database import history
-from actions.store.recovery import recover
-from actions.store.runs import Run, ask_and_claim, run, unfinished
+from actions.model.stop import StopSignal
+from actions.runner.protocol import Job, encode_job
+from actions.store.database import state_store
+from actions.store.recovery import recover_lost_runs
+from actions.store.runs import Run, enqueue_and_claim, load_run, unfinished_runs
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
@@ -29,8 +29,8 @@ def claimed(target: Target, action: str, request: Request | None = None, **optio
     """A job whose run is recorded and claimed by this process, as a command does."""
     assert target.state is not None
     wish = request or Request(action, target.name, options=options)
-    with history(target.state) as store:
-        return Job(wish, target, target.state, ask_and_claim(store, wish, str(target.path), time.time()))
+    with state_store(target.state) as store:
+        return Job(wish, target, target.state, enqueue_and_claim(store, wish, str(target.path), time.time()))
 
 
 def plan_only(target: Target, action: str, **options: Any) -> Job:
@@ -49,7 +49,7 @@ def start(
     how: Any = {"preexec_fn": preexec_fn}
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, **how)
     assert child.stdin is not None
-    child.stdin.write(job if isinstance(job, bytes) else encode(job))
+    child.stdin.write(job if isinstance(job, bytes) else encode_job(job))
     child.stdin.flush()
     return child
 
@@ -71,7 +71,7 @@ def wait_for(child: subprocess.Popen[bytes], kind: str) -> Event:
     """Read its events up to the first of this kind."""
     assert child.stdout is not None
     for line in child.stdout:
-        event = decode(line)
+        event = decode_event(line)
         if event.kind == kind:
             return event
     raise AssertionError(f"it ended without {kind!r}: {child.stderr.read().decode() if child.stderr else ''}")
@@ -81,7 +81,7 @@ def finish(child: subprocess.Popen[bytes]) -> tuple[int, list[Event], str]:
     """Let it end by itself with its input open; (exit status, the rest of its events, its error output)."""
     assert child.stdout is not None
     assert child.stderr is not None
-    events = [decode(line) for line in child.stdout]
+    events = [decode_event(line) for line in child.stdout]
     errors = child.stderr.read().decode()
     status = child.wait(PATIENCE)
     close(child)
@@ -100,20 +100,20 @@ def close(child: subprocess.Popen[bytes]) -> None:
 def record(job: Job) -> Run:
     """The run of a job as history tells it."""
     assert job.claim is not None
-    with history(job.state) as store:
-        return run(store, job.claim.run_id)
+    with state_store(job.state) as store:
+        return load_run(store, job.claim.run_id)
 
 
 def left_unfinished(state: Path) -> list[Run]:
     """What is claimed or running."""
-    with history(state) as store:
-        return unfinished(store)
+    with state_store(state) as store:
+        return unfinished_runs(store)
 
 
 def recovered(state: Path, raw: RawReader) -> list[Run]:
     """End what is lost, as the next agent's start does."""
-    with history(state) as store:
-        return recover(store, lambda path: raw.flock_holder(Path(path)) is not None, time.time())
+    with state_store(state) as store:
+        return recover_lost_runs(store, lambda path: raw.find_flock_holder(Path(path)) is not None, time.time())
 
 
 def slow(target: Target) -> Target:
@@ -139,5 +139,5 @@ def eventually(check: Callable[[], Any], what: str, seconds: float = PATIENCE) -
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, f"never happened: {what}"
-        Stop().wait(0.005)
+        StopSignal().wait_for_stop(0.005)
     return found

@@ -5,29 +5,33 @@ from collections.abc import Iterable
 
 import apsw
 
-from actions.batches.apply_rows import Taken
-from actions.batches.apply_rows import take as take_rows
-from actions.batches.select_rows import Found, rows_of
-from collectors.queue_profiles.row_changes import To
-from collectors.queue_profiles.row_selection import Taking
+from actions.batches.apply_rows import AppliedRows
+from actions.batches.apply_rows import apply_steps as take_rows
+from actions.batches.select_rows import SelectedRow, fetch_rows
+from collectors.queue_profiles.row_changes import RowDestination
+from collectors.queue_profiles.row_selection import RowSelection
 
-Looked = list[tuple[Taking, list[Found]]]
+Looked = list[tuple[RowSelection, list[SelectedRow]]]
 
 
 def look(
     connection: apsw.Connection,
-    takings: Iterable[Taking],
+    takings: Iterable[RowSelection],
     now: float,
     older_than: float | None = None,
     limit: int = 100,
 ) -> Looked:
     """What would be taken, table after table."""
-    return [(taking, rows_of(connection, taking.search(now, older_than), limit=limit)) for taking in takings]
+    return [
+        (taking, fetch_rows(connection, taking.search_statement(now, older_than), limit=limit)) for taking in takings
+    ]
 
 
-def take(connection: apsw.Connection, looked: Looked, now: float, older_than: float | None = None) -> Counter[To]:
+def take(
+    connection: apsw.Connection, looked: Looked, now: float, older_than: float | None = None
+) -> Counter[RowDestination]:
     """Take it, in the caller's transaction; how many rows went where."""
-    taken = Taken()
+    taken = AppliedRows()
     for taking, found in looked:
-        take_rows(connection, taking.steps(now, older_than), deque(found), taken)
+        take_rows(connection, taking.bind_row_steps(now, older_than), deque(found), taken)
     return taken.to
