@@ -6,14 +6,14 @@ Runbook: docs/runbook.md#procedure-statistics. The only thing that it adds to th
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from actions.run.errors import NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
-from actions.writing.gathering import accepted_hold, gather_all
-from actions.writing.some_of import some_of
-from actions.writing.statistics import ordinary_tables, require_welcome
-from collectors.reading.connection import read_only
+from actions.maintenance.analyze_tables import ordinary_tables, require_statistics_allowed
+from actions.maintenance.gathering import accepted_hold, analyze_all
+from actions.model.context import ActionContext
+from actions.model.errors import NothingToDo, Refused
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Plan
+from actions.sqlite.naming import join_first
+from collectors.access.connection import open_read_only
 
 NAME = "analyze"
 LONG = False
@@ -21,34 +21,34 @@ AUTOMATIC = True
 MAY_BE_MISSING = False
 WINDOWED = False
 DESTRUCTIVE = False
-OPTIONS: Mapping[str, OptionKind] = {
-    "table": OptionKind("text", "only this table"),
-    "stall": OptionKind(
+OPTIONS: Mapping[str, ActionOption] = {
+    "table": ActionOption("text", "only this table"),
+    "stall": ActionOption(
         "seconds", "how long the write lock may be held at a time, in seconds; by default limits.write_lock"
     ),
 }
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Which tables. Raises Refused, NothingToDo."""
-    with read_only(work.target.path) as connection:
-        require_welcome(work, connection)
-        tables = _chosen(work, ordinary_tables(connection))
+    with open_read_only(work.target.path) as connection:
+        require_statistics_allowed(work, connection)
+        tables = _select_tables(work, ordinary_tables(connection))
     return Plan(
-        steps=(f"ANALYZE {some_of(tables)}",),
+        steps=(f"ANALYZE {join_first(tables)}",),
         figures={"tables": len(tables), "longest_hold_seconds": accepted_hold(work)},
         stall=accepted_hold(work),
     )
 
 
-def run(work: Work, plan: Plan) -> Done:  # noqa: ARG001 - the actions' signature
+def run(work: ActionContext, plan: Plan) -> Done:  # noqa: ARG001 - the actions' signature
     """Gather. What does not fit into the hold that is allowed is left as it was, and told."""
-    with read_only(work.target.path) as connection:
-        tables = _chosen(work, ordinary_tables(connection))
-    return gather_all(work, tables)
+    with open_read_only(work.target.path) as connection:
+        tables = _select_tables(work, ordinary_tables(connection))
+    return analyze_all(work, tables)
 
 
-def _chosen(work: Work, tables: tuple[str, ...]) -> tuple[str, ...]:
+def _select_tables(work: ActionContext, tables: tuple[str, ...]) -> tuple[str, ...]:
     wanted = work.options.get("table")
     if wanted is None:
         if not tables:
@@ -61,6 +61,6 @@ def _chosen(work: Work, tables: tuple[str, ...]) -> tuple[str, ...]:
         raise Refused(
             f"there is no table {wanted} in {work.target.path}",
             reason="no_such_table",
-            next_step=f"{hint}its tables: {some_of(tables) or 'none'}",
+            next_step=f"{hint}its tables: {join_first(tables) or 'none'}",
         )
     return tuple(found)

@@ -8,15 +8,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from actions.run.errors import Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
-from actions.writing.free_space import database_bytes, nearest_existing, require_free
-from actions.writing.journal import is_rollback
-from actions.writing.publish import backup_name, remove_leftovers
-from actions.writing.take_backup import Taken, bytes_needed, make_folder, take_backup
-from collectors.target import BackupPlace
+from actions.backups.publish import backup_file_name, remove_orphaned_partials
+from actions.backups.take import PublishedBackup, backup_bytes_needed, create_backup_folder, take_backup
+from actions.model.context import ActionContext
+from actions.model.errors import Refused
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Figure, Plan
+from actions.sqlite.disk_space import database_bytes, nearest_existing_directory, require_free_space
+from actions.sqlite.journal import uses_rollback_journal
+from collectors.target import BackupSettings
 
 NAME = "backup"
 LONG = True
@@ -25,25 +25,27 @@ MAY_BE_MISSING = False
 WINDOWED = False
 DESTRUCTIVE = False
 OPTIONS = {
-    "name": OptionKind("text", "a word that becomes part of the file's name: letters, digits, - and _"),
-    "stall": OptionKind("seconds", "the stall of the application that the operator accepts, in seconds"),
+    "name": ActionOption("text", "a word that becomes part of the file's name: letters, digits, - and _"),
+    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
 }
 
 # Bytes copied per second beside a writer, for predicting only; what was measured is in the result.
 COPY_RATE = 300e6
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Check the place and the room. Raises Refused."""
-    place = _place(work)
-    label = _label(work)
+    place = _require_backup_place(work)
+    label = _file_label(work)
     size = database_bytes(work)
-    rollback = is_rollback(work)
-    folder = place.folder(work.target.name)
-    require_free(nearest_existing(folder), bytes_needed(work), work.target.limits.disk_reserve, "the copy")
+    rollback = uses_rollback_journal(work)
+    folder = place.database_folder(work.target.name)
+    require_free_space(
+        nearest_existing_directory(folder), backup_bytes_needed(work), work.target.limits.disk_reserve, "the copy"
+    )
     stall = size / COPY_RATE if rollback else 0.0
     if work.automatic and stall > work.target.limits.read_rollback:
-        _require_word(work, stall)
+        _require_accepted_stall(work, stall)
     return Plan(
         steps=(
             f"copy {size} bytes of {work.target.path} to {folder}",
@@ -55,18 +57,18 @@ def plan(work: Work) -> Plan:
     )
 
 
-def run(work: Work, plan: Plan) -> Done:
+def run(work: ActionContext, plan: Plan) -> Done:
     """Copy, prove, publish. Nothing is left under a final name unless it was proved."""
     folder = Path(str(plan.figures["directory"]))
-    make_folder(folder)
-    removed = remove_leftovers(folder)
+    create_backup_folder(folder)
+    removed = remove_orphaned_partials(folder)
     started = time.monotonic()
-    name = backup_name(work.target.name, str(plan.figures["label"]), work.now())
+    name = backup_file_name(work.target.name, str(plan.figures["label"]), work.now())
     taken = take_backup(work, folder, name, kind="scheduled" if work.automatic else "manual")
-    return Done(f"backed up to {taken.path}", _figures(taken, time.monotonic() - started, len(removed)))
+    return Done(f"backed up to {taken.path}", _result_figures(taken, time.monotonic() - started, len(removed)))
 
 
-def _place(work: Work) -> BackupPlace:
+def _require_backup_place(work: ActionContext) -> BackupSettings:
     if work.target.backup is None:
         raise Refused(
             "no backup directory is known",
@@ -76,7 +78,7 @@ def _place(work: Work) -> BackupPlace:
     return work.target.backup
 
 
-def _label(work: Work) -> str:
+def _file_label(work: ActionContext) -> str:
     label = str(work.options.get("name") or "")
     if label and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", label):
         raise Refused(
@@ -85,8 +87,8 @@ def _label(work: Work) -> str:
     return label
 
 
-def _require_word(work: Work, stall: float) -> None:
-    if work.number("stall", 0.0) < stall:
+def _require_accepted_stall(work: ActionContext, stall: float) -> None:
+    if work.numeric_option("stall", 0.0) < stall:
         raise Refused(
             f"in rollback-journal mode every commit waits for the copy, about {stall:.2f} s",
             reason="stall",
@@ -94,7 +96,7 @@ def _require_word(work: Work, stall: float) -> None:
         )
 
 
-def _figures(taken: Taken, seconds: float, removed: int) -> Mapping[str, Figure]:
+def _result_figures(taken: PublishedBackup, seconds: float, removed: int) -> Mapping[str, Figure]:
     copied, manifest = taken.copied, taken.manifest
     return {
         "path": str(taken.path),

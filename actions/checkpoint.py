@@ -17,16 +17,22 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.run.errors import GIVEN_UP_BEFORE, Blocked, Failed, NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
-from actions.writing.connection import writable
-from actions.writing.free_space import size_or_zero
-from actions.writing.holding_back import Somebody, holding_back, named, seen_twice, traffic
-from collectors.owner import vulnerable
-from collectors.reading.connection import read_only
-from collectors.reading.wal_state import BACKLOG_FRAMES
+from actions.model.context import ActionContext
+from actions.model.errors import GIVEN_UP_BEFORE_TRYING, Blocked, Failed, NothingToDo, Refused
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Figure, Plan
+from actions.sqlite.blockers import (
+    ProcessRef,
+    describe_processes,
+    find_lasting_readers,
+    measure_wal_blockers,
+    sample_wal_traffic,
+)
+from actions.sqlite.connection import open_writable
+from actions.sqlite.disk_space import size_or_zero
+from collectors.access.connection import open_read_only
+from collectors.owner import is_vulnerable_version
+from collectors.wal_state import BACKLOG_FRAMES
 
 NAME = "checkpoint"
 LONG = False
@@ -34,10 +40,10 @@ AUTOMATIC = True
 MAY_BE_MISSING = False
 WINDOWED = False
 DESTRUCTIVE = False
-MODES = ("auto", "passive", "full", "restart", "truncate")
+CHECKPOINT_MODES = ("auto", "passive", "full", "restart", "truncate")
 OPTIONS = {
-    "mode": OptionKind("word", f"one of {', '.join(MODES)}", words=MODES),
-    "stall": OptionKind("seconds", "the stall of the application that the operator accepts, in seconds"),
+    "mode": ActionOption("word", f"one of {', '.join(CHECKPOINT_MODES)}", words=CHECKPOINT_MODES),
+    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
 }
 
 # Bytes copied per second with the WAL in the page cache, for predicting stalls only (416 MB took 0.62 s:
@@ -47,15 +53,15 @@ COPY_RATE = 650e6
 TRY_AGAIN_AFTER = 60.0
 # How long to wait for somebody else's checkpoint, in seconds; waiting for that holds nobody up. SQLite itself does not wait:
 # https://sqlite.org/c3ref/wal_checkpoint_v2.html ("the busy handler is not invoked").
-TURN_WAIT, TURN_NAP = 2.0, 0.002
+OTHER_CHECKPOINT_WAIT, OTHER_CHECKPOINT_POLL = 2.0, 0.002
 # The pragma's row while another checkpoint runs.
-NOT_OUR_TURN = (1, -1, -1)
+OTHER_CHECKPOINT_RUNNING = (1, -1, -1)
 # Bytes of a frame beside its page, and of the WAL's own header (https://sqlite.org/walformat.html).
 FRAME_HEADER, WAL_HEADER = 24, 32
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class WalStatus:
     """The WAL at one moment: frames, frames already copied, bytes of one page, bytes of the file."""
 
     frames: int
@@ -64,7 +70,7 @@ class Log:
     file_bytes: int
 
     @property
-    def pending(self) -> int:
+    def pending_frames(self) -> int:
         """Frames that wait to be copied."""
         return self.frames - self.copied
 
@@ -75,37 +81,39 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class _InTheWay:
+class _CheckpointBlocker:
     """Why a checkpoint was given up, in a stable word and in a sentence; the cure; who, where that is seen."""
 
     reason: str
     why: str
     cure: str
-    who: tuple[Somebody, ...] = ()
+    who: tuple[ProcessRef, ...] = ()
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Decide the modes, in order. Raises NothingToDo, Refused, Blocked."""
-    log = _look(work)
+    log = _read_wal_status(work)
     mode = str(work.options.get("mode") or "auto")
-    proved_safe = work.trust_owner or not vulnerable(work.target.owner_sqlite)
+    proved_safe = work.trust_owner or not is_vulnerable_version(work.target.owner_sqlite)
     if log.file_bytes == 0:
         _require_database(work)
-        raise NothingToDo("there is no WAL, or it is empty", reason="empty", next_step="", figures=_counts(0, 0, 0))
+        raise NothingToDo(
+            "there is no WAL, or it is empty", reason="empty", next_step="", figures=_pragma_counts(0, 0, 0)
+        )
     if not proved_safe:
         _guard_vulnerable(work, mode, log)
-    modes = _modes(work, mode, log) if proved_safe else ("truncate",)
-    state = _unpinned(work, log) if proved_safe and mode != "passive" else "not measured"
-    stall = _predicted_stall(work, log, modes)
+    modes = _choose_modes(work, mode, log) if proved_safe else ("truncate",)
+    state = _require_unpinned_wal(work, log) if proved_safe and mode != "passive" else "not measured"
+    stall = _predict_stall(work, log, modes)
     _guard_stall(work, stall)
     return Plan(
-        steps=tuple(f"wal_checkpoint({m.upper()}) of {log.pending} frames" for m in modes),
+        steps=tuple(f"wal_checkpoint({m.upper()}) of {log.pending_frames} frames" for m in modes),
         figures={
             "modes": ",".join(modes),
             "wal_state": state,
             "frames": log.frames,
             "copied": log.copied,
-            "backlog_bytes": log.pending * log.page_size,
+            "backlog_bytes": log.pending_frames * log.page_size,
             "wal_bytes": log.file_bytes,
             "owner_proved_safe": proved_safe,
         },
@@ -113,44 +121,44 @@ def plan(work: Work) -> Plan:
     )
 
 
-def run(work: Work, plan: Plan) -> Done:
+def run(work: ActionContext, plan: Plan) -> Done:
     """Checkpoint. Raises Blocked, naming who is in the way, when a wait for readers or writers was given up."""
-    before = _look(work)
+    before = _read_wal_status(work)
     result = (0, before.frames, before.copied)
     seconds = 0.0
     for mode in str(plan.figures["modes"]).split(","):
-        work.stop.check()
+        work.stop.raise_if_requested()
         started = time.monotonic()
-        result = _checkpoint(work, mode)
+        result = _run_checkpoint(work, mode)
         seconds += time.monotonic() - started
-    after = _look(work)
+    after = _read_wal_status(work)
     figures: dict[str, Figure] = {
-        **_counts(*result),
-        "frames_copied": max(0, before.pending - after.pending),
+        **_pragma_counts(*result),
+        "frames_copied": max(0, before.pending_frames - after.pending_frames),
         "wal_bytes_before": before.file_bytes,
         "wal_bytes": after.file_bytes,
         "seconds": round(seconds, 4),
     }
     totals = {"reclaimed_bytes": float(max(0, before.file_bytes - after.file_bytes))}
     if result[0]:
-        raise _given_up(work, after, result, figures, totals)
-    return Done(_message(work, result, figures), figures, totals)
+        raise _blocked_error(work, after, result, figures, totals)
+    return Done(_result_message(work, result, figures), figures, totals)
 
 
-def _look(work: Work) -> Log:
+def _read_wal_status(work: ActionContext) -> WalStatus:
     """The WAL now. NOOP looks without side effects (SQLite 3.51 and newer)."""
     file_bytes = size_or_zero(work.target.wal)
     if file_bytes == 0:
-        return Log(0, 0, 0, 0)  # without opening: an open of ours would create the file
-    with read_only(work.target.path) as connection:
-        _, frames, copied = _triple(connection, "NOOP")
+        return WalStatus(0, 0, 0, 0)  # without opening: an open of ours would create the file
+    with open_read_only(work.target.path) as connection:
+        _, frames, copied = _run_checkpoint_pragma(connection, "NOOP")
         page_size = connection.pragma("page_size")
-    return Log(max(0, frames), max(0, copied), page_size, file_bytes)
+    return WalStatus(max(0, frames), max(0, copied), page_size, file_bytes)
 
 
-def _require_database(work: Work) -> None:
+def _require_database(work: ActionContext) -> None:
     """What has no WAL was not opened: is it a database at all? An empty file is a valid one."""
-    header = work.raw.database_header(work.target.path)
+    header = work.raw.read_database_header(work.target.path)
     if size_or_zero(work.target.path) > 0 and (header is None or not header.valid):
         raise Failed(
             f"{work.target.path} is no SQLite database, or it is encrypted",
@@ -159,49 +167,49 @@ def _require_database(work: Work) -> None:
         )
 
 
-def _modes(work: Work, mode: str, log: Log) -> tuple[str, ...]:
+def _choose_modes(work: ActionContext, mode: str, log: WalStatus) -> tuple[str, ...]:
     """On an owner proved safe: what can be copied without holding anybody up is copied so first."""
     if mode == "passive":
         return ("passive",)
-    passive = ("passive",) if log.pending > 0 else ()
+    passive = ("passive",) if log.pending_frames > 0 else ()
     if mode == "auto" and not log.must_shrink:
         if not passive:
             raise NothingToDo(
                 f"all {log.frames} frames are copied, and the WAL is no larger than an application needs it",
                 reason="copied",
                 next_step="",
-                figures=_counts(0, log.frames, log.copied),
+                figures=_pragma_counts(0, log.frames, log.copied),
             )
         return passive
-    if work.automatic and not _rested(work):
-        return passive or _too_soon("no automatic run makes its writers wait again so soon")
+    if work.automatic and not _may_try_again(work):
+        return passive or _refuse_too_soon("no automatic run makes its writers wait again so soon")
     return (*passive, "truncate" if mode == "auto" else mode)
 
 
-def _unpinned(work: Work, log: Log) -> str:
+def _require_unpinned_wal(work: ActionContext, log: WalStatus) -> str:
     """The measured state of the WAL. Raises Blocked, naming who, when a reader pins it: waiting would only stall writers."""
-    measured = holding_back(work)
+    measured = measure_wal_blockers(work)
     if measured.readers:
         raise Blocked(
-            f"{log.pending} of {log.frames} frames are held back by {named(measured.readers)}; nothing was tried, "
+            f"{log.pending_frames} of {log.frames} frames are held back by {describe_processes(measured.readers)}; nothing was tried, "
             "since waiting for a reader holds up every writer",
-            reason=GIVEN_UP_BEFORE,
+            reason=GIVEN_UP_BEFORE_TRYING,
             next_step="let that process end its read transaction (`queuekeeper readers` shows it); "
             "--mode passive copies what it does not hold back",
-            figures={**_counts(1, log.frames, log.copied), **_who(measured.readers)},
+            figures={**_pragma_counts(1, log.frames, log.copied), **_process_figures(measured.readers)},
         )
     return measured.state
 
 
-def _predicted_stall(work: Work, log: Log, modes: tuple[str, ...]) -> float:
+def _predict_stall(work: ActionContext, log: WalStatus, modes: tuple[str, ...]) -> float:
     """How long writers may wait: the wait for readers, and the copying that is done under the write lock."""
     if modes == ("passive",):
         return 0.0
-    copying = 0.0 if modes[0] == "passive" else log.pending * log.page_size / COPY_RATE
+    copying = 0.0 if modes[0] == "passive" else log.pending_frames * log.page_size / COPY_RATE
     return work.target.limits.checkpoint_wait + copying
 
 
-def _guard_vulnerable(work: Work, mode: str, log: Log) -> None:
+def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
     version = work.target.owner_sqlite
     whose = (
         f"the application's SQLite {version} has"
@@ -215,16 +223,16 @@ def _guard_vulnerable(work: Work, mode: str, log: Log) -> None:
             next_step="use --mode auto (truncates only); or, if the application runs 3.51.3 or newer, say so: "
             "--owner-sqlite 3.51.3 (owner_sqlite in the configuration)",
         )
-    readers = seen_twice(work)
+    readers = find_lasting_readers(work)
     if readers:
         raise Blocked(
             f"a reader holds the WAL, and {whose} the WAL-reset bug, so a checkpoint that it would stop is not tried: "
-            + named(readers),
-            reason=GIVEN_UP_BEFORE,
+            + describe_processes(readers),
+            reason=GIVEN_UP_BEFORE_TRYING,
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
-            figures={**_counts(1, log.frames, log.copied), **_who(readers)},
+            figures={**_pragma_counts(1, log.frames, log.copied), **_process_figures(readers)},
         )
-    if not _rested(work):
+    if not _may_try_again(work):
         raise Refused(
             f"{whose} the WAL-reset bug, and the last checkpoint is less than {TRY_AGAIN_AFTER:.0f} s ago",
             reason="owner_vulnerable_pause",
@@ -232,11 +240,11 @@ def _guard_vulnerable(work: Work, mode: str, log: Log) -> None:
         )
 
 
-def _rested(work: Work) -> bool:
+def _may_try_again(work: ActionContext) -> bool:
     return work.last_attempt is None or work.now() - work.last_attempt >= TRY_AGAIN_AFTER
 
 
-def _too_soon(why: str) -> tuple[str, ...]:
+def _refuse_too_soon(why: str) -> tuple[str, ...]:
     raise Refused(
         f"the last checkpoint is less than {TRY_AGAIN_AFTER:.0f} s ago: {why}",
         reason="too_soon",
@@ -244,10 +252,10 @@ def _too_soon(why: str) -> tuple[str, ...]:
     )
 
 
-def _guard_stall(work: Work, stall: float) -> None:
+def _guard_stall(work: ActionContext, stall: float) -> None:
     """An automatic run keeps its budget or has the operator's word; a person consents by asking."""
     budget = work.target.limits.checkpoint_wait
-    accepted = max(2 * budget, work.number("stall", 0.0))
+    accepted = max(2 * budget, work.numeric_option("stall", 0.0))
     if work.automatic and stall > accepted:
         raise Refused(
             f"the application would wait about {stall:.2f} s for the copying, {accepted:.2f} s are allowed",
@@ -257,18 +265,20 @@ def _guard_stall(work: Work, stall: float) -> None:
         )
 
 
-def _checkpoint(work: Work, mode: str) -> tuple[int, int, int]:
+def _run_checkpoint(work: ActionContext, mode: str) -> tuple[int, int, int]:
     """One try; a busy application checkpoints at each commit, so its turn is waited for."""
     wait = 0.0 if mode == "passive" else work.target.limits.checkpoint_wait
-    deadline = time.monotonic() + TURN_WAIT
-    with writable(work.target.path, wait) as connection:
-        while (result := _triple(connection, mode.upper())) == NOT_OUR_TURN and time.monotonic() < deadline:
-            work.stop.wait(TURN_NAP)
-            work.stop.check()
+    deadline = time.monotonic() + OTHER_CHECKPOINT_WAIT
+    with open_writable(work.target.path, wait) as connection:
+        while (
+            result := _run_checkpoint_pragma(connection, mode.upper())
+        ) == OTHER_CHECKPOINT_RUNNING and time.monotonic() < deadline:
+            work.stop.wait_for_stop(OTHER_CHECKPOINT_POLL)
+            work.stop.raise_if_requested()
     return result
 
 
-def _triple(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
+def _run_checkpoint_pragma(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
     """The pragma's row: busy, frames in the log, frames copied. `mode` is one of ours, never the caller's text."""
     busy, frames, copied = (
         int(str(value)) for value in connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
@@ -276,67 +286,69 @@ def _triple(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
     return busy, frames, copied
 
 
-def _given_up(
-    work: Work,
-    log: Log,
+def _blocked_error(
+    work: ActionContext,
+    log: WalStatus,
     result: tuple[int, int, int],
     figures: Mapping[str, Figure],
     totals: Mapping[str, float],
 ) -> Blocked:
     """Who was in the way, as far as it shows."""
     try:
-        found = _checkpointing(work) if result == NOT_OUR_TURN else _held_up(work, log)
+        found = _blocked_by_checkpoint(work) if result == OTHER_CHECKPOINT_RUNNING else _blocked_by_process(work, log)
     except Refused as error:  # it was tried all the same, and who was in the way stays unknown
-        found = _InTheWay("reader", f"{log.pending} of {log.frames} frames are held back: {error}", error.next_step)
+        found = _CheckpointBlocker(
+            "reader", f"{log.pending_frames} of {log.frames} frames are held back: {error}", error.next_step
+        )
     return Blocked(
         found.why,
         reason=found.reason,
         next_step=found.cure,
-        figures={**figures, **_who(found.who)},
+        figures={**figures, **_process_figures(found.who)},
         totals=totals,
     )
 
 
-def _checkpointing(work: Work) -> _InTheWay:
-    who = traffic(work).checkpointers
-    by = f": {named(who)}" if who else ""
+def _blocked_by_checkpoint(work: ActionContext) -> _CheckpointBlocker:
+    who = sample_wal_traffic(work).checkpointers
+    by = f": {describe_processes(who)}" if who else ""
     cure = "run it again when that checkpoint has ended; `queuekeeper readers` shows it"
-    return _InTheWay("checkpointer", f"another checkpoint ran for {TURN_WAIT:g} s{by}", cure, who)
+    return _CheckpointBlocker("checkpointer", f"another checkpoint ran for {OTHER_CHECKPOINT_WAIT:g} s{by}", cure, who)
 
 
-def _held_up(work: Work, log: Log) -> _InTheWay:
+def _blocked_by_process(work: ActionContext, log: WalStatus) -> _CheckpointBlocker:
     """One reader, one writer, or readers that take turns without a gap."""
-    left = f"{log.pending} of {log.frames} frames are held back"
+    left = f"{log.pending_frames} of {log.frames} frames are held back"
     end_it = "let that process end its transaction; `queuekeeper readers` shows it"
-    if who := seen_twice(work):
-        return _InTheWay("reader", f"{left} by {named(who)}", end_it, who)
-    seen = traffic(work)
+    if who := find_lasting_readers(work):
+        return _CheckpointBlocker("reader", f"{left} by {describe_processes(who)}", end_it, who)
+    seen = sample_wal_traffic(work)
     if seen.writer is not None:
-        return _InTheWay("writer", f"{seen.writer} holds the write lock all the time", end_it, (seen.writer,))
+        return _CheckpointBlocker("writer", f"{seen.writer} holds the write lock all the time", end_it, (seen.writer,))
     if not seen.readers:
         unseen = "in a container share the pid namespace (docs/safety.md)"
-        return _InTheWay("reader", f"{left} by nobody whom this process can see", unseen)
+        return _CheckpointBlocker("reader", f"{left} by nobody whom this process can see", unseen)
     wait = work.target.limits.checkpoint_wait
-    why = f"somebody read the log at every moment of {wait:g} s, so it could not start over: {named(seen.readers)}"
+    why = f"somebody read the log at every moment of {wait:g} s, so it could not start over: {describe_processes(seen.readers)}"
     cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
-    return _InTheWay("reset_starved", why, cure, seen.readers)
+    return _CheckpointBlocker("reset_starved", why, cure, seen.readers)
 
 
-def _message(work: Work, result: tuple[int, int, int], figures: Mapping[str, Figure]) -> str:
+def _result_message(work: ActionContext, result: tuple[int, int, int], figures: Mapping[str, Figure]) -> str:
     _, frames, copied = result
     shrunk = int(figures["wal_bytes_before"] or 0) - int(figures["wal_bytes"] or 0)
     words = f"copied {figures['frames_copied']} frames" + (f", gave {shrunk} bytes back" if shrunk > 0 else "")
     if frames > copied:
         with suppress(Refused):  # then it stays unsaid who
-            readers = seen_twice(work)
-            words += f"; {frames - copied} frames are held back by {named(readers)}" if readers else ""
+            readers = find_lasting_readers(work)
+            words += f"; {frames - copied} frames are held back by {describe_processes(readers)}" if readers else ""
     return words
 
 
-def _counts(busy: int, frames: int, copied: int) -> dict[str, Figure]:
+def _pragma_counts(busy: int, frames: int, copied: int) -> dict[str, Figure]:
     """The numbers as SQLite's pragma gives them."""
     return {"busy": busy, "log": frames, "checkpointed": copied}
 
 
-def _who(readers: tuple[Somebody, ...]) -> dict[str, Figure]:
+def _process_figures(readers: tuple[ProcessRef, ...]) -> dict[str, Figure]:
     return {"pid": readers[0].pid, "command": readers[0].command} if readers else {}

@@ -11,17 +11,23 @@ from pathlib import Path
 
 import apsw
 
-from actions.run.errors import Unverified
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
-from actions.writing.chosen_backup import check_source, named, newest_verified, no_backup, prove_chosen
-from actions.writing.compression import plain_file
-from actions.writing.free_space import require_free, writing_to
-from actions.writing.publish import partial_file, remove_leftovers, sync_file
-from actions.writing.queue_invariants import beyond_their_number, last_numbers
-from actions.writing.scratch import scratch_folder
-from collectors.poll import take
+from actions.backups.compression import open_plain_file
+from actions.backups.publish import create_partial_file, remove_orphaned_partials, sync_file
+from actions.backups.queue_check import find_rows_beyond_sequence, read_sequences
+from actions.backups.scratch import make_scratch_folder
+from actions.backups.select import (
+    load_backup,
+    no_backup_error,
+    prove_backup,
+    require_same_source,
+    select_newest_verified,
+)
+from actions.model.context import ActionContext
+from actions.model.errors import Unverified
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Plan
+from actions.sqlite.disk_space import explain_full_disk, require_free_space
+from collectors.poll import poll_database
 
 NAME = "drill"
 LONG = True
@@ -29,38 +35,38 @@ AUTOMATIC = True
 MAY_BE_MISSING = True
 WINDOWED = False
 DESTRUCTIVE = False
-OPTIONS: Mapping[str, OptionKind] = {}
+OPTIONS: Mapping[str, ActionOption] = {}
 
 _BLOCK = 16 * 1024 * 1024
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Find the backup and the room. Raises Refused."""
-    chosen = newest_verified(work)
+    chosen = select_newest_verified(work)
     if chosen is None:
-        raise no_backup(work)
-    scratch = scratch_folder(work)
-    require_free(scratch, chosen.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
+        raise no_backup_error(work)
+    scratch = make_scratch_folder(work)
+    require_free_space(scratch, chosen.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
     return Plan(
         steps=(f"restore {chosen.path.name} into {scratch}", "check it as a queue", "remove it"),
         figures={"path": str(chosen.path), "bytes": chosen.plain_bytes},
     )
 
 
-def run(work: Work, plan: Plan) -> Done:
+def run(work: ActionContext, plan: Plan) -> Done:
     """Raises Unverified when what was restored is not a healthy queue."""
-    chosen = named(Path(str(plan.figures["path"])))
-    check_source(work, chosen)
-    scratch = scratch_folder(work)
-    remove_leftovers(scratch)
+    chosen = load_backup(Path(str(plan.figures["path"])))
+    require_same_source(work, chosen)
+    scratch = make_scratch_folder(work)
+    remove_orphaned_partials(scratch)
     started = time.monotonic()
-    prove_chosen(work, chosen)
+    prove_backup(work, chosen)
     with (
-        writing_to(scratch, chosen.plain_bytes, "the restored copy"),
-        partial_file(scratch, chosen.path.name.removesuffix(".zst")) as restored,
+        explain_full_disk(scratch, chosen.plain_bytes, "the restored copy"),
+        create_partial_file(scratch, chosen.path.name.removesuffix(".zst")) as restored,
     ):
-        with plain_file(work, chosen.path, chosen.plain_bytes, scratch) as plain:
-            _copy(work, plain, restored)
+        with open_plain_file(work, chosen.path, chosen.plain_bytes, scratch) as plain:
+            _copy_restored(work, plain, restored)
         sync_file(restored)
         seconds = time.monotonic() - started
         tasks = _check_queue(work, restored)
@@ -76,17 +82,17 @@ def run(work: Work, plan: Plan) -> Done:
     )
 
 
-def _copy(work: Work, plain: Path, restored: Path) -> None:
+def _copy_restored(work: ActionContext, plain: Path, restored: Path) -> None:
     done, total = 0, plain.stat().st_size
     with plain.open("rb") as source, restored.open("wb") as destination:
         while block := source.read(_BLOCK):
             destination.write(block)
             done += len(block)
-            work.progress("restored bytes", done, total)
-            work.stop.check()
+            work.emit_progress("restored bytes", done, total)
+            work.stop.raise_if_requested()
 
 
-def _check_queue(work: Work, restored: Path) -> int:
+def _check_queue(work: ActionContext, restored: Path) -> int:
     """Open it as the application would, write to it, and read the queue in it; how many tasks it holds."""
     database = apsw.Connection(str(restored), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -94,30 +100,30 @@ def _check_queue(work: Work, restored: Path) -> int:
         broken = database.execute("PRAGMA foreign_key_check").fetchall()
         database.execute("BEGIN IMMEDIATE; CREATE TABLE queuekeeper_drill (x); ROLLBACK").fetchall()
     except apsw.Error as error:
-        raise _failed(restored, f"SQLite says: {error}") from error
+        raise _drill_error(restored, f"SQLite says: {error}") from error
     finally:
         database.close()
     if broken:
-        raise _failed(restored, f"{len(broken)} foreign keys of {broken[0][0]} point nowhere")
-    return _tasks(work, restored)
+        raise _drill_error(restored, f"{len(broken)} foreign keys of {broken[0][0]} point nowhere")
+    return _count_tasks(work, restored)
 
 
 def _check_sequences(database: apsw.Connection, restored: Path) -> None:
-    for problem in beyond_their_number(database, last_numbers(database)):
-        raise _failed(restored, problem)
+    for problem in find_rows_beyond_sequence(database, read_sequences(database)):
+        raise _drill_error(restored, problem)
 
 
-def _tasks(work: Work, restored: Path) -> int:
+def _count_tasks(work: ActionContext, restored: Path) -> int:
     """By the collectors that watch the live queue: what they can read here, they can read after a restore."""
     copy = replace(work.target, path=restored, backup=None, limits=replace(work.target.limits, read_rollback=60.0))
-    snapshot = take(copy, None, work.now(), work.raw, only=frozenset({"tasks", "leases"}))
+    snapshot = poll_database(copy, None, work.now(), work.raw, only=frozenset({"tasks", "leases"}))
     for name, result in snapshot.collectors.items():
         if not result.success:
-            raise _failed(restored, f"its {name} cannot be read: {result.message}")
-    return int(sum(sample.at(work.now()) for sample in snapshot.of("sqlite_queue_tasks")))
+            raise _drill_error(restored, f"its {name} cannot be read: {result.message}")
+    return int(sum(sample.value_at(work.now()) for sample in snapshot.samples_of("sqlite_queue_tasks")))
 
 
-def _failed(restored: Path, why: str) -> Unverified:
+def _drill_error(restored: Path, why: str) -> Unverified:
     return Unverified(
         f"{restored.name} was restored and is no healthy queue: {why}",
         reason="drill",

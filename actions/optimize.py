@@ -7,16 +7,16 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.run.errors import Locked, NothingToDo
-from actions.run.in_the_way import in_the_way
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
-from actions.writing.connection import writable
-from actions.writing.gathering import accepted_hold, gather_all
-from actions.writing.proof import quoted
-from actions.writing.some_of import some_of
-from actions.writing.statistics import LOCK_WAIT, ordinary_tables, require_welcome
+from actions.backups.content_proof import quote_identifier
+from actions.maintenance.analyze_tables import LOCK_WAIT, ordinary_tables, require_statistics_allowed
+from actions.maintenance.gathering import accepted_hold, analyze_all
+from actions.model.context import ActionContext
+from actions.model.errors import Locked, NothingToDo
+from actions.model.lock_holders import describe_lock_holder
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Plan
+from actions.sqlite.connection import open_writable
+from actions.sqlite.naming import join_first
 
 NAME = "optimize"
 LONG = False
@@ -24,8 +24,8 @@ AUTOMATIC = True
 MAY_BE_MISSING = False
 WINDOWED = False
 DESTRUCTIVE = False
-OPTIONS: Mapping[str, OptionKind] = {
-    "stall": OptionKind(
+OPTIONS: Mapping[str, ActionOption] = {
+    "stall": ActionOption(
         "seconds", "how long the write lock may be held at a time, in seconds; by default limits.write_lock"
     ),
 }
@@ -34,35 +34,35 @@ OPTIONS: Mapping[str, OptionKind] = {
 WOULD_DO = 0x10003
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Which tables need it. Raises NothingToDo, Refused, Locked."""
-    with writable(work.target.path, LOCK_WAIT) as connection:
-        require_welcome(work, connection)
-        tables = _due(work, connection)
+    with open_writable(work.target.path, LOCK_WAIT) as connection:
+        require_statistics_allowed(work, connection)
+        tables = _tables_to_analyze(work, connection)
     if not tables:
         raise NothingToDo("SQLite finds no table whose statistics need it", reason="up_to_date", next_step="")
     return Plan(
-        steps=(f"ANALYZE {some_of(tables)}",),
+        steps=(f"ANALYZE {join_first(tables)}",),
         figures={"tables": len(tables), "longest_hold_seconds": accepted_hold(work)},
         stall=accepted_hold(work),
     )
 
 
-def run(work: Work, plan: Plan) -> Done:  # noqa: ARG001 - the actions' signature
+def run(work: ActionContext, plan: Plan) -> Done:  # noqa: ARG001 - the actions' signature
     """Gather. What does not fit into the hold that is allowed is left as it was, and told."""
-    with writable(work.target.path, LOCK_WAIT) as connection:
-        tables = _due(work, connection)
-    return gather_all(work, tables)
+    with open_writable(work.target.path, LOCK_WAIT) as connection:
+        tables = _tables_to_analyze(work, connection)
+    return analyze_all(work, tables)
 
 
-def _due(work: Work, connection: apsw.Connection) -> tuple[str, ...]:
+def _tables_to_analyze(work: ActionContext, connection: apsw.Connection) -> tuple[str, ...]:
     """What SQLite would analyze. It takes the write lock for a moment to find out, and changes nothing."""
     try:
         said = {str(statement) for (statement,) in connection.execute(f"PRAGMA optimize({WOULD_DO})")}
     except apsw.BusyError:
         raise Locked(
-            f"the write lock did not come free within {LOCK_WAIT:g} s: {in_the_way(work)}",
+            f"the write lock did not come free within {LOCK_WAIT:g} s: {describe_lock_holder(work)}",
             reason="write_lock",
             next_step="`queuekeeper readers` shows who holds it; run it again later",
         ) from None
-    return tuple(name for name in ordinary_tables(connection) if f'ANALYZE "main".{quoted(name)}' in said)
+    return tuple(name for name in ordinary_tables(connection) if f'ANALYZE "main".{quote_identifier(name)}' in said)

@@ -17,9 +17,9 @@ from actions import (
     vacuum,
     verify,
 )
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
+from actions.model.context import ActionContext
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Plan
 
 
 class Action(Protocol):
@@ -33,7 +33,7 @@ class Action(Protocol):
     @property
     def NAME(self) -> str: ...  # noqa: N802
     @property
-    def OPTIONS(self) -> Mapping[str, OptionKind]: ...  # noqa: N802
+    def OPTIONS(self) -> Mapping[str, ActionOption]: ...  # noqa: N802
     @property
     def LONG(self) -> bool: ...  # noqa: N802
 
@@ -46,8 +46,8 @@ class Action(Protocol):
     @property
     def DESTRUCTIVE(self) -> bool: ...  # noqa: N802
 
-    def plan(self, work: Work) -> Plan: ...
-    def run(self, work: Work, plan: Plan) -> Done: ...
+    def plan(self, work: ActionContext) -> Plan: ...
+    def run(self, work: ActionContext, plan: Plan) -> Done: ...
 
 
 ACTIONS: Mapping[str, Action] = {

@@ -7,17 +7,17 @@ that were seen, so a completion or a renewal that comes first wins.
 
 from collections.abc import Mapping
 
-from actions.run.errors import NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
-from actions.writing.only_searches import check_searches
-from actions.writing.planned_rows import count_up_to, planned_rows
-from actions.writing.profile_gate import check_gate, connected, looking, queue_profile
-from actions.writing.short_turns import Account
-from actions.writing.sweep import Sweep, limit_of, older_than_of, sweep
+from actions.batches.batch_loop import BatchProgress
+from actions.batches.gates import check_gate, connected_processes, planning_connection, require_profile
+from actions.batches.index_check import require_indexes
+from actions.batches.preview import count_up_to, preview_rows
+from actions.batches.run import BatchAction, limit_option, older_than_option, run_batch_action
+from actions.model.context import ActionContext
+from actions.model.errors import NothingToDo, Refused
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Figure, Plan
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.taking import CompiledRequeue
+from collectors.queue_profiles.row_selection import CompiledRequeue
 
 NAME = "requeue"
 LONG = False
@@ -26,37 +26,40 @@ MAY_BE_MISSING = False
 WINDOWED = False
 DESTRUCTIVE = False
 OPTIONS = {
-    "older_than": OptionKind("seconds", "only leases that ran out at least this long ago, in seconds"),
-    "limit": OptionKind("count", "at most this many tasks"),
-    "guarded": OptionKind("flag", "the operator's word that the grace is longer than the longest task"),
-    "workers_stopped": OptionKind("flag", "no worker runs now", by_person=True),
+    "older_than": ActionOption("seconds", "only leases that ran out at least this long ago, in seconds"),
+    "limit": ActionOption("count", "at most this many tasks"),
+    "guarded": ActionOption("flag", "the operator's word that the grace is longer than the longest task"),
+    "workers_stopped": ActionOption("flag", "no worker runs now", by_person=True),
 }
 
 # Tasks whose holder lives are counted up to here.
-SPARED = 10_000
+MOST_SPARED = 10_000
 DANGER = "a worker that is merely slow may run its task twice"
-TWICE = "; they may run twice where a worker was merely slow"
+RUN_TWICE_NOTE = "; they may run twice where a worker was merely slow"
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Count the victims and show the first. Raises Refused where the profile's gate says no, NothingToDo."""
-    older_than = older_than_of(work)
-    with looking(work) as connection:
-        profile = queue_profile(work, connection)
-        requeue = _requeue_of(profile)
+    older_than = older_than_option(work)
+    with planning_connection(work) as connection:
+        profile = require_profile(work, connection)
+        requeue = _require_requeue(profile)
         check_gate(work, connection, profile, requeue.gate, DANGER)
-        check_searches(connection, requeue.takings, foreign_keys=False)
-        found = planned_rows(work, connection, requeue.takings, limit_of(work), older_than)
-        living = (taking.spared(work.now(), older_than) for taking in requeue.takings)
+        require_indexes(connection, requeue.selections, foreign_keys=False)
+        found = preview_rows(work, connection, requeue.selections, limit_option(work), older_than)
+        living = (taking.spared_count_statement(work.now(), older_than) for taking in requeue.selections)
         # To find few of those among very many stale ones, all of these would be visited.
-        spared = 0 if found.at_least else count_up_to(work, connection, living, SPARED)
+        spared = 0 if found.at_least else count_up_to(work, connection, living, MOST_SPARED)
     if found.number == 0:
         raise _nothing_to_do(spared)
     beware = (DANGER,) * requeue.may_run_twice
-    open_elsewhere = connected(work) if requeue.gate == "workers_stopped" else ()
+    open_elsewhere = connected_processes(work) if requeue.gate == "workers_stopped" else ()
     beware += tuple(f"{who} has the database open: is it a worker?" for who in open_elsewhere)
     return Plan(
-        steps=(f"give {found.tasks} back to the queue: {found.named}", *(f"beware: {warning}" for warning in beware)),
+        steps=(
+            f"give {found.tasks_text} back to the queue: {found.rows_text}",
+            *(f"beware: {warning}" for warning in beware),
+        ),
         figures={
             "stale": found.number,
             "at_least": found.at_least,
@@ -68,23 +71,23 @@ def plan(work: Work) -> Plan:
     )
 
 
-def run(work: Work, plan: Plan) -> Done:
+def run(work: ActionContext, plan: Plan) -> Done:
     """Move the stale tasks in turns. What was moved before a stop stays moved and is told."""
     twice = bool(plan.figures["may_run_twice"])
-    return sweep(
+    return run_batch_action(
         work,
-        Sweep(
-            takings=lambda connection: _requeue_of(queue_profile(work, connection)).takings,
+        BatchAction(
+            takings=lambda connection: _require_requeue(require_profile(work, connection)).selections,
             planned=int(plan.figures["stale"] or 0),
             doing="requeued tasks",
-            told=lambda account: _told(account) + TWICE * twice,
-            figures=lambda account: {**_figures(account), "may_run_twice": twice},
+            told=lambda account: _result_message(account) + RUN_TWICE_NOTE * twice,
+            figures=lambda account: {**_result_figures(account), "may_run_twice": twice},
             totals=lambda account: {"requeued_tasks": float(account.to["waiting"])},
         ),
     )
 
 
-def _requeue_of(profile: CompiledProfile) -> CompiledRequeue:
+def _require_requeue(profile: CompiledProfile) -> CompiledRequeue:
     if profile.requeue is None:
         raise Refused(
             f"the profile {profile.name} has nothing to requeue: the file does not tell which tasks were abandoned",
@@ -105,11 +108,11 @@ def _nothing_to_do(spared: int) -> NothingToDo:
     )
 
 
-def _told(account: Account) -> str:
+def _result_message(account: BatchProgress) -> str:
     dead = f", {account.to['dead']} had no attempts left and are dead" if account.to["dead"] else ""
     number = account.to["waiting"]
     return f"requeued {number} task{'s' * (number != 1)}{dead}"
 
 
-def _figures(account: Account) -> Mapping[str, Figure]:
+def _result_figures(account: BatchProgress) -> Mapping[str, Figure]:
     return {"requeued": account.to["waiting"], "dead": account.to["dead"]}

@@ -13,21 +13,34 @@ from typing import Literal
 
 import apsw
 
-from actions.run.errors import Failed, Refused, Unverified
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
-from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
-from actions.writing.compression import plain_file
-from actions.writing.free_space import nearest_existing, require_free, writing_to
-from actions.writing.live_restore import change_page_size, restore_live
-from actions.writing.losses import losses
-from actions.writing.proof import immutable, prove, same_rows
-from actions.writing.publish import backup_name, partial_file, publish, remove_leftovers, sync_file
-from actions.writing.scratch import scratch_folder
-from actions.writing.swap import give_owner, require_nobody, swap_in
-from actions.writing.take_backup import bytes_needed, make_folder, take_backup
-from collectors.reading.connection import read_only
+from actions.backups.compression import open_plain_file
+from actions.backups.content_proof import has_same_rows, open_immutable, prove_contents
+from actions.backups.publish import (
+    backup_file_name,
+    create_partial_file,
+    publish_file,
+    remove_orphaned_partials,
+    sync_file,
+)
+from actions.backups.restore_live import change_page_size, restore_live
+from actions.backups.restore_loss import find_table_losses
+from actions.backups.restore_swap import copy_ownership, require_no_open_files, swap_in_restored
+from actions.backups.scratch import make_scratch_folder
+from actions.backups.select import (
+    SelectedBackup,
+    load_backup,
+    no_backup_error,
+    prove_backup,
+    require_same_source,
+    select_newest_verified,
+)
+from actions.backups.take import backup_bytes_needed, create_backup_folder, take_backup
+from actions.model.context import ActionContext
+from actions.model.errors import Failed, Refused, Unverified
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Figure, Plan
+from actions.sqlite.disk_space import explain_full_disk, nearest_existing_directory, require_free_space
+from collectors.access.connection import open_read_only
 
 NAME = "restore"
 LONG = True
@@ -36,31 +49,31 @@ MAY_BE_MISSING = True
 WINDOWED = False
 DESTRUCTIVE = False
 OPTIONS = {
-    "backup": OptionKind("path", "the backup; by default the newest verified one", by_person=True),
-    "to": OptionKind("path", "where to; nothing may be there", by_person=True),
-    "in_place": OptionKind("flag", "replace the content of the database", by_person=True),
-    "application_stopped": OptionKind("flag", "no application has the database open", by_person=True),
+    "backup": ActionOption("path", "the backup; by default the newest verified one", by_person=True),
+    "to": ActionOption("path", "where to; nothing may be there", by_person=True),
+    "in_place": ActionOption("flag", "replace the content of the database", by_person=True),
+    "application_stopped": ActionOption("flag", "no application has the database open", by_person=True),
 }
 
-Way = Literal["to", "live", "missing", "malformed"]
+RestoreWay = Literal["to", "live", "missing", "malformed"]
 # Bytes written per second by the one step, for predicting only (1 GB took 1.5 s).
 STEP_RATE = 600e6
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Choose and prove the backup, choose the way, and say what would be lost. Raises ActionError."""
     if work.automatic:
         raise Refused(
             "a restore is never automatic", reason="automatic", next_step="a person runs `queuekeeper restore`"
         )
-    chosen = _chosen(work)
-    check_source(work, chosen)
-    prove_chosen(work, chosen)
-    way = _way(work)
-    lost = _lost(work, chosen) if way == "live" else ()
-    _require_room(work, chosen, way)
+    chosen = _select_backup(work)
+    require_same_source(work, chosen)
+    prove_backup(work, chosen)
+    way = _choose_way(work)
+    lost = _describe_losses(work, chosen) if way == "live" else ()
+    _require_disk_space(work, chosen, way)
     return Plan(
-        steps=tuple(_steps(work, chosen, way)),
+        steps=tuple(_plan_steps(work, chosen, way)),
         figures={
             "backup": str(chosen.path),
             "way": way,
@@ -72,44 +85,44 @@ def plan(work: Work) -> Plan:
     )
 
 
-def run(work: Work, plan: Plan) -> Done:
+def run(work: ActionContext, plan: Plan) -> Done:
     """Restore. Raises ActionError, apsw.Error, OSError; until the last step nothing that was there has changed."""
     started = time.monotonic()
-    chosen = named(Path(str(plan.figures["backup"])))
-    way: Way = plan.figures["way"]  # type: ignore[assignment] # it is what plan() put there
-    destination = _destination(work, way)
-    place = _place(work, way)
-    remove_leftovers(place)
-    work.phase("restore")
+    chosen = load_backup(Path(str(plan.figures["backup"])))
+    way: RestoreWay = plan.figures["way"]  # type: ignore[assignment] # it is what plan() put there
+    destination = _destination_path(work, way)
+    place = _copy_directory(work, way)
+    remove_orphaned_partials(place)
+    work.emit_phase("restore")
     figures: dict[str, Figure] = {"backup": str(chosen.path), "way": way, "lost": plan.figures["lost"]}
     with (
-        writing_to(place, 2 * chosen.plain_bytes, "the restore"),
-        _private_copy(work, chosen, place, destination.name) as plain,
+        explain_full_disk(place, 2 * chosen.plain_bytes, "the restore"),
+        _make_private_copy(work, chosen, place, destination.name) as plain,
     ):
         if way == "to":
             sync_file(plain)
-            publish(plain, destination)
+            publish_file(plain, destination)
         elif way == "live":
-            figures["safety_backup"] = str(_safety_copy(work, chosen))
-            with writing_to(destination.parent, chosen.plain_bytes, "the restore"):
-                _into_live(work, chosen, plain)
+            figures["safety_backup"] = str(_take_safety_copy(work, chosen))
+            with explain_full_disk(destination.parent, chosen.plain_bytes, "the restore"):
+                _restore_into_live(work, chosen, plain)
         else:
-            require_nobody(work)
-            give_owner(plain, work.target.path)
-            figures["moved_aside"] = ", ".join(str(path) for path in swap_in(work, plain))
+            require_no_open_files(work)
+            copy_ownership(plain, work.target.path)
+            figures["moved_aside"] = ", ".join(str(path) for path in swap_in_restored(work, plain))
     figures["seconds"] = round(time.monotonic() - started, 4)
     return Done(f"restored {chosen.path.name} to {destination}", figures)
 
 
-def _chosen(work: Work) -> Chosen:
+def _select_backup(work: ActionContext) -> SelectedBackup:
     given = work.options.get("backup")
-    chosen = named(Path(str(given))) if given is not None else newest_verified(work)
+    chosen = load_backup(Path(str(given))) if given is not None else select_newest_verified(work)
     if chosen is None:
-        raise no_backup(work)
+        raise no_backup_error(work)
     return chosen
 
 
-def _way(work: Work) -> Way:
+def _choose_way(work: ActionContext) -> RestoreWay:
     to, target = work.options.get("to"), work.target.path
     if to is not None:
         if any(Path(f"{to}{suffix}").exists() for suffix in ("", "-wal", "-shm", "-journal")):
@@ -125,107 +138,112 @@ def _way(work: Work) -> Way:
         return "missing"
     if not _is_readable(work):
         return "malformed"
-    return "malformed" if work.options.get("application_stopped") and not _is_whole(work) else "live"
+    return "malformed" if work.options.get("application_stopped") and not _passes_integrity_check(work) else "live"
 
 
-def _is_whole(work: Work) -> bool:
+def _passes_integrity_check(work: ActionContext) -> bool:
     """Whether it passes its own check; one that does not can be moved aside, but not be backed up as it is."""
-    with read_only(work.target.path) as database:
+    with open_read_only(work.target.path) as database:
         try:
             return bool(database.execute("PRAGMA integrity_check(1)").get == "ok")
         except apsw.CorruptError:
             return False
 
 
-def _place(work: Work, way: Way) -> Path:
+def _copy_directory(work: ActionContext, way: RestoreWay) -> Path:
     """Where the private copy lies: beside what it becomes by its name; for a live database nothing appears beside it."""
-    return scratch_folder(work) if way == "live" else _destination(work, way).parent
+    return make_scratch_folder(work) if way == "live" else _destination_path(work, way).parent
 
 
-def _require_room(work: Work, chosen: Chosen, way: Way) -> None:
+def _require_disk_space(work: ActionContext, chosen: SelectedBackup, way: RestoreWay) -> None:
     """Raises Refused. A live database's directory takes the restored pages in its WAL; the safety copy has its own place."""
     reserve = work.target.limits.disk_reserve
-    require_free(_place(work, way), 2 * chosen.plain_bytes, reserve, "the restore")
+    require_free_space(_copy_directory(work, way), 2 * chosen.plain_bytes, reserve, "the restore")
     if way == "live":
-        require_free(work.target.path.parent, chosen.plain_bytes, reserve, "the restore")
-        require_free(nearest_existing(_safety_folder(work, chosen)), bytes_needed(work), reserve, "the safety backup")
+        require_free_space(work.target.path.parent, chosen.plain_bytes, reserve, "the restore")
+        require_free_space(
+            nearest_existing_directory(_safety_folder(work, chosen)),
+            backup_bytes_needed(work),
+            reserve,
+            "the safety backup",
+        )
 
 
-def _is_readable(work: Work) -> bool:
+def _is_readable(work: ActionContext) -> bool:
     """Whether SQLite can read it at all; damage deep inside is no reason to swap files under an application."""
-    header = work.raw.database_header(work.target.path)
+    header = work.raw.read_database_header(work.target.path)
     if header is None or not header.valid:
         return False  # without opening it, which would make sidecars
     try:
-        with read_only(work.target.path) as database:
+        with open_read_only(work.target.path) as database:
             database.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except (apsw.NotADBError, apsw.CorruptError):
         return False
     return True
 
 
-def _destination(work: Work, way: Way) -> Path:
+def _destination_path(work: ActionContext, way: RestoreWay) -> Path:
     return Path(str(work.options["to"])).absolute() if way == "to" else work.target.path
 
 
-def _lost(work: Work, chosen: Chosen) -> tuple[str, ...]:
+def _describe_losses(work: ActionContext, chosen: SelectedBackup) -> tuple[str, ...]:
     with (
-        plain_file(work, chosen.path, chosen.plain_bytes, chosen.path.parent) as plain,
-        immutable(plain) as backup,
-        read_only(work.target.path) as live,
+        open_plain_file(work, chosen.path, chosen.plain_bytes, chosen.path.parent) as plain,
+        open_immutable(plain) as backup,
+        open_read_only(work.target.path) as live,
     ):
         try:
-            return tuple(loss.sentence() for loss in losses(live, backup, chosen.manifest.row_counts))
+            return tuple(loss.as_sentence() for loss in find_table_losses(live, backup, chosen.manifest.row_counts))
         except apsw.CorruptError as error:
-            raise _damaged(error) from error
+            raise _damaged_source_error(error) from error
 
 
-def _steps(work: Work, chosen: Chosen, way: Way) -> Iterator[str]:
+def _plan_steps(work: ActionContext, chosen: SelectedBackup, way: RestoreWay) -> Iterator[str]:
     age = max(0.0, work.now() - chosen.manifest.snapshot_time)
     if way == "live":
         yield "take a safety backup of what is there"
         yield f"write {chosen.path.name} into {work.target.path} in one step: every change of the last {age:.0f} s is lost"
     elif way == "to":
-        yield f"write {chosen.path.name} to {_destination(work, way)}"
+        yield f"write {chosen.path.name} to {_destination_path(work, way)}"
     else:
         yield f"move what is left of {work.target.path} aside" if way == "malformed" else "move stale sidecars aside"
         yield f"put {chosen.path.name} there"
 
 
 @contextmanager
-def _private_copy(work: Work, chosen: Chosen, place: Path, name: str) -> Iterator[Path]:
+def _make_private_copy(work: ActionContext, chosen: SelectedBackup, place: Path, name: str) -> Iterator[Path]:
     """The backup as a private plain file in `place`, proved again there."""
-    with partial_file(place, name) as copy:
+    with create_partial_file(place, name) as copy:
         with (
-            plain_file(work, chosen.path, chosen.plain_bytes, place) as plain,
+            open_plain_file(work, chosen.path, chosen.plain_bytes, place) as plain,
             plain.open("rb") as source,
             copy.open("wb") as file,
         ):
             while block := source.read(16 * 1024 * 1024):
                 file.write(block)
-                work.progress("restored bytes", file.tell(), chosen.plain_bytes)
-                work.stop.check()
-        prove(copy, chosen.contents)
+                work.emit_progress("restored bytes", file.tell(), chosen.plain_bytes)
+                work.stop.raise_if_requested()
+        prove_contents(copy, chosen.expected_contents)
         yield copy
 
 
-def _safety_folder(work: Work, chosen: Chosen) -> Path:
+def _safety_folder(work: ActionContext, chosen: SelectedBackup) -> Path:
     """Where backups go; else where this one lies, never beside the live database."""
     place = work.target.backup
-    return place.folder(work.target.name) if place is not None else chosen.path.parent
+    return place.database_folder(work.target.name) if place is not None else chosen.path.parent
 
 
-def _safety_copy(work: Work, chosen: Chosen) -> Path:
+def _take_safety_copy(work: ActionContext, chosen: SelectedBackup) -> Path:
     folder = _safety_folder(work, chosen)
-    make_folder(folder)
-    remove_leftovers(folder)
+    create_backup_folder(folder)
+    remove_orphaned_partials(folder)
     try:
-        return take_backup(work, folder, backup_name(work.target.name, "safety", work.now()), kind="safety").path
+        return take_backup(work, folder, backup_file_name(work.target.name, "safety", work.now()), kind="safety").path
     except Unverified as error:
-        raise _damaged(error) from error
+        raise _damaged_source_error(error) from error
 
 
-def _damaged(error: Exception) -> Unverified:
+def _damaged_source_error(error: Exception) -> Unverified:
     return Unverified(
         f"what is there cannot be backed up before it is replaced: {error}",
         reason="damaged_source",
@@ -233,15 +251,15 @@ def _damaged(error: Exception) -> Unverified:
     )
 
 
-def _into_live(work: Work, chosen: Chosen, plain: Path) -> None:
-    with read_only(work.target.path) as live:
+def _restore_into_live(work: ActionContext, chosen: SelectedBackup, plain: Path) -> None:
+    with open_read_only(work.target.path) as live:
         page_size = int(live.pragma("page_size"))
     if page_size != chosen.manifest.page_size:
         change_page_size(plain, page_size)
-        if not same_rows(plain, chosen.contents):
+        if not has_same_rows(plain, chosen.expected_contents):
             raise Failed(
                 "the backup changed while its page size was changed", reason="page_size", next_step="restore with --to"
             )
-    work.stop.check()
-    work.phase("restore_step")
+    work.stop.raise_if_requested()
+    work.emit_phase("restore_step")
     restore_live(work, plain)

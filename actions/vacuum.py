@@ -1,6 +1,6 @@
 """Gives free pages back to the disk: nothing, slices of incremental_vacuum, or a full VACUUM, whichever is worth it.
 
-Runbook: docs/runbook.md#procedure-vacuum. The choice is actions/policy/vacuum_choice.py's. A full VACUUM stops every writer
+Runbook: docs/runbook.md#procedure-vacuum. The choice is actions/policy/vacuum_plan.py's. A full VACUUM stops every writer
 until it is done (in rollback-journal mode every reader too) and writes the live bytes twice: so it is planned with its
 stall and its room, and a run that nobody watches keeps its budgets or has the operator's word.
 """
@@ -11,23 +11,23 @@ from typing import Literal
 
 import apsw
 
-from actions.policy.vacuum_choice import Choice, Pages, StaysFree, choose, stays_free
-from actions.run.errors import ActionError, Failed, NothingToDo, Refused
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Figure, Plan
-from actions.run.work import Work
-from actions.writing.connection import writable
-from actions.writing.free_space import require_free, size_or_zero
-from actions.writing.full_vacuum import Vacuumed, vacuum_whole
-from actions.writing.journal import is_rollback
-from actions.writing.rowids import renumbered
-from actions.writing.some_of import some_of
-from actions.writing.vacuum_room import filled_up, require_room, room_needed
-from actions.writing.vacuum_slices import LOCK_WAIT, Freed, free_in_slices
-from actions.writing.wal_budget import budget
-from actions.writing.wal_room import WalFull
+from actions.maintenance.rowids import renumbered_tables
+from actions.maintenance.vacuum_full import FullVacuumResult, run_full_vacuum
+from actions.maintenance.vacuum_incremental import LOCK_WAIT, FreedPages, free_pages_in_slices
+from actions.maintenance.vacuum_room import disk_full_error, require_room, room_needed
+from actions.model.context import ActionContext
+from actions.model.errors import ActionError, Failed, NothingToDo, Refused
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Figure, Plan
+from actions.policy.vacuum_plan import FilePages, LastingFreePages, VacuumChoice, choose_vacuum, lasting_free_pages
+from actions.sqlite.connection import open_writable
+from actions.sqlite.disk_space import require_free_space, size_or_zero
+from actions.sqlite.journal import uses_rollback_journal
+from actions.sqlite.naming import join_first
+from actions.sqlite.wal_budget import allowed_wal_growth
+from actions.sqlite.wal_room import WalBudgetExhausted
+from collectors.access.connection import open_read_only
 from collectors.queue_profiles.schema import ProfileError
-from collectors.reading.connection import read_only
 
 NAME = "vacuum"
 LONG = True
@@ -36,12 +36,12 @@ MAY_BE_MISSING = False
 WINDOWED = True
 DESTRUCTIVE = True
 OPTIONS = {
-    "incremental": OptionKind("flag", "only slices of incremental_vacuum, never a full VACUUM"),
-    "free_for": OptionKind(
+    "incremental": ActionOption("flag", "only slices of incremental_vacuum, never a full VACUUM"),
+    "free_for": ActionOption(
         "seconds", "count only pages that have been free for so long, in seconds; by default one day"
     ),
-    "stall": OptionKind("seconds", "the stall of the application that the operator accepts, in seconds"),
-    "rowids_unused": OptionKind(
+    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
+    "rowids_unused": ActionOption(
         "flag", "nobody finds rows by the rowid of a table without INTEGER PRIMARY KEY", by_person=True
     ),
 }
@@ -49,71 +49,71 @@ OPTIONS = {
 DAY = 86400.0
 LONGEST_SPAN = 7 * DAY
 # Live bytes a second of a full VACUUM: predicts until this database's own rate is known (bench/maintenance.py).
-RATE = 120e6
-AUTO_VACUUM: tuple[Literal["none", "full", "incremental"], ...] = ("none", "full", "incremental")
+DEFAULT_RATE = 120e6
+AUTO_VACUUM_MODES: tuple[Literal["none", "full", "incremental"], ...] = ("none", "full", "incremental")
 
 
 @dataclass(frozen=True, slots=True)
-class _Sizes:
+class _FileSizes:
     """Bytes of the file and of its WAL, by stat."""
 
     file: int
     wal: int
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Choose, and see that it may be done. Raises NothingToDo, Refused."""
-    with read_only(work.target.path) as connection:
-        pages = _pages(connection)
+    with open_read_only(work.target.path) as connection:
+        pages = _read_pages(connection)
     if work.options.get("incremental") and pages.auto_vacuum != "incremental":
         raise Refused(
             f"auto_vacuum is {pages.auto_vacuum} in this database: there are no slices to take",
             reason="auto_vacuum",
             next_step="leave --incremental out; or have the application set auto_vacuum=INCREMENTAL and VACUUM once",
         )
-    stays = _stays_free(work, pages)
-    choice = _chosen(work, pages, stays)
+    stays = _pages_staying_free(work, pages)
+    choice = _choose_way(work, pages, stays)
     if choice.way == "nothing":
-        raise NothingToDo(choice.why, reason="not_worth_it", next_step=_how_all_the_same(pages, stays))
+        raise NothingToDo(choice.why, reason="not_worth_it", next_step=_override_hint(pages, stays))
     if choice.way == "full":
-        _guard_full(work, pages, choice)
+        _guard_full_vacuum(work, pages, choice)
     else:
-        growth = min(budget(work), pages.bytes)
-        require_free(work.target.path.parent, growth, work.target.limits.disk_reserve, "the growth of the WAL")
-    return _plan(work, pages, stays, choice)
+        growth = min(allowed_wal_growth(work), pages.file_bytes)
+        require_free_space(work.target.path.parent, growth, work.target.limits.disk_reserve, "the growth of the WAL")
+    return _build_plan(work, pages, stays, choice)
 
 
-def run(work: Work, plan: Plan) -> Done:
+def run(work: ActionContext, plan: Plan) -> Done:
     """Do what was chosen. What was given back before a stop stays given back and is told."""
-    sizes = _sizes(work)
+    sizes = _read_sizes(work)
     if plan.figures["way"] == "incremental":
-        return _in_slices(work, int(plan.figures["keep_free_pages"] or 0), sizes)
+        return _run_incremental(work, int(plan.figures["keep_free_pages"] or 0), sizes)
     live = int(plan.figures["live_bytes"] or 0)
     try:
-        done = vacuum_whole(work, 2 * _accepted(work) if work.automatic else None)
+        done = run_full_vacuum(work, 2 * _accepted_stall(work) if work.automatic else None)
     except apsw.FullError as error:
-        raise filled_up(work, live) from error
+        raise disk_full_error(work, live) from error
     except apsw.SQLError as error:
         raise Failed(
             f"SQLite: {error}: the schema uses what only the application's SQLite has; nothing was changed",
             reason="schema",
             next_step="run VACUUM from the application itself",
         ) from error
-    return _told_full(work, done, sizes)
+    return _full_vacuum_done(work, done, sizes)
 
 
-def _pages(connection: apsw.Connection) -> Pages:
-    return Pages(
+def _read_pages(connection: apsw.Connection) -> FilePages:
+    return FilePages(
         page_size=int(connection.pragma("page_size")),
         pages=int(connection.pragma("page_count")),
         free=int(connection.pragma("freelist_count")),
-        auto_vacuum=AUTO_VACUUM[int(connection.pragma("auto_vacuum"))],
+        auto_vacuum=AUTO_VACUUM_MODES[int(connection.pragma("auto_vacuum"))],
     )
 
 
-def _stays_free(work: Work, pages: Pages) -> StaysFree:
+def _pages_staying_free(work: ActionContext, pages: FilePages) -> LastingFreePages:
     """What the agent remembers. A run that nobody watches acts on nothing less. Raises Refused."""
-    span = work.number("free_for", DAY)
+    span = work.numeric_option("free_for", DAY)
     if span > LONGEST_SPAN:
         raise Refused(
             f"free_for can be {LONGEST_SPAN / DAY:.0f} days at most: what was before is not remembered",
@@ -121,8 +121,8 @@ def _stays_free(work: Work, pages: Pages) -> StaysFree:
             next_step="ask for less",
         )
     if span == 0:
-        return StaysFree(pages.free, 0.0)
-    found = stays_free(work.memory.free_lows(), pages.free, work.now(), span)
+        return LastingFreePages(pages.free, 0.0)
+    found = lasting_free_pages(work.run_history.free_lows(), pages.free, work.now(), span)
     if work.automatic and found.watched < span:
         raise Refused(
             f"nobody knows how long the free pages stay free: they have been watched for {found.watched / 3600:.0f} of "
@@ -133,22 +133,22 @@ def _stays_free(work: Work, pages: Pages) -> StaysFree:
     return found
 
 
-def _chosen(work: Work, pages: Pages, stays: StaysFree) -> Choice:
-    own_rate = work.memory.figure("full_bytes_per_second")
-    rate = float(own_rate) if own_rate else RATE
+def _choose_way(work: ActionContext, pages: FilePages, stays: LastingFreePages) -> VacuumChoice:
+    own_rate = work.run_history.figure("full_bytes_per_second")
+    rate = float(own_rate) if own_rate else DEFAULT_RATE
     only_slices = bool(work.options.get("incremental"))
-    return choose(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
+    return choose_vacuum(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
 
 
-def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
+def _guard_full_vacuum(work: ActionContext, pages: FilePages, choice: VacuumChoice) -> None:
     if not work.options.get("rowids_unused"):
         _guard_rowids(work)
     require_room(work, pages.live_bytes)
     if not work.automatic:
         return
-    if choice.stall > _accepted(work):
+    if choice.stall > _accepted_stall(work):
         raise Refused(
-            f"the application would wait about {choice.stall:.2f} s, {_accepted(work):.2f} s are allowed",
+            f"the application would wait about {choice.stall:.2f} s, {_accepted_stall(work):.2f} s are allowed",
             reason="stall",
             next_step="run it by hand at a quiet time, or accept it in the rule: options: {stall: 2s}",
         )
@@ -158,8 +158,8 @@ def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
             reason="window_too_short",
             next_step="begin it earlier in the window, or widen it (actions.windows.vacuum)",
         )
-    grows, allowed = room_needed(pages.live_bytes), budget(work)
-    if grows > allowed and not is_rollback(work):
+    grows, allowed = room_needed(pages.live_bytes), allowed_wal_growth(work)
+    if grows > allowed and not uses_rollback_journal(work):
         raise Refused(
             f"the WAL would grow by about {grows} bytes, limits.wal_growth allows {allowed}",
             reason="wal_growth",
@@ -167,32 +167,32 @@ def _guard_full(work: Work, pages: Pages, choice: Choice) -> None:
         )
 
 
-def _guard_rowids(work: Work) -> None:
+def _guard_rowids(work: ActionContext) -> None:
     try:
-        with read_only(work.target.path) as connection:
-            tables = renumbered(connection, work.target)
+        with open_read_only(work.target.path) as connection:
+            tables = renumbered_tables(connection, work.target)
     except ProfileError as error:
         raise Refused(
             str(error), reason="profile", next_step="mend the profile: it says whose rowids nobody uses"
         ) from error
     if tables:
         raise Refused(
-            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {some_of(tables)}",
+            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {join_first(tables)}",
             reason="rowids",
             next_step="if nobody uses these rowids, say so: rowids_unused in the profile, or --rowids-unused",
         )
 
 
-def _accepted(work: Work) -> float:
-    return max(work.target.limits.write_lock, work.number("stall", 0.0))
+def _accepted_stall(work: ActionContext) -> float:
+    return max(work.target.limits.write_lock, work.numeric_option("stall", 0.0))
 
 
-def _how_all_the_same(pages: Pages, stays: StaysFree) -> str:
+def _override_hint(pages: FilePages, stays: LastingFreePages) -> str:
     return "count what is free now with --free-for 0s" if stays.pages < pages.free else ""
 
 
-def _plan(work: Work, pages: Pages, stays: StaysFree, choice: Choice) -> Plan:
-    rollback = is_rollback(work)
+def _build_plan(work: ActionContext, pages: FilePages, stays: LastingFreePages, choice: VacuumChoice) -> Plan:
+    rollback = uses_rollback_journal(work)
     step = "VACUUM" if choice.way == "full" else f"incremental_vacuum of {choice.pages} pages in slices"
     return Plan(
         steps=(f"{step}: {choice.why}",),
@@ -207,13 +207,15 @@ def _plan(work: Work, pages: Pages, stays: StaysFree, choice: Choice) -> Plan:
             "rollback_journal": rollback,
         },
         stall=choice.stall,
-        warnings=tuple(_warnings(work, pages, stays, choice, rollback=rollback)),
+        warnings=tuple(_plan_warnings(work, pages, stays, choice, rollback=rollback)),
     )
 
 
-def _warnings(work: Work, pages: Pages, stays: StaysFree, choice: Choice, *, rollback: bool) -> list[str]:
+def _plan_warnings(
+    work: ActionContext, pages: FilePages, stays: LastingFreePages, choice: VacuumChoice, *, rollback: bool
+) -> list[str]:
     said = []
-    if stays.watched < work.number("free_for", DAY):
+    if stays.watched < work.numeric_option("free_for", DAY):
         said.append("how long these pages stay free is not known: no agent has watched them for that long")
     if choice.way == "full":
         said.append(f"every writer{' and reader' * rollback} waits about {choice.stall:.2f} s")
@@ -222,36 +224,36 @@ def _warnings(work: Work, pages: Pages, stays: StaysFree, choice: Choice, *, rol
     return said
 
 
-def _sizes(work: Work) -> _Sizes:
-    return _Sizes(size_or_zero(work.target.path), size_or_zero(work.target.wal))
+def _read_sizes(work: ActionContext) -> _FileSizes:
+    return _FileSizes(size_or_zero(work.target.path), size_or_zero(work.target.wal))
 
 
-def _in_slices(work: Work, keep: int, sizes: _Sizes) -> Done:
-    so_far = [Freed()]
+def _run_incremental(work: ActionContext, keep: int, sizes: _FileSizes) -> Done:
+    so_far = [FreedPages()]
     full = False
-    with writable(work.target.path, LOCK_WAIT) as connection:
+    with open_writable(work.target.path, LOCK_WAIT) as connection:
         page_size = int(connection.pragma("page_size"))
         wanted = max(1, int(connection.pragma("freelist_count")) - keep)
         try:
-            for freed in free_in_slices(work, connection, keep):
+            for freed in free_pages_in_slices(work, connection, keep):
                 so_far.append(so_far[-1] + freed)
-                work.progress("freed pages", so_far[-1].pages, wanted)
-        except WalFull:
+                work.emit_progress("freed pages", so_far[-1].pages, wanted)
+        except WalBudgetExhausted:
             full = True
         except (ActionError, apsw.Error) as error:
-            early = error if isinstance(error, ActionError) else _broken_off(error, so_far[-1])
+            early = error if isinstance(error, ActionError) else _sqlite_failure(error, so_far[-1])
             early.figures = _slice_figures(work, so_far[-1], page_size, sizes)
             early.totals = {"reclaimed_bytes": float(so_far[-1].pages * page_size)}
             raise early from error
         left = int(connection.pragma("freelist_count"))
     figures = {**_slice_figures(work, so_far[-1], page_size, sizes), "free_pages": left}
-    message = _given_back(work, so_far[-1].pages, page_size, sizes)
+    message = _freed_message(work, so_far[-1].pages, page_size, sizes)
     if full:
         message += f"; {left - keep} more wait: the WAL has grown to its budget; checkpoint it and run this again"
     return Done(message, figures, {"reclaimed_bytes": float(so_far[-1].pages * page_size)})
 
 
-def _broken_off(error: apsw.Error, freed: Freed) -> Failed:
+def _sqlite_failure(error: apsw.Error, freed: FreedPages) -> Failed:
     return Failed(
         f"SQLite: {error}, after {freed.pages} pages",
         reason="disk_full" if isinstance(error, apsw.FullError) else type(error).__name__,
@@ -259,7 +261,7 @@ def _broken_off(error: apsw.Error, freed: Freed) -> Failed:
     )
 
 
-def _slice_figures(work: Work, freed: Freed, page_size: int, sizes: _Sizes) -> Mapping[str, Figure]:
+def _slice_figures(work: ActionContext, freed: FreedPages, page_size: int, sizes: _FileSizes) -> Mapping[str, Figure]:
     return {
         "way": "incremental",
         "freed_pages": freed.pages,
@@ -270,7 +272,7 @@ def _slice_figures(work: Work, freed: Freed, page_size: int, sizes: _Sizes) -> M
     }
 
 
-def _told_full(work: Work, done: Vacuumed, sizes: _Sizes) -> Done:
+def _full_vacuum_done(work: ActionContext, done: FullVacuumResult, sizes: _FileSizes) -> Done:
     freed = done.pages_before - done.pages
     live = (done.pages_before - done.free_before) * done.page_size
     figures: dict[str, Figure] = {
@@ -281,12 +283,12 @@ def _told_full(work: Work, done: Vacuumed, sizes: _Sizes) -> Done:
         "full_bytes_per_second": round(live / max(done.seconds, 0.001)),
         **_size_figures(work, sizes),
     }
-    message = _given_back(work, freed, done.page_size, sizes)
+    message = _freed_message(work, freed, done.page_size, sizes)
     return Done(message, figures, {"reclaimed_bytes": float(max(0, freed) * done.page_size)})
 
 
-def _size_figures(work: Work, before: _Sizes) -> Mapping[str, Figure]:
-    now = _sizes(work)
+def _size_figures(work: ActionContext, before: _FileSizes) -> Mapping[str, Figure]:
+    now = _read_sizes(work)
     return {
         "file_bytes_before": before.file,
         "file_bytes": now.file,
@@ -295,7 +297,7 @@ def _size_figures(work: Work, before: _Sizes) -> Mapping[str, Figure]:
     }
 
 
-def _given_back(work: Work, pages: int, page_size: int, before: _Sizes) -> str:
+def _freed_message(work: ActionContext, pages: int, page_size: int, before: _FileSizes) -> str:
     """What the file gives back appears after the next checkpoint: we never make one here."""
-    later = pages > 0 and _sizes(work).file >= before.file
+    later = pages > 0 and _read_sizes(work).file >= before.file
     return f"freed {pages} pages ({pages * page_size} bytes)" + "; the file shrinks at the next checkpoint" * later

@@ -6,14 +6,21 @@ Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the fi
 from dataclasses import replace
 from pathlib import Path
 
-from actions.run.options import OptionKind
-from actions.run.plan import Done, Plan
-from actions.run.work import Work
-from actions.writing.chosen_backup import Chosen, check_source, named, newest_verified, no_backup, prove_chosen
-from actions.writing.free_space import writing_to
-from actions.writing.publish import MANIFEST_BYTES, write_private
-from collectors.backup_files import listed
-from collectors.manifest import encode, manifest_path
+from actions.backups.publish import MANIFEST_BYTES, write_private_file
+from actions.backups.select import (
+    SelectedBackup,
+    load_backup,
+    no_backup_error,
+    prove_backup,
+    require_same_source,
+    select_newest_verified,
+)
+from actions.model.context import ActionContext
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Plan
+from actions.sqlite.disk_space import explain_full_disk
+from collectors.backup_catalog.catalog import find_backups
+from collectors.backup_catalog.manifest import encode_manifest, manifest_path
 
 NAME = "verify"
 LONG = True
@@ -21,38 +28,40 @@ AUTOMATIC = True
 MAY_BE_MISSING = True
 WINDOWED = False
 DESTRUCTIVE = False
-OPTIONS = {"backup": OptionKind("path", "the backup; by default the newest one", by_person=True)}
+OPTIONS = {"backup": ActionOption("path", "the backup; by default the newest one", by_person=True)}
 
 
-def plan(work: Work) -> Plan:
+def plan(work: ActionContext) -> Plan:
     """Find the backup. Raises Refused, Unverified when it has no readable manifest."""
-    chosen = _chosen(work)
+    chosen = _select_backup(work)
     return Plan(
         steps=(f"prove {chosen.path} against its manifest",),
         figures={"path": str(chosen.path), "bytes": chosen.path.stat().st_size},
     )
 
 
-def run(work: Work, plan: Plan) -> Done:
+def run(work: ActionContext, plan: Plan) -> Done:
     """Raises Unverified. A success is written into the manifest as the time of the newest proof."""
-    chosen = named(Path(str(plan.figures["path"])))
-    check_source(work, chosen)
-    prove_chosen(work, chosen)
-    with writing_to(chosen.path.parent, MANIFEST_BYTES, "the manifest"):
-        write_private(manifest_path(chosen.path), encode(replace(chosen.manifest, verified_time=work.now())))
+    chosen = load_backup(Path(str(plan.figures["path"])))
+    require_same_source(work, chosen)
+    prove_backup(work, chosen)
+    with explain_full_disk(chosen.path.parent, MANIFEST_BYTES, "the manifest"):
+        write_private_file(
+            manifest_path(chosen.path), encode_manifest(replace(chosen.manifest, verified_time=work.now()))
+        )
     rows = sum(chosen.manifest.row_counts.values())
     return Done(
         f"{chosen.path.name} is proved", {"path": str(chosen.path), "bytes": chosen.manifest.bytes, "rows": rows}
     )
 
 
-def _chosen(work: Work) -> Chosen:
+def _select_backup(work: ActionContext) -> SelectedBackup:
     """The one named; else the newest by its time, verified or not: what is newest must be good."""
     given = work.options.get("backup")
     if given is not None:
-        return named(Path(str(given)))
-    newest_verified(work)  # for its refusal where no place is known
-    found = max(listed(work.target), key=lambda backup: backup.path.stat().st_mtime, default=None)
+        return load_backup(Path(str(given)))
+    select_newest_verified(work)  # for its refusal where no place is known
+    found = max(find_backups(work.target), key=lambda backup: backup.path.stat().st_mtime, default=None)
     if found is None:
-        raise no_backup(work)
-    return named(found.path)
+        raise no_backup_error(work)
+    return load_backup(found.path)

@@ -4,7 +4,7 @@
 
 Over TLS, one scrape each tenth of a second, beside: 150 silent connections, 150 half request heads, dripping heads and
 bodies, heads of 1 MiB, bodies of 200 MiB, 40 event streams that nobody reads, and 64 scrapes at once each second
-(tests/abuser.py).
+(tests/support/processes/abuser.py).
 Exit 1 when the 99th percentile is above 100 ms, more than 20 MiB were held, or a half-open connection lived longer than 30 s.
 The abuser runs on the same cores: on a busy machine the figures are the machine's.
 """
@@ -14,9 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from test_exporter_web_abuse import MIB, abused, tls_agent
+from tests.exporter.web.test_web_abuse import MIB, abused, tls_agent
 
 P99, HELD, LIVED = 0.1, 20 * MIB, 30.0
 

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from processes import percentile
 
-from actions.writing.latency_guard import BACK_OFF, rest_after
+from actions.sqlite.pacing import BACK_OFF, delay_after_hold
 
 WAITERS, TURNS = 50, 100
 Rule = Callable[[float, random.Random], float]
@@ -27,7 +27,7 @@ def step_after(held: float) -> float:
 
 
 RULES: dict[str, Rule] = {
-    "ours": lambda held, _: rest_after(held),
+    "ours": lambda held, _: delay_after_hold(held),
     "just one sleep": lambda held, _: step_after(held),
     "half a sleep": lambda held, _: step_after(held) / 2,
     "as long as held": lambda held, _: held,

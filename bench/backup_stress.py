@@ -19,11 +19,8 @@ from pathlib import Path
 
 import apsw
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from acting import by_hand, target_of
-
-from collectors.target import BackupPlace, Limits
+from collectors.target import BackupSettings, Limits
+from tests.support.scenes.run_actions import by_hand, target_of
 
 ACCOUNTS = 2000
 
@@ -51,7 +48,7 @@ def take_copies(path: Path, copies: int) -> tuple[int, Counter[str], float]:
     """(bad ones, methods used, seconds)."""
     target = target_of(
         path,
-        backup=BackupPlace(path.parent / "b", own_folder=False),
+        backup=BackupSettings(path.parent / "b", own_folder=False),
         limits=Limits(disk_reserve=0, wal_growth_bytes=2**31),
     )
     bad, methods, begun = 0, Counter[str](), time.monotonic()

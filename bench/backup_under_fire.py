@@ -22,12 +22,9 @@ from pathlib import Path
 
 import apsw
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-from acting import by_hand, target_of
-
-from collectors.target import BackupPlace, Limits
+from collectors.target import BackupSettings, Limits
+from tests.support.scenes import prismq
+from tests.support.scenes.run_actions import by_hand, target_of
 
 Method = Callable[[Path, Path], dict[str, float]]
 
@@ -165,7 +162,7 @@ def copy_file(path: Path, out: Path) -> dict[str, float]:
 
 def ours(path: Path, out: Path) -> dict[str, float]:
     """The action, through the door: its own figure of the copy with its fsync, the rest beside."""
-    place = BackupPlace(out.parent, own_folder=False)
+    place = BackupSettings(out.parent, own_folder=False)
     run = by_hand(target_of(path, backup=place, limits=Limits(disk_reserve=0)), "backup")
     assert run.outcome == "done", run.message
     figures = {

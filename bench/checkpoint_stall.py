@@ -9,7 +9,6 @@ The budget is limits.checkpoint_wait (125 ms) and the application's own next bac
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,12 +16,9 @@ from pathlib import Path
 
 import apsw
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-from acting import by_hand, target_of
-
 from collectors.target import Target
+from tests.support.scenes import prismq
+from tests.support.scenes.run_actions import by_hand, target_of
 
 CHECKPOINT_WAIT = 0.125
 BACK_OFF = 0.053

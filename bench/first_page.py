@@ -30,11 +30,11 @@ FLOOR = """
 import glob, json, sys, time
 began, used = time.monotonic(), time.process_time()
 import apsw
-from collectors.queue_profiles.holder_life import teach
+from collectors.queue_profiles.holder_liveness import register_function
 flags, statements = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, json.load(sys.stdin)
 for path in sorted(glob.glob(sys.argv[1])):
     connection = apsw.Connection(f"file:{path}?mode=ro", flags=flags)
-    teach(connection)
+    register_function(connection)
     for sql, values in statements:
         connection.execute(sql, values).fetchall()
     connection.close()
@@ -86,13 +86,13 @@ def floor(fleet: Path) -> dict[str, float]:
 def statements_of_a_poll(path: Path) -> list[tuple[str, dict[str, object]]]:
     """What the first poll of a database runs, in a child that has no other business with it."""
     code = (
-        "import json, sys, time, apsw; from pathlib import Path; from collectors.revisit import revisit\n"
-        "from collectors.raw_reader.ask import RawReader; from collectors.target import Target\n"
+        "import json, sys, time, apsw; from pathlib import Path; from collectors.poll_if_changed import poll_if_changed\n"
+        "from collectors.raw_reader.client import RawReader; from collectors.target import Target\n"
         "found, target, raw = [], Target('a', Path(sys.argv[1])), RawReader()\n"
-        "revisit(target, None, time.time(), raw)  # to find out what queue it is takes some more\n"
+        "poll_if_changed(target, None, time.time(), raw)  # to find out what queue it is takes some more\n"
         "note = lambda cursor, sql, values: found.append((sql, dict(values or {}))) or True\n"
         "apsw.connection_hooks.append(lambda connection: setattr(connection, 'exec_trace', note))\n"
-        "revisit(target, None, time.time(), raw); raw.close(); print(json.dumps(found))"
+        "poll_if_changed(target, None, time.time(), raw); raw.close(); print(json.dumps(found))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
     return [(sql, values) for sql, values in json.loads(done.stdout)]
@@ -144,32 +144,34 @@ def parts(fleet: Path) -> dict[str, float]:
     """CPU seconds of one process that does what the agent does, one after the other, and of its raw reader."""
     began = time.process_time()
     import exporter.commands.serve  # noqa: F401
-    from collectors.raw_reader.ask import RawReader
+    from collectors.poll_if_changed import poll_if_changed
+    from collectors.raw_reader.client import RawReader
     from collectors.registry import COLLECTORS
-    from collectors.revisit import revisit
     from collectors.target import Target
-    from exporter.garbage import look_seldom
-    from exporter.kept_text import KeptText
-    from exporter.own_metrics import METRICS, of_poll
+    from exporter.exposition.line_cache import LineCache
+    from exporter.exposition.self_metrics import METRICS, poll_samples
+    from exporter.garbage import relax_garbage_collection
 
     imported = time.process_time() - began
-    look_seldom()
+    relax_garbage_collection()
     targets = [Target(path.stem, path) for path in sorted(fleet.glob("q*.db"))]
     raw, asked, polled, snapshots = RawReader(), 0.0, 0.0, []
     for at in range(0, len(targets), 8):
         began = time.process_time()
-        raw.survey_ahead([target.path for target in targets[at : at + 8]])
+        raw.prefetch_surveys([target.path for target in targets[at : at + 8]])
         asked += time.process_time() - began
         began = time.process_time()
-        snapshots += [revisit(target, None, time.time(), raw) for target in targets[at : at + 8]]
+        snapshots += [poll_if_changed(target, None, time.time(), raw) for target in targets[at : at + 8]]
         polled += time.process_time() - began
     reader = cpu_seconds(raw.pid or 0)
     raw.close()
     began = time.process_time()
-    text = KeptText(metric.name for metric in (*METRICS, *(m for one in COLLECTORS for m in one.METRICS)))
-    text.arrange(tuple(target.name for target in targets))
+    text = LineCache(metric.name for metric in (*METRICS, *(m for one in COLLECTORS for m in one.METRICS)))
+    text.set_parts(tuple(target.name for target in targets))
     for one in snapshots:
-        text.put(one.target.name, [(one.target.name, s) for s in (*of_poll(one, stale=False), *one.samples)])
+        text.update_part(
+            one.target.name, [(one.target.name, s) for s in (*poll_samples(one, stale=False), *one.samples)]
+        )
     written = time.process_time() - began
     return {
         "import CPU s": imported,

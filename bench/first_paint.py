@@ -11,12 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import agent_process
-import browser
-import prismq
-import real_parts
+from tests.support.real import browser, real_parts
+from tests.support.scenes import agent_process, prismq
 
 CONFIG = "databases: [{path: FOLDER/found/*.db}]\npoll: {interval: 15s}\nstate: FOLDER/state\n"
 MOST_SECONDS, MOST_BYTES = 1.0, 200_000

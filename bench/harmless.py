@@ -19,13 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-
-from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
+from collectors.poll import poll_database
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
+from tests.support.scenes import prismq
 
 BOUND = 0.001
 WRITER = """
@@ -89,7 +86,7 @@ def looking(path: Path, every: float) -> Callable[[float], None]:
         with RawReader() as raw:
             while time.monotonic() < ends:
                 due = time.monotonic() + every
-                snapshot = take(target, snapshot, time.time(), raw)
+                snapshot = poll_database(target, snapshot, time.time(), raw)
                 assert snapshot.up, snapshot.message
                 time.sleep(max(0.0, due - time.monotonic()))
 

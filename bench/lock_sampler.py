@@ -19,15 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
 from harmless import WRITER, p99, waits_of
 
-from collectors.raw_reader.ask import RawReader, sampling
-from collectors.raw_reader.lock_probe import WRITES_WAL, in_the_way
-from collectors.raw_reader.lock_table import lock_table, places
-from collectors.raw_reader.write_locks import EVERY, LIVELY_FOR, REFRESH, SHARE_OF_A_CORE
+from collectors.raw_reader.client import RawReader, sampling_command
+from collectors.raw_reader.lock_probe import WRITES_WAL, find_blocking_process
+from collectors.raw_reader.lock_sampler import LIVELY_FOR, REFRESH_EVERY, SAMPLE_EVERY, SHARE_OF_A_CORE
+from collectors.raw_reader.lock_table import device_inodes, read_lock_table
+from tests.support.scenes import prismq
 
 OWNER = """
 import apsw, sys
@@ -46,7 +44,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--databases", type=int, default=1000)
     arguments.add_argument("--seconds", type=float, default=20.0)
-    arguments.add_argument("--every", type=float, default=EVERY)
+    arguments.add_argument("--every", type=float, default=SAMPLE_EVERY)
     given = arguments.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(60000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,14 +68,14 @@ def measure(folder: Path, databases: int, seconds: float, every: float) -> None:
         waits_of(writer)
         time.sleep(seconds)
         without = waits_of(writer)
-        with RawReader(sampling(every, SHARE_OF_A_CORE)) as raw:
+        with RawReader(sampling_command(every, SHARE_OF_A_CORE)) as raw:
             for number in range(databases):
-                raw.write_lock_use(folder / f"{number}.db")
+                raw.read_lock_usage(folder / f"{number}.db")
             time.sleep(1)
             waits_of(writer)
             sampled(raw, seconds, databases, "all written to lately")
             during = waits_of(writer)
-            time.sleep(LIVELY_FOR + REFRESH * 2 - seconds)
+            time.sleep(LIVELY_FOR + REFRESH_EVERY * 2 - seconds)
             sampled(raw, seconds, databases, "all quiet")
         left_out(folder, databases)
         writer.kill()
@@ -87,9 +85,9 @@ def measure(folder: Path, databases: int, seconds: float, every: float) -> None:
 
 def sampled(raw: RawReader, seconds: float, databases: int, what: str) -> None:
     """Let it go on for so long."""
-    before, samples = cpu(raw.pid), raw.ask("write_lock_samples", None)
+    before, samples = cpu(raw.pid), raw.query_reader("write_lock_samples", None)
     time.sleep(seconds)
-    used, taken = cpu(raw.pid) - before, raw.ask("write_lock_samples", None) - samples
+    used, taken = cpu(raw.pid) - before, raw.query_reader("write_lock_samples", None) - samples
     kept = "kept" if used / seconds < 0.01 else "EXCEEDED"
     print(
         f"{databases} databases, {what}: {taken / seconds:.1f} samples a second, {used / seconds:.2%} of a core ({kept}: 1 %)"
@@ -101,8 +99,10 @@ def costs(folder: Path, databases: int, rounds: int = 20) -> None:
     descriptors = [os.open(folder / f"{number}.db-shm", os.O_RDONLY) for number in range(databases)]
     ways = {
         "reading the kernel's table": lambda: Path("/proc/locks").read_bytes(),
-        "reading it and finding rows": lambda: lock_table(1),
-        "asking about each database": lambda: [in_the_way(descriptor, WRITES_WAL) for descriptor in descriptors],
+        "reading it and finding rows": lambda: read_lock_table(1),
+        "asking about each database": lambda: [
+            find_blocking_process(descriptor, WRITES_WAL) for descriptor in descriptors
+        ],
     }
     rows = Path("/proc/locks").read_bytes().count(b"\n")
     print(f"lock table: {rows} rows")
@@ -122,10 +122,10 @@ def costs(folder: Path, databases: int, rounds: int = 20) -> None:
 
 def left_out(folder: Path, databases: int, rounds: int = 30) -> None:
     """The application holds two rows of each database all the time."""
-    files = [place for number in range(databases) for place in places(str(folder / f"{number}.db"))]
+    files = [place for number in range(databases) for place in device_inodes(str(folder / f"{number}.db"))]
     for reads in (1, 2, 3):
-        tables = [table for _ in range(rounds) if (table := lock_table(reads)) is not None]
-        missed = sum(not table.on([place]) for table in tables for place in files)
+        tables = [table for _ in range(rounds) if (table := read_lock_table(reads)) is not None]
+        missed = sum(not table.rows_on([place]) for table in tables for place in files)
         print(f"rows left out by {reads} reading(s) of the table: {missed} of {len(tables) * len(files)}")
 
 

@@ -23,17 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-from acting import by_hand, target_of
-from acting_here import work_on
 from harmless import WRITER, p99, waits_of
 
-from actions.writing.connection import writable
-from actions.writing.vacuum_slices import free_in_slices
-from collectors.raw_reader.ask import RawReader
+from actions.maintenance.vacuum_incremental import free_pages_in_slices
+from actions.sqlite.connection import open_writable
+from collectors.raw_reader.client import RawReader
+from tests.support.scenes import prismq
+from tests.support.scenes.run_actions import by_hand, target_of
+from tests.support.scenes.run_in_process import work_on
 
 SLICE, TWICE = 0.015, 2.0
 MIB = 1024 * 1024
@@ -147,9 +144,9 @@ def every_slice(mib: int, interval: float) -> None:
     owner = create(folder / "queue.db", mib, free=True, incremental=True)
     with writing(folder / "queue.db", interval), RawReader() as raw:
         work = work_on(target_of(folder / "queue.db"), raw)
-        with writable(work.target.path, 2.0) as connection:
+        with open_writable(work.target.path, 2.0) as connection:
             begun = time.thread_time()
-            held = sorted(freed.longest_hold for freed in free_in_slices(work, connection, 0))
+            held = sorted(freed.longest_hold for freed in free_pages_in_slices(work, connection, 0))
             worked = (time.thread_time() - begun) / len(held)
     owner.close()
     shutil.rmtree(folder)

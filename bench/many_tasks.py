@@ -9,24 +9,20 @@ without a pause: how long does a scrape take meanwhile, and how old is what it t
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import apsw
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
 from first_page import serving, wait
 from scrape import agent_command, free_port, page_of
 
+from collectors.access.snapshot import Snapshot
 from collectors.page_layout import _SQL
-from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.poll import poll_database
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
+from tests.support.scenes import prismq
 
 SPREAD = (("queued", 30), ("leased", 1), ("processing", 1), ("completed", 60), ("failed", 7), ("dead_letter", 1))
 POLLED = "queuekeeper_poll_last_success_timestamp_seconds{"
@@ -53,7 +49,7 @@ def main() -> None:
         snapshot = None
         for number in range(3):
             started = time.perf_counter()
-            snapshot = take(Target("many", given.file), snapshot, time.time(), raw)
+            snapshot = poll_database(Target("many", given.file), snapshot, time.time(), raw)
             print(f"poll {number + 1}: {time.perf_counter() - started:.2f} s")
         assert snapshot is not None
         show(snapshot, owner)
@@ -100,11 +96,11 @@ def show(snapshot: Snapshot, owner: apsw.Connection) -> None:
     for name, result in snapshot.collectors.items():
         told = "ok" if result.success else f"{result.reason}: {result.message}"
         print(f"  {name:14} {result.duration * 1000:8.1f} ms  {told}")
-    counts, capped = ({s.labels[1]: 0.0 for s in snapshot.of("sqlite_queue_tasks")} for _ in range(2))
-    for sample in snapshot.of("sqlite_queue_tasks"):
-        counts[sample.labels[1]] += sample.at(snapshot.taken_at)
-    for sample in snapshot.of("sqlite_queue_tasks_capped"):
-        capped[sample.labels[1]] = max(capped[sample.labels[1]], sample.at(snapshot.taken_at))
+    counts, capped = ({s.labels[1]: 0.0 for s in snapshot.samples_of("sqlite_queue_tasks")} for _ in range(2))
+    for sample in snapshot.samples_of("sqlite_queue_tasks"):
+        counts[sample.labels[1]] += sample.value_at(snapshot.taken_at)
+    for sample in snapshot.samples_of("sqlite_queue_tasks_capped"):
+        capped[sample.labels[1]] = max(capped[sample.labels[1]], sample.value_at(snapshot.taken_at))
     for state, where in WORDS.items():
         if state in counts:
             verdict(
@@ -114,8 +110,8 @@ def show(snapshot: Snapshot, owner: apsw.Connection) -> None:
                 owner.execute(f"SELECT count(*) FROM task_queue WHERE {where}").get,
             )
     for name in ("sqlite_queue_oldest_waiting_age_seconds", "sqlite_queue_stale_leases"):
-        for sample in snapshot.of(name):
-            print(f"  {name}{{queue={sample.labels[0]!r}}} {sample.at(snapshot.taken_at):.0f}")
+        for sample in snapshot.samples_of(name):
+            print(f"  {name}{{queue={sample.labels[0]!r}}} {sample.value_at(snapshot.taken_at):.0f}")
 
 
 def verdict(state: str, value: float, capped: bool, true: int) -> None:

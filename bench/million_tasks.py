@@ -27,14 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import prismq
-from acting import by_hand, target_of
 from processes import percentile
 
 from collectors.target import Limits
+from tests.support.scenes import prismq
+from tests.support.scenes.run_actions import by_hand, target_of
 
 LONGEST_HOLD, LONGEST_STALL, TIMES = 0.050, 0.060, 2.0
 DAY = 86400.0

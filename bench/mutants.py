@@ -1,6 +1,6 @@
 """Would the tests notice? Changes one thing at a time in what decides, and runs the tests that are meant to see it.
 
-    python bench/mutants.py [--only actions/policy/order.py] [--jobs 2] [--list] [--again]
+    python bench/mutants.py [--only actions/policy/scheduling.py] [--jobs 2] [--list] [--again]
 
 A mutant (`mutations.py`) is killed when a test fails on it. The tests of a file are collected once; each mutant is a fork
 of that process in which one function got other code, and a change outside of functions is a fork that imports the changed
@@ -34,28 +34,28 @@ from mutations import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 KNOWN = ROOT / ".mutants.json"
-POLICY, READINGS = "tests/test_actions_policy.py", "tests/test_actions_policy_readings.py"
-EPISODES, SUSPENSION = "tests/test_actions_policy_episodes.py", "tests/test_actions_policy_suspension.py"
+POLICY, READINGS = "tests/actions/policy/test_rules.py", "tests/actions/policy/test_measure.py"
+EPISODES, SUSPENSION = "tests/actions/policy/test_episodes.py", "tests/actions/policy/test_suspension.py"
 # What decides -> the tests that are meant to see a change in it. All are pure: no process, no browser, no database.
 SEEN_BY: dict[str, tuple[str, ...]] = {
-    "actions/door/guard.py": ("tests/test_actions_guard.py",),
-    "actions/policy/admission.py": (EPISODES,),
+    "actions/runner/guards.py": ("tests/actions/runner/test_guards.py",),
+    "actions/policy/cooldown.py": (EPISODES,),
     "actions/policy/alerts.py": (POLICY,),
-    "actions/policy/check_duration.py": ("tests/test_actions_policy_vacuum.py",),
+    "actions/policy/check_duration.py": ("tests/actions/policy/test_vacuum_plan.py",),
     "actions/policy/effect.py": (POLICY, READINGS, SUSPENSION),
     "actions/policy/elapsed.py": (EPISODES,),
     "actions/policy/episodes.py": (EPISODES,),
     "actions/policy/matchers.py": (POLICY,),
-    "actions/policy/order.py": ("tests/test_actions_policy_order.py",),
-    "actions/policy/readings.py": (READINGS,),
-    "actions/policy/rules.py": (POLICY, READINGS, "tests/test_actions_policy_order.py"),
-    "actions/policy/schedules.py": ("tests/test_actions_policy_schedules.py", READINGS),
-    "actions/policy/simulate.py": ("tests/test_actions_policy_simulate.py",),
+    "actions/policy/scheduling.py": ("tests/actions/policy/test_scheduling.py",),
+    "actions/policy/measure.py": (READINGS,),
+    "actions/policy/rules.py": (POLICY, READINGS, "tests/actions/policy/test_scheduling.py"),
+    "actions/policy/schedules.py": ("tests/actions/policy/test_schedules.py", READINGS),
+    "actions/policy/simulate.py": ("tests/actions/policy/test_simulate.py",),
     "actions/policy/suspension.py": (SUSPENSION,),
-    "actions/policy/vacuum_choice.py": ("tests/test_actions_policy_vacuum.py",),
-    "actions/policy/windows.py": ("tests/test_actions_windows.py",),
-    "actions/run/condition.py": (POLICY, READINGS),
-    "actions/writing/retention.py": ("tests/test_actions_retention.py",),
+    "actions/policy/vacuum_plan.py": ("tests/actions/policy/test_vacuum_plan.py",),
+    "actions/policy/windows.py": ("tests/actions/policy/test_windows.py",),
+    "actions/model/condition.py": (POLICY, READINGS),
+    "actions/backups/retention.py": ("tests/actions/backups/test_retention.py",),
 }
 ENOUGH = 0.9
 # Survivors that no test can kill, since nothing becomes different; they count as survivors all the same.
@@ -69,7 +69,7 @@ EQUAL = {
     "actions/policy/windows.py: 2 * DAY + 1: Sub": "minutes searched: every zone repeats itself within a day and an hour",
     "actions/policy/windows.py: 1: 2": "the same",
     "actions/policy/windows.py: 2: 3": "the same",
-    "actions/run/condition.py: True: False": "strict: a sample has as many labels as its metric, always",
+    "actions/model/condition.py: True: False": "strict: a sample has as many labels as its metric, always",
 }
 # Bounds of one mutant: a loop without an end or a heap without one is a failure too. CPU seconds, bytes.
 PATIENCE, ROOM = 20, 4 * 2**30

@@ -4,10 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collectors.backup_files import STATES, Backup, Listing, folders, judged, listing
-from collectors.manifest import Manifest
+from collectors.access.context import PollContext
+from collectors.backup_catalog.catalog import (
+    BACKUP_STATES,
+    Backup,
+    FolderListing,
+    assess_backups,
+    backup_folders,
+    list_folder,
+)
+from collectors.backup_catalog.manifest import Manifest
 from collectors.metric import Metric, Sample, Since
-from collectors.reading.look import Look
 
 NAME = "backups"
 NEEDS_DATABASE = False
@@ -37,49 +44,50 @@ METRICS = (LAST_SUCCESS, AGE, LAST_VERIFIED, LAST_SIZE, LAST_DURATION, COUNT, SI
 
 
 @dataclass(frozen=True, slots=True)
-class Backups:
+class BackupsReading:
     """What lies there. `configured` is false where no place for backups is known. `listings`: by directory."""
 
     configured: bool = False
-    found: Mapping[Path, Backup] = field(default_factory=dict)
-    listings: Mapping[Path, Listing] = field(default_factory=dict, compare=False)
+    by_path: Mapping[Path, Backup] = field(default_factory=dict)
+    listings: Mapping[Path, FolderListing] = field(default_factory=dict, compare=False)
 
     @property
-    def newest(self) -> Manifest | None:
+    def newest_manifest(self) -> Manifest | None:
         """The verified backup with the newest snapshot; a safety copy holds what somebody chose to leave behind."""
-        ordinary = (manifest for manifest in self.verified() if manifest.kind != "safety")
+        ordinary = (manifest for manifest in self.verified_manifests() if manifest.kind != "safety")
         return max(ordinary, key=lambda manifest: manifest.snapshot_time, default=None)
 
-    def verified(self) -> Iterator[Manifest]:
+    def verified_manifests(self) -> Iterator[Manifest]:
         """The manifests of all verified backups."""
-        return (b.manifest for b in self.found.values() if b.state == "verified" and b.manifest is not None)
+        return (b.manifest for b in self.by_path.values() if b.state == "verified" and b.manifest is not None)
 
 
-def read(look: Look, previous: Backups | None) -> Backups:
+def read(look: PollContext, previous: BackupsReading | None) -> BackupsReading:
     """List the directories that changed; a manifest that did not change is not read again. Raises OSError."""
     if look.target.backup is None:
-        return Backups()
-    before = previous or Backups()
+        return BackupsReading()
+    before = previous or BackupsReading()
     listings = {
-        folder: listing(folder, look.target, before.listings.get(folder), look.now) for folder in folders(look.target)
+        folder: list_folder(folder, look.target, before.listings.get(folder), look.now)
+        for folder in backup_folders(look.target)
     }
-    found = {backup.path: backup for backup in judged(look.target, listings, before.found)}
-    return Backups(configured=True, found=found, listings=listings)
+    found = {backup.path: backup for backup in assess_backups(look.target, listings, before.by_path)}
+    return BackupsReading(configured=True, by_path=found, listings=listings)
 
 
-def samples(reading: Backups) -> Iterator[Sample]:
+def samples(reading: BackupsReading) -> Iterator[Sample]:
     """Counts always, times only when there is a verified backup."""
     if not reading.configured:
         return
-    for state in STATES:
-        sizes = [backup.size for backup in reading.found.values() if backup.state == state]
+    for state in BACKUP_STATES:
+        sizes = [backup.size for backup in reading.by_path.values() if backup.state == state]
         yield COUNT(len(sizes), state)
         yield SIZES(sum(sizes), state)
-    newest = reading.newest
+    newest = reading.newest_manifest
     if newest is None:
         return
     yield LAST_SUCCESS(newest.snapshot_time)
     yield AGE(Since(newest.snapshot_time))
-    yield LAST_VERIFIED(max(manifest.verified_time or 0.0 for manifest in reading.verified()))
+    yield LAST_VERIFIED(max(manifest.verified_time or 0.0 for manifest in reading.verified_manifests()))
     yield LAST_SIZE(newest.bytes)
     yield LAST_DURATION(max(0.0, newest.finished_time - newest.snapshot_time))

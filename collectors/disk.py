@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from collectors.access.context import PollContext
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 NAME = "disk"
 NEEDS_DATABASE = False
@@ -28,7 +28,7 @@ SHARED_FOR = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FileSystemSpace:
     """One file system, in bytes."""
 
     role: str
@@ -37,22 +37,22 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class DiskReading:
     """One entry for each role that the target has."""
 
-    rooms: tuple[Room, ...]
+    file_systems: tuple[FileSystemSpace, ...]
 
 
-def read(look: Look, previous: Disk | None) -> Disk:  # noqa: ARG001 - the collectors' signature
+def read(look: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
     """Ask the file systems. Raises OSError."""
     target = look.target
-    backups = target.backup.folder(target.name) if target.backup is not None else None
-    return Disk(_rooms(target.path.parent, backups, target.state, int(look.now / SHARED_FOR)))
+    backups = target.backup.database_folder(target.name) if target.backup is not None else None
+    return DiskReading(_space_by_role(target.path.parent, backups, target.state, int(look.now / SHARED_FOR)))
 
 
-def samples(reading: Disk) -> Iterator[Sample]:
+def samples(reading: DiskReading) -> Iterator[Sample]:
     """Free and size of each role."""
-    for room in reading.rooms:
+    for room in reading.file_systems:
         yield FREE(room.free, room.role)
         yield SIZE(room.size, room.role)
 
@@ -67,14 +67,16 @@ def temporary_directory() -> Path:
 
 
 @lru_cache(maxsize=256)
-def _rooms(database: Path, backups: Path | None, state: Path | None, moment: int) -> tuple[Room, ...]:
+def _space_by_role(
+    database: Path, backups: Path | None, state: Path | None, moment: int
+) -> tuple[FileSystemSpace, ...]:
     """Many databases share their places: each is asked once in SHARED_FOR seconds."""
     places = (("database", database), ("backups", backups), ("temp", temporary_directory()), ("state", state))
-    return tuple(Room(role, *_usage(place, moment)) for role, place in places if place is not None)
+    return tuple(FileSystemSpace(role, *_disk_usage(place, moment)) for role, place in places if place is not None)
 
 
 @lru_cache(maxsize=256)
-def _usage(place: Path, _moment: int) -> tuple[int, int]:
+def _disk_usage(place: Path, _moment: int) -> tuple[int, int]:
     """Bytes free and in all. A folder that is not made yet will lie where its nearest existing parent lies."""
     existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
     usage = shutil.disk_usage(existing)

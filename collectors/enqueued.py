@@ -7,9 +7,9 @@ restore, a copy put back, a crash with synchronous off.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from collectors.access.context import PollContext
 from collectors.metric import Metric, Sample
-from collectors.queue_profiles.rows import last_numbers
-from collectors.reading.look import Look
+from collectors.queue_profiles.run_queries import read_last_numbers
 
 NAME = "enqueued"
 NEEDS_DATABASE = True
@@ -30,7 +30,7 @@ METRICS = (ENQUEUED, REGRESSIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class Enqueued:
+class EnqueuedReading:
     """The last number of each table, and how often one went back; None where nothing is numbered."""
 
     numbers: Mapping[str, int] | None = None
@@ -38,17 +38,17 @@ class Enqueued:
     seen: Mapping[str, int] = field(default_factory=dict)
 
 
-def read(look: Look, previous: Enqueued | None) -> Enqueued:
+def read(look: PollContext, previous: EnqueuedReading | None) -> EnqueuedReading:
     """Ask for the last numbers. Raises apsw.Error."""
-    before = previous or Enqueued()
+    before = previous or EnqueuedReading()
     if look.profile is None or not look.profile.sequences:
-        return Enqueued(None, before.regressions, before.seen)
-    numbers = last_numbers(look.open_database(), look.profile)
+        return EnqueuedReading(None, before.regressions, before.seen)
+    numbers = read_last_numbers(look.require_connection(), look.profile)
     back = sum(number < before.seen.get(table, 0) for table, number in numbers.items())
-    return Enqueued(numbers, before.regressions + back, {**before.seen, **numbers})
+    return EnqueuedReading(numbers, before.regressions + back, {**before.seen, **numbers})
 
 
-def samples(reading: Enqueued) -> Iterator[Sample]:
+def samples(reading: EnqueuedReading) -> Iterator[Sample]:
     """Both, where rows are numbered."""
     if reading.numbers is not None:
         yield ENQUEUED(sum(reading.numbers.values()))

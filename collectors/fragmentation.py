@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from collectors.access.context import PollContext
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 NAME = "fragmentation"
 NEEDS_DATABASE = True
@@ -17,20 +17,20 @@ METRICS = (RATIO,)
 
 
 @dataclass(frozen=True, slots=True)
-class Fragmentation:
+class FragmentationReading:
     """`ratio` is 0 for a database without pages."""
 
     ratio: float
 
 
-def read(look: Look, previous: Fragmentation | None) -> Fragmentation:  # noqa: ARG001 - the collectors' signature
+def read(look: PollContext, previous: FragmentationReading | None) -> FragmentationReading:  # noqa: ARG001 - the collectors' signature
     """Ask SQLite for both numbers. Raises apsw.Error."""
-    database = look.open_database()
+    database = look.require_connection()
     pages = int(database.pragma("page_count"))
     free = int(database.pragma("freelist_count"))
-    return Fragmentation(free / pages if pages else 0.0)
+    return FragmentationReading(free / pages if pages else 0.0)
 
 
-def samples(reading: Fragmentation) -> Iterator[Sample]:
+def samples(reading: FragmentationReading) -> Iterator[Sample]:
     """The ratio."""
     yield RATIO(reading.ratio)

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from collectors.access.context import PollContext
+from collectors.access.label_limit import LabelLimit, limit_labels
 from collectors.metric import Metric, Sample, Since
-from collectors.queue_profiles.rows import QueueCount, counted, merged
-from collectors.reading.label_cap import Cap, cap
-from collectors.reading.look import Look
+from collectors.queue_profiles.run_queries import QueueCount, merge_counts, read_count
 
 NAME = "leases"
 NEEDS_DATABASE = True
@@ -28,37 +28,39 @@ METRICS = (STALE, OLDEST)
 
 
 @dataclass(frozen=True, slots=True)
-class Leases:
+class LeasesReading:
     """Stale leases by queue label. `known` is false where the profile has no leases to judge."""
 
     known: bool = False
     counts: Mapping[str, QueueCount] = field(default_factory=dict)
-    names: Cap = field(default_factory=Cap)
+    names: LabelLimit = field(default_factory=LabelLimit)
 
     def ages(self) -> bool:
-        """More of them may come without any write (`collectors.reading.due`)."""
+        """More of them may come without any write (`collectors.access.refresh`)."""
         return any(count.rows > 0 for count in self.counts.values())
 
 
-def read(look: Look, previous: Leases | None) -> Leases:
+def read(look: PollContext, previous: LeasesReading | None) -> LeasesReading:
     """Count stale leases. Raises apsw.Error, TimeLimitExceeded, ValueError."""
     if look.profile is None or not look.profile.stale_rows:
-        return Leases()
-    database, profile = look.open_database(), look.profile
-    found = [count for bound in profile.stale(look.now) for count in counted(database, bound).queues]
+        return LeasesReading()
+    database, profile = look.require_connection(), look.profile
+    found = [
+        count for bound in profile.stale_count_statements(look.now) for count in read_count(database, bound).queues
+    ]
     # A queue with stale leases is named before one without.
-    urgent = cap((count.queue for count in found), previous.names.kept if previous else ())
-    names = cap({count.queue for count in found} | look.queue_names(profile), urgent.kept)
+    urgent = limit_labels((count.queue for count in found), previous.names.named if previous else ())
+    names = limit_labels({count.queue for count in found} | look.read_queue_names(profile), urgent.named)
     groups: dict[str, list[QueueCount]] = defaultdict(list)
     for count in found:
-        groups[names.label(count.queue)].append(count)
-    counts = {queue: total for queue, parts in groups.items() if (total := merged(parts)) is not None}
-    return Leases(known=True, counts=counts, names=names)
+        groups[names.label_for(count.queue)].append(count)
+    counts = {queue: total for queue, parts in groups.items() if (total := merge_counts(parts)) is not None}
+    return LeasesReading(known=True, counts=counts, names=names)
 
 
-def samples(reading: Leases) -> Iterator[Sample]:
+def samples(reading: LeasesReading) -> Iterator[Sample]:
     """Every known queue, zeros too."""
-    for queue in reading.names.labels() if reading.known else ():
+    for queue in reading.names.all_labels() if reading.known else ():
         count = reading.counts.get(queue)
         yield STALE(count.rows if count else 0, queue)
         if count is None:

@@ -49,16 +49,16 @@ class Sample(NamedTuple):
     labels: tuple[str, ...]
     value: float | Since
 
-    def at(self, now: float) -> float:
+    def value_at(self, now: float) -> float:
         """The number at `now` (seconds since the epoch). A clock that jumped back gives 0, never a negative age."""
         if isinstance(self.value, Since):
             return max(0.0, now - self.value.time)
         return self.value
 
 
-def folded(samples: Iterable[Sample], now: float) -> float | None:
+def fold_samples(samples: Iterable[Sample], now: float) -> float | None:
     """One number of many samples of one metric, as its declaration says; None of none."""
-    values = [(sample.metric.fold, sample.at(now)) for sample in samples]
+    values = [(sample.metric.fold, sample.value_at(now)) for sample in samples]
     if not values:
         return None
     numbers = [value for _, value in values]

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from collectors.access.context import PollContext
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 NAME = "owner"
 NEEDS_DATABASE = False
@@ -30,7 +30,7 @@ _NOT_FIXED = frozenset({(3, 52, 0)})
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class OwnerReading:
     """`warning` says in a sentence where the file contradicts the configuration."""
 
     path: str
@@ -43,7 +43,7 @@ class Owner:
     warning: str = ""
 
 
-def vulnerable(version: str | None) -> bool:
+def is_vulnerable_version(version: str | None) -> bool:
     """Whether this SQLite version has the WAL-reset bug; one that is unknown or unreadable counts as having it."""
     match = re.fullmatch(r"(\d+)\.(\d+)(?:\.(\d+))?(?:\.\d+)?", version.strip()) if version else None
     if match is None:
@@ -55,23 +55,23 @@ def vulnerable(version: str | None) -> bool:
     return number < _FIXED_SINCE if patched is None else number[2] < patched
 
 
-def read(look: Look, previous: Owner | None) -> Owner:  # noqa: ARG001 - the collectors' signature
+def read(look: PollContext, previous: OwnerReading | None) -> OwnerReading:  # noqa: ARG001 - the collectors' signature
     """Put together what the header, the profile and the configuration say. No I/O."""
     header = look.header if look.header is not None and look.header.valid else None
     version = header.owner_version if header else ""
-    return Owner(
+    return OwnerReading(
         path=str(look.target.path),
         journal_mode="" if header is None else "wal" if header.wal else "rollback",
         auto_vacuum=header.auto_vacuum if header else "",
         profile=look.profile.name if look.profile else "",
         lease_kind=look.profile.lease_kind if look.profile else "",
         version=version,
-        vulnerable=vulnerable(look.target.owner_sqlite),
-        warning=_contradiction(look.target.owner_sqlite, version),
+        vulnerable=is_vulnerable_version(look.target.owner_sqlite),
+        warning=_version_contradiction(look.target.owner_sqlite, version),
     )
 
 
-def samples(reading: Owner) -> Iterator[Sample]:
+def samples(reading: OwnerReading) -> Iterator[Sample]:
     """The labels, and the judgement."""
     yield INFO(
         1,
@@ -85,8 +85,8 @@ def samples(reading: Owner) -> Iterator[Sample]:
     yield VULNERABLE(float(reading.vulnerable))
 
 
-def _contradiction(configured: str | None, found: str) -> str:
+def _version_contradiction(configured: str | None, found: str) -> str:
     """The file only informs (a version there may be ours), but it may contradict a promise."""
-    if configured is None or not found or vulnerable(configured) or not vulnerable(found):
+    if configured is None or not found or is_vulnerable_version(configured) or not is_vulnerable_version(found):
         return ""
     return f"owner_sqlite says {configured}, but the file was last written by SQLite {found}: check the application"

@@ -11,12 +11,12 @@ from typing import Literal
 
 import apsw
 
-from collectors.backup_files import newest_verified
+from collectors.access.connection import open_immutable
+from collectors.access.context import PollContext
+from collectors.access.errors import EXPECTED_ERRORS, SlowReadingFailed, describe_failure
+from collectors.access.timeouts import time_limit
+from collectors.backup_catalog.catalog import newest_verified
 from collectors.metric import Metric, Sample
-from collectors.reading.connection import unchanging
-from collectors.reading.look import Look
-from collectors.reading.reasons import EXPECTED, SlowReadingFailed, reason
-from collectors.reading.time_limit import time_limit
 
 NAME = "page_layout"
 NEEDS_DATABASE = False
@@ -45,7 +45,7 @@ FROM (SELECT unused, pageno, lag(pageno, 1, pageno - 1) OVER (PARTITION BY name 
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PageLayoutReading:
     """`tried_at`: when it was last read or tried. `as_of`: the moment that it describes. Seconds since the epoch.
 
     `source` is "none" where there is nothing that may be read. `trouble`: (word, sentence) of a try that failed.
@@ -59,47 +59,47 @@ class Layout:
     trouble: tuple[str, str] | None = None
 
 
-def read(look: Look, previous: Layout | None) -> Layout:
+def read(look: PollContext, previous: PageLayoutReading | None) -> PageLayoutReading:
     """The layout, from memory until it is due again. Raises SlowReadingFailed also while the last try is remembered."""
-    reading = previous if previous is not None and not _due(look, previous) else _tried(look)
+    reading = previous if previous is not None and not _is_due(look, previous) else _try_measuring(look)
     if reading.trouble is not None:
         raise SlowReadingFailed(*reading.trouble, remember=reading)
     return reading
 
 
-def samples(reading: Layout) -> Iterator[Sample]:
+def samples(reading: PageLayoutReading) -> Iterator[Sample]:
     """Nothing where nothing was read."""
     if reading.source != "none":
         yield UNUSED(reading.unused)
         yield OUT_OF_ORDER(reading.out_of_order)
 
 
-def _due(look: Look, previous: Layout) -> bool:
+def _is_due(look: PollContext, previous: PageLayoutReading) -> bool:
     """After the interval, or when the clock was set back. Where nothing could be read: as soon as that changes."""
     if previous.source == "none" and previous.trouble is None:
         return True
     return not 0 <= look.now - previous.tried_at < look.target.slow_interval
 
 
-def _tried(look: Look) -> Layout:
-    tried = Layout(look.now)
+def _try_measuring(look: PollContext) -> PageLayoutReading:
+    tried = PageLayoutReading(look.now)
     try:
         backup = newest_verified(look.target)
         if backup is not None and backup.manifest is not None and backup.manifest.compression == "none":
-            return _of_backup(tried, backup.path, backup.manifest.snapshot_time)
-        if look.database is None or not _small_enough(look):
+            return _measure_backup(tried, backup.path, backup.manifest.snapshot_time)
+        if look.database is None or not _fits_read_limit(look):
             return tried
-        return replace(_measured(tried, look.database), source="live", as_of=look.now)
-    except EXPECTED as error:
-        return replace(tried, trouble=reason(error))
+        return replace(_measure_layout(tried, look.database), source="live", as_of=look.now)
+    except EXPECTED_ERRORS as error:
+        return replace(tried, trouble=describe_failure(error))
 
 
-def _of_backup(tried: Layout, path: Path, snapshot_time: float) -> Layout:
-    with unchanging(path) as connection, time_limit(connection, BACKUP_LIMIT):
-        return replace(_measured(tried, connection), source="backup", as_of=snapshot_time)
+def _measure_backup(tried: PageLayoutReading, path: Path, snapshot_time: float) -> PageLayoutReading:
+    with open_immutable(path) as connection, time_limit(connection, BACKUP_LIMIT):
+        return replace(_measure_layout(tried, connection), source="backup", as_of=snapshot_time)
 
 
-def _small_enough(look: Look) -> bool:
+def _fits_read_limit(look: PollContext) -> bool:
     """Whether reading all of it fits well into the time for which we may hold what the application needs."""
     wal = look.header is not None and look.header.wal
     limits = look.target.limits
@@ -107,6 +107,6 @@ def _small_enough(look: Look) -> bool:
     return size <= BYTES_PER_SECOND * (limits.read_wal if wal else limits.read_rollback)
 
 
-def _measured(tried: Layout, connection: apsw.Connection) -> Layout:
+def _measure_layout(tried: PageLayoutReading, connection: apsw.Connection) -> PageLayoutReading:
     unused, jumps, pages = connection.execute(_SQL).get
     return replace(tried, unused=int(unused), out_of_order=jumps / pages if pages else 0.0)

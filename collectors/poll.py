@@ -10,23 +10,23 @@ from typing import Any
 
 import apsw
 
+from collectors.access.change_detection import FileSignature
+from collectors.access.connection import BUSY_TIMEOUT, open_read_only
+from collectors.access.context import PollContext
+from collectors.access.errors import EXPECTED_ERRORS, describe_failure, reading_after_failure
+from collectors.access.file_facts import DatabaseFacts, describe_writer, gather_facts, journal_persists
+from collectors.access.label_limit import LabelLimit
+from collectors.access.partly import PartialReading
+from collectors.access.preflight import PreflightVerdict, decide_preflight
+from collectors.access.refresh import any_reading_ages
+from collectors.access.snapshot import CollectorResult, Snapshot
+from collectors.access.timeouts import time_limit
 from collectors.metric import Sample
+from collectors.queue_profiles.cache import cached_profile, read_schema
 from collectors.queue_profiles.compile import CompiledProfile
-from collectors.queue_profiles.kept import kept_profile, schema_of
-from collectors.raw_reader.ask import RawReader, RawReaderUnavailable
-from collectors.raw_reader.layout import DatabaseHeader
-from collectors.raw_reader.survey import Surveyed
-from collectors.reading.connection import BUSY_TIMEOUT, read_only
-from collectors.reading.due import ages
-from collectors.reading.facts import Facts, gather, journal_stays, who_writes
-from collectors.reading.label_cap import Cap
-from collectors.reading.look import Look
-from collectors.reading.partly import PartlyRead
-from collectors.reading.preflight import Verdict, decide
-from collectors.reading.reasons import EXPECTED, reason, remembered
-from collectors.reading.signature import Signature
-from collectors.reading.snapshot import CollectorResult, Snapshot
-from collectors.reading.time_limit import time_limit
+from collectors.raw_reader.client import RawReader, RawReaderUnavailable
+from collectors.raw_reader.formats import DatabaseHeader
+from collectors.raw_reader.survey import SurveyedReader
 from collectors.registry import BESIDE, COLLECTORS, Collector
 from collectors.target import Target
 
@@ -38,38 +38,38 @@ QUEUE_COLLECTORS = frozenset({"tasks", "leases", "workers", "enqueued"})
 
 
 @dataclass(slots=True)
-class _Opened:
+class _OpenedDatabase:
     """What the collectors may work with. `trouble` is (word, sentence) where the profile could not be found out."""
 
-    verdict: Verdict
+    verdict: PreflightVerdict
     header: DatabaseHeader | None = None
     database: apsw.Connection | None = None
     profile: CompiledProfile | None = None
     trouble: tuple[str, str] | None = None
-    facts: Facts | None = None
+    facts: DatabaseFacts | None = None
 
 
 @dataclass(slots=True)
-class _Collected:
+class _CollectedReadings:
     """What the collectors have left so far."""
 
     readings: dict[str, Any] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     results: dict[str, CollectorResult] = field(default_factory=dict)
 
-    def names(self) -> Iterator[Cap]:
+    def queue_label_limits(self) -> Iterator[LabelLimit]:
         """Of the collectors with a `queue` label: which queues have one of their own."""
         found = (getattr(reading, "names", None) for reading in self.readings.values())
-        return (names for names in found if isinstance(names, Cap))
+        return (names for names in found if isinstance(names, LabelLimit))
 
 
-def take(
+def poll_database(
     target: Target,
     previous: Snapshot | None,
     now: float,
     raw: RawReader,
     only: frozenset[str] | None = None,
-    signature: Signature | None = None,
+    signature: FileSignature | None = None,
 ) -> Snapshot:
     """Read one database. `now`: seconds since the epoch. `only`: names of the collectors to run, by default all.
 
@@ -79,34 +79,34 @@ def take(
     # SQLite puts -wal and -shm beside the file that a symbolic link leads to.
     real = replace(target, path=Path(os.path.realpath(target.path))) if target.path.is_symlink() else target
     wanted = [collector for collector in COLLECTORS if only is None or collector.NAME in only]
-    surveyed = Surveyed(raw, real.path)
-    with _opened(real, surveyed) as opened:
+    surveyed = SurveyedReader(raw, real.path)
+    with _open_database(real, surveyed) as opened:
         holders = opened.facts.holders if opened.facts else None
-        look = Look(real, now, surveyed, opened.header, opened.database, opened.profile, holders)
-        collected = _run_all(wanted, look, opened, previous)
+        look = PollContext(real, now, surveyed, opened.header, opened.database, opened.profile, holders)
+        collected = _run_collectors(wanted, look, opened, previous)
         if _was_replaced(opened):
-            return replace(_nothing_of_it(target, previous, now, wanted), signature=signature, opened_at=now)
+            return replace(_replaced_snapshot(target, previous, now, wanted), signature=signature, opened_at=now)
     return Snapshot(
         target=target,
         taken_at=now,
         up=opened.verdict.up,
         state=opened.verdict.state,
-        message=_message(opened),
+        message=_snapshot_message(opened),
         readings=collected.readings,
         samples=tuple(collected.samples),
         collectors=collected.results,
-        folded_labels=max((names.folded for names in collected.names()), default=0),
+        folded_labels=max((names.folded for names in collected.queue_label_limits()), default=0),
         signature=signature,
         opened_at=now,
-        ages=only is not None or ages(collected.readings),
+        ages=only is not None or any_reading_ages(collected.readings),
     )
 
 
-def take_beside(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | None:
+def poll_outside_file(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | None:
     """What lies beside the database (disk, backups) at `now`, read without opening it; None when nothing of it changed."""
     wanted = [collector for collector in COLLECTORS if collector.NAME in BESIDE]
-    opened = _Opened(Verdict(previous.state, may_open=False, up=previous.up))
-    collected = _run_all(wanted, Look(previous.target, now, raw, None, None, None), opened, previous)
+    opened = _OpenedDatabase(PreflightVerdict(previous.state, may_open=False, up=previous.up))
+    collected = _run_collectors(wanted, PollContext(previous.target, now, raw, None, None, None), opened, previous)
     if all(collected.readings.get(name) == previous.readings.get(name) for name in collected.results) and all(
         result.success for result in collected.results.values()
     ):
@@ -116,7 +116,7 @@ def take_beside(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | No
     )
 
 
-def _was_replaced(opened: _Opened) -> bool:
+def _was_replaced(opened: _OpenedDatabase) -> bool:
     """Whether another file bears the name now: then the header and the connection may be of two different files."""
     before = opened.facts.database if opened.facts else None
     if before is None or opened.facts is None or opened.database is None:
@@ -128,7 +128,7 @@ def _was_replaced(opened: _Opened) -> bool:
     return (found.st_dev, found.st_ino) != before.identity
 
 
-def _nothing_of_it(target: Target, previous: Snapshot | None, now: float, wanted: list[Collector]) -> Snapshot:
+def _replaced_snapshot(target: Target, previous: Snapshot | None, now: float, wanted: list[Collector]) -> Snapshot:
     """A snapshot without values: they may belong to two files. The memory of the collectors outlives it."""
     message = f"{target.path} was replaced while it was read; the next poll reads the new file"
     return Snapshot(
@@ -143,90 +143,96 @@ def _nothing_of_it(target: Target, previous: Snapshot | None, now: float, wanted
 
 
 @contextmanager
-def _opened(target: Target, raw: RawReader) -> Iterator[_Opened]:
+def _open_database(target: Target, raw: RawReader) -> Iterator[_OpenedDatabase]:
     """Preflight, then one connection for all collectors. What fails here becomes the verdict."""
     facts = None
     with ExitStack() as stack:
         try:
-            facts = gather(target, raw)
-            with _released(facts, raw):
-                verdict = decide(facts)
-                opened = _Opened(verdict, facts.header, facts=facts)
+            facts = gather_facts(target, raw)
+            with _release_afterwards(facts, raw):
+                verdict = decide_preflight(facts)
+                opened = _OpenedDatabase(verdict, facts.header, facts=facts)
                 if verdict.may_open:
-                    timeout = min(BUSY_TIMEOUT, _limit(target, facts.header))
-                    _probe(target, opened, stack.enter_context(read_only(target.path, timeout)))
-        except EXPECTED as error:
-            verdict = _down(target, error, raw)
-            opened = _Opened(verdict, facts.header if facts else None, facts=facts)
+                    timeout = min(BUSY_TIMEOUT, _read_limit(target, facts.header))
+                    _prove_readable(target, opened, stack.enter_context(open_read_only(target.path, timeout)))
+        except EXPECTED_ERRORS as error:
+            verdict = _failed_verdict(target, error, raw)
+            opened = _OpenedDatabase(verdict, facts.header if facts else None, facts=facts)
         yield opened
 
 
 @contextmanager
-def _released(facts: Facts, raw: RawReader) -> Iterator[None]:
+def _release_afterwards(facts: DatabaseFacts, raw: RawReader) -> Iterator[None]:
     """What `gather` held is given back, whatever happens: from then on our connection holds the same lock."""
     try:
         yield
     finally:
         if facts.held == "held":
-            raw.release(facts.path)
+            raw.release_wal(facts.path)
 
 
-def _down(target: Target, error: BaseException, raw: RawReader) -> Verdict:
-    word, sentence = reason(error)
-    if word == "hot_journal" and not journal_stays(target):
+def _failed_verdict(target: Target, error: BaseException, raw: RawReader) -> PreflightVerdict:
+    word, sentence = describe_failure(error)
+    if word == "hot_journal" and not journal_persists(target):
         word, sentence = "busy", "a transaction came in between"
     if word == "busy":
         with suppress(RawReaderUnavailable, OSError):  # then it stays unsaid who
-            sentence = f"{sentence}, held by {who_writes(raw, target.path) or 'a process that is not visible to us'}"
-    return Verdict(word, may_open=False, up=False, message=f"{target.path}: {sentence}")
+            sentence = (
+                f"{sentence}, held by {describe_writer(raw, target.path) or 'a process that is not visible to us'}"
+            )
+    return PreflightVerdict(word, may_open=False, up=False, message=f"{target.path}: {sentence}")
 
 
-def _probe(target: Target, opened: _Opened, database: apsw.Connection) -> None:
+def _prove_readable(target: Target, opened: _OpenedDatabase, database: apsw.Connection) -> None:
     """The first read proves that it can be read; then which queue it is. Raises what is in EXPECTED."""
-    with time_limit(database, _limit(target, opened.header)):
-        schema = schema_of(database)
+    with time_limit(database, _read_limit(target, opened.header)):
+        schema = read_schema(database)
         opened.database = database
         try:
-            opened.profile = kept_profile(database, schema, target)
-        except EXPECTED as error:
-            opened.trouble = reason(error)
+            opened.profile = cached_profile(database, schema, target)
+        except EXPECTED_ERRORS as error:
+            opened.trouble = describe_failure(error)
 
 
-def _run_all(wanted: list[Collector], look: Look, opened: _Opened, previous: Snapshot | None) -> _Collected:
+def _run_collectors(
+    wanted: list[Collector], look: PollContext, opened: _OpenedDatabase, previous: Snapshot | None
+) -> _CollectedReadings:
     before: Mapping[str, Any] = previous.readings if previous else {}
-    collected = _Collected()
+    collected = _CollectedReadings()
     for collector in wanted:
-        _run(collector, look, opened, before.get(collector.NAME), collected)
+        _run_collector(collector, look, opened, before.get(collector.NAME), collected)
     return collected
 
 
-def _run(collector: Collector, look: Look, opened: _Opened, previous: Any, collected: _Collected) -> None:
+def _run_collector(
+    collector: Collector, look: PollContext, opened: _OpenedDatabase, previous: Any, collected: _CollectedReadings
+) -> None:
     """One collector: its reading and samples, or the reason why there are none. Its memory outlives a failure."""
     started = time.perf_counter()
     try:
-        refused = _refused(collector, opened)
+        refused = _refusal_reason(collector, opened)
         if refused is None:
-            with _bounded(collector, look):
-                _keep(collector, collector.read(look, previous), collected)
+            with _collector_time_limit(collector, look):
+                _record_reading(collector, collector.read(look, previous), collected)
         word, sentence = refused or ("", "")
-    except PartlyRead as error:
-        _keep(collector, error.reading, collected)
+    except PartialReading as error:
+        _record_reading(collector, error.reading, collected)
         previous, (word, sentence) = None, (error.word, str(error))
-    except EXPECTED as error:
-        word, sentence = reason(error)
-        previous = remembered(error, previous)
+    except EXPECTED_ERRORS as error:
+        word, sentence = describe_failure(error)
+        previous = reading_after_failure(error, previous)
     if word and previous is not None:
         collected.readings[collector.NAME] = previous
     collected.results[collector.NAME] = CollectorResult(not word, time.perf_counter() - started, word, sentence)
 
 
-def _keep(collector: Collector, reading: Any, collected: _Collected) -> None:
+def _record_reading(collector: Collector, reading: Any, collected: _CollectedReadings) -> None:
     samples = tuple(collector.samples(reading))
     collected.readings[collector.NAME] = reading
     collected.samples.extend(samples)
 
 
-def _refused(collector: Collector, opened: _Opened) -> tuple[str, str] | None:
+def _refusal_reason(collector: Collector, opened: _OpenedDatabase) -> tuple[str, str] | None:
     """Why this collector cannot run, if so. The queue's collectors need to know which queue it is."""
     if not collector.NEEDS_DATABASE:
         return None
@@ -235,19 +241,19 @@ def _refused(collector: Collector, opened: _Opened) -> tuple[str, str] | None:
     return opened.trouble if collector.NAME in QUEUE_COLLECTORS else None
 
 
-def _bounded(collector: Collector, look: Look) -> AbstractContextManager[None]:
+def _collector_time_limit(collector: Collector, look: PollContext) -> AbstractContextManager[None]:
     if look.database is None or collector.NAME in BESIDE:
         return nullcontext()
-    return time_limit(look.database, _limit(look.target, look.header))
+    return time_limit(look.database, _read_limit(look.target, look.header))
 
 
-def _limit(target: Target, header: DatabaseHeader | None) -> float:
+def _read_limit(target: Target, header: DatabaseHeader | None) -> float:
     """A reader of a WAL database is in nobody's way; on a rollback journal it stops every commit while it reads."""
     wal = header is not None and header.wal
     return target.limits.read_wal if wal else target.limits.read_rollback
 
 
-def _message(opened: _Opened) -> str:
+def _snapshot_message(opened: _OpenedDatabase) -> str:
     if opened.verdict.message:
         return opened.verdict.message
     if opened.trouble is not None:

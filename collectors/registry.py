@@ -17,8 +17,8 @@ from collectors import (
     workers,
     write_lock,
 )
+from collectors.access.context import PollContext
 from collectors.metric import Metric, Sample
-from collectors.reading.look import Look
 
 
 class Collector(Protocol):
@@ -34,7 +34,7 @@ class Collector(Protocol):
     @property
     def NEEDS_DATABASE(self) -> bool: ...  # noqa: N802
 
-    def read(self, look: Look, previous: Any) -> Any: ...
+    def read(self, look: PollContext, previous: Any) -> Any: ...
     def samples(self, reading: Any) -> Iterator[Sample]: ...
 
 
@@ -62,6 +62,6 @@ BESIDE = frozenset({disk.NAME, backups.NAME, write_lock.NAME})
 _PUBLISHERS = {metric.name: collector.NAME for collector in COLLECTORS for metric in collector.METRICS}
 
 
-def publisher(metric: str) -> str:
+def publishing_collector(metric: str) -> str:
     """The name of the collector that publishes this metric; empty when none does."""
     return _PUBLISHERS.get(metric, "")

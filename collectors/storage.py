@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from collectors.access.context import PollContext
+from collectors.access.file_facts import stat_or_none
 from collectors.metric import Metric, Sample
-from collectors.reading.facts import stat_of
-from collectors.reading.look import Look
 
 NAME = "storage"
 NEEDS_DATABASE = False
@@ -25,7 +25,7 @@ METRICS = (SIZE, WAL_SIZE, PAGE_SIZE, PAGES, FREE_PAGES)
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class StorageReading:
     """Sizes in bytes; None where it needs a connection or a header that is not there."""
 
     size: int
@@ -35,23 +35,23 @@ class Storage:
     free_pages: int | None
 
 
-def read(look: Look, previous: Storage | None) -> Storage:  # noqa: ARG001 - the collectors' signature
+def read(look: PollContext, previous: StorageReading | None) -> StorageReading:  # noqa: ARG001 - the collectors' signature
     """Stat the files, and ask SQLite where it may be asked. Raises OSError when the database is gone, apsw.Error."""
     pages = free = None
     if look.database is not None:
         pages = int(look.database.pragma("page_count"))
         free = int(look.database.pragma("freelist_count"))
     header = look.header if look.header is not None and look.header.valid else None
-    return Storage(
+    return StorageReading(
         size=os.stat(look.target.path).st_size,  # noqa: PTH116 - half the cost of Path.stat
-        wal_size=_size(look.target.wal),
+        wal_size=_file_size(look.target.wal),
         page_size=header.page_size if header else None,
         pages=pages,
         free_pages=free,
     )
 
 
-def samples(reading: Storage) -> Iterator[Sample]:
+def samples(reading: StorageReading) -> Iterator[Sample]:
     """What is known."""
     yield SIZE(reading.size)
     yield WAL_SIZE(reading.wal_size)
@@ -60,6 +60,6 @@ def samples(reading: Storage) -> Iterator[Sample]:
             yield metric(value)
 
 
-def _size(path: Path) -> int:
-    found = stat_of(path)
+def _file_size(path: Path) -> int:
+    found = stat_or_none(path)
     return 0 if found is None else found.st_size

@@ -26,7 +26,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class RetentionCounts:
     """How many backups of each age class stay."""
 
     last: int = 10
@@ -37,15 +37,15 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class BackupPlace:
+class BackupSettings:
     """Where backups go. `own_folder`: DIRECTORY/DATABASE/ when configured, else DIRECTORY itself (a command line's)."""
 
     directory: Path
-    keep: Keep = Keep()
+    keep: RetentionCounts = RetentionCounts()
     compress: Literal["none", "zstd"] = "none"
     own_folder: bool = True
 
-    def folder(self, database: str) -> Path:
+    def database_folder(self, database: str) -> Path:
         """The folder that holds the backups of `database`."""
         return self.directory / database if self.own_folder else self.directory
 
@@ -63,7 +63,7 @@ class Target:
     profile: str = "auto"
     owner_sqlite: str | None = None
     settings: Mapping[str, float | str] = field(default_factory=dict)
-    backup: BackupPlace | None = None
+    backup: BackupSettings | None = None
     limits: Limits = Limits()
     slow_interval: float = 3600.0
     state: Path | None = None

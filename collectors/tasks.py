@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import apsw
 
+from collectors.access.context import PollContext
+from collectors.access.label_limit import LabelLimit, limit_labels
+from collectors.access.partly import PartialReading
 from collectors.metric import Metric, Sample, Since
-from collectors.queue_profiles.counting import CompiledRows
-from collectors.queue_profiles.rows import Counted, Head, QueueCount, counted, merged
-from collectors.queue_profiles.schema import State
-from collectors.reading.label_cap import Cap, cap
-from collectors.reading.look import Look
-from collectors.reading.partly import PartlyRead
+from collectors.queue_profiles.count_queries import CompiledRowSet
+from collectors.queue_profiles.run_queries import CountResult, QueueCount, QueueHead, merge_counts, read_count
+from collectors.queue_profiles.schema import TaskState
 
 NAME = "tasks"
 NEEDS_DATABASE = True
@@ -47,77 +47,77 @@ class SlowCount:
     """A row set that is counted on the slow timer: what was found at `tried_at`, None when it took too long."""
 
     tried_at: float
-    result: Counted | None
+    result: CountResult | None
 
 
 @dataclass(frozen=True, slots=True)
-class Tasks:
+class TasksReading:
     """Counts by (queue label, state). `names` remembers which queues have a label of their own.
 
     `slow` is by position in the profile `profile`; `first`: each queue's head, and since when it is that.
     """
 
     profile: str = ""
-    states: tuple[State, ...] = ()
-    counts: Mapping[tuple[str, State], QueueCount] = field(default_factory=dict)
-    capped: frozenset[State] = frozenset()
-    names: Cap = field(default_factory=Cap)
+    states: tuple[TaskState, ...] = ()
+    counts: Mapping[tuple[str, TaskState], QueueCount] = field(default_factory=dict)
+    capped: frozenset[TaskState] = frozenset()
+    names: LabelLimit = field(default_factory=LabelLimit)
     has_times: bool = False
     slow: Mapping[int, SlowCount] = field(default_factory=dict)
-    first: Mapping[str, tuple[Head, float]] | None = None
+    first: Mapping[str, tuple[QueueHead, float]] | None = None
 
     def ages(self) -> bool:
-        """A lease may end and a task may fall due without any write (`collectors.reading.due`)."""
+        """A lease may end and a task may fall due without any write (`collectors.access.refresh`)."""
         return any(count.rows > 0 for (_, state), count in self.counts.items() if state in ("running", "scheduled"))
 
 
-def read(look: Look, previous: Tasks | None) -> Tasks:
+def read(look: PollContext, previous: TasksReading | None) -> TasksReading:
     """Count every row set of the profile, the slow ones when they are due.
 
     Raises PartlyRead when only slow ones could not be counted; apsw.Error, TimeLimitExceeded, ValueError.
     """
     if look.profile is None:
-        return Tasks()
+        return TasksReading()
     profile = look.profile
-    before = previous if previous is not None and previous.profile == profile.name else Tasks()
-    quick = look.quick_counts(profile)
+    before = previous if previous is not None and previous.profile == profile.name else TasksReading()
+    quick = look.read_quick_counts(profile)
     slow = _slow_counts(look, profile.rows, before.slow)
     counts = dict(quick.counts) | {i: one.result for i, one in slow.items() if one.result is not None}
     results = [(profile.rows[i].state, result) for i, result in counts.items()]
     found = {count.queue for _, result in results for count in result.queues} | quick.names
-    names = cap(found, before.names.kept)
+    names = limit_labels(found, before.names.named)
     late = frozenset(profile.rows[i].state for i, one in slow.items() if one.result is None)
-    reading = Tasks(
+    reading = TasksReading(
         profile=profile.name,
-        states=tuple(state for state in profile.states if state not in late),
-        counts=_grouped(results, names),
+        states=tuple(state for state in profile.task_states if state not in late),
+        counts=_group_by_label(results, names),
         capped=frozenset(state for state, result in results if result.capped),
         names=names,
         has_times=any(rows.state == "waiting" and rows.since is not None for rows in profile.rows),
         slow=slow,
-        first=None if quick.heads is None else _first(quick.heads, names, before.first or {}, look.now),
+        first=None if quick.heads is None else _track_heads(quick.heads, names, before.first or {}, look.now),
     )
     if late:
-        raise PartlyRead(f"{', '.join(sorted(late))}: counting took too long", reading, "timeout")
+        raise PartialReading(f"{', '.join(sorted(late))}: counting took too long", reading, "timeout")
     return reading
 
 
-def samples(reading: Tasks) -> Iterator[Sample]:
+def samples(reading: TasksReading) -> Iterator[Sample]:
     """Every state of every known queue, zeros too: an empty queue is a reading, not an absence."""
-    for queue in reading.names.labels() if reading.states else ():
+    for queue in reading.names.all_labels() if reading.states else ():
         for state in reading.states:
             count = reading.counts.get((queue, state))
             yield TASKS(count.rows if count else 0, queue, state)
             yield CAPPED(float(state in reading.capped), queue, state)
         if reading.has_times:
-            yield from _oldest(queue, reading.counts.get((queue, "waiting")))
-        if reading.first is not None and queue in (*reading.names.kept, ""):
+            yield from _oldest_samples(queue, reading.counts.get((queue, "waiting")))
+        if reading.first is not None and queue in (*reading.names.named, ""):
             head = reading.first.get(queue)
             yield HEAD(0 if head is None else Since(head[1]), queue)
 
 
 def _slow_counts(
-    look: Look, rows: tuple[CompiledRows, ...], before: Mapping[int, SlowCount]
+    look: PollContext, rows: tuple[CompiledRowSet, ...], before: Mapping[int, SlowCount]
 ) -> Mapping[int, SlowCount]:
     """What is slow to count keeps its value until it is due. The time limit of the poll ends the whole attempt."""
     counts: dict[int, SlowCount] = {}
@@ -131,40 +131,42 @@ def _slow_counts(
         elif out_of_time:
             counts[i] = last or SlowCount(float("-inf"), None)
         else:
-            result = _counted_in_time(look, one)
+            result = _count_in_time(look, one)
             out_of_time = result is None
             counts[i] = SlowCount(look.now, result)
     return counts
 
 
-def _counted_in_time(look: Look, rows: CompiledRows) -> Counted | None:
+def _count_in_time(look: PollContext, rows: CompiledRowSet) -> CountResult | None:
     try:
-        return counted(look.open_database(), rows.count(look.now))
+        return read_count(look.require_connection(), rows.count_statement(look.now))
     except apsw.InterruptError:  # the poll's time limit
         return None
 
 
-def _grouped(results: list[tuple[State, Counted]], names: Cap) -> Mapping[tuple[str, State], QueueCount]:
-    groups: dict[tuple[str, State], list[QueueCount]] = defaultdict(list)
+def _group_by_label(
+    results: list[tuple[TaskState, CountResult]], names: LabelLimit
+) -> Mapping[tuple[str, TaskState], QueueCount]:
+    groups: dict[tuple[str, TaskState], list[QueueCount]] = defaultdict(list)
     for state, result in results:
         for count in result.queues:
-            groups[names.label(count.queue), state].append(count)
-    return {key: total for key, counts in groups.items() if (total := merged(counts)) is not None}
+            groups[names.label_for(count.queue), state].append(count)
+    return {key: total for key, counts in groups.items() if (total := merge_counts(counts)) is not None}
 
 
-def _first(
-    found: tuple[Head, ...], names: Cap, before: Mapping[str, tuple[Head, float]], now: float
-) -> Mapping[str, tuple[Head, float]]:
+def _track_heads(
+    found: tuple[QueueHead, ...], names: LabelLimit, before: Mapping[str, tuple[QueueHead, float]], now: float
+) -> Mapping[str, tuple[QueueHead, float]]:
     """Each named queue's head with the time since which it is the same; queues without a label have no memory."""
-    first: dict[str, tuple[Head, float]] = {}
+    first: dict[str, tuple[QueueHead, float]] = {}
     for head in found:
-        if head.queue in names.kept:
+        if head.queue in names.named:
             known = before.get(head.queue)
             first[head.queue] = known if known is not None and known[0] == head else (head, now)
     return first
 
 
-def _oldest(queue: str, waiting: QueueCount | None) -> Iterator[Sample]:
+def _oldest_samples(queue: str, waiting: QueueCount | None) -> Iterator[Sample]:
     if waiting is None:
         yield OLDEST(0, queue)
     elif waiting.oldest is not None:

@@ -8,20 +8,20 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from collectors.access.context import PollContext
+from collectors.access.file_facts import stat_or_none
 from collectors.metric import Metric, Sample, Since
-from collectors.raw_reader.ask import MODULE as RAW_READER
-from collectors.raw_reader.pinners import Holder, Pinner, flock_pid, pinners
-from collectors.reading.facts import stat_of
-from collectors.reading.look import Look
-from collectors.reading.wal_state import (
+from collectors.raw_reader.client import RAW_READER_MODULE as RAW_READER
+from collectors.raw_reader.wal_readers import HeldLock, PinningReader, flock_holder_pid, pinning_readers
+from collectors.wal_state import (
     BACKLOG_FRAMES,
     STATES,
-    Memory,
-    Observation,
     Pin,
-    classify,
-    remembered,
-    stuck_unseen,
+    WalMemory,
+    WalObservation,
+    classify_wal,
+    is_stuck_unseen,
+    remember_observation,
 )
 
 NAME = "wal"
@@ -51,11 +51,11 @@ METRICS = (FRAMES, COPIED, BACKLOG, STATE, PINNED)
 
 MAX_COMMANDS = 5
 # Our children that read with a snapshot: they hold the WAL by design, and are no finding.
-_OUR_CHILDREN = ("actions.door.child", RAW_READER)
+_OUR_CHILDREN = ("actions.runner.child", RAW_READER)
 
 
 @dataclass(frozen=True, slots=True)
-class Wal:
+class WalReading:
     """One reading. `frames` and `copied` are None where no connection could be asked.
 
     `pinners` are everybody else's; `pinned_since` is when each pin was first seen (seconds since the epoch).
@@ -65,13 +65,13 @@ class Wal:
     frames: int | None
     copied: int | None
     page_size: int
-    pinners: tuple[Pinner, ...]
+    pinners: tuple[PinningReader, ...]
     pinned_since: Mapping[Pin, float]
-    memory: Memory
+    memory: WalMemory
     commands: Mapping[str, float] = field(default_factory=dict)
 
     def ages(self) -> bool:
-        """Readers come and go without any write: somebody who pins must be seen to leave (`collectors.reading.due`).
+        """Readers come and go without any write: somebody who pins must be seen to leave (`collectors.access.refresh`).
 
         A quiet database usually has some frames pending, up to its application's checkpoint size: they do not age.
         """
@@ -80,18 +80,18 @@ class Wal:
         return self.memory.earlier is None or bool(self.pinners) or self.frames - self.copied > BACKLOG_FRAMES
 
 
-def read(look: Look, previous: Wal | None) -> Wal:
+def read(look: PollContext, previous: WalReading | None) -> WalReading:
     """Read the WAL. Raises apsw.Error, OSError, RawReaderUnavailable."""
-    if (look.header is not None and not look.header.wal) or stat_of(look.target.wal) is None:
-        return Wal("absent", None, None, 0, (), {}, Memory())
+    if (look.header is not None and not look.header.wal) or stat_or_none(look.target.wal) is None:
+        return WalReading("absent", None, None, 0, (), {}, WalMemory())
     if look.database is None:
-        return Wal("unknown", None, None, 0, (), {}, Memory())
+        return WalReading("unknown", None, None, 0, (), {}, WalMemory())
     _, frames, copied = look.database.execute("PRAGMA wal_checkpoint(NOOP)").get
-    now, held = _observe(look)
-    memory = remembered(previous.memory if previous else Memory(), now)
-    state = classify(memory.earlier, now)
-    since = _first_seen(now, previous)
-    return Wal(
+    now, held = _observe_wal(look)
+    memory = remember_observation(previous.memory if previous else WalMemory(), now)
+    state = classify_wal(memory.earlier, now)
+    since = _pins_first_seen(now, previous)
+    return WalReading(
         state=state,
         frames=max(0, frames),
         copied=max(0, copied),
@@ -99,11 +99,11 @@ def read(look: Look, previous: Wal | None) -> Wal:
         pinners=held,
         pinned_since=since,
         memory=memory,
-        commands=_commands(held, since, memory.earlier, now),
+        commands=_pinning_commands(held, since, memory.earlier, now),
     )
 
 
-def samples(reading: Wal) -> Iterator[Sample]:
+def samples(reading: WalReading) -> Iterator[Sample]:
     """The numbers that are known, all states, and who pins."""
     if reading.frames is not None and reading.copied is not None:
         yield FRAMES(reading.frames)
@@ -115,39 +115,39 @@ def samples(reading: Wal) -> Iterator[Sample]:
         yield PINNED(Since(since), command)
 
 
-def _observe(look: Look) -> tuple[Observation, tuple[Pinner, ...]]:
+def _observe_wal(look: PollContext) -> tuple[WalObservation, tuple[PinningReader, ...]]:
     """What the WAL-index and the lock table say now."""
-    index = look.raw.wal_index(look.target.path)
-    foreign = None if look.holders is None else tuple(_others(look.holders))
+    index = look.raw.read_wal_index(look.target.path)
+    foreign = None if look.holders is None else tuple(_foreign_locks(look.holders))
     if index is None:
-        return Observation(look.now, "", 0, 0, 0, frozenset(), seen=False), ()
-    held = pinners(index, foreign or ())
+        return WalObservation(look.now, "", 0, 0, 0, frozenset(), seen=False), ()
+    held = pinning_readers(index, foreign or ())
     pins = frozenset((pinner.pid, pinner.lock_byte, pinner.mark) for pinner in held)
     connected = foreign is not None and any(holder.file == "shm" for holder in foreign)
     return (
-        Observation(
+        WalObservation(
             look.now, index.salt, index.changes, index.frames, index.copied, pins, foreign is not None, connected
         ),
         held,
     )
 
 
-def _others(holders: Sequence[Holder]) -> Iterator[Holder]:
+def _foreign_locks(holders: Sequence[HeldLock]) -> Iterator[HeldLock]:
     """Without ourselves, the children that we started, and whoever runs an action of ours: it holds the action lock."""
-    me, acting = os.getpid(), flock_pid(holders)
+    me, acting = os.getpid(), flock_holder_pid(holders)
     for holder in holders:
         ours = holder.parent == me and any(name in holder.command_line for name in _OUR_CHILDREN)
         if holder.pid not in (me, acting) and not ours:
             yield holder
 
 
-def _first_seen(now: Observation, previous: Wal | None) -> dict[Pin, float]:
+def _pins_first_seen(now: WalObservation, previous: WalReading | None) -> dict[Pin, float]:
     before: Mapping[Pin, float] = previous.pinned_since if previous else {}
     return {pin: before.get(pin, now.at) for pin in now.pins}
 
 
-def _commands(
-    held: Iterable[Pinner], since: Mapping[Pin, float], earlier: Observation | None, now: Observation
+def _pinning_commands(
+    held: Iterable[PinningReader], since: Mapping[Pin, float], earlier: WalObservation | None, now: WalObservation
 ) -> dict[str, float]:
     """Since when each command pins; only pins of both readings count. The longest ones, at most MAX_COMMANDS."""
     if earlier is None:
@@ -158,6 +158,6 @@ def _commands(
         if pin in earlier.pins:
             command = pinner.command or "unknown"
             found[command] = min(since[pin], found.get(command, since[pin]))
-    if not found and stuck_unseen(earlier, now):
+    if not found and is_stuck_unseen(earlier, now):
         found["unknown"] = earlier.at
     return dict(sorted(found.items(), key=lambda item: item[1])[:MAX_COMMANDS])

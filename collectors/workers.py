@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from collectors.access.context import PollContext
 from collectors.metric import Metric, Sample
-from collectors.queue_profiles.rows import workers
-from collectors.reading.look import Look
+from collectors.queue_profiles.run_queries import count_workers
 
 NAME = "workers"
 NEEDS_DATABASE = True
@@ -21,7 +21,7 @@ METRICS = (WORKERS,)
 
 
 @dataclass(frozen=True, slots=True)
-class Workers:
+class WorkerCounts:
     """`known` is false where the file has no list of workers."""
 
     known: bool = False
@@ -29,19 +29,19 @@ class Workers:
     stale: int = 0
 
     def ages(self) -> bool:
-        """A heartbeat grows old without any write (`collectors.reading.due`)."""
+        """A heartbeat grows old without any write (`collectors.access.refresh`)."""
         return self.alive > 0
 
 
-def read(look: Look, previous: Workers | None) -> Workers:  # noqa: ARG001 - the collectors' signature
+def read(look: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  # noqa: ARG001 - the collectors' signature
     """Count the list. Raises apsw.Error, TimeLimitExceeded."""
     if look.profile is None or not look.profile.worker_tables:
-        return Workers()
-    alive, stale = workers(look.open_database(), look.profile, look.now)
-    return Workers(True, alive, stale)
+        return WorkerCounts()
+    alive, stale = count_workers(look.require_connection(), look.profile, look.now)
+    return WorkerCounts(True, alive, stale)
 
 
-def samples(reading: Workers) -> Iterator[Sample]:
+def samples(reading: WorkerCounts) -> Iterator[Sample]:
     """Both states, zeros too."""
     if reading.known:
         yield WORKERS(reading.alive, "alive")

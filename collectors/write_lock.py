@@ -1,14 +1,14 @@
 """How busy the database's write lock is: the answer to "database is locked".
 
-Sampled by the raw reader from the kernel's lock table (collectors/raw_reader/write_locks.py): nothing is opened.
+Sampled by the raw reader from the kernel's lock table (collectors/raw_reader/lock_sampler.py): nothing is opened.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from collectors.access.context import PollContext
 from collectors.metric import Metric, Sample
-from collectors.raw_reader.lock_use import LockUse
-from collectors.reading.look import Look
+from collectors.raw_reader.lock_usage import LockUsage
 
 NAME = "write_lock"
 NEEDS_DATABASE = False
@@ -22,20 +22,20 @@ METRICS = (BUSY,)
 
 
 @dataclass(frozen=True, slots=True)
-class WriteLock:
+class WriteLockReading:
     """`ratio` is None where nothing is known. Readings are equal when they say the same, whoever it was."""
 
     ratio: float | None
-    use: LockUse = field(default=LockUse(), compare=False)
+    use: LockUsage = field(default=LockUsage(), compare=False)
 
 
-def read(look: Look, previous: WriteLock | None) -> WriteLock:  # noqa: ARG001 - the collectors' signature
+def read(look: PollContext, previous: WriteLockReading | None) -> WriteLockReading:  # noqa: ARG001 - the collectors' signature
     """What was sampled since the last poll. Raises RawReaderUnavailable."""
-    use = look.raw.write_lock_use(look.target.path)
-    return WriteLock(use.ratio, use)
+    use = look.raw.read_lock_usage(look.target.path)
+    return WriteLockReading(use.busy_ratio, use)
 
 
-def samples(reading: WriteLock) -> Iterator[Sample]:
+def samples(reading: WriteLockReading) -> Iterator[Sample]:
     """The share, where it is known."""
     if reading.ratio is not None:
         yield BUSY(reading.ratio)

@@ -7,47 +7,47 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
-from actions.door.cancel import cancel
-from actions.door.kill_switch import pause_all, settle
-from actions.history.runs import Run
-from actions.history.settings import resume
-from actions.history.store import StoreUnavailable, history
 from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
-from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable
-from collectors.reading.snapshot import Snapshot
+from actions.runner.cancel import cancel_run
+from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
+from actions.store.database import StoreUnavailable, state_store
+from actions.store.pause import clear_pause
+from actions.store.runs import Run
+from collectors.access.snapshot import Snapshot
+from collectors.poll_if_changed import poll_if_changed, prefetch_surveys
+from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.registry import COLLECTORS
-from collectors.revisit import look_ahead, revisit
 from collectors.target import Target
-from exporter.alert_inbox import AlertInbox, Receipt
-from exporter.board import Board
-from exporter.broadcast import Broadcast, of_reading, of_run
-from exporter.config.exposure import unguarded
+from exporter.config.exposure import exposure_problem
 from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load
+from exporter.config.load import load_config
 from exporter.config.problems import ConfigErrors
-from exporter.config.resolve import targets
+from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.dispatcher import Dispatcher
-from exporter.dry_runs import DryRuns
-from exporter.exposition import Exposition
-from exporter.free_page_watch import FreePageWatch
-from exporter.log import event
-from exporter.operations import Operations
-from exporter.own_metrics import Facts
-from exporter.poll_loop import PollLoop, Timing
-from exporter.recent import Recent
-from exporter.schedule_watch import ScheduleWatch
-from exporter.state_log import StateLog
-from exporter.threshold_watch import ThresholdWatch
-from exporter.web.front import ActRight, Front
+from exporter.exposition.latest import LatestSnapshots
+from exporter.exposition.page import Exposition
+from exporter.exposition.self_metrics import ExporterState
+from exporter.log import log_event
+from exporter.polling.free_pages import FreePageRecorder
+from exporter.polling.loop import PollLoop, PollTiming
+from exporter.polling.state_log import StateLog
+from exporter.status.dry_runs import DryRuns
+from exporter.status.events import EventBroadcast, reading_event, run_event
+from exporter.status.operations import Operations
+from exporter.status.recent_readings import RecentReadings
+from exporter.triggers.alerts import AlertInbox, DeliveryReceipt
+from exporter.triggers.dispatcher import Dispatcher
+from exporter.triggers.schedules import ScheduleTrigger
+from exporter.triggers.thresholds import ThresholdTrigger
+from exporter.web.context import ActingRights, WebContext
 from exporter.web.mount import Mount
-from exporter.web_config.kept import KeptWebConfig
+from exporter.web_config.reload import ReloadingWebConfig
 
 VERSION = version("queuekeeper")
 # How long the answer to a pause waits for what runs to stop, in seconds.
-PATIENCE = 1.0
+PAUSE_WAIT = 1.0
 LOG = logging.getLogger(__name__)
 
 
@@ -57,61 +57,65 @@ class Agent:
     def __init__(
         self,
         config: Config,
-        web: KeptWebConfig | None = None,
+        web: ReloadingWebConfig | None = None,
         mount: Mount | None = None,
         hosts: tuple[str, ...] = (),
     ) -> None:
         self._config, self._hosts = config, hosts
-        self._web = web or KeptWebConfig(None)
+        self._web = web or ReloadingWebConfig(None)
         self._reloaded = time.time()
         self._not_reloaded: tuple[str, ...] = ()
         self._reloading = threading.Lock()
         self._stopping = False
         self._answers: Counter[int] = Counter()
         self._raw = RawReader()
-        self._board = Board()
-        self._broadcast, self._recent = Broadcast(), Recent()
+        self._board = LatestSnapshots()
+        self._broadcast, self._recent = EventBroadcast(), RecentReadings()
         self._dispatcher = Dispatcher(
             config.state,
-            self._board.targets,
-            self._lock_held,
+            self._board.watched_targets,
+            self._is_lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
-            on_event=lambda run, said: self._broadcast.tell(of_run(run, said)),
-            rules=self._rules,
+            on_event=lambda run, said: self._broadcast.publish_event(run_event(run, said)),
+            rules=self._active_rules,
         )
         self._dry_runs = DryRuns(config.state, lambda: self._config.acting)
         self._inbox = AlertInbox(
-            config.state, self._rules, self._board.targets, lambda: self._config.identity, self._dispatcher.wake
-        )
-        self._watch = ThresholdWatch(
             config.state,
-            self._rules,
-            busy_with=self._dispatcher.is_busy_with,
-            standings=lambda: self._dispatcher.view.totals.standings,
-            wake=self._dispatcher.wake,
+            self._active_rules,
+            self._board.watched_targets,
+            lambda: self._config.identity,
+            self._dispatcher.wake_up,
         )
-        self._schedules = ScheduleWatch(
-            config.state, self._active_schedules, self._board.targets, wake=self._dispatcher.wake
+        self._watch = ThresholdTrigger(
+            config.state,
+            self._active_rules,
+            busy_with=self._dispatcher.is_busy_with,
+            standings=lambda: self._dispatcher.view.totals.suspensions,
+            wake=self._dispatcher.wake_up,
+        )
+        self._schedules = ScheduleTrigger(
+            config.state, self._active_schedules, self._board.watched_targets, wake=self._dispatcher.wake_up
         )
         self._states = StateLog()
-        self._free_pages = FreePageWatch(config.state)
+        self._free_pages = FreePageRecorder(config.state)
         self._polls = PollLoop(
-            self._find,
-            lambda target, previous, now: revisit(target, previous, now, self._raw),
+            self._find_targets,
+            lambda target, previous, now: poll_if_changed(target, previous, now, self._raw),
             self._board,
-            self._seen,
-            Timing(config.interval, config.rescan),
-            ahead=lambda batch: look_ahead(batch, self._raw),
+            self._on_snapshot,
+            PollTiming(config.interval, config.rescan),
+            ahead=lambda batch: prefetch_surveys(batch, self._raw),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
-        self._exposition = Exposition(declared, self._facts, time.time)
-        self.front = self._answering(mount or Mount())
+        self._exposition = Exposition(declared, self._exporter_state, time.time)
+        self.front = self._build_web_context(mount or Mount())
 
     def start(self) -> None:
         """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
-        self._dispatcher.recover()
-        self._watch.recover()
+        self._dispatcher.recover_lost()
+        self._watch.recover_waits()
         self._polls.start()
         self._dispatcher.start()
         self._schedules.start()
@@ -131,16 +135,16 @@ class Agent:
         self._free_pages.write(time.time())
         self._raw.close()
 
-    def _answering(self, mount: Mount) -> Front:
+    def _build_web_context(self, mount: Mount) -> WebContext:
         """What answers over HTTP: it reads the board and history, and asks us for everything else."""
-        return Front(
+        return WebContext(
             version=VERSION,
             render=self._exposition.render,
-            not_ready=self._not_ready,
-            act_right=self._act_right,
-            receive=self._receive,
-            answered=self._answered,
-            reload=self.reload,
+            not_ready=self._not_ready_reason,
+            act_right=self._acting_rights,
+            receive=self._receive_delivery,
+            answered=self._count_answer,
+            reload=self.reload_configuration,
             pause=self._pause,
             resume=self._resume,
             finishing=self._finishing,
@@ -149,34 +153,34 @@ class Agent:
                 lambda: self._config,
                 self._board,
                 self._dispatcher,
-                self._watch.since,
+                self._watch.current_watches,
                 self._dry_runs,
                 self._broadcast,
                 self._recent,
-                self._trouble,
+                self._own_problems,
             ),
-            web=self._web.current,
+            web=self._web.current_config,
             mount=mount,
         )
 
-    def reload(self) -> tuple[str, ...]:
+    def reload_configuration(self) -> tuple[str, ...]:
         """Read the configuration again; the reasons why it was not taken over, none when it was.
 
         Databases, times, rules, the right to act: everything but where our history lives. A bad file changes nothing.
         """
         with self._reloading:
-            reasons = self._take_over()
+            reasons = self._apply_configuration()
         for reason in reasons:
-            event(LOG, logging.ERROR, "configuration not reloaded, the former one goes on", reason=reason)
+            log_event(LOG, logging.ERROR, "configuration not reloaded, the former one goes on", reason=reason)
         return reasons
 
-    def _take_over(self) -> tuple[str, ...]:
+    def _apply_configuration(self) -> tuple[str, ...]:
         try:
-            read = load(self._config.source, known_actions(), known_metrics())
+            read = load_config(self._config.source, known_actions(), known_metrics())
         except ConfigErrors as error:
             self._not_reloaded = error.lines
             return error.lines
-        if (trouble := unguarded(read.acting, self._hosts)) is not None:
+        if (trouble := exposure_problem(read.acting, self._hosts)) is not None:
             self._not_reloaded = (trouble,)
             return (trouble,)
         if read.state != self._config.state:
@@ -184,89 +188,89 @@ class Agent:
             self._not_reloaded = (reason,)
             return self._not_reloaded
         self._config, self._reloaded, self._not_reloaded = read, time.time(), ()
-        self._watch.keep_only(self._rules())
-        self._polls.rescan_soon(Timing(read.interval, read.rescan))
-        self._schedules.look_again()
-        self._dispatcher.wake()
+        self._watch.keep_only(self._active_rules())
+        self._polls.rescan_soon(PollTiming(read.interval, read.rescan))
+        self._schedules.check_soon()
+        self._dispatcher.wake_up()
         for warning in read.warnings:
-            event(LOG, logging.WARNING, warning)
-        event(LOG, logging.INFO, "configuration reloaded", file=read.source, acting=read.acting.enabled)
+            log_event(LOG, logging.WARNING, warning)
+        log_event(LOG, logging.INFO, "configuration reloaded", file=read.source, acting=read.acting.enabled)
         return ()
 
     def _pause(self, why: str) -> str:
         """Stop every action from starting; since when and why. A pause that holds already stays. Raises StoreUnavailable."""
-        with history(self._config.state) as store:
-            before = pause_all(store, why)
+        with state_store(self._config.state) as store:
+            before = pause_actions(store, why)
         if before is None:
-            event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
-        self._dispatcher.wake()
+            log_event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
+        self._dispatcher.wake_up()
         return before or why
 
     def _finishing(self) -> tuple[Run, ...]:
         """What is still on the way to its safe point a second after a pause. Raises StoreUnavailable."""
-        with history(self._config.state) as store:
-            return settle(store, PATIENCE).finishing
+        with state_store(self._config.state) as store:
+            return wait_for_runs(store, PAUSE_WAIT).finishing
 
     def _cancel(self, run_id: int, who: str) -> Run:
         """End a run that waits, ask one that runs to stop. Raises KeyError, Refused, StoreUnavailable."""
-        with history(self._config.state) as store:
-            found = cancel(store, run_id, who, time.time())
-        event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=found.state)
+        with state_store(self._config.state) as store:
+            found = cancel_run(store, run_id, who, time.time())
+        log_event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=found.state)
         return found
 
     def _resume(self) -> None:
         """Let actions start again. Raises StoreUnavailable."""
-        with history(self._config.state) as store:
-            lifted = resume(store)
-        event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
-        self._dispatcher.wake()
+        with state_store(self._config.state) as store:
+            lifted = clear_pause(store)
+        log_event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
+        self._dispatcher.wake_up()
 
-    def _find(self) -> tuple[Target, ...]:
-        found = targets(self._config)
+    def _find_targets(self) -> tuple[Target, ...]:
+        found = resolve_targets(self._config)
         self._recent.keep_only(target.name for target in found)
         return found
 
-    def _trouble(self) -> tuple[str, ...]:
+    def _own_problems(self) -> tuple[str, ...]:
         """What is wrong with the agent itself, a sentence each."""
         unwritable = "our history cannot be written: free space or fix permissions; nothing is done meanwhile"
         reasons = (*self._not_reloaded, *self._web.problems)
         not_taken = tuple(f"the configuration was not taken over, the former one goes on: {one}" for one in reasons)
         return not_taken if self._dispatcher.view.writable else (*not_taken, unwritable)
 
-    def _rules(self) -> tuple[Rule, ...]:
+    def _active_rules(self) -> tuple[Rule, ...]:
         return self._config.rules if self._config.acting.enabled else ()
 
     def _active_schedules(self) -> tuple[Schedule, ...]:
         return self._config.schedules if self._config.acting.enabled else ()
 
-    def _seen(self, snapshot: Snapshot) -> None:
-        self._exposition.keep(snapshot)
-        self._states.look(snapshot)
-        self._watch.look(snapshot)
-        self._free_pages.look(snapshot)
-        self._recent.keep(snapshot)
-        self._broadcast.tell(of_reading(snapshot))
+    def _on_snapshot(self, snapshot: Snapshot) -> None:
+        self._exposition.update_database(snapshot)
+        self._states.on_snapshot(snapshot)
+        self._watch.on_snapshot(snapshot)
+        self._free_pages.on_snapshot(snapshot)
+        self._recent.add_snapshot(snapshot)
+        self._broadcast.publish_event(reading_event(snapshot))
 
-    def _receive(self, delivery: Delivery) -> Receipt:
+    def _receive_delivery(self, delivery: Delivery) -> DeliveryReceipt:
         try:
-            return self._inbox.receive(delivery)
+            return self._inbox.receive_delivery(delivery)
         except StoreUnavailable:
-            self._dispatcher.doubt_history()
+            self._dispatcher.recheck_store()
             raise
 
-    def _lock_held(self, path: str) -> bool:
+    def _is_lock_held(self, path: str) -> bool:
         """Whether somebody holds the action lock of this database. Unknown counts as held: nothing is ended on a guess."""
         try:
-            return self._raw.flock_holder(Path(path)) is not None
+            return self._raw.find_flock_holder(Path(path)) is not None
         except (RawReaderUnavailable, LockTableUnseen):
             return True
 
-    def _facts(self, now: float) -> Facts:
+    def _exporter_state(self, now: float) -> ExporterState:
         seen = self._dispatcher.view
-        return Facts(
+        return ExporterState(
             version=VERSION,
             config=self._config,
-            view=self._board.view(now, self._config.interval),
+            view=self._board.view_at(now, self._config.interval),
             totals=seen.totals,
             webhook_requests=dict(self._answers),
             webhook_alerts=dict(self._inbox.counts),
@@ -277,14 +281,14 @@ class Agent:
             reload_time=self._reloaded,
         )
 
-    def _not_ready(self) -> str:
+    def _not_ready_reason(self) -> str:
         if self._stopping:
             return "stopping"
-        return "" if self._board.ready() else "not every database was read yet"
+        return "" if self._board.all_polled() else "not every database was read yet"
 
-    def _answered(self, code: int) -> None:
+    def _count_answer(self, code: int) -> None:
         self._answers[code] += 1
 
-    def _act_right(self) -> ActRight:
+    def _acting_rights(self) -> ActingRights:
         acting = self._config.acting
-        return ActRight(acting.enabled, acting.token_digests, acting.users, acting.client_sans)
+        return ActingRights(acting.enabled, acting.token_digests, acting.users, acting.client_sans)

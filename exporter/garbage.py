@@ -7,7 +7,7 @@ import gc
 ALLOCATIONS, YOUNG, OLD = 50_000, 20, 20
 
 
-def look_seldom() -> None:
+def relax_garbage_collection() -> None:
     """What is there now stays for good; of what comes, look for cycles only after so many new objects."""
     gc.freeze()
     gc.set_threshold(ALLOCATIONS, YOUNG, OLD)

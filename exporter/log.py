@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-Format = Literal["logfmt", "json"]
+LogFormat = Literal["logfmt", "json"]
 LEVELS = ("debug", "info", "warn", "error")
 
 PACKAGES = ("exporter", "actions", "collectors")
@@ -19,15 +19,15 @@ _PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\
 _PYTHON_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
-def event(logger: logging.Logger, level: int, message: str, **values: object) -> None:
+def log_event(logger: logging.Logger, level: int, message: str, **values: object) -> None:
     """Something happened that an operator may want to know."""
     logger.log(level, message, extra={"values": values})
 
 
-def configure(level: str = "info", form: Format = "logfmt", stream: TextIO | None = None) -> None:
+def configure_logging(level: str = "info", form: LogFormat = "logfmt", stream: TextIO | None = None) -> None:
     """Write to `stream` (default: standard error) from now on, ours and what the libraries say from warnings on."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else _Logfmt())
+    handler.setFormatter(_JsonFormatter() if form == "json" else _LogfmtFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -35,7 +35,7 @@ def configure(level: str = "info", form: Format = "logfmt", stream: TextIO | Non
         logging.getLogger(package).setLevel(_PYTHON_LEVELS[level])
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
+def _record_fields(record: logging.LogRecord) -> dict[str, object]:
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
     found: dict[str, object] = {"ts": moment, "level": level, "msg": record.getMessage()}
@@ -47,16 +47,16 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return found
 
 
-class _Logfmt(logging.Formatter):
+class _LogfmtFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return " ".join(f"{key}={_quoted(value)}" for key, value in _fields(record).items())
+        return " ".join(f"{key}={_quote_value(value)}" for key, value in _record_fields(record).items())
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_fields(record), default=str)
+        return json.dumps(_record_fields(record), default=str)
 
 
-def _quoted(value: object) -> str:
+def _quote_value(value: object) -> str:
     text = str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

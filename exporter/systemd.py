@@ -11,22 +11,24 @@ from collections.abc import MutableMapping
 _FIRST = 3  # SD_LISTEN_FDS_START
 
 
-class NoSockets(Exception):
+class NoInheritedSockets(Exception):
     """systemd passed no socket on; the message is one line with the next step."""
 
 
-def sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
+def inherit_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
     """The listening sockets that were passed on. The variables are removed: they are not for our children. Raises NoSockets."""
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     environment.pop("LISTEN_FDNAMES", None)
     if not count.isdigit() or int(count) < 1 or pid != str(os.getpid()):
         cure = "start it by a .socket unit, or leave --web.systemd-socket out"
-        raise NoSockets(f"no socket was passed on by systemd; {cure}")
+        raise NoInheritedSockets(f"no socket was passed on by systemd; {cure}")
     found = [socket.socket(fileno=number) for number in range(_FIRST, _FIRST + int(count))]
     for one in found:
         os.set_inheritable(one.fileno(), False)
         if one.type != socket.SOCK_STREAM:
-            raise NoSockets(f"descriptor {one.fileno()} is no stream socket; write ListenStream= in the .socket unit")
+            raise NoInheritedSockets(
+                f"descriptor {one.fileno()} is no stream socket; write ListenStream= in the .socket unit"
+            )
     return found
 
 
@@ -44,7 +46,7 @@ def notify(*words: str) -> bool:
     return True
 
 
-def reloading() -> bool:
+def notify_reloading() -> bool:
     """Tell systemd that a reload begins, and when, as `Type=notify-reload` wants it."""
     return notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 

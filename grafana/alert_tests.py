@@ -23,87 +23,87 @@ NAMES = {"database": ("jobs", "lost"), "instance": ("a:9977", "lost:9977"), "non
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
-def load() -> list[Json]:
+def load_cases() -> list[Json]:
     """The cases, in order."""
     loaded: list[Json] = yaml.safe_load(CASES.read_text())
     return loaded
 
 
-def promtool_file(cases: list[Json], step: str) -> str:
+def promtool_test_file(cases: list[Json], step: str) -> str:
     """promtool's test file of the cases that take this step."""
     head = f"# Generated from cases.yaml by `python -m grafana.build`; do not edit. Every step is {step}.\n"
     content = {
         "rule_files": ["queuekeeper.yaml"],
         "evaluation_interval": step,
-        "tests": [_test(case, step) for case in cases if case.get("step", "1m") == step],
+        "tests": [_promtool_test(case, step) for case in cases if case.get("step", "1m") == step],
     }
     return head + yaml.safe_dump(content, sort_keys=False, width=10_000)
 
 
-def _test(case: Json, step: str) -> Json:
+def _promtool_test(case: Json, step: str) -> Json:
     fires = WRONG_FROM + case["for"]
-    resolves = WRONG_FROM + _lasts(case)
+    resolves = WRONG_FROM + _wrong_steps(case)
     everybody = NAMES[case.get("each", "database")]
     survivors = everybody if case.get("remembers") else everybody[:1]
     return {
         "name": " ".join(filter(None, [case["alert"], case.get("case")])),
         "interval": step,
-        "input_series": [*_input(case, STEPS[step])],
+        "input_series": [*_input_series(case, STEPS[step])],
         "promql_expr_test": [
-            _state(case, WRONG_FROM - 1, step, "", ()),
-            _state(case, fires - 1, step, "pending", everybody),
-            _state(case, fires + LOOKED_FOR, step, "firing", survivors),
+            _expected_state(case, WRONG_FROM - 1, step, "", ()),
+            _expected_state(case, fires - 1, step, "pending", everybody),
+            _expected_state(case, fires + LOOKED_FOR, step, "firing", survivors),
         ],
         "alert_rule_test": [
-            _expected(case, fires - 1, step, ()),
-            _expected(case, fires, step, everybody),
-            _expected(case, resolves + 2, step, ()),
+            _expected_alerts(case, fires - 1, step, ()),
+            _expected_alerts(case, fires, step, everybody),
+            _expected_alerts(case, resolves + 2, step, ()),
         ],
     }
 
 
-def _lasts(case: Json) -> int:
+def _wrong_steps(case: Json) -> int:
     return int(case.get("lasts", case["for"] + 11))
 
 
-def _input(case: Json, seconds: int) -> Iterator[Json]:
+def _input_series(case: Json, seconds: int) -> Iterator[Json]:
     vanishes = WRONG_FROM + case["for"] + VANISHES
     names = NAMES[case.get("each", "database")]
     for selector, values in case["series"].items():
         for name in names:
-            samples = _samples(values, _lasts(case), seconds)
-            yield _series(case, selector, name, samples if name == names[0] else [*samples[:vanishes], "stale"])
+            samples = _phase_samples(values, _wrong_steps(case), seconds)
+            yield _one_series(case, selector, name, samples if name == names[0] else [*samples[:vanishes], "stale"])
     for selector, values in case.get("near", {}).items():
-        yield _series(case, selector, "near", _samples(values, _lasts(case), seconds))
+        yield _one_series(case, selector, "near", _phase_samples(values, _wrong_steps(case), seconds))
 
 
-def _series(case: Json, selector: str, name: str, samples: list[str]) -> Json:
+def _one_series(case: Json, selector: str, name: str, samples: list[str]) -> Json:
     metric, _, matchers = selector.partition("{")
-    labels = {**_target(case), **_identity(case, name), **dict(_LABEL.findall(matchers))}
-    return {"series": f"{metric}{_braces(labels)}", "values": " ".join(_short(samples))}
+    labels = {**_agent_labels(case), **_name_label(case, name), **dict(_LABEL.findall(matchers))}
+    return {"series": f"{metric}{_label_selector(labels)}", "values": " ".join(_compress_samples(samples))}
 
 
-def _target(case: Json) -> dict[str, str]:
+def _agent_labels(case: Json) -> dict[str, str]:
     """The labels of the agent; what is about no agent at all has the job only."""
     return {"job": AGENT["job"]} if case.get("each") == "none" else AGENT
 
 
-def _identity(case: Json, name: str) -> dict[str, str]:
+def _name_label(case: Json, name: str) -> dict[str, str]:
     each = case.get("each", "database")
     return {} if each == "none" else {each: name}
 
 
-def _samples(values: Mapping[str, Any], lasts: int, seconds: int) -> list[str]:
+def _phase_samples(values: Mapping[str, Any], lasts: int, seconds: int) -> list[str]:
     """One sample for each step: well, wrong, well again."""
     phases = [(values["well"], WRONG_FROM), (values["wrong"], lasts), (values.get("after", values["well"]), 10)]
     made: list[str] = []
     for value, length in phases:
-        made += [_sample(value, step, seconds) for step in range(len(made), len(made) + length)]
+        made += [_sample_text(value, step, seconds) for step in range(len(made), len(made) + length)]
     # Prometheus' own mark that a series ended; without it the last value would count for five minutes.
     return ["stale" if now == "_" and before != "_" else now for before, now in zip(["_", *made], made, strict=False)]
 
 
-def _sample(value: Any, step: int, seconds: int) -> str:
+def _sample_text(value: Any, step: int, seconds: int) -> str:
     match value:
         case "gone":
             return "_"
@@ -117,7 +117,7 @@ def _sample(value: Any, step: int, seconds: int) -> str:
             return str(number)
 
 
-def _short(samples: list[str]) -> Iterator[str]:
+def _compress_samples(samples: list[str]) -> Iterator[str]:
     """Runs of one value as promtool's `VALUE+0xTIMES`."""
     for value, run in groupby(samples):
         length = len(list(run))
@@ -129,38 +129,42 @@ def _short(samples: list[str]) -> Iterator[str]:
             yield f"{value}+0x{length - 1}" if length > 1 else value
 
 
-def _labels(case: Json, name: str) -> dict[str, str]:
-    return {**_target(case), **_identity(case, name), **case["labels"]}
+def _alert_labels(case: Json, name: str) -> dict[str, str]:
+    return {**_agent_labels(case), **_name_label(case, name), **case["labels"]}
 
 
-def _state(case: Json, at: int, step: str, state: str, names: tuple[str, ...]) -> Json:
+def _expected_state(case: Json, at: int, step: str, state: str, names: tuple[str, ...]) -> Json:
     """Who is pending or firing at this step; with an empty state: nobody is either."""
     wanted = f', alertstate="{state}"' if state else ""
     samples = [
         {
-            "labels": "ALERTS" + _braces({"alertname": case["alert"], "alertstate": state, **_labels(case, name)}),
+            "labels": "ALERTS"
+            + _label_selector({"alertname": case["alert"], "alertstate": state, **_alert_labels(case, name)}),
             "value": 1,
         }
         for name in names
     ]
     expression = f'ALERTS{{alertname="{case["alert"]}"{wanted}}}'
-    return {"expr": expression, "eval_time": _time(at, step), "exp_samples": samples}
+    return {"expr": expression, "eval_time": _step_time(at, step), "exp_samples": samples}
 
 
-def _expected(case: Json, at: int, step: str, names: tuple[str, ...]) -> Json:
-    alerts = [{"exp_labels": _labels(case, name), "exp_annotations": _annotations(case, name)} for name in names]
-    return {"eval_time": _time(at, step), "alertname": case["alert"], "exp_alerts": alerts}
+def _expected_alerts(case: Json, at: int, step: str, names: tuple[str, ...]) -> Json:
+    alerts = [
+        {"exp_labels": _alert_labels(case, name), "exp_annotations": _expected_annotations(case, name)}
+        for name in names
+    ]
+    return {"eval_time": _step_time(at, step), "alertname": case["alert"], "exp_alerts": alerts}
 
 
-def _annotations(case: Json, name: str) -> dict[str, str]:
+def _expected_annotations(case: Json, name: str) -> dict[str, str]:
     runbook = "https://github.com/queuekeeper/queuekeeper/blob/main/docs/runbook.md"
     texts = {key: case[key].replace("{name}", name) for key in ("summary", "description")}
     return {**texts, "runbook_url": f"{runbook}#{case['alert'].lower()}"}
 
 
-def _time(step: int, unit: str) -> str:
+def _step_time(step: int, unit: str) -> str:
     return f"{step}{unit[-1]}"
 
 
-def _braces(labels: Mapping[str, str]) -> str:
+def _label_selector(labels: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"

@@ -5,13 +5,13 @@ import sys
 from grafana.outputs import OUTPUTS, ROOT
 
 
-def stale() -> list[str]:
+def outdated_files() -> list[str]:
     """The files, relative to the project, that do not hold what they shall."""
     made = ((path, make()) for path, make in OUTPUTS.items())
     return [str(path.relative_to(ROOT)) for path, text in made if not path.exists() or path.read_text() != text]
 
 
-def write() -> None:
+def write_files() -> None:
     """Write all of them."""
     for path, make in OUTPUTS.items():
         path.parent.mkdir(exist_ok=True)
@@ -21,9 +21,9 @@ def write() -> None:
 def main(arguments: list[str]) -> int:
     """Write the files, or with `--check` only compare: exit code 1 when one differs from what would be written."""
     if arguments != ["--check"]:
-        write()
+        write_files()
         return 0
-    forgotten = stale()
+    forgotten = outdated_files()
     if forgotten:
         sys.stdout.write(f"out of date: {', '.join(forgotten)}; run `python -m grafana.build`\n")
     return 1 if forgotten else 0

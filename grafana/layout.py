@@ -20,13 +20,13 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from exporter.alert_rules.alert import RUNBOOK
 from grafana.meanings import BLUE, GREEN, ORANGE, RED
-from grafana.panels import AGENT, DATASOURCE, WATCHED, Panel, events
+from grafana.panels import AGENT, DATASOURCE, WATCHED, Panel, event_query
 
 # Grafana 11 writes this number; it decides which migrations run when the file is loaded.
 SCHEMA_VERSION = 39
 TAG = "queuekeeper"
 # Title, panels, collapsed.
-Row = tuple[str, Sequence[Panel], bool]
+DashboardRow = tuple[str, Sequence[Panel], bool]
 
 VARIABLES = {
     "job": "label_values(queuekeeper_build_info, job)",
@@ -36,8 +36,14 @@ VARIABLES = {
 }
 
 
-def text(
-    uid: str, title: str, description: str, rows: Iterable[Row], variables: Sequence[str], *, one_database: bool = False
+def dashboard_json(
+    uid: str,
+    title: str,
+    description: str,
+    rows: Iterable[DashboardRow],
+    variables: Sequence[str],
+    *,
+    one_database: bool = False,
 ) -> str:
     """The JSON file of a dashboard. `variables` of VARIABLES come after the data source; `one_database`: no All there."""
     board = (
@@ -50,18 +56,18 @@ def text(
         .refresh("30s")
         .time("now-6h", "now")
         .timezone("browser")
-        .links(_links())
-        .annotations(_annotations("database" in variables))
+        .links(_dashboard_links())
+        .annotations(_annotation_layers("database" in variables))
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
     for name in variables:
-        board.with_variable(_variable(name, VARIABLES[name], several=not (one_database and name == "database")))
+        board.with_variable(_query_variable(name, VARIABLES[name], several=not (one_database and name == "database")))
     for row in rows:
-        _place(board, *row)
-    return json.dumps(_plain(_numbered(board.build())), indent=1, sort_keys=True) + "\n"
+        _add_row(board, *row)
+    return json.dumps(_plain_values(_number_panels(board.build())), indent=1, sort_keys=True) + "\n"
 
 
-def _place(board: dashboard.Dashboard, title: str, panels: Sequence[Panel], collapsed: bool) -> None:
+def _add_row(board: dashboard.Dashboard, title: str, panels: Sequence[Panel], collapsed: bool) -> None:
     """A collapsed row holds its panels, an open one is followed by them; the builder finds their places."""
     row = dashboard.Row(title).collapsed(collapsed)
     if collapsed:
@@ -72,7 +78,7 @@ def _place(board: dashboard.Dashboard, title: str, panels: Sequence[Panel], coll
         board.with_panel(panel)
 
 
-def _numbered(board: Dashboard) -> Dashboard:
+def _number_panels(board: Dashboard) -> Dashboard:
     """Every panel and row with an id of its own: links to a panel use it."""
     numbers = count(1)
     board.schema_version = SCHEMA_VERSION
@@ -83,11 +89,11 @@ def _numbered(board: Dashboard) -> Dashboard:
     return board
 
 
-def _plain(board: Dashboard) -> Any:
+def _plain_values(board: Dashboard) -> Any:
     return json.loads(json.dumps(board, cls=JSONEncoder))
 
 
-def _variable(name: str, query: str, *, several: bool) -> dashboard.QueryVariable:
+def _query_variable(name: str, query: str, *, several: bool) -> dashboard.QueryVariable:
     """Read again when the time range changes, sorted without regard to case, narrowed by those before it."""
     made = (
         dashboard.QueryVariable(name)
@@ -109,7 +115,7 @@ def _variable(name: str, query: str, *, several: bool) -> dashboard.QueryVariabl
     )
 
 
-class _Event(AnnotationQuery):
+class _AnnotationLayer(AnnotationQuery):
     """A layer of annotations; the builders do not know the fields that the Prometheus data source adds."""
 
     title: str
@@ -123,7 +129,7 @@ class _Event(AnnotationQuery):
         return self
 
 
-def _annotations(of_database: bool) -> list[_Event]:
+def _annotation_layers(of_database: bool) -> list[_AnnotationLayer]:
     """Firing alerts, finished actions and whether they helped, drawn over every curve.
 
     Alerts about the agent have no database.
@@ -131,25 +137,27 @@ def _annotations(of_database: bool) -> list[_Event]:
     labels = WATCHED if of_database else AGENT
     alerts = f'{AGENT}, database=~"$database|"' if of_database else AGENT
     done, failed = (
-        events("queuekeeper_action_runs_total", "instance, database, action", f'{labels}, outcome="{outcome}"')
+        event_query("queuekeeper_action_runs_total", "instance, database, action", f'{labels}, outcome="{outcome}"')
         for outcome in ("done", "failed")
     )
-    effect = events("queuekeeper_remediation_effect_total", "instance, database, rule, effect", labels)
+    effect = event_query("queuekeeper_remediation_effect_total", "instance, database, rule, effect", labels)
     return [
-        _event("Alerts", f'ALERTS{{alertstate="firing", {alerts}}}', RED, "{{alertname}}", "severity,database,queue"),
-        _event("Actions done", f"{done} > 0", BLUE, "{{action}} done", "database"),
-        _event("Actions failed", f"{failed} > 0", ORANGE, "{{action}} failed", "database"),
-        _event("Effects", f"{effect} > 0", GREEN, "{{rule}}: {{effect}}", "database"),
+        _annotation_layer(
+            "Alerts", f'ALERTS{{alertstate="firing", {alerts}}}', RED, "{{alertname}}", "severity,database,queue"
+        ),
+        _annotation_layer("Actions done", f"{done} > 0", BLUE, "{{action}} done", "database"),
+        _annotation_layer("Actions failed", f"{failed} > 0", ORANGE, "{{action}} failed", "database"),
+        _annotation_layer("Effects", f"{effect} > 0", GREEN, "{{rule}}: {{effect}}", "database"),
     ]
 
 
-def _event(name: str, expression: str, colour: str, title: str, tags: str) -> _Event:
-    made = _Event(name=name, datasource=DATASOURCE, icon_color=colour, expr=expression)
+def _annotation_layer(name: str, expression: str, colour: str, title: str, tags: str) -> _AnnotationLayer:
+    made = _AnnotationLayer(name=name, datasource=DATASOURCE, icon_color=colour, expr=expression)
     made.title, made.tags = title, tags
     return made
 
 
-def _links() -> list[dashboard.DashboardLink]:
+def _dashboard_links() -> list[dashboard.DashboardLink]:
     """Our other dashboards with the same choice and time, and the runbook."""
     ours = dashboard.DashboardLink("queuekeeper").type(DashboardLinkType.DASHBOARDS).tags([TAG])
     runbook = dashboard.DashboardLink("Runbook").type(DashboardLinkType.LINK).url(RUNBOOK).icon("doc")

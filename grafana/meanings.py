@@ -24,7 +24,7 @@ DECISIONS = {
 CODES = {"2..": GREEN, "4..": ORANGE, "5..": RED}
 
 
-def coloured(words: Mapping[str, str]) -> Iterator[tuple[str, list[DynamicConfigValue]]]:
+def colour_overrides(words: Mapping[str, str]) -> Iterator[tuple[str, list[DynamicConfigValue]]]:
     """(pattern, how it looks) of each: shades of its colour, so that two series of one meaning can be told apart."""
     for word, colour in words.items():
         shades = {"mode": FieldColorModeId.SHADES, "fixedColor": colour}

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from exporter.alert_rules.catalogue import groups
-from exporter.alert_rules.render import operator, prometheus
+from exporter.alert_rules.catalogue import alert_groups
+from exporter.alert_rules.render import render_operator_resource, render_rule_file
 from grafana import alert_reference, alert_tests, database, itself, overview
 
 ROOT = Path(__file__).resolve().parent.parent
 ALERTS, DASHBOARDS = ROOT / "grafana" / "alerts", ROOT / "grafana" / "dashboards"
 
 
-def _tests(step: str) -> Callable[[], str]:
-    return lambda: alert_tests.promtool_file(alert_tests.load(), step)
+def _alert_tests_of(step: str) -> Callable[[], str]:
+    return lambda: alert_tests.promtool_test_file(alert_tests.load_cases(), step)
 
 
 # Where the parts find each other in deploy/compose.yaml.
@@ -24,29 +24,29 @@ _IN_CONTAINERS = {
 }
 
 
-def _in_containers(path: str) -> Callable[[], str]:
+def _for_containers(path: str) -> Callable[[], str]:
     """An example of grafana/ with the addresses of deploy/compose.yaml, without its head."""
 
-    def text() -> str:
+    def render_example() -> str:
         found = (ROOT / "grafana" / path).read_text()
         for here, there in _IN_CONTAINERS.items():
             found = found.replace(here, there)
         body = "\n".join(line for line in found.splitlines() if not line.lstrip().startswith("#"))
         return f"# Generated from grafana/{path} by `python -m grafana.build`, for compose.yaml; do not edit.\n{body}\n"
 
-    return text
+    return render_example
 
 
 OUTPUTS: Mapping[Path, Callable[[], str]] = {
-    ALERTS / "queuekeeper.yaml": lambda: prometheus(groups()),
-    ALERTS / "queuekeeper_test.yaml": _tests("1m"),
-    ALERTS / "queuekeeper_slow_test.yaml": _tests("1h"),
-    ROOT / "grafana" / "operator" / "prometheusrule.yaml": lambda: operator(groups()),
-    DASHBOARDS / "overview.json": overview.board,
-    DASHBOARDS / "database.json": database.board,
-    DASHBOARDS / "itself.json": itself.board,
-    ROOT / "docs" / "alerts.md": alert_reference.text,
-    ROOT / "deploy" / "prometheus.yml": _in_containers("prometheus.yml"),
-    ROOT / "deploy" / "alertmanager.yml": _in_containers("alertmanager-current.yml"),
-    ROOT / "deploy" / "datasources.yaml": _in_containers("provisioning/datasources.yaml"),
+    ALERTS / "queuekeeper.yaml": lambda: render_rule_file(alert_groups()),
+    ALERTS / "queuekeeper_test.yaml": _alert_tests_of("1m"),
+    ALERTS / "queuekeeper_slow_test.yaml": _alert_tests_of("1h"),
+    ROOT / "grafana" / "operator" / "prometheusrule.yaml": lambda: render_operator_resource(alert_groups()),
+    DASHBOARDS / "overview.json": overview.overview_dashboard,
+    DASHBOARDS / "database.json": database.database_dashboard,
+    DASHBOARDS / "itself.json": itself.agent_dashboard,
+    ROOT / "docs" / "alerts.md": alert_reference.alert_reference_text,
+    ROOT / "deploy" / "prometheus.yml": _for_containers("prometheus.yml"),
+    ROOT / "deploy" / "alertmanager.yml": _for_containers("alertmanager-current.yml"),
+    ROOT / "deploy" / "datasources.yaml": _for_containers("provisioning/datasources.yaml"),
 }

@@ -1,25 +1,25 @@
 """All databases at a glance: is anything wrong, where, and did queuekeeper help?"""
 
-from grafana.layout import Row, text
+from grafana.layout import DashboardRow, dashboard_json
 from grafana.meanings import EFFECTS, GREEN, GREY, ORANGE, OUTCOMES, RED
 from grafana.panels import (
     AGENT,
     OF_DATABASE,
     WATCHED,
     Panel,
-    bad_above,
-    bad_below,
-    bars,
-    column,
-    events,
-    lines,
-    mapping,
-    now,
-    number,
-    rows_of,
-    states,
-    steps,
-    target,
+    bar_panel,
+    column_style,
+    event_query,
+    instant_query,
+    line_panel,
+    number_panel,
+    range_query,
+    red_above,
+    red_below,
+    state_panel,
+    table_panel,
+    threshold_steps,
+    value_mapping,
 )
 
 # The order is the severity: a bar that shows several databases in one shows the worst.
@@ -31,7 +31,7 @@ WAL_STATES = {
     "reset_starved": (4, ORANGE),
     "pinned": (5, RED),
 }
-UP_OR_DOWN = mapping({"down": (0, RED), "up": (1, GREEN)})
+UP_OR_DOWN = value_mapping({"down": (0, RED), "up": (1, GREEN)})
 DETAIL = (
     "/d/queuekeeper-database?${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
     "&var-database=${__data.fields.Database}&${__url_time_range}"
@@ -42,113 +42,113 @@ BACKLOG = f"sqlite_wal_backlog_bytes{{{WATCHED}}}"
 FREE_SHARE = f"sqlite_disk_free_bytes{{{WATCHED}}} / sqlite_disk_size_bytes{{{WATCHED}}}"
 
 
-def wal_state() -> str:
+def wal_state_query() -> str:
     """One number for the state of each WAL, as WAL_STATES has it."""
     parts = (f'{value} * sqlite_wal_state{{{WATCHED}, state="{name}"}}' for name, (value, _) in WAL_STATES.items())
     return f"sum by (instance, database) ({' or '.join(parts)})"
 
 
-def health() -> list[Panel]:
+def health_panels() -> list[Panel]:
     """The first row: is anything wrong?"""
     return [
-        number(
+        number_panel(
             "Databases down",
             "Configured databases that the last poll could not read. Good: 0. No data: the exporter itself is gone.",
             f"count(sqlite_up{{{WATCHED}}}) - sum(sqlite_up{{{WATCHED}}})",
-            thresholds=steps((None, GREEN), (1, RED)),
+            thresholds=threshold_steps((None, GREEN), (1, RED)),
             alert="QueueDatabaseDown",
         ),
-        number(
+        number_panel(
             "Oldest backup",
             "Age of the newest proved backup, of the database where it is oldest. Good: below two missed daily backups. "
             "None: no database has a proved backup.",
             f"max({BACKUP_AGE})",
             unit="s",
-            thresholds=bad_above("backup_age"),
+            thresholds=red_above("backup_age"),
             alert="QueueBackupTooOld",
             none="none",
         ),
-        number(
+        number_panel(
             "Largest backlog",
             "Bytes in a write-ahead log that no checkpoint copied back yet. Good: a few MiB that come and go.",
             f"max({BACKLOG})",
             unit="bytes",
-            thresholds=bad_above("wal", ORANGE),
+            thresholds=red_above("wal", ORANGE),
             alert="QueueWalBacklog",
             none="no WAL",
         ),
-        number(
+        number_panel(
             "Stale leases",
             "Tasks held by workers that are gone. Good: 0, or back to 0 within minutes.",
             f"sum(sqlite_queue_stale_leases{{{WATCHED}}})",
-            thresholds=bad_above("stale_leases", ORANGE),
+            thresholds=red_above("stale_leases", ORANGE),
             alert="QueueStaleLeases",
             none="no leases",
         ),
-        number(
+        number_panel(
             "Longest wait",
             "For how long the oldest task that could run has waited, of the slowest queue. Good: below what users notice.",
             f"max({OLDEST_WAITING})",
             unit="s",
-            thresholds=bad_above("waiting"),
+            thresholds=red_above("waiting"),
             alert="QueueTasksWaitingLong",
             none="no queue",
         ),
-        number(
+        number_panel(
             "Least free disk",
             "The free share of the fullest disk that holds a database, its backups, temporary files or our state. "
             "Good: green, above a tenth.",
             f"min({FREE_SHARE})",
             unit="percentunit",
-            thresholds=bad_below("disk_low"),
+            thresholds=red_below("disk_low"),
             alert="QueueDiskLow",
         ),
-        number(
+        number_panel(
             "Failed actions",
             "Runs that failed within the time shown above. Good: 0.",
             f'sum(increase(queuekeeper_action_runs_total{{{WATCHED}, outcome="failed"}}[$__range]))',
-            thresholds=steps((None, GREEN), (0.5, RED)),
+            thresholds=threshold_steps((None, GREEN), (0.5, RED)),
             alert="QueueActionFailed",
             none="none ran",
         ),
-        number(
+        number_panel(
             "Suspended",
             "Actions that queuekeeper no longer starts by itself, because two runs in a row did not help. Good: 0; "
             "more want a person.",
             f"sum(queuekeeper_remediation_suspended{{{WATCHED}}})",
-            thresholds=steps((None, GREEN), (1, RED)),
+            thresholds=threshold_steps((None, GREEN), (1, RED)),
             alert="QueueRemediationSuspended",
             none="none",
         ),
     ]
 
 
-def each() -> list[Panel]:
+def database_table() -> list[Panel]:
     """One line for each database."""
     one = "sum by (database, instance)", "max by (database, instance)"
     columns = {
-        "Readable": now(f"min by (database, instance) (sqlite_up{{{WATCHED}}})"),
-        "Size": now(f"{one[1]} (sqlite_database_size_bytes{{{WATCHED}}})"),
-        "WAL backlog": now(f"{one[1]} ({BACKLOG})"),
-        "Waiting": now(f'{one[0]} (sqlite_queue_tasks{{{WATCHED}, state="waiting"}})'),
-        "Oldest waiting": now(f"{one[1]} ({OLDEST_WAITING})"),
-        "Stale leases": now(f"{one[0]} (sqlite_queue_stale_leases{{{WATCHED}}})"),
-        "Failed or dead": now(f'{one[0]} (sqlite_queue_tasks{{{WATCHED}, state=~"failed|dead"}})'),
-        "Backup age": now(f"{one[1]} ({BACKUP_AGE})"),
-        "Least free disk": now(f"min by (database, instance) ({FREE_SHARE})"),
+        "Readable": instant_query(f"min by (database, instance) (sqlite_up{{{WATCHED}}})"),
+        "Size": instant_query(f"{one[1]} (sqlite_database_size_bytes{{{WATCHED}}})"),
+        "WAL backlog": instant_query(f"{one[1]} ({BACKLOG})"),
+        "Waiting": instant_query(f'{one[0]} (sqlite_queue_tasks{{{WATCHED}, state="waiting"}})'),
+        "Oldest waiting": instant_query(f"{one[1]} ({OLDEST_WAITING})"),
+        "Stale leases": instant_query(f"{one[0]} (sqlite_queue_stale_leases{{{WATCHED}}})"),
+        "Failed or dead": instant_query(f'{one[0]} (sqlite_queue_tasks{{{WATCHED}, state=~"failed|dead"}})'),
+        "Backup age": instant_query(f"{one[1]} ({BACKUP_AGE})"),
+        "Least free disk": instant_query(f"min by (database, instance) ({FREE_SHARE})"),
     }
     looks = {
-        "Database": column(link=DETAIL),
-        "Readable": column(thresholds=steps((None, RED), (1, GREEN)), words=UP_OR_DOWN),
-        "Size": column(unit="bytes"),
-        "WAL backlog": column(unit="bytes", thresholds=bad_above("wal", ORANGE)),
-        "Oldest waiting": column(unit="s", thresholds=bad_above("waiting")),
-        "Stale leases": column(thresholds=bad_above("stale_leases", ORANGE)),
-        "Backup age": column(unit="s", thresholds=bad_above("backup_age")),
-        "Least free disk": column(unit="percentunit", thresholds=bad_below("disk_low")),
+        "Database": column_style(link=DETAIL),
+        "Readable": column_style(thresholds=threshold_steps((None, RED), (1, GREEN)), words=UP_OR_DOWN),
+        "Size": column_style(unit="bytes"),
+        "WAL backlog": column_style(unit="bytes", thresholds=red_above("wal", ORANGE)),
+        "Oldest waiting": column_style(unit="s", thresholds=red_above("waiting")),
+        "Stale leases": column_style(thresholds=red_above("stale_leases", ORANGE)),
+        "Backup age": column_style(unit="s", thresholds=red_above("backup_age")),
+        "Least free disk": column_style(unit="percentunit", thresholds=red_below("disk_low")),
     }
     return [
-        rows_of(
+        table_panel(
             "Databases",
             "One line for each database; its name leads to its own dashboard. Good: all readable, no colour but green. "
             "An empty cell: not known, or there is no such thing.",
@@ -161,84 +161,88 @@ def each() -> list[Panel]:
     ]
 
 
-def news() -> list[Panel]:
+def alert_panels() -> list[Panel]:
     """What fires, what was done about it, and did it help?"""
     return [
-        rows_of(
+        table_panel(
             "Alerts that fire now",
             "What Prometheus fires about these agents and databases, as its rules say. Good: no line, or info only.",
             {
-                "Since": now(
+                "Since": instant_query(
                     "1000 * max by (alertname, severity, database) (ALERTS_FOR_STATE"
                     f'{{{AGENT}, database=~"$database|"}} and ignoring (alertstate)'
                     f' ALERTS{{{AGENT}, database=~"$database|", alertstate="firing"}})'
                 )
             },
             by=("alertname", "severity", "database"),
-            overrides={"Since": column(unit="dateTimeFromNow")},
+            overrides={"Since": column_style(unit="dateTimeFromNow")},
             width=8,
             height=10,
         ),
-        *done(),
+        *outcome_panels(),
     ]
 
 
-def trends() -> list[Panel]:
+def trend_panels() -> list[Panel]:
     """The curves that tell when it began."""
     return [
-        *wal(),
-        lines(
+        *wal_panels(),
+        line_panel(
             "Oldest waiting task",
             "For how long the oldest task that could run has waited. 0: nothing waits. Good: below what users notice.",
-            target(OLDEST_WAITING, "{{queue}}: " + OF_DATABASE),
+            range_query(OLDEST_WAITING, "{{queue}}: " + OF_DATABASE),
             unit="s",
-            thresholds=bad_above("waiting"),
+            thresholds=red_above("waiting"),
             alert="QueueTasksWaitingLong",
         ),
-        lines(
+        line_panel(
             "Stale leases",
             "Tasks whose lease nobody renews, by the same rule that requeue uses. Good: 0; short peaks are given back.",
-            target(f"sqlite_queue_stale_leases{{{WATCHED}}}", "{{queue}}: " + OF_DATABASE),
+            range_query(f"sqlite_queue_stale_leases{{{WATCHED}}}", "{{queue}}: " + OF_DATABASE),
             unit="short",
-            thresholds=bad_above("stale_leases"),
+            thresholds=red_above("stale_leases"),
             alert="QueueStaleLeasesNotRemediated",
         ),
-        lines(
+        line_panel(
             "Backup age",
             "Age of the newest backup whose content was proved. Good: a saw-tooth below the line.",
-            target(BACKUP_AGE, OF_DATABASE),
+            range_query(BACKUP_AGE, OF_DATABASE),
             unit="s",
-            thresholds=bad_above("backup_age"),
+            thresholds=red_above("backup_age"),
             alert="QueueBackupTooOld",
         ),
-        lines(
+        line_panel(
             "Free disk space",
             "Free share of the disks that hold the databases, their backups, temporary files and our state. Good: above the "
             "line.",
-            target(FREE_SHARE, "{{role}}: " + OF_DATABASE),
+            range_query(FREE_SHARE, "{{role}}: " + OF_DATABASE),
             unit="percentunit",
-            thresholds=bad_below("disk_low"),
+            thresholds=red_below("disk_low"),
             alert="QueueDiskLow",
         ),
     ]
 
 
-def done() -> list[Panel]:
+def outcome_panels() -> list[Panel]:
     """What was done about it, and did it help? For one database too."""
     return [
-        bars(
+        bar_panel(
             "Actions by outcome",
             "Ended runs. Good: done and nothing_to_do. Blocked and locked: somebody stood in the way, nothing was harmed.",
-            target(events("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"),
+            range_query(
+                event_query("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"
+            ),
             alert="QueueActionFailed",
             words=OUTCOMES,
             height=10,
         ),
-        bars(
+        bar_panel(
             "Did it help?",
             "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. Blocked names somebody in "
             "its history. No_effect again and again: the cause lies elsewhere, a person is needed.",
-            target(events("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"),
+            range_query(
+                event_query("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"
+            ),
             alert="QueueRemediationSuspended",
             words=EFFECTS,
             height=10,
@@ -246,37 +250,37 @@ def done() -> list[Panel]:
     ]
 
 
-def wal() -> list[Panel]:
+def wal_panels() -> list[Panel]:
     """The write-ahead log: how much waits in it, and why. For one database too."""
     return [
-        lines(
+        line_panel(
             "WAL backlog",
             "Bytes that wait in the write-ahead log to be copied into the database. Good: a saw-tooth far below the line.",
-            target(BACKLOG, OF_DATABASE),
+            range_query(BACKLOG, OF_DATABASE),
             unit="bytes",
-            thresholds=bad_above("wal"),
+            thresholds=red_above("wal"),
             alert="QueueWalBacklogNotRemediated",
         ),
-        states(
+        state_panel(
             "WAL state",
             "Good: idle, with short backlogs. Pinned: a reader holds everything back, only its end helps. Reset starved: "
             "short reads overlap, a truncating checkpoint helps. Absent: no write-ahead log now.",
-            target(wal_state(), OF_DATABASE),
+            range_query(wal_state_query(), OF_DATABASE),
             words=WAL_STATES,
             alert="QueueWalResetStarved",
         ),
     ]
 
 
-def board() -> str:
+def overview_dashboard() -> str:
     """The file."""
-    rows: list[Row] = [
-        ("Health", health(), False),
-        ("Databases", each(), False),
-        ("Alerts and actions", news(), False),
-        ("Trends", trends(), False),
+    rows: list[DashboardRow] = [
+        ("Health", health_panels(), False),
+        ("Databases", database_table(), False),
+        ("Alerts and actions", alert_panels(), False),
+        ("Trends", trend_panels(), False),
     ]
-    return text(
+    return dashboard_json(
         "queuekeeper-overview",
         "queuekeeper: all databases",
         "Task queues in SQLite files: their health, and what queuekeeper did about it.",

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import prismq
 import pytest
 from hypothesis import settings
 
-from collectors.raw_reader.ask import RawReader
+from collectors.raw_reader.client import RawReader
+from tests.support.scenes import prismq
 
 # A busy machine makes any example slow; what is too slow in earnest runs into the test's own time limit.
 settings.register_profile("busy machine", deadline=None)

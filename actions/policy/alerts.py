@@ -6,7 +6,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
+class DeliveredAlert:
     """`fingerprint` identifies the alert's label set; `starts_at` is as written: it moves between notifications."""
 
     status: Literal["firing", "resolved"]
@@ -20,5 +20,5 @@ class Alert:
 class Delivery:
     """One POST: its alerts, and how many the sender left out (`max_alerts`)."""
 
-    alerts: tuple[Alert, ...]
+    alerts: tuple[DeliveredAlert, ...]
     truncated: int

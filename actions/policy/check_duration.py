@@ -5,10 +5,10 @@ or limits.read_rollback (every commit waits for it). What takes longer than that
 """
 
 # Bytes checked per second from the page cache: a guess that the time limit of each read corrects (docs/safety.md).
-QUICK_RATE = 400e6
-FULL_RATE = 100e6
+QUICK_CHECK_RATE = 400e6
+FULL_CHECK_RATE = 100e6
 
 
-def predicted_seconds(size: int, *, full: bool) -> float:
+def predicted_check_seconds(size: int, *, full: bool) -> float:
     """How long a check of so many bytes takes."""
-    return size / (FULL_RATE if full else QUICK_RATE)
+    return size / (FULL_CHECK_RATE if full else QUICK_CHECK_RATE)

@@ -10,20 +10,20 @@ rest that doubles as long as nothing helps, at most TRIES in all.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from actions.policy.elapsed import elapsed
-from actions.run.outcome import Effect, Outcome
+from actions.model.outcome import Effect, Outcome
+from actions.policy.elapsed import elapsed_seconds
 
 # A firing alert that nobody repeated for this long is over even if its resolution never arrived, in seconds.
-SILENCE = 7 * 86400.0
+EPISODE_TIMEOUT = 7 * 86400.0
 # Two halves of a pair send within the peer timeout (15 s by default), a lost answer is retried after 10 s or a group
 # interval: a delivery this soon after the run's end is no repeat, in seconds.
-SAME_NEWS = 60.0
-TRIES = 6
-LONGEST_REST = 86400.0
+DUPLICATE_WITHIN = 60.0
+MAX_TRIES = 6
+MAX_COOLDOWN = 86400.0
 
 # A run that ended like this did not get to its work: the episode has not had its run yet.
-_NOT_BEGUN = (Outcome.LOCKED, Outcome.INTERRUPTED)
-_KEPT = (*_NOT_BEGUN, Outcome.REFUSED, Outcome.BLOCKED)
+_NOT_BEGUN_OUTCOMES = (Outcome.LOCKED, Outcome.INTERRUPTED)
+_RETRY_OUTCOMES = (*_NOT_BEGUN_OUTCOMES, Outcome.REFUSED, Outcome.BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class LastRun:
+class EpisodeRun:
     """The newest run of an episode; `ended_at` is None while it waits or works."""
 
     ended_at: float | None
@@ -51,49 +51,49 @@ class LastRun:
     effect: Effect | None = None
 
     @property
-    def helped(self) -> bool:
+    def has_helped(self) -> bool:
         """Whether it healed what was wrong, or found it healed."""
         return self.effect is Effect.FIXED or (self.outcome is Outcome.NOTHING_TO_DO and self.effect is None)
 
 
-Heard = Literal["ask", "duplicate", "cooldown", "disabled"]
+DeliveryDecision = Literal["ask", "duplicate", "cooldown", "disabled"]
 
 
-def fires(before: Episode | None, now: float) -> Episode:
+def on_firing(before: Episode | None, now: float) -> Episode:
     """The episode after a delivery that says that the alert fires."""
-    if before is not None and before.state == "firing" and elapsed(before.seen_at, now) <= SILENCE:
+    if before is not None and before.state == "firing" and elapsed_seconds(before.seen_at, now) <= EPISODE_TIMEOUT:
         return replace(before, seen_at=now, deliveries=before.deliveries + 1)
     return Episode("firing", 1 if before is None else before.number + 1, now, now)
 
 
-def resolves(before: Episode, now: float) -> Episode:
+def on_resolved(before: Episode, now: float) -> Episode:
     """The episode after a delivery that says that the alert is over."""
     return replace(before, state="resolved", seen_at=now)
 
 
-def hear(episode: Episode, last: LastRun | None, cooldown: float, now: float) -> Heard:
+def decide_delivery(episode: Episode, last: EpisodeRun | None, cooldown: float, now: float) -> DeliveryDecision:
     """Whether this delivery is to ask for a run. `last` is None when the episode has had none; `cooldown` in seconds."""
     if last is None:
         return "ask"
     if last.ended_at is None:
         return "duplicate"
-    if last.outcome in _KEPT:
+    if last.outcome in _RETRY_OUTCOMES:
         return "ask"
-    since = elapsed(last.ended_at, now)
-    if since < SAME_NEWS:
+    since = elapsed_seconds(last.ended_at, now)
+    if since < DUPLICATE_WITHIN:
         return "duplicate"
-    if last.helped:
+    if last.has_helped:
         return "ask"
-    if episode.tries >= TRIES:
+    if episode.tries >= MAX_TRIES:
         return "disabled"
-    return "ask" if since >= _rest(episode, cooldown) else "cooldown"
+    return "ask" if since >= _episode_cooldown(episode, cooldown) else "cooldown"
 
 
-def asked(episode: Episode, last: LastRun | None, run_id: int) -> Episode:
+def on_enqueued(episode: Episode, last: EpisodeRun | None, run_id: int) -> Episode:
     """The episode after a run was asked for, or after it found one waiting or working that serves it as well."""
-    tries = 0 if last is None or last.helped else episode.tries
+    tries = 0 if last is None or last.has_helped else episode.tries
     return replace(episode, run_id=run_id, tries=tries + 1)
 
 
-def _rest(episode: Episode, cooldown: float) -> float:
-    return min(LONGEST_REST, cooldown * 2.0 ** max(0, episode.tries - 1))
+def _episode_cooldown(episode: Episode, cooldown: float) -> float:
+    return min(MAX_COOLDOWN, cooldown * 2.0 ** max(0, episode.tries - 1))

@@ -27,7 +27,7 @@ class Matcher:
         return bool(re.fullmatch(self.value, found, re.DOTALL)) == (self.operator == "=~")
 
 
-def parse(text: str) -> tuple[Matcher, ...]:
+def parse_matchers(text: str) -> tuple[Matcher, ...]:
     """The matchers of `a="b", c=~"d.*"`, with or without braces. Raises ValueError that names the trouble."""
     rest = text.strip()
     if rest.startswith("{") and rest.endswith("}"):
@@ -37,7 +37,7 @@ def parse(text: str) -> tuple[Matcher, ...]:
         match = _MATCHER.match(rest)
         if match is None:
             raise ValueError(f'not a matcher: {rest.strip()!r}; write alertname="QueueStaleLeases"')
-        found.append(_matcher(match))
+        found.append(_build_matcher(match))
         rest = rest[match.end() :]
         if rest and not rest.startswith(","):
             raise ValueError(f"expected a comma before {rest!r}")
@@ -52,7 +52,7 @@ def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
     return all(matcher.matches(labels) for matcher in matchers)
 
 
-def _matcher(match: re.Match[str]) -> Matcher:
+def _build_matcher(match: re.Match[str]) -> Matcher:
     label, operator, quoted, bare = match.groups()
     value = bare if quoted is None else _ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], quoted)
     if operator in ("=~", "!~"):

@@ -6,13 +6,13 @@ A rule names metrics, so the number on the dashboard, in the alert and in the ru
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actions.model.condition import Condition, ConditionVerdict, Measurement
+from actions.model.request import Option, Request, Trigger
 from actions.policy.matchers import Matcher, all_match
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.request import Option, Request, Trigger
 
 
 @dataclass(frozen=True, slots=True)
-class Radius:
+class BlastRadius:
     """On how many databases one rule may begin within `within` seconds: the larger of a number and a share of all.
 
     A rule that is suddenly wrong everywhere (a bad deployment, a bad threshold) must not act everywhere at once.
@@ -22,7 +22,7 @@ class Radius:
     share: float = 0.1
     within: float = 600.0
 
-    def most(self, watched: int) -> int:
+    def max_databases(self, watched: int) -> int:
         """The most databases, of so many watched ones."""
         return max(self.databases, int(self.share * watched))
 
@@ -43,14 +43,14 @@ class Rule:
     cooldown: float = 600.0
     databases: tuple[str, ...] = ()
     priority: int = 0
-    radius: Radius = Radius()
+    radius: BlastRadius = BlastRadius()
 
     @property
-    def patience(self) -> float:
+    def required_hold(self) -> float:
         """How long the condition must hold before a threshold asks, in seconds."""
         return (self.condition.absent or 0.0) + (self.hold or 0.0)
 
-    def covers(self, database: str) -> bool:
+    def covers_database(self, database: str) -> bool:
         """Whether the rule is meant for this database; a rule that names none covers all."""
         return not self.databases or database in self.databases
 
@@ -60,28 +60,28 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class ConditionWatch:
     """What a rule remembers of one database: since when its condition holds (seconds since the epoch)."""
 
     wrong_since: float | None = None
 
 
-def step(rule: Rule, watch: Watch, measured: Measured, now: float) -> tuple[Watch, bool]:
+def advance_watch(rule: Rule, watch: ConditionWatch, measured: Measurement, now: float) -> tuple[ConditionWatch, bool]:
     """The watch after one poll, and whether the rule asks for its action.
 
     It asks at every poll once the condition held for long enough; the cooldown decides how often that is heard.
     An unreadable value changes nothing: absence is neither a problem nor recovery.
     """
-    verdict = rule.condition.judge(measured)
-    if verdict is Verdict.UNKNOWN:
+    verdict = rule.condition.judge_measurement(measured)
+    if verdict is ConditionVerdict.UNKNOWN:
         return watch, False
-    if verdict is Verdict.CLEAR or (verdict is Verdict.BETWEEN and watch.wrong_since is None):
-        return Watch(), False
+    if verdict is ConditionVerdict.CLEAR or (verdict is ConditionVerdict.BETWEEN and watch.wrong_since is None):
+        return ConditionWatch(), False
     since = now if watch.wrong_since is None else min(now, watch.wrong_since)
-    return Watch(since), rule.hold is not None and now - since >= rule.patience
+    return ConditionWatch(since), rule.hold is not None and now - since >= rule.required_hold
 
 
-def request_of(rule: Rule, database: str, trigger: Trigger, episode: str = "") -> Request:
+def rule_request(rule: Rule, database: str, trigger: Trigger, episode: str = "") -> Request:
     """The request that a rule makes: condition, action and options are the rule's, never the asker's."""
     return Request(
         action=rule.action,

@@ -7,16 +7,16 @@ more; the next run then has one try, not two. Missing readings change nothing.
 
 from dataclasses import dataclass, replace
 
-from actions.policy.effect import progressed
-from actions.run.condition import Condition, Measured, Verdict
-from actions.run.outcome import Effect, Outcome
+from actions.model.condition import Condition, ConditionVerdict, Measurement
+from actions.model.outcome import Effect, Outcome
+from actions.policy.effect import made_progress
 
-STRIKES = 2
-_UNHELPFUL = (Effect.NO_EFFECT, Effect.WORSE, Effect.BLOCKED)
+STRIKE_LIMIT = 2
+_UNHELPFUL_EFFECTS = (Effect.NO_EFFECT, Effect.WORSE, Effect.BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SuspensionState:
     """How an action stands on a database. `strikes`: runs in a row that did not help; `since`: when it was suspended.
 
     `at` (when it ended), `condition`, `rule`, `message` and `next_step` are those of the newest such run; `blocked`: a
@@ -33,23 +33,23 @@ class Standing:
     next_step: str = ""
 
     @property
-    def suspended(self) -> bool:
+    def is_suspended(self) -> bool:
         """Whether nothing automatic may run."""
         return self.since is not None
 
     @property
-    def why(self) -> str:
+    def suspension_reason(self) -> str:
         """What happened, in words."""
         return f"{self.strikes} runs in a row did not help, the last: {self.message}"
 
     @property
-    def cure(self) -> str:
+    def suspension_cure(self) -> str:
         """What a person should do."""
         return "; ".join(filter(None, (self.next_step, "then: queuekeeper resume")))
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunResult:
     """What counts of a run that ended: its condition's number before and after, how it ended, and its words."""
 
     outcome: Outcome
@@ -64,21 +64,21 @@ class Ran:
 
 
 # The reason of a run that found its condition healed before it acted.
-GONE = "condition_gone"
+CONDITION_GONE = "condition_gone"
 
 
-def after_run(standing: Standing, ran: Ran, now: float) -> Standing:
+def state_after_run(standing: SuspensionState, ran: RunResult, now: float) -> SuspensionState:
     """How it stands after a run. One without an effect (a person's, a refused one) and an unknown effect say nothing."""
-    if ran.effect is Effect.FIXED or (ran.outcome is Outcome.NOTHING_TO_DO and ran.reason == GONE):
-        return Standing()
-    if ran.effect not in _UNHELPFUL or ran.condition is None:
+    if ran.effect is Effect.FIXED or (ran.outcome is Outcome.NOTHING_TO_DO and ran.reason == CONDITION_GONE):
+        return SuspensionState()
+    if ran.effect not in _UNHELPFUL_EFFECTS or ran.condition is None:
         return standing
-    if ran.effect is Effect.NO_EFFECT and progressed(ran.condition, ran.before, ran.after):
+    if ran.effect is Effect.NO_EFFECT and made_progress(ran.condition, ran.before, ran.after):
         return standing
     strikes = standing.strikes + 1
-    return Standing(
+    return SuspensionState(
         strikes=strikes,
-        since=standing.since if standing.suspended else now if strikes >= STRIKES else None,
+        since=standing.since if standing.is_suspended else now if strikes >= STRIKE_LIMIT else None,
         at=now,
         blocked=ran.effect is Effect.BLOCKED,
         rule=ran.rule,
@@ -88,15 +88,17 @@ def after_run(standing: Standing, ran: Ran, now: float) -> Standing:
     )
 
 
-def after_reading(standing: Standing, measured: Measured, taken_at: float, *, held_back: bool | None) -> Standing:
+def state_after_reading(
+    standing: SuspensionState, measured: Measurement, taken_at: float, *, held_back: bool | None
+) -> SuspensionState:
     """How it stands after a reading of `taken_at`; one from before the last run says nothing.
 
     `held_back`: whether a reader is in the way now, None when that cannot be told.
     """
     if standing.condition is None or taken_at < standing.at:
         return standing
-    if standing.condition.judge(measured) is Verdict.CLEAR:
-        return Standing()
-    if standing.suspended and standing.blocked and held_back is False:
-        return replace(standing, since=None, strikes=STRIKES - 1)
+    if standing.condition.judge_measurement(measured) is ConditionVerdict.CLEAR:
+        return SuspensionState()
+    if standing.is_suspended and standing.blocked and held_back is False:
+        return replace(standing, since=None, strikes=STRIKE_LIMIT - 1)
     return standing

@@ -22,10 +22,10 @@ class Window:
     zone: str = "UTC"
 
     def __str__(self) -> str:
-        return f"{_clock(self.begins)}-{_clock(self.ends)} {self.zone}"
+        return f"{_clock_time(self.begins)}-{_clock_time(self.ends)} {self.zone}"
 
 
-def is_open(window: Window, now: float) -> bool:
+def is_window_open(window: Window, now: float) -> bool:
     """Whether the window is open."""
     local = datetime.fromtimestamp(now, UTC if window.zone == "UTC" else ZoneInfo(window.zone))
     minute = local.hour * 60 + local.minute
@@ -34,23 +34,23 @@ def is_open(window: Window, now: float) -> bool:
     return minute >= window.begins or minute < window.ends
 
 
-def closed(windows: Mapping[str, Window], now: float) -> frozenset[str]:
+def closed_actions(windows: Mapping[str, Window], now: float) -> frozenset[str]:
     """The actions whose window is closed."""
-    return frozenset(action for action, window in windows.items() if not is_open(window, now))
+    return frozenset(action for action, window in windows.items() if not is_window_open(window, now))
 
 
-def closes_at(window: Window, now: float) -> float | None:
+def window_closes_at(window: Window, now: float) -> float | None:
     """The end of the window that is open now; None while it is closed. A window that is always open never ends."""
-    if not is_open(window, now):
+    if not is_window_open(window, now):
         return None
-    return next((moment for moment in _minutes_after(now) if not is_open(window, moment)), float("inf"))
+    return next((moment for moment in _minutes_after(now) if not is_window_open(window, moment)), float("inf"))
 
 
-def opens_at(window: Window, now: float) -> float:
+def window_opens_at(window: Window, now: float) -> float:
     """When it opens next; now while it is open."""
-    if is_open(window, now):
+    if is_window_open(window, now):
         return now
-    return next((moment for moment in _minutes_after(now) if is_open(window, moment)), float("inf"))
+    return next((moment for moment in _minutes_after(now) if is_window_open(window, moment)), float("inf"))
 
 
 def _minutes_after(now: float) -> Iterator[float]:
@@ -59,5 +59,5 @@ def _minutes_after(now: float) -> Iterator[float]:
     yield from (float(first + MINUTE * number) for number in range(2 * DAY + 1))
 
 
-def _clock(minute: int) -> str:
+def _clock_time(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from actions.door.by_hand import perform_by_hand
-from actions.history.runs import Run
-from actions.history.store import StoreUnavailable
-from actions.run.outcome import EXIT_CODES, Outcome
-from actions.run.request import Option, Request
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.model.request import Option, Request
+from actions.runner.by_hand import run_manually
+from actions.store.database import StoreUnavailable
+from actions.store.runs import Run
 from collectors.target import Target
 
 # Threads of one process wait for each other; other processes meet the action lock and get `locked`.
@@ -26,7 +26,7 @@ def call(
         turn = _turns[target.path]
     with turn:
         try:
-            ended = perform_by_hand(target, target.state, Request(action, target.name, options=options))
+            ended = run_manually(target, target.state, Request(action, target.name, options=options))
         except StoreUnavailable as trouble:
             raise error(str(trouble)) from trouble
     outcome = Outcome(ended.outcome or Outcome.INTERRUPTED)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from actions.history.default_state import default_state
+from actions.model.request import Option
 from actions.python_api.door_call import call
-from actions.run.request import Option
-from collectors.backup_files import Backup, listed
-from collectors.manifest import ManifestError, is_of, manifest_path, read_manifest
-from collectors.target import BackupPlace, Target
+from actions.store.default_state import default_state_directory
+from collectors.backup_catalog.catalog import Backup, find_backups
+from collectors.backup_catalog.manifest import ManifestError, belongs_to, manifest_path, read_manifest
+from collectors.target import BackupSettings, Target
 
 MIB = 1024 * 1024
 
@@ -58,8 +58,8 @@ class QueueBackup:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise QueueBackupError(f"cannot create {directory}: {error.strerror}") from error
-        place = BackupPlace(directory, own_folder=False)
-        self._target = Target(name=real.stem, path=real, backup=place, state=state or default_state())
+        place = BackupSettings(directory, own_folder=False)
+        self._target = Target(name=real.stem, path=real, backup=place, state=state or default_state_directory())
 
     def create_backup(self, name: str | None = None) -> Path:
         """Take and prove a backup beside live writers; where it is. Raises QueueBackupError."""
@@ -96,8 +96,8 @@ class QueueBackup:
         """Newest first, by what one look found: another thread may delete any of them meanwhile."""
         own = [
             (BackupInfo(backup.path, backup.size, datetime.fromtimestamp(backup.manifest.snapshot_time, UTC)), backup)
-            for backup in listed(self._target)
-            if backup.manifest is not None and is_of(backup.manifest, self._target)
+            for backup in find_backups(self._target)
+            if backup.manifest is not None and belongs_to(backup.manifest, self._target)
         ]
         return sorted(own, key=lambda found: found[0].created_at, reverse=True)
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actions.history.default_state import default_state
-from actions.history.runs import Run
+from actions.model.outcome import Outcome
+from actions.model.request import Option
 from actions.python_api.door_call import call
-from actions.run.outcome import Outcome
-from actions.run.request import Option
+from actions.store.default_state import default_state_directory
+from actions.store.runs import Run
 from collectors.target import Target
 
 MIB = 1024 * 1024
@@ -71,7 +71,9 @@ class QueueMaintenance:
         real = Path(path).resolve()
         if not real.exists():
             raise QueueMaintenanceError(f"{path} not found")
-        self._target = Target(name=real.stem, path=real, owner_sqlite=owner_sqlite, state=state or default_state())
+        self._target = Target(
+            name=real.stem, path=real, owner_sqlite=owner_sqlite, state=state or default_state_directory()
+        )
 
     def checkpoint(self, mode: str = CHECKPOINT_PASSIVE) -> CheckpointResult:
         """Copy the write-ahead log back into the database. A reader or writer in the way is no error but `busy`."""

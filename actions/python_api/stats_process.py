@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.storage import Storage
+from collectors.poll import poll_database
+from collectors.raw_reader.client import RawReader
+from collectors.storage import StorageReading
 from collectors.target import Target
 
 
@@ -20,10 +20,10 @@ def main(path: Path) -> int:
     """Print page_size, pages, free_pages, wal, wal_bytes; or `trouble` in a sentence."""
     target = Target(path.stem, path)
     with RawReader() as raw:
-        snapshot = take(target, None, time.time(), raw, only=frozenset({"storage"}))
-        header = raw.database_header(path)
+        snapshot = poll_database(target, None, time.time(), raw, only=frozenset({"storage"}))
+        header = raw.read_database_header(path)
     found = snapshot.readings.get("storage")
-    if not isinstance(found, Storage) or header is None or not header.valid:
+    if not isinstance(found, StorageReading) or header is None or not header.valid:
         return _say({"trouble": snapshot.message or f"{path} is no SQLite database, or it is encrypted"})
     pages, free = found.pages, found.free_pages
     if pages is None and found.wal_size == 0:  # nobody has it open: then the file alone is the database

@@ -10,109 +10,111 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-State = Literal[
+TaskState = Literal[
     "waiting", "scheduled", "waiting_schedule", "blocked", "running", "done", "failed", "dead", "cancelled", "paused",
     "results", "locks",
 ]  # fmt: skip
 LeaseKind = Literal["lease", "claim_time", "owner", "upper_bound", "none"]
-Gate = Literal["safe", "guarded", "workers_stopped"]
+ActionGate = Literal["safe", "guarded", "workers_stopped"]
 TimeFormat = Literal[
     "unix_s", "unix_f", "unix_ms", "unix_us", "unix_ns", "sql_utc", "sql_utc_s", "sql_utc_ms", "iso_utc", "iso_utc_z",
     "sql_local", "unix_local",
 ]  # fmt: skip
 SettingKind = Literal["number", "text", "words", "name", "time_format", "time_zone"]
 # A name, or a text setting in braces with letters around it; of a table also one `*`.
-Plain = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Column = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*$")]
-Table = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*\*?[A-Za-z0-9_]*$")]
-Text = Annotated[str, Field(min_length=1)]
-Tables = dict[Table, Annotated[list[Column], Field(min_length=1)]]
+SettingName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+ColumnName = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*$")]
+TablePattern = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*\*?[A-Za-z0-9_]*$")]
+NonEmptyText = Annotated[str, Field(min_length=1)]
+DeclaredColumns = dict[TablePattern, Annotated[list[ColumnName], Field(min_length=1)]]
 
 
-_QUICK_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FAST_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class ProfileError(Exception):
     """A profile that cannot be used: the message names the file, the place and the cause."""
 
 
-class _Strict(BaseModel):
+class _StrictPart(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
 
-class Setting(_Strict):
+class SettingSpec(_StrictPart):
     """What the operator may set: a number (seconds where it is a time) or, by `kind`, a text.
 
     No default: it must be set, so the profile is never found by itself. `also`: other values that detection tries.
     """
 
-    help: Text
+    help: NonEmptyText
     kind: SettingKind = "number"
     default: float | str | None = None
-    also: list[Text] = []
+    also: list[NonEmptyText] = []
 
     @model_validator(mode="after")
-    def _default_of_its_kind(self) -> Self:
+    def _check_default_kind(self) -> Self:
         if self.default is not None and isinstance(self.default, str) == (self.kind == "number"):
-            raise ValueError(f"the default of a setting of kind {self.kind} is a {_KIND_WORD[self.kind == 'number']}")
+            raise ValueError(
+                f"the default of a setting of kind {self.kind} is a {_DEFAULT_KIND[self.kind == 'number']}"
+            )
         if isinstance(self.default, float) and not 0 <= self.default < float("inf"):
             raise ValueError("the default is a number of 0 or more")
         return self
 
 
-_KIND_WORD = {True: "number", False: "text"}
+_DEFAULT_KIND = {True: "number", False: "text"}
 
 
-class _Optional(_Strict):
+class _ConditionalPart(_StrictPart):
     """A part that is there only when these text settings are filled (`given`) or empty (`without`)."""
 
-    given: list[Plain] = []
-    without: list[Plain] = []
+    given: list[SettingName] = []
+    without: list[SettingName] = []
 
 
-class Alive(_Strict):
+class AliveSpec(_StrictPart):
     """A row of another table, for which `where` holds, says that the holder lives; `@table` is the table of the tasks."""
 
-    table: Table = Field(alias="from")
-    where: Text
+    table: TablePattern = Field(alias="from")
+    where: NonEmptyText
 
 
-class Holder(_Strict):
+class HolderSpec(_StrictPart):
     """Who holds a task. One who lives keeps it after its lease ran out, until `patience` (a setting) is over too.
 
     `name` names it, and lives when it is a process of this host (`holder_life`) that began before `since`
     (`EXPRESSION[:FORMAT]`: when it took the task). So does one of whom `alive` says so.
     """
 
-    name: Text
-    since: Text | None = None
-    alive: Alive | None = None
-    patience: Plain
+    name: NonEmptyText
+    since: NonEmptyText | None = None
+    alive: AliveSpec | None = None
+    patience: SettingName
 
 
-class Rows(_Optional):
+class RowSetSpec(_ConditionalPart):
     """The rows of one state in one table. `since`, `stale_since`: `EXPRESSION[:FORMAT]`; `head`: grows with each task.
 
     `stale` and `holder` are the one place that says when a lease is stale: gauge, victims and requeue share it. `head_is`
     tells two tasks with the same `head` apart, where the queue uses numbers again. `slow`: counted on the slow timer.
     """
 
-    state: State
-    table: Table = Field(alias="from")
-    where: Text = "1"
-    queue: Text | None = None
-    since: Text | None = None
-    head: Column | None = None
-    head_is: Text | None = None
-    key: Column | None = None
-    attempts: Column | None = None
-    stale: Text | None = None
-    stale_since: Text | None = None
-    holder: Holder | None = None
+    state: TaskState
+    table: TablePattern = Field(alias="from")
+    where: NonEmptyText = "1"
+    queue: NonEmptyText | None = None
+    since: NonEmptyText | None = None
+    head: ColumnName | None = None
+    head_is: NonEmptyText | None = None
+    key: ColumnName | None = None
+    attempts: ColumnName | None = None
+    stale: NonEmptyText | None = None
+    stale_since: NonEmptyText | None = None
+    holder: HolderSpec | None = None
     slow: bool = False
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_dependencies(self) -> Self:
         if self.holder is not None and self.stale is None:
             raise ValueError("`holder` needs `stale`")
         if (self.stale is None) != (self.stale_since is None):
@@ -122,94 +124,94 @@ class Rows(_Optional):
         return self
 
 
-class Workers(_Optional):
+class WorkersSpec(_ConditionalPart):
     """One row for each worker; `stale` says which of them were not heard of for too long."""
 
-    table: Table = Field(alias="from")
-    stale: Text
+    table: TablePattern = Field(alias="from")
+    stale: NonEmptyText
 
 
-class Insert(_Strict):
+class InsertSpec(_StrictPart):
     """A row for another table, made of the taken row: column -> expression."""
 
-    into: Table
+    into: TablePattern
     or_ignore: bool = False
-    values: Annotated[dict[Column, Text], Field(min_length=1)]
+    values: Annotated[dict[ColumnName, NonEmptyText], Field(min_length=1)]
 
 
-class Step(_Optional):
+class StepSpec(_ConditionalPart):
     """What happens to the rows where `where` holds and no earlier step's did: `insert`, then `set` or `delete`."""
 
     to: Literal["dead", "waiting"]
-    where: Text | None = None
-    insert: Insert | None = None
-    set: Annotated[dict[Column, Text], Field(min_length=1)] | None = None
+    where: NonEmptyText | None = None
+    insert: InsertSpec | None = None
+    set: Annotated[dict[ColumnName, NonEmptyText], Field(min_length=1)] | None = None
     delete: bool = False
 
     @model_validator(mode="after")
-    def _takes_the_row(self) -> Self:
+    def _check_row_change(self) -> Self:
         if (self.set is not None) == self.delete:
             raise ValueError("a step needs either `set` or `delete: true`: the row must leave the stale ones")
         return self
 
 
-class Requeue(_Strict):
+class RequeueSpec(_StrictPart):
     """How stale rows go back. `may_run_twice`: a worker that is only slow may finish what another began again."""
 
-    when: Gate
+    when: ActionGate
     may_run_twice: bool
-    steps: Annotated[list[Step], Field(min_length=1)]
+    steps: Annotated[list[StepSpec], Field(min_length=1)]
 
 
-class Along(_Strict):
+class DependentRowsSpec(_StrictPart):
     """Rows of another table that go with a finished row: those whose `column` is the finished row's `of`."""
 
-    table: Table = Field(alias="from")
-    column: Column
-    of: Column
+    table: TablePattern = Field(alias="from")
+    column: ColumnName
+    of: ColumnName
 
 
-class Finished(_Optional):
+class FinishedRowsSpec(_ConditionalPart):
     """Finished rows that may go. `finished`: since when, `EXPRESSION[:FORMAT]`.
 
     `idempotency_key`: the column that keeps the queue from taking the same task again, where it is not NULL.
     """
 
-    table: Table = Field(alias="from")
-    key: Column
-    where: Text
-    finished: Text
-    queue: Text | None = None
-    idempotency_key: Column | None = None
-    along: list[Along] = []
+    table: TablePattern = Field(alias="from")
+    key: ColumnName
+    where: NonEmptyText
+    finished: NonEmptyText
+    queue: NonEmptyText | None = None
+    idempotency_key: ColumnName | None = None
+    along: list[DependentRowsSpec] = []
 
 
-class Purge(_Strict):
+class PurgeSpec(_StrictPart):
     """What may be deleted. `frees_idempotency_keys`: the queue refuses a task whose key a finished row still holds.
 
     Then a part says by `idempotency_key` which of its rows do; where no part says so, all of them count as such.
     """
 
-    when: Gate
+    when: ActionGate
     frees_idempotency_keys: bool
-    rows: Annotated[list[Finished], Field(min_length=1)]
+    rows: Annotated[list[FinishedRowsSpec], Field(min_length=1)]
 
 
-class Actions(_Strict):
+class ActionsSpec(_StrictPart):
     """What may be done to this queue."""
 
-    requeue: Requeue | None = None
-    purge: Purge | None = None
+    requeue: RequeueSpec | None = None
+    purge: PurgeSpec | None = None
 
 
-class Verified(_Strict):
+class Verification(_StrictPart):
     """Against what the profile was tried."""
 
     how: Literal["library", "schema", "documentation"]
-    version: Text
+    version: NonEmptyText
 
 
-class Profile(_Strict):
+class QueueProfile(_StrictPart):
     """One profile. `detect`: the tables and columns that a database must have, `also`: those that it may have.
 
     Nothing else is ever read. Of tables with a `*` in their name one must be there. `rowids_unused`: tables whose rows
@@ -218,28 +220,28 @@ class Profile(_Strict):
 
     profile: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    verified: Verified
+    verified: Verification
     lease: LeaseKind
-    time: Text
-    detect: Annotated[Tables, Field(min_length=1)]
-    also: Tables = {}
-    settings: dict[Plain, Setting] = {}
-    rows: Annotated[list[Rows], Field(min_length=1)]
-    workers: Workers | None = None
-    enqueued: list[Table] = []
-    rowids_unused: list[Column] = []
+    time: NonEmptyText
+    detect: Annotated[DeclaredColumns, Field(min_length=1)]
+    also: DeclaredColumns = {}
+    settings: dict[SettingName, SettingSpec] = {}
+    rows: Annotated[list[RowSetSpec], Field(min_length=1)]
+    workers: WorkersSpec | None = None
+    enqueued: list[TablePattern] = []
+    rowids_unused: list[ColumnName] = []
     statistics: bool = True
-    actions: Actions = Actions()
+    actions: ActionsSpec = ActionsSpec()
 
     @field_validator("time")
     @classmethod
-    def _is_a_format(cls, time: str) -> str:
+    def _check_time_format(cls, time: str) -> str:
         if time not in get_args(TimeFormat) and not re.fullmatch(r"\{[a-z_]+\}", time):
             raise ValueError(f"{time!r} is no time format; known: {', '.join(get_args(TimeFormat))}")
         return time
 
     @model_validator(mode="after")
-    def _requeue_has_rows(self) -> Self:
+    def _check_requeue_rows(self) -> Self:
         stale = [rows for rows in self.rows if rows.stale is not None]
         if self.actions.requeue is None:
             return self
@@ -250,30 +252,30 @@ class Profile(_Strict):
         return self
 
 
-def load(path: Path, *, shipped: bool = False) -> Profile:
+def load_profile(path: Path, *, shipped: bool = False) -> QueueProfile:
     """The profile in a YAML file. Raises ProfileError with every mistake and its place.
 
     `shipped`: it comes with queuekeeper. Those are read by libyaml, seven times as fast; a file that nests without end
     would crash it.
     """
     try:
-        loader = _QUICK_LOADER if shipped else yaml.SafeLoader
+        loader = _FAST_YAML_LOADER if shipped else yaml.SafeLoader
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - both are safe loaders
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror}; check the path") from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise ProfileError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-    return parse(data, str(path))
+    return parse_profile(data, str(path))
 
 
-def parse(data: Any, where: str) -> Profile:
+def parse_profile(data: Any, where: str) -> QueueProfile:
     """The profile in this mapping. Raises ProfileError; `where` names its origin."""
     try:
-        return Profile.model_validate(data)
+        return QueueProfile.model_validate(data)
     except ValidationError as error:
-        raise ProfileError(f"{where}: {'; '.join(_mistake(dict(one)) for one in error.errors())}") from error
+        raise ProfileError(f"{where}: {'; '.join(_describe_mistake(dict(one)) for one in error.errors())}") from error
 
 
-def _mistake(error: dict[str, Any]) -> str:
+def _describe_mistake(error: dict[str, Any]) -> str:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
     return f"{place}: {error['msg']}" if place else str(error["msg"])

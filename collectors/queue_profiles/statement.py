@@ -4,26 +4,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from collectors.queue_profiles.authorizer import AccessRules
 from collectors.queue_profiles.expression import (
+    BoundParameter,
     Expression,
-    Parameter,
-    Scope,
-    expression,
-    filled,
-    quoted,
-    split_format,
-    values,
+    ExpressionScope,
+    bound_values,
+    compile_expression,
+    fill_name,
+    quote_identifier,
+    split_time_format,
 )
-from collectors.queue_profiles.fence import Fence
-from collectors.queue_profiles.place import Place
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
-from collectors.queue_profiles.time_formats import Value, epoch_sql, is_time_sql
+from collectors.queue_profiles.table_match import MatchedTable
+from collectors.queue_profiles.time_formats import SqlValue, epoch_sql, is_time_sql
 
 # A longer queue name is cut: it is a label value.
 QUEUE_NAME_LENGTH = 128
 
 
-class Bound(NamedTuple):
+class BoundStatement(NamedTuple):
     """A statement and its values. Where the SQL has `:limit`, the caller adds that value.
 
     `per_queue`: the limit bounds each queue for itself, not all of them together. `form`, `zone`: of a moment in the
@@ -31,31 +31,33 @@ class Bound(NamedTuple):
     """
 
     sql: str
-    values: dict[str, Value]
-    fence: Fence
+    values: dict[str, SqlValue]
+    fence: AccessRules
     per_queue: bool = False
     form: TimeFormat | None = None
     zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class StatementTemplate:
     """A statement before its values are known; the fields are those of `Bound`."""
 
     sql: str
-    parameters: tuple[Parameter, ...]
-    fence: Fence
+    parameters: tuple[BoundParameter, ...]
+    fence: AccessRules
     per_queue: bool = False
     form: TimeFormat | None = None
     zone: str = ""
 
-    def at(self, now: float) -> Bound:
+    def bind_at(self, now: float) -> BoundStatement:
         """With its values at `now` (seconds since the epoch)."""
-        return Bound(self.sql, values(self.parameters, now), self.fence, self.per_queue, self.form, self.zone)
+        return BoundStatement(
+            self.sql, bound_values(self.parameters, now), self.fence, self.per_queue, self.form, self.zone
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class MomentExpression:
     """An expression for a time and its format."""
 
     value: Expression
@@ -63,88 +65,88 @@ class Moment:
     zone: str = ""
 
     @property
-    def epoch(self) -> str:
+    def as_epoch(self) -> str:
         """SQL for the seconds since the epoch."""
         return epoch_sql(self.value.sql, self.form)
 
     @property
-    def readable(self) -> Expression:
+    def time_check(self) -> Expression:
         """Holds where there is a time."""
         return Expression(is_time_sql(f"({self.value.sql})", self.form), self.value.parameters)
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class TableContext:
     """What the frames of one table share: its place, the scope of expressions about it, and the fence for reading it.
 
     `prefix` stands before each queue's name when a file holds several systems.
     """
 
-    place: Place
-    scope: Scope
-    fence: Fence
+    place: MatchedTable
+    scope: ExpressionScope
+    fence: AccessRules
     prefix: str = ""
 
     @property
-    def table(self) -> str:
+    def quoted_table(self) -> str:
         """The table's name as SQL."""
-        return quoted(self.place.table)
+        return quote_identifier(self.place.table)
 
-    def fragment(self, text: str) -> Expression:
+    def compile_fragment(self, text: str) -> Expression:
         """An expression in brackets. Raises ProfileError."""
-        one = expression(text, self.scope)
+        one = compile_expression(text, self.scope)
         return Expression(f"({one.sql})", one.parameters)
 
-    def has(self, name: str) -> bool:
+    def has_column(self, name: str) -> bool:
         """Whether a declared column is in this table: one of `also` may be missing. Raises ProfileError."""
-        return filled(name, self.scope.settings).lower() in self.place.columns
+        return fill_name(name, self.scope.settings).lower() in self.place.columns
 
-    def column(self, name: str) -> str:
+    def quoted_column(self, name: str) -> str:
         """A declared column as SQL. Raises ProfileError."""
-        column = filled(name, self.scope.settings)
+        column = fill_name(name, self.scope.settings)
         if column.lower() not in self.place.columns:
             raise ProfileError(f"column {column!r} of {self.place.table} is not named in `detect`")
-        return quoted(column)
+        return quote_identifier(column)
 
     def is_absent(self, text: str | None) -> bool:
         """Whether this is left out: not given, or a column whose name the operator left empty."""
-        return text is None or (text.startswith("{") and not filled(text.partition(":")[0], self.scope.settings))
+        return text is None or (text.startswith("{") and not fill_name(text.partition(":")[0], self.scope.settings))
 
-    def moment(self, text: str) -> Moment:
+    def compile_moment(self, text: str) -> MomentExpression:
         """`EXPRESSION[:FORMAT]`. Raises ProfileError."""
-        sql, form = split_format(text, self.scope)
+        sql, form = split_time_format(text, self.scope)
         bare = sql.strip()
-        value = Expression(self.column(bare)) if bare.replace("_", "a").isalnum() else self.fragment(sql)
-        return Moment(value, form, self.scope.settings.zone)
+        value = Expression(self.quoted_column(bare)) if bare.replace("_", "a").isalnum() else self.compile_fragment(sql)
+        return MomentExpression(value, form, self.scope.settings.zone_name)
 
-    def queue_column(self, text: str | None) -> str:
+    def find_queue_column(self, text: str | None) -> str:
         """The column that names the queue, as SQL; empty when it is an expression or missing."""
         if text is None or self.is_absent(text):
             return ""
-        name = filled(text, self.scope.settings) if text.startswith("{") else text
-        return quoted(name) if name.lower() in self.place.columns else ""
+        name = fill_name(text, self.scope.settings) if text.startswith("{") else text
+        return quote_identifier(name) if name.lower() in self.place.columns else ""
 
-    def label(self, text: str | None) -> Expression:
+    def queue_label(self, text: str | None) -> Expression:
         """The queue's name as a label value."""
         if text is None or self.is_absent(text):
-            return Expression(self.labelled("''"))
-        column = self.queue_column(text)
+            return Expression(self.label_sql("''"))
+        column = self.find_queue_column(text)
         if column:
-            return Expression(self.labelled(column))
-        one = self.fragment(text)
-        return Expression(self.labelled(one.sql), one.parameters)
+            return Expression(self.label_sql(column))
+        one = self.compile_fragment(text)
+        return Expression(self.label_sql(one.sql), one.parameters)
 
-    def labelled(self, sql: str) -> str:
+    def label_sql(self, sql: str) -> str:
         """SQL that makes a label value of an expression."""
         name = f"substr(CAST(coalesce({sql}, '') AS TEXT), 1, {QUEUE_NAME_LENGTH})"
         return f"'{self.prefix}' || {name}" if self.prefix else name
 
 
-def all_of(*parts: Expression) -> Expression:
+def join_conditions(*parts: Expression) -> Expression:
     """Holds where all of them do."""
     return Expression(" AND ".join(part.sql for part in parts), parameters_of(parts))
 
 
-def parameters_of(parts: Iterable[Expression]) -> tuple[Parameter, ...]:
+def parameters_of(parts: Iterable[Expression]) -> tuple[BoundParameter, ...]:
     """The parameters of several expressions."""
     return tuple(parameter for part in parts for parameter in part.parameters)

@@ -8,7 +8,7 @@ import apsw
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class DatabaseTable:
     """One ordinary table; `columns` in lower case. `counts_inserts`: AUTOINCREMENT, so its sequence never goes back."""
 
     name: str
@@ -16,10 +16,10 @@ class Table:
     counts_inserts: bool
 
 
-Tables = Mapping[str, Table]  # by name in lower case, as SQLite compares names
+DatabaseTables = Mapping[str, DatabaseTable]  # by name in lower case, as SQLite compares names
 
 
-def read_tables(database: apsw.Connection) -> Tables:
+def read_tables(database: apsw.Connection) -> DatabaseTables:
     """Every ordinary table. Raises apsw.Error.
 
     One statement. Views are no queues; a virtual table (root page 0) may need a module that only the application has.
@@ -33,4 +33,4 @@ def read_tables(database: apsw.Connection) -> Tables:
     for table, sql, column in rows:
         columns.setdefault(str(table), set()).add(str(column).lower())
         counting[str(table)] = re.search(r"\bAUTOINCREMENT\b", str(sql), re.IGNORECASE) is not None
-    return {name.lower(): Table(name, frozenset(have), counting[name]) for name, have in columns.items()}
+    return {name.lower(): DatabaseTable(name, frozenset(have), counting[name]) for name, have in columns.items()}

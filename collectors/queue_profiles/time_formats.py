@@ -11,24 +11,24 @@ from zoneinfo import ZoneInfo
 
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
 
-Value = int | float | str
+SqlValue = int | float | str
 
 
-def _text(between: str, cut: int) -> Callable[[float], Value]:
+def _text_writer(between: str, cut: int) -> Callable[[float], SqlValue]:
     """Date, what stands between, time with microseconds, cut off: isoformat is several times as fast as strftime."""
     return lambda moment: datetime.fromtimestamp(moment, UTC).isoformat(between, "microseconds")[:cut]
 
 
-_WRITE: dict[TimeFormat, Callable[[float], Value]] = {
+_WRITERS: dict[TimeFormat, Callable[[float], SqlValue]] = {
     "unix_s": int,
     "unix_f": float,
     "unix_ms": lambda moment: int(moment * 1e3),
     "unix_us": lambda moment: int(moment * 1e6),
     "unix_ns": lambda moment: int(moment * 1e9),
-    "sql_utc": _text(" ", 26),
-    "sql_utc_s": _text(" ", 19),
-    "sql_utc_ms": _text(" ", 23),
-    "iso_utc": _text("T", 26),
+    "sql_utc": _text_writer(" ", 26),
+    "sql_utc_s": _text_writer(" ", 19),
+    "sql_utc_ms": _text_writer(" ", 23),
+    "iso_utc": _text_writer("T", 26),
     "iso_utc_z": lambda moment: datetime.fromtimestamp(moment, UTC).isoformat("T", "milliseconds")[:23] + "Z",
 }
 LOCAL_FORMATS: tuple[TimeFormat, ...] = ("sql_local", "unix_local")
@@ -42,7 +42,7 @@ _DIVISORS: dict[TimeFormat, str] = {
 }
 
 
-def time_zone(name: str) -> ZoneInfo:
+def load_time_zone(name: str) -> ZoneInfo:
     """The IANA time zone of this name. Raises ProfileError."""
     try:
         return ZoneInfo(name)
@@ -50,13 +50,13 @@ def time_zone(name: str) -> ZoneInfo:
         raise ProfileError(f"{name!r} is no time zone known here; write one like Europe/Oslo ({error})") from error
 
 
-def written(moment: float, form: TimeFormat, zone: str = "UTC") -> Value:
+def format_moment(moment: float, form: TimeFormat, zone: str = "UTC") -> SqlValue:
     """A moment (seconds since the epoch) as a column of this format holds it; `zone`: of the local formats."""
     if form == "unix_local":
-        return datetime.fromtimestamp(moment, UTC).replace(tzinfo=time_zone(zone)).timestamp()
+        return datetime.fromtimestamp(moment, UTC).replace(tzinfo=load_time_zone(zone)).timestamp()
     if form == "sql_local":
-        return datetime.fromtimestamp(moment, time_zone(zone)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    return _WRITE[form](moment)
+        return datetime.fromtimestamp(moment, load_time_zone(zone)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return _WRITERS[form](moment)
 
 
 def epoch_sql(expression: str, form: TimeFormat) -> str:
@@ -72,10 +72,10 @@ def epoch_sql(expression: str, form: TimeFormat) -> str:
 def moment_of(value: float, form: TimeFormat | None, zone: str) -> float:
     """Seconds since the epoch of what `epoch_sql` gave. An hour that the clock showed twice counts as the first."""
     if form == "unix_local":
-        return datetime.fromtimestamp(value, time_zone(zone)).replace(tzinfo=UTC).timestamp()
+        return datetime.fromtimestamp(value, load_time_zone(zone)).replace(tzinfo=UTC).timestamp()
     if form != "sql_local":
         return value
-    return datetime.fromtimestamp(value, UTC).replace(tzinfo=time_zone(zone)).timestamp()
+    return datetime.fromtimestamp(value, UTC).replace(tzinfo=load_time_zone(zone)).timestamp()
 
 
 def is_time_sql(column: str, form: TimeFormat) -> str:

@@ -15,12 +15,12 @@ NETWORK_FILE_SYSTEMS = frozenset({
 _file_systems: dict[int, str] = {}
 
 
-def file_system_of(path: str) -> str:
+def file_system_type(path: str) -> str:
     """The kernel's name of the file system that `path` lies on ("ext4", "nfs4"); empty where it is not told."""
     try:
         device = os.stat(path).st_dev  # noqa: PTH116 - thousands of these a second: no Path is built for them
         if device not in _file_systems:
-            words = _mount_of(path)
+            words = _mount_info(path)
             _file_systems[device] = words[words.index("-") + 1] if "-" in words else ""
     except FileNotFoundError:
         return ""
@@ -29,14 +29,14 @@ def file_system_of(path: str) -> str:
 
 def mount_device(path: str) -> tuple[int, int] | None:
     """(major, minor) of the mount that `path` lies in, as the kernel's tables name it; None where it is not told."""
-    words = _mount_of(path)
+    words = _mount_info(path)
     if not words:
         return None
     major, minor = words[2].split(":")
     return int(major), int(minor)
 
 
-def _mount_of(path: str) -> list[str]:
+def _mount_info(path: str) -> list[str]:
     """The line of /proc/self/mountinfo of the mount of `path`. O_PATH opens no file, so it has no locks to lose."""
     if not hasattr(os, "O_PATH"):
         return []

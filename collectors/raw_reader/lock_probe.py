@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 
-from collectors.raw_reader.layout import (
+from collectors.raw_reader.formats import (
     CONNECTED_BYTE,
     FIRST_READ_BYTE,
     LAST_READ_BYTE,
@@ -28,25 +28,25 @@ else:
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
 _FREE = struct.pack("h", F_UNLCK)
 # What the kernel says of a lock of a process that our pid namespace does not show, and of an open-file-description lock.
-NOT_VISIBLE, NOT_TOLD = 0, -1
+NOT_VISIBLE, NOT_NAMED = 0, -1
 
 
-def question(first: int, last: int, *, shared: bool) -> bytes:
+def lock_question(first: int, last: int, *, shared: bool) -> bytes:
     """Could these bytes be locked, `shared` with other readers or for ourselves alone?"""
     return _FLOCK.pack(F_RDLCK if shared else F_WRLCK, os.SEEK_SET, first, last - first + 1, 0)
 
 
 # A shared lock could not be had: somebody holds the write lock of a WAL, or that of a rollback journal.
-WRITES_WAL = question(WRITE_BYTE, WRITE_BYTE, shared=True)
-WRITES_JOURNAL = question(PENDING_BYTE, RESERVED_BYTE, shared=True)
+WRITES_WAL = lock_question(WRITE_BYTE, WRITE_BYTE, shared=True)
+WRITES_JOURNAL = lock_question(PENDING_BYTE, RESERVED_BYTE, shared=True)
 # An exclusive lock could not be had: somebody has the WAL-index open, reads a WAL, is at a rollback-journal database.
-CONNECTED = question(CONNECTED_BYTE, CONNECTED_BYTE, shared=False)
-READS_WAL = question(FIRST_READ_BYTE, LAST_READ_BYTE, shared=False)
-READS_SLOT = tuple(question(byte, byte, shared=False) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
-AT_DATABASE = question(PENDING_BYTE, SHARED_FIRST + SHARED_BYTES - 1, shared=False)
+CONNECTED = lock_question(CONNECTED_BYTE, CONNECTED_BYTE, shared=False)
+READS_WAL = lock_question(FIRST_READ_BYTE, LAST_READ_BYTE, shared=False)
+READS_SLOT = tuple(lock_question(byte, byte, shared=False) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
+AT_DATABASE = lock_question(PENDING_BYTE, SHARED_FIRST + SHARED_BYTES - 1, shared=False)
 
 
-def in_the_way(descriptor: int, asked: bytes) -> int | None:
+def find_blocking_process(descriptor: int, asked: bytes) -> int | None:
     """The process that stands in the way (or NOT_VISIBLE, NOT_TOLD), None when nobody does. Raises OSError."""
     answer = fcntl(descriptor, F_OFD_GETLK, asked)
     return None if answer.startswith(_FREE) else int(_FLOCK.unpack(answer)[4])

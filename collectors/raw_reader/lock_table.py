@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from collectors.raw_reader.file_system import mount_device
-from collectors.raw_reader.layout import FIRST_READ_BYTE, LAST_READ_BYTE, LockRow, lock_rows
+from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, LockRow, parse_lock_rows
 
 LOCKS = Path("/proc/locks")
 READS, PAGE = 3, 4096
 # A table of so many bytes is dear: it is used again, for REUSE times as long as it took.
 DEAR, REUSE = 16384, 2.0
-Place = tuple[int, int, int]
+DeviceInode = tuple[int, int, int]
 
 _mounts: dict[int, tuple[int, int]] = {}
 
@@ -33,32 +33,34 @@ class LockTable:
     size: int
     _processes: dict[int, dict[str, Any]] = field(default_factory=dict)
 
-    def process(self, pid: int) -> dict[str, Any]:
+    def cached_process(self, pid: int) -> dict[str, Any]:
         """Who it is, looked up once: one application may have many databases."""
         if pid not in self._processes:
-            self._processes[pid] = process(pid)
+            self._processes[pid] = describe_process(pid)
         return self._processes[pid]
 
-    def on(self, places: Iterable[Place]) -> list[str]:
+    def rows_on(self, places: Iterable[DeviceInode]) -> list[str]:
         """The rows that lie on these files, each once."""
-        return _united(row for major, minor, inode in places for row in self.rows.get(_key(major, minor, inode), ()))
+        return _distinct_rows(
+            row for major, minor, inode in places for row in self.rows.get(_file_key(major, minor, inode), ())
+        )
 
-    def text(self) -> str:
+    def as_text(self) -> str:
         """All rows, each once."""
-        return "\n".join(_united(row for rows in self.rows.values() for row in rows))
+        return "\n".join(_distinct_rows(row for rows in self.rows.values() for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _CachedLockTable:
     table: LockTable
     at: float
     cost: float
 
 
-_kept: _Read | None = None
+_cached_table: _CachedLockTable | None = None
 
 
-def lock_table(reads: int = READS) -> LockTable | None:
+def read_lock_table(reads: int = READS) -> LockTable | None:
     """The table, read anew; None where this system has none.
 
     The kernel gives it out in pages and finds its place again by counting: a lock that somebody releases meanwhile makes it
@@ -79,22 +81,26 @@ def lock_table(reads: int = READS) -> LockTable | None:
     return LockTable(rows, len(texts[0]))
 
 
-def shared_lock_table(oldest: float = 0.0) -> LockTable | None:
+def cached_lock_table(oldest: float = 0.0) -> LockTable | None:
     """The same for many databases polled at once: a dear one is used again while it is fresh, or `oldest` seconds old.
 
     A short table is read anew in any case: then it is cheap, and being wrong by a millisecond would not be worth it.
     """
-    global _kept
+    global _cached_table
     now = time.monotonic()
-    if _kept is not None and _kept.table.size > DEAR and now - _kept.at < max(oldest, REUSE * _kept.cost):
-        return _kept.table
+    if (
+        _cached_table is not None
+        and _cached_table.table.size > DEAR
+        and now - _cached_table.at < max(oldest, REUSE * _cached_table.cost)
+    ):
+        return _cached_table.table
     started = time.process_time()
-    table = lock_table(2)
-    _kept = None if table is None else _Read(table, time.monotonic(), time.process_time() - started)
+    table = read_lock_table(2)
+    _cached_table = None if table is None else _CachedLockTable(table, time.monotonic(), time.process_time() - started)
     return table
 
 
-def places(path: str) -> list[Place]:
+def device_inodes(path: str) -> list[DeviceInode]:
     """(major, minor, inode) under which the kernel may list this file's locks: as stat says, and as its mount says.
 
     On some file systems (btrfs subvolumes) stat shows a made-up device while the lock table shows the mount's.
@@ -109,22 +115,22 @@ def places(path: str) -> list[Place]:
     return [(*name, found.st_ino) for name in dict.fromkeys((device, _mounts[found.st_dev]))]
 
 
-def holders_in(table: LockTable | None, path: str, *, readers: bool = True) -> dict[str, Any] | None:
+def find_lock_rows(table: LockTable | None, path: str, *, readers: bool = True) -> dict[str, Any] | None:
     """The rows of a database and its WAL-index, under which names the two stand there, and who the lockers are.
 
     `readers` is false when it is known that nobody reads the WAL now: the table may be older.
     """
     if table is None:
         return None
-    files = {name: found for name, end in (("db", ""), ("shm", "-shm")) if (found := places(path + end))}
-    lines = table.on(place for found in files.values() for place in found)
-    rows = [(line, row) for line in lines for row in lock_rows(line) if readers or not _reads(row)]
+    files = {name: found for name, end in (("db", ""), ("shm", "-shm")) if (found := device_inodes(path + end))}
+    lines = table.rows_on(place for found in files.values() for place in found)
+    rows = [(line, row) for line in lines for row in parse_lock_rows(line) if readers or not _is_reader_row(row)]
     pids = {row.pid for _, row in rows if row.pid > 0}
     text = "\n".join(line for line, _ in rows)
-    return {"table": text, "files": files, "processes": {pid: table.process(pid) for pid in pids}}
+    return {"table": text, "files": files, "processes": {pid: table.cached_process(pid) for pid in pids}}
 
 
-def process(pid: int) -> dict[str, Any]:
+def describe_process(pid: int) -> dict[str, Any]:
     """Kernel short name, command line and parent of a process; empty where it is gone or hidden."""
     try:
         place = Path("/proc") / str(pid)
@@ -137,15 +143,15 @@ def process(pid: int) -> dict[str, Any]:
     return {"command": comm, "command_line": line, "parent": parent}
 
 
-def _key(major: int, minor: int, inode: int) -> str:
+def _file_key(major: int, minor: int, inode: int) -> str:
     return f"{major:02x}:{minor:02x}:{inode}"
 
 
-def _reads(row: LockRow) -> bool:
+def _is_reader_row(row: LockRow) -> bool:
     """Whether this is a reader's row, if it lies on a WAL-index."""
     return row.start >= FIRST_READ_BYTE and row.end <= LAST_READ_BYTE
 
 
-def _united(rows: Iterator[str]) -> list[str]:
+def _distinct_rows(rows: Iterator[str]) -> list[str]:
     """Without their running numbers, which differ from one reading to the next."""
     return [f"0: {row}" for row in dict.fromkeys(row.partition(": ")[2] for row in rows)]

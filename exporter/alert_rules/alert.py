@@ -9,7 +9,7 @@ RUNBOOK = "https://github.com/queuekeeper/queuekeeper/blob/main/docs/runbook.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
+class AlertRule:
     """One rule. `hold`: seconds for which the expression must hold (`for`).
 
     `summary` and `description` are Prometheus' templates; the summary does not change while it fires, so that chat and
@@ -34,14 +34,14 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class AlertGroup:
     """Rules that are evaluated together."""
 
     name: str
-    alerts: tuple[Alert, ...]
+    alerts: tuple[AlertRule, ...]
 
 
-def with_page(alert: Alert, hold: int, summary: str, description: str) -> tuple[Alert, Alert]:
+def with_paging_alert(alert: AlertRule, hold: int, summary: str, description: str) -> tuple[AlertRule, AlertRule]:
     """An alert for queuekeeper, and the one for people: the same expression, after it had the time to help."""
     page = f"{alert.name}NotRemediated"
     people = replace(alert, name=page, hold=hold, severity="warning", summary=summary, description=description)
@@ -51,7 +51,7 @@ def with_page(alert: Alert, hold: int, summary: str, description: str) -> tuple[
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
-def spoken(seconds: float) -> str:
+def time_in_words(seconds: float) -> str:
     """A time in the words of a description: `5 minutes`, `49 hours`, `15 days`."""
     for size, word in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
         if seconds >= 2 * size and seconds % size == 0:

@@ -1,23 +1,23 @@
 """All alerts, by group. Adding one is an Alert in its group, a case in grafana/alerts/cases.yaml, a section in the runbook."""
 
-from exporter.alert_rules import of_actions, of_databases, of_exporter, of_keeping, of_work
-from exporter.alert_rules.alert import Alert, Group
-from exporter.thresholds import THRESHOLDS, Bounds
+from exporter.alert_rules import action_alerts, backup_alerts, database_alerts, exporter_alerts, queue_alerts
+from exporter.alert_rules.alert import AlertGroup, AlertRule
+from exporter.alert_rules.thresholds import THRESHOLDS, Bounds
 
 JOB = "queuekeeper"
 
 
-def groups(bounds: Bounds = THRESHOLDS, job: str = JOB) -> tuple[Group, ...]:
+def alert_groups(bounds: Bounds = THRESHOLDS, job: str = JOB) -> tuple[AlertGroup, ...]:
     """The groups with these bounds. `job` is what Prometheus' configuration calls the agents."""
     return (
-        of_exporter.group(bounds, job),
-        of_databases.group(bounds),
-        of_work.group(bounds),
-        of_keeping.group(bounds),
-        of_actions.group(bounds),
+        exporter_alerts.exporter_group(bounds, job),
+        database_alerts.database_group(bounds),
+        queue_alerts.queue_group(bounds),
+        backup_alerts.backup_group(bounds),
+        action_alerts.action_group(bounds),
     )
 
 
-def alerts(bounds: Bounds = THRESHOLDS, job: str = JOB) -> tuple[Alert, ...]:
+def all_alerts(bounds: Bounds = THRESHOLDS, job: str = JOB) -> tuple[AlertRule, ...]:
     """The alerts of all groups, in order."""
-    return tuple(alert for group in groups(bounds, job) for alert in group.alerts)
+    return tuple(alert for group in alert_groups(bounds, job) for alert in group.alerts)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
-from exporter.commands.database import resolve
-from exporter.commands.door_options import acting_options, database_options
+from actions.model.request import Request
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import resolve_target
 from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
@@ -34,7 +34,7 @@ def analyze(
     as_json: bool,
 ) -> None:
     """Gather the query planner's statistics of all tables, in short turns beside live workers."""
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     request = Request("analyze", target.name, options=options_given(table=table, stall=stall))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
 
@@ -47,6 +47,6 @@ def optimize(
     db: str, config_file: str | None, state: Path | None, stall: float | None, dry_run: bool, as_json: bool
 ) -> None:
     """Gather statistics only of the tables that SQLite itself says need it (PRAGMA optimize)."""
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     request = Request("optimize", target.name, options=options_given(stall=stall))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from actions.run.request import Request
-from collectors.backup_files import Backup, listed
+from actions.model.request import Request
+from collectors.backup_catalog.catalog import Backup, find_backups
 from collectors.target import Target
-from exporter.commands.backup import with_backups_from
-from exporter.commands.database import UsageProblem, resolve_missing
-from exporter.commands.door_options import acting_options, database_options
+from exporter.commands.backup import with_existing_backup_directory
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import UsageProblem, resolve_missing_target
 from exporter.commands.run_action import options_given, run_action
-from exporter.units import moment, size
+from exporter.text.units import format_size, format_time
 
 Command = Callable[..., Any]
 
@@ -36,18 +36,20 @@ def backup_options(command: Command) -> Command:
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
 def list_backups(db: str, config_file: str | None, state: Path | None, directory: Path | None, as_json: bool) -> None:
     """What there is, newest first, and whether it was proved."""
-    target = _target(db, config_file, state, directory)
+    target = _resolve_backup_target(db, config_file, state, directory)
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
-    found = sorted(listed(target), key=_snapshot_time, reverse=True)
+    found = sorted(find_backups(target), key=_snapshot_time, reverse=True)
     if as_json:
-        click.echo(json.dumps([_as_fields(backup) for backup in found], indent=2))
+        click.echo(json.dumps([_backup_fields(backup) for backup in found], indent=2))
         return
     if not found:
-        click.echo(f"no backups in {target.backup.folder(target.name)}")
+        click.echo(f"no backups in {target.backup.database_folder(target.name)}")
     for backup in found:
         kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
-        click.echo(f"{moment(_snapshot_time(backup))} {backup.state:10} {size(backup.size):>10}{kind} {backup.path}")
+        click.echo(
+            f"{format_time(_snapshot_time(backup))} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.path}"
+        )
 
 
 @backups.command()
@@ -65,7 +67,9 @@ def verify(
 ) -> None:
     """Prove a backup's content against its manifest; by default the newest one."""
     chosen = None if backup_file is None else str(Path(backup_file).absolute())
-    _run(_target(db, config_file, state, directory), "verify", dry_run, as_json, backup=chosen)
+    _run_backup_action(
+        _resolve_backup_target(db, config_file, state, directory), "verify", dry_run, as_json, backup=chosen
+    )
 
 
 @backups.command()
@@ -82,7 +86,9 @@ def prune(
     as_json: bool,
 ) -> None:
     """Delete what no retention rule keeps; never the newest verified backup."""
-    _run(_target(db, config_file, state, directory), "prune", dry_run, as_json, keep_last=keep_last)
+    _run_backup_action(
+        _resolve_backup_target(db, config_file, state, directory), "prune", dry_run, as_json, keep_last=keep_last
+    )
 
 
 @backups.command()
@@ -92,14 +98,14 @@ def drill(
     db: str, config_file: str | None, state: Path | None, directory: Path | None, dry_run: bool, as_json: bool
 ) -> None:
     """Restore the newest verified backup into scratch, check the queue in it, measure the time and the age."""
-    _run(_target(db, config_file, state, directory), "drill", dry_run, as_json)
+    _run_backup_action(_resolve_backup_target(db, config_file, state, directory), "drill", dry_run, as_json)
 
 
-def _target(db: str, config_file: str | None, state: Path | None, directory: Path | None) -> Target:
-    return with_backups_from(resolve_missing(db, config_file, state), directory)
+def _resolve_backup_target(db: str, config_file: str | None, state: Path | None, directory: Path | None) -> Target:
+    return with_existing_backup_directory(resolve_missing_target(db, config_file, state), directory)
 
 
-def _run(target: Target, action: str, dry_run: bool, as_json: bool, **options: str | int | None) -> None:
+def _run_backup_action(target: Target, action: str, dry_run: bool, as_json: bool, **options: str | int | None) -> None:
     request = Request(action, target.name, options=options_given(**options))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
 
@@ -108,7 +114,7 @@ def _snapshot_time(backup: Backup) -> float:
     return backup.path.stat().st_mtime if backup.manifest is None else backup.manifest.snapshot_time
 
 
-def _as_fields(backup: Backup) -> dict[str, object]:
+def _backup_fields(backup: Backup) -> dict[str, object]:
     said = backup.manifest
     return {
         "path": str(backup.path),

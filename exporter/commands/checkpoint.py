@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
-from exporter.commands.database import resolve
-from exporter.commands.door_options import acting_options, database_options
+from actions.model.request import Request
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import resolve_target
 from exporter.commands.run_action import options_given, run_action
-from exporter.commands.sqlite_version import VERSION
+from exporter.commands.sqlite_version import SQLITE_VERSION
 
 MODES = ("auto", "passive", "full", "restart", "truncate")
 
@@ -20,7 +20,7 @@ MODES = ("auto", "passive", "full", "restart", "truncate")
 @click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How far to go.")
 @click.option(
     "--owner-sqlite",
-    type=VERSION,
+    type=SQLITE_VERSION,
     metavar="VERSION",
     help="The application's SQLite; 3.51.3 and newer are safe.",
 )
@@ -38,7 +38,7 @@ def checkpoint(
 
     On an application whose SQLite is not proved free of the WAL-reset bug, only `auto` and `truncate` are allowed.
     """
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     if owner_sqlite is not None:
         target = replace(target, owner_sqlite=owner_sqlite)
     request = Request("checkpoint", target.name, options=options_given(mode=mode))

@@ -8,10 +8,10 @@ import click
 from exporter.commands.explain import explain
 from exporter.config.example import example_text
 from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load
+from exporter.config.load import load_config
 from exporter.config.problems import ConfigErrors
-from exporter.config.resolve import targets
-from exporter.config.schema import File
+from exporter.config.resolve import resolve_targets
+from exporter.config.schema import ConfigFile
 from exporter.config.settings import Config
 
 
@@ -28,14 +28,14 @@ config.add_command(explain)
 def check(file: Path) -> None:
     """Read FILE as `serve` would, and say everything that is wrong with it at once."""
     try:
-        loaded = load(file, known_actions(), known_metrics())
+        loaded = load_config(file, known_actions(), known_metrics())
     except ConfigErrors as error:
         for line in error.lines:
             click.echo(line, err=True)
         raise click.exceptions.Exit(2) from error
     for line in loaded.warnings:
         click.echo(f"warning: {line}", err=True)
-    click.echo(summary(loaded))
+    click.echo(summarize_config(loaded))
 
 
 @config.command()
@@ -47,14 +47,14 @@ def example() -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file, for editors that complete and check YAML by one."""
-    made = File.model_json_schema(by_alias=True)
+    made = ConfigFile.model_json_schema(by_alias=True)
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "queuekeeper configuration"}
     click.echo(json.dumps({**made, **head}, indent=2))
 
 
-def summary(loaded: Config) -> str:
+def summarize_config(loaded: Config) -> str:
     """What the configuration makes of this machine, in one line."""
-    found = targets(loaded)
+    found = resolve_targets(loaded)
     missing = sum(not target.path.exists() for target in found)
     gone = f" ({missing} missing now)" if missing else ""
     acting = "acting is enabled" if loaded.acting.enabled else "acting is disabled: observe only"

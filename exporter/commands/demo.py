@@ -7,27 +7,27 @@ from types import FrameType
 
 import click
 
-from exporter.demo.stage import Stage, stage
-from exporter.demo.story import tell
+from exporter.demo.stage import DemoStage, open_stage
+from exporter.demo.story import tell_story
 
 
 @click.command()
 @click.option("--seconds", type=float, help="End by itself: when all was healed, or after this long with exit code 1.")
 def demo(seconds: float | None) -> None:
     """A throw-away queue with live workers, a crash, a growing WAL and a slow reader; queuekeeper heals what it can."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     begun = time.monotonic()
 
-    def say(*texts: str) -> None:
+    def print_timed_lines(*texts: str) -> None:
         at = time.monotonic() - begun
         click.echo("\n".join(f"{at:6.1f} s  {text}" for text in texts))
 
     healed = True
     try:
-        with stage() as props:
+        with open_stage() as props:
             props.start_agent()
-            _introduce(props)
-            healed = tell(props, say, seconds)
+            _print_introduction(props)
+            healed = tell_story(props, print_timed_lines, seconds)
             if seconds is not None:
                 click.echo(
                     "all healed" if healed else "not everything was healed in time; see the lines above", err=not healed
@@ -37,7 +37,7 @@ def demo(seconds: float | None) -> None:
     sys.exit(0 if healed else 1)
 
 
-def _introduce(props: Stage) -> None:
+def _print_introduction(props: DemoStage) -> None:
     click.echo(
         f"A queue with live workers in {props.folder}, watched by queuekeeper. Ctrl-C ends it and removes everything."
     )
@@ -51,10 +51,10 @@ def _introduce(props: Stage) -> None:
         click.echo(
             "  alerts    none: Prometheus and Alertmanager are not here, or did not start: thresholds alone start what heals"
         )
-    click.echo(f"  try       queuekeeper stats jobs --config.file {props.config}")
-    click.echo(f"            queuekeeper readers jobs --config.file {props.config}")
-    click.echo(f"            queuekeeper history --config.file {props.config}")
+    click.echo(f"  try       queuekeeper stats jobs --config.file {props.config_path}")
+    click.echo(f"            queuekeeper readers jobs --config.file {props.config_path}")
+    click.echo(f"            queuekeeper history --config.file {props.config_path}")
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
+def _raise_interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

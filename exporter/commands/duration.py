@@ -5,7 +5,7 @@ import click
 from exporter.config.sizes import parse_duration
 
 
-class Duration(click.ParamType[float]):
+class DurationParam(click.ParamType[float]):
     """A time on the command line: `300s`, `5m`, `26h`, `7d`; 0 needs no unit."""
 
     name = "duration"
@@ -18,4 +18,4 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-DURATION = Duration()
+DURATION = DurationParam()

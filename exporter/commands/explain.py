@@ -10,25 +10,25 @@ from pathlib import Path
 import apsw
 import click
 
-from actions.history.past import past
-from actions.history.settings import paused
-from actions.history.store import StoreUnavailable, history, history_file
-from actions.history.waiting_runs import begun
-from actions.policy.order import HOUR, quota, reach
 from actions.policy.rules import Rule
-from collectors.owner import Owner
-from collectors.queue_profiles.detect import named
-from collectors.queue_profiles.schema import Profile, ProfileError
-from collectors.reading.snapshot import Snapshot
-from exporter.commands.database import UsageProblem, read_config
-from exporter.commands.status import read_all
-from exporter.config import explain as words
-from exporter.config import window_words
-from exporter.config.resolve import targets
+from actions.policy.scheduling import HOUR, blast_radius_reasons, quota_reasons
+from actions.store.database import StoreUnavailable, history_file, state_store
+from actions.store.past import load_action_history
+from actions.store.pause import pause_reason
+from actions.store.pending_runs import load_started_runs
+from collectors.access.snapshot import Snapshot
+from collectors.owner import OwnerReading
+from collectors.queue_profiles.detection import find_profile
+from collectors.queue_profiles.schema import ProfileError, QueueProfile
+from exporter.commands.database_argument import UsageProblem, read_config
+from exporter.commands.status import read_all_twice
+from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.next_runs import bounds, is_long
+from exporter.status import rule_state as words
+from exporter.status import window_state
+from exporter.triggers.next_runs import is_long_action, scheduling_bounds
 
-Memories = Mapping[tuple[str, str], words.Memory]  # by database and rule
+RuleHistories = Mapping[tuple[str, str], words.RuleHistory]  # by database and rule
 
 
 @click.command()
@@ -47,29 +47,33 @@ def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
     if source is None:
         raise UsageProblem("no configuration named; give FILE, --config.file FILE or QUEUEKEEPER_CONFIG")
     config = read_config(source)
-    snapshots = read_all(targets(config))
-    why, memories = _remembered(config, snapshots)
-    told = [_told(config, snapshot, why, memories) for snapshot in snapshots]
+    snapshots = read_all_twice(resolve_targets(config))
+    why, memories = _read_rule_histories(config, snapshots)
+    told = [_explain_database(config, snapshot, why, memories) for snapshot in snapshots]
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
     for one in told:
-        _print(one)
+        _print_explanation(one)
 
 
-def _told(config: Config, snapshot: Snapshot, why: str | None, memories: Memories) -> dict[str, object]:
-    target, profiles = snapshot.target, _profiles(snapshot)
+def _explain_database(
+    config: Config, snapshot: Snapshot, why: str | None, memories: RuleHistories
+) -> dict[str, object]:
+    target, profiles = snapshot.target, _detected_profiles(snapshot)
     now = time.time()
     first = profiles[0] if profiles else None
     rules = [
-        words.explain(rule, snapshot, config, memories.get((target.name, rule.name), words.Memory()), first, now)
+        words.explain_rule(
+            rule, snapshot, config, memories.get((target.name, rule.name), words.RuleHistory()), first, now
+        )
         for rule in config.rules
-        if rule.covers(target.name)
+        if rule.covers_database(target.name)
     ]
     schedules = {
         one.name: words.explain_schedule(one, target.name, config, why, now)
         for one in config.schedules
-        if one.covers(target.name)
+        if one.covers_database(target.name)
     }
     return {
         "database": target.name,
@@ -77,59 +81,60 @@ def _told(config: Config, snapshot: Snapshot, why: str | None, memories: Memorie
         "state": snapshot.state,
         "message": snapshot.message,
         "profile": ", ".join(profile.name for profile in profiles),
-        "settings": [line for profile in profiles for line in words.settings(profile, target.settings)],
+        "settings": [line for profile in profiles for line in words.describe_settings(profile, target.settings)],
         "owner_sqlite": target.owner_sqlite,
-        "backup": None if target.backup is None else str(target.backup.folder(target.name)),
-        "windows": list(window_words.lines(config.acting, now)),
+        "backup": None if target.backup is None else str(target.backup.database_folder(target.name)),
+        "windows": list(window_state.window_lines(config.acting, now)),
         "rules": [dataclasses.asdict(rule) for rule in rules],
         "schedules": schedules,
     }
 
 
-def _profiles(snapshot: Snapshot) -> list[Profile]:
+def _detected_profiles(snapshot: Snapshot) -> list[QueueProfile]:
     """The profiles that the reading found, by their names; several queues may lie in one file."""
     owner = snapshot.readings.get("owner")
-    names = owner.profile if isinstance(owner, Owner) else ""
+    names = owner.profile if isinstance(owner, OwnerReading) else ""
     found = []
     for name in filter(None, (name.strip() for name in names.replace("+", ",").split(","))):
         chosen = snapshot.target.profile if "/" in snapshot.target.profile else name
         with suppress(ProfileError):  # `profiles check` tells what is wrong with it; here it just has no settings
-            found.append(named(chosen))
+            found.append(find_profile(chosen))
     return found
 
 
-def _remembered(config: Config, snapshots: list[Snapshot]) -> tuple[str | None, Memories]:
+def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str | None, RuleHistories]:
     """(why actions are paused, what bears on each rule). No history is made where there is none."""
     if not history_file(config.state).exists():
         return None, {}
     pairs = [(snapshot.target.name, rule) for snapshot in snapshots for rule in config.rules]
     try:
-        with history(config.state) as store:
-            why = paused(store)
+        with state_store(config.state) as store:
+            why = pause_reason(store)
             return why, {
-                (name, rule.name): _memory(store, config, name, rule, why, len(snapshots)) for name, rule in pairs
+                (name, rule.name): _read_rule_history(store, config, name, rule, why, len(snapshots))
+                for name, rule in pairs
             }
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
 
 
-def _memory(
+def _read_rule_history(
     store: apsw.Connection, config: Config, database: str, rule: Rule, why: str | None, watched: int
-) -> words.Memory:
-    found, now = past(store, database, rule.action), time.time()
-    return words.Memory(found, why, list(_limits(store, config, database, rule, watched, now)))
+) -> words.RuleHistory:
+    found, now = load_action_history(store, database, rule.action), time.time()
+    return words.RuleHistory(found, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
 
 
-def _limits(
+def _exhausted_limits(
     store: apsw.Connection, config: Config, database: str, rule: Rule, watched: int, now: float
 ) -> Iterator[str]:
-    within = bounds(config.acting, config.rules, watched, {}, now)
-    known = begun(store, now - max(HOUR, rule.radius.within), is_long)
-    yield from quota(database, known, within, now)
-    yield from reach(rule.name, database, rule.radius, known, within, now)
+    within = scheduling_bounds(config.acting, config.rules, watched, {}, now)
+    known = load_started_runs(store, now - max(HOUR, rule.radius.within), is_long_action)
+    yield from quota_reasons(database, known, within, now)
+    yield from blast_radius_reasons(rule.name, database, rule.radius, known, within, now)
 
 
-def _print(one: Mapping[str, object]) -> None:
+def _print_explanation(one: Mapping[str, object]) -> None:
     unread = "not known while it is not read" if one["state"] != "readable" else "none fits: only the file is measured"
     profile = one["profile"] or unread
     click.echo(f"{one['database']}: {one['path']} ({one['state']})")

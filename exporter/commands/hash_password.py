@@ -5,7 +5,7 @@ import sys
 import bcrypt
 import click
 
-from exporter.commands.database import UsageProblem
+from exporter.commands.database_argument import UsageProblem
 
 # What bcrypt looks at: https://www.usenix.org/legacy/events/usenix99/provos/provos.pdf, and no implementation takes more.
 MAX_BYTES = 72
@@ -21,7 +21,7 @@ MAX_BYTES = 72
 )
 def hash_password(cost: int) -> None:
     """Ask for a password, or read it from a pipe, and print its bcrypt hash for `basic_auth_users`."""
-    password = _asked() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    password = _prompt_password() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise UsageProblem("no password was given; type one, or pipe it in on one line")
     if len(password.encode()) > MAX_BYTES or "\0" in password:
@@ -29,5 +29,5 @@ def hash_password(cost: int) -> None:
     click.echo(bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode())
 
 
-def _asked() -> str:
+def _prompt_password() -> str:
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))

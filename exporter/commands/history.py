@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from actions.history.runs import Run, newest
-from actions.history.store import StoreUnavailable, history_file
-from actions.history.store import history as open_store
-from exporter.commands.database import resolve_history
-from exporter.run_fields import as_fields
-from exporter.run_line import line
+from actions.store.database import StoreUnavailable, history_file
+from actions.store.database import state_store as open_store
+from actions.store.runs import Run, newest_runs
+from exporter.commands.database_argument import resolve_history_scope
+from exporter.text.run import run_line
+from exporter.text.run_fields import run_fields
 
 
 @click.command()
@@ -21,22 +21,22 @@ from exporter.run_line import line
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
 def history(db: str | None, config_file: str | None, state: Path | None, limit: int, as_json: bool) -> None:
     """Why each action ran, what it did, and whether it helped; newest last."""
-    name, directory = resolve_history(db, config_file, state)
-    runs = _runs(directory, name, limit)
+    name, directory = resolve_history_scope(db, config_file, state)
+    runs = _read_runs(directory, name, limit)
     if as_json:
-        click.echo(json.dumps([as_fields(run) for run in runs], indent=2))
+        click.echo(json.dumps([run_fields(run) for run in runs], indent=2))
         return
     if not runs:
         click.echo(f"no runs yet{f' of {name}' if name else ''} in {directory}")
     for run in reversed(runs):
-        click.echo(line(run))
+        click.echo(run_line(run))
 
 
-def _runs(directory: Path, name: str | None, limit: int) -> list[Run]:
+def _read_runs(directory: Path, name: str | None, limit: int) -> list[Run]:
     if not history_file(directory).exists():
         return []
     try:
         with open_store(directory) as store:
-            return newest(store, name, limit)
+            return newest_runs(store, name, limit)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
-from exporter.commands.backup import with_backups_from
-from exporter.commands.database import resolve
-from exporter.commands.door_options import acting_options, database_options
+from actions.model.request import Request
+from exporter.commands.backup import with_existing_backup_directory
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import resolve_target
 from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
@@ -35,6 +35,6 @@ def integrity(
 
     A failure is remembered until a --full check of the same target is good.
     """
-    target = with_backups_from(resolve(db, config_file, state), directory)
+    target = with_existing_backup_directory(resolve_target(db, config_file, state), directory)
     options = options_given(full=full, on_backup=on_backup, longest_read=longest_read)
     sys.exit(run_action(target, Request("integrity", target.name, options=options), dry_run=dry_run, as_json=as_json))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
-from exporter.commands.database import resolve
-from exporter.commands.door_options import database_options
+from actions.model.request import Request
+from exporter.commands.common_options import database_options
+from exporter.commands.database_argument import resolve_target
 from exporter.commands.run_action import run_action
 
 
@@ -16,5 +16,5 @@ from exporter.commands.run_action import run_action
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
 def leases(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Show the tasks of DB whose lease ran out, who holds them and since when. Changes nothing: it is requeue's dry run."""
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     sys.exit(run_action(target, Request("requeue", target.name), dry_run=True, as_json=as_json))

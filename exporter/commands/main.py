@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from exporter.commands.one_line import OneLine
+from exporter.commands.terminal import OneLineErrorGroup
 
 # The file of each command, beside this one; in it, the command bears its own name.
 FILES = {
@@ -38,7 +38,7 @@ FILES = {
 }
 
 
-class _Commands(UserDict[str, Any]):
+class _LazyCommands(UserDict[str, Any]):
     """Commands by name, as click's groups keep them; each is found when it is looked up."""
 
     def __getitem__(self, name: str) -> click.Command:
@@ -50,7 +50,9 @@ class _Commands(UserDict[str, Any]):
         return found
 
 
-@click.group(cls=OneLine, commands=_Commands(FILES), context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=OneLineErrorGroup, commands=_LazyCommands(FILES), context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="queuekeeper", prog_name="queuekeeper")
 def main() -> None:
     """Watch task queues kept in SQLite files, and keep them healthy."""

@@ -10,19 +10,19 @@ from pathlib import Path
 import apsw
 import click
 
-from actions.door.cancel import cancel as cancel_run
-from actions.door.kill_switch import pause_all, settle
-from actions.history.runs import Run, run
-from actions.history.settings import paused
-from actions.history.settings import resume as end_pause
-from actions.history.store import StoreUnavailable, history
-from actions.run.errors import Refused
-from actions.run.outcome import EXIT_CODES, Outcome
-from exporter.commands.database import UsageProblem, resolve_history
-from exporter.commands.door_options import Command
+from actions.model.errors import Refused
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.runner.cancel import cancel_run as cancel_run
+from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
+from actions.store.database import StoreUnavailable, state_store
+from actions.store.pause import clear_pause as end_pause
+from actions.store.pause import pause_reason
+from actions.store.runs import Run, load_run
+from exporter.commands.common_options import Command
+from exporter.commands.database_argument import UsageProblem, resolve_history_scope
 from exporter.commands.duration import DURATION
-from exporter.run_line import line
-from exporter.units import moment
+from exporter.text.run import run_line
+from exporter.text.units import format_time
 
 wait_option = click.option(
     "--wait",
@@ -34,7 +34,7 @@ wait_option = click.option(
 )
 
 
-def _options(command: Command) -> Command:
+def _history_options(command: Command) -> Command:
     for decorate in (
         click.option(
             "--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md)."
@@ -51,18 +51,18 @@ def _options(command: Command) -> Command:
 @click.command()
 @click.option("--reason", default="", help="Said wherever something is refused because of it.")
 @wait_option
-@_options
+@_history_options
 def pause(reason: str, wait: float, config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Stop every action, of the agent and of the command line, until `queuekeeper resume`.
 
     Nothing starts any more; what runs is asked at once to stop at its next safe point.
     """
-    why = f"by {getpass.getuser()} at {moment(time.time())}" + (f": {reason}" if reason else "")
-    with _opened(config_file, state) as store:
-        before = pause_all(store, why)
-        settled = settle(store, wait)
+    why = f"by {getpass.getuser()} at {format_time(time.time())}" + (f": {reason}" if reason else "")
+    with _open_history(config_file, state) as store:
+        before = pause_actions(store, why)
+        settled = wait_for_runs(store, wait)
     if as_json:
-        stopped, finishing = _fields(settled.ended), _fields(settled.finishing)
+        stopped, finishing = _run_summaries(settled.ended), _run_summaries(settled.finishing)
         click.echo(json.dumps({"paused": True, "why": before or why, "stopped": stopped, "finishing": finishing}))
         return
     if before is None:
@@ -70,17 +70,17 @@ def pause(reason: str, wait: float, config_file: str | None, state: Path | None,
     else:
         click.echo(f"actions were paused already ({before})")
     for one in settled.ended:
-        click.echo(f"  ended: {line(one)}")
+        click.echo(f"  ended: {run_line(one)}")
     for one in settled.finishing:
         click.echo(f"  still finishing: #{one.id} {one.database} {one.action}; it stops at its next safe point")
 
 
 @click.command()
-@_options
+@_history_options
 def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Let actions start again, those too that were suspended because they did not help; what waits starts at once."""
-    with _opened(config_file, state) as store:
-        before = paused(store)
+    with _open_history(config_file, state) as store:
+        before = pause_reason(store)
         lifted = end_pause(store)
     if as_json:
         click.echo(json.dumps({"paused": False, "why": "", "suspensions_lifted": lifted}))
@@ -92,10 +92,10 @@ def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
 @click.command()
 @click.argument("run_id", metavar="RUN", type=click.IntRange(1, 2**63 - 1))
 @wait_option
-@_options
+@_history_options
 def cancel(run_id: int, wait: float, config_file: str | None, state: Path | None, as_json: bool) -> None:
     """End run RUN (its number in `queuekeeper history`): at once while it waits, else at its next safe point."""
-    with _opened(config_file, state) as store:
+    with _open_history(config_file, state) as store:
         try:
             cancel_run(store, run_id, getpass.getuser(), time.time())
         except KeyError:
@@ -103,28 +103,28 @@ def cancel(run_id: int, wait: float, config_file: str | None, state: Path | None
         except Refused as error:
             click.echo(f"refused: {error}; next: {error.next_step}", err=True)
             raise click.exceptions.Exit(EXIT_CODES[Outcome.REFUSED]) from error
-        settle(store, wait, only=run_id)
-        found = run(store, run_id)
+        wait_for_runs(store, wait, only=run_id)
+        found = load_run(store, run_id)
     ended = found.state == "ended"
     if as_json:
-        click.echo(json.dumps({**_fields((found,))[0], "ended": ended}))
+        click.echo(json.dumps({**_run_summaries((found,))[0], "ended": ended}))
     elif ended:
-        click.echo(line(found))
+        click.echo(run_line(found))
     else:
         click.echo(f"run {run_id} ({found.database} {found.action}) is asked to stop at its next safe point")
 
 
 @contextmanager
-def _opened(config_file: str | None, state: Path | None) -> Iterator[apsw.Connection]:
-    _, directory = resolve_history(None, config_file, state)
+def _open_history(config_file: str | None, state: Path | None) -> Iterator[apsw.Connection]:
+    _, directory = resolve_history_scope(None, config_file, state)
     try:
-        with history(directory) as store:
+        with state_store(directory) as store:
             yield store
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
 
 
-def _fields(runs: Sequence[Run]) -> list[dict[str, object]]:
+def _run_summaries(runs: Sequence[Run]) -> list[dict[str, object]]:
     return [
         {"run": one.id, "database": one.database, "action": one.action, "state": one.state, "outcome": one.outcome}
         for one in runs

@@ -12,30 +12,30 @@ from pathlib import Path
 import apsw
 import click
 
-from collectors.queue_profiles import detect
-from collectors.queue_profiles.compile import CompiledProfile, compiled
-from collectors.queue_profiles.fence import changing
-from collectors.queue_profiles.place import declared_tables, places_of
-from collectors.queue_profiles.rows import counted
-from collectors.queue_profiles.schema import Profile, ProfileError, Setting
-from collectors.queue_profiles.settings import required, settings_of
-from collectors.queue_profiles.tables import Tables, read_tables
-from collectors.queue_profiles.taking import CompiledPurge, CompiledRequeue, Taking
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.connection import read_only
-from collectors.reading.facts import gather
-from collectors.reading.preflight import decide
-from collectors.reading.reasons import EXPECTED, reason
-from collectors.reading.time_limit import time_limit
+from collectors.access.connection import open_read_only
+from collectors.access.errors import EXPECTED_ERRORS, describe_failure
+from collectors.access.file_facts import gather_facts
+from collectors.access.preflight import decide_preflight
+from collectors.access.timeouts import time_limit
+from collectors.queue_profiles import detection
+from collectors.queue_profiles.authorizer import allow_changes
+from collectors.queue_profiles.compile import CompiledProfile, compile_profile
+from collectors.queue_profiles.row_selection import CompiledPurge, CompiledRequeue, RowSelection
+from collectors.queue_profiles.run_queries import read_count
+from collectors.queue_profiles.schema import ProfileError, QueueProfile, SettingSpec
+from collectors.queue_profiles.settings import required_settings, resolve_settings
+from collectors.queue_profiles.table_match import declared_tables, match_tables
+from collectors.queue_profiles.tables import DatabaseTables, read_tables
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
-from exporter.commands.database import UsageProblem, resolve
-from exporter.commands.door_options import database_options
+from exporter.commands.common_options import database_options
+from exporter.commands.database_argument import UsageProblem, resolve_target
 
-NEAREST = 3
+MAX_NEAR_PROFILES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Nearness:
+class NearProfile:
     """How far a database is from a profile: what it lacks, in sentences. `shares`: tables of it that are there."""
 
     profile: str
@@ -44,12 +44,12 @@ class Nearness:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ProfileDetection:
     """The answer of `detect`; `profiles` fit, `nearest` did not. `tables` are the names of all."""
 
     path: str
     profiles: tuple[str, ...]
-    nearest: tuple[Nearness, ...]
+    nearest: tuple[NearProfile, ...]
     tables: tuple[str, ...]
 
 
@@ -61,15 +61,15 @@ def profiles() -> None:
 @profiles.command(name="list")
 def list_profiles() -> None:
     """Every profile that comes with queuekeeper."""
-    for profile in detect.shipped():
-        click.echo(f"{profile.name:20} {_summary(profile)}")
+    for profile in detection.shipped_profiles():
+        click.echo(f"{profile.name:20} {_summarize_profile(profile)}")
 
 
 @profiles.command()
 @click.argument("name")
 def show(name: str) -> None:
     """What profile NAME (or the file of this path) reads, what may be set, and what it lets be done."""
-    for line in _described(_named(name)):
+    for line in _describe_profile(_load_profile(name)):
         click.echo(line)
 
 
@@ -78,13 +78,13 @@ def show(name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
 def detect_profile(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Which queue systems DB holds; or which profile came nearest, and what is missing. Exit 1 when none fits."""
-    target = resolve(db, config_file, state)
-    with _opened(target) as database, _one_line():
-        found = _found(read_tables(database), target)
+    target = resolve_target(db, config_file, state)
+    with _open_read_only(target) as database, _errors_as_usage_problem():
+        found = _detect_profiles(read_tables(database), target)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
     else:
-        click.echo("\n".join(_told(found)))
+        click.echo("\n".join(_detection_lines(found)))
     if not found.profiles:
         raise click.exceptions.Exit(1)
 
@@ -96,33 +96,33 @@ def detect_profile(db: str, config_file: str | None, state: Path | None, as_json
 def check(file: Path, db: str | None, given: tuple[str, ...]) -> None:
     """Is the profile in FILE right? With DB: does it fit, what does it count there, would its actions run?"""
     path = str(file) if "/" in str(file) else f"./{file}"
-    profile = _named(path)
-    settings = dict(_setting(profile, text) for text in given)
+    profile = _load_profile(path)
+    settings = dict(_parse_setting(profile, text) for text in given)
     if db is None:
-        with _one_line():
-            _compiled_alone(profile, settings)
-        click.echo(f"{file}: ok; profile {profile.name}, {_summary(profile)}")
+        with _errors_as_usage_problem():
+            _compile_without_database(profile, settings)
+        click.echo(f"{file}: ok; profile {profile.name}, {_summarize_profile(profile)}")
         return
-    target = replace(resolve(db, None, None), profile=path, settings=settings)
-    with _opened(target) as database, _one_line():
-        made = detect.profile_for(database, target)
-        for line in _tried(database, made) if made else ():
+    target = replace(resolve_target(db, None, None), profile=path, settings=settings)
+    with _open_read_only(target) as database, _errors_as_usage_problem():
+        made = detection.detect_profile(database, target)
+        for line in _try_profile(database, made) if made else ():
             click.echo(line)
     click.echo(f"{file}: ok; it fits {target.path}")
 
 
-def _summary(profile: Profile) -> str:
+def _summarize_profile(profile: QueueProfile) -> str:
     actions = profile.actions
     may = [
         f"{word} {one.when}"
         for word, one in (("requeue", actions.requeue), ("purge", actions.purge))
         if one is not None
     ]
-    needs = "; needs settings: " + ", ".join(required(profile)) if required(profile) else ""
+    needs = "; needs settings: " + ", ".join(required_settings(profile)) if required_settings(profile) else ""
     return f"tables {', '.join(profile.detect)}; {', '.join(may) or 'gauges only'}{needs}"
 
 
-def _described(profile: Profile) -> Iterator[str]:
+def _describe_profile(profile: QueueProfile) -> Iterator[str]:
     yield f"profile {profile.name}, tried against a {profile.verified.how} ({profile.verified.version})"
     for title, tables in (("tables", profile.detect), ("tables that may be missing", profile.also)):
         for table, columns in tables.items():
@@ -134,38 +134,38 @@ def _described(profile: Profile) -> Iterator[str]:
         if rows.stale:
             yield f"    stale ({profile.lease}): {rows.stale}"
     for name, setting in profile.settings.items():
-        yield f"  setting {name}: {_default(setting)}; {setting.help}"
+        yield f"  setting {name}: {_default_in_words(setting)}; {setting.help}"
     for word, one in (("requeue", profile.actions.requeue), ("purge", profile.actions.purge)):
         yield f"  {word}: {one.when if one else 'not possible'}"
 
 
-def _default(setting: Setting) -> str:
+def _default_in_words(setting: SettingSpec) -> str:
     if setting.default is None:
         return "must be set"
     value = f"{setting.default:g}" if isinstance(setting.default, float) else f'"{setting.default}"'
     return f"{value} by default"
 
 
-def _found(tables: Tables, target: Target) -> Found:
-    matches = detect.matches(tables, target)
-    unfit = () if matches else (profile for profile in detect.shipped() if not required(profile))
-    near = [_nearness(profile, tables, target) for profile in unfit]
+def _detect_profiles(tables: DatabaseTables, target: Target) -> ProfileDetection:
+    matches = detection.matching_profiles(tables, target)
+    unfit = () if matches else (profile for profile in detection.shipped_profiles() if not required_settings(profile))
+    near = [_near_profile(profile, tables, target) for profile in unfit]
     nearest = sorted((one for one in near if one.shares), key=lambda one: (len(one.lacking), -one.shares))
-    return Found(
+    return ProfileDetection(
         path=str(target.path),
         profiles=tuple(match.profile.name for match in matches),
-        nearest=tuple(nearest[:NEAREST]),
+        nearest=tuple(nearest[:MAX_NEAR_PROFILES]),
         tables=tuple(sorted(table.name for table in tables.values())),
     )
 
 
-def _nearness(profile: Profile, tables: Tables, target: Target) -> Nearness:
-    lacking = detect.lacking(profile, tables, replace(target, settings={}))
-    declared = declared_tables(profile, settings_of(profile, {}))
-    return Nearness(profile.name, sum(bool(fnmatch.filter(tables, name)) for name in declared), lacking)
+def _near_profile(profile: QueueProfile, tables: DatabaseTables, target: Target) -> NearProfile:
+    lacking = detection.missing_parts(profile, tables, replace(target, settings={}))
+    declared = declared_tables(profile, resolve_settings(profile, {}))
+    return NearProfile(profile.name, sum(bool(fnmatch.filter(tables, name)) for name in declared), lacking)
 
 
-def _told(found: Found) -> Iterator[str]:
+def _detection_lines(found: ProfileDetection) -> Iterator[str]:
     if found.profiles:
         yield f"{found.path}: {', '.join(found.profiles)}"
         return
@@ -176,29 +176,29 @@ def _told(found: Found) -> Iterator[str]:
     yield "  for a table of your own, use `profile: generic` with settings, or write a profile (docs/profiles.md)"
 
 
-def _tried(database: apsw.Connection, made: CompiledProfile) -> Iterator[str]:
+def _try_profile(database: apsw.Connection, made: CompiledProfile) -> Iterator[str]:
     """Run what only reads, compile what would write: an EXPLAIN of it is checked like the statement and changes nothing."""
     now = time.time()
     for rows in made.rows:
-        result = counted(database, rows.count(now))
+        result = read_count(database, rows.count_statement(now))
         queues = ", ".join(f"{one.queue or '(no name)'} {one.rows}" for one in result.queues[:10])
         yield f"  {rows.state} ({rows.spot.place.table}): {queues or 'none'}"
     for stale in made.stale_rows:
-        number = sum(one.rows for one in counted(database, stale.count(now)).queues)
+        number = sum(one.rows for one in read_count(database, stale.count_statement(now)).queues)
         yield f"  stale leases ({stale.rows.spot.place.table}): {number}"
     for word, action in (("requeue", made.requeue), ("purge", made.purge)):
         if action is not None:
-            yield f"  {word} ({action.gate}): {_statements(database, action, now)} statements are accepted"
+            yield f"  {word} ({action.gate}): {_count_action_statements(database, action, now)} statements are accepted"
 
 
-def _statements(database: apsw.Connection, action: CompiledRequeue | CompiledPurge, now: float) -> int:
-    return sum(_accepted(database, taking, now) for taking in action.takings)
+def _count_action_statements(database: apsw.Connection, action: CompiledRequeue | CompiledPurge, now: float) -> int:
+    return sum(_count_accepted_statements(database, taking, now) for taking in action.selections)
 
 
-def _accepted(database: apsw.Connection, taking: Taking, now: float) -> int:
+def _count_accepted_statements(database: apsw.Connection, taking: RowSelection, now: float) -> int:
     number = 0
-    for step in taking.steps(now, 0.0):
-        with changing(database, step.fence):
+    for step in taking.bind_row_steps(now, 0.0):
+        with allow_changes(database, step.fence):
             for statement in step.statements:
                 database.execute(
                     f"EXPLAIN {statement}", {**step.values, "key": None, "seen": None, "holder": None}
@@ -207,14 +207,14 @@ def _accepted(database: apsw.Connection, taking: Taking, now: float) -> int:
     return number
 
 
-def _compiled_alone(profile: Profile, given: dict[str, float | str]) -> CompiledProfile:
+def _compile_without_database(profile: QueueProfile, given: dict[str, float | str]) -> CompiledProfile:
     """Compile it for the tables that it describes; a setting that must be given stands for itself."""
-    names = {name: name for name in required(profile) if profile.settings[name].kind != "number"}
-    settings = settings_of(profile, {**names, **given})
-    return compiled(profile, settings, places_of(profile, settings, declared_tables(profile, settings)))
+    names = {name: name for name in required_settings(profile) if profile.settings[name].kind != "number"}
+    settings = resolve_settings(profile, {**names, **given})
+    return compile_profile(profile, settings, match_tables(profile, settings, declared_tables(profile, settings)))
 
 
-def _setting(profile: Profile, text: str) -> tuple[str, float | str]:
+def _parse_setting(profile: QueueProfile, text: str) -> tuple[str, float | str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageProblem(f"--set {text}: write NAME=VALUE")
@@ -227,33 +227,33 @@ def _setting(profile: Profile, text: str) -> tuple[str, float | str]:
         raise UsageProblem(f"--set {text}: {name} is a number") from None
 
 
-def _named(choice: str) -> Profile:
+def _load_profile(choice: str) -> QueueProfile:
     try:
-        return detect.named(choice)
+        return detection.find_profile(choice)
     except ProfileError as error:
         raise UsageProblem(str(error)) from error
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _errors_as_usage_problem() -> Iterator[None]:
     try:
         yield
-    except EXPECTED as error:
-        raise UsageProblem(reason(error)[1]) from error
+    except EXPECTED_ERRORS as error:
+        raise UsageProblem(describe_failure(error)[1]) from error
 
 
 @contextmanager
-def _opened(target: Target) -> Iterator[apsw.Connection]:
+def _open_read_only(target: Target) -> Iterator[apsw.Connection]:
     """A read-only connection where one may be opened at all (docs/safety.md)."""
-    with _one_line(), RawReader() as raw:
-        facts = gather(target, raw)
+    with _errors_as_usage_problem(), RawReader() as raw:
+        facts = gather_facts(target, raw)
         try:
-            verdict = decide(facts)
+            verdict = decide_preflight(facts)
             if not verdict.may_open:
                 raise UsageProblem(verdict.message)
             limit = target.limits.read_wal if facts.header and facts.header.wal else target.limits.read_rollback
-            with read_only(target.path) as database, time_limit(database, limit):
+            with open_read_only(target.path) as database, time_limit(database, limit):
                 yield database
         finally:
             if facts.held == "held":
-                raw.release(facts.path)
+                raw.release_wal(facts.path)

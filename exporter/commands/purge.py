@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
-from exporter.commands.database import resolve
-from exporter.commands.door_options import acting_options, database_options
+from actions.model.request import Request
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import resolve_target
 from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
@@ -33,7 +33,7 @@ def purge(
     as_json: bool,
 ) -> None:
     """Delete finished tasks that were kept long enough, in short transactions."""
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     options = options_given(
         older_than=older_than,
         limit=limit,

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import click
 
-from collectors.raw_reader.ask import LockTableUnseen, RawReader, RawReaderUnavailable, sampling
-from collectors.raw_reader.layout import FIRST_READ_BYTE, WalIndex
-from collectors.raw_reader.lock_use import LockUse
-from collectors.raw_reader.pinners import Holder, checkpointer, pinners, writer
+from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable, sampling_command
+from collectors.raw_reader.formats import FIRST_READ_BYTE, WalIndex
+from collectors.raw_reader.lock_usage import LockUsage
+from collectors.raw_reader.wal_readers import HeldLock, find_checkpoint_lock, find_write_lock, pinning_readers
 from collectors.target import Target
-from exporter.commands.database import resolve
-from exporter.commands.door_options import database_options
+from exporter.commands.common_options import database_options
+from exporter.commands.database_argument import resolve_target
 
 # Seconds between two looks at the write lock: a person waits only for a moment, so more often than the agent does.
-SAMPLE_EVERY, SHARE_OF_A_CORE = 0.02, 0.1
+SAMPLE_INTERVAL, MAX_CORE_SHARE = 0.02, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class DatabaseProcess:
     """One process at the database. `mark`: the newest frame it may need; `holds_back`: frames nobody can copy past it.
 
     `locks` are words: reads, writes, checkpoints, connected, action. `mark` is None when it does not read the log.
@@ -37,7 +37,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Readers:
+class DatabaseProcesses:
     """All processes at the database; `frames` in the log and how many of them are `copied`, None without a log.
 
     `write_lock`: how busy it was over `seconds`, and who held it in how many samples, for how long at most (seconds).
@@ -47,9 +47,9 @@ class Readers:
     path: str
     frames: int | None
     copied: int | None
-    readers: tuple[Reader, ...]
+    readers: tuple[DatabaseProcess, ...]
     seconds: float = 0.0
-    write_lock: LockUse = LockUse()  # noqa: RUF009 - a frozen value
+    write_lock: LockUsage = LockUsage()  # noqa: RUF009 - a frozen value
 
 
 @click.command()
@@ -64,46 +64,46 @@ class Readers:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
 def readers(db: str, config_file: str | None, state: Path | None, seconds: float, as_json: bool) -> None:
     """Show who holds locks on DB or pins its write-ahead log, and who keeps its write lock busy. Opens no database."""
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     try:
-        with RawReader(sampling(SAMPLE_EVERY, SHARE_OF_A_CORE)) as raw:
-            found = look(target, raw, seconds)
+        with RawReader(sampling_command(SAMPLE_INTERVAL, MAX_CORE_SHARE)) as raw:
+            found = observe_processes(target, raw, seconds)
     except (LockTableUnseen, RawReaderUnavailable, OSError) as error:
         raise click.ClickException(f"cannot see who holds locks on {target.path}: {error}") from error
-    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else in_words(found))
+    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else processes_in_words(found))
 
 
-def look(target: Target, raw: RawReader, seconds: float) -> Readers:
+def observe_processes(target: Target, raw: RawReader, seconds: float) -> DatabaseProcesses:
     """Watch the write lock for so many seconds, then see who is there. Raises as RawReader does."""
-    use = LockUse()
+    use = LockUsage()
     if seconds > 0:
-        raw.write_lock_use(target.path)
+        raw.read_lock_usage(target.path)
         time.sleep(seconds)
-        use = raw.write_lock_use(target.path)
-    index, holders = raw.wal_index(target.path), raw.holders(target.path)
-    return Readers(
+        use = raw.read_lock_usage(target.path)
+    index, holders = raw.read_wal_index(target.path), raw.find_held_locks(target.path)
+    return DatabaseProcesses(
         target.name,
         str(target.path),
         None if index is None else index.frames,
         None if index is None else index.copied,
-        by_process(index, holders),
+        group_by_process(index, holders),
         seconds,
         use,
     )
 
 
-def by_process(index: WalIndex | None, holders: Sequence[Holder]) -> tuple[Reader, ...]:
+def group_by_process(index: WalIndex | None, holders: Sequence[HeldLock]) -> tuple[DatabaseProcess, ...]:
     """The holders, one entry for each process; who holds back most comes first. Pure."""
-    held: dict[int, list[Holder]] = {}
+    held: dict[int, list[HeldLock]] = {}
     for holder in holders:
         held.setdefault(holder.pid, []).append(holder)
-    found = [_reader(index, pid, tuple(locks)) for pid, locks in held.items()]
+    found = [_describe_process(index, pid, tuple(locks)) for pid, locks in held.items()]
     return tuple(sorted(found, key=lambda reader: (-reader.holds_back, reader.pid)))
 
 
-def in_words(found: Readers) -> str:
+def processes_in_words(found: DatabaseProcesses) -> str:
     """What a person at a terminal wants to know: who, with which command, and whether it stands in the way."""
-    lines = [_headline(found), *_write_lock(found)]
+    lines = [_summary_line(found), *_write_lock_lines(found)]
     for reader in found.readers:
         held = f", holds back {reader.holds_back} frames" if reader.holds_back else ""
         mark = "" if reader.mark is None else f" at frame {reader.mark}"
@@ -112,7 +112,7 @@ def in_words(found: Readers) -> str:
     return "\n".join(lines)
 
 
-def _write_lock(found: Readers) -> Iterator[str]:
+def _write_lock_lines(found: DatabaseProcesses) -> Iterator[str]:
     """How busy the write lock was: whoever wants to write waits as long, or is told that the database is locked."""
     use = found.write_lock
     if not use.samples:
@@ -127,7 +127,7 @@ def _write_lock(found: Readers) -> Iterator[str]:
         yield f"    pid {holder.pid}  {share:.0%} of the time, {holder.longest:.2f} s at a stretch  {who}"
 
 
-def _headline(found: Readers) -> str:
+def _summary_line(found: DatabaseProcesses) -> str:
     log = "no write-ahead log in use"
     if found.frames is not None and found.copied is not None:
         log = f"{found.frames} frames in the log, {max(0, found.frames - found.copied)} not copied yet"
@@ -135,37 +135,39 @@ def _headline(found: Readers) -> str:
     return f"{found.database}: {log}; {who.replace('1 processes hold', '1 process holds')}"
 
 
-def _reader(index: WalIndex | None, pid: int, locks: tuple[Holder, ...]) -> Reader:
-    pinning = pinners(index, locks) if index is not None else ()
-    marks = _marks(index, locks)
-    return Reader(
+def _describe_process(index: WalIndex | None, pid: int, locks: tuple[HeldLock, ...]) -> DatabaseProcess:
+    pinning = pinning_readers(index, locks) if index is not None else ()
+    marks = _read_marks(index, locks)
+    return DatabaseProcess(
         pid=pid,
         command=locks[0].command,
         command_line=locks[0].command_line,
-        locks=_words(locks),
+        locks=_lock_words(locks),
         mark=min(marks) if marks else None,
         holds_back=max((one.blocks_frames for one in pinning), default=0),
     )
 
 
-def _marks(index: WalIndex | None, locks: Sequence[Holder]) -> list[int]:
+def _read_marks(index: WalIndex | None, locks: Sequence[HeldLock]) -> list[int]:
     if index is None:
         return []
-    reads = [lock.row for lock in locks if _is_read(lock)]
+    reads = [lock.row for lock in locks if _is_read_lock(lock)]
     slots = range(len(index.marks))
-    return [index.marks[slot] if slot else 0 for row in reads for slot in slots if row.covers(FIRST_READ_BYTE + slot)]
+    return [
+        index.marks[slot] if slot else 0 for row in reads for slot in slots if row.covers_byte(FIRST_READ_BYTE + slot)
+    ]
 
 
-def _is_read(lock: Holder) -> bool:
+def _is_read_lock(lock: HeldLock) -> bool:
     slots = range(FIRST_READ_BYTE, FIRST_READ_BYTE + 5)
-    return lock.file == "shm" and lock.row.mode == "READ" and any(lock.row.covers(byte) for byte in slots)
+    return lock.file == "shm" and lock.row.mode == "READ" and any(lock.row.covers_byte(byte) for byte in slots)
 
 
-def _words(locks: Sequence[Holder]) -> tuple[str, ...]:
+def _lock_words(locks: Sequence[HeldLock]) -> tuple[str, ...]:
     words = {
         "action": any(lock.row.kind == "FLOCK" for lock in locks),
-        "writes": writer(locks) is not None,
-        "checkpoints": checkpointer(locks) is not None,
-        "reads": any(_is_read(lock) for lock in locks),
+        "writes": find_write_lock(locks) is not None,
+        "checkpoints": find_checkpoint_lock(locks) is not None,
+        "reads": any(_is_read_lock(lock) for lock in locks),
     }
     return tuple(word for word, true in words.items() if true) or ("connected",)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
-from exporter.commands.database import resolve
-from exporter.commands.door_options import acting_options, database_options
+from actions.model.request import Request
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import resolve_target
 from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
@@ -29,6 +29,6 @@ def requeue(
     as_json: bool,
 ) -> None:
     """Give tasks whose lease ran out back to the queue, in short transactions."""
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     options = options_given(older_than=older_than, limit=limit, workers_stopped=workers_stopped)
     sys.exit(run_action(target, Request("requeue", target.name, options=options), dry_run=dry_run, as_json=as_json))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
+from actions.model.request import Request
 from collectors.target import Target
-from exporter.commands.backup import with_backups_from
-from exporter.commands.database import UsageProblem, resolve_missing
-from exporter.commands.door_options import acting_options, database_options
-from exporter.commands.run_action import options_given, plan_to_consent_to, run_action
+from exporter.commands.backup import with_existing_backup_directory
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import UsageProblem, resolve_missing_target
+from exporter.commands.run_action import options_given, plan_for_consent, run_action
 
 
 @click.command()
@@ -42,7 +42,7 @@ def restore(
     """
     if (to is None) == (not in_place):
         raise UsageProblem("say where to restore: either --to PATH or --in-place")
-    target = with_backups_from(resolve_missing(db, config_file, state), directory)
+    target = with_existing_backup_directory(resolve_missing_target(db, config_file, state), directory)
     options = options_given(
         backup=None if backup_file is None else str(Path(backup_file).absolute()),
         to=None if to is None else str(to.absolute()),
@@ -51,13 +51,13 @@ def restore(
     )
     request = Request("restore", target.name, options=options)
     if in_place and not dry_run:
-        request = _agreed(target, request, yes=yes, as_json=as_json)
+        request = _confirm_restore(target, request, yes=yes, as_json=as_json)
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
 
 
-def _agreed(target: Target, request: Request, *, yes: bool, as_json: bool) -> Request:
+def _confirm_restore(target: Target, request: Request, *, yes: bool, as_json: bool) -> Request:
     """The request for the very backup whose losses were shown, whatever becomes the newest one meanwhile."""
-    planned = plan_to_consent_to(target, request, as_json=as_json)
+    planned = plan_for_consent(target, request, as_json=as_json)
     lost = str(planned.figures.get("lost") or "")
     for line in lost.split("; ") if lost else ():
         click.echo(f"would be lost: {line}", err=True)

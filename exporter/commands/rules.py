@@ -2,11 +2,11 @@
 
 import click
 
-from exporter.alert_rules.catalogue import JOB, groups
-from exporter.alert_rules.render import operator, prometheus
-from exporter.thresholds import changed
+from exporter.alert_rules.catalogue import JOB, alert_groups
+from exporter.alert_rules.render import render_operator_resource, render_rule_file
+from exporter.alert_rules.thresholds import override_thresholds
 
-_FORMATS = {"prometheus": prometheus, "operator": operator}
+_RENDERERS = {"prometheus": render_rule_file, "operator": render_operator_resource}
 
 
 @click.group()
@@ -26,7 +26,7 @@ def rules() -> None:
 @click.option(
     "--format",
     "style",
-    type=click.Choice(list(_FORMATS)),
+    type=click.Choice(list(_RENDERERS)),
     default="prometheus",
     show_default=True,
     help="A rule file, or a PrometheusRule for the operator.",
@@ -34,9 +34,9 @@ def rules() -> None:
 def render(thresholds: tuple[str, ...], job: str, style: str) -> None:
     """Print the alert rules. Check them with: promtool check rules FILE"""
     try:
-        bounds = changed(thresholds)
+        bounds = override_thresholds(thresholds)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not job or set(job) & set("\"'\\{}\n"):
         raise click.UsageError(f"{job!r} is no job name; it must not be empty or hold quotes, braces or backslashes")
-    click.echo(_FORMATS[style](groups(bounds, job)), nl=False)
+    click.echo(_RENDERERS[style](alert_groups(bounds, job)), nl=False)

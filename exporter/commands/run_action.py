@@ -10,48 +10,48 @@ from typing import Any
 
 import click
 
-from actions.door.by_hand import perform_by_hand, plan_only
-from actions.door.start import RunningAction
-from actions.history.default_state import default_state
-from actions.history.runs import Run
-from actions.history.store import StoreUnavailable
-from actions.run.events import Event
-from actions.run.outcome import EXIT_CODES, Outcome
-from actions.run.request import Option, Request
+from actions.model.events import Event
+from actions.model.outcome import EXIT_CODES, Outcome
+from actions.model.request import Option, Request
+from actions.runner.by_hand import plan_only, run_manually
+from actions.runner.spawn import RunningAction
+from actions.store.database import StoreUnavailable
+from actions.store.default_state import default_state_directory
+from actions.store.runs import Run
 from collectors.target import Target
-from exporter.commands.plain import drawable, plain
-from exporter.units import figures_in_words
+from exporter.commands.plain import escape_control_characters, unwrap_terminal
+from exporter.text.units import figures_in_words
 
 
 def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool) -> int:
     """Perform or only plan; prints the result and returns the exit code of its outcome."""
-    state = target.state or default_state()
+    state = target.state or default_state_directory()
 
-    def watch(child: RunningAction) -> list[Event]:
-        return _attend(child, quiet=as_json)
+    def follow(child: RunningAction) -> list[Event]:
+        return _follow_child(child, quiet=as_json)
 
     # Told outside: a terminal that is gone by then says nothing of the run.
     if dry_run:
-        with _in_one_line():
-            planned = plan_only(target, state, request, watch)
-        return _tell_plan(planned, as_json)
-    with _in_one_line():
-        ended = perform_by_hand(target, state, request, watch)
-    return _tell(ended, as_json)
+        with _errors_as_one_line():
+            planned = plan_only(target, state, request, follow)
+        return _print_plan(planned, as_json)
+    with _errors_as_one_line():
+        ended = run_manually(target, state, request, follow)
+    return _print_result(ended, as_json)
 
 
-def plan_to_consent_to(target: Target, request: Request, *, as_json: bool) -> Event:
+def plan_for_consent(target: Target, request: Request, *, as_json: bool) -> Event:
     """The plan, for a person to agree to before the run. Where there is none, says why and exits."""
-    with _in_one_line():
-        events = plan_only(target, target.state or default_state(), request)
+    with _errors_as_one_line():
+        events = plan_only(target, target.state or default_state_directory(), request)
     planned = next((event for event in events if event.kind == "planned"), None)
     if planned is None:
-        sys.exit(_tell_plan(events, as_json))
+        sys.exit(_print_plan(events, as_json))
     return planned
 
 
 @contextmanager
-def _in_one_line() -> Iterator[None]:
+def _errors_as_one_line() -> Iterator[None]:
     try:
         yield
     except StoreUnavailable as error:
@@ -65,11 +65,11 @@ def options_given(**options: Option) -> Mapping[str, Option]:
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
-def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
+def _follow_child(child: RunningAction, *, quiet: bool) -> list[Event]:
     """Pass on the child's events; the first Ctrl-C asks it to stop at its next safe point."""
     events: list[Event] = []
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
+    def request_stop(_signal: int, _frame: FrameType | None) -> None:
         child.stop()
 
     # Not at the top: it is a fifth of what the command line imports, and the agent never draws a bar.
@@ -77,16 +77,18 @@ def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
     from rich.markup import escape
     from rich.progress import Progress
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.signal(signal.SIGINT, request_stop)
     try:
-        console = Console(file=drawable(sys.stderr), markup=False, emoji=False)
+        console = Console(file=unwrap_terminal(sys.stderr), markup=False, emoji=False)
         with Progress(console=console, transient=True, disable=quiet or not sys.stderr.isatty()) as bars:
             bar = bars.add_task("", total=None)
-            for event in child.events():
+            for event in child.read_events():
                 events.append(event)
                 if event.kind == "progress":
-                    bars.update(bar, description=escape(plain(event.message)), **_amounts(event))
-        _, last_line = child.wait()
+                    bars.update(
+                        bar, description=escape(escape_control_characters(event.message)), **_progress_amounts(event)
+                    )
+        _, last_line = child.wait_for_exit()
         if last_line:
             click.echo(last_line, err=True)
     finally:
@@ -94,11 +96,11 @@ def _attend(child: RunningAction, *, quiet: bool) -> list[Event]:
     return events
 
 
-def _amounts(event: Event) -> dict[str, Any]:
+def _progress_amounts(event: Event) -> dict[str, Any]:
     return {"completed": event.figures.get("done"), "total": event.figures.get("total")}
 
 
-def _tell_plan(events: list[Event], as_json: bool) -> int:
+def _print_plan(events: list[Event], as_json: bool) -> int:
     ended = next((event for event in reversed(events) if event.kind == "ended"), None)
     if ended is None:
         raise click.ClickException("the plan could not be made; run it again, and report it if it stays so")
@@ -114,10 +116,10 @@ def _tell_plan(events: list[Event], as_json: bool) -> int:
     return EXIT_CODES[outcome]
 
 
-def _tell(ended: Run, as_json: bool) -> int:
+def _print_result(ended: Run, as_json: bool) -> int:
     outcome = Outcome(ended.outcome or Outcome.INTERRUPTED)
     if as_json:
-        click.echo(json.dumps(_as_json(ended), indent=2))
+        click.echo(json.dumps(_result_fields(ended), indent=2))
     else:
         words = _with_next_step(f"{outcome}: {ended.message}", ended.next_step)
         click.echo(words, err=EXIT_CODES[outcome] != 0)
@@ -131,7 +133,7 @@ def _with_next_step(words: str, next_step: object) -> str:
     return f"{words}; next: {next_step}" if next_step else words
 
 
-def _as_json(ended: Run) -> dict[str, object]:
+def _result_fields(ended: Run) -> dict[str, object]:
     return {
         "run": ended.id,
         "database": ended.database,

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import click
 
-from actions.history.store import StoreUnavailable
+from actions.store.database import StoreUnavailable
 from exporter import systemd
 from exporter.agent import VERSION, Agent
-from exporter.commands.database import UsageProblem, read_config
-from exporter.commands.door_options import Command, config_file_option
-from exporter.config.exposure import unguarded
+from exporter.commands.common_options import Command, config_file_option
+from exporter.commands.database_argument import UsageProblem, read_config
+from exporter.config.exposure import exposure_problem
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
-from exporter.garbage import look_seldom
-from exporter.log import Format, configure, event
-from exporter.web.address import CannotListen, bind, urls
-from exporter.web.app import build
-from exporter.web.mount import BadMount, Mount, mount
-from exporter.web.server import Server
-from exporter.web_config.kept import KeptWebConfig
+from exporter.garbage import relax_garbage_collection
+from exporter.log import LogFormat, configure_logging, log_event
+from exporter.web.address import CannotListen, bind_addresses, listening_urls
+from exporter.web.app import build_app
+from exporter.web.mount import BadMount, Mount, parse_mount
+from exporter.web.server import HttpServer
+from exporter.web_config.reload import ReloadingWebConfig
 
 LOG = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ _OPTIONS = (
 )
 
 
-def _options(command: Command) -> Command:
+def _serve_options(command: Command) -> Command:
     for decorate in reversed(_OPTIONS):
         command = decorate(command)
     return command
@@ -80,7 +80,7 @@ def _options(command: Command) -> Command:
 
 @click.command()
 @config_file_option
-@_options
+@_serve_options
 def serve(
     config_file: Path,
     addresses: tuple[str, ...],
@@ -89,79 +89,79 @@ def serve(
     external_url: str | None,
     prefix: str | None,
     level: str,
-    form: Format,
+    form: LogFormat,
     *,
     from_systemd: bool,
 ) -> None:
     """Watch the configured databases, publish metrics, and act where the configuration allows it."""
     config = read_config(config_file)
-    configure(level, form)
+    configure_logging(level, form)
     try:
-        place = mount(telemetry_path, prefix, external_url)
-        web = KeptWebConfig(web_file)
-        sockets = systemd.sockets(os.environ) if from_systemd else bind(addresses)
+        place = parse_mount(telemetry_path, prefix, external_url)
+        web = ReloadingWebConfig(web_file)
+        sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_addresses(addresses)
     except (BadMount, ConfigErrors) as error:
         raise UsageProblem(str(error)) from error
-    except (CannotListen, systemd.NoSockets) as error:
+    except (CannotListen, systemd.NoInheritedSockets) as error:
         raise click.ClickException(str(error)) from error
     hosts = tuple(str(one.getsockname()[0]) for one in sockets)
-    if (trouble := unguarded(config.acting, hosts)) is not None:
+    if (trouble := exposure_problem(config.acting, hosts)) is not None:
         raise UsageProblem(trouble)
-    for warning in (*config.warnings, *_unknown_users(config, web)):
-        event(LOG, logging.WARNING, warning)
-    _run(config, web, place, sockets)
+    for warning in (*config.warnings, *_unknown_user_warnings(config, web)):
+        log_event(LOG, logging.WARNING, warning)
+    _run_agent(config, web, place, sockets)
 
 
-def _run(config: Config, web: KeptWebConfig, place: Mount, sockets: list[socket.socket]) -> None:
-    look_seldom()
+def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: list[socket.socket]) -> None:
+    relax_garbage_collection()
     agent = Agent(config, web, place, tuple(str(one.getsockname()[0]) for one in sockets))
     try:
         agent.start()
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
-    address = " ".join(urls(sockets, "https" if web.current().tls is not None else "http"))
-    event(LOG, logging.INFO, "listening", version=VERSION, address=address, acting=config.acting.enabled)
-    server = Server(
-        build(agent.front),
-        web=web.current,
-        on_hangup=_in_background(lambda: _reload(agent)),
+    address = " ".join(listening_urls(sockets, "https" if web.current_config().tls is not None else "http"))
+    log_event(LOG, logging.INFO, "listening", version=VERSION, address=address, acting=config.acting.enabled)
+    server = HttpServer(
+        build_app(agent.front),
+        web=web.current_config,
+        on_hangup=_in_background_thread(lambda: _reload_agent(agent)),
         on_start=lambda: systemd.notify("READY=1", f"STATUS=answering on {address}"),
-        on_stop=lambda: _begin_to_stop(agent),
+        on_stop=lambda: _begin_stop(agent),
         behind_proxy=bool(place.own_hosts),
     )
-    _tell_watchdog(server)
+    _start_watchdog_pings(server)
     try:
         server.run(sockets)
     finally:
         agent.stop()
-    event(LOG, logging.INFO, "stopped")
+    log_event(LOG, logging.INFO, "stopped")
     sys.exit(0)
 
 
-def _reload(agent: Agent) -> None:
-    systemd.reloading()
-    agent.reload()
+def _reload_agent(agent: Agent) -> None:
+    systemd.notify_reloading()
+    agent.reload_configuration()
     systemd.notify("READY=1")
 
 
-def _begin_to_stop(agent: Agent) -> None:
+def _begin_stop(agent: Agent) -> None:
     systemd.notify("STOPPING=1")
     agent.begin_to_stop()
 
 
-def _tell_watchdog(server: Server) -> None:
+def _start_watchdog_pings(server: HttpServer) -> None:
     """From the loop that answers: when it hangs, systemd hears nothing and starts us again."""
     interval = systemd.watchdog_interval(os.environ)
     if interval is not None:
-        server.every(interval, lambda: systemd.notify("WATCHDOG=1"))
+        server.call_every(interval, lambda: systemd.notify("WATCHDOG=1"))
 
 
-def _unknown_users(config: Config, web: KeptWebConfig) -> tuple[str, ...]:
-    strange = sorted(config.acting.users - web.current().users.keys())
+def _unknown_user_warnings(config: Config, web: ReloadingWebConfig) -> tuple[str, ...]:
+    strange = sorted(config.acting.users - web.current_config().users.keys())
     where = "basic_auth_users of --web.config.file"
     return tuple(f"actions.allow.users: {name} is not in {where}, so nobody can act as that" for name in strange)
 
 
-def _in_background(reload: Callable[[], object]) -> Callable[[], None]:
+def _in_background_thread(reload: Callable[[], object]) -> Callable[[], None]:
     """Files are read and folders listed: not in the loop that answers scrapes."""
     return lambda: threading.Thread(target=reload, name="reload", daemon=True).start()

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 
-from actions.policy.simulate import Happening, Plan, Reading, Told
-from actions.policy.simulate import simulate as replay
-from exporter.commands.database import UsageProblem, read_config
-from exporter.commands.door_options import config_file_option
+from actions.policy.simulate import RecordedDelivery, RecordedReading, SimulatedEvent, SimulationPolicy
+from actions.policy.simulate import simulate_policy as replay
+from exporter.commands.common_options import config_file_option
+from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.config.known import known_metrics
-from exporter.config.resolve import targets
+from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.next_runs import bounds, is_long
-from exporter.recordings import NoRecording, recorded
-from exporter.units import moment
+from exporter.simulation_input import UnreadableRecording, read_recordings
+from exporter.text.units import format_time
+from exporter.triggers.next_runs import is_long_action, scheduling_bounds
 
 
 @click.command()
@@ -32,36 +32,42 @@ def simulate(files: tuple[Path, ...], config_file: Path, as_json: bool) -> None:
     """
     config, now = read_config(config_file), time.time()
     try:
-        moments = [one for file in files for one in recorded(file, known_metrics(), now, config.identity)]
-    except NoRecording as error:
+        moments = [one for file in files for one in read_recordings(file, known_metrics(), now, config.identity)]
+    except UnreadableRecording as error:
         raise UsageProblem(str(error)) from error
-    story = list(replay(_plan(config, moments), moments))
+    story = list(replay(_simulation_plan(config, moments), moments))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(one) for one in story], indent=2))
         return
     for one in story:
-        click.echo(line(one))
-    click.echo(_sum(story, moments, config))
+        click.echo(happening_line(one))
+    click.echo(_summary_line(story, moments, config))
 
 
-def line(one: Happening) -> str:
+def happening_line(one: SimulatedEvent) -> str:
     """`2026-03-01 03:00:00Z jobs checkpoint (rule wal-backlog): runs: ...`."""
     subject = " ".join(filter(None, (one.database, one.action)))
     rule = f" ({one.rule})" if one.rule else ""
     verb = {"runs": "would run", "waits": "would wait"}.get(one.kind, one.kind)
-    return f"{moment(one.at)} {subject}{rule}: {verb}: {one.words}"
+    return f"{format_time(one.at)} {subject}{rule}: {verb}: {one.words}"
 
 
-def _plan(config: Config, moments: Sequence[Reading | Told]) -> Plan:
+def _simulation_plan(config: Config, moments: Sequence[RecordedReading | RecordedDelivery]) -> SimulationPolicy:
     """Acting counts as enabled: that is what is asked. A recorded database need not be here."""
-    names = {target.name for target in targets(config)} | {one.database for one in moments if isinstance(one, Reading)}
-    within = bounds(config.acting, config.rules, len(names), {}, 0.0)
+    names = {target.name for target in resolve_targets(config)} | {
+        one.database for one in moments if isinstance(one, RecordedReading)
+    }
+    within = scheduling_bounds(config.acting, config.rules, len(names), {}, 0.0)
     windows = config.acting.windows
-    return Plan(config.rules, config.schedules, within, is_long, config.identity, frozenset(names), windows)
+    return SimulationPolicy(
+        config.rules, config.schedules, within, is_long_action, config.identity, frozenset(names), windows
+    )
 
 
-def _sum(story: Sequence[Happening], moments: Sequence[Reading | Told], config: Config) -> str:
+def _summary_line(
+    story: Sequence[SimulatedEvent], moments: Sequence[RecordedReading | RecordedDelivery], config: Config
+) -> str:
     runs = sum(one.kind == "runs" for one in story)
-    readings = sum(isinstance(one, Reading) for one in moments)
+    readings = sum(isinstance(one, RecordedReading) for one in moments)
     off = "" if config.acting.enabled else "; acting is disabled in this configuration, so nothing does"
     return f"{runs} runs, from {readings} readings and {len(moments) - readings} deliveries{off}"

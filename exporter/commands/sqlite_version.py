@@ -5,7 +5,7 @@ import re
 import click
 
 
-class SqliteVersion(click.ParamType[str]):
+class SqliteVersionParam(click.ParamType[str]):
     """Three numbers, as `SELECT sqlite_version()` of the application says them."""
 
     name = "version"
@@ -17,4 +17,4 @@ class SqliteVersion(click.ParamType[str]):
         return str(value)
 
 
-VERSION = SqliteVersion()
+SQLITE_VERSION = SqliteVersionParam()

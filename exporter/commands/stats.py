@@ -8,18 +8,18 @@ from pathlib import Path
 
 import click
 
+from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
-from collectors.poll import take
-from collectors.raw_reader.ask import RawReader
-from collectors.reading.snapshot import Snapshot
+from collectors.poll import poll_database
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
-from exporter.commands.database import resolve
-from exporter.commands.door_options import database_options
-from exporter.commands.plain import drawable, plain
-from exporter.units import duration, moment, size
+from exporter.commands.common_options import database_options
+from exporter.commands.database_argument import resolve_target
+from exporter.commands.plain import escape_control_characters, unwrap_terminal
+from exporter.text.units import format_duration, format_size, format_time
 
 # What grows, and who stands in the way, shows only between two readings (docs/safety.md).
-BETWEEN = 0.5
+SECONDS_BETWEEN_READINGS = 0.5
 
 
 @click.command()
@@ -27,26 +27,26 @@ BETWEEN = 0.5
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
 def stats(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Read everything that can be read of DB, and change nothing."""
-    snapshot = two_readings(resolve(db, config_file, state))
+    snapshot = read_twice(resolve_target(db, config_file, state))
     if as_json:
-        click.echo(json.dumps(as_data(snapshot, time.time()), indent=2))
+        click.echo(json.dumps(snapshot_fields(snapshot, time.time()), indent=2))
     else:
-        show(snapshot, time.time())
+        print_snapshot(snapshot, time.time())
     if not snapshot.up:
         if not as_json:
             click.echo(f"failed: {snapshot.message}", err=True)
         raise click.exceptions.Exit(1)
 
 
-def two_readings(target: Target) -> Snapshot:
+def read_twice(target: Target) -> Snapshot:
     """A reading with another before it to compare with, BETWEEN seconds apart."""
     with RawReader() as raw:
-        first = take(target, None, time.time(), raw)
-        time.sleep(BETWEEN)
-        return take(target, first, time.time(), raw)
+        first = poll_database(target, None, time.time(), raw)
+        time.sleep(SECONDS_BETWEEN_READINGS)
+        return poll_database(target, first, time.time(), raw)
 
 
-def as_data(snapshot: Snapshot, now: float) -> Mapping[str, object]:
+def snapshot_fields(snapshot: Snapshot, now: float) -> Mapping[str, object]:
     """The reading for `--json`: numbers in bytes and seconds, times in seconds since the epoch."""
     return {
         "database": snapshot.target.name,
@@ -55,56 +55,56 @@ def as_data(snapshot: Snapshot, now: float) -> Mapping[str, object]:
         "up": snapshot.up,
         "state": snapshot.state,
         "message": snapshot.message,
-        "samples": [_sample_data(sample, now) for sample in snapshot.samples],
-        "page_layout_as_of": _layout_as_of(snapshot),
+        "samples": [_sample_fields(sample, now) for sample in snapshot.samples],
+        "page_layout_as_of": _page_layout_time(snapshot),
         "collectors": {name: result._asdict() for name, result in snapshot.collectors.items()},
     }
 
 
-def show(snapshot: Snapshot, now: float) -> None:
+def print_snapshot(snapshot: Snapshot, now: float) -> None:
     """The reading for a person."""
     # Not at the top: the agent, which shares the command line, has no use for it (a fifth of its start).
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=drawable(sys.stdout), soft_wrap=True, markup=False, emoji=False, highlight=False)
-    console.print(plain(f"{snapshot.target.name}: {snapshot.state}"))
+    console = Console(file=unwrap_terminal(sys.stdout), soft_wrap=True, markup=False, emoji=False, highlight=False)
+    console.print(escape_control_characters(f"{snapshot.target.name}: {snapshot.state}"))
     if snapshot.message and snapshot.up:
-        console.print(plain(f"  {snapshot.message}"))
+        console.print(escape_control_characters(f"  {snapshot.message}"))
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _rows(snapshot, now):
-        table.add_row(plain(name), plain(value))
+    for name, value in _sample_rows(snapshot, now):
+        table.add_row(escape_control_characters(name), escape_control_characters(value))
     console.print(table)
     for name, result in snapshot.collectors.items():
         if not result.success:
-            console.print(plain(f"  {name}: not read ({result.reason}) {result.message}"))
+            console.print(escape_control_characters(f"  {name}: not read ({result.reason}) {result.message}"))
 
 
-def _layout_as_of(snapshot: Snapshot) -> float | None:
+def _page_layout_time(snapshot: Snapshot) -> float | None:
     """The moment that unused bytes and page order describe: a backup's snapshot, or when the live file was read."""
     reading = snapshot.readings.get("page_layout")
     return reading.as_of if reading is not None and reading.source != "none" else None
 
 
-def _sample_data(sample: Sample, now: float) -> Mapping[str, object]:
+def _sample_fields(sample: Sample, now: float) -> Mapping[str, object]:
     labels = dict(zip(sample.metric.labels, sample.labels, strict=True))
-    return {"name": sample.metric.name, "labels": labels, "value": sample.at(now)}
+    return {"name": sample.metric.name, "labels": labels, "value": sample.value_at(now)}
 
 
-def _rows(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
+def _sample_rows(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
     for sample in snapshot.samples:
         name = sample.metric.name.removeprefix("sqlite_")
         if name == "wal_state":
-            if sample.at(now):
+            if sample.value_at(now):
                 yield "wal state", sample.labels[0]
             continue
         if name == "info":
             yield from zip(sample.metric.labels, sample.labels, strict=True)
             continue
-        if name == "unused_bytes" and (as_of := _layout_as_of(snapshot)) is not None:
-            yield "page layout as of", moment(as_of)
+        if name == "unused_bytes" and (as_of := _page_layout_time(snapshot)) is not None:
+            yield "page layout as of", format_time(as_of)
         words = " ".join((name.replace("_", " "), *sample.labels))
-        yield _without_unit(words, name), in_words(name, sample.at(now))
+        yield _without_unit(words, name), value_in_words(name, sample.value_at(now))
 
 
 def _without_unit(words: str, name: str) -> str:
@@ -114,14 +114,14 @@ def _without_unit(words: str, name: str) -> str:
     return words
 
 
-def in_words(name: str, value: float) -> str:
+def value_in_words(name: str, value: float) -> str:
     """A value by the unit that its metric's name ends with."""
     if name.endswith("_timestamp_seconds"):
-        return moment(value)
+        return format_time(value)
     if name.endswith("_bytes"):
-        return size(value)
+        return format_size(value)
     if name.endswith("_seconds"):
-        return duration(value)
+        return format_duration(value)
     if name.endswith("_ratio"):
         return f"{value:.1%}"
     return f"{value:g}" if value != int(value) else str(int(value))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from actions.run.request import Request
-from exporter.commands.database import resolve
-from exporter.commands.door_options import acting_options, database_options
+from actions.model.request import Request
+from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.database_argument import resolve_target
 from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
@@ -36,6 +36,6 @@ def vacuum(
 
     A full VACUUM stops every writer until it is done: --dry-run tells for how long, and what it gives back.
     """
-    target = resolve(db, config_file, state)
+    target = resolve_target(db, config_file, state)
     options = options_given(incremental=incremental, free_for=free_for, rowids_unused=rowids_unused)
     sys.exit(run_action(target, Request("vacuum", target.name, options=options), dry_run=dry_run, as_json=as_json))

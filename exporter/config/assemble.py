@@ -7,38 +7,44 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
 
-from actions.door.catalogue import KNOWN
+from actions.model.options import ActionOption
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
-from actions.run.options import OptionKind
+from actions.runner.catalogue import KNOWN_ACTIONS
 from collectors.metric import Metric
-from collectors.target import BackupPlace, Keep, Limits
+from collectors.target import BackupSettings, Limits, RetentionCounts
 from exporter.config import rule_parts, schedule_parts, window_parts
-from exporter.config.places import Loc
-from exporter.config.problems import Problem
-from exporter.config.schema import ActionsPart, BackupPart, DatabasePart, File, LimitsPart, RulePart, SchedulePart
-from exporter.config.settings import Acting, Config, DatabaseSpec
+from exporter.config.problems import ConfigProblem
+from exporter.config.schema import ActionsPart, BackupPart, ConfigFile, DatabasePart, LimitsPart, RulePart, SchedulePart
+from exporter.config.settings import ActingSettings, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
-from exporter.config.zones import zone
+from exporter.config.yaml_positions import Loc
+from exporter.config.zones import load_zone
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownNames:
     """What rules may name: each action's options, and the declared metrics."""
 
-    actions: Mapping[str, Mapping[str, OptionKind]]
+    actions: Mapping[str, Mapping[str, ActionOption]]
     metrics: Mapping[str, Metric]
 
 
-def config(file: File, path: Path, known: Known, problems: list[Problem], warnings: list[Problem]) -> Config:
+def build_config(
+    file: ConfigFile, path: Path, known: KnownNames, problems: list[ConfigProblem], warnings: list[ConfigProblem]
+) -> Config:
     """The Config of a file that the first stage accepted; adds to `problems` and `warnings`."""
-    databases = tuple(_database(part, path.parent) for part in file.databases)
+    databases = tuple(_build_database_spec(part, path.parent) for part in file.databases)
     problems += _database_problems(databases)
-    warnings += [*_unpruned(file), *window_parts.warnings(file), *_without_place(file, databases)]
-    problems += (unfit := tuple(window_parts.problems(file)))
-    names = _names(databases)
-    timezone = UTC if unfit else zone(file.timezone)
+    warnings += [
+        *_unpruned_retentions(file),
+        *window_parts.window_warnings(file),
+        *_missing_backup_directories(file, databases),
+    ]
+    problems += (unfit := tuple(window_parts.window_problems(file)))
+    names = _configured_names(databases)
+    timezone = UTC if unfit else load_zone(file.timezone)
     return Config(
         source=path,
         databases=databases,
@@ -46,12 +52,12 @@ def config(file: File, path: Path, known: Known, problems: list[Problem], warnin
         interval=file.poll.interval,
         slow_interval=file.poll.slow_interval,
         rescan=file.poll.rescan,
-        limits=_limits(file.limits),
-        acting=_acting(file.actions, path.parent, {} if unfit else window_parts.windows(file), problems),
-        rules=_rules(file, known, names, problems),
-        schedules=_schedules(file, known, names, timezone, problems),
+        limits=_build_limits(file.limits),
+        acting=_build_acting(file.actions, path.parent, {} if unfit else window_parts.build_windows(file), problems),
+        rules=_build_rules(file, known, names, problems),
+        schedules=_build_schedules(file, known, names, timezone, problems),
         timezone=timezone,
-        state=_absolute(file.state, path.parent),
+        state=_absolute_path(file.state, path.parent),
         warnings=(),
     )
 
@@ -61,30 +67,30 @@ def with_warnings(made: Config, warnings: tuple[str, ...]) -> Config:
     return dataclasses.replace(made, warnings=warnings)
 
 
-def _absolute(text: str, folder: Path) -> Path:
+def _absolute_path(text: str, folder: Path) -> Path:
     return Path(os.path.normpath(folder / text))
 
 
-def _database(part: DatabasePart, folder: Path) -> DatabaseSpec:
+def _build_database_spec(part: DatabasePart, folder: Path) -> DatabaseSpec:
     profile = part.profile
     if "/" in profile:
-        profile = str(_absolute(profile, folder))
+        profile = str(_absolute_path(profile, folder))
     return DatabaseSpec(
-        path=str(_absolute(part.path, folder)),
+        path=str(_absolute_path(part.path, folder)),
         name=part.name,
         profile=profile,
         owner_sqlite=part.owner_sqlite,
         settings=dict(part.settings),
-        backup=None if part.backup is None else _backup(part.backup, folder),
+        backup=None if part.backup is None else _build_backup_place(part.backup, folder),
     )
 
 
-def _backup(part: BackupPart, folder: Path) -> BackupPlace:
-    keep = Keep() if part.keep is None else Keep(**part.keep.model_dump())
-    return BackupPlace(_absolute(part.directory, folder), keep, part.compress)
+def _build_backup_place(part: BackupPart, folder: Path) -> BackupSettings:
+    keep = RetentionCounts() if part.keep is None else RetentionCounts(**part.keep.model_dump())
+    return BackupSettings(_absolute_path(part.directory, folder), keep, part.compress)
 
 
-def _limits(part: LimitsPart) -> Limits:
+def _build_limits(part: LimitsPart) -> Limits:
     given = part.model_dump(exclude_none=True, exclude={"wal_growth"})
     limits = dataclasses.replace(Limits(), **given)
     if part.wal_growth is None:
@@ -93,15 +99,17 @@ def _limits(part: LimitsPart) -> Limits:
     return dataclasses.replace(limits, wal_growth_bytes=growth.size, wal_growth_ratio=growth.ratio)
 
 
-def _acting(part: ActionsPart, folder: Path, windows: Mapping[str, Window], problems: list[Problem]) -> Acting:
-    files = tuple(_absolute(name, folder) for name in part.allow.token_files)
+def _build_acting(
+    part: ActionsPart, folder: Path, windows: Mapping[str, Window], problems: list[ConfigProblem]
+) -> ActingSettings:
+    files = tuple(_absolute_path(name, folder) for name in part.allow.token_files)
     digests: list[bytes] = []
     for i, file in enumerate(files if part.enabled else ()):
         try:
             digests += read_digests(file)
         except ValueError as error:
-            problems.append(Problem(("actions", "allow", "token_files", i), str(error)))
-    return Acting(
+            problems.append(ConfigProblem(("actions", "allow", "token_files", i), str(error)))
+    return ActingSettings(
         enabled=part.enabled,
         token_files=files,
         token_digests=tuple(digests),
@@ -116,66 +124,68 @@ def _acting(part: ActionsPart, folder: Path, windows: Mapping[str, Window], prob
     )
 
 
-def _names(databases: tuple[DatabaseSpec, ...]) -> set[str] | None:
+def _configured_names(databases: tuple[DatabaseSpec, ...]) -> set[str] | None:
     """The configured names; None when a glob makes them unknown."""
     return None if any(d.is_glob for d in databases) else {d.name or Path(d.path).stem for d in databases}
 
 
-def _rules(file: File, known: Known, named: set[str] | None, problems: list[Problem]) -> tuple[Rule, ...]:
+def _build_rules(
+    file: ConfigFile, known: KnownNames, named: set[str] | None, problems: list[ConfigProblem]
+) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for i, part in enumerate(file.rules):
         loc: Loc = ("rules", i)
-        found = list(rule_parts.problems(part, loc, known.actions, known.metrics, named))
+        found = list(rule_parts.rule_problems(part, loc, known.actions, known.metrics, named))
         problems += found
         if not found:
-            rules.append(rule_parts.rule(part, known.actions[part.do], file.actions.blast_radius))
-    problems += _names_twice("rules", [part.name for part in file.rules])
+            rules.append(rule_parts.build_rule(part, known.actions[part.do], file.actions.blast_radius))
+    problems += _duplicate_name_problems("rules", [part.name for part in file.rules])
     return tuple(rules)
 
 
-def _schedules(
-    file: File, known: Known, named: set[str] | None, otherwise: tzinfo, problems: list[Problem]
+def _build_schedules(
+    file: ConfigFile, known: KnownNames, named: set[str] | None, otherwise: tzinfo, problems: list[ConfigProblem]
 ) -> tuple[Schedule, ...]:
     schedules: list[Schedule] = []
     for i, part in enumerate(file.schedules):
-        found = list(schedule_parts.problems(part, ("schedules", i), known.actions, named))
+        found = list(schedule_parts.schedule_problems(part, ("schedules", i), known.actions, named))
         problems += found
         if not found:
-            schedules.append(schedule_parts.schedule(part, known.actions[part.do], otherwise))
-    problems += _names_twice("schedules", [part.name for part in file.schedules])
+            schedules.append(schedule_parts.build_schedule(part, known.actions[part.do], otherwise))
+    problems += _duplicate_name_problems("schedules", [part.name for part in file.schedules])
     return tuple(schedules)
 
 
-def _names_twice(where: str, names: list[str]) -> Iterator[Problem]:
+def _duplicate_name_problems(where: str, names: list[str]) -> Iterator[ConfigProblem]:
     for i, name in enumerate(names):
         if name in names[:i]:
-            yield Problem((where, i, "name"), f'"{name}" is also the name of {where}[{names.index(name)}]')
+            yield ConfigProblem((where, i, "name"), f'"{name}" is also the name of {where}[{names.index(name)}]')
 
 
-def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[Problem]:
-    found: list[Problem] = []
+def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[ConfigProblem]:
+    found: list[ConfigProblem] = []
     names: dict[str, int] = {}
     paths: dict[str, int] = {}
     for i, database in enumerate(databases):
         if database.is_glob and database.name is not None:
             cure = "a glob takes the names from the files; leave `name` out"
-            found.append(Problem(("databases", i, "name"), cure))
+            found.append(ConfigProblem(("databases", i, "name"), cure))
             continue
         if database.name is not None and database.name in names:
             found.append(
-                Problem(
+                ConfigProblem(
                     ("databases", i, "name"), f'"{database.name}" is also the name of databases[{names[database.name]}]'
                 )
             )
         if database.path in paths:
-            found.append(Problem(("databases", i, "path"), f"the same path as databases[{paths[database.path]}]"))
+            found.append(ConfigProblem(("databases", i, "path"), f"the same path as databases[{paths[database.path]}]"))
         if database.name is not None:
             names.setdefault(database.name, i)
         paths.setdefault(database.path, i)
     return found
 
 
-def _without_place(file: File, databases: tuple[DatabaseSpec, ...]) -> Iterator[Problem]:
+def _missing_backup_directories(file: ConfigFile, databases: tuple[DatabaseSpec, ...]) -> Iterator[ConfigProblem]:
     """What needs backups where no place for them is named: it would be refused every time."""
     bare = [database.name or Path(database.path).stem for database in databases if database.backup is None]
     rules: list[tuple[Loc, RulePart | SchedulePart]] = [(("rules", i), part) for i, part in enumerate(file.rules)]
@@ -183,15 +193,17 @@ def _without_place(file: File, databases: tuple[DatabaseSpec, ...]) -> Iterator[
         without = [name for name in bare if not part.databases or name in part.databases]
         if _needs_backups(part.do) and without:
             cure = "give it `backup: {directory: ...}`, or name the others in `databases`"
-            yield Problem((*loc, "do"), f"{without[0]} has no place for backups: {cure}")
+            yield ConfigProblem((*loc, "do"), f"{without[0]} has no place for backups: {cure}")
 
 
 def _needs_backups(action: str) -> bool:
     """It makes them, works on them, or runs by itself only after a fresh one."""
-    return action in ("backup", "drill", "prune", "verify") or (action in KNOWN and KNOWN[action].destructive)
+    return action in ("backup", "drill", "prune", "verify") or (
+        action in KNOWN_ACTIONS and KNOWN_ACTIONS[action].destructive
+    )
 
 
-def _unpruned(file: File) -> Iterator[Problem]:
+def _unpruned_retentions(file: ConfigFile) -> Iterator[ConfigProblem]:
     """A retention that nothing keeps to by itself."""
     if "prune" in {*(rule.do for rule in file.rules), *(schedule.do for schedule in file.schedules)}:
         return
@@ -200,4 +212,4 @@ def _unpruned(file: File) -> Iterator[Problem]:
             cure = (
                 'add a schedule, like {name: prune, cron: "30 3 * * *", do: prune}, or run `queuekeeper backups prune`'
             )
-            yield Problem(("databases", i, "backup", "keep"), f"nothing prunes by itself: {cure}")
+            yield ConfigProblem(("databases", i, "backup", "keep"), f"nothing prunes by itself: {cure}")

@@ -3,15 +3,15 @@
 import ipaddress
 from collections.abc import Iterable
 
-from exporter.config.settings import Acting
+from exporter.config.settings import ActingSettings
 
 
-def unguarded(acting: Acting, hosts: Iterable[str]) -> str | None:
+def exposure_problem(acting: ActingSettings, hosts: Iterable[str]) -> str | None:
     """What is wrong with acting while listening on these addresses, with the cure; None when nothing is.
 
     `hosts`: addresses without a port. On loopback, thresholds and schedules may act although nobody may ask.
     """
-    if not acting.enabled or acting.anybody:
+    if not acting.enabled or acting.has_allowed_callers:
         return None
     exposed = next((host for host in hosts if not is_loopback(host)), None)
     if exposed is None:

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from actions.door.catalogue import KNOWN
-from actions.run.options import OptionKind
+from actions.model.options import ActionOption
+from actions.runner.catalogue import KNOWN_ACTIONS
 from collectors.metric import Metric
 from collectors.registry import COLLECTORS
 
 
-def known_actions() -> Mapping[str, Mapping[str, OptionKind]]:
+def known_actions() -> Mapping[str, Mapping[str, ActionOption]]:
     """The options of each action that a rule may ask for, by its name."""
-    return {name: known.options for name, known in KNOWN.items() if known.automatic}
+    return {name: known.options for name, known in KNOWN_ACTIONS.items() if known.automatic}
 
 
 def known_metrics() -> Mapping[str, Metric]:

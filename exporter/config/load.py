@@ -5,19 +5,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from actions.run.options import OptionKind
+from actions.model.options import ActionOption
 from collectors.metric import Metric
 from exporter.config import assemble
-from exporter.config.places import Misread, read
-from exporter.config.problems import ConfigErrors, Problem, of_schema, sentences
-from exporter.config.schema import File
+from exporter.config.problems import ConfigErrors, ConfigProblem, problem_lines, schema_problems
+from exporter.config.schema import ConfigFile
 from exporter.config.settings import Config
+from exporter.config.yaml_positions import InvalidYaml, parse_yaml
 
-Actions = Mapping[str, Mapping[str, OptionKind]]
+ActionOptions = Mapping[str, Mapping[str, ActionOption]]
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
 
-def load(path: Path, known_actions: Actions, known_metrics: Mapping[str, Metric]) -> Config:
+def load_config(path: Path, known_actions: ActionOptions, known_metrics: Mapping[str, Metric]) -> Config:
     """The configuration of one file. Raises ConfigErrors.
 
     `known_actions`: the options of each action, by its name. `known_metrics`: what a rule may look
@@ -25,24 +25,24 @@ def load(path: Path, known_actions: Actions, known_metrics: Mapping[str, Metric]
     """
     path = path.absolute()
     try:
-        document = read(read_text(path))
-    except Misread as error:
+        document = parse_yaml(read_config_text(path))
+    except InvalidYaml as error:
         raise ConfigErrors((f"{path}:{error.line}: {error}",)) from error
     if not isinstance(document.data, dict):
         raise ConfigErrors((f"{path}:1: no configuration in it; start from `queuekeeper config example`",))
     try:
-        file = File.model_validate(document.data)
+        file = ConfigFile.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigErrors(sentences(path, document, of_schema(error))) from error
-    problems: list[Problem] = []
-    warnings: list[Problem] = []
-    config = assemble.config(file, path, assemble.Known(known_actions, known_metrics), problems, warnings)
+        raise ConfigErrors(problem_lines(path, document, schema_problems(error))) from error
+    problems: list[ConfigProblem] = []
+    warnings: list[ConfigProblem] = []
+    config = assemble.build_config(file, path, assemble.KnownNames(known_actions, known_metrics), problems, warnings)
     if problems:
-        raise ConfigErrors(sentences(path, document, problems))
-    return assemble.with_warnings(config, sentences(path, document, warnings))
+        raise ConfigErrors(problem_lines(path, document, problems))
+    return assemble.with_warnings(config, problem_lines(path, document, warnings))
 
 
-def read_text(path: Path) -> str:
+def read_config_text(path: Path) -> str:
     """The text of a configuration file. Raises ConfigErrors."""
     try:
         content = path.read_bytes()

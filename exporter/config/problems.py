@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from exporter.config.places import Document, Loc
-from exporter.config.schema import File
-from exporter.config.sizes import shown
+from exporter.config.schema import ConfigFile
+from exporter.config.sizes import quote_value
+from exporter.config.yaml_positions import Loc, YamlDocument
 
 _EXPECTED = {
     "name": "letters, digits, dot, dash and underscore, at most 64",
@@ -21,7 +21,7 @@ _EXPECTED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ConfigProblem:
     """What is wrong at one place of the document."""
 
     loc: Loc
@@ -36,23 +36,26 @@ class ConfigErrors(Exception):
         self.lines = tuple(lines)
 
 
-def sentences(path: Path, document: Document, problems: Collection[Problem]) -> tuple[str, ...]:
+def problem_lines(path: Path, document: YamlDocument, problems: Collection[ConfigProblem]) -> tuple[str, ...]:
     """The problems in the order of the file, each as one line."""
-    placed = sorted(((document.line(p.loc), p) for p in problems), key=lambda pair: pair[0])
-    return tuple(f"{path}:{line}: {_label(p.loc)}{p.message}" for line, p in placed)
+    placed = sorted(((document.line_of(p.loc), p) for p in problems), key=lambda pair: pair[0])
+    return tuple(f"{path}:{line}: {_location_label(p.loc)}{p.message}" for line, p in placed)
 
 
-def of_schema(error: ValidationError, model: type[BaseModel] = File) -> tuple[Problem, ...]:
+def schema_problems(error: ValidationError, model: type[BaseModel] = ConfigFile) -> tuple[ConfigProblem, ...]:
     """The first stage's errors in our words; `model` is the file's."""
-    return tuple(Problem(tuple(detail["loc"]), _phrase(detail, model)) for detail in error.errors(include_url=False))
+    return tuple(
+        ConfigProblem(tuple(detail["loc"]), _describe_error(detail, model))
+        for detail in error.errors(include_url=False)
+    )
 
 
-def unknown(what: str, value: str, known: Collection[str]) -> str:
+def unknown_name(what: str, value: str, known: Collection[str]) -> str:
     """`"chekpoint" is not an action; did you mean "checkpoint"? known: backup, checkpoint`."""
-    return f"{shown(value)} is not {what}; {suggestion(value, known)}"
+    return f"{quote_value(value)} is not {what}; {suggest_name(value, known)}"
 
 
-def suggestion(value: str, known: Collection[str]) -> str:
+def suggest_name(value: str, known: Collection[str]) -> str:
     """The nearest known word, and all of them (the nearest ones of many)."""
     near = difflib.get_close_matches(value, known, n=5, cutoff=0.6)
     listed = sorted(known) if len(known) <= 20 else (near or sorted(known)[:10])
@@ -60,35 +63,35 @@ def suggestion(value: str, known: Collection[str]) -> str:
     return f"{hint}known: {', '.join(listed) or 'none'}" + (", ..." if len(known) > len(listed) else "")
 
 
-def _label(loc: Loc) -> str:
+def _location_label(loc: Loc) -> str:
     text = ""
     for part in loc:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return f"{text}: " if text else ""
 
 
-def _phrase(detail: ErrorDetails, whole: type[BaseModel]) -> str:
+def _describe_error(detail: ErrorDetails, whole: type[BaseModel]) -> str:
     kind, value, loc = detail["type"], detail["input"], detail["loc"]
     if kind == "extra_forbidden":
-        return f"unknown key; {suggestion(str(loc[-1]), _known_keys(loc[:-1], whole))}"
+        return f"unknown key; {suggest_name(str(loc[-1]), _known_keys(loc[:-1], whole))}"
     if kind == "missing":
         return "is missing; it must be given"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if kind == "literal_error":
-        return f"{shown(value)} is not known; write {detail['ctx']['expected']}"
+        return f"{quote_value(value)} is not known; write {detail['ctx']['expected']}"
     if kind == "string_type":
-        return _not_text(value)
+        return _describe_non_text(value)
     if kind == "string_pattern_mismatch":
         expected = next((_EXPECTED[str(p)] for p in reversed(loc) if p in _EXPECTED), detail["msg"])
-        return f"{shown(value)} does not fit; write {expected}"
-    return f"{shown(value)}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
+        return f"{quote_value(value)} does not fit; write {expected}"
+    return f"{quote_value(value)}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
 
 
-def _not_text(value: object) -> str:
+def _describe_non_text(value: object) -> str:
     if isinstance(value, bool | int | float):
-        return f'{shown(value)} is read as a number or a truth value; put it in quotes: "{value}"'
-    return "is empty; write a text" if value is None else f"{shown(value)} is not a text"
+        return f'{quote_value(value)} is read as a number or a truth value; put it in quotes: "{value}"'
+    return "is empty; write a text" if value is None else f"{quote_value(value)} is not a text"
 
 
 def _known_keys(loc: Loc, whole: type[BaseModel]) -> tuple[str, ...]:
@@ -96,11 +99,11 @@ def _known_keys(loc: Loc, whole: type[BaseModel]) -> tuple[str, ...]:
     for part in loc:
         field = next((f for name, f in model.model_fields.items() if part == (f.alias or name)), None)
         if field is not None:
-            model = _part_of(field.annotation) or model
+            model = _inner_model(field.annotation) or model
     return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
-def _part_of(annotation: object) -> type[BaseModel] | None:
+def _inner_model(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((part for arg in typing.get_args(annotation) if (part := _part_of(arg)) is not None), None)
+    return next((part for arg in typing.get_args(annotation) if (part := _inner_model(arg)) is not None), None)

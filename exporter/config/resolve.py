@@ -12,28 +12,28 @@ from collectors.target import Target
 from exporter.config.settings import Config, DatabaseSpec
 
 # Our own files, and what SQLite keeps beside a database: a glob never means them.
-NEVER = (
+NEVER_WATCHED = (
     "*-wal", "*-shm", "*-journal", "queue_backup_*", "*.partial", "*.manifest.json", "*.zst", "*.lock",
 )  # fmt: skip
 
 
-def targets(config: Config) -> tuple[Target, ...]:
+def resolve_targets(config: Config) -> tuple[Target, ...]:
     """The databases to watch now, in the order of the file. Looks at directories, opens nothing.
 
     A configured path is watched even while it is missing; a glob gives what matches at this moment.
     A file meant by two entries belongs to the one that names it, else to the first.
     """
-    found = _explicit(config.databases)
+    found = _explicit_paths(config.databases)
     for spec in config.databases:
         if spec.is_glob:
-            for path in _matches(spec.path, config):
+            for path in _glob_matches(spec.path, config):
                 found.setdefault(path, spec)
     fixed = {path: spec.name for path, spec in found.items() if spec.name is not None}
-    names = _names([path for path in found if path not in fixed], set(fixed.values()))
-    return tuple(_target(path, fixed.get(path) or names[path], spec, config) for path, spec in found.items())
+    names = _unique_names([path for path in found if path not in fixed], set(fixed.values()))
+    return tuple(_build_target(path, fixed.get(path) or names[path], spec, config) for path, spec in found.items())
 
 
-def _explicit(specs: tuple[DatabaseSpec, ...]) -> dict[Path, DatabaseSpec]:
+def _explicit_paths(specs: tuple[DatabaseSpec, ...]) -> dict[Path, DatabaseSpec]:
     # SQLite keeps -wal and -shm beside the file that a link leads to, so that is the path we watch.
     found: dict[Path, DatabaseSpec] = {}
     for spec in specs:
@@ -42,22 +42,22 @@ def _explicit(specs: tuple[DatabaseSpec, ...]) -> dict[Path, DatabaseSpec]:
     return found
 
 
-def _matches(pattern: str, config: Config) -> Iterator[Path]:
+def _glob_matches(pattern: str, config: Config) -> Iterator[Path]:
     for text in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute pattern
         path = Path(os.path.realpath(text))
-        if _is_file(path) and not _is_ours(path, config):
+        if _is_regular_file(path) and not _is_own_file(path, config):
             yield path
 
 
-def _is_file(path: Path) -> bool:
+def _is_regular_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False  # gone between the listing and now
 
 
-def _is_ours(path: Path, config: Config) -> bool:
-    if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in NEVER):
+def _is_own_file(path: Path, config: Config) -> bool:
+    if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in NEVER_WATCHED):
         return True
     if path.is_relative_to(os.path.realpath(config.state)):
         return True
@@ -66,7 +66,7 @@ def _is_ours(path: Path, config: Config) -> bool:
     return any(path.is_relative_to(place) and path.parent != Path(place) for place in places)
 
 
-def _names(paths: list[Path], taken: set[str]) -> dict[Path, str]:
+def _unique_names(paths: list[Path], taken: set[str]) -> dict[Path, str]:
     """The stem; where several are equal, as much of the path before it as tells them apart."""
     names = {path: path.stem for path in paths}
     longest = max((len(path.parts) for path in paths), default=0)
@@ -75,16 +75,16 @@ def _names(paths: list[Path], taken: set[str]) -> dict[Path, str]:
         again = [path for path, name in names.items() if counts[name] > 1 or name in taken]
         if not again:
             return names
-        names |= {path: _tail(path, length) for path in again}
+        names |= {path: _path_tail(path, length) for path in again}
     return {path: name if Counter(names.values())[name] == 1 else str(path) for path, name in names.items()}
 
 
-def _tail(path: Path, parents: int) -> str:
+def _path_tail(path: Path, parents: int) -> str:
     folders = [part for part in path.parent.parts if part != path.anchor][-parents:]
     return "/".join([*folders, path.stem])
 
 
-def _target(path: Path, name: str, spec: DatabaseSpec, config: Config) -> Target:
+def _build_target(path: Path, name: str, spec: DatabaseSpec, config: Config) -> Target:
     return Target(
         name=name,
         path=path,

@@ -6,18 +6,18 @@ from datetime import tzinfo
 
 from cronsim import CronSimError
 
-from actions.policy.schedules import Schedule, firings
-from actions.run.options import OptionKind
-from exporter.config.places import Loc
-from exporter.config.problems import Problem
-from exporter.config.rule_parts import action_problems, database_problems, options
+from actions.model.options import ActionOption
+from actions.policy.schedules import Schedule, cron_firings
+from exporter.config.problems import ConfigProblem
+from exporter.config.rule_parts import action_problems, database_problems, options_in_base_units
 from exporter.config.schema import SchedulePart
-from exporter.config.zones import zone, zone_problems
+from exporter.config.yaml_positions import Loc
+from exporter.config.zones import load_zone, zone_problems
 
 
-def problems(
-    part: SchedulePart, loc: Loc, actions: Mapping[str, Mapping[str, OptionKind]], databases: Collection[str] | None
-) -> Iterator[Problem]:
+def schedule_problems(
+    part: SchedulePart, loc: Loc, actions: Mapping[str, Mapping[str, ActionOption]], databases: Collection[str] | None
+) -> Iterator[ConfigProblem]:
     """What is wrong with one schedule. `databases` are the configured names; None when a glob makes them unknown."""
     yield from action_problems(part, loc, actions)
     yield from database_problems(part, loc, databases)
@@ -25,24 +25,24 @@ def problems(
     yield from zone_problems(part.timezone, (*loc, "timezone"))
 
 
-def schedule(part: SchedulePart, kinds: Mapping[str, OptionKind], otherwise: tzinfo) -> Schedule:
+def build_schedule(part: SchedulePart, kinds: Mapping[str, ActionOption], otherwise: tzinfo) -> Schedule:
     """The Schedule of a part without problems. `kinds`: of its action's options; `otherwise`: where it names no zone."""
     return Schedule(
         name=part.name,
         cron=part.cron,
         action=part.do,
-        options=options(part.options, kinds),
+        options=options_in_base_units(part.options, kinds),
         databases=tuple(part.databases),
-        timezone=otherwise if part.timezone is None else zone(part.timezone),
+        timezone=otherwise if part.timezone is None else load_zone(part.timezone),
         jitter=part.jitter,
         catch_up=part.catch_up,
         priority=part.priority,
     )
 
 
-def _cron_problems(part: SchedulePart, loc: Loc) -> Iterator[Problem]:
+def _cron_problems(part: SchedulePart, loc: Loc) -> Iterator[ConfigProblem]:
     try:
-        if next(firings(Schedule(part.name, part.cron, part.do), time.time()), None) is None:
-            yield Problem((*loc, "cron"), f'"{part.cron}" never comes; is there such a day?')
+        if next(cron_firings(Schedule(part.name, part.cron, part.do), time.time()), None) is None:
+            yield ConfigProblem((*loc, "cron"), f'"{part.cron}" never comes; is there such a day?')
     except CronSimError as error:
-        yield Problem((*loc, "cron"), f'"{part.cron}" is not a cron expression: {error}; e.g. "0 3 * * *"')
+        yield ConfigProblem((*loc, "cron"), f'"{part.cron}" is not a cron expression: {error}; e.g. "0 3 * * *"')

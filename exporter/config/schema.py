@@ -7,25 +7,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from exporter.config.sizes import Growth, parse_chosen, parse_duration, parse_growth, parse_level, parse_size
+from exporter.config.sizes import GrowthBudget, parse_duration, parse_growth, parse_level, parse_setting, parse_size
 
 
-def _written(words: str, examples: tuple[str, ...], *kinds: str) -> WithJsonSchema:
+def _value_schema(words: str, examples: tuple[str, ...], *kinds: str) -> WithJsonSchema:
     """How a value is written in the file, for `queuekeeper config schema`."""
     return WithJsonSchema({"type": ["string", *kinds], "description": words, "examples": list(examples)})
 
 
-Size = Annotated[int, BeforeValidator(parse_size), _written("A size", ("64MiB", "1GB"), "integer")]
-Duration = Annotated[float, BeforeValidator(parse_duration), _written("A time", ("50ms", "15s", "26h"), "integer")]
-Level = Annotated[float, BeforeValidator(parse_level), _written("A level", ("3", "64MiB", "26h", "25%"), "number")]
+Size = Annotated[int, BeforeValidator(parse_size), _value_schema("A size", ("64MiB", "1GB"), "integer")]
+Duration = Annotated[float, BeforeValidator(parse_duration), _value_schema("A time", ("50ms", "15s", "26h"), "integer")]
+Level = Annotated[float, BeforeValidator(parse_level), _value_schema("A level", ("3", "64MiB", "26h", "25%"), "number")]
 # A profile's setting: a level where it reads as one, else a text (the profile says which it wants).
-Chosen = Annotated[float | str, BeforeValidator(parse_chosen), _written("A setting", ("60s", "solid_queue_"), "number")]
-Budget = Annotated[Growth, BeforeValidator(parse_growth), _written("A budget", ("64MiB", "max(64MiB, 25%)"))]
+SettingValue = Annotated[
+    float | str, BeforeValidator(parse_setting), _value_schema("A setting", ("60s", "solid_queue_"), "number")
+]
+Budget = Annotated[GrowthBudget, BeforeValidator(parse_growth), _value_schema("A budget", ("64MiB", "max(64MiB, 25%)"))]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
-def _scalar(value: object) -> object:
+def _check_scalar(value: object) -> object:
     if value is None or isinstance(value, str | int | float):
         return value
     raise ValueError("an option is a text, a number, true, false or null")
@@ -33,18 +35,18 @@ def _scalar(value: object) -> object:
 
 Scalar = Annotated[
     Any,
-    BeforeValidator(_scalar),
+    BeforeValidator(_check_scalar),
     WithJsonSchema({"type": ["string", "number", "boolean", "null"], "description": "An option of the action"}),
 ]
 
 
-class Part(BaseModel):
+class ConfigPart(BaseModel):
     """Every part refuses what it does not know."""
 
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
-class KeepPart(Part):
+class KeepPart(ConfigPart):
     """How many backups of each age class stay."""
 
     last: Annotated[int, Field(ge=1)] = 10
@@ -54,7 +56,7 @@ class KeepPart(Part):
     monthly: Count = 6
 
 
-class BackupPart(Part):
+class BackupPart(ConfigPart):
     """Where the backups of a database go."""
 
     directory: Text
@@ -62,18 +64,18 @@ class BackupPart(Part):
     compress: Literal["none", "zstd"] = "none"
 
 
-class DatabasePart(Part):
+class DatabasePart(ConfigPart):
     """One database, or a glob of many."""
 
     path: Text
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")] | None = None
     profile: Text = "auto"
     owner_sqlite: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] | None = None
-    settings: dict[str, Chosen] = Field(default_factory=dict)
+    settings: dict[str, SettingValue] = Field(default_factory=dict)
     backup: BackupPart | None = None
 
 
-class PollPart(Part):
+class PollPart(ConfigPart):
     """How often we look. Seconds."""
 
     interval: Annotated[Duration, Field(ge=1, le=3600)] = 15.0
@@ -81,7 +83,7 @@ class PollPart(Part):
     rescan: Annotated[Duration, Field(ge=1)] = 60.0
 
 
-class LimitsPart(Part):
+class LimitsPart(ConfigPart):
     """The budgets that hold while we touch a database; what is not given keeps its default."""
 
     write_lock: Annotated[Duration, Field(gt=0)] | None = None
@@ -93,7 +95,7 @@ class LimitsPart(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _rejoin(cls, data: Any) -> Any:
+    def _rejoin_wal_growth(cls, data: Any) -> Any:
         """In `{wal_growth: max(64MiB, 25%)}` YAML takes the comma for its own: `25%)` becomes a key without a value."""
         if not isinstance(data, dict):
             return data
@@ -104,7 +106,7 @@ class LimitsPart(Part):
         return {**rest, "wal_growth": f"{first}, {second}"}
 
 
-class AllowPart(Part):
+class AllowPart(ConfigPart):
     """Who may act."""
 
     token_files: list[Text] = Field(default_factory=list)
@@ -112,14 +114,14 @@ class AllowPart(Part):
     client_sans: list[Text] = Field(default_factory=list)
 
 
-class ConcurrencyPart(Part):
+class ConcurrencyPart(ConfigPart):
     """How many actions may run at once."""
 
     short: Annotated[int, Field(ge=1, le=64)] = 4
     long: Annotated[int, Field(ge=1, le=64)] = 1
 
 
-class RadiusPart(Part):
+class RadiusPart(ConfigPart):
     """On how many databases a rule may begin within a time: the larger of a number and a share of all."""
 
     databases: Annotated[int, Field(ge=1)] = 10
@@ -127,7 +129,7 @@ class RadiusPart(Part):
     within: Annotated[Duration, Field(ge=0)] = 600.0
 
 
-class ActionsPart(Part):
+class ActionsPart(ConfigPart):
     """The right to act, and its bounds."""
 
     enabled: bool = False
@@ -142,7 +144,7 @@ class ActionsPart(Part):
     checkpoint_vulnerable_owner: bool = False
 
 
-class BoundPart(Part):
+class BoundPart(ConfigPart):
     """When one metric counts as wrong."""
 
     above: Level | None = None
@@ -152,20 +154,20 @@ class BoundPart(Part):
     where: dict[str, str] = Field(default_factory=dict)
 
 
-class ThresholdPart(Part):
+class ThresholdPart(ConfigPart):
     """Our own readings may start it, once the condition held this long."""
 
     for_: Annotated[Duration, Field(alias="for")] = 0.0
 
 
-class StartPart(Part):
+class StartPart(ConfigPart):
     """What may start a rule."""
 
     threshold: ThresholdPart | None = None
     alert: list[Text] = Field(default_factory=list)
 
 
-class RulePart(Part):
+class RulePart(ConfigPart):
     """What is wrong, what to do about it, what may start it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
@@ -179,7 +181,7 @@ class RulePart(Part):
     blast_radius: RadiusPart | None = None
 
 
-class SchedulePart(Part):
+class SchedulePart(ConfigPart):
     """What to do at which times."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
@@ -193,7 +195,7 @@ class SchedulePart(Part):
     priority: int = 0
 
 
-class File(Part):
+class ConfigFile(ConfigPart):
     """The whole file."""
 
     databases: Annotated[list[DatabasePart], Field(min_length=1)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
-from collectors.target import BackupPlace, Limits
+from collectors.target import BackupSettings, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class DatabaseSpec:
     profile: str = "auto"
     owner_sqlite: str | None = None
     settings: Mapping[str, float | str] = field(default_factory=dict)
-    backup: BackupPlace | None = None
+    backup: BackupSettings | None = None
 
     @property
     def is_glob(self) -> bool:
@@ -29,7 +29,7 @@ class DatabaseSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Acting:
+class ActingSettings:
     """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept.
 
     `users` are names of the web configuration file, `client_sans` names in client certificates. `windows` by action: when
@@ -50,7 +50,7 @@ class Acting:
     checkpoint_vulnerable_owner: bool = False
 
     @property
-    def anybody(self) -> bool:
+    def has_allowed_callers(self) -> bool:
         """Whether anybody may ask for an action over HTTP."""
         return bool(self.token_digests or self.users or self.client_sans)
 
@@ -69,7 +69,7 @@ class Config:
     slow_interval: float = 3600.0
     rescan: float = 60.0
     limits: Limits = field(default_factory=Limits)
-    acting: Acting = field(default_factory=Acting)
+    acting: ActingSettings = field(default_factory=ActingSettings)
     rules: tuple[Rule, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     timezone: tzinfo = UTC

@@ -20,7 +20,7 @@ _MAX = re.compile(r"max\(\s*([^,()]+?)\s*,\s*([^,()]+?)\s*\)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class GrowthBudget:
     """A budget of bytes: the larger of a size and a share of the database."""
 
     size: int = 0
@@ -33,7 +33,7 @@ def parse_size(value: object) -> int:
         return 0
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or match[2] not in SIZE_UNITS:
-        raise ValueError(f"{shown(value)} is not a size; write it with a unit, like 64MiB")
+        raise ValueError(f"{quote_value(value)} is not a size; write it with a unit, like 64MiB")
     return int(float(match[1]) * SIZE_UNITS[match[2]])
 
 
@@ -43,22 +43,24 @@ def parse_duration(value: object) -> float:
         return 0.0
     text = value.strip() if isinstance(value, str) else ""
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"{shown(value)} is not a duration; write it with a unit, like 15s, 50ms or 26h")
+        raise ValueError(f"{quote_value(value)} is not a duration; write it with a unit, like 15s, 50ms or 26h")
     return sum(float(number) * DURATION_UNITS[unit] for number, unit in _STEP.findall(text))
 
 
-def parse_growth(value: object) -> Growth:
+def parse_growth(value: object) -> GrowthBudget:
     """The parts of `64MiB`, `25%` or `max(64MiB, 25%)`. Raises ValueError that says how to write it."""
     if isinstance(value, str):
         text = value.strip()
         if ratio := _RATIO.fullmatch(text):
-            return Growth(ratio=float(ratio[1]) / 100)
+            return GrowthBudget(ratio=float(ratio[1]) / 100)
         if both := _MAX.fullmatch(text):
             first, second = parse_growth(both[1]), parse_growth(both[2])
-            return Growth(max(first.size, second.size), max(first.ratio, second.ratio))
+            return GrowthBudget(max(first.size, second.size), max(first.ratio, second.ratio))
         if _SIZE.fullmatch(text):
-            return Growth(size=parse_size(text))
-    raise ValueError(f"{shown(value)} is not a budget; write a size, a share, or the larger of both: max(64MiB, 25%)")
+            return GrowthBudget(size=parse_size(text))
+    raise ValueError(
+        f"{quote_value(value)} is not a budget; write a size, a share, or the larger of both: max(64MiB, 25%)"
+    )
 
 
 def parse_level(value: object) -> float:
@@ -74,11 +76,11 @@ def parse_level(value: object) -> float:
         if _SIZE.fullmatch(text):
             return float(parse_size(text))
     raise ValueError(
-        f"{shown(value)} is not a level; write a number, a size (64MiB), a duration (26h) or a share (25%)"
+        f"{quote_value(value)} is not a level; write a number, a size (64MiB), a duration (26h) or a share (25%)"
     )
 
 
-def parse_chosen(value: object) -> float | str:
+def parse_setting(value: object) -> float | str:
     """A level where it reads as one, else the text as it is written. Raises ValueError."""
     try:
         return parse_level(value)
@@ -88,7 +90,7 @@ def parse_chosen(value: object) -> float | str:
         raise
 
 
-def shown(value: object) -> str:
+def quote_value(value: object) -> str:
     """The value as the person wrote it, cut to what fits in one line."""
     text = f'"{value}"' if isinstance(value, str) else str(value)
     text = " ".join(text.split())

@@ -14,20 +14,20 @@ def read_digests(path: Path) -> tuple[bytes, ...]:
 
     Raises ValueError, without the token, when the file is missing, not private, not ours or root's, or has no token.
     """
-    text = _read_private(path)
+    text = _read_private_file(path)
     lines = (line.strip() for line in text.splitlines())
-    digests = tuple(digest(line.encode()) for line in lines if line and not line.startswith("#"))
+    digests = tuple(token_digest(line.encode()) for line in lines if line and not line.startswith("#"))
     if not digests:
         raise ValueError(f"{path} has no token in it; write one on a line of its own, e.g. from `openssl rand -hex 32`")
     return digests
 
 
-def digest(token: bytes) -> bytes:
+def token_digest(token: bytes) -> bytes:
     """What is kept of a token; equal length for all, so that a comparison tells nothing about it."""
     return hashlib.sha256(token).digest()
 
 
-def _read_private(path: Path) -> str:
+def _read_private_file(path: Path) -> str:
     try:
         # O_NONBLOCK: a fifo put there by mistake must not hold the start up
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from actions.door.catalogue import KNOWN
 from actions.policy.windows import Window
-from exporter.config.problems import Problem, unknown
-from exporter.config.schema import File, RulePart, SchedulePart
+from actions.runner.catalogue import KNOWN_ACTIONS
+from exporter.config.problems import ConfigProblem, unknown_name
+from exporter.config.schema import ConfigFile, RulePart, SchedulePart
 from exporter.config.zones import zone_problems
 
 # Words of the whole contract: a window for an action that this version does not have restricts nothing, and harms nothing.
@@ -15,25 +15,25 @@ ACTION_WORDS = (
 )  # fmt: skip
 
 
-def windows(file: File) -> Mapping[str, Window]:
+def build_windows(file: ConfigFile) -> Mapping[str, Window]:
     """The window of each action, of a part without problems."""
-    return {name: _window(text, file.timezone or "UTC") for name, text in file.actions.windows.items()}
+    return {name: _build_window(text, file.timezone or "UTC") for name, text in file.actions.windows.items()}
 
 
-def problems(file: File) -> Iterator[Problem]:
+def window_problems(file: ConfigFile) -> Iterator[ConfigProblem]:
     """What is wrong with the windows, and with the time zone that they are in."""
     for name, text in file.actions.windows.items():
         if name not in ACTION_WORDS:
-            yield Problem(("actions", "windows", name), unknown("an action", name, ACTION_WORDS))
+            yield ConfigProblem(("actions", "windows", name), unknown_name("an action", name, ACTION_WORDS))
         begins, _, ends = text.partition("-")
         if begins == ends:
-            yield Problem(
+            yield ConfigProblem(
                 ("actions", "windows", name), f'"{text}" ends when it begins; for the whole day write 00:00-24:00'
             )
     yield from zone_problems(file.timezone, ("timezone",))
 
 
-def warnings(file: File) -> Iterator[Problem]:
+def window_warnings(file: ConfigFile) -> Iterator[ConfigProblem]:
     """What would ask in vain: an action that needs a window and has none, a window of one that never runs by itself."""
     asking: tuple[tuple[str, Sequence[RulePart | SchedulePart]], ...] = (
         ("rules", file.rules),
@@ -41,21 +41,23 @@ def warnings(file: File) -> Iterator[Problem]:
     )
     for kind, parts in asking:
         for i, part in enumerate(parts):
-            if part.do in KNOWN and KNOWN[part.do].windowed and part.do not in file.actions.windows:
+            if part.do in KNOWN_ACTIONS and KNOWN_ACTIONS[part.do].windowed and part.do not in file.actions.windows:
                 cure = f'add actions: {{windows: {{{part.do}: "02:00-04:00"}}}}'
-                yield Problem(
+                yield ConfigProblem(
                     (kind, i, "do"), f"{part.do} runs by itself only inside a window, and none is configured; {cure}"
                 )
     for name in file.actions.windows:
-        if name in KNOWN and not KNOWN[name].automatic:
-            yield Problem(("actions", "windows", name), f"{name} never runs by itself; its window restricts nothing")
+        if name in KNOWN_ACTIONS and not KNOWN_ACTIONS[name].automatic:
+            yield ConfigProblem(
+                ("actions", "windows", name), f"{name} never runs by itself; its window restricts nothing"
+            )
 
 
-def _window(text: str, zone: str) -> Window:
+def _build_window(text: str, zone: str) -> Window:
     begins, _, ends = text.partition("-")
-    return Window(_minutes(begins), _minutes(ends), zone)
+    return Window(_minutes_of_day(begins), _minutes_of_day(ends), zone)
 
 
-def _minutes(clock: str) -> int:
+def _minutes_of_day(clock: str) -> int:
     hours, _, minutes = clock.partition(":")
     return int(hours) * 60 + int(minutes)

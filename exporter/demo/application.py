@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from exporter.demo.queue import application_connection
+from exporter.demo.queue import open_application_connection
 
 LEASE_SECONDS = 4
 PAYLOAD = "x" * 3000
@@ -33,55 +33,57 @@ WHERE id = ? AND status = 'leased'
 def main(path: Path, role: str) -> None:
     """Play one role until the caller closes our input."""
     gone = threading.Event()
-    threading.Thread(target=_listen, args=(gone,), daemon=True).start()
-    connection = application_connection(path)
-    {"producer": produce, "worker": work, "crasher": crash, "reader": read}[role](connection, gone)
+    threading.Thread(target=_set_on_input_end, args=(gone,), daemon=True).start()
+    connection = open_application_connection(path)
+    {"producer": enqueue_tasks, "worker": complete_tasks, "crasher": hold_one_task, "reader": hold_read_transaction}[
+        role
+    ](connection, gone)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.close()
 
 
-def _listen(gone: threading.Event) -> None:
+def _set_on_input_end(stop: threading.Event) -> None:
     sys.stdin.read()
-    gone.set()
+    stop.set()
 
 
-def produce(connection: apsw.Connection, gone: threading.Event) -> None:
+def enqueue_tasks(connection: apsw.Connection, stop: threading.Event) -> None:
     """Enqueue about fifteen tasks a second."""
     number = 0
-    while not gone.wait(0.065):
+    while not stop.wait(0.065):
         number += 1
         kind = "mail" if number % 3 else "report"
         connection.execute("INSERT INTO task_queue (type, payload) VALUES (?, ?)", (kind, PAYLOAD))
 
 
-def work(connection: apsw.Connection, gone: threading.Event) -> None:
+def complete_tasks(connection: apsw.Connection, stop: threading.Event) -> None:
     """Claim and complete."""
-    while not gone.wait(0.08):
-        task = claim(connection, "worker")
+    while not stop.wait(0.08):
+        task = claim_task(connection, "worker")
         if task is not None:
             time.sleep(0.005)
             connection.execute(_COMPLETE, (task,))
 
 
-def crash(connection: apsw.Connection, gone: threading.Event) -> None:
+def hold_one_task(connection: apsw.Connection, stop: threading.Event) -> None:
     """Claim one task, say which, and hold it."""
     task = None
-    while task is None and not gone.wait(0.05):
-        task = claim(connection, "crasher")
+    while task is None and not stop.wait(0.05):
+        task = claim_task(connection, "crasher")
     print(task, flush=True)  # noqa: T201 the parent reads it
-    gone.wait()
+    stop.wait()
 
 
-def read(connection: apsw.Connection, gone: threading.Event) -> None:
+def hold_read_transaction(connection: apsw.Connection, stop: threading.Event) -> None:
     """A report that never ends: its snapshot pins the WAL."""
     connection.execute("BEGIN DEFERRED")
     connection.execute("SELECT count(*) FROM task_queue").fetchall()
     print("reading", flush=True)  # noqa: T201 the parent reads it
-    gone.wait()
+    stop.wait()
     connection.execute("COMMIT")
 
 
-def claim(connection: apsw.Connection, worker: str) -> int | None:
+def claim_task(connection: apsw.Connection, worker: str) -> int | None:
     """Take the next task for LEASE_SECONDS, as the queue's own workers do."""
     with connection:
         found = connection.execute(_CLAIM, (worker, f"+{LEASE_SECONDS} seconds")).fetchall()

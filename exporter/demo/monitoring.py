@@ -14,12 +14,12 @@ from pathlib import Path
 
 import yaml
 
-from exporter.alert_rules.catalogue import JOB, alerts
-from exporter.alert_rules.render import rule
-from exporter.thresholds import changed
+from exporter.alert_rules.catalogue import JOB, all_alerts
+from exporter.alert_rules.render import rule_entry
+from exporter.alert_rules.thresholds import override_thresholds
 
 ALERTS = ("QueueWalBacklog", "QueueStaleLeases")
-PATIENCE = 15.0
+START_TIMEOUT = 15.0
 _ALERTMANAGER_NAMES = ("prometheus-alertmanager", "alertmanager")  # Debian's, and the project's own
 
 _PROMETHEUS = """\
@@ -45,7 +45,7 @@ receivers:
 
 
 @dataclass(frozen=True, slots=True)
-class Monitoring:
+class DemoMonitoring:
     """Where the two programs are, and where they listen, `host:port`."""
 
     prometheus: str
@@ -54,18 +54,18 @@ class Monitoring:
     alertmanager_address: str
 
 
-def installed() -> tuple[str, str] | None:
+def find_monitoring_programs() -> tuple[str, str] | None:
     """The programs `prometheus` and `alertmanager` on PATH; None unless both are there."""
     alertmanager = next(filter(None, map(shutil.which, _ALERTMANAGER_NAMES)), None)
     prometheus = shutil.which("prometheus")
     return None if prometheus is None or alertmanager is None else (prometheus, alertmanager)
 
 
-def commands(of: Monitoring, folder: Path, agent: str) -> Iterator[tuple[str, list[str]]]:
+def monitoring_commands(of: DemoMonitoring, folder: Path, agent: str) -> Iterator[tuple[str, list[str]]]:
     """(name, command line) of each, its configuration written. `agent`: where the agent listens, `host:port`."""
     own = folder / "monitoring"
     own.mkdir(mode=0o700)
-    (own / "rules.yml").write_text(_rules(), "utf-8")
+    (own / "rules.yml").write_text(_alert_rules(), "utf-8")
     words = {"agent": agent, "alertmanager": of.alertmanager_address, "job": JOB, "token": folder / "token"}
     (own / "prometheus.yml").write_text(_PROMETHEUS.format(**words), "utf-8")
     (own / "alertmanager.yml").write_text(_ALERTMANAGER.format(**words), "utf-8")
@@ -80,9 +80,9 @@ def commands(of: Monitoring, folder: Path, agent: str) -> Iterator[tuple[str, li
     ]  # fmt: skip
 
 
-def is_ready(of: Monitoring, alive: Callable[[], bool]) -> bool:
+def wait_until_ready(of: DemoMonitoring, alive: Callable[[], bool]) -> bool:
     """Wait until both answer; False when one ended (`alive`), or does not answer within PATIENCE seconds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and alive():
         try:
             for address in (of.prometheus_address, of.alertmanager_address):
@@ -94,18 +94,20 @@ def is_ready(of: Monitoring, alive: Callable[[], bool]) -> bool:
     return False
 
 
-def fired(of: Monitoring) -> tuple[frozenset[str], frozenset[str]]:
+def query_alert_names(of: DemoMonitoring) -> tuple[frozenset[str], frozenset[str]]:
     """The names of the alerts that have fired in Prometheus, and of those that fire now. Raises OSError while it is not up."""
-    return _names(of, 'count_over_time(ALERTS{alertstate="firing"}[1h])'), _names(of, 'ALERTS{alertstate="firing"}')
+    return _query_names(of, 'count_over_time(ALERTS{alertstate="firing"}[1h])'), _query_names(
+        of, 'ALERTS{alertstate="firing"}'
+    )
 
 
-def _names(of: Monitoring, expression: str) -> frozenset[str]:
+def _query_names(of: DemoMonitoring, expression: str) -> frozenset[str]:
     question = urllib.parse.urlencode({"query": expression})
     with urllib.request.urlopen(f"http://{of.prometheus_address}/api/v1/query?{question}", timeout=2) as answer:
         return frozenset(one["metric"]["alertname"] for one in json.load(answer)["data"]["result"])
 
 
-def _rules() -> str:
-    chosen = [alert for alert in alerts(changed(["wal=3MiB"])) if alert.name in ALERTS]
-    rules = [rule(replace(alert, hold=1)) for alert in chosen]
+def _alert_rules() -> str:
+    chosen = [alert for alert in all_alerts(override_thresholds(["wal=3MiB"])) if alert.name in ALERTS]
+    rules = [rule_entry(replace(alert, hold=1)) for alert in chosen]
     return str(yaml.safe_dump({"groups": [{"name": "queuekeeper-demo", "interval": "1s", "rules": rules}]}))

@@ -23,14 +23,14 @@ CREATE TABLE failed_jobs (
 WAITING = 4
 
 
-def create_others(folder: Path) -> None:
+def create_other_files(folder: Path) -> None:
     """`mail.sqlite` with WAITING waiting jobs, and `notes.sqlite` that nobody can read."""
     folder.mkdir()
-    _create_jobs(folder / "mail.sqlite", time.time())
+    _create_laravel_queue(folder / "mail.sqlite", time.time())
     (folder / "notes.sqlite").write_text("minutes of a meeting, in a file with the wrong name\n" * 20, "utf-8")
 
 
-def _create_jobs(path: Path, now: float) -> None:
+def _create_laravel_queue(path: Path, now: float) -> None:
     connection = apsw.Connection(str(path))
     connection.execute(_JOBS)
     with connection:

@@ -5,26 +5,26 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from actions.run.outcome import EXIT_CODES, Outcome
-from exporter.demo.stage import Stage
+from actions.model.outcome import EXIT_CODES, Outcome
+from exporter.demo.stage import DemoStage
 
 Say = Callable[..., None]
-NAP = 0.5
+RETRY_SECONDS = 0.5
 TRIES = 10
 
 
-def types(stage: Stage, say: Say, *words: str, shown: int = 20) -> None:
+def run_shown_command(stage: DemoStage, say: Say, *words: str, shown: int = 20) -> None:
     """Run `queuekeeper WORDS` on the demo's configuration and show its exit code and its first lines."""
-    done = _answered(stage, words, TRIES)
+    done = _run_until_unlocked(stage, words, TRIES)
     answer = [f"    {text}" for text in (done.stdout + done.stderr).strip().splitlines()[:shown]]
     say(f"a person: queuekeeper {' '.join(words)} -> exit {done.returncode}", *answer)
 
 
-def _answered(stage: Stage, words: Sequence[str], tries: int) -> "subprocess.CompletedProcess[str]":
+def _run_until_unlocked(stage: DemoStage, words: Sequence[str], tries: int) -> "subprocess.CompletedProcess[str]":
     """Again while the agent itself works on the database: that is not what is to be shown."""
-    command = [sys.executable, "-I", "-m", "exporter.commands", *words, "--config.file", str(stage.config)]
+    command = [sys.executable, "-I", "-m", "exporter.commands", *words, "--config.file", str(stage.config_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 our own command
     if done.returncode != EXIT_CODES[Outcome.LOCKED] or tries == 1:
         return done
-    time.sleep(NAP)
-    return _answered(stage, words, tries - 1)
+    time.sleep(RETRY_SECONDS)
+    return _run_until_unlocked(stage, words, tries - 1)

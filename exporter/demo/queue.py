@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 
-from collectors.reading.connection import read_only
+from collectors.access.connection import open_read_only
 
 SCHEMA = """
 CREATE TABLE task_queue (
@@ -29,33 +29,33 @@ CREATE TABLE task_logs (
 
 
 # Finished tasks of last month that nobody has deleted, and the bytes of one.
-OLD, OLD_BYTES = 2500, 3000
+OLD_TASKS, OLD_TASK_BYTES = 2500, 3000
 
 
-def create(path: Path) -> None:
+def create_queue(path: Path) -> None:
     """A queue in WAL mode that has been in use for a while; `auto_vacuum` lets space be given back in slices."""
-    connection = application_connection(path, create=True)
+    connection = open_application_connection(path, create=True)
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL").fetchall()
     connection.execute(SCHEMA)
     with connection:
         connection.executemany(
             "INSERT INTO task_queue (type, payload, status, finished_at_utc) "
             "VALUES ('report', ?, 'completed', datetime('now', '-30 days'))",
-            [("x" * OLD_BYTES,)] * OLD,
+            [("x" * OLD_TASK_BYTES,)] * OLD_TASKS,
         )
     connection.close()
 
 
-def completed(path: Path) -> int:
+def count_completed(path: Path) -> int:
     """How many tasks the workers have completed since the demo began."""
-    with read_only(path) as connection:
+    with open_read_only(path) as connection:
         sql = (
             "SELECT count(*) FROM task_queue WHERE status = 'completed' AND finished_at_utc > datetime('now', '-1 day')"
         )
         return int(connection.execute(sql).get)
 
 
-def application_connection(path: Path, *, create: bool = False) -> apsw.Connection:
+def open_application_connection(path: Path, *, create: bool = False) -> apsw.Connection:
     """A connection of the application's, with the mistake that the demo heals: nobody ever checkpoints."""
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     connection = apsw.Connection(str(path), flags=flags)

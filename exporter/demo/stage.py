@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from exporter.demo.monitoring import Monitoring, commands, installed, is_ready
-from exporter.demo.others import create_others
-from exporter.demo.queue import create
+from exporter.demo.monitoring import DemoMonitoring, find_monitoring_programs, monitoring_commands, wait_until_ready
+from exporter.demo.others import create_other_files
+from exporter.demo.queue import create_queue
 
 CONFIG = """\
 identity: {address}
@@ -46,26 +46,26 @@ rules:
 state: {folder}/state
 """
 # How long our own readings wait before they start a rule: with Alertmanager they are the second line, without it the first.
-SECOND_LINE, FIRST_LINE = "5m", "1s"
-_OURS = (sys.executable, "-I", "-m")
+THRESHOLD_HOLD_BEHIND_ALERTS, THRESHOLD_HOLD_ALONE = "5m", "1s"
+_PYTHON_MODULE = (sys.executable, "-I", "-m")
 
 
 @dataclass(slots=True)
-class Stage:
+class DemoStage:
     """What is on stage. `port` is where the agent listens. `monitoring`: None where the machine has none."""
 
     folder: Path
     port: int
-    monitoring: Monitoring | None = None
+    monitoring: DemoMonitoring | None = None
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
-    def database(self) -> Path:
+    def database_path(self) -> Path:
         """The application's queue."""
         return self.folder / "jobs.db"
 
     @property
-    def config(self) -> Path:
+    def config_path(self) -> Path:
         """The agent's configuration."""
         return self.folder / "queuekeeper.yaml"
 
@@ -79,41 +79,46 @@ class Stage:
         """Where the agent answers."""
         return f"http://{self.address}"
 
-    def play(self, role: str) -> subprocess.Popen[str]:
+    def start_role(self, role: str) -> subprocess.Popen[str]:
         """Start one process of the application."""
-        return self._start([*_OURS, "exporter.demo.application", str(self.database), role], subprocess.PIPE)
+        return self._start_process(
+            [*_PYTHON_MODULE, "exporter.demo.application", str(self.database_path), role], subprocess.PIPE
+        )
 
     def start_agent(self) -> None:
         """Start what calls queuekeeper, and then queuekeeper as an operator would."""
         if self.monitoring is not None and not self._start_monitoring(self.monitoring):
             self.monitoring = None
-        patience = FIRST_LINE if self.monitoring is None else SECOND_LINE
-        _write_private(self.config, CONFIG.format(folder=self.folder, address=self.address, patience=patience))
-        arguments = ["serve", "--config.file", str(self.config), f"--web.listen-address={self.address}"]
-        self._start_logged("agent", [*_OURS, "exporter.commands", *arguments])
+        patience = THRESHOLD_HOLD_ALONE if self.monitoring is None else THRESHOLD_HOLD_BEHIND_ALERTS
+        _write_private(self.config_path, CONFIG.format(folder=self.folder, address=self.address, patience=patience))
+        arguments = ["serve", "--config.file", str(self.config_path), f"--web.listen-address={self.address}"]
+        self._start_logged("agent", [*_PYTHON_MODULE, "exporter.commands", *arguments])
 
-    def _start_monitoring(self, monitoring: Monitoring) -> bool:
+    def _start_monitoring(self, monitoring: DemoMonitoring) -> bool:
         """Whether both are ready. Where one is not, both wait for their end and call nobody."""
         started = [
-            self._start_logged(name, command) for name, command in commands(monitoring, self.folder, self.address)
+            self._start_logged(name, command)
+            for name, command in monitoring_commands(monitoring, self.folder, self.address)
         ]
-        if is_ready(monitoring, lambda: all(process.poll() is None for process in started)):
+        if wait_until_ready(monitoring, lambda: all(process.poll() is None for process in started)):
             return True
         for process in started:
             process.terminate()
         return False
 
-    def get(self, path: str) -> str:
+    def fetch_text(self, path: str) -> str:
         """An answer of the agent. Raises OSError while it is not up."""
         with urllib.request.urlopen(self.url + path, timeout=2) as answer:  # noqa: S310 our own loopback address
             return str(answer.read().decode())
 
     def _start_logged(self, name: str, command: list[str]) -> subprocess.Popen[str]:
         with (self.folder / f"{name}.log").open("w") as log:
-            return self._start(command, log.fileno(), log.fileno())
+            return self._start_process(command, log.fileno(), log.fileno())
 
-    def _start(self, command: list[str], output: int | None, errors: int | None = None) -> subprocess.Popen[str]:
-        with undisturbed():
+    def _start_process(
+        self, command: list[str], output: int | None, errors: int | None = None
+    ) -> subprocess.Popen[str]:
+        with signals_deferred():
             process = subprocess.Popen(  # noqa: S603 our own modules, and programs of this machine; no shell
                 command,
                 stdin=subprocess.PIPE,
@@ -126,7 +131,7 @@ class Stage:
         return process
 
 
-def leave(process: subprocess.Popen[str]) -> None:
+def end_process(process: subprocess.Popen[str]) -> None:
     """Let one process of the application end."""
     if process.stdin is not None:
         process.stdin.close()
@@ -134,7 +139,7 @@ def leave(process: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait: a process that is started but not yet known, or half of a clean-up, would stay behind."""
     arrived: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -149,29 +154,29 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
+def open_stage() -> Iterator[DemoStage]:
     """A stage in a private temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="queuekeeper-demo-"))
-    props = Stage(folder, _free_port(), _monitoring())
+    props = DemoStage(folder, _free_port(), _find_monitoring())
     try:
-        create(props.database)
-        create_others(folder / "others")
+        create_queue(props.database_path)
+        create_other_files(folder / "others")
         _write_private(folder / "token", secrets.token_hex(16))
         yield props
     finally:
-        with undisturbed():
-            _clear(props)
+        with signals_deferred():
+            _end_processes(props)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _monitoring() -> Monitoring | None:
-    programs = installed()
+def _find_monitoring() -> DemoMonitoring | None:
+    programs = find_monitoring_programs()
     if programs is None:
         return None
-    return Monitoring(*programs, f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
+    return DemoMonitoring(*programs, f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
 
 
-def _clear(props: Stage) -> None:
+def _end_processes(props: DemoStage) -> None:
     for process in props.processes:
         process.terminate()
     for process in props.processes:

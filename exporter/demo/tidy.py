@@ -3,25 +3,27 @@
 import time
 from collections.abc import Callable, Iterator
 
-from exporter.demo.person import types
-from exporter.demo.queue import completed
-from exporter.demo.stage import Stage
+from exporter.demo.person import run_shown_command
+from exporter.demo.queue import count_completed
+from exporter.demo.stage import DemoStage
 
 Say = Callable[..., None]
-BEFORE = 2.0
+MEASURED_SECONDS = 2.0
 
 
-def tidy(stage: Stage, say: Say) -> Iterator[None]:
+def purge_and_vacuum(stage: DemoStage, say: Say) -> Iterator[None]:
     """Purge and vacuum as a person would; the file shrinks with the next checkpoint, which comes when the report has ended."""
-    at, done = time.monotonic(), completed(stage.database)
-    while time.monotonic() < at + BEFORE:
+    at, done = time.monotonic(), count_completed(stage.database_path)
+    while time.monotonic() < at + MEASURED_SECONDS:
         yield
-    usual = _pace(stage, at, done)
-    at, done = time.monotonic(), completed(stage.database)
-    types(stage, say, "purge", "jobs", "--older-than", "7d", shown=1)
-    types(stage, say, "vacuum", "jobs", "--incremental", "--free-for", "0s", shown=1)
-    say(f"application: its workers completed {usual:.0f} tasks a second before, {_pace(stage, at, done):.0f} meanwhile")
+    usual = _tasks_per_second(stage, at, done)
+    at, done = time.monotonic(), count_completed(stage.database_path)
+    run_shown_command(stage, say, "purge", "jobs", "--older-than", "7d", shown=1)
+    run_shown_command(stage, say, "vacuum", "jobs", "--incremental", "--free-for", "0s", shown=1)
+    say(
+        f"application: its workers completed {usual:.0f} tasks a second before, {_tasks_per_second(stage, at, done):.0f} meanwhile"
+    )
 
 
-def _pace(stage: Stage, since: float, before: int) -> float:
-    return (completed(stage.database) - before) / (time.monotonic() - since)
+def _tasks_per_second(stage: DemoStage, since: float, before: int) -> float:
+    return (count_completed(stage.database_path) - before) / (time.monotonic() - since)

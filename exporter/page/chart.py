@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from exporter.page.words import amount
-from exporter.recent import SPAN, Point, Series
+from exporter.page.words import format_amount
+from exporter.status.recent_readings import CHART_SPAN, ChartPoint, ChartSeries
 
 WIDTH, HEIGHT = 480.0, 120.0
-SPANS = (300.0, 900.0, SPAN)
-_TIMES = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0, 43200.0, 86400.0)
+SPANS = (300.0, 900.0, CHART_SPAN)
+_TIME_SCALES = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0, 43200.0, 86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,15 @@ class Chart:
     area: str
 
 
-def span(lines: Iterable[Sequence[Point]], now: float) -> float:
+def choose_span(lines: Iterable[Sequence[ChartPoint]], now: float) -> float:
     """How long a time to draw, in seconds: an hour, or less while all that is known fits."""
     oldest = min((points[0].at for points in lines if points), default=now)
-    return next(one for one in SPANS if one >= now - oldest or one == SPAN)
+    return next(one for one in SPANS if one >= now - oldest or one == CHART_SPAN)
 
 
-def chart(series: Series, points: Sequence[Point], now: float, width: float, longest_gap: float) -> Chart | None:
+def draw_chart(
+    series: ChartSeries, points: Sequence[ChartPoint], now: float, width: float, longest_gap: float
+) -> Chart | None:
     """`width` seconds up to now. None where nothing was ever known.
 
     Points further apart than `longest_gap` seconds are not joined.
@@ -40,24 +42,27 @@ def chart(series: Series, points: Sequence[Point], now: float, width: float, lon
     if not known:
         return None
     top = _scale_end(max(known), series.unit)
-    runs = [[_place(point, top, now - width, width) for point in run] for run in _runs(points, longest_gap)]
+    runs = [
+        [_to_coordinates(point, top, now - width, width) for point in run]
+        for run in _split_at_gaps(points, longest_gap)
+    ]
     last = points[-1].value
-    newest = "unknown" if last is None else amount(last, series.unit)
-    low, high = amount(min(known), series.unit), amount(max(known), series.unit)
+    newest = "unknown" if last is None else format_amount(last, series.unit)
+    low, high = format_amount(min(known), series.unit), format_amount(max(known), series.unit)
     return Chart(
         name=series.name,
         now=newest,
-        top=amount(top, series.unit),
-        begins=f"{amount(width, 'seconds')} ago",
-        summary=f"{series.name}: now {newest}; between {low} and {high} in the last {amount(width, 'seconds')}",
-        line=" ".join(_path(run) for run in runs),
-        area=" ".join(f"{_path(run)} V{HEIGHT:g} H{run[0][0]:g} Z" for run in runs),
+        top=format_amount(top, series.unit),
+        begins=f"{format_amount(width, 'seconds')} ago",
+        summary=f"{series.name}: now {newest}; between {low} and {high} in the last {format_amount(width, 'seconds')}",
+        line=" ".join(_svg_path(run) for run in runs),
+        area=" ".join(f"{_svg_path(run)} V{HEIGHT:g} H{run[0][0]:g} Z" for run in runs),
     )
 
 
-def _runs(points: Iterable[Point], longest_gap: float) -> Iterator[list[Point]]:
+def _split_at_gaps(points: Iterable[ChartPoint], longest_gap: float) -> Iterator[list[ChartPoint]]:
     """What was read without a gap."""
-    run: list[Point] = []
+    run: list[ChartPoint] = []
     for point in points:
         if run and (point.value is None or point.at - run[-1].at > longest_gap):
             yield run
@@ -68,12 +73,12 @@ def _runs(points: Iterable[Point], longest_gap: float) -> Iterator[list[Point]]:
         yield run
 
 
-def _place(point: Point, top: float, begins: float, width: float) -> tuple[float, float]:
+def _to_coordinates(point: ChartPoint, top: float, begins: float, width: float) -> tuple[float, float]:
     x = WIDTH * min(1.0, max(0.0, (point.at - begins) / width))
     return round(x, 1), round(HEIGHT * (1 - (point.value or 0.0) / top), 1)
 
 
-def _path(places: Sequence[tuple[float, float]]) -> str:
+def _svg_path(places: Sequence[tuple[float, float]]) -> str:
     """A single point becomes a short dash, or it would not be seen."""
     first = places[0]
     rest = places[1:] or [(first[0] + 1, first[1])]
@@ -85,7 +90,7 @@ def _scale_end(highest: float, unit: str) -> float:
     if unit == "ratio":
         return 1.0
     if unit == "seconds":
-        return next((time for time in _TIMES if time >= highest), highest)
+        return next((time for time in _TIME_SCALES if time >= highest), highest)
     if highest <= 0:
         return 1.0 if unit == "count" else 1024.0
     if unit == "bytes":

@@ -10,14 +10,14 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from exporter.page import words
-from exporter.units import figures_in_words, moment
+from exporter.text.units import figures_in_words, format_time
 
 FOLDER = Path(__file__).parent
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Viewer:
     """Who looks. `may_act`: as whom, empty: not at all, and `why_not` says why. `form_key` proves that a form is ours."""
 
     may_act: str
@@ -27,7 +27,7 @@ class Visitor:
     form_key: str
 
 
-class Templates:
+class PageTemplates:
     """Of one agent, mounted at `prefix`."""
 
     def __init__(self, prefix: str, version: str, telemetry_path: str) -> None:
@@ -41,7 +41,12 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            amount=words.amount, count=words.count, moment=moment, ago=_ago, figures=figures_in_words, name=path_of
+            amount=words.format_amount,
+            count=words.format_count,
+            moment=format_time,
+            ago=_time_ago,
+            figures=figures_in_words,
+            name=url_path,
         )
         self._environment.globals.update(
             prefix=prefix,
@@ -51,24 +56,24 @@ class Templates:
             words=words,
         )
 
-    def html(self, template: str, **context: object) -> str:
+    def render_html(self, template: str, **context: object) -> str:
         """One page."""
         return self._environment.get_template(template).render(now=time.time(), **context)
 
 
-def path_of(name: str) -> str:
+def url_path(name: str) -> str:
     """A database's name as a part of a path; a slash in it stays one."""
     return quote(name, safe="/", errors="surrogateescape")
 
 
-def compressed(body: bytes) -> bytes:
+def compress_body(body: bytes) -> bytes:
     """For who takes gzip; level 1 is a fifth of the time for an eighth more bytes."""
     return gzip.compress(body, compresslevel=1)
 
 
-def _ago(at: float | None, now: float) -> str:
+def _time_ago(at: float | None, now: float) -> str:
     """`12 s ago`, or `never`."""
     if at is None:
         return "never"
     seconds = max(0, round(now - at))
-    return f"{seconds}\N{NO-BREAK SPACE}s ago" if seconds < 60 else f"{words.amount(seconds, 'seconds')} ago"
+    return f"{seconds}\N{NO-BREAK SPACE}s ago" if seconds < 60 else f"{words.format_amount(seconds, 'seconds')} ago"

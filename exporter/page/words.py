@@ -1,7 +1,7 @@
 """What things are called on the page, and how numbers read there. Pure."""
 
-from exporter.database_status import Opinion
-from exporter.units import duration, size
+from exporter.status.database import RuleStatus
+from exporter.text.units import format_duration, format_size
 
 HEALTH = {
     "unreadable": "Cannot be read",
@@ -47,23 +47,23 @@ ACTIONS = {
 }
 
 
-def amount(value: float | None, unit: str) -> str:
+def format_amount(value: float | None, unit: str) -> str:
     """A number as a person reads it, never torn from its unit; None is "unknown", never 0."""
-    return "unknown" if value is None else _amount(value, unit).replace(" ", "\N{NO-BREAK SPACE}")
+    return "unknown" if value is None else _amount_text(value, unit).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _amount(value: float, unit: str) -> str:
+def _amount_text(value: float, unit: str) -> str:
     match unit:
         case "bytes":
-            return size(value)
+            return format_size(value)
         case "seconds":
-            return "0 s" if value == 0 else duration(value)
+            return "0 s" if value == 0 else format_duration(value)
         case "ratio":
             return f"{value:.0%}" if value >= 0.0995 or value == 0 else f"{value:.1%}"
-    return count(value)
+    return format_count(value)
 
 
-def count(value: float) -> str:
+def format_count(value: float) -> str:
     """Thousands apart: `12 345`."""
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value == int(value) else f"{value:g}"
 
@@ -76,38 +76,42 @@ def unit_of(metric: str) -> str:
     return "count"
 
 
-def condition(opinion: Opinion) -> str:
+def condition(opinion: RuleStatus) -> str:
     """`sqlite_wal_backlog_bytes above 64.0 MiB`."""
-    bound = _bound(opinion, unit_of(opinion.metric))
+    bound = _bound_text(opinion, unit_of(opinion.metric))
     where = ", ".join(f"{name}={value}" for name, value in opinion.where.items())
     return f"{opinion.metric}{{{where}}} {bound}" if where else f"{opinion.metric} {bound}"
 
 
-def _bound(opinion: Opinion, unit: str) -> str:
+def _bound_text(opinion: RuleStatus, unit: str) -> str:
     if opinion.absent is not None:
-        return f"absent for {amount(opinion.absent, 'seconds')}"
+        return f"absent for {format_amount(opinion.absent, 'seconds')}"
     if opinion.above is not None:
-        return f"above {amount(opinion.above, unit)}"
-    return f"below {amount(opinion.below, unit)}"
+        return f"above {format_amount(opinion.above, unit)}"
+    return f"below {format_amount(opinion.below, unit)}"
 
 
-def thinks(opinion: Opinion, now: float) -> str:
+def thinks(opinion: RuleStatus, now: float) -> str:
     """What a rule makes of what it sees, and what follows."""
     nothing = opinion.absent is not None and opinion.value is None
-    seen = "there is no value" if nothing else amount(opinion.value, unit_of(opinion.metric))
+    seen = "there is no value" if nothing else format_amount(opinion.value, unit_of(opinion.metric))
     if opinion.verdict == "unknown":
         return "cannot be judged: the value is not known now"
     if opinion.verdict == "clear":
         return f"all is well: {seen}"
-    since = f" for {amount(max(0.0, now - opinion.wrong_since), 'seconds')}" if opinion.wrong_since is not None else ""
+    since = (
+        f" for {format_amount(max(0.0, now - opinion.wrong_since), 'seconds')}"
+        if opinion.wrong_since is not None
+        else ""
+    )
     if opinion.verdict == "between":
         return f"{seen}, not yet back where it counts as well{since}"
-    return f"wrong{since}: {seen}; {_what_follows(opinion)}"
+    return f"wrong{since}: {seen}; {_consequence_text(opinion)}"
 
 
-def _what_follows(opinion: Opinion) -> str:
+def _consequence_text(opinion: RuleStatus) -> str:
     if opinion.suspended:
         return f"suspended: {opinion.suspended}"
     if opinion.hold is not None:
-        return f"asks for {opinion.action} once that lasted {amount(opinion.hold, 'seconds')}"
+        return f"asks for {opinion.action} once that lasted {format_amount(opinion.hold, 'seconds')}"
     return f"{opinion.action} follows when an alert asks" if opinion.alerts else "nothing starts it"

@@ -8,12 +8,12 @@ class CannotListen(Exception):
     """An address that cannot be used; the message is one line with the next step."""
 
 
-def bind(addresses: Iterable[str]) -> list[socket.socket]:
+def bind_addresses(addresses: Iterable[str]) -> list[socket.socket]:
     """Listening sockets of `HOST:PORT`, `[::1]:PORT` or `:PORT`; port 0 takes a free one. Raises CannotListen."""
     bound: list[socket.socket] = []
     try:
         for address in addresses:
-            bound += _bind(address)
+            bound += _bind_address(address)
     except CannotListen:
         for one in bound:
             one.close()
@@ -21,13 +21,13 @@ def bind(addresses: Iterable[str]) -> list[socket.socket]:
     return bound
 
 
-def urls(sockets: Iterable[socket.socket], scheme: str = "http") -> tuple[str, ...]:
+def listening_urls(sockets: Iterable[socket.socket], scheme: str = "http") -> tuple[str, ...]:
     """Where the sockets really listen; a Unix socket by its path."""
-    return tuple(_url(one, scheme) for one in sockets)
+    return tuple(_socket_url(one, scheme) for one in sockets)
 
 
-def _bind(address: str) -> list[socket.socket]:
-    host, port = _split(address)
+def _bind_address(address: str) -> list[socket.socket]:
+    host, port = _split_address(address)
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
@@ -55,14 +55,14 @@ def _bind(address: str) -> list[socket.socket]:
     return [one]
 
 
-def _split(address: str) -> tuple[str, int]:
+def _split_address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
         raise CannotListen(f"{address!r} is not an address; write HOST:PORT, like 127.0.0.1:9977")
     return host.strip("[]"), int(port)
 
 
-def _url(one: socket.socket, scheme: str) -> str:
+def _socket_url(one: socket.socket, scheme: str) -> str:
     if one.family not in (socket.AF_INET, socket.AF_INET6):
         return f"unix:{one.getsockname()}"
     host, port = one.getsockname()[:2]

@@ -8,93 +8,93 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actions.history.store import StoreUnavailable
-from actions.run.errors import Refused
-from actions.run.request import Option
-from exporter.dry_runs import TooMany
-from exporter.operations import Operations, UnknownDatabase, Wish
-from exporter.run_fields import as_fields
-from exporter.web.as_json import AsJson
-from exporter.web.body import TooLarge, TooSlow, read_body
-from exporter.web.front import Front
-from exporter.web.payload import BadPayload, strict_json
-from exporter.web.right import denied, refusal, who
+from actions.model.errors import Refused
+from actions.model.request import Option
+from actions.store.database import StoreUnavailable
+from exporter.status.dry_runs import TooManyDryRuns
+from exporter.status.operations import Operations, OperatorRequest, UnknownDatabase
+from exporter.text.run_fields import run_fields
+from exporter.web.authorization import actor_with_address, denial_response, request_denial
+from exporter.web.context import WebContext
+from exporter.web.request_body import BodyTooLarge, BodyTooSlow, read_body
+from exporter.web.responses import AsciiJsonResponse
 from exporter.web.run_number import RUN_NUMBER
-from exporter.web.stream import events
+from exporter.web.sse import events_handler
+from exporter.web.webhook_payload import InvalidPayload, parse_strict_json
 
 Handler = Callable[[Request], Awaitable[Response]]
-MOST_RUNS = 500
+MAX_RUNS_PER_ANSWER = 500
 # What a person did wrong, or what stands in the way now.
-REFUSED_CODES = {"unknown_action": 404, "at_the_machine": 403, "options": 400, "paused": 409, "waiting": 409}
+STATUS_BY_REASON = {"unknown_action": 404, "at_the_machine": 403, "options": 400, "paused": 409, "waiting": 409}
 
 
 class BadRequest(Exception):
     """A parameter or a body that cannot be meant; the message says why."""
 
 
-def routes(front: Front) -> list[Route]:
+def api_routes(front: WebContext) -> list[Route]:
     """All but the webhook and the controls."""
     operations = front.operations
     acting = "/api/v1/databases/{database:path}/actions/{action}"
     return [
-        Route("/api/v1/databases", _read(operations, _databases), methods=["GET"]),
-        Route("/api/v1/runs", _read(operations, _runs), methods=["GET"]),
-        Route("/api/v1/runs/{id:run}", _read(operations, _run), methods=["GET"]),
-        Route("/api/v1/events", events(front), methods=["GET"]),
-        Route(acting, _ask(front), methods=["POST"]),
+        Route("/api/v1/databases", _read_handler(operations, _list_databases), methods=["GET"]),
+        Route("/api/v1/runs", _read_handler(operations, _list_runs), methods=["GET"]),
+        Route("/api/v1/runs/{id:run}", _read_handler(operations, _show_run), methods=["GET"]),
+        Route("/api/v1/events", events_handler(front), methods=["GET"]),
+        Route(acting, _action_handler(front), methods=["POST"]),
     ]
 
 
-def failure(error: Exception) -> Response:
+def error_response(error: Exception) -> Response:
     """The answer that an error of an operation deserves."""
     match error:
         case Refused():
             said = {"error": str(error), "reason": error.reason, "next_step": error.next_step}
-            return AsJson(said, REFUSED_CODES.get(error.reason, 409))
+            return AsciiJsonResponse(said, STATUS_BY_REASON.get(error.reason, 409))
         case UnknownDatabase() | KeyError():
-            return AsJson({"error": str(error.args[0])}, 404)
-        case TooMany():
-            return AsJson({"error": "other dry runs are being made; ask again in a moment"}, 503)
+            return AsciiJsonResponse({"error": str(error.args[0])}, 404)
+        case TooManyDryRuns():
+            return AsciiJsonResponse({"error": "other dry runs are being made; ask again in a moment"}, 503)
         case StoreUnavailable():
-            return AsJson({"error": str(error)}, 503)
-        case TooLarge():
-            return AsJson({"error": "the body is larger than 1 MiB"}, 413, {"Connection": "close"})
-        case TooSlow():
-            return AsJson({"error": "the body did not arrive within 5 s"}, 408, {"Connection": "close"})
-    return AsJson({"error": str(error)}, 400)
+            return AsciiJsonResponse({"error": str(error)}, 503)
+        case BodyTooLarge():
+            return AsciiJsonResponse({"error": "the body is larger than 1 MiB"}, 413, {"Connection": "close"})
+        case BodyTooSlow():
+            return AsciiJsonResponse({"error": "the body did not arrive within 5 s"}, 408, {"Connection": "close"})
+    return AsciiJsonResponse({"error": str(error)}, 400)
 
 
-FAILURES = (Refused, UnknownDatabase, KeyError, TooMany, StoreUnavailable, TooLarge, TooSlow, BadPayload, BadRequest,
+EXPECTED_ERRORS = (Refused, UnknownDatabase, KeyError, TooManyDryRuns, StoreUnavailable, BodyTooLarge, BodyTooSlow, InvalidPayload, BadRequest,
             ClientDisconnect)  # fmt: skip
 
 
-def _read(operations: Operations, answer: Callable[[Operations, Request], object]) -> Handler:
-    async def handle(request: Request) -> Response:
+def _read_handler(operations: Operations, answer: Callable[[Operations, Request], object]) -> Handler:
+    async def answer_read(request: Request) -> Response:
         try:
             shown = await run_in_threadpool(answer, operations, request)
-            return AsJson(shown, headers={"Cache-Control": "no-store"})
-        except FAILURES as error:
-            return failure(error)
+            return AsciiJsonResponse(shown, headers={"Cache-Control": "no-store"})
+        except EXPECTED_ERRORS as error:
+            return error_response(error)
 
-    return handle
-
-
-def _databases(operations: Operations, _request: Request) -> object:
-    return {"databases": [dataclasses.asdict(one) for one in operations.databases()]}
+    return answer_read
 
 
-def _runs(operations: Operations, request: Request) -> object:
-    limit = min(MOST_RUNS, _number(request, "limit") or 50)
+def _list_databases(operations: Operations, _request: Request) -> object:
+    return {"databases": [dataclasses.asdict(one) for one in operations.list_databases()]}
+
+
+def _list_runs(operations: Operations, request: Request) -> object:
+    limit = min(MAX_RUNS_PER_ANSWER, _number_parameter(request, "limit") or 50)
     words = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome")}
-    found = operations.runs(limit, before=_number(request, "before"), **words)
-    return {"runs": [as_fields(run) for run in found], "next_before": found[-1].id if len(found) == limit else None}
+    found = operations.list_runs(limit, before=_number_parameter(request, "before"), **words)
+    return {"runs": [run_fields(run) for run in found], "next_before": found[-1].id if len(found) == limit else None}
 
 
-def _run(operations: Operations, request: Request) -> object:
-    return as_fields(operations.run(int(request.path_params["id"])))
+def _show_run(operations: Operations, request: Request) -> object:
+    return run_fields(operations.find_run(int(request.path_params["id"])))
 
 
-def _number(request: Request, name: str) -> int | None:
+def _number_parameter(request: Request, name: str) -> int | None:
     text = request.query_params.get(name)
     if text is None:
         return None
@@ -103,28 +103,28 @@ def _number(request: Request, name: str) -> int | None:
     return int(text)
 
 
-def _ask(front: Front) -> Handler:
-    async def handle(request: Request) -> Response:
-        if (no := denied(request, front.act_right())) is not None:
-            return refusal(no)
+def _action_handler(front: WebContext) -> Handler:
+    async def plan_or_request(request: Request) -> Response:
+        if (no := request_denial(request, front.act_right())) is not None:
+            return denial_response(no)
         try:
-            options, dry_run = _wanted(await read_body(request))
-            asked_by = who(request, front.act_right())
-            wish = Wish(request.path_params["database"], request.path_params["action"], options, asked_by)
+            options, dry_run = _parse_action_body(await read_body(request))
+            asked_by = actor_with_address(request, front.act_right())
+            wish = OperatorRequest(request.path_params["database"], request.path_params["action"], options, asked_by)
             if dry_run:
                 planned = await run_in_threadpool(front.operations.plan, wish)
-                return AsJson({"dry_run": True, "message": planned.message, **planned.figures})
-            recorded = await run_in_threadpool(front.operations.ask, wish)
-        except FAILURES as error:
-            return failure(error)
-        return AsJson({"run": recorded.run_id, "new": recorded.new}, 202)
+                return AsciiJsonResponse({"dry_run": True, "message": planned.message, **planned.figures})
+            recorded = await run_in_threadpool(front.operations.request_run, wish)
+        except EXPECTED_ERRORS as error:
+            return error_response(error)
+        return AsciiJsonResponse({"run": recorded.run_id, "new": recorded.new}, 202)
 
-    return handle
+    return plan_or_request
 
 
-def _wanted(body: bytes) -> tuple[Mapping[str, Option], bool]:
+def _parse_action_body(body: bytes) -> tuple[Mapping[str, Option], bool]:
     """The options, and whether only to plan. Raises BadPayload, BadRequest."""
-    given = strict_json(body) if body.strip() else {}
+    given = parse_strict_json(body) if body.strip() else {}
     if not isinstance(given, dict):
         raise BadRequest("the body is a JSON object: the options by name, and dry_run")
     dry_run = given.pop("dry_run", False)

@@ -4,58 +4,58 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from exporter.web import alerts, api, control, pages
-from exporter.web.forms import Forms
-from exporter.web.front import Front
-from exporter.web.gate import Gate
-from exporter.web.passwords import Passwords
-from exporter.web.run_number import register
-from exporter.web.sessions import Sessions
-from exporter.web.site import Site, shown
+from exporter.web import api, control, probes, webhook
+from exporter.web.context import WebContext
+from exporter.web.forms import PageForms
+from exporter.web.html_pages import HtmlPages, page_handler
+from exporter.web.middleware import AccessMiddleware
+from exporter.web.passwords import PasswordChecker
+from exporter.web.run_number import register_run_number
+from exporter.web.sessions import SessionStore
 
 
-def build(front: Front) -> ASGIApp:
+def build_app(front: WebContext) -> ASGIApp:
     """The application of one agent."""
-    register()
-    passwords, sessions = Passwords(), Sessions()
-    site = Site(front, sessions)
-    routes = [*_machine(front), *api.routes(front), *_person(front, site, sessions, passwords)]
-    app = Starlette(routes=routes, exception_handlers={404: site.not_found})
+    register_run_number()
+    passwords, sessions = PasswordChecker(), SessionStore()
+    site = HtmlPages(front, sessions)
+    routes = [*_machine_routes(front), *api.api_routes(front), *_page_routes(front, site, sessions, passwords)]
+    app = Starlette(routes=routes, exception_handlers={404: site.handle_not_found})
     app.router.redirect_slashes = False  # its redirects lead to whatever Host the request names
-    return Gate(app, front, passwords, sessions)
+    return AccessMiddleware(app, front, passwords, sessions)
 
 
-def _machine(front: Front) -> list[Route]:
+def _machine_routes(front: WebContext) -> list[Route]:
     """For Prometheus, Alertmanager, probes and scripts."""
     return [
         # before the page, so that metrics can be asked for at the root
-        Route(front.mount.telemetry_path, pages.metrics(front), methods=["GET"]),
-        Route("/-/healthy", pages.healthy(front), methods=["GET"]),
-        Route("/-/ready", pages.ready(front), methods=["GET"]),
-        Route("/-/reload", control.reload(front), methods=["POST", "PUT"]),
-        Route("/api/v1/pause", control.pause(front), methods=["POST"]),
-        Route("/api/v1/resume", control.resume(front), methods=["POST"]),
-        Route("/api/v1/runs/{run_id:run}/cancel", control.cancel(front), methods=["POST"]),
-        Route("/api/v1/alerts", alerts.endpoint(front), methods=["POST"]),
+        Route(front.mount.telemetry_path, probes.metrics_handler(front), methods=["GET"]),
+        Route("/-/healthy", probes.healthy_handler(front), methods=["GET"]),
+        Route("/-/ready", probes.ready_handler(front), methods=["GET"]),
+        Route("/-/reload", control.reload_handler(front), methods=["POST", "PUT"]),
+        Route("/api/v1/pause", control.pause_handler(front), methods=["POST"]),
+        Route("/api/v1/resume", control.resume_handler(front), methods=["POST"]),
+        Route("/api/v1/runs/{run_id:run}/cancel", control.cancel_handler(front), methods=["POST"]),
+        Route("/api/v1/alerts", webhook.webhook_endpoint(front), methods=["POST"]),
     ]
 
 
-def _person(front: Front, site: Site, sessions: Sessions, passwords: Passwords) -> list[Route]:
+def _page_routes(front: WebContext, site: HtmlPages, sessions: SessionStore, passwords: PasswordChecker) -> list[Route]:
     """The page."""
-    forms = Forms(front, site, sessions, passwords)
+    forms = PageForms(front, site, sessions, passwords)
     act = "/databases/{database:path}/act/{action}"
     return [
-        Route("/", shown(site.overview), methods=["GET"]),
-        Route("/assets/{name}", shown(site.asset), methods=["GET"]),
-        Route("/history", shown(site.history), methods=["GET"]),
-        Route("/runs/{id:run}", shown(site.run), methods=["GET"]),
-        Route("/runs/{id:run}/cancel", forms.cancel, methods=["POST"]),
-        Route("/login", forms.login_page, methods=["GET"]),
-        Route("/login", forms.login, methods=["POST"]),
-        Route("/logout", forms.logout, methods=["POST"]),
-        Route("/pause", forms.pause, methods=["POST"]),
-        Route("/resume", forms.resume, methods=["POST"]),
-        Route(act, forms.act_page, methods=["GET"]),
-        Route(act, forms.act, methods=["POST"]),
-        Route("/databases/{database:path}", shown(site.database), methods=["GET"]),
+        Route("/", page_handler(site.show_overview), methods=["GET"]),
+        Route("/assets/{name}", page_handler(site.send_asset), methods=["GET"]),
+        Route("/history", page_handler(site.show_history), methods=["GET"]),
+        Route("/runs/{id:run}", page_handler(site.show_run), methods=["GET"]),
+        Route("/runs/{id:run}/cancel", forms.cancel_run, methods=["POST"]),
+        Route("/login", forms.show_login, methods=["GET"]),
+        Route("/login", forms.log_in, methods=["POST"]),
+        Route("/logout", forms.log_out, methods=["POST"]),
+        Route("/pause", forms.pause_actions, methods=["POST"]),
+        Route("/resume", forms.resume_actions, methods=["POST"]),
+        Route(act, forms.show_action, methods=["GET"]),
+        Route(act, forms.submit_action, methods=["POST"]),
+        Route("/databases/{database:path}", page_handler(site.show_database), methods=["GET"]),
     ]

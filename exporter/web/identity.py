@@ -1,4 +1,4 @@
-"""Who sent a request, as far as they proved it. Proving it gives no right yet: `exporter.web.right` decides."""
+"""Who sent a request, as far as they proved it. Proving it gives no right yet: `exporter.web.authorization` decides."""
 
 import base64
 import binascii
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from exporter.config.tokens import digest
+from exporter.config.tokens import token_digest
 
-Headers = Iterable[tuple[bytes, bytes]]
+RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ def identity_of(request: Request) -> Identity:
     return found if isinstance(found, Identity) else Identity()
 
 
-def offered_token(headers: Headers) -> bytes | None:
+def offered_token(headers: RawHeaders) -> bytes | None:
     """The digest of the bearer token, when the request has one and no second authorization beside it."""
-    scheme, value = _authorization(headers)
-    return digest(value) if scheme == b"bearer" and value else None
+    scheme, value = _authorization_header(headers)
+    return token_digest(value) if scheme == b"bearer" and value else None
 
 
-def offered_password(headers: Headers) -> tuple[str, str] | None:
+def offered_password(headers: RawHeaders) -> tuple[str, str] | None:
     """Name and password of basic authentication (https://www.rfc-editor.org/rfc/rfc7617), as UTF-8."""
-    scheme, value = _authorization(headers)
+    scheme, value = _authorization_header(headers)
     if scheme != b"basic":
         return None
     try:
@@ -49,7 +49,7 @@ def offered_password(headers: Headers) -> tuple[str, str] | None:
     return (user, password) if colon else None
 
 
-def _authorization(headers: Headers) -> tuple[bytes, bytes]:
+def _authorization_header(headers: RawHeaders) -> tuple[bytes, bytes]:
     given = [value for name, value in headers if name == b"authorization"]
     if len(given) != 1:
         return b"", b""

@@ -13,18 +13,18 @@ from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextlib import suppress
 
-from exporter.log import event
+from exporter.log import log_event
 
 HANDSHAKE_DEADLINE = 10.0
 SHUTDOWN_DEADLINE = 2.0
-MAX_ENTERING = 256
+MAX_HANDSHAKES = 256
 # What begins every TLS record of a handshake: https://www.rfc-editor.org/rfc/rfc8446#section-5.1
-_HANDSHAKE = b"\x16"
-_PLAIN_TEXT = (
+_TLS_HANDSHAKE = b"\x16"
+_PLAIN_HTTP_ANSWER = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"This port speaks TLS only: use https.\n"
 )
-_OUT_OF_DESCRIPTORS = 1.0
+_ACCEPT_RETRY = 1.0
 # asyncio gives every TLS connection a buffer for what comes in, and writes all of it: 256 KiB for each stranger who only
 # knocks (bench/abuse.py: 350 of them cost 87 MiB, with this buffer 16). What is larger comes in parts.
 SSLProtocol.max_size = 4 * 1024
@@ -32,7 +32,7 @@ SSLProtocol.max_size = 4 * 1024
 LOG = logging.getLogger(__name__)
 
 
-class Listener:
+class SocketListener:
     """Of one listening socket. `tls()` None: connections are let in at once."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._entering: dict[asyncio.Task[None], socket.socket] = {}  # in order of their arrival
         sock.setblocking(False)
-        self._accepting = self._loop.create_task(self._accept())
+        self._accepting = self._loop.create_task(self._accept_connections())
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop that it runs in."""
@@ -58,26 +58,26 @@ class Listener:
         """Until nobody is on the way in."""
         await asyncio.gather(self._accepting, *self._entering, return_exceptions=True)
 
-    async def _accept(self) -> None:
+    async def _accept_connections(self) -> None:
         while True:
             try:
                 connection, _ = await self._loop.sock_accept(self._socket)
             except OSError as error:
-                event(LOG, logging.WARNING, "cannot accept a connection, trying again in a second", error=error)
-                await asyncio.sleep(_OUT_OF_DESCRIPTORS)
+                log_event(LOG, logging.WARNING, "cannot accept a connection, trying again in a second", error=error)
+                await asyncio.sleep(_ACCEPT_RETRY)
                 continue
-            task = self._loop.create_task(self._enter(connection))
+            task = self._loop.create_task(self._admit_connection(connection))
             self._entering[task] = connection
-            task.add_done_callback(self._entered)
-            if len(self._entering) > MAX_ENTERING:
+            task.add_done_callback(self._handshake_ended)
+            if len(self._entering) > MAX_HANDSHAKES:
                 next(iter(self._entering)).cancel()
 
-    def _entered(self, task: asyncio.Task[None]) -> None:
+    def _handshake_ended(self, task: asyncio.Task[None]) -> None:
         connection = self._entering.pop(task)
         if task.cancelled():  # perhaps before it began
             connection.close()
 
-    async def _enter(self, connection: socket.socket) -> None:
+    async def _admit_connection(self, connection: socket.socket) -> None:
         """Whatever a stranger does wrong here concerns nobody but the stranger."""
         context = self._tls()
         try:
@@ -109,8 +109,8 @@ class Listener:
         finally:
             self._loop.remove_reader(connection)
         first = connection.recv(1, socket.MSG_PEEK)
-        if first and first != _HANDSHAKE:
+        if first and first != _TLS_HANDSHAKE:
             with suppress(OSError):
                 connection.recv(65536)  # unread data would turn the close into a reset, and the answer would be lost
-                connection.send(_PLAIN_TEXT)
-        return first == _HANDSHAKE
+                connection.send(_PLAIN_HTTP_ANSWER)
+        return first == _TLS_HANDSHAKE

@@ -26,17 +26,17 @@ class Mount:
         return frozenset({self.telemetry_path, "/-/healthy", "/-/ready"})
 
 
-def mount(telemetry_path: str, route_prefix: str | None, external_url: str | None) -> Mount:
+def parse_mount(telemetry_path: str, route_prefix: str | None, external_url: str | None) -> Mount:
     """Of the command line's words; without a route prefix the external URL's path is it. Raises BadMount."""
     place = urlsplit(external_url or "")
     if external_url and (place.scheme not in ("http", "https") or not place.netloc or place.query or place.fragment):
         raise BadMount(f"--web.external-url={external_url} is not an address; write http://HOST/PATH")
-    prefix = _path("--web.route-prefix", place.path if route_prefix is None else route_prefix)
+    prefix = _parse_path("--web.route-prefix", place.path if route_prefix is None else route_prefix)
     own = frozenset({place.netloc.rpartition("@")[2].lower()}) if external_url else frozenset[str]()
-    return Mount(_path("--web.telemetry-path", telemetry_path) or "/", prefix, own, place.scheme == "https")
+    return Mount(_parse_path("--web.telemetry-path", telemetry_path) or "/", prefix, own, place.scheme == "https")
 
 
-def _path(option: str, text: str) -> str:
+def _parse_path(option: str, text: str) -> str:
     """With one slash before and none after; empty for the root."""
     path = "/" + text.strip("/")
     if any(letter in path for letter in "{}?#%\\") or "//" in path or not path.isprintable() or " " in path:

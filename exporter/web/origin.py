@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 # Scrapers, probes and scripts have no language to prefer, and come from no page.
-_OF_BROWSERS = ("accept-language", "origin", "referer", "sec-fetch-site")
-_OURS = ("same-origin", "none")
+_BROWSER_HEADERS = ("accept-language", "origin", "referer", "sec-fetch-site")
+_OWN_SITES = ("same-origin", "none")
 
 
-def is_foreign(headers: Mapping[str, str], own_hosts: frozenset[str]) -> bool:
+def is_cross_site(headers: Mapping[str, str], own_hosts: frozenset[str]) -> bool:
     """Whether a browser says that another site made it send this. Programs that are no browsers say nothing."""
-    if headers.get("sec-fetch-site", "none") not in _OURS:
+    if headers.get("sec-fetch-site", "none") not in _OWN_SITES:
         return True
     origin = headers.get("origin")
     if origin is None:
@@ -26,17 +26,17 @@ def is_foreign(headers: Mapping[str, str], own_hosts: frozenset[str]) -> bool:
     return not place or place not in {headers.get("host", "").lower(), *own_hosts}
 
 
-def is_browser(headers: Mapping[str, str]) -> bool:
+def is_from_browser(headers: Mapping[str, str]) -> bool:
     """Whether a person's browser sent it: a page that makes it do so cannot have it leave all of these out."""
-    return any(name in headers for name in _OF_BROWSERS)
+    return any(name in headers for name in _BROWSER_HEADERS)
 
 
-def may_be_us(host: str, own_hosts: frozenset[str]) -> bool:
+def may_be_our_host(host: str, own_hosts: frozenset[str]) -> bool:
     """Whether this Host can be meant for a loopback address: a number, localhost, this machine, or a configured name."""
-    name = _name(host)
-    if name in ("localhost", _this_machine()) or name.endswith(".localhost"):
+    name = _host_name(host)
+    if name in ("localhost", _machine_name()) or name.endswith(".localhost"):
         return True
-    if host.lower() in own_hosts or name in {_name(one) for one in own_hosts}:
+    if host.lower() in own_hosts or name in {_host_name(one) for one in own_hosts}:
         return True
     try:
         ipaddress.ip_address(name)
@@ -55,11 +55,11 @@ def is_loopback(address: str) -> bool:
     return (mapped or found).is_loopback
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     """Without the port, in lower case."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
     return name.strip("[]").rstrip(".").lower()
 
 
-def _this_machine() -> str:
+def _machine_name() -> str:
     return socket.gethostname().lower()

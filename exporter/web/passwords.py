@@ -16,17 +16,17 @@ from enum import Enum
 
 import bcrypt
 
-from exporter.web.failures import Failures
-from exporter.web.refusals import Refusals
+from exporter.web.log_limit import RejectionLog
+from exporter.web.rate_limit import FailureLimiter
 
-REMEMBERED = 100
+MAX_REMEMBERED = 100
 # So many may wait for their turn; more would wait so long that they gave up.
-WAITING = 32
-MOST_FAILURES, WITHIN = 10, 60.0
+MAX_WAITING_CHECKS = 32
+MAX_PASSWORD_FAILURES, PASSWORD_FAILURE_WINDOW = 10, 60.0
 _USUAL_COST = 10
 
 
-class Verdict(Enum):
+class PasswordVerdict(Enum):
     """BUSY: nobody looked, too many others wait. BLOCKED: this address was wrong too often."""
 
     RIGHT = 0
@@ -35,7 +35,7 @@ class Verdict(Enum):
     BLOCKED = 3
 
 
-class Passwords:
+class PasswordChecker:
     """Of one server; used from its event loop only."""
 
     def __init__(self) -> None:
@@ -44,59 +44,66 @@ class Passwords:
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._turn = ThreadPoolExecutor(1, "bcrypt")
         self._waiting = 0
-        self.failures = Failures(MOST_FAILURES, WITHIN)
-        self._refusals = Refusals("wrong passwords")
+        self.failures = FailureLimiter(MAX_PASSWORD_FAILURES, PASSWORD_FAILURE_WINDOW)
+        self._refusals = RejectionLog("wrong passwords")
 
-    async def check(self, users: Mapping[str, str], user: str, password: str, address: str) -> Verdict:
+    async def verify_password(
+        self, users: Mapping[str, str], user: str, password: str, address: str
+    ) -> PasswordVerdict:
         """`users`: name to hash. Only guesses that are new count against the address."""
         hashed = users.get(user)
-        key = self._key(user, hashed or "", password)
+        key = self._cache_key(user, hashed or "", password)
         if key in self._right:
             self._right.move_to_end(key)
-            return Verdict.RIGHT
+            return PasswordVerdict.RIGHT
         if key in self._wrong:
-            return Verdict.WRONG
-        if self.failures.wait(address, time.monotonic()):
-            return Verdict.BLOCKED
-        if self._waiting >= WAITING:
-            return Verdict.BUSY
-        matches = await self._compare(password, hashed or _nobody(users))
-        return self._remember(key, address, right=matches and hashed is not None)
+            return PasswordVerdict.WRONG
+        if self.failures.wait_seconds(address, time.monotonic()):
+            return PasswordVerdict.BLOCKED
+        if self._waiting >= MAX_WAITING_CHECKS:
+            return PasswordVerdict.BUSY
+        matches = await self._compare_hash(password, hashed or _unmatchable_hash(users))
+        return self._remember_verdict(key, address, right=matches and hashed is not None)
 
-    async def _compare(self, password: str, hashed: str) -> bool:
+    async def _compare_hash(self, password: str, hashed: str) -> bool:
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._turn, _matches, password, hashed)
+            return await asyncio.get_running_loop().run_in_executor(self._turn, _matches_hash, password, hashed)
         finally:
             self._waiting -= 1
 
-    def _remember(self, key: bytes, address: str, *, right: bool) -> Verdict:
+    def _remember_verdict(self, key: bytes, address: str, *, right: bool) -> PasswordVerdict:
         kept = self._right if right else self._wrong
         kept[key] = None
-        if len(kept) > REMEMBERED:
+        if len(kept) > MAX_REMEMBERED:
             kept.popitem(last=False)
         if right:
-            self.failures.forget(address)
-            return Verdict.RIGHT
+            self.failures.clear_failures(address)
+            return PasswordVerdict.RIGHT
         now = time.monotonic()
-        if self.failures.note(address, now):
-            self._refusals.tell(429, f"{MOST_FAILURES} within {WITHIN:.0f} s, so this address must wait", address, now)
-        return Verdict.WRONG
+        if self.failures.record_failure(address, now):
+            self._refusals.log_rejection(
+                429,
+                f"{MAX_PASSWORD_FAILURES} within {PASSWORD_FAILURE_WINDOW:.0f} s, so this address must wait",
+                address,
+                now,
+            )
+        return PasswordVerdict.WRONG
 
-    def _key(self, *parts: str) -> bytes:
+    def _cache_key(self, *parts: str) -> bytes:
         """Passwords are not kept, not even hashed without a secret."""
         sized = b"".join(len(raw).to_bytes(4, "big") + raw for raw in (part.encode() for part in parts))
         return hmac.digest(self._secret, sized, "sha256")
 
 
-def _matches(password: str, hashed: str) -> bool:
+def _matches_hash(password: str, hashed: str) -> bool:
     try:
         return bcrypt.checkpw(password.encode(), hashed.encode())
     except ValueError:  # longer than the 72 bytes that bcrypt looks at, or with a NUL: nobody's password
         return False
 
 
-def _nobody(users: Mapping[str, str]) -> str:
+def _unmatchable_hash(users: Mapping[str, str]) -> str:
     """A hash that nothing matches, as costly as the costliest of the known ones."""
     cost = max((int(hashed[4:6]) for hashed in users.values()), default=_USUAL_COST)
     return f"$2b${cost:02d}${'.' * 53}"

@@ -18,7 +18,7 @@ READ_DEADLINE = 15.0
 WRITE_DEADLINE = 30.0
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CONNECTIONS = 512
-_TOO_LONG = (
+_HEAD_TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Content-Length: 28\r\nConnection: close\r\n\r\nthe request head is too long"
 )
@@ -50,18 +50,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.idle_since = self.loop.time()
-        self._client_names = names_of(transport.get_extra_info("peercert"))
+        self._client_names = certificate_names(transport.get_extra_info("peercert"))
         if self._allowed_names is not None and self._allowed_names.isdisjoint(self._client_names):
             transport.abort()
             return
         if len(self.connections) > MAX_CONNECTIONS:
-            self._make_room()
-        self._await_request()
+            self._close_oldest_idle()
+        self._start_request_timers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_arrived()
-        self._body_arrived()
-        self._stop_writing_timer()
+        self._stop_head_timer()
+        self._stop_read_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
         # uvicorn leaves this timer when the connection broke: it would keep all of the connection for a minute
         self._unset_keepalive_if_required()
@@ -70,21 +70,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(_TOO_LONG)
+            self.transport.write(_HEAD_TOO_LONG)
             self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"]["client_names"] = self._client_names
         if self._head_timer is None:
-            self._await_request()
+            self._start_request_timers()
 
     def on_headers_complete(self) -> None:
-        self._head_arrived()
+        self._stop_head_timer()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._body_arrived()
+        self._stop_read_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -99,44 +99,44 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write_timer = self.loop.call_later(WRITE_DEADLINE, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._stop_writing_timer()
+        self._stop_write_timer()
         super().resume_writing()
 
-    def _make_room(self) -> None:
+    def _close_oldest_idle(self) -> None:
         others = (one for one in self.connections if isinstance(one, BoundedProtocol) and one is not self)
         idle = [one for one in others if one.cycle is None or one.cycle.response_complete]
         victim = min(idle, key=lambda one: one.idle_since, default=self)
         victim.transport.abort()
 
-    def _await_request(self) -> None:
+    def _start_request_timers(self) -> None:
         self._head_bytes = 0
         self._head_timer = self.loop.call_later(HEAD_DEADLINE, self.transport.abort)
-        self._body_arrived()  # of a pipelined request before
+        self._stop_read_timer()  # of a pipelined request before
         self._read_timer = self.loop.call_later(READ_DEADLINE, self.transport.abort)
 
-    def _head_arrived(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _body_arrived(self) -> None:
+    def _stop_read_timer(self) -> None:
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
 
-    def _stop_writing_timer(self) -> None:
+    def _stop_write_timer(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
 
 
-def names_of(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The subject alternative names of a verified client certificate: DNS, e-mail, address, URI."""
     found = certificate.get("subjectAltName", ()) if certificate else ()
-    return tuple(_address(value) if kind == "IP Address" else value for kind, value in found)
+    return tuple(_canonical_address(value) if kind == "IP Address" else value for kind, value in found)
 
 
-def _address(text: str) -> str:
+def _canonical_address(text: str) -> str:
     """As it is usually written: OpenSSL spells all of an IPv6 address out."""
     try:
         return str(ipaddress.ip_address(text.strip()))

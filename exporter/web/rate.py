@@ -1,14 +1,14 @@
 """A token bucket: one more each interval, at most a burst of them. Pure but for what it holds."""
 
 
-class Rate:
+class TokenBucket:
     """Of one server. Times in seconds."""
 
     def __init__(self) -> None:
         self._rule = (0.0, 0)
         self._left, self._at = 0.0, 0.0
 
-    def allows(self, interval: float, burst: int, now: float) -> bool:
+    def take_token(self, interval: float, burst: int, now: float) -> bool:
         """Take one, if there is one. An interval of 0: no limit. Another rule begins with a full bucket."""
         if interval == 0:
             return True

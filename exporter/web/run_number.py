@@ -8,7 +8,7 @@ from starlette.convertors import Convertor, register_url_convertor
 RUN_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
-class _RunNumber(Convertor[int]):
+class _RunNumberConvertor(Convertor[int]):
     regex = RUN_NUMBER.pattern
 
     def convert(self, value: str) -> int:
@@ -18,6 +18,6 @@ class _RunNumber(Convertor[int]):
         return str(value)
 
 
-def register() -> None:
+def register_run_number() -> None:
     """Let routes say `{id:run}`."""
-    register_url_convertor("run", _RunNumber())
+    register_url_convertor("run", _RunNumberConvertor())

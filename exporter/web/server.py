@@ -16,15 +16,15 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from exporter.web.listener import Listener
+from exporter.web.listener import SocketListener
 from exporter.web.protocol import BoundedProtocol
 from exporter.web_config.settings import WebConfig
 
-KEEP_ALIVE = 65
-GRACE = 5
+KEEP_ALIVE_SECONDS = 65
+SHUTDOWN_GRACE = 5
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """`run(sockets)` blocks until SIGTERM, SIGINT or `stop()`.
 
     `web`: the web configuration as of now. `on_hangup` is called in the event loop at SIGHUP, `on_start` once it listens.
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
         on_stop: Callable[[], object] | None = None,
         behind_proxy: bool = False,
     ) -> None:
-        logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
+        logging.getLogger("uvicorn.error").addFilter(_is_worth_logging)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -50,8 +50,8 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=GRACE,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=SHUTDOWN_GRACE,
                 ws="none",
                 proxy_headers=behind_proxy,
             )
@@ -60,7 +60,7 @@ class Server(uvicorn.Server):
         self._on_hangup, self._on_start, self._on_stop = on_hangup, on_start, on_stop
         self._regular: list[tuple[float, Callable[[], object]]] = []
 
-    def every(self, seconds: float, call: Callable[[], object]) -> None:
+    def call_every(self, seconds: float, call: Callable[[], object]) -> None:
         """Call this in the event loop, again and again, once it runs."""
         self._regular.append((seconds, call))
 
@@ -73,15 +73,15 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets: instead of asyncio's servers, which know one TLS context for ever."""
         await self.lifespan.startup()
-        listeners = [Listener(one, lambda: self._web().tls, self._protocol) for one in sockets or ()]
+        listeners = [SocketListener(one, lambda: self._web().tls, self._create_protocol) for one in sockets or ()]
         self.servers = cast("list[asyncio.base_events.Server]", listeners)  # closed and waited for alike
         self.started = True
         for seconds, call in self._regular:
-            _again(asyncio.get_running_loop(), seconds, call)
+            _call_repeatedly(asyncio.get_running_loop(), seconds, call)
         if self._on_start is not None:
             self._on_start()
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _create_protocol(self) -> asyncio.Protocol:
         allowed = self._web().allowed_names
         return BoundedProtocol(self.config, self.server_state, self.lifespan.state, allowed_names=allowed)
 
@@ -94,7 +94,7 @@ class Server(uvicorn.Server):
         }
         hangup = self._on_hangup
         if hangup is not None and hasattr(signal, "SIGHUP"):
-            wanted[signal.SIGHUP] = lambda *_: self._soon(hangup)
+            wanted[signal.SIGHUP] = lambda *_: self._call_soon(hangup)
         try:
             before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
         except ValueError:  # signal() only works in the main thread; a test runs us in another
@@ -105,17 +105,17 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _soon(self, call: Callable[[], None]) -> None:
+    def _call_soon(self, call: Callable[[], None]) -> None:
         for server in getattr(self, "servers", ()):
             server.get_loop().call_soon_threadsafe(call)
             return
 
 
-def _is_worth_a_line(record: logging.LogRecord) -> bool:
+def _is_worth_logging(record: logging.LogRecord) -> bool:
     """Whoever sends what is no HTTP is answered 400; a line for each would let them fill the disk with our log."""
     return record.levelno > logging.WARNING or record.module != "httptools_impl"
 
 
-def _again(loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> None:
+def _call_repeatedly(loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> None:
     call()
-    loop.call_later(seconds, _again, loop, seconds, call)
+    loop.call_later(seconds, _call_repeatedly, loop, seconds, call)

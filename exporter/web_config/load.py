@@ -6,40 +6,40 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from exporter.config.load import read_text
-from exporter.config.places import Document, Misread, read
-from exporter.config.problems import ConfigErrors, Problem, of_schema, sentences
-from exporter.config.sizes import shown
+from exporter.config.load import read_config_text
+from exporter.config.problems import ConfigErrors, ConfigProblem, problem_lines, schema_problems
+from exporter.config.sizes import quote_value
+from exporter.config.yaml_positions import InvalidYaml, YamlDocument, parse_yaml
 from exporter.web_config import tls
 from exporter.web_config.schema import HEADERS, WebFile
 from exporter.web_config.settings import WebConfig
 
 # A hash of bcrypt: version, cost, 22 letters of salt, 31 of hash.
-_HASH = re.compile(r"\$2[abxy]?\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
+_BCRYPT_HASH = re.compile(r"\$2[abxy]?\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
 # What a header's value can hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
-_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 
 
 def load(path: Path) -> WebConfig:
     """The configuration of one file, with its certificates. Raises ConfigErrors."""
     path = path.absolute()
-    document = _document(path)
+    document = _read_document(path)
     try:
         file = WebFile.model_validate({} if document.data is None else document.data)
     except ValidationError as error:
-        raise ConfigErrors(sentences(path, document, of_schema(error, WebFile))) from error
+        raise ConfigErrors(problem_lines(path, document, schema_problems(error, WebFile))) from error
     problems = [*_header_problems(file), *_user_problems(file)]
     context = None
-    if file.tls_server_config.wanted:
+    if file.tls_server_config.is_wanted:
         try:
-            context = tls.context(file.tls_server_config, path.parent)
+            context = tls.create_context(file.tls_server_config, path.parent)
         except tls.TlsProblem as error:
-            problems.append(Problem(("tls_server_config", error.key), str(error)))
+            problems.append(ConfigProblem(("tls_server_config", error.key), str(error)))
     if problems:
-        raise ConfigErrors(sentences(path, document, problems))
+        raise ConfigErrors(problem_lines(path, document, problems))
     names = file.tls_server_config.client_allowed_sans
     return WebConfig(
-        files=(path, *tls.files_of(file.tls_server_config, path.parent)),
+        files=(path, *tls.tls_files(file.tls_server_config, path.parent)),
         tls=context,
         allowed_names=None if names is None else frozenset(names),
         users=file.basic_auth_users,
@@ -50,27 +50,27 @@ def load(path: Path) -> WebConfig:
     )
 
 
-def _document(path: Path) -> Document:
+def _read_document(path: Path) -> YamlDocument:
     try:
-        return read(read_text(path))
-    except Misread as error:
+        return parse_yaml(read_config_text(path))
+    except InvalidYaml as error:
         raise ConfigErrors((f"{path}:{error.line}: {error}",)) from error
 
 
-def _header_problems(file: WebFile) -> Iterator[Problem]:
+def _header_problems(file: WebFile) -> Iterator[ConfigProblem]:
     for name, value in file.http_server_config.headers.items():
         loc = ("http_server_config", "headers", name)
         if name not in HEADERS:
-            yield Problem(loc, f"this header cannot be configured; known: {', '.join(HEADERS)}")
+            yield ConfigProblem(loc, f"this header cannot be configured; known: {', '.join(HEADERS)}")
         elif (known := HEADERS[name]) is not None and value not in known:
-            yield Problem(loc, f"{shown(value)} is not known; write {' or '.join(known)}")
-        elif not _VALUE.fullmatch(value):
-            yield Problem(loc, "a header is one line of printable ASCII")
+            yield ConfigProblem(loc, f"{quote_value(value)} is not known; write {' or '.join(known)}")
+        elif not _HEADER_VALUE.fullmatch(value):
+            yield ConfigProblem(loc, "a header is one line of printable ASCII")
 
 
-def _user_problems(file: WebFile) -> Iterator[Problem]:
+def _user_problems(file: WebFile) -> Iterator[ConfigProblem]:
     """The hash itself is not shown: it is worth something."""
     for name, value in file.basic_auth_users.items():
-        if not _HASH.fullmatch(value):
+        if not _BCRYPT_HASH.fullmatch(value):
             cure = "write the output of `queuekeeper hash-password`"
-            yield Problem(("basic_auth_users", name), f"this is no bcrypt hash; {cure}")
+            yield ConfigProblem(("basic_auth_users", name), f"this is no bcrypt hash; {cure}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from exporter.web_config.ciphers import CURVES, SUITES, VERSIONS
 from exporter.web_config.schema import TlsPart
 
-_VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+_VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
 class TlsProblem(Exception):
@@ -22,17 +22,17 @@ class TlsProblem(Exception):
         self.key = key
 
 
-def files_of(part: TlsPart, folder: Path) -> tuple[Path, ...]:
+def tls_files(part: TlsPart, folder: Path) -> tuple[Path, ...]:
     """The files that the context is made of; relative names start at the configuration's folder."""
     return tuple(folder / name for name in (part.cert_file, part.key_file, part.client_ca_file) if name)
 
 
-def context(part: TlsPart, folder: Path) -> ssl.SSLContext:
+def create_context(part: TlsPart, folder: Path) -> ssl.SSLContext:
     """The context for new connections. Raises TlsProblem."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.set_alpn_protocols(["http/1.1"])
     _load_certificate(made, part, folder)
-    _ask_clients(made, part, folder)
+    _configure_client_auth(made, part, folder)
     _choose_versions(made, part)
     _choose_ciphers(made, part)
     _choose_curve(made, part)
@@ -49,12 +49,12 @@ def _load_certificate(made: ssl.SSLContext, part: TlsPart, folder: Path) -> None
             if not os.access(path, os.R_OK):
                 raise TlsProblem(name, f"{path} cannot be read; check the path and its permissions")
         try:
-            made.load_cert_chain(cert, key, password=_no_password)
+            made.load_cert_chain(cert, key, password=_reject_passphrase)
         except (ssl.SSLError, OSError, ValueError) as error:
-            raise TlsProblem("cert_file", f"certificate and key cannot be used: {_words(error)}") from error
+            raise TlsProblem("cert_file", f"certificate and key cannot be used: {_error_words(error)}") from error
 
 
-def _no_password() -> str:
+def _reject_passphrase() -> str:
     """Without this OpenSSL would ask at the terminal."""
     raise ValueError("the key has a passphrase; write it without one, in a file that only the agent may read")
 
@@ -72,7 +72,7 @@ def _as_file(name: str, text: str, folder: Path) -> Iterator[Path]:
         yield place
 
 
-def _ask_clients(made: ssl.SSLContext, part: TlsPart, folder: Path) -> None:
+def _configure_client_auth(made: ssl.SSLContext, part: TlsPart, folder: Path) -> None:
     given = part.client_ca_file or part.client_ca
     if given and part.client_auth_type == "none":
         raise TlsProblem(
@@ -80,7 +80,7 @@ def _ask_clients(made: ssl.SSLContext, part: TlsPart, folder: Path) -> None:
         )
     if part.client_allowed_sans is not None and part.client_auth_type != "required":
         raise TlsProblem("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
-    made.verify_mode = _VERIFY[part.client_auth_type]
+    made.verify_mode = _VERIFY_MODES[part.client_auth_type]
     if part.client_auth_type == "none":
         return
     if not given:
@@ -90,7 +90,9 @@ def _ask_clients(made: ssl.SSLContext, part: TlsPart, folder: Path) -> None:
         try:
             made.load_verify_locations(place)
         except (ssl.SSLError, OSError, ValueError) as error:
-            raise TlsProblem("client_ca_file", f"{part.client_ca_file} cannot be used: {_words(error)}") from error
+            raise TlsProblem(
+                "client_ca_file", f"{part.client_ca_file} cannot be used: {_error_words(error)}"
+            ) from error
 
 
 def _choose_versions(made: ssl.SSLContext, part: TlsPart) -> None:
@@ -126,5 +128,5 @@ def _choose_curve(made: ssl.SSLContext, part: TlsPart) -> None:
         made.set_ecdh_curve(CURVES[part.curve_preferences[0]])
 
 
-def _words(error: Exception) -> str:
+def _error_words(error: Exception) -> str:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)

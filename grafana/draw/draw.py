@@ -23,8 +23,8 @@ from urllib.error import HTTPError
 
 import click
 
-from grafana.draw.facts import facts, titles, within, write
-from grafana.draw.watched import BEFORE, ROOT, demo, prometheus
+from grafana.draw.facts import is_within_lines, panel_titles, query_facts, write_facts
+from grafana.draw.watched import BEFORE, ROOT, run_demo, run_prometheus
 
 HERE = Path(__file__).resolve().parent
 DIST, PICTURES = HERE / "dist", ROOT / "docs" / "pictures"
@@ -38,7 +38,7 @@ WIDTH, LINE, REST = 1456, 36, 62  # as page.jsx lays it out
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class DashboardShot:
     """One picture: a dashboard between two lines of its grid, in one theme."""
 
     name: str
@@ -47,7 +47,7 @@ class Shot:
     lines: tuple[int, int] = (0, 1000)
 
     @property
-    def picture(self) -> Path:
+    def picture_path(self) -> Path:
         """Where it is written."""
         return PICTURES / f"{self.name}-{self.theme}.png"
 
@@ -55,15 +55,15 @@ class Shot:
 # Where the lower half of the dashboard of one database begins.
 LOWER = 47
 SHOTS = (
-    Shot("overview", "overview", "dark"),
-    Shot("overview", "overview", "light"),
-    Shot("database", "database", "dark", (0, LOWER)),
-    Shot("database-files", "database", "light", (LOWER, 1000)),
-    Shot("itself", "itself", "light"),
+    DashboardShot("overview", "overview", "dark"),
+    DashboardShot("overview", "overview", "light"),
+    DashboardShot("database", "database", "dark", (0, LOWER)),
+    DashboardShot("database-files", "database", "light", (LOWER, 1000)),
+    DashboardShot("itself", "itself", "light"),
 )
 
 
-def bundle() -> None:
+def build_bundle() -> None:
     """Make dist/ of the page and the dashboards."""
     npm = ["npm", "install", "--legacy-peer-deps", "--no-package-lock", "--no-audit", "--no-fund"]
     if not (HERE / "node_modules").exists():
@@ -75,7 +75,7 @@ def bundle() -> None:
     (DIST / "index.html").write_text(HTML)
 
 
-class Page(SimpleHTTPRequestHandler):
+class BundleHandler(SimpleHTTPRequestHandler):
     """The bundle, and Prometheus' API under the same address."""
 
     prometheus = ""
@@ -100,31 +100,31 @@ class Page(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served() -> Iterator[str]:
+def serve_bundle() -> Iterator[str]:
     """Where the page is, `host:port`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Page, directory=str(DIST))) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(BundleHandler, directory=str(DIST))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def shoot(address: str, shot: Shot, end: int, seconds: int) -> list[str]:
+def take_picture(address: str, shot: DashboardShot, end: int, seconds: int) -> list[str]:
     """Take one picture of the `seconds` before `end`; the titles of its panels."""
     board = json.loads((DIST / f"{shot.board}.json").read_text())
-    places = [each["gridPos"] for each in board["panels"] if within(each, shot.lines)]
+    places = [each["gridPos"] for each in board["panels"] if is_within_lines(each, shot.lines)]
     grid = max(each["y"] + each["h"] for each in places) - min(each["y"] for each in places)
     with tempfile.TemporaryDirectory() as profile:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=15000"]
         flags += [f"--window-size={WIDTH},{grid * LINE + REST}", f"--user-data-dir={profile}"]
         url = f"http://{address}/index.html?dashboard={shot.board}&theme={shot.theme}&end={end}&range={seconds}"
         url += f"&first={shot.lines[0]}&last={shot.lines[1]}" + ("&database=jobs" if shot.board == "database" else "")
-        line = ["chromium", *flags, f"--screenshot={shot.picture}", url]
+        line = ["chromium", *flags, f"--screenshot={shot.picture_path}", url]
         subprocess.run(line, check=True, capture_output=True, timeout=120)
-    _shrink(shot.picture)
-    return titles(board, shot.lines)
+    _shrink_picture(shot.picture_path)
+    return panel_titles(board, shot.lines)
 
 
-def _shrink(picture: Path) -> None:
+def _shrink_picture(picture: Path) -> None:
     """A palette of 128 colours is enough for lines and letters."""
     from PIL import Image
 
@@ -138,16 +138,16 @@ def _shrink(picture: Path) -> None:
 @click.option("--port", default=19090, help="Where Prometheus listens meanwhile.")
 def main(minutes: float, port: int) -> None:
     """Play the demo, then take the pictures."""
-    bundle()
+    build_bundle()
     PICTURES.mkdir(exist_ok=True)
-    Page.prometheus = f"http://127.0.0.1:{port}"
-    with demo() as watched, prometheus(watched, port), served() as address:
-        watched.begin()
+    BundleHandler.prometheus = f"http://127.0.0.1:{port}"
+    with run_demo() as watched, run_prometheus(watched, port), serve_bundle() as address:
+        watched.resume_story()
         time.sleep(minutes * 60)
         end, seconds = int(time.time()), int(minutes * 60) + BEFORE
-        what = facts(Page.prometheus, end, seconds)
-        drawn = [(shot.picture, shoot(address, shot, end, seconds)) for shot in SHOTS]
-        write(PICTURES, what, drawn)
+        what = query_facts(BundleHandler.prometheus, end, seconds)
+        drawn = [(shot.picture_path, take_picture(address, shot, end, seconds)) for shot in SHOTS]
+        write_facts(PICTURES, what, drawn)
     for picture, panels in drawn:
         click.echo(f"{picture}: {picture.stat().st_size} bytes, {len(panels)} panels")
 

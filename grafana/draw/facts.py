@@ -12,10 +12,10 @@ Json = dict[str, Any]
 FILE = "drawn.json"
 
 
-def facts(prometheus: str, end: int, seconds: int) -> Json:
+def query_facts(prometheus: str, end: int, seconds: int) -> Json:
     """What Prometheus (its URL) saw within the time that is drawn."""
 
-    def seen(expression: str, *labels: str) -> list[list[str]]:
+    def query_labels(expression: str, *labels: str) -> list[list[str]]:
         question = urllib.parse.urlencode({"query": expression, "time": end})
         with urllib.request.urlopen(f"{prometheus}/api/v1/query?{question}") as answer:
             found = json.load(answer)["data"]["result"]
@@ -23,33 +23,33 @@ def facts(prometheus: str, end: int, seconds: int) -> Json:
 
     within = f"[{seconds}s]"
     return {
-        "databases": dict(seen(f"max by (database, profile) (max_over_time(sqlite_info{within}))", "database", "profile")),
-        "unreadable": [name for (name,) in seen("sqlite_up == 0", "database")],
-        "wal_states": [one for (one,) in seen(f"max by (state) (max_over_time(sqlite_wal_state{within})) == 1", "state")],
-        "actions": seen("sum by (action, outcome) (queuekeeper_action_runs_total) > 0", "action", "outcome"),
-        "triggers": seen("sum by (action, trigger) (queuekeeper_action_triggers_total) > 0", "action", "trigger"),
-        "effects": seen("sum by (rule, effect) (queuekeeper_remediation_effect_total) > 0", "rule", "effect"),
+        "databases": dict(query_labels(f"max by (database, profile) (max_over_time(sqlite_info{within}))", "database", "profile")),
+        "unreadable": [name for (name,) in query_labels("sqlite_up == 0", "database")],
+        "wal_states": [one for (one,) in query_labels(f"max by (state) (max_over_time(sqlite_wal_state{within})) == 1", "state")],
+        "actions": query_labels("sum by (action, outcome) (queuekeeper_action_runs_total) > 0", "action", "outcome"),
+        "triggers": query_labels("sum by (action, trigger) (queuekeeper_action_triggers_total) > 0", "action", "trigger"),
+        "effects": query_labels("sum by (rule, effect) (queuekeeper_remediation_effect_total) > 0", "rule", "effect"),
         "alerts": [
             name
-            for (name,) in seen(
+            for (name,) in query_labels(
                 f'count by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}{within}))', "alertname"
             )
         ],
     }  # fmt: skip
 
 
-def titles(board: Json, lines: tuple[int, int]) -> list[str]:
+def panel_titles(board: Json, lines: tuple[int, int]) -> list[str]:
     """The panels of a dashboard between two lines of its grid."""
-    return [each["title"] for each in board["panels"] if within(each, lines)]
+    return [each["title"] for each in board["panels"] if is_within_lines(each, lines)]
 
 
-def within(panel: Json, lines: tuple[int, int]) -> bool:
+def is_within_lines(panel: Json, lines: tuple[int, int]) -> bool:
     """Whether it is wholly between these lines."""
     top = panel["gridPos"]["y"]
     return bool(lines[0] <= top and top + panel["gridPos"]["h"] <= lines[1])
 
 
-def write(folder: Path, what: Json, pictures: Iterable[tuple[Path, list[str]]]) -> None:
+def write_facts(folder: Path, what: Json, pictures: Iterable[tuple[Path, list[str]]]) -> None:
     """The facts beside the pictures, each of which is named with its content and its panels."""
     drawn = {
         picture.name: {"sha256": hashlib.sha256(picture.read_bytes()).hexdigest(), "panels": panels}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from exporter.alert_rules.catalogue import JOB, alerts
-from exporter.alert_rules.render import rule
+from exporter.alert_rules.catalogue import JOB, all_alerts
+from exporter.alert_rules.render import rule_entry
 from exporter.demo.monitoring import ALERTS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -29,38 +29,38 @@ BEFORE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Demo:
+class RunningDemo:
     """Where its agent listens, `host:port`, and the folder with everything of it."""
 
     agent: str
     folder: Path
     process: "subprocess.Popen[str]"
 
-    def begin(self) -> None:
+    def resume_story(self) -> None:
         """Let the story go on: it waits, so that Prometheus sees its first scene too."""
         self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
-def demo() -> Iterator[Demo]:
+def run_demo() -> Iterator[RunningDemo]:
     """`queuekeeper demo` until the pictures are taken. RuntimeError where its healing does not go through Alertmanager."""
     command = [sys.executable, "-u", "-m", "exporter.commands", "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None:
             raise RuntimeError("the demo says nothing")
         try:
-            told = _head(process.stdout)
+            told = _read_introduction(process.stdout)
             found = re.search(r"in (/\S+), watched.*metrics +http://(\S+)/metrics", told, re.DOTALL)
             if found is None or "(Alertmanager" not in told:
                 raise RuntimeError(f"Prometheus and Alertmanager are needed on PATH; the demo says: {told}")
             process.send_signal(signal.SIGSTOP)
-            yield Demo(found[2], Path(found[1]), process)
+            yield RunningDemo(found[2], Path(found[1]), process)
         finally:
             process.send_signal(signal.SIGCONT)
             process.terminate()
 
 
-def _head(lines: Iterator[str]) -> str:
+def _read_introduction(lines: Iterator[str]) -> str:
     """All before the story begins."""
     told = ""
     for line in lines:
@@ -71,11 +71,11 @@ def _head(lines: Iterator[str]) -> str:
 
 
 @contextmanager
-def prometheus(of: Demo, port: int) -> Iterator[None]:
+def run_prometheus(of: RunningDemo, port: int) -> Iterator[None]:
     """A Prometheus that scrapes the agent every second, with shipped rules and the two of the demo itself."""
     with tempfile.TemporaryDirectory() as folder:
         config, rules = Path(folder) / "prometheus.yml", Path(folder) / "rules.yml"
-        rules.write_text(_rules())
+        rules.write_text(_shipped_rules())
         config.write_text(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
             f"rule_files: ['{rules}', '{of.folder}/monitoring/rules.yml']\n"
@@ -89,14 +89,14 @@ def prometheus(of: Demo, port: int) -> Iterator[None]:
         ]
         with subprocess.Popen([program, *flags, "--log.level=error"]) as process:
             try:
-                while len(_scrapes(port)) < BEFORE:
+                while len(_query_scrapes(port)) < BEFORE:
                     time.sleep(0.2)
                 yield
             finally:
                 process.terminate()
 
 
-def _scrapes(port: int) -> list[object]:
+def _query_scrapes(port: int) -> list[object]:
     question = urllib.parse.urlencode({"query": "up[1m]"})
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{question}") as answer:
@@ -106,9 +106,9 @@ def _scrapes(port: int) -> list[object]:
     return list(found[0]["values"]) if found else []
 
 
-def _rules() -> str:
+def _shipped_rules() -> str:
     """The shipped rules but for those that the demo has with bounds of its own."""
-    chosen = [alert for alert in alerts() if alert.name not in ALERTS and alert.hold <= LONGEST]
+    chosen = [alert for alert in all_alerts() if alert.name not in ALERTS and alert.hold <= LONGEST]
     hasty = [replace(alert, hold=alert.hold // HASTE) for alert in chosen]
-    groups = [{"name": "queuekeeper", "interval": "1s", "rules": [rule(alert) for alert in hasty]}]
+    groups = [{"name": "queuekeeper", "interval": "1s", "rules": [rule_entry(alert) for alert in hasty]}]
     return yaml.safe_dump({"groups": groups})

@@ -1,0 +1,73 @@
+"""Compressed backups: zstd frames, read and written as streams. https://www.rfc-editor.org/rfc/rfc8878"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import zstandard
+
+from actions.backups.publish import create_partial_file, remove_orphaned_partials
+from actions.model.context import ActionContext
+from actions.model.errors import Unverified
+from actions.sqlite.disk_space import explain_full_disk, require_free_space
+
+ZSTD_LEVEL = 3
+ZSTD_SUFFIX = ".zst"
+_BLOCK = 1024 * 1024
+
+
+def compress_file(work: ActionContext, plain: Path, compressed: Path) -> None:
+    """Write `plain` into the empty private file `compressed`, and prove that it reads back the same. Raises Unverified."""
+    size = plain.stat().st_size
+    digest = hashlib.sha256()
+    with plain.open("rb") as source, compressed.open("wb") as destination:
+        writer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).stream_writer(destination, size=size)
+        with writer:
+            done = 0
+            while block := source.read(_BLOCK):
+                digest.update(block)
+                writer.write(block)
+                done += len(block)
+                if done % (16 * _BLOCK) == 0:
+                    work.emit_progress("compressed bytes", done, size)
+                    work.stop.raise_if_requested()
+    again = hashlib.sha256()
+    for block in read_decompressed(compressed):
+        again.update(block)
+    if again.digest() != digest.digest():
+        raise Unverified(
+            f"{compressed.name} does not read back", reason="compression", next_step="run it again; check the disk"
+        )
+
+
+def read_decompressed(path: Path) -> Iterator[bytes]:
+    """The plain content in blocks. Raises Unverified when it is damaged."""
+    try:
+        with path.open("rb") as file:
+            yield from zstandard.ZstdDecompressor().read_to_iter(file, write_size=_BLOCK)
+    except zstandard.ZstdError as error:
+        raise Unverified(
+            f"{path.name} cannot be decompressed: {error}",
+            reason="compression",
+            next_step="do not restore it; take a new backup",
+        ) from error
+
+
+@contextmanager
+def open_plain_file(work: ActionContext, backup: Path, plain_bytes: int, place: Path) -> Iterator[Path]:
+    """The backup as a plain database file: itself, or decompressed into a private file in `place` meanwhile.
+
+    Raises Unverified, Refused when it does not fit.
+    """
+    if not backup.name.endswith(ZSTD_SUFFIX):
+        yield backup
+        return
+    remove_orphaned_partials(place)
+    require_free_space(place, plain_bytes, work.target.limits.disk_reserve, "the decompressed copy")
+    with create_partial_file(place, backup.name) as plain:
+        with explain_full_disk(place, plain_bytes, "the decompressed copy"), plain.open("wb") as destination:
+            for block in read_decompressed(backup):
+                destination.write(block)
+                work.stop.raise_if_requested()
+        yield plain

@@ -1,0 +1,118 @@
+"""One consistent copy of a database that others write to: the way that the file system and the journal allow.
+
+`file`: the snapshot pinned, the files copied by a process without SQLite. `pages`: pinned, through the backup API.
+`one_step`: a rollback-journal database, unpinned, in one step of the backup API.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from actions.backups.content_proof import DatabaseContents, open_immutable, prove_contents, read_contents
+from actions.backups.copy_files import FileCopyImpossible, copy_snapshot_files, start_copy_process
+from actions.backups.copy_pages import copy_pages
+from actions.backups.snapshot_pin import SnapshotPin, pin_snapshot
+from actions.model.context import ActionContext
+from actions.model.errors import Unverified
+from actions.sqlite.wal_budget import limit_wal_growth, wal_growth
+
+CopyMethod = Literal["file", "pages", "one_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvedCopy:
+    """What was copied, and that it was proved. `snapshot_time`: seconds since the epoch; sizes in bytes; times in seconds.
+
+    `expected` was read from the pinned source, so the copy could be held against it; for a rollback-journal database,
+    whose commits must not wait for a count, the rows were counted in the copy. `note`: why a faster way was not taken.
+    """
+
+    method: CopyMethod
+    snapshot_time: float
+    expected: DatabaseContents
+    restarts: int
+    wal_growth: int
+    copy_seconds: float
+    prove_seconds: float
+    note: str = ""
+
+
+def copy_and_prove(work: ActionContext, destination: Path) -> ProvedCopy:
+    """Copy the target into the empty private file `destination` and prove it. Raises ActionError, apsw.Error, OSError.
+
+    The copy is a single file in rollback-journal mode that any SQLite opens; it is not synced yet.
+    """
+    note = ""
+    try:
+        return _copy_snapshot(work, destination, by_file=True)
+    except FileCopyImpossible as error:
+        note = str(error)
+    except (Unverified, apsw.CorruptError) as error:
+        note = f"a copy of the files could not be proved ({error})"
+    destination.write_bytes(b"")
+    try:
+        return _copy_snapshot(work, destination, by_file=False, note=note)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise _damaged_source_error(work, error) from error
+
+
+def _copy_snapshot(work: ActionContext, destination: Path, *, by_file: bool, note: str = "") -> ProvedCopy:
+    work.emit_phase("pin")
+    with start_copy_process() as process, pin_snapshot(work) as pin:
+        work.emit_phase("copy")
+        begun = time.monotonic()
+        if by_file and pin.mark is not None:
+            method: CopyMethod = "file"
+            restarts = 0
+            copy_snapshot_files(work, pin, pin.mark, process, destination)
+        else:
+            method = "pages" if pin.held else "one_step"
+            note = note or ("the kernel does not show which frames belong to the snapshot" if pin.held else "")
+            restarts = copy_pages(work, pin, destination).restarts
+        copied_at = time.monotonic()
+        expected = _read_pinned_contents(work, pin) if pin.held else None
+        grown = wal_growth(work, pin.wal_before)
+        taken_at = pin.taken_at
+    _make_single_file(destination)
+    expected = expected if expected is not None else _read_file_contents(destination)
+    work.stop.raise_if_requested()
+    work.emit_phase("verify")
+    prove_contents(destination, expected)
+    proved_at = time.monotonic()
+    return ProvedCopy(method, taken_at, expected, restarts, grown, copied_at - begun, proved_at - copied_at, note)
+
+
+def _read_pinned_contents(work: ActionContext, pin: SnapshotPin) -> DatabaseContents:
+    """Counting rows takes its time, and the WAL grows meanwhile."""
+    with limit_wal_growth(work, pin.wal_before, pin.source):
+        return read_contents(pin.source)
+
+
+def _damaged_source_error(work: ActionContext, error: apsw.Error) -> Unverified:
+    """Unverified, not failed: it is the source that is not sound, and nothing of it may be rotated away now."""
+    return Unverified(
+        f"{work.target.path} cannot be copied whole, SQLite says: {error}",
+        reason="source",
+        next_step="restore the newest verified backup with `queuekeeper restore`, or repair the database",
+    )
+
+
+def _read_file_contents(path: Path) -> DatabaseContents:
+    with open_immutable(path) as copy:
+        return read_contents(copy)
+
+
+def _make_single_file(destination: Path) -> None:
+    copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        # First of all, so that no WAL-index file is made: on a full disk that is an I/O error.
+        copy.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        copy.execute("PRAGMA synchronous=OFF")
+        copy.execute(
+            "PRAGMA journal_mode=MEMORY"
+        ).fetchall()  # the copied header says WAL; from here on a rollback journal
+    finally:
+        copy.close()

@@ -1,0 +1,119 @@
+"""What a database file holds, and whether a backup holds what its source held.
+
+integrity_check alone proves nothing about content: a half copy with its journal opens as a valid *empty* database
+(docs/safety.md). So pages, schema and row counts are held against what was read from the source's snapshot.
+A backup is opened `immutable`: it leaves nothing beside the file and runs no recovery.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from actions.model.errors import Unverified
+
+_BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseContents:
+    """What one snapshot holds. `row_counts` by table name."""
+
+    page_size: int
+    pages: int
+    schema_sha256: str
+    row_counts: Mapping[str, int]
+
+
+@contextmanager
+def open_immutable(path: Path) -> Iterator[apsw.Connection]:
+    """Open a file that nobody writes to, leaving nothing beside it. Never for a live database: it ignores the WAL."""
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"file:{quote(str(path))}?mode=ro&immutable=1", flags=flags)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def read_contents(connection: apsw.Connection) -> DatabaseContents:
+    """What the connection's snapshot holds. Raises apsw.Error."""
+    schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+    tables = [str(row[1]) for row in schema if row[0] == "table" and not is_virtual_table(row[3])]
+    counts = {name: connection.execute(f"SELECT count(*) FROM {quote_identifier(name)}").get for name in tables}  # noqa: S608
+    return DatabaseContents(
+        page_size=connection.pragma("page_size"),
+        pages=connection.pragma("page_count"),
+        schema_sha256=hashlib.sha256(repr(schema).encode()).hexdigest(),
+        row_counts=counts,
+    )
+
+
+def prove_contents(path: Path, expected: DatabaseContents) -> None:
+    """Raises Unverified unless the file is whole and holds what was expected."""
+    try:
+        with open_immutable(path) as connection:
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            found = read_contents(connection)
+    except apsw.Error as error:
+        raise _not_proved_error(path, f"SQLite cannot read it: {error}") from error
+    if problems != ["ok"]:
+        raise _not_proved_error(path, f"integrity_check says: {problems[0]}")
+    difference = _content_difference(expected, found) or _size_difference(path, expected)
+    if difference:
+        raise _not_proved_error(path, difference)
+
+
+def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
+    """Whether it holds the same schema and numbers of rows, whatever its pages."""
+    with open_immutable(path) as connection:
+        found = read_contents(connection)
+    return (found.schema_sha256, found.row_counts) == (expected.schema_sha256, expected.row_counts)
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file that is not a live database: reading a live one would drop its locks in this process."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _content_difference(expected: DatabaseContents, found: DatabaseContents) -> str:
+    if (expected.page_size, expected.pages) != (found.page_size, found.pages):
+        return f"{found.pages} pages of {found.page_size} bytes instead of {expected.pages} of {expected.page_size}"
+    if expected.schema_sha256 != found.schema_sha256:
+        return "its schema differs from the source's"
+    for table, rows in expected.row_counts.items():
+        if found.row_counts.get(table) != rows:
+            return f"table {table} has {found.row_counts.get(table)} rows instead of {rows}"
+    return ""
+
+
+def _size_difference(path: Path, expected: DatabaseContents) -> str:
+    """SQLite ignores what lies beyond the last page; it was not written by us."""
+    size, right = path.stat().st_size, expected.page_size * expected.pages
+    return f"{size} bytes instead of {right}" if size != right else ""
+
+
+def _not_proved_error(path: Path, why: str) -> Unverified:
+    return Unverified(
+        f"{path.name} is not proved: {why}",
+        reason="content",
+        next_step="take a new backup; keep this file for inspection",
+    )
+
+
+def is_virtual_table(sql: object) -> bool:
+    """Virtual tables may need an extension that we do not have; their content is in ordinary shadow tables."""
+    return isinstance(sql, str) and sql.lstrip().upper().startswith("CREATE VIRTUAL")
+
+
+def quote_identifier(name: str) -> str:
+    """An identifier for SQL."""
+    return '"' + name.replace('"', '""') + '"'

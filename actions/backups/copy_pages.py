@@ -1,0 +1,59 @@
+"""The pinned snapshot copied page by page through SQLite's backup API: slower, and works wherever SQLite does.
+
+Without the pin each commit of another process would restart the copy from its first page, silently and for ever
+(https://sqlite.org/backup.html). A rollback-journal database is copied in one step: a read held there stops every commit.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from actions.backups.snapshot_pin import SnapshotPin
+from actions.model.context import ActionContext
+from actions.sqlite.wal_budget import allowed_wal_growth, check_wal_growth
+
+PAGES_PER_STEP = 1000
+# Rest this share of the time each step took while the WAL is well within its budget: the application's I/O comes first.
+REST_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class CopySteps:
+    """How it went. `restarts`: how often the source was found changed; 0 under a pin."""
+
+    steps: int
+    restarts: int
+
+
+def copy_pages(work: ActionContext, pin: SnapshotPin, destination: Path) -> CopySteps:
+    """Copy into the empty private file `destination`. Raises ActionError, apsw.Error."""
+    copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        copy.execute("PRAGMA synchronous=OFF")  # publishing syncs the file itself, once
+        copy.execute("PRAGMA journal_mode=OFF").fetchall()  # a half copy is thrown away, never rolled back
+        backup = copy.backup("main", pin.source, "main")
+        try:
+            return _run_copy_steps(work, backup, pin)
+        finally:
+            backup.close(True)  # an error was raised by the step already
+    finally:
+        copy.close()
+
+
+def _run_copy_steps(work: ActionContext, backup: apsw.Backup, pin: SnapshotPin) -> CopySteps:
+    steps = restarts = 0
+    remaining = None
+    half = allowed_wal_growth(work) / 2
+    while not backup.done:
+        started = time.monotonic()
+        backup.step(PAGES_PER_STEP if pin.held else -1)
+        steps += 1
+        restarts += remaining is not None and backup.remaining > remaining
+        remaining = backup.remaining
+        work.emit_progress("copied pages", backup.page_count - remaining, backup.page_count)
+        work.stop.raise_if_requested()
+        if check_wal_growth(work, pin.wal_before) < half:
+            work.stop.wait_for_stop(REST_SHARE * (time.monotonic() - started))
+    return CopySteps(steps, restarts)

@@ -1,0 +1,128 @@
+"""What must hold in a queue's rows although SQLite's integrity check does not ask for it: numbers never go back, keys point
+to something. Each statement is short: run them under a time limit.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import apsw
+
+from actions.backups.content_proof import quote_identifier
+from actions.model.context import ActionContext
+from actions.model.plan import Figure
+from actions.sqlite.interrupt import limit_statements
+from collectors.access.timeouts import TimeLimitExceeded
+
+_TABLES_WITH_KEYS = """
+SELECT DISTINCT t.name FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name)
+WHERE t.schema = 'main' AND t.type = 'table' ORDER BY t.name
+"""
+# More need not be counted.
+MAX_COUNTED_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCheckResult:
+    """What was seen beside the pages. `problems` are damage; `notes` may be the application's own doing.
+
+    `numbers`: the last number of each AUTOINCREMENT table, as text to compare the next ones with.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    numbers: str
+
+
+def check_queue_rows(
+    work: ActionContext, connection: apsw.Connection, longest: float | None, remembered: Figure
+) -> QueueCheckResult:
+    """Look at numbers and keys; no read lasts longer than `longest` seconds. Raises ActionError, apsw.Error."""
+    with (
+        limit_statements(work, connection, longest),
+        in_one_snapshot(connection),
+    ):  # else a row inserted meanwhile lies beyond
+        numbers = read_sequences(connection)
+        problems = tuple(find_rows_beyond_sequence(connection, numbers))
+        keyed = tables_with_foreign_keys(connection)
+    notes = [
+        *find_sequence_regressions(numbers, remembered),
+        *(_foreign_key_note(work, connection, table, longest) for table in keyed),
+    ]
+    return QueueCheckResult(problems, tuple(note for note in notes if note), _encode_sequences(numbers))
+
+
+@contextmanager
+def in_one_snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """All reads of this block see the same commit."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _foreign_key_note(work: ActionContext, connection: apsw.Connection, table: str, longest: float | None) -> str:
+    try:
+        with limit_statements(work, connection, longest):
+            return describe_dangling_keys(connection, table)
+    except TimeLimitExceeded:
+        return f"the foreign keys of {table} were not checked: longer than {longest:g} s"
+    except apsw.SQLError as error:  # a key whose parent column is not unique
+        return f"the foreign keys of {table} cannot be checked: {error}"
+
+
+def read_sequences(connection: apsw.Connection) -> Mapping[str, int]:
+    """The last number that each AUTOINCREMENT table gave. Raises apsw.Error."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
+        return {}
+    rows = connection.execute("SELECT name, seq FROM sqlite_sequence WHERE typeof(seq) = 'integer'").fetchall()
+    return {str(table): int(str(last)) for table, last in rows}
+
+
+def find_rows_beyond_sequence(connection: apsw.Connection, numbers: Mapping[str, int]) -> Iterator[str]:
+    """AUTOINCREMENT never gives a number twice: no row lies beyond the last one (https://sqlite.org/autoinc.html)."""
+    for table, last in numbers.items():
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchall():
+            continue
+        largest = connection.execute(f"SELECT max(rowid) FROM {quote_identifier(table)}").get  # noqa: S608 quoted
+        if isinstance(largest, int) and largest > last:
+            yield f"table {table} has row {largest} beyond its sequence {last}"
+
+
+def find_sequence_regressions(numbers: Mapping[str, int], remembered: Figure) -> Iterator[str]:
+    """Tables whose number is lower than it was: commits were lost. `remembered`: what `_as_text` made of the former ones."""
+    former: Mapping[str, int] = json.loads(str(remembered)) if remembered else {}
+    for table, last in numbers.items():
+        if last < former.get(table, 0):
+            yield f"the sequence of {table} went back from {former[table]} to {last}: commits were lost (a restore, a crash)"
+
+
+def tables_with_foreign_keys(connection: apsw.Connection) -> tuple[str, ...]:
+    """The tables that declare foreign keys. Raises apsw.Error."""
+    return tuple(str(name) for (name,) in connection.execute(_TABLES_WITH_KEYS))
+
+
+def describe_dangling_keys(connection: apsw.Connection, table: str) -> str:
+    """A sentence about rows whose foreign key points nowhere, empty when there are none. Raises apsw.Error.
+
+    SQLite enforces foreign keys only for applications that ask for it, so this need not be damage.
+    """
+    found = connection.execute(f"PRAGMA foreign_key_check({quote_identifier(table)})")
+    parents: dict[str, int] = {}
+    for number, row in enumerate(found, 1):
+        parents[str(row[2])] = parents.get(str(row[2]), 0) + 1
+        if number == MAX_COUNTED_ROWS:
+            break
+    if not parents:
+        return ""
+    count = sum(parents.values())
+    more = " or more" if count == MAX_COUNTED_ROWS else ""
+    return f"{count}{more} rows of {table} point to rows of {', '.join(sorted(parents))} that are not there"
+
+
+def _encode_sequences(numbers: Mapping[str, int]) -> str:
+    """For the figures of a run."""
+    return json.dumps(dict(numbers), ensure_ascii=False)

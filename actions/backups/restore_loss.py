@@ -1,0 +1,72 @@
+"""What a restore over a live database would lose: rows that the backup does not have, named before they are gone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import apsw
+
+from actions.backups.content_proof import is_virtual_table, quote_identifier
+
+SHOWN_ROWS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TableLoss:
+    """One table. `newer`: rows beyond the backup's last one; `shown`: the first of their rowids."""
+
+    table: str
+    rows_now: int
+    rows_in_backup: int
+    newer: int
+    shown: tuple[int, ...]
+
+    def as_sentence(self) -> str:
+        """One line for a person."""
+        which = (
+            f", of them {self.newer} newer than the backup (rows {', '.join(map(str, self.shown))}"
+            if self.newer
+            else ""
+        )
+        more = ", ..." if self.newer > len(self.shown) else ""
+        end = f"{more})" if self.newer else ""
+        return f"{self.table}: {self.rows_now} rows now, {self.rows_in_backup} in the backup{which}{end}"
+
+
+def find_table_losses(live: apsw.Connection, backup: apsw.Connection, counts: Mapping[str, int]) -> Iterator[TableLoss]:
+    """Each table that differs in number of rows or has rows beyond the backup's last. Raises apsw.Error.
+
+    A row that only *changed* since the snapshot is not seen here: its change is lost too, and the plan says so.
+    """
+    found = live.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
+    names = [str(name) for name, sql in found if not is_virtual_table(sql)]
+    for name in names:
+        if name.startswith("sqlite_"):
+            continue
+        now = _query_integer(live, f"SELECT count(*) FROM {quote_identifier(name)}")  # noqa: S608 quoted
+        last = _largest_rowid(backup, name) if name in counts else 0
+        newer, shown = (0, ()) if last is None else _rows_beyond(live, name, last)
+        if newer or now != counts.get(name, 0):
+            yield TableLoss(name, now, counts.get(name, 0), newer, shown)
+
+
+def _largest_rowid(backup: apsw.Connection, table: str) -> int | None:
+    """The largest rowid, 0 of an empty table; None for a table without rowids."""
+    try:
+        return _query_integer(backup, f"SELECT coalesce(max(rowid), 0) FROM {quote_identifier(table)}")  # noqa: S608 quoted
+    except apsw.SQLError:
+        return None
+
+
+def _rows_beyond(live: apsw.Connection, table: str, last: int) -> tuple[int, tuple[int, ...]]:
+    try:
+        newer = _query_integer(live, f"SELECT count(*) FROM {quote_identifier(table)} WHERE rowid > {last}")  # noqa: S608 quoted, a number
+        first = live.execute(
+            f"SELECT rowid FROM {quote_identifier(table)} WHERE rowid > ? ORDER BY rowid LIMIT ?", (last, SHOWN_ROWS)
+        )
+        return newer, tuple(int(str(row[0])) for row in first.fetchall())
+    except apsw.SQLError:
+        return 0, ()
+
+
+def _query_integer(connection: apsw.Connection, sql: str) -> int:
+    return int(str(connection.execute(sql).get))

@@ -1,0 +1,118 @@
+"""Putting a restored file where no healthy database is: missing, or malformed. Never beside a connected application.
+
+Old sidecars are moved aside together with the old file: an old WAL beside a new database would be replayed into it
+(docs/safety.md). Nothing is overwritten or deleted.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from actions.backups.publish import publish_file, sync_directory, sync_file
+from actions.model.context import ActionContext
+from actions.model.errors import Blocked, Refused
+from collectors.raw_reader.client import RAW_READER_MODULE as RAW_READER
+
+_SIDECARS = ("-wal", "-shm", "-journal")
+
+
+def require_no_open_files(work: ActionContext) -> None:
+    """Raises Blocked naming who has the database or a sidecar open, Refused where that cannot be seen.
+
+    A rollback-journal application that is idle holds no lock, so open files are looked at, not locks.
+    """
+    if work.options.get("application_stopped"):
+        return
+    if not Path("/proc/self/fd").is_dir() or os.geteuid() not in (0, _owner_uid(work.target.path)):
+        raise Refused(
+            "whether an application has the database open cannot be seen here",
+            reason="application_unseen",
+            next_step="stop the application, then give --application-stopped",
+        )
+    users = sorted(set(_processes_using(work.target.path)))
+    if users:
+        who = ", ".join(f"pid {pid} ({name})" for pid, name in users[:3])
+        raise Blocked(
+            f"the database is open in {who}; a file swapped under an application corrupts it",
+            reason="application_connected",
+            next_step="stop the application and run it again",
+            figures={"pid": users[0][0]},
+        )
+
+
+def swap_in_restored(work: ActionContext, restored: Path) -> list[Path]:
+    """Move the old file and its sidecars aside and give `restored` its name; what was moved. Raises Failed, OSError.
+
+    `restored` is a proved private file in the same directory; it is locked for us before it gets the name.
+    """
+    target = work.target.path
+    descriptor = os.open(restored, os.O_RDONLY | os.O_CLOEXEC)  # never closed: see actions/runner/action_lock.py
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    sync_file(restored)
+    aside = f".before-restore-{int(work.now() * 1000)}"
+    moved = []
+    for suffix in (*_SIDECARS, ""):
+        old = target.with_name(target.name + suffix)
+        if old.exists():
+            old.rename(old.with_name(target.name + aside + suffix))
+            moved.append(old.with_name(target.name + aside + suffix))
+    publish_file(restored, target)
+    sync_directory(target.parent)
+    return moved
+
+
+def copy_ownership(restored: Path, target: Path) -> None:
+    """The owner and mode of what it replaces; where nothing is left, private to whose the directory is."""
+    like = target.stat() if target.exists() else target.parent.stat()
+    restored.chmod(like.st_mode & 0o777 if target.exists() else 0o600)
+    if os.geteuid() == 0:
+        os.chown(restored, like.st_uid, like.st_gid)
+
+
+def _owner_uid(path: Path) -> int:
+    try:
+        return path.stat().st_uid
+    except FileNotFoundError:
+        return path.parent.stat().st_uid
+
+
+def _processes_using(path: Path) -> Iterator[tuple[int, str]]:
+    """(pid, command) of every other process that has the database or a sidecar open; raw readers of ours do no harm."""
+    names = {os.path.realpath(path) + suffix for suffix in ("", *_SIDECARS)}
+    files = {(found.st_dev, found.st_ino) for found in (Path(name).stat() for name in names if Path(name).exists())}
+    for process in Path("/proc").iterdir():
+        other = process.name.isdigit() and int(process.name) != os.getpid()
+        if other and _has_file_open(process, names, files) and not _is_raw_reader(process):
+            yield int(process.name), _process_name(process)
+
+
+def _has_file_open(process: Path, names: set[str], files: set[tuple[int, int]]) -> bool:
+    try:
+        return any(_refers_to_database(entry, names, files) for entry in (process / "fd").iterdir())
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return False  # it ended meanwhile; another user's process cannot have a file open that only its owner may open
+
+
+def _refers_to_database(entry: Path, names: set[str], files: set[tuple[int, int]]) -> bool:
+    """By the file itself, which has another name in another container; a deleted one by the name it had."""
+    try:
+        found = entry.stat()
+        return (found.st_dev, found.st_ino) in files or str(entry.readlink()).removesuffix(" (deleted)") in names
+    except FileNotFoundError:
+        return False  # closed meanwhile: the others of this process still count
+
+
+def _is_raw_reader(process: Path) -> bool:
+    """An agent's keeps the -shm open for some seconds after the application has gone; there is no SQLite in it."""
+    try:
+        return RAW_READER.encode() in (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _process_name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return "?"

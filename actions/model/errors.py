@@ -1,0 +1,85 @@
+"""Why a run did not do what was asked. Each says what happened, why, and the next step, and knows its outcome."""
+
+from collections.abc import Mapping
+
+from actions.model.outcome import Outcome
+from actions.model.plan import Figure
+
+# The reason of a Blocked run that was given up before anything was tried.
+GIVEN_UP_BEFORE_TRYING = "reader_seen"
+# The reason of a run that the pause of all actions refused or ended: it says nothing about the action.
+PAUSED = "paused"
+
+
+class ActionError(Exception):
+    """A run that ends early. `reason` is a short stable word for logs and JSON; `next_step` is for a person.
+
+    `figures` and `totals` tell what had been done until then, as in actions/model/plan.py.
+    """
+
+    outcome = Outcome.FAILED
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        next_step: str,
+        figures: Mapping[str, Figure] | None = None,
+        totals: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.next_step = next_step
+        self.figures: Mapping[str, Figure] = figures or {}
+        self.totals: Mapping[str, float] = totals or {}
+
+    def message_with_next_step(self) -> str:
+        """One line for the person at the terminal."""
+        return f"{self} ({self.next_step})" if self.next_step else str(self)
+
+
+class Failed(ActionError):
+    """The action began and could not finish."""
+
+
+class Refused(ActionError):
+    """A guard said no, and names the cure."""
+
+    outcome = Outcome.REFUSED
+
+
+class Locked(ActionError):
+    """Another action holds the database's action lock, or the write lock did not come free within its budget."""
+
+    outcome = Outcome.LOCKED
+
+
+class Blocked(ActionError):
+    """Somebody else's read or write stands in the way; the message names them where the kernel shows them."""
+
+    outcome = Outcome.BLOCKED
+
+
+class Cancelled(ActionError):
+    """The caller asked to stop, and the action stopped at a safe point."""
+
+    outcome = Outcome.CANCELLED
+
+
+class Interrupted(ActionError):
+    """The caller vanished, and the action stopped at a safe point."""
+
+    outcome = Outcome.INTERRUPTED
+
+
+class Unverified(ActionError):
+    """A backup whose content could not be proved."""
+
+    outcome = Outcome.UNVERIFIED
+
+
+class NothingToDo(ActionError):
+    """What was asked for is already so: a success."""
+
+    outcome = Outcome.NOTHING_TO_DO

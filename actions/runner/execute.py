@@ -1,0 +1,267 @@
+"""The one door: lock, begin, read, guard, plan, record, run, measure again, judge, end.
+
+Every action runs through `perform`, in a process of its own, whoever asked: a person, a threshold, a schedule or an alert.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import apsw
+
+from actions.model.condition import Condition, ConditionVerdict, Measurement
+from actions.model.context import ActionContext
+from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
+from actions.model.events import Event
+from actions.model.lock_holders import describe_lock_holder
+from actions.model.memory import FreePageMinimum, RunHistory
+from actions.model.options import option_problems
+from actions.model.outcome import Outcome
+from actions.model.plan import Done, Figure, Plan
+from actions.model.request import Request
+from actions.model.stop import StopSignal
+from actions.policy.effect import measured_effect
+from actions.policy.suspension import CONDITION_GONE
+from actions.policy.windows import window_closes_at
+from actions.registry import ACTIONS, Action
+from actions.runner.action_lock import acquire_action_lock
+from actions.runner.guard_facts import gather_guard_inputs
+from actions.runner.guards import first_refusal
+from actions.runner.measure import measure_condition
+from actions.runner.protocol import Job
+from actions.runner.stop_watcher import requested_stop, watch_for_stop
+from actions.store.database import state_store, translate_store_errors
+from actions.store.free_pages import load_free_page_minimums
+from actions.store.recent_runs import last_attempt, newest_figure, source_failure
+from actions.store.runs import RunEnding, end_run, record_plan, start_run
+from collectors.access.errors import describe_failure
+from collectors.raw_reader.client import RawReader
+
+# What these outcomes did can have had an effect; the others did nothing.
+_ACTED_OUTCOMES = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
+
+Emit = Callable[[Event], None]
+Clock = Callable[[], float]
+
+
+def execute_run(job: Job, raw: RawReader, stop: StopSignal, emit: Emit, now: Clock) -> Outcome | None:
+    """Perform one run and end it in history; its outcome, or None when the run was no longer this child's to begin.
+
+    Raises StoreUnavailable when our history cannot be used: then nothing is done.
+    """
+    with state_store(job.state) as store:
+        unlocked = _acquire_lock(job)
+        if unlocked is None and not _start_in_store(job, store, now):
+            return None
+        ending = unlocked or _run_watched(job, store, _build_context(job, store, raw, stop, emit, now))
+        if not _end_in_store(job, store, ending, now, begun=unlocked is None):
+            return None
+    emit(
+        Event(
+            "ended", ending.message, {"outcome": str(ending.outcome), "next_step": ending.next_step, **ending.figures}
+        )
+    )
+    return ending.outcome
+
+
+def _acquire_lock(job: Job) -> RunEnding | None:
+    """Take the action lock; the ending when that is not possible."""
+    try:
+        action = ACTIONS.get(job.request.action)
+        acquire_action_lock(job.target.path, job.state, may_be_missing=action is not None and action.MAY_BE_MISSING)
+    except ActionError as error:
+        return ending_of_error(error)
+    return None
+
+
+def _start_in_store(job: Job, store: apsw.Connection, now: Clock) -> bool:
+    with translate_store_errors(job.state):
+        return job.claim is None or start_run(store, job.claim, now())
+
+
+def _end_in_store(job: Job, store: apsw.Connection, ending: RunEnding, now: Clock, *, begun: bool) -> bool:
+    """A run that could not be begun here is ended as such only if nobody else has begun it."""
+    with translate_store_errors(job.state):
+        return job.claim is None or end_run(store, job.claim, ending, now(), ("running" if begun else "claimed",))
+
+
+def _build_context(
+    job: Job, store: apsw.Connection, raw: RawReader, stop: StopSignal, emit: Emit, now: Clock
+) -> ActionContext:
+    with translate_store_errors(job.state):
+        attempted = last_attempt(store, job.request.database, job.request.action)
+        trouble = source_failure(store, job.request.database)
+    return ActionContext(
+        target=job.target,
+        options=job.request.options,
+        automatic=job.request.is_automatic,
+        trust_owner=job.trust_owner,
+        last_attempt=attempted,
+        source_failure=trouble,
+        raw=raw,
+        stop=stop,
+        now=now,
+        emit=emit,
+        run_history=_build_run_history(job, store),
+        window_ends=None if job.window is None or not job.request.is_automatic else window_closes_at(job.window, now()),
+    )
+
+
+def _run_watched(job: Job, store: apsw.Connection, work: ActionContext) -> RunEnding:
+    """A plan is short and changes nothing; a run can be paused, cancelled, and told that its window is over."""
+    if job.claim is None:
+        return _run_and_measure(job, store, work)
+    with translate_store_errors(job.state):
+        already = requested_stop(store, job.claim.run_id)
+    if already is not None:
+        work.stop.request_stop(because=already)
+    with watch_for_stop(job.state, job.claim.run_id, work.stop, lambda: _window_over(job, work)):
+        return _run_and_measure(job, store, work)
+
+
+def _window_over(job: Job, work: ActionContext) -> ActionError | None:
+    if work.window_ends is None or work.now() < work.window_ends:
+        return None
+    return Cancelled(
+        f"stopped at a safe point: its window {job.window} is over",
+        reason="window_closed",
+        next_step=f"it goes on when it is asked for in the next window, or by hand: queuekeeper {job.request.action} "
+        f"{job.request.database}",
+    )
+
+
+def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
+    """For this process' main thread only: it asks on the connection that the run is recorded with."""
+    database, action = job.request.database, job.request.action
+
+    def read_figure(name: str) -> Figure:
+        with translate_store_errors(job.state):
+            return newest_figure(store, database, action, name)
+
+    def read_minimums() -> tuple[FreePageMinimum, ...]:
+        with translate_store_errors(job.state):
+            return load_free_page_minimums(store, database)
+
+    return RunHistory(read_figure, read_minimums)
+
+
+def _run_and_measure(job: Job, store: apsw.Connection, work: ActionContext) -> RunEnding:
+    """Act, then measure what was wrong once more: an action that ended well may still not have helped."""
+    condition = job.request.condition
+    before = None if condition is None else measure_condition(job.target, condition, work.raw, work.now)
+    ending = replace(_guard_plan_run(job, store, work, before), before=_measured_value(before))
+    if condition is None or before is None or not _may_have_helped(ending):
+        return ending
+    after = measure_condition(job.target, condition, work.raw, work.now)
+    blocked = ending.outcome is Outcome.BLOCKED
+    return replace(ending, after=after.value, effect=measured_effect(condition, before, after, blocked=blocked))
+
+
+def _may_have_helped(ending: RunEnding) -> bool:
+    """An action that finds nothing to do about what is wrong has not helped, either."""
+    return ending.outcome in _ACTED_OUTCOMES or (
+        ending.outcome is Outcome.NOTHING_TO_DO and ending.reason != CONDITION_GONE
+    )
+
+
+def _guard_plan_run(job: Job, store: apsw.Connection, work: ActionContext, before: Measurement | None) -> RunEnding:
+    try:
+        action = _find_action(job.request)
+        if job.request.condition is not None and before is not None:
+            _check_condition(job.request.condition, before)
+        _check_guards(job, action, store, work)
+        work.stop.raise_if_requested()
+        plan = action.plan(work)
+        work.emit(Event("planned", "; ".join(plan.steps), {**plan.figures, "stall": plan.stall}))
+        if job.claim is None or not plan.steps:
+            return _ending_of_plan(plan)
+        with translate_store_errors(job.state):
+            record_plan(store, job.claim, plan, _measured_value(before))
+        return _ending_of_done(action.run(work, plan))
+    except ActionError as error:
+        return ending_of_error(error)
+    except apsw.Error as error:
+        return ending_of_error(_translate_sqlite_error(work, error))
+    except OSError as error:
+        return ending_of_error(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
+
+
+def _find_action(request: Request) -> Action:
+    """The action asked for. Raises Refused unless it exists and takes the options given, whoever let them pass."""
+    action = ACTIONS.get(request.action)
+    if action is None:
+        raise Refused(
+            f"there is no action {request.action!r}", reason="unknown_action", next_step=f"known: {', '.join(ACTIONS)}"
+        )
+    wrong = option_problems(action.OPTIONS, request.options, automatic=request.is_automatic)
+    if wrong:
+        raise Refused("; ".join(wrong), reason="options", next_step="correct the options")
+    return action
+
+
+def _check_condition(condition: Condition, before: Measurement) -> None:
+    """What is wrong is read live: an alert, a threshold and a queue of runs may all be late."""
+    verdict = condition.judge_measurement(before)
+    if verdict is ConditionVerdict.UNKNOWN:
+        raise Refused(
+            f"{condition.metric} cannot be read now, so nothing says that acting would help",
+            reason="condition_unreadable",
+            next_step="see queuekeeper_collector_success and `queuekeeper stats`",
+        )
+    if verdict is ConditionVerdict.CLEAR:
+        raise NothingToDo(
+            f"{condition.metric} is {before.value:g}: no longer wrong", reason=CONDITION_GONE, next_step=""
+        )
+
+
+def _check_guards(job: Job, action: Action, store: apsw.Connection, work: ActionContext) -> None:
+    refused = first_refusal(gather_guard_inputs(job, action, store, work.now()))
+    if refused is not None:
+        raise refused
+
+
+def _measured_value(measured: Measurement | None) -> float | None:
+    return None if measured is None else measured.value
+
+
+def _ending_of_plan(plan: Plan) -> RunEnding:
+    if plan.steps:
+        figures = {**plan.figures, "stall": plan.stall}
+        if plan.warnings:
+            figures["warnings"] = "; ".join(plan.warnings)
+        return RunEnding(Outcome.DONE, "planned only: " + "; ".join(plan.steps), figures=figures)
+    return RunEnding(Outcome.NOTHING_TO_DO, "nothing to do", figures=plan.figures)
+
+
+def _ending_of_done(done: Done) -> RunEnding:
+    return RunEnding(Outcome.DONE, done.message, figures=done.figures, amounts=done.totals)
+
+
+def ending_of_error(error: ActionError) -> RunEnding:
+    """The ending of a run that stopped early."""
+    return RunEnding(
+        error.outcome,
+        str(error),
+        reason=error.reason,
+        next_step=error.next_step,
+        figures=error.figures,
+        amounts=error.totals,
+    )
+
+
+def _translate_sqlite_error(work: ActionContext, error: apsw.Error) -> ActionError:
+    """In the words that a reading has for it: SQLite's own mislead in places."""
+    path = work.target.path
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return Locked(
+            f"{path}: {describe_lock_holder(work)} holds the database",
+            reason="busy",
+            next_step="`queuekeeper readers` shows who holds it; run it again later",
+        )
+    if isinstance(error, apsw.FullError):
+        cure = "free space where the database, its WAL and temporary files lie; nothing was left half done"
+        return Failed(f"{path}: {error}", reason="disk_full", next_step=cure)
+    return Failed(
+        f"{path}: {describe_failure(error)[1]}",
+        reason=type(error).__name__,
+        next_step="see `queuekeeper stats` for the database's state",
+    )

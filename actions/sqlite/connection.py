@@ -1,0 +1,39 @@
+"""The one way to open a watched database for change.
+
+Every connection of ours leaves checkpoints to the checkpoint action: no autocheckpoint, none on close. Closing a
+read-write connection as the last one would otherwise checkpoint and delete the WAL under an application that comes back
+(docs/safety.md). A database that does not exist is never created.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from actions.sqlite.busy_timeout import set_busy_timeout
+
+
+def relax_commit_syncs(connection: apsw.Connection) -> None:
+    """Commits do not wait for the disk where a WAL keeps their order: for what may be lost, and holds the lock less long.
+
+    A crash of the machine may undo the newest commits, never tear one (https://sqlite.org/pragma.html#pragma_synchronous).
+    In rollback-journal mode only the syncs keep the file whole: there nothing changes.
+    """
+    if connection.pragma("journal_mode") == "wal":
+        connection.pragma("synchronous", 1)
+
+
+@contextmanager
+def open_writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
+    """Open for change; waits at most `busy_wait` seconds for each lock. Raises apsw.Error."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"file:{quote(str(path))}", flags=flags)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.wal_autocheckpoint(0)
+        set_busy_timeout(connection, busy_wait)
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,75 @@
+"""Is there room? Asked before anything is written, so that a full disk is a sentence and not an accident."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import apsw
+
+from actions.model.context import ActionContext
+from actions.model.errors import Failed, Refused
+from collectors.raw_reader.client import RawReaderUnavailable
+
+
+def free_bytes(directory: Path) -> int:
+    """What an unprivileged process may still write where `directory` lives, in bytes."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+def size_or_zero(path: Path) -> int:
+    """The size by stat; 0 when there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def database_bytes(work: ActionContext) -> int:
+    """How large a copy of the target's newest commit is: what lies in the WAL counts, whatever the file's size."""
+    size = work.target.path.stat().st_size
+    with suppress(RawReaderUnavailable):
+        index = work.raw.read_wal_index(work.target.path) if work.target.wal.exists() else None
+        return size if index is None or index.frames == 0 else max(size, index.pages * index.page_size)
+    return size
+
+
+def nearest_existing_directory(directory: Path) -> Path:
+    """The directory itself, or the parent in which it will be created."""
+    return next(place for place in (directory, *directory.parents) if place.is_dir())
+
+
+def require_free_space(directory: Path, needed: int, reserve: int, what: str) -> None:
+    """Raises Refused naming the missing bytes unless `needed` bytes fit and `reserve` stays free."""
+    free = free_bytes(directory)
+    missing = needed + reserve - free
+    if missing > 0:
+        raise Refused(
+            f"{what} needs {needed} bytes in {directory} and {reserve} must stay free, {free} are: {missing} bytes are missing",
+            reason="disk_full",
+            next_step="free space there, or lower limits.disk_reserve",
+        )
+
+
+@contextmanager
+def explain_full_disk(directory: Path, needed: int, what: str) -> Iterator[None]:
+    """Turns a disk that fills up while we write into one sentence with the missing bytes. Raises Failed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _disk_full_error(directory, needed, what) from error
+    except apsw.FullError as error:
+        raise _disk_full_error(directory, needed, what) from error
+
+
+def _disk_full_error(directory: Path, needed: int, what: str) -> Failed:
+    free = free_bytes(directory)
+    return Failed(
+        f"the disk of {directory} is full: {what} needs {needed} bytes, {free} are free, {max(0, needed - free)} are missing",
+        reason="disk_full",
+        next_step="free space there and run it again; what was half written is removed",
+    )

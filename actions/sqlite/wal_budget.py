@@ -1,0 +1,71 @@
+"""How much the WAL may grow because of us. A pin keeps it from being reset, so it grows at the commit rate meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import apsw
+
+from actions.model.context import ActionContext
+from actions.model.errors import Failed
+from actions.sqlite.disk_space import size_or_zero
+from actions.sqlite.interrupt import interrupt_when
+from collectors.raw_reader.client import RawReaderUnavailable
+
+# https://sqlite.org/fileformat2.html#walformat
+WAL_HEADER, FRAME_HEADER = 32, 24
+# Seconds between two looks at the WAL's size while a statement runs under the pin.
+GROWTH_CHECK_INTERVAL = 0.05
+
+
+def wal_growth(work: ActionContext, before: int) -> int:
+    """Bytes by which the WAL file is larger than it was."""
+    return max(0, size_or_zero(work.target.wal) - before)
+
+
+def live_wal_growth(work: ActionContext, before: int) -> int:
+    """Bytes of the WAL that are in use now, beyond the size that its file had: falls when the WAL starts over.
+
+    The file itself is never shortened by that, so `growth` cannot tell when there is room again.
+    """
+    with suppress(RawReaderUnavailable):
+        index = work.raw.read_wal_index(work.target.path)
+        if index is not None:
+            return max(0, WAL_HEADER + index.frames * (FRAME_HEADER + index.page_size) - before)
+    return wal_growth(work, before)
+
+
+def allowed_wal_growth(work: ActionContext) -> int:
+    """The bytes that limits.wal_growth allows for this database."""
+    return work.target.limits.wal_growth(work.target.path.stat().st_size)
+
+
+def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> int:
+    """The growth so far. Raises Failed beyond the budget: what we do must end or be given up. `what` holds the pin."""
+    grown, allowed = wal_growth(work, before), allowed_wal_growth(work)
+    if grown > allowed:
+        raise Failed(
+            f"the WAL grew by {grown} bytes while the {what} pinned it, {allowed} are allowed: the {what} was given up",
+            reason="wal_growth",
+            next_step="run it when less is written, or raise limits.wal_growth",
+        )
+    return grown
+
+
+@contextmanager
+def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection, what: str = "copy") -> Iterator[None]:
+    """Interrupts the pinning connection's statements when the WAL outgrows its budget, or when asked to stop.
+
+    Raises Failed, Cancelled, Interrupted.
+    """
+
+    def is_over_budget() -> bool:
+        return work.stop.is_requested or wal_growth(work, before) > allowed_wal_growth(work)
+
+    try:
+        with interrupt_when(pinning, is_over_budget, GROWTH_CHECK_INTERVAL):
+            yield
+    except apsw.InterruptError:
+        work.stop.raise_if_requested()
+        check_wal_growth(work, before, what)
+        raise
+    check_wal_growth(work, before, what)

@@ -1,0 +1,312 @@
+"""Runs: asked for, claimed, running, ended. Each change is one transaction, guarded by the state it expects.
+
+    pending --claim--> claimed --begin (by the child, under the database's action lock)--> running --end--> ended
+
+A claim carries a random token; only the child that was given it can begin or end the run. Without it a child that
+was spawned before its agent died could begin a run that a new agent had claimed again.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+from pydantic import TypeAdapter
+
+from actions.model.outcome import Effect, Outcome
+from actions.model.plan import Figure, Plan
+from actions.model.process_identity import own_identity
+from actions.model.request import Request
+from actions.policy.suspension import RunResult
+from actions.store import integrity
+from actions.store.add_totals import add_amounts, add_duration, add_effect, add_run, add_trigger
+from actions.store.cancel_marks import clear_cancel_request
+from actions.store.database import store_transaction
+from actions.store.suspensions import record_run_result
+
+_REQUEST_ADAPTER: TypeAdapter[Request] = TypeAdapter(Request)
+_PLAN_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to begin one run once."""
+
+    run_id: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnding:
+    """How a run ended. `amounts` are added to the lifetime totals of the database."""
+
+    outcome: Outcome
+    message: str
+    reason: str = ""
+    next_step: str = ""
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    before: float | None = None
+    after: float | None = None
+    effect: Effect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as history tells it. Times in seconds since the epoch, UTC."""
+
+    id: int
+    database: str
+    path: str
+    action: str
+    trigger: str
+    rule: str
+    episode: str
+    state: str
+    token: str
+    claimer: str
+    child: str
+    requested_at: float
+    claimed_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    before: float | None
+    after: float | None
+    outcome: str | None
+    reason: str
+    message: str
+    next_step: str
+    effect: str | None
+    request: Request
+    plan: Plan | None
+    figures: Mapping[str, Figure]
+
+
+_COLUMNS = list(Run.__dataclass_fields__)
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM run"  # noqa: S608 our own column names
+
+
+def enqueue_run(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
+    """Record a pending run; (its id, whether it is new). The same wish that already waits is that one.
+
+    A person's wish takes the place of an automatic one that waits: a quota or a suspension must not hold it any longer.
+    """
+    with store_transaction(history):
+        waiting = history.execute(
+            "SELECT id FROM run WHERE database = ? AND action = ? AND state = 'pending'",
+            (request.database, request.action),
+        ).get
+        if waiting is None:
+            add_trigger(history, request.action, request.trigger)
+            return _insert_run(history, request, path, now, "pending"), True
+        return int(waiting), not request.is_automatic and _transfer_to_person(history, int(waiting), request)
+
+
+def enqueue_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
+    """Record a run that the caller starts itself, at once."""
+    with store_transaction(history):
+        run_id = _insert_run(history, request, path, now, "claimed")
+        add_trigger(history, request.action, request.trigger)
+        return _assign_token(history, run_id, now)
+
+
+def claim_run(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
+    """Take a pending run; None when somebody else did, or actions are paused: nothing slips in behind a pause."""
+    with store_transaction(history):
+        history.execute(
+            "UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'"
+            " AND NOT EXISTS (SELECT 1 FROM setting WHERE name = 'paused')",
+            (run_id,),
+        )
+        return _assign_token(history, run_id, now) if history.changes() else None
+
+
+def start_run(history: apsw.Connection, taken: Claim, now: float) -> bool:
+    """The child's first write under the lock. False: the run is no longer its own, and it must leave."""
+    with store_transaction(history):
+        history.execute(
+            "UPDATE run SET state = 'running', child = ?, started_at = ? WHERE id = ? AND state = 'claimed' AND token = ?",
+            (own_identity(), now, taken.run_id, taken.token),
+        )
+        return history.changes() == 1
+
+
+def record_plan(history: apsw.Connection, taken: Claim, plan: Plan, before: float | None) -> None:
+    """Write down what is about to happen, before it does."""
+    history.execute(
+        "UPDATE run SET plan = ?, before = ? WHERE id = ? AND token = ?",
+        (_PLAN_ADAPTER.dump_json(plan).decode(), before, taken.run_id, taken.token),
+    )
+
+
+def end_run(
+    history: apsw.Connection,
+    taken: Claim,
+    ending: RunEnding,
+    now: float,
+    states: tuple[str, ...] = ("claimed", "running"),
+) -> bool:
+    """End a run that is in one of `states` with its totals and its effect, in one transaction. False: it was not ours."""
+    with store_transaction(history):
+        history.execute(
+            "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
+            " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN (?, ?)",
+            (now, *_ending_values(ending), taken.run_id, taken.token, states[0], states[-1]),
+        )
+        if history.changes() != 1:
+            return False
+        clear_cancel_request(history, taken.run_id)
+        ended = load_run(history, taken.run_id)
+        _add_to_totals(history, ended, ending, now)
+        record_run_result(history, ended.database, ended.action, _run_result(ended, ending), now)
+    return True
+
+
+def release_claim(history: apsw.Connection, run_id: int, token: str) -> bool:
+    """A claimed run whose child never began waits again. False: it began, or the same wish waits already."""
+    with store_transaction(history):
+        history.execute(
+            "UPDATE OR IGNORE run SET state = 'pending', token = '', claimer = '', claimed_at = NULL"
+            " WHERE id = ? AND token = ? AND state = 'claimed'",
+            (run_id, token),
+        )
+        return history.changes() == 1
+
+
+def load_run(history: apsw.Connection, run_id: int) -> Run:
+    """One run. Raises KeyError when there is none."""
+    for row in history.execute(f"{_SELECT} WHERE id = ?", (run_id,)):
+        return _run_from_row(row)
+    raise KeyError(f"there is no run {run_id}")
+
+
+def pending_runs(history: apsw.Connection) -> list[Run]:
+    """What waits, most urgent first, then oldest."""
+    return [
+        _run_from_row(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")
+    ]
+
+
+def cancel_pending_run(history: apsw.Connection, run_id: int, ending: RunEnding, now: float) -> bool:
+    """End a run that has not begun; False when it has, or has ended."""
+    found = load_run(history, run_id)
+    return end_run(history, Claim(run_id, found.token), ending, now, ("pending", "claimed"))
+
+
+def unfinished_runs(history: apsw.Connection) -> list[Run]:
+    """What is claimed or running."""
+    return [
+        _run_from_row(row)
+        for row in history.execute(
+            f"{_SELECT} INDEXED BY run_unfinished WHERE state <> 'ended' AND state <> 'pending' ORDER BY id"
+        )
+    ]
+
+
+def newest_runs(history: apsw.Connection, database: str | None, limit: int) -> list[Run]:
+    """The newest runs, newest first."""
+    where, values = ("WHERE database = ?", (database,)) if database else ("", ())
+    return [
+        _run_from_row(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))
+    ]
+
+
+def find_runs(
+    history: apsw.Connection,
+    limit: int,
+    *,
+    before: int | None = None,
+    database: str = "",
+    action: str = "",
+    outcome: str = "",
+) -> list[Run]:
+    """The newest runs older than run `before`, newest first; an empty word selects nothing. For paging through all."""
+    rows = history.execute(
+        f"{_SELECT} WHERE (?1 IS NULL OR id < ?1) AND (?2 = '' OR database = ?2) AND (?3 = '' OR action = ?3)"
+        " AND (?4 = '' OR coalesce(outcome, state) = ?4) ORDER BY id DESC LIMIT ?5",
+        (before, database, action, outcome, limit),
+    )
+    return [_run_from_row(row) for row in rows]
+
+
+def unfinished_run_id(history: apsw.Connection, database: str, action: str) -> int | None:
+    """The run of this action on this database that waits or works."""
+    found = history.execute(
+        "SELECT id FROM run WHERE database = ? AND action = ? AND ended_at IS NULL ORDER BY id LIMIT 1",
+        (database, action),
+    ).get
+    return None if found is None else int(found)
+
+
+def _insert_run(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:
+    history.execute(
+        "INSERT INTO run (database, path, action, request, trigger, rule, episode, priority, state, requested_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(request.database, path, request.action, _REQUEST_ADAPTER.dump_json(request).decode()),
+            *(request.trigger, request.rule, request.episode, request.priority, state, now),
+        ),
+    )
+    return history.last_insert_rowid()
+
+
+def _transfer_to_person(history: apsw.Connection, run_id: int, request: Request) -> bool:
+    """Whether it was an automatic one that is now this person's."""
+    history.execute(
+        "UPDATE run SET request = ?, trigger = ?, rule = '', priority = ? WHERE id = ? AND trigger <> 'person'",
+        (_REQUEST_ADAPTER.dump_json(request).decode(), request.trigger, request.priority, run_id),
+    )
+    taken = history.changes() == 1
+    if taken:
+        add_trigger(history, request.action, request.trigger)
+    return taken
+
+
+def _run_result(ended: Run, ending: RunEnding) -> RunResult:
+    return RunResult(
+        outcome=ending.outcome,
+        effect=ending.effect,
+        rule=ended.rule,
+        condition=ended.request.condition,
+        before=ending.before,
+        after=ending.after,
+        reason=ending.reason,
+        message=ending.message,
+        next_step=ending.next_step,
+    )
+
+
+def _ending_values(ending: RunEnding) -> tuple[str | float | None, ...]:
+    words = (ending.outcome, ending.reason, ending.message, ending.next_step, json.dumps(dict(ending.figures)))
+    return (*words, ending.before, ending.after, ending.effect)
+
+
+def _assign_token(history: apsw.Connection, run_id: int, now: float) -> Claim:
+    token = secrets.token_hex(16)
+    history.execute(
+        "UPDATE run SET token = ?, claimer = ?, claimed_at = ? WHERE id = ?", (token, own_identity(), now, run_id)
+    )
+    return Claim(run_id, token)
+
+
+def _add_to_totals(history: apsw.Connection, ended: Run, ending: RunEnding, now: float) -> None:
+    add_run(history, ended.database, ended.action, ending.outcome, now)
+    add_amounts(history, ended.database, ending.amounts)
+    if ended.started_at is not None:
+        add_duration(history, ended.action, max(0.0, now - ended.started_at))
+    if ending.effect is not None and ended.rule:
+        add_effect(history, ended.database, ended.rule, ending.effect)
+    if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):
+        ok = ending.outcome is Outcome.DONE
+        checked = integrity.integrity_result_from(ending.figures, ok=ok, message=ending.message)
+        integrity.record_integrity_result(history, ended.database, checked, now)
+
+
+def _run_from_row(row: tuple[Any, ...]) -> Run:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["request"] = _REQUEST_ADAPTER.validate_json(values["request"])
+    values["plan"] = None if values["plan"] is None else _PLAN_ADAPTER.validate_json(values["plan"])
+    values["figures"] = json.loads(values["figures"])
+    return Run(**values)

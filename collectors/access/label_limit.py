@@ -1,0 +1,37 @@
+"""A bound on the values of a label that the application chooses: one queue per customer would fill Prometheus.
+
+https://prometheus.io/docs/practices/naming/#labels warns of unbounded label values. Pure.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+OTHER = "other"
+QUEUES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LabelLimit:
+    """Which values keep their own name; `folded` is how many distinct values became `other`."""
+
+    named: tuple[str, ...] = ()
+    folded: int = 0
+
+    def label_for(self, value: str) -> str:
+        """The label of this value."""
+        return value if value in self.named else OTHER
+
+    def all_labels(self) -> tuple[str, ...]:
+        """Every label in use. An empty queue has one nameless label, so that its zeros are seen."""
+        return (*self.named, *((OTHER,) if self.folded and OTHER not in self.named else ())) or ("",)
+
+
+def limit_labels(values: Iterable[str], before: tuple[str, ...] = (), limit: int = QUEUES) -> LabelLimit:
+    """At most `limit` values keep their name: those that had one before, then new ones in alphabetical order.
+
+    A name once shown stays: a series that comes and goes would read as a task that does.
+    """
+    kept = before[:limit]
+    new = sorted(set(values) - set(kept))
+    room = limit - len(kept)
+    return LabelLimit(kept + tuple(new[:room]), len(new[room:]))

@@ -1,0 +1,48 @@
+"""Everything that was read of one database at one moment."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from collectors.access.change_detection import FileSignature
+from collectors.metric import Sample
+from collectors.target import Target
+
+
+class CollectorResult(NamedTuple):
+    """How one collector fared. `reason` is a short stable word for a label, `message` a sentence for a person."""
+
+    success: bool
+    duration: float
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One poll. `up`: the poll could read what may be read; `state` is a word for `queuekeeper_databases`.
+
+    `taken_at`: when what it says was last known to hold: by reading it, or by finding every file unchanged (seconds since
+    the epoch). `opened_at`: when it was last read; `signature`: what stat said right before;
+    `ages`: the clock alone may make it wrong (`collectors.access.refresh`), or only a part of it was read.
+    `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
+    Samples of a collector that failed are absent, and `collectors` says why. `folded_labels`: how many distinct queue
+    names had to share the label `other`.
+    """
+
+    target: Target
+    taken_at: float
+    up: bool
+    state: str
+    message: str = ""
+    readings: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+    collectors: Mapping[str, CollectorResult] = field(default_factory=dict)
+    folded_labels: int = 0
+    signature: FileSignature | None = None
+    opened_at: float = 0.0
+    ages: bool = False
+
+    def samples_of(self, name: str) -> Iterator[Sample]:
+        """The samples of the metric called `name`."""
+        return (sample for sample in self.samples if sample.metric.name == name)

@@ -1,0 +1,100 @@
+"""A bound on how long statements may run.
+
+One thread for all connections calls `interrupt()`, the only call on a connection that another thread may make
+(https://sqlite.org/c3ref/interrupt.html). A progress handler is not enough: it is not called in `count(*)` and ANALYZE.
+An interrupt does not cut a wait in a busy handler short: busy timeouts must be shorter than the limit.
+One that falls between two statements is lost, and the next one begins with a limit of its own: so no statement takes
+longer, while a busy machine that keeps us from going on between two of them does no harm.
+"""
+
+import heapq
+import itertools
+import threading
+import time
+from contextlib import suppress
+
+import apsw
+
+
+class TimeLimitExceeded(Exception):
+    """A statement ran into its time limit and was interrupted."""
+
+
+class _ArmedLimit:
+    """One armed limit. All fields are read and written under the watchdog's lock."""
+
+    __slots__ = ("connection", "fired", "over", "seconds")
+
+    def __init__(self, connection: apsw.Connection, seconds: float) -> None:
+        self.connection, self.seconds = connection, seconds
+        self.fired = False
+        self.over = False
+
+
+class _Watchdog:
+    """Fires each guard at its deadline (monotonic seconds), and again as long as its block goes on."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: list[tuple[float, int, _ArmedLimit]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def arm_limit(self, connection: apsw.Connection, seconds: float) -> _ArmedLimit:
+        guard = _ArmedLimit(connection, seconds)
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._watch_deadlines, name="time-limit", daemon=True)
+                self._thread.start()
+            entry = (time.monotonic() + seconds, next(self._order), guard)
+            heapq.heappush(self._queue, entry)
+            if self._queue[0] is entry:  # else the thread wakes early enough as it is
+                self._changed.notify()
+        return guard
+
+    def disarm_limit(self, guard: _ArmedLimit) -> bool:
+        """After this the connection is never interrupted for this guard. Whether it was already."""
+        with self._changed:
+            guard.over = True
+            return guard.fired
+
+    def _watch_deadlines(self) -> None:
+        with self._changed:
+            while True:
+                wait = self._fire_due(time.monotonic())
+                self._changed.wait(wait)
+
+    def _fire_due(self, now: float) -> float | None:
+        """Interrupt what is due; seconds until the next deadline, None when there is none. Finished guards go first."""
+        while self._queue and (self._queue[0][2].over or self._queue[0][0] <= now):
+            _, _, guard = heapq.heappop(self._queue)
+            if not guard.over:
+                guard.fired = True
+                _interrupt_connection(guard.connection)
+                heapq.heappush(self._queue, (now + max(guard.seconds, 0.001), next(self._order), guard))
+        return self._queue[0][0] - now if self._queue else None
+
+
+def _interrupt_connection(connection: apsw.Connection) -> None:
+    with suppress(apsw.ConnectionClosedError):  # closed inside its limit: nothing is left to stop
+        connection.interrupt()
+
+
+_WATCHDOG = _Watchdog()
+
+
+class time_limit:  # noqa: N801 - used like a function; a generator would cost twice as much, ten times a poll
+    """Statements of this block that still run after `seconds` are interrupted. Raises TimeLimitExceeded then."""
+
+    __slots__ = ("_connection", "_guard", "_seconds")
+
+    def __init__(self, connection: apsw.Connection, seconds: float) -> None:
+        self._connection, self._seconds = connection, seconds
+
+    def __enter__(self) -> None:
+        self._guard = _WATCHDOG.arm_limit(self._connection, self._seconds)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
+        fired = _WATCHDOG.disarm_limit(self._guard)
+        if fired and isinstance(error, apsw.InterruptError):
+            raise TimeLimitExceeded(f"stopped after {self._seconds:g} s") from error

@@ -1,0 +1,226 @@
+"""The statements that count a row set: fixed frames around the profile's expressions. Pure."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from collectors.queue_profiles.authorizer import AccessRules
+from collectors.queue_profiles.expression import Expression
+from collectors.queue_profiles.schema import RowSetSpec, TaskState, WorkersSpec
+from collectors.queue_profiles.statement import (
+    BoundStatement,
+    MomentExpression,
+    StatementTemplate,
+    TableContext,
+    parameters_of,
+)
+from collectors.queue_profiles.time_formats import epoch_sql
+
+_SEQUENCE_ACCESS = AccessRules({"sqlite_sequence": frozenset({"name", "seq"})})
+# At most this many distinct queues are looked up by name.
+QUEUE_BOUND = 1000
+NO_IDENTITY = Expression("NULL")
+# What `_found` found, and the queue without a name.
+_BOUNDED_NAMES = f"(SELECT name FROM found WHERE name IS NOT NULL UNION ALL SELECT NULL LIMIT {QUEUE_BOUND})"  # noqa: S608
+
+
+@dataclass(frozen=True)
+class CompiledRowSet:
+    """One row set. Columns are SQL; `queue_column` is empty when the queue is an expression or missing.
+
+    `by_queue`: an index starts with the queue and holds all that `where` needs, so each queue is counted on it alone.
+    """
+
+    state: TaskState
+    spot: TableContext
+    queue: Expression
+    queue_column: str
+    where: Expression
+    since: MomentExpression | None
+    head: str
+    head_is: Expression
+    key: str
+    attempts: str
+    slow: bool
+    by_queue: bool = False
+
+    @property
+    def quoted_table(self) -> str:
+        """The table's name as SQL."""
+        return self.spot.quoted_table
+
+    @property
+    def fence(self) -> AccessRules:
+        """What its statements may read."""
+        return self.spot.fence
+
+    def count_statement(self, now: float) -> BoundStatement:
+        """SELECT queue, count, oldest `since` (or NULL), over at most :limit rows."""
+        return self.queue_count_statement() if self.by_queue else self._count_template.bind_at(now)
+
+    def queue_count_statement(self) -> BoundStatement:
+        """SELECT queue, count, NULL, each queue over at most :limit rows, where neither times nor moments matter."""
+        sql = (
+            f"{_distinct_names_sql(self.quoted_table, self.queue_column)} SELECT {self.spot.label_sql('name')}, {self.row_count_sql('one')}, NULL "  # noqa: S608
+            f"FROM {_BOUNDED_NAMES} AS one"
+        )
+        return BoundStatement(sql, {}, self.fence, per_queue=True)
+
+    def row_count_sql(self, queue: str) -> str:
+        """SQL for the number of its rows in the queue of `queue`.name, at most :limit."""
+        return (
+            f"(SELECT count(*) FROM (SELECT 1 FROM {self.quoted_table} WHERE {self.queue_column} IS {queue}.name AND "  # noqa: S608
+            f"{self.where.sql} LIMIT :limit))"
+        )
+
+    def head_statement(self, now: float) -> BoundStatement | None:
+        """SELECT queue, smallest `head`, its row's `head_is`, over at most :limit rows; None without a `head`.
+
+        With a single min() SQLite takes the bare column from the row of the minimum
+        (https://sqlite.org/lang_select.html#bareagg).
+        """
+        return self._head_template.bind_at(now) if self.head else None
+
+    def count_and_head_statement(self, now: float) -> BoundStatement | None:
+        """SELECT queue, count, oldest `since`, smallest `head`, its `head_is`: both in one; None where that needs two."""
+        if not self.head or self.by_queue or (self.since is not None and self.head_is != NO_IDENTITY):
+            return None
+        return self._count_and_head_template.bind_at(now)
+
+    @cached_property
+    def _count_template(self) -> StatementTemplate:
+        return count_template(self, self.where, self.since)
+
+    @cached_property
+    def _head_template(self) -> StatementTemplate:
+        sql = (
+            f"SELECT queue, min(head), identity FROM (SELECT {self.queue.sql} AS queue, {self.head} AS head, "  # noqa: S608
+            f"{self.head_is.sql} AS identity FROM {self.quoted_table} WHERE {self.where.sql} LIMIT :limit) GROUP BY queue"
+        )
+        return StatementTemplate(sql, parameters_of((self.queue, self.head_is, self.where)), self.fence)
+
+    @cached_property
+    def _count_and_head_template(self) -> StatementTemplate:
+        return count_template(self, self.where, self.since, with_head=True)
+
+
+@dataclass(frozen=True)
+class IndexedQueues:
+    """The queues that an index names at no cost, and the row sets that are counted on it alone, as `by_queue` says.
+
+    `rows`: one row set of the table; `counted`: which of the profile's row sets, by position.
+    """
+
+    rows: CompiledRowSet
+    counted: tuple[tuple[int, CompiledRowSet], ...] = ()
+
+    def names_statement(self) -> BoundStatement:
+        """SELECT at most :limit queue names, jumping from name to name on an index that starts with the queue."""
+        rows = self.rows
+        sql = (
+            f"{_distinct_names_sql(rows.quoted_table, rows.queue_column)} SELECT {rows.spot.label_sql('name')} FROM found "  # noqa: S608
+            "WHERE name IS NOT NULL LIMIT :limit"
+        )
+        return BoundStatement(sql, {}, rows.fence)
+
+    def names_and_counts_statement(self) -> BoundStatement:
+        """SELECT whether it is a name, queue, count of each of `counted`; each count over at most :limit rows."""
+        return self._names_and_counts_template.bind_at(0.0)
+
+    @cached_property
+    def _names_and_counts_template(self) -> StatementTemplate:
+        rows = self.rows
+        numbers = "".join(f", {one.row_count_sql('one')}" for _, one in self.counted)
+        sql = (
+            f"{_distinct_names_sql(rows.quoted_table, rows.queue_column)} SELECT name IS NOT NULL, {rows.spot.label_sql('name')}{numbers} "  # noqa: S608
+            f"FROM {_BOUNDED_NAMES} AS one"
+        )
+        return StatementTemplate(sql, (), rows.fence, per_queue=True)
+
+
+@dataclass(frozen=True)
+class CompiledWorkers:
+    """The workers of one table."""
+
+    spot: TableContext
+    stale: Expression
+
+    def count_statement(self, now: float) -> BoundStatement:
+        """SELECT workers, stale ones, over at most :limit rows."""
+        return self._count_template.bind_at(now)
+
+    @cached_property
+    def _count_template(self) -> StatementTemplate:
+        sql = (
+            f"SELECT count(*), coalesce(sum(gone), 0) FROM (SELECT {self.stale.sql} IS TRUE AS gone "  # noqa: S608
+            f"FROM {self.spot.quoted_table} LIMIT :limit)"
+        )
+        return StatementTemplate(sql, self.stale.parameters, self.spot.fence)
+
+
+@dataclass(frozen=True, slots=True)
+class InsertSequence:
+    """A table whose AUTOINCREMENT numbers every row that it ever had (https://sqlite.org/autoinc.html)."""
+
+    table: str
+
+    def last_number_statement(self) -> BoundStatement:
+        """SELECT the last number given; no row when the table never had one."""
+        return BoundStatement(
+            "SELECT seq FROM sqlite_sequence WHERE name = :name", {"name": self.table}, _SEQUENCE_ACCESS
+        )
+
+
+def compile_row_set(text: RowSetSpec, spot: TableContext) -> CompiledRowSet:
+    """A row set on one table. Raises ProfileError."""
+    head = "" if text.head is None or spot.is_absent(text.head) else spot.quoted_column(text.head)
+    return CompiledRowSet(
+        state=text.state,
+        spot=spot,
+        queue=spot.queue_label(text.queue),
+        queue_column=spot.find_queue_column(text.queue),
+        where=spot.compile_fragment(text.where),
+        since=None if text.since is None or spot.is_absent(text.since) else spot.compile_moment(text.since),
+        head=head,
+        head_is=spot.compile_fragment(text.head_is) if text.head_is else NO_IDENTITY,
+        key=spot.quoted_column(text.key) if text.key else "",
+        attempts=spot.quoted_column(text.attempts) if text.attempts and not spot.is_absent(text.attempts) else "NULL",
+        slow=text.slow,
+    )
+
+
+def compile_workers(text: WorkersSpec, spot: TableContext) -> CompiledWorkers:
+    """The workers of one table. Raises ProfileError."""
+    return CompiledWorkers(spot, spot.compile_fragment(text.stale))
+
+
+def count_template(
+    rows: CompiledRowSet, where: Expression, since: MomentExpression | None, *, with_head: bool = False
+) -> StatementTemplate:
+    """SELECT queue, count, oldest `since`, over at most :limit rows where `where` holds; then the smallest head."""
+    moment = since.value.sql if since else "NULL"
+    # The time of the minimum, not the minimum of the times: only one value per queue is converted.
+    oldest = epoch_sql("min(moment)", since.form) if since else "NULL"
+    asked, given = (
+        (", min(head), identity", f", {rows.head} AS head, {rows.head_is.sql} AS identity") if with_head else ("", "")
+    )
+    sql = (
+        f"SELECT queue, count(*), {oldest}{asked} FROM (SELECT {rows.queue.sql} AS queue, {moment} AS moment{given} "  # noqa: S608
+        f"FROM {rows.quoted_table} WHERE {where.sql} LIMIT :limit) GROUP BY queue"
+    )
+    parts = (rows.queue, where, *((since.value,) if since else ()), *((rows.head_is,) if with_head else ()))
+    return StatementTemplate(
+        sql,
+        parameters_of(parts),
+        rows.fence,
+        form=since.form if since else None,
+        zone=since.zone if since else "",
+    )
+
+
+def _distinct_names_sql(table: str, column: str) -> str:
+    """The distinct values of a column, each found by one step on an index that starts with it."""
+    return (
+        f"WITH RECURSIVE found(name) AS (SELECT min({column}) FROM {table} UNION ALL "  # noqa: S608
+        f"SELECT (SELECT min({column}) FROM {table} WHERE {column} > found.name) FROM found "
+        f"WHERE found.name IS NOT NULL)"
+    )

@@ -1,0 +1,281 @@
+"""The parent's side of the raw reader: one child, started when first needed, kept, replaced when it dies or hangs."""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from collectors.raw_reader import formats
+from collectors.raw_reader.formats import DatabaseHeader, LockRow, WalIndex
+from collectors.raw_reader.lock_usage import LockUsage, LockUsageAccounts
+from collectors.raw_reader.wal_readers import (
+    HeldLock,
+    PinningReader,
+    flock_holder_pid,
+    join_held_locks,
+    pinning_readers,
+)
+
+ANSWER_WITHIN = 2.0
+# What was asked about many databases ahead of their polls is used for so many seconds.
+AHEAD_FOR = 0.25
+# How its processes are known by their command lines.
+RAW_READER_MODULE = "collectors.raw_reader.server"
+_COMMAND = (sys.executable, "-I", "-m", RAW_READER_MODULE)
+
+
+def sampling_command(every: float, share: float) -> tuple[str, ...]:
+    """The command of a raw reader that samples the write locks every so many seconds, for at most this share of a core."""
+    return (*_COMMAND, str(every), str(share))
+
+
+class RawReaderUnavailable(Exception):
+    """The raw reader did not answer in time or could not be started; the next question gets a new one."""
+
+
+class LockTableUnseen(Exception):
+    """This system shows no table of locks: who holds one is unknown, which is not the same as nobody."""
+
+
+class _ChildEnded(Exception):
+    """The child is gone: worth one more try with a new one, every question is only a reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RawReaderChild:
+    process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+
+class RawReader:
+    """Asks one child at a time; threads take turns. `close()` ends the child; a later question starts another.
+
+    Every method raises RawReaderUnavailable, and OSError as the file gave it (never for a missing file).
+    """
+
+    def __init__(self, command: tuple[str, ...] = _COMMAND, answer_within: float = ANSWER_WITHIN) -> None:
+        self._command = command
+        self._answer_within = answer_within
+        self._turn = threading.Lock()
+        self._ahead: dict[Path, tuple[float, dict[str, Any]]] = {}
+        self._ahead_at = 0.0
+        self._to_release: deque[str] = deque()
+        self._child: _RawReaderChild | None = None
+        self._started_by = 0
+        self.lock_uses = LockUsageAccounts()
+
+    def read_database_header(self, path: Path) -> DatabaseHeader | None:
+        """The header of a database; None when the file is missing, no regular file or shorter than a header."""
+        data = _decode_hex(self.query_reader("database_header", path))
+        return (
+            None if data is None or len(data) < formats.DATABASE_HEADER_BYTES else formats.parse_database_header(data)
+        )
+
+    def read_wal_index(self, path: Path) -> WalIndex | None:
+        """The WAL-index of a database; None when there is none or it could not be read whole."""
+        data = _decode_hex(self.query_reader("wal_index", path))
+        return None if data is None else formats.parse_wal_index(data)
+
+    def journal_is_hot(self, path: Path) -> bool:
+        """Whether a rollback journal with a live header lies beside the database; its writer may be at work."""
+        return bool(self.query_reader("journal_is_hot", path))
+
+    def read_lock_table(self) -> tuple[LockRow, ...] | None:
+        """Every file lock that the kernel shows us; None where there is no such table (not Linux)."""
+        table = self.query_reader("locks", None)
+        return None if table is None else formats.parse_lock_rows(table)
+
+    def find_held_locks(self, path: Path) -> tuple[HeldLock, ...]:
+        """Who holds locks on the database or its WAL-index. Raises LockTableUnseen where that cannot be seen."""
+        found = self.query_reader("holders", path)
+        if found is None:
+            raise LockTableUnseen("this system shows no table of locks (/proc/locks)")
+        return join_held_locks(formats.parse_lock_rows(found["table"]), found["files"], found["processes"])
+
+    def find_pinning_readers(self, path: Path) -> tuple[PinningReader, ...]:
+        """The readers, not of this process, that stop checkpoints short of the newest frame. Raises LockTableUnseen."""
+        index = self.read_wal_index(path)
+        if index is None:
+            return ()
+        return pinning_readers(index, (holder for holder in self.find_held_locks(path) if holder.pid != os.getpid()))
+
+    def find_flock_holder(self, path: Path) -> int | None:
+        """The process that holds an exclusive `flock` on this file, None when nobody does. Never tried by taking it.
+
+        Raises LockTableUnseen where that cannot be seen. Locks of processes outside our pid namespace are not shown.
+        """
+        return flock_holder_pid(self.find_held_locks(path))
+
+    def read_file_system_type(self, path: Path) -> str:
+        """The kernel's name of the file system that the file lies on; empty where it is not told."""
+        return str(self.query_reader("file_system", path))
+
+    def hold_wal(self, path: Path) -> str | None:
+        """Keep -wal and -shm of a WAL database from being deleted until `release` (raw_reader/hold.py says how).
+
+        "held"; "refused": somebody holds the file exclusively; None: no WAL database, or not possible on this system.
+        """
+        held = self.query_reader("hold_wal", path)
+        return None if held is None else str(held)
+
+    def release_wal(self, path: Path) -> None:
+        """End `hold_wal`; nothing happens when it was not held. Of databases that were asked about ahead: with the last."""
+        self._to_release.append(os.fspath(path))
+        if not self._ahead or time.monotonic() - self._ahead_at > AHEAD_FOR:
+            with self._turn:
+                self._exchange_with_retry(_encode_request("release", release=self._pop_releases()))
+
+    def survey_database(self, path: Path) -> dict[str, Any]:
+        """The answers to what a poll usually asks about a database, by question, each for `result`."""
+        answers = self._pop_survey(path)
+        if answers is None:
+            with self._turn:  # an exchange that runs may just bring them
+                answers = (
+                    self._pop_survey(path)
+                    or self._exchange_with_retry(_encode_request("survey", path=os.fspath(path)))["result"]
+                )
+        return answers
+
+    def prefetch_surveys(self, paths: Sequence[Path]) -> None:
+        """Ask about many databases in one exchange, for the polls that begin within AHEAD_FOR seconds.
+
+        For databases that can be read: one that hangs costs the others two seconds.
+        """
+        with suppress(RawReaderUnavailable), self._turn:  # then each poll asks for itself, and says so
+            wanted = [os.fspath(path) for path in paths]
+            answer = self._exchange_with_retry(_encode_request("surveys", paths=wanted, release=self._pop_releases()))
+            at = self._ahead_at = time.monotonic()
+            self._ahead = {path: kept for path, kept in self._ahead.items() if at - kept[0] < AHEAD_FOR}
+            self._ahead |= {path: (at, found) for path, found in zip(paths, answer["result"], strict=True)}
+
+    def read_lock_usage(self, path: Path) -> LockUsage:
+        """How busy the write lock was since the last call for this database; the first call begins to watch it."""
+        return self.lock_uses.usage_since_last(path, self.query_reader)
+
+    def is_pinned(self, path: Path) -> bool:
+        """Whether the samples of write locks met a reader that pins the WAL; never for what they do not watch yet."""
+        return self.lock_uses.is_pinned(path, self.query_reader)
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while there is one."""
+        return self._child.process.pid if self._child else None
+
+    def close(self) -> None:
+        """End the child."""
+        with self._turn:
+            self._end_child()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def query_reader(self, what: str, path: Path | None) -> Any:
+        """The child's answer to one question, as JSON has it. Raises as every method here does."""
+        with self._turn:
+            answer = self._exchange_with_retry(_encode_request(what, path="" if path is None else os.fspath(path)))
+        return self.unwrap_answer(answer, path)
+
+    @staticmethod
+    def unwrap_answer(answer: dict[str, Any], path: Path | None) -> Any:
+        """What an answer holds. Raises the OSError that the child met."""
+        if "errno" in answer:
+            raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path or ""))
+        return answer["result"]
+
+    def _pop_releases(self) -> list[str]:
+        """What is to be released by now, for the request that says it."""
+        return [self._to_release.popleft() for _ in range(len(self._to_release))]
+
+    def _pop_survey(self, path: Path) -> dict[str, Any] | None:
+        at, answers = self._ahead.pop(path, (0.0, None))
+        return answers if time.monotonic() - at < AHEAD_FOR else None
+
+    def _exchange_with_retry(self, request: bytes) -> Any:
+        with suppress(_ChildEnded):
+            return self._exchange_once(request)
+        try:
+            return self._exchange_once(request)
+        except _ChildEnded as error:
+            raise RawReaderUnavailable(
+                f"the raw reader ends at once (is queuekeeper installed for {self._command[0]}?)"
+            ) from error
+
+    def _exchange_once(self, request: bytes) -> Any:
+        child = self._ensure_child()
+        try:
+            child.stdin.write(request)
+            child.stdin.flush()
+            return json.loads(self._read_line(child))
+        except (BrokenPipeError, json.JSONDecodeError) as error:
+            self._end_child()
+            raise _ChildEnded from error
+
+    def _read_line(self, child: _RawReaderChild) -> bytes:
+        """One line of the child, within the time. Kills it and raises RawReaderUnavailable when it takes longer."""
+        deadline = time.monotonic() + self._answer_within
+        parts: list[bytes] = []
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while not (parts and parts[-1].endswith(b"\n")):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self._end_child()
+                    raise RawReaderUnavailable(f"the raw reader gave no answer within {self._answer_within:g} s")
+                part = os.read(child.stdout.fileno(), 65536)
+                if not part:
+                    raise BrokenPipeError
+                parts.append(part)
+        return b"".join(parts)
+
+    def _ensure_child(self) -> _RawReaderChild:
+        if self._child is None or self._started_by != os.getpid():
+            self._child = self._start_child()
+            self._started_by = os.getpid()
+        return self._child
+
+    def _start_child(self) -> _RawReaderChild:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # Its own session: a Ctrl-C at the terminal is for us, the child ends with its input.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RawReaderUnavailable(f"the raw reader could not be started: {error}") from error
+        if process.stdin is None or process.stdout is None:
+            raise RawReaderUnavailable("the raw reader has no pipes")
+        return _RawReaderChild(process, process.stdin, process.stdout)
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.process.kill()
+        for stream in (child.stdin, child.stdout):
+            with suppress(BrokenPipeError):  # the unsent rest of a question to a child that is gone
+                stream.close()
+        child.process.wait()
+
+
+def _encode_request(what: str, **arguments: str | list[str]) -> bytes:
+    """A path that is not UTF-8 has surrogates in it, which JSON carries as escapes."""
+    return json.dumps({"do": what, **arguments}).encode() + b"\n"
+
+
+def _decode_hex(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)

@@ -1,0 +1,82 @@
+"""The first bytes of a database's files, in hexadecimal. Runs in the raw reader: a process with SQLite must not do this."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from collectors.raw_reader.formats import DATABASE_HEADER_BYTES, WAL_INDEX_BYTES, parse_database_header, parse_wal_index
+from collectors.raw_reader.lock_probe import CAN_PROBE, READS_WAL, find_blocking_process
+
+_TRIES = 20
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # opening a pipe must not wait
+
+
+def read_database_header_hex(path: str) -> str | None:
+    """The header of a database; None when there is no such file. Raises OSError."""
+    data = _read_head(path, DATABASE_HEADER_BYTES)
+    return None if data is None else data.hex()
+
+
+def read_wal_index_hex(path: str) -> str | None:
+    """The header of the WAL-index beside a database, read again while a writer changes it. Raises OSError."""
+    return read_wal_index_and_readers(path)[0]
+
+
+def read_wal_index_and_readers(path: str) -> tuple[str | None, bool]:
+    """The same, and whether somebody reads the WAL now (true also where that cannot be asked). Raises OSError."""
+    with _open_regular_file(path + "-shm") as descriptor:
+        if descriptor is None:
+            return None, False
+        reading = not CAN_PROBE or find_blocking_process(descriptor, READS_WAL) is not None
+        for _ in range(_TRIES):
+            data = os.pread(descriptor, WAL_INDEX_BYTES, 0)
+            if len(data) < WAL_INDEX_BYTES:
+                break
+            if parse_wal_index(data) is not None:
+                return data.hex(), reading
+        return None, reading
+
+
+def has_hot_journal(path: str) -> bool:
+    """Whether a live journal lies beside a database. One whose header is zeroed or gone was finished. Raises OSError.
+
+    (PRAGMA journal_mode=PERSIST or TRUNCATE.)
+    """
+    data = _read_head(path + "-journal", 1)
+    return bool(data) and data != b"\0"
+
+
+def is_wal_header(header: str | None) -> bool:
+    """Whether this is the header of a database in WAL mode."""
+    return (
+        header is not None
+        and len(header) == 2 * DATABASE_HEADER_BYTES
+        and parse_database_header(bytes.fromhex(header)).wal
+    )
+
+
+def _read_head(path: str, size: int) -> bytes | None:
+    """The first bytes of a regular file, None when there is none."""
+    with _open_regular_file(path) as descriptor:
+        return None if descriptor is None else os.read(descriptor, size)
+
+
+@contextmanager
+def _open_regular_file(path: str) -> Iterator[int | None]:
+    """A regular file, None when there is none."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # then there is no such file
+            raise
+        yield None
+        return
+    try:
+        yield descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,150 @@
+"""The raw reader: a process without SQLite that reads what a process with SQLite must not touch.
+
+POSIX locks belong to a process: closing any descriptor of a file drops all of its locks on that file, also those of an
+SQLite connection (https://sqlite.org/howtocorrupt.html, section 2.2). So headers are read here, where no connection is.
+One JSON request a line on standard input, one JSON answer a line on standard output; the end of the input ends it.
+
+    python -I -m collectors.raw_reader.server [SECONDS BETWEEN SAMPLES OF WRITE LOCKS [SHARE OF A CORE]]
+"""
+
+import errno
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from collectors.raw_reader import file_hold
+from collectors.raw_reader.file_headers import (
+    has_hot_journal,
+    is_wal_header,
+    read_database_header_hex,
+    read_wal_index_and_readers,
+    read_wal_index_hex,
+)
+from collectors.raw_reader.file_system import file_system_type
+from collectors.raw_reader.lock_sampler import LockSampler
+from collectors.raw_reader.lock_table import cached_lock_table, find_lock_rows, read_lock_table
+
+Answer = dict[str, Any]
+# Who is connected to a WAL may be a moment old: what is grave of it is looked at again before anything is said of it.
+CONNECTED_LATELY = 2.0
+
+
+def main() -> None:
+    """Answer until the input ends or nobody reads the answers; sample the write locks meanwhile."""
+    _allow_many_files()
+    try:
+        for line in _read_requests():
+            sys.stdout.write(json.dumps(_answer_request(json.loads(line))) + "\n")
+            sys.stdout.flush()
+    except (BrokenPipeError, KeyboardInterrupt):
+        # Nobody listens any more. Python flushes standard output once more at exit: give it a place to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _read_requests() -> Iterator[bytes]:
+    """The requests as they come. Between them, what is due."""
+    if os.name == "nt":  # select() takes no pipes there, and there is nothing to sample
+        yield from sys.stdin.buffer
+        return
+    rest = b""
+    while True:
+        if not select.select([0], [], [], _run_due_work(time.monotonic()))[0]:
+            continue
+        if not (part := os.read(0, 65536)):
+            return
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
+
+
+def _run_due_work(now: float) -> float | None:
+    """Do what is due; seconds until something will be."""
+    file_hold.release_expired_holds(now)
+    pause = _LOCK_SAMPLER.sample_if_due(now)
+    return min(file_hold.MAX_HOLD_SECONDS, pause or file_hold.MAX_HOLD_SECONDS) if file_hold.is_holding() else pause
+
+
+def _allow_many_files() -> None:
+    """One descriptor for each database whose application is there: as many as the system lets us have."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _answer_request(request: dict[str, Any]) -> Answer:
+    for path in request.get("release", ()):
+        file_hold.release_file(path)
+    if request["do"] == "surveys":
+        return {"result": [_survey_database(path) for path in request["paths"]]}
+    return _run_operation(_OPERATIONS[request["do"]], request.get("path", ""))
+
+
+def _run_operation(operation: Callable[[str], Any], path: str) -> Answer:
+    try:
+        return {"result": operation(path)}
+    except OSError as error:
+        return {"errno": error.errno or errno.EIO}
+
+
+def _survey_database(path: str) -> dict[str, Answer]:
+    """What one poll asks about one database, in one exchange. Each answer stands for itself."""
+    header = _run_operation(read_database_header_hex, path)
+    found = {
+        "database_header": header,
+        "file_system": _run_operation(file_system_type, path),
+        "watch_write_lock": _run_operation(_watch_write_lock, path),
+    }
+    if is_wal_header(header.get("result")):
+        found |= _survey_wal(path)
+        found["hold_wal"] = _run_operation(file_hold.hold_file_as_word, path)  # last: it should be short
+    return found
+
+
+def _survey_wal(path: str) -> dict[str, Answer]:
+    """Who reads is looked for in a fresh table; when nobody does, an older one tells who is connected."""
+    try:
+        index, reading = read_wal_index_and_readers(path)
+        holders = find_lock_rows(cached_lock_table(0.0 if reading else CONNECTED_LATELY), path, readers=reading)
+    except OSError as error:
+        return {"wal_index": {"errno": error.errno or errno.EIO}}
+    return {"wal_index": {"result": index}, "holders": {"result": holders}}
+
+
+def _lock_table_text(_path: str) -> str | None:
+    table = read_lock_table()
+    return None if table is None else table.as_text()
+
+
+def _hold_wal(path: str) -> str | None:
+    return file_hold.hold_file_as_word(path) if is_wal_header(read_database_header_hex(path)) else None
+
+
+def _watch_write_lock(path: str) -> int:
+    return _LOCK_SAMPLER.watch_database(path, time.monotonic())
+
+
+_LOCK_SAMPLER = LockSampler(os.getppid(), *map(float, sys.argv[1:3]))
+
+_OPERATIONS: dict[str, Callable[[str], Any]] = {
+    "database_header": read_database_header_hex,
+    "wal_index": read_wal_index_hex,
+    "journal_is_hot": has_hot_journal,
+    "locks": _lock_table_text,
+    "holders": lambda path: find_lock_rows(read_lock_table(), path),
+    "survey": _survey_database,
+    "file_system": file_system_type,
+    "hold_wal": _hold_wal,
+    "release": lambda _path: None,
+    "watch_write_lock": _watch_write_lock,
+    "write_lock_uses": lambda _path: _LOCK_SAMPLER.report_usage(),
+    "write_lock_samples": lambda _path: _LOCK_SAMPLER.samples_taken,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Writes docs/commands.md from the commands themselves: `python -m exporter.reference.commands [--check]`."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from exporter.commands.main import main as root
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "commands.md"
+_HEAD = """# Commands
+
+Generated from the commands themselves by `python -m exporter.reference.commands`; do not edit.
+
+`DB` is a path, or a configured name where `--config.file FILE` (or `QUEUEKEEPER_CONFIG`) is given. What changes something takes
+`--dry-run`, and ends with the exit code of its outcome:
+
+| outcome | exit |
+| --- | --- |
+| `done`, `nothing_to_do` | 0 |
+| `failed`, `cancelled`, `interrupted` | 1 |
+| usage or configuration error | 2 |
+| `refused` (a guard, with its cure) | 3 |
+| `locked`, `blocked` (by whom) | 4 |
+| `unverified` | 5 |
+
+`--json` of what changes something prints one object: `run` (its number in history), `database`, `action`, `outcome`, `reason`
+(a short stable word), `message`, `next_step`, `plan` (a list of sentences), `figures` (numbers in bytes, seconds and rows, by
+the action), `seconds`. That of `pause` prints `paused`, `why`, and two lists of runs: `stopped` and `finishing` (each with
+`run`, `database`, `action`, `state`, `outcome`); that of `cancel` such a run and `ended`; that of `resume` `paused` and `why`.
+Consumers must ignore fields they do not know.
+"""
+
+
+def commands_document() -> str:
+    """The whole document."""
+    return "\n".join([_HEAD, *_command_sections(root, "queuekeeper")])
+
+
+def _command_sections(group: click.Group, path: str) -> Iterator[str]:
+    for name in sorted(group.commands):
+        command = group.commands[name]
+        yield from _command_section(command, f"{path} {name}")
+        if isinstance(command, click.Group):
+            yield from _command_sections(command, f"{path} {name}")
+
+
+def _command_section(command: click.Command, path: str) -> Iterator[str]:
+    words = " ".join(_argument_name(one) for one in command.params if isinstance(one, click.Argument))
+    yield f"## `{path}{' ' + words if words else ''}`\n"
+    yield f"{_join_paragraphs(command.help or '')}\n"
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    if options:
+        yield "| option | meaning |\n| --- | --- |"
+        yield "\n".join(_option_row(option) for option in options) + "\n"
+
+
+def _argument_name(argument: click.Argument) -> str:
+    return argument.make_metavar(click.Context(root))
+
+
+def _option_row(option: click.Option) -> str:
+    metavar = "" if option.is_flag else " " + option.make_metavar(click.Context(root)).replace("|", "\\|")
+    return f"| `{', '.join(option.opts)}{metavar}` | {option.help or ''} |"
+
+
+def _join_paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
+
+
+def write_document(check: bool) -> int:
+    """Write the document, or only say whether it is current (exit code 1 when not)."""
+    current = DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == commands_document()
+    if check and not current:
+        click.echo("docs/commands.md is not what the commands say; run `make docs`", err=True)
+        return 1
+    if not current:
+        DOCUMENT.write_text(commands_document(), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(write_document("--check" in sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""What the configuration means for one database now: its profile's settings, and for each rule whether it would act. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from actions.model.condition import Condition, ConditionVerdict
+from actions.policy.cooldown import ActionHistory, admit, cooldown_left
+from actions.policy.measure import condition_measurement
+from actions.policy.rules import Rule
+from actions.policy.schedules import Schedule, due_firing
+from collectors.access.snapshot import Snapshot
+from collectors.queue_profiles.schema import QueueProfile
+from exporter.config.settings import Config
+from exporter.status import window_state
+from exporter.text.units import format_duration, format_time
+
+
+@dataclass(frozen=True, slots=True)
+class RuleHistory:
+    """What history knows that bears on one rule and one database. `limits`: the bounds that are used up, in words."""
+
+    past: ActionHistory = field(default_factory=ActionHistory)
+    paused: str | None = None
+    limits: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """One rule on one database. `value` is None when the metric has none; `acts`: nothing stands in the way."""
+
+    rule: str
+    metric: str
+    value: float | None
+    bound: str
+    acts: bool
+    reason: str
+
+
+def describe_settings(profile: QueueProfile, given: Mapping[str, float | str]) -> Iterator[str]:
+    """Each setting of the profile with its value, where that comes from, and what it means."""
+    for name, setting in profile.settings.items():
+        value = given.get(name, setting.default)
+        origin = "configured" if name in given else "default"
+        shown = "not set" if value in (None, "") else f"{value:g}" if isinstance(value, float) else value
+        yield f"{name} = {shown} ({origin}): {setting.help}"
+
+
+def explain_rule(
+    rule: Rule, snapshot: Snapshot, config: Config, memory: RuleHistory, profile: QueueProfile | None, now: float
+) -> RuleState:
+    """Whether this rule would act on this database at `now` (seconds since the epoch), and why not."""
+    found = condition_measurement(rule.condition, snapshot, now)
+    against = next(_rule_obstacles(rule, rule.condition.judge_measurement(found), config, memory, profile, now), "")
+    bounds = bound_in_words(rule.condition)
+    return RuleState(
+        rule.name, rule.condition.metric, found.value, bounds, not against, against or _start_in_words(rule)
+    )
+
+
+def explain_schedule(schedule: Schedule, database: str, config: Config, paused: str | None, now: float) -> str:
+    """When this schedule comes next on this database, and what would hold it."""
+    at = due_firing(schedule, database, now, now).next_at
+    when = "never again" if at is None else f"next {schedule.action} at {format_time(at)}"
+    if not config.acting.enabled:
+        return f"{when}; acting is disabled (actions.enabled)"
+    return when if paused is None else f"{when}; actions are paused ({paused}): it waits until queuekeeper resume"
+
+
+def bound_in_words(condition: Condition) -> str:
+    """`above 67108864, healed at 8388608`."""
+    if condition.absent is not None:
+        return f"absent for {format_duration(condition.absent)}"
+    word = f"above {condition.above:.12g}" if condition.above is not None else f"below {condition.below:.12g}"
+    return word if condition.clear is None else f"{word}, healed at {condition.clear:.12g}"
+
+
+def _rule_obstacles(
+    rule: Rule, verdict: ConditionVerdict, config: Config, memory: RuleHistory, profile: QueueProfile | None, now: float
+) -> Iterator[str]:
+    """Everything that stands in the way, what weighs most first."""
+    if verdict is ConditionVerdict.UNKNOWN:
+        yield "its metric could not be read: nothing is done on a guess"
+    if verdict is not ConditionVerdict.WRONG:
+        yield "nothing is wrong"
+    if not config.acting.enabled:
+        yield "acting is disabled (actions.enabled)"
+    if memory.paused is not None:
+        yield f"actions are paused ({memory.paused}); resume with: queuekeeper resume"
+    yield from _cooldown_obstacles(rule, memory.past, now)
+    yield from memory.limits
+    yield from window_state.window_obstacles(config.acting, rule.action, now)
+    if (refused := _requeue_refusal(rule, profile)) is not None:
+        yield refused
+
+
+def _cooldown_obstacles(rule: Rule, past: ActionHistory, now: float) -> Iterator[str]:
+    decision = admit(past, rule.cooldown, now)
+    if decision == "duplicate":
+        yield f"{rule.action} waits or runs already (run {past.unfinished_run})"
+    if decision == "disabled":
+        since = format_time(past.suspension.since or 0.0)
+        yield f"suspended since {since}: {past.suspension.suspension_reason} ({past.suspension.suspension_cure})"
+    if decision == "cooldown":
+        yield f"cooldown: {format_duration(cooldown_left(past, rule.cooldown, now))} of {format_duration(rule.cooldown)} are left"
+
+
+def _requeue_refusal(rule: Rule, profile: QueueProfile | None) -> str | None:
+    """What requeue itself would refuse (`actions/requeue.py`), told before it is tried."""
+    if rule.action != "requeue":
+        return None
+    requeue = profile.actions.requeue if profile is not None else None
+    if requeue is None:
+        return "no queue profile fits that knows how to requeue here"
+    if requeue.when == "workers_stopped":
+        return "requeue here needs all workers stopped: only a person can say so"
+    if requeue.when == "guarded" and not (rule.options.get("guarded") and rule.options.get("limit")):
+        return "guarded: a slow worker may run its task twice; say in the rule: options: {guarded: true, limit: 500}"
+    return None
+
+
+def _start_in_words(rule: Rule) -> str:
+    starts = (
+        []
+        if rule.hold is None
+        else [f"once it held for {format_duration(rule.required_hold)}" if rule.required_hold else "at the next poll"]
+    )
+    if rule.alerts:
+        starts.append("when its alert fires")
+    return f"{rule.action} " + ", or ".join(starts)

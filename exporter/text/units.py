@@ -1,0 +1,71 @@
+"""Bytes and seconds in the units that a person reads. Only for terminals: inside, everything is bytes and seconds."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def format_size(count: float) -> str:
+    """`67108864` as `64.0 MiB`."""
+    step = 0
+    while abs(count) >= 1024 and step < len(_BYTES) - 1:
+        count, step = count / 1024, step + 1
+    return f"{count:.0f} B" if step == 0 else f"{count:.1f} {_BYTES[step]}"
+
+
+def format_duration(seconds: float) -> str:
+    """`93784` as `1d 2h 3m`; below a minute with what matters of the fraction."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    parts = []
+    rest = int(seconds)
+    for name, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        amount, rest = divmod(rest, length)
+        if amount:
+            parts.append(f"{amount}{name}")
+    return " ".join(parts[:3])
+
+
+def format_time(time: float) -> str:
+    """Seconds since the epoch as UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+# Names that are no words for a person.
+_FIGURE_WORDS = {
+    "chunks": "transactions",
+    "longest_hold_seconds": "write lock held at a time, at most",
+    "p999_hold_seconds": "and in 999 of 1,000 times",
+    "gave_way": "gave way to a writer that waited, times",
+    "wal_pauses": "pauses for a checkpoint of the application's",
+    "wal_paused_seconds": "which took",
+}
+
+
+def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
+    """One `name: value` a line, by the unit that the name tells."""
+    for name, value in figures.items():
+        words = _FIGURE_WORDS.get(name) or name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        yield f"{words}: {_format_figure(name, value)}"
+
+
+def format_metric_value(metric: str, value: float) -> str:
+    """A metric's value by the unit that its name ends with."""
+    if metric.endswith("_bytes"):
+        return format_size(value)
+    return format_duration(value) if metric.endswith("_seconds") else f"{value:.12g}"
+
+
+def _format_figure(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    if "bytes" in name or name == "wal_growth":
+        return f"{value:.0f} ({format_size(value)})"
+    if "seconds" in name or name == "stall":
+        return format_duration(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,165 @@
+"""Steps every rule after every poll, and asks for what the rules ask for; tells history what a reading lifts.
+
+The deciding is actions/policy's: rules.py, suspension.py. A wait of minutes begins again after a restart, one of hours
+does not: it is written down.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import apsw
+
+from actions.policy.measure import condition_measurement, is_wal_pinned
+from actions.policy.rules import ConditionWatch, Rule, advance_watch, rule_request
+from actions.policy.suspension import SuspensionState, state_after_reading
+from actions.runner.enqueue import enqueue_automatic
+from actions.store import pending_conditions, suspensions
+from actions.store.database import StoreUnavailable, state_store, store_transaction
+from collectors.access.snapshot import Snapshot
+from exporter.log import log_event
+
+LOG = logging.getLogger(__name__)
+
+# Waits of at least this many seconds survive a restart.
+PERSIST_FROM = 600.0
+
+RuleKey = tuple[str, str]  # rule, database
+
+
+class ThresholdTrigger:
+    """Remembers since when each rule's condition holds on each database."""
+
+    def __init__(
+        self,
+        state: Path,
+        rules: Callable[[], Sequence[Rule]],
+        *,
+        busy_with: Callable[[str], bool],
+        standings: Callable[[], Mapping[tuple[str, str], SuspensionState]],
+        wake: Callable[[], None],
+    ) -> None:
+        self._state, self._rules, self._busy_with, self._wake = state, rules, busy_with, wake
+        self._standings = standings
+        self._watches: dict[RuleKey, ConditionWatch] = {}
+        self._written: dict[RuleKey, float | None] = {}
+        self._known = {rule.name: rule for rule in rules()}
+        self._guard = threading.Lock()
+
+    def recover_waits(self) -> None:
+        """Go on with the waits that were written down. Raises StoreUnavailable."""
+        with state_store(self._state) as store:
+            kept = pending_conditions.load_held_since(store)
+        for (name, database), (condition, since) in kept.items():
+            rule = self._known.get(name)
+            if rule is not None and rule.condition == condition:
+                self._watches[name, database] = ConditionWatch(since)
+                self._written[name, database] = since
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Step the rules that cover this database. What our own action is doing to the WAL is nobody's fault."""
+        database = snapshot.target.name
+        busy = self._busy_with(database)
+        rules = [rule for rule in self._rules() if rule.covers_database(database) and rule.hold is not None]
+        if busy:
+            rules = [rule for rule in rules if not rule.condition.metric.startswith("sqlite_wal_")]
+        due = [rule for rule in rules if self._step_rule(rule, snapshot)]
+        changed = list(self._waits_to_write(rules, database))
+        lifted = [] if busy else list(self._changed_suspensions(snapshot))
+        if due or changed or lifted:
+            self._record_changes(snapshot, due, changed, lifted)
+
+    def keep_only(self, rules: Sequence[Rule]) -> None:
+        """Forget what rules remember that are gone, or say something else now: the configuration changed."""
+        same = {rule.name: rule for rule in rules}
+        with self._guard:
+            gone = [name for name, rule in self._known.items() if same.get(name) != rule]
+            self._known = same
+            self._watches = {key: watch for key, watch in self._watches.items() if key[0] not in gone}
+
+    def current_watches(self) -> Mapping[RuleKey, ConditionWatch]:
+        """What is watched now, by rule and database."""
+        with self._guard:
+            return dict(self._watches)
+
+    def _step_rule(self, rule: Rule, snapshot: Snapshot) -> bool:
+        key = (rule.name, snapshot.target.name)
+        found = condition_measurement(rule.condition, snapshot, snapshot.taken_at)
+        with self._guard:
+            self._watches[key], due = advance_watch(
+                rule, self._watches.get(key, ConditionWatch()), found, snapshot.taken_at
+            )
+            return due
+
+    def _waits_to_write(self, rules: Sequence[Rule], database: str) -> Iterator[tuple[Rule, float | None]]:
+        """The long waits that began or ended with this reading."""
+        with self._guard:
+            for rule in rules:
+                since = self._watches[rule.name, database].wrong_since
+                if rule.required_hold >= PERSIST_FROM and since != self._written.get((rule.name, database)):
+                    yield rule, since
+
+    def _changed_suspensions(self, snapshot: Snapshot) -> Iterator[str]:
+        """The actions that stand otherwise after this reading."""
+        for (database, action), standing in self._standings().items():
+            if database == snapshot.target.name and _after_snapshot(standing, snapshot) != standing:
+                yield action
+
+    def _record_changes(
+        self,
+        snapshot: Snapshot,
+        due: Sequence[Rule],
+        changed: Sequence[tuple[Rule, float | None]],
+        lifted: Sequence[str],
+    ) -> None:
+        try:
+            with state_store(self._state) as store:
+                self._write_waits(store, snapshot, changed)
+                self._update_suspensions(store, snapshot, lifted)
+                self._enqueue_due(store, snapshot, due)
+        except (StoreUnavailable, apsw.Error) as error:
+            log_event(
+                LOG,
+                logging.ERROR,
+                "history cannot be used",
+                error=str(error),
+                next_step="free space or fix permissions",
+            )
+
+    def _write_waits(
+        self, store: apsw.Connection, snapshot: Snapshot, changed: Sequence[tuple[Rule, float | None]]
+    ) -> None:
+        with store_transaction(store):
+            for rule, since in changed:
+                pending_conditions.save_held_since(store, rule.name, snapshot.target.name, rule.condition, since)
+        self._written.update({(rule.name, snapshot.target.name): since for rule, since in changed})
+
+    def _update_suspensions(self, store: apsw.Connection, snapshot: Snapshot, lifted: Sequence[str]) -> None:
+        """By what history says now: a run may have ended since the standings were read."""
+        database = snapshot.target.name
+        for action in lifted:
+            with store_transaction(store):
+                before = suspensions.load_suspension(store, database, action)
+                after = _after_snapshot(before, snapshot)
+                suspensions.save_suspension(store, database, action, after)
+            if before.is_suspended and not after.is_suspended:
+                log_event(LOG, logging.INFO, "no longer suspended", database=database, action=action, rule=before.rule)
+        if lifted:
+            self._wake()
+
+    def _enqueue_due(self, store: apsw.Connection, snapshot: Snapshot, due: Sequence[Rule]) -> None:
+        target = snapshot.target
+        for rule in due:
+            request = rule_request(rule, target.name, "threshold")
+            answer = enqueue_automatic(store, request, str(target.path), snapshot.taken_at)
+            if answer.decision == "accepted":
+                log_event(LOG, logging.INFO, "rule asks", rule=rule.name, database=target.name, run=answer.run_id)
+                self._wake()
+
+
+def _after_snapshot(standing: SuspensionState, snapshot: Snapshot) -> SuspensionState:
+    if standing.condition is None:
+        return standing
+    found = condition_measurement(standing.condition, snapshot, snapshot.taken_at)
+    return state_after_reading(standing, found, snapshot.taken_at, held_back=is_wal_pinned(snapshot))

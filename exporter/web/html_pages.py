@@ -1,0 +1,190 @@
+"""The pages that people read. Everything is rendered here, from memory and our history; scripts only ask again."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import time
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from actions.runner.manual import remote_actions
+from actions.store.database import StoreUnavailable
+from actions.store.runs import Run
+from exporter.page.chart import choose_span, draw_chart
+from exporter.page.render import ASSETS, PageTemplates, compress_body
+from exporter.status.database import HEALTH_STATES, QueueSummary
+from exporter.status.operations import UnknownDatabase
+from exporter.status.recent_readings import SERIES
+from exporter.web.context import WebContext
+from exporter.web.run_number import RUN_NUMBER
+from exporter.web.sessions import SessionStore
+from exporter.web.viewer import viewer_of
+
+Handler = Callable[[Request], Awaitable[Response]]
+RUNS_PER_PAGE = 50
+# Nothing of another host, no script or style in the page itself, no frame around it, no form to elsewhere.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "deny",
+    "Referrer-Policy": "same-origin",  # `no-referrer` would make our own forms look like a stranger's (Origin: null)
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Vary": "Accept-Encoding, Cookie, Authorization",
+}
+_TASK_STATES = ("waiting", "scheduled", "running", "done", "failed", "dead")
+
+
+class HtmlPages:
+    """The pages of one agent."""
+
+    def __init__(self, front: WebContext, sessions: SessionStore) -> None:
+        self._front, self._sessions = front, sessions
+        mount = front.mount
+        self._templates = PageTemplates(mount.prefix, front.version, mount.telemetry_path)
+
+    def render_page(self, request: Request, template: str, code: int = 200, **context: object) -> Response:
+        """One page for this visitor. Reads our history: call it beside the event loop."""
+        visitor = viewer_of(request, self._front, self._sessions)
+        html = self._templates.render_html(
+            template, visitor=visitor, standing=self._front.operations.agent_status(), **context
+        )
+        return _page_response(request, html.encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", code)
+
+    def render_not_found(self, request: Request, what: str) -> Response:
+        """There is no such thing."""
+        return self.render_page(request, "error.html", 404, title="Not found", what=what)
+
+    async def handle_not_found(self, request: Request, _error: Exception) -> Response:
+        """An address that leads nowhere: a page for who reads pages."""
+        if "text/html" in request.headers.get("accept", ""):
+            return await run_in_threadpool(self.render_not_found, request, "This address leads nowhere.")
+        return PlainTextResponse("Not Found\n", 404)
+
+    def show_overview(self, request: Request) -> Response:
+        """Every database at a glance, the worst first."""
+        found = self._front.operations.list_databases()
+        shown = request.query_params.get("health", "")
+        shown = shown if shown in HEALTH_STATES else ""
+        ranked = sorted(found, key=lambda one: HEALTH_STATES.index(one.health))
+        return self.render_page(
+            request,
+            "overview.html",
+            databases=found,
+            listed=[one for one in ranked if not shown or one.health == shown],
+            counts=Counter(one.health for one in found),
+            totals={one.name: _queue_totals(one.queues) for one in found},
+            shown=shown,
+            not_ready=self._front.not_ready(),
+        )
+
+    def show_database(self, request: Request) -> Response:
+        """One database: readings, charts, rules, actions, what was done."""
+        operations, name = self._front.operations, request.path_params["database"]
+        try:
+            one = operations.database_status(name)
+        except UnknownDatabase as error:
+            return self.render_not_found(request, f"{error}.")
+        lines, now = operations.last_hour(one.name), time()
+        width = choose_span(lines, now)
+        charts = [draw_chart(*pair, now, width, operations.longest_gap) for pair in zip(SERIES, lines, strict=True)]
+        standing = operations.agent_status()
+        states = [state for state in _TASK_STATES if any(state in queue.tasks for queue in one.queues)]
+        return self.render_page(
+            request,
+            "database.html",
+            one=one,
+            states=states,
+            charts=[made for made in charts if made is not None],
+            offered=list(remote_actions()),
+            runs=self._recent_runs(one.name),
+            at_work_here=[run for run in standing.at_work if run.database == one.name],
+            schedules=operations.schedule_texts(one.name, standing.paused),
+        )
+
+    def show_history(self, request: Request) -> Response:
+        """The runs of all databases, page by page."""
+        given = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome", "before")}
+        is_number = RUN_NUMBER.fullmatch(given["before"]) is not None
+        if given["before"].isdigit() and not is_number:
+            return self.render_not_found(request, "There is no such run.")
+        before = int(given["before"]) if is_number else None
+        words = {name: value for name, value in given.items() if name != "before"}
+        try:
+            runs = self._front.operations.list_runs(RUNS_PER_PAGE, before=before, **words)
+        except StoreUnavailable as error:
+            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+        older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_PER_PAGE else ""
+        filtered, actions = any(given.values()), sorted({*remote_actions(), "restore"})
+        return self.render_page(
+            request, "history.html", runs=runs, filters=given, filtered=filtered, actions=actions, older=older
+        )
+
+    def show_run(self, request: Request) -> Response:
+        """One run, whole."""
+        try:
+            return self.render_page(request, "run.html", run=self._front.operations.find_run(request.path_params["id"]))
+        except (KeyError, OverflowError):
+            return self.render_not_found(request, f"There is no run {request.path_params['id']}.")
+        except StoreUnavailable as error:
+            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+
+    def send_asset(self, request: Request) -> Response:
+        """Style, script, icon. Their address has their content's mark in it, so a browser may keep them."""
+        name = request.path_params["name"]
+        if name not in ASSETS:
+            return self.render_not_found(request, "There is no such file.")
+        answer = _page_response(request, self._templates.assets[name], ASSETS[name], 200)
+        answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return answer
+
+    def _recent_runs(self, database: str) -> list[Run] | None:
+        try:
+            return self._front.operations.list_runs(10, database=database)
+        except StoreUnavailable:
+            return None  # the page says so
+
+
+def page_handler(make: Callable[[Request], Response]) -> Handler:
+    """A handler that renders beside the event loop."""
+
+    async def render_in_thread(request: Request) -> Response:
+        return await run_in_threadpool(make, request)
+
+    return render_in_thread
+
+
+@dataclass(frozen=True, slots=True)
+class _QueueTotals:
+    """All queues of a database together; None: not known."""
+
+    waiting: float | None
+    running: float | None
+    stale: float | None
+    oldest: float | None
+
+
+def _queue_totals(queues: Sequence[QueueSummary]) -> _QueueTotals:
+    return _QueueTotals(
+        waiting=_sum_known([queue.tasks.get("waiting") for queue in queues]),
+        running=_sum_known([queue.tasks.get("running") for queue in queues]),
+        stale=_sum_known([queue.stale_leases for queue in queues]),
+        oldest=max((q.oldest_waiting_seconds for q in queues if q.oldest_waiting_seconds is not None), default=None),
+    )
+
+
+def _sum_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _page_response(request: Request, body: bytes, kind: str, code: int) -> Response:
+    headers: Mapping[str, str] = SECURITY_HEADERS
+    if len(body) > 1000 and "gzip" in request.headers.get("accept-encoding", ""):
+        body, headers = compress_body(body), {**SECURITY_HEADERS, "Content-Encoding": "gzip"}
+    return Response(body, code, headers, kind)

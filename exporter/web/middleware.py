@@ -1,0 +1,188 @@
+"""What every request passes before anything else looks at it: who may read, the operator's headers, where we are mounted.
+
+In the order of the exporters' common toolkit: rate limit, headers, password. A valid right to act opens the door too: an
+Alertmanager with a token need not have a password as well.
+"""
+
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exporter.web.authorization import actor_name
+from exporter.web.context import WebContext
+from exporter.web.identity import Identity, offered_password, offered_token
+from exporter.web.origin import is_cross_site, is_from_browser, is_loopback, may_be_our_host
+from exporter.web.passwords import PasswordChecker, PasswordVerdict
+from exporter.web.rate import TokenBucket
+from exporter.web.session_cookie import session_secret
+from exporter.web.sessions import SessionStore
+from exporter.web.token_attempts import TokenAttempts, client_address, too_many_requests
+from exporter.web_config.settings import WebConfig
+
+_CSP = "Content-Security-Policy"
+REFRESH_HEADER = "x-queuekeeper-refresh"
+WEBHOOK_PATH = "/api/v1/alerts"
+# No answer is taken for a script, nor is one of them part of another site's page.
+_DEFAULT_HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class AccessMiddleware:
+    """An ASGI application around another one."""
+
+    def __init__(self, app: ASGIApp, front: WebContext, passwords: PasswordChecker, sessions: SessionStore) -> None:
+        self._app, self._front, self._passwords, self._sessions = app, front, passwords, sessions
+        self._rate = TokenBucket()
+        self._guesses = TokenAttempts()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer it, or pass it on."""
+        if scope["type"] != "http":
+            return
+        web, now = self._front.web(), time.monotonic()
+        if not self._rate.take_token(web.rate_interval, web.rate_burst, now):
+            await PlainTextResponse("Too Many Requests\n", 429)(scope, receive, send)
+            return
+        send = _add_headers(send, web)
+        answer = _reject_bad_host(scope) or await self._identify_or_reject(scope, web, now)
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
+        scope["root_path"] = self._front.mount.prefix
+        await self._app(scope, receive, send)
+
+    async def _identify_or_reject(self, scope: Scope, web: WebConfig, now: float) -> Response | None:
+        """Who they are goes into the request's state; the answer to those who may not pass."""
+        headers = Headers(scope=scope)
+        if _is_no_longer_allowed(scope, web):
+            return PlainTextResponse("Forbidden\n", 403, {"Connection": "close"})
+        secret = session_secret(scope, self._front.mount)
+        identity = self._with_session(
+            self._offered_identity(scope), secret, web, now, by_person=_is_from_person(scope, headers)
+        )
+        if (no := self._limit_token_attempts(scope, web, identity)) is not None:
+            return no
+        if web.users:
+            answer, user = await self._check_password(scope, web)
+            if answer is not None:
+                return answer
+            identity = _with_user(identity, user)
+        scope.setdefault("state", {})["identity"] = identity
+        return self._check_prefix(scope) or self._check_origin(scope, headers)
+
+    def _offered_identity(self, scope: Scope) -> Identity:
+        return Identity(names=tuple(scope["state"].get("client_names", ())), token=offered_token(scope["headers"]))
+
+    def _with_session(
+        self, identity: Identity, secret: str, web: WebConfig, now: float, *, by_person: bool
+    ) -> Identity:
+        """Who logged in, as if they sent their credential with every request."""
+        session = self._sessions.find_session(secret, now, used=by_person) if secret else None
+        if session is None:
+            return identity
+        user = session.user if session.user and web.users.get(session.user) == session.hashed else ""
+        return Identity(user, identity.names, identity.token or session.token, secret)
+
+    def _has_valid_token(self, scope: Scope) -> bool:
+        """A token that gives the right to act, sent with this very request: no browser adds one by itself."""
+        token = offered_token(scope["headers"])
+        return token is not None and bool(actor_name(Identity(token=token), self._front.act_right()))
+
+    def _limit_token_attempts(self, scope: Scope, web: WebConfig, identity: Identity) -> Response | None:
+        """The answer to one wrong token too many, where tokens count at all: for acting, and in place of a password."""
+        if scope["method"] in _SAFE_METHODS and not web.users:
+            return None
+        answer = self._guesses.check_attempt(scope, identity, self._front.act_right())
+        if answer is not None and scope["path"] == f"{self._front.mount.prefix}{WEBHOOK_PATH}":
+            self._front.answered(answer.status_code)
+        return answer
+
+    async def _check_password(self, scope: Scope, web: WebConfig) -> tuple[Response | None, str]:
+        """The answer to who may not read, or the name of who may."""
+        given = offered_password(scope["headers"])
+        if given is None:
+            return (None, "") if self._has_valid_token(scope) else (_unauthorized_response(), "")
+        address = client_address(scope)
+        verdict = await self._passwords.verify_password(web.users, *given, address)
+        match verdict:
+            case PasswordVerdict.RIGHT:
+                return None, given[0]
+            case PasswordVerdict.BLOCKED:
+                return too_many_requests(self._passwords.failures.wait_seconds(address, time.monotonic())), ""
+            case PasswordVerdict.BUSY:
+                return PlainTextResponse("Service Unavailable\n", 503, {"Retry-After": "1"}), ""
+        return _unauthorized_response(), ""
+
+    def _check_prefix(self, scope: Scope) -> Response | None:
+        """Below our prefix, or shown the way there."""
+        prefix, path = self._front.mount.prefix, scope["path"]
+        if not prefix or path.startswith(prefix + "/"):
+            return None
+        if path in ("/", prefix):
+            return RedirectResponse(prefix + "/", 302)
+        return PlainTextResponse("Not Found\n", 404)
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> Response | None:
+        """Whether it was really sent to us, and by whom it seems to be from."""
+        own = self._front.mount.own_hosts
+        reads = scope["method"] in _SAFE_METHODS
+        # another site may lead here, and no more: nor may it have parts of us in its pages, whatever it can see of them
+        if is_cross_site(headers, own) and not (reads and headers.get("sec-fetch-mode") == "navigate"):
+            return PlainTextResponse("another site sent this; nothing was done\n", 403, {"Connection": "close"})
+        open_to_all = scope["path"].removeprefix(self._front.mount.prefix) in self._front.mount.open_paths
+        server = scope.get("server")
+        open_to_this = open_to_all and not is_from_browser(headers)
+        if open_to_this or server is None or not is_loopback(server[0]) or self._has_valid_token(scope):
+            return None
+        host = headers.get("host", "")
+        if may_be_our_host(host, own):
+            return None
+        cure = "if this is a name of ours, start with --web.external-url=http://NAME/"
+        return PlainTextResponse(f"nobody here is called by this name; {cure}\n", 421)
+
+
+def _is_from_person(scope: Scope, headers: Headers) -> bool:
+    """An open page asks again by itself: that must not keep its session alive."""
+    return REFRESH_HEADER not in headers and not scope["path"].endswith("/api/v1/events")
+
+
+def _with_user(identity: Identity, user: str) -> Identity:
+    """Who logged in on the page acts as that; else as whom the browser's password says."""
+    return identity if identity.user else Identity(user, identity.names, identity.token, identity.session)
+
+
+def _is_no_longer_allowed(scope: Scope, web: WebConfig) -> bool:
+    """Whether a connection that was let in names nobody who is still allowed: it may live long."""
+    names = scope.get("state", {}).get("client_names", ())
+    return web.allowed_names is not None and web.allowed_names.isdisjoint(names)
+
+
+def _reject_bad_host(scope: Scope) -> Response | None:
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
+        return PlainTextResponse("Bad Request: one Host header is needed\n", 400, {"Connection": "close"})
+    return None
+
+
+def _unauthorized_response() -> Response:
+    return PlainTextResponse("Unauthorized\n", 401, {"WWW-Authenticate": "Basic", "X-Content-Type-Options": "nosniff"})
+
+
+def _add_headers(send: Send, web: WebConfig) -> Send:
+    """Ours and the operator's on every answer. Ours never weakens theirs: a page has both Content-Security-Policies."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _DEFAULT_HEADERS.items():
+                headers.setdefault(name, value)
+            for name, value in web.headers.items():
+                if name == _CSP:
+                    headers.append(name, value)
+                else:
+                    headers[name] = value
+        await send(message)
+
+    return send_with_headers

@@ -1,0 +1,116 @@
+"""What calls the webhook: Alertmanager's payload, version 4, and Grafana Alerting's, which says version 1.
+
+https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
+https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
+Unknown fields are ignored (newer versions add some); what we act on must be there and be text.
+"""
+
+import hashlib
+import json
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from actions.policy.alerts import DeliveredAlert, Delivery
+
+MAX_DEPTH = 16
+MAX_ALERTS = 10_000
+ALERTMANAGER, GRAFANA = "4", "1"
+_JSON_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_BRACKET_PAIR = re.compile(r"\[\]|\{\}")
+_NO_BRACKETS = re.compile(r"[^\[\]{}]+")
+
+
+class InvalidPayload(Exception):
+    """The delivery cannot be understood; the message says why, for the sender's log."""
+
+
+class _AlertPayload(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    fingerprint: str = Field("", max_length=200)
+    starts_at: str = Field("", alias="startsAt", max_length=100)
+
+
+class _DeliveryPayload(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    receiver: str = Field("", max_length=1000)
+    truncated: int = Field(0, alias="truncatedAlerts", ge=0, le=1_000_000)
+    alerts: list[_AlertPayload] = Field(max_length=MAX_ALERTS)
+
+
+def parse_delivery(body: bytes) -> Delivery:
+    """The alerts of a delivery, each with its own status. Raises BadPayload."""
+    data = parse_strict_json(body)
+    if not isinstance(data, dict):
+        raise InvalidPayload("the body is not a JSON object")
+    _check_version(data)
+    try:
+        found = _DeliveryPayload.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part)[:40] for part in first["loc"][:4])
+        raise InvalidPayload(f"{place}: {first['msg']}") from error
+    return Delivery(tuple(_to_alert(each, found.receiver) for each in found.alerts), found.truncated)
+
+
+def _check_version(data: dict[str, object]) -> None:
+    """Grafana's is told by its organisation: another sender's version 1 would be another format."""
+    version = data.get("version")
+    if version == ALERTMANAGER or (version == GRAFANA and isinstance(data.get("orgId"), int)):
+        return
+    raise InvalidPayload(
+        f'payload version {str(version)[:20]!r} is not known; only Alertmanager\'s "4" and Grafana\'s "1" are'
+    )
+
+
+def _to_alert(found: _AlertPayload, receiver: str) -> DeliveredAlert:
+    fingerprint = found.fingerprint or _label_fingerprint(found.labels)
+    return DeliveredAlert(found.status, found.labels, fingerprint, found.starts_at, receiver)
+
+
+def _label_fingerprint(labels: dict[str, str]) -> str:
+    """For a sender that gives none: what it stands for is the label set."""
+    return hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()[:16]
+
+
+def parse_strict_json(body: bytes) -> object:
+    """What a body says, when it is UTF-8, not nested deeply, and says each thing once. Raises BadPayload."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidPayload("the body is not UTF-8") from error
+    if _is_too_deep(text):
+        raise InvalidPayload(f"the JSON is nested deeper than {MAX_DEPTH}")
+    try:
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant)
+    except ValueError as error:
+        raise InvalidPayload(f"the body is not JSON: {error}") from error
+
+
+def _is_too_deep(text: str) -> bool:
+    """Whether brackets outside of strings can be nested deeper than MAX_DEPTH: told without a parser's recursion.
+
+    The innermost pairs are taken away, once for each level that may be: a pair that is left lies deeper. Brackets that
+    are never closed count, too.
+    """
+    left = _NO_BRACKETS.sub("", _JSON_STRING.sub("", text))
+    for _ in range(MAX_DEPTH):
+        left = _BRACKET_PAIR.sub("", left)
+    return "[]" in left or "{}" in left or left.count("[") + left.count("{") > MAX_DEPTH
+
+
+def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """RFC 8259 leaves it open which of two equal keys counts; what we act on must not be open."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _reject_constant(word: str) -> object:
+    raise ValueError(f"{word} is not JSON")

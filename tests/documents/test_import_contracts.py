@@ -1,0 +1,65 @@
+"""The import contracts hold, and each of the decisive ones fails on a planted violation."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("exporter", "actions", "collectors")
+
+
+def contracts(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--config", ".importlinter", "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    return tmp_path
+
+
+def test_the_contracts_hold() -> None:
+    done = contracts(ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("collectors/wal.py", "import actions.model.outcome", "The agent drives actions"),
+        ("actions/model/stop.py", "import actions.runner.spawn", "Inside actions"),
+        ("collectors/access/context.py", "import collectors.wal", "Inside collectors"),
+        ("exporter/exposition/latest.py", "import exporter.agent", "Inside the exporter"),
+        ("actions/verify.py", "import click", "Nothing below the agent"),
+        ("actions/policy/effect.py", "import time", "Deciding is pure"),
+        ("collectors/disk.py", "import sqlite3", "One SQLite library"),
+        ("collectors/raw_reader/formats.py", "import apsw", "The raw reader holds no SQLite"),
+        ("exporter/agent.py", "import actions.requeue", "actions by the registry"),
+        ("exporter/triggers/dispatcher.py", "import actions.registry", "registry by the door"),
+        ("exporter/demo/stage.py", "import actions.sqlite.connection", "Only actions open a database for change"),
+    ],
+)
+def test_a_planted_violation_is_found(copy: Path, file: str, line: str, broken: str) -> None:
+    place = copy / file
+    place.write_text(place.read_text() + f"\n{line}\n")
+    done = contracts(copy)
+    assert done.returncode != 0
+    failed = [text for text in done.stdout.splitlines() if text.endswith("BROKEN")]
+    assert any(broken in text for text in failed), done.stdout
+
+
+def test_every_collector_and_action_is_named_in_the_contracts() -> None:
+    from actions.registry import ACTIONS
+    from collectors.registry import COLLECTORS
+
+    text = (ROOT / ".importlinter").read_text()
+    for name in ACTIONS:
+        assert text.count(f"actions.{name}") >= 3, name
+    for collector in COLLECTORS:
+        assert f"collectors.{collector.__name__.rpartition('.')[2]}" in text

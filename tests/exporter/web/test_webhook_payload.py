@@ -1,0 +1,109 @@
+"""Payloads of those who call the webhook: what is taken from them, and what is not. Pure."""
+
+import json
+from typing import Any
+
+import pytest
+
+from actions.policy.alerts import DeliveredAlert
+from exporter.web.webhook_payload import MAX_DEPTH, InvalidPayload, parse_delivery
+from tests.support.scenes.webhook_site import alert, delivery
+
+# As Grafana Alerting sends it, whatever the contact point's name: its own fields beside Alertmanager's.
+GRAFANA: dict[str, Any] = {
+    "receiver": "queuekeeper",
+    "status": "firing",
+    "orgId": 1,
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "QueueStaleLeases", "database": "jobs", "grafana_folder": "queues", "instance": "a:9977"},
+            "annotations": {"summary": "Tasks are held by workers that are gone."},
+            "startsAt": "2026-01-01T00:00:40Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "values": {"A": 3, "C": 1},
+            "valueString": "[ var='A' labels={} value=3 ]",
+            "generatorURL": "http://grafana/alerting/grafana/abc/view",
+            "fingerprint": "57c6d9296de2ad39",
+            "silenceURL": "http://grafana/alerting/silence/new",
+            "dashboardURL": "",
+            "panelURL": "",
+        }
+    ],
+    "groupLabels": {"alertname": "QueueStaleLeases"},
+    "commonLabels": {},
+    "commonAnnotations": {},
+    "externalURL": "http://grafana/",
+    "version": "1",
+    "groupKey": "{}:{alertname=\"QueueStaleLeases\"}",
+    "truncatedAlerts": 2,
+    "title": "[FIRING:1] QueueStaleLeases",
+    "state": "alerting",
+    "message": "**Firing**",
+}  # fmt: skip
+
+
+def parsed(body: object) -> Any:
+    return parse_delivery(json.dumps(body).encode())
+
+
+def test_alertmanagers_alerts_each_have_their_own_status() -> None:
+    found = parsed(delivery(alert(), alert("resolved", fingerprint="beef"), truncatedAlerts=7))
+    assert [(one.status, one.fingerprint, one.receiver) for one in found.alerts] == [
+        ("firing", "c0ffee0123456789", "queuekeeper"),
+        ("resolved", "beef", "queuekeeper"),
+    ]
+    assert found.truncated == 7
+
+
+def test_grafanas_alerts_are_understood() -> None:
+    found = parsed(GRAFANA)
+    assert found.alerts == (
+        DeliveredAlert(
+            "firing",
+            GRAFANA["alerts"][0]["labels"],
+            "57c6d9296de2ad39",
+            "2026-01-01T00:00:40Z",
+            "queuekeeper",
+        ),
+    )
+    assert found.truncated == 2
+
+
+@pytest.mark.parametrize("changes", [{"orgId": "1"}, {"orgId": None}, {"version": "2"}, {"version": 1}])
+def test_another_senders_version_1_is_not_grafanas(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidPayload, match="is not known"):
+        parsed({**GRAFANA, **changes})
+
+
+def test_without_a_fingerprint_the_labels_are_what_identifies() -> None:
+    bare = {key: value for key, value in alert().items() if key != "fingerprint"}
+    turned = {**bare, "labels": dict(reversed(bare["labels"].items()))}
+    other = {**bare, "labels": {**bare["labels"], "queue": "report"}}
+    first, second, third = parsed(delivery(bare, turned, other)).alerts
+    assert first.fingerprint == second.fingerprint != third.fingerprint
+    assert len(first.fingerprint) == 16
+
+
+def test_so_deep_and_no_deeper() -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        inner: Any = 1
+        for level in range(levels):
+            inner = [inner] if level % 2 else {"a": inner}
+        return {**delivery(), "unknown": inner}
+
+    assert parsed(nested(MAX_DEPTH - 1)).alerts
+    with pytest.raises(InvalidPayload, match="nested deeper"):
+        parsed(nested(MAX_DEPTH))
+
+
+@pytest.mark.parametrize("text", ["[" * 40, '"[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + '\\"' * 20, "{" * 40 + "}"])
+def test_what_is_never_closed_ends_as_an_error(text: str) -> None:
+    with pytest.raises(InvalidPayload):
+        parse_delivery(text.encode())
+
+
+def test_brackets_and_quotes_within_texts_are_no_nesting() -> None:
+    tricky = '[{"\\"[[[[[[[[[[[[[[[[[[[[[[[[' * 3
+    (found,) = parsed(delivery(alert(labels={"tricky": tricky}))).alerts
+    assert found.labels["tricky"] == tricky

@@ -1,0 +1,59 @@
+"""Our web server in a thread of the test, with everything real but the agent behind it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from actions.store.runs import Run
+from exporter.exposition.page import MetricsPage
+from exporter.triggers.alerts import DeliveryReceipt
+from exporter.web.address import bind_addresses, listening_urls
+from exporter.web.app import build_app
+from exporter.web.context import ActingRights, WebContext
+from exporter.web.server import HttpServer
+from tests.support.scenes.idle_operations import idle_operations
+
+PAGE = MetricsPage(b"up 1\n", "text/plain; version=0.0.4; charset=utf-8")
+
+
+def front(state: Path, **changes: Any) -> WebContext:
+    """An agent that does nothing; `changes` are its parts."""
+    parts: dict[str, Any] = {
+        "version": "1.2.3",
+        "render": lambda _accept, _encoding, _names: PAGE,
+        "not_ready": lambda: "",
+        "act_right": lambda: ActingRights(enabled=False),
+        "receive": lambda _alerts: DeliveryReceipt(()),
+        "answered": lambda _code: None,
+        "reload": lambda: (),
+        "pause": lambda why: why,
+        "resume": lambda: None,
+        "finishing": tuple,
+        "cancel": _no_run,
+        "operations": idle_operations(state),
+    }
+    return WebContext(**{**parts, **changes})
+
+
+def _no_run(run_id: int, _who: str) -> Run:
+    raise KeyError(f"there is no run {run_id}")
+
+
+@contextmanager
+def serving(shown: WebContext) -> Iterator[str]:
+    """Its address, `http://` or `https://` as the web configuration says."""
+    sockets = bind_addresses(["127.0.0.1:0"])
+    (url,) = listening_urls(sockets, "https" if shown.web().tls is not None else "http")
+    started = threading.Event()
+    server = HttpServer(build_app(shown), web=shown.web, on_start=started.set)
+    thread = threading.Thread(target=server.run, args=(sockets,))
+    thread.start()
+    try:
+        assert started.wait(20)
+        yield url
+    finally:
+        server.stop()
+        thread.join(20)
+        assert not thread.is_alive()
