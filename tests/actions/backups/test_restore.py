@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.python_api.queue_backup import BackupInfo, QueueBackup, QueueBackupError
+from queuekeeper import BackupInfo, QueueBackup, QueueBackupError
 from actions.store.database import state_store
 from actions.store.read_totals import read_totals
 from collectors.backup_catalog.manifest import manifest_path, read_manifest
