@@ -14,8 +14,8 @@ from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes, nearest_existing_directory, require_free_space
-from actions.sqlite.journal import uses_rollback_journal
 from collectors.target import BackupSettings
 
 NAME = "backup"

@@ -12,9 +12,8 @@ from pathlib import Path
 import apsw
 
 from actions.backups.compression import open_plain_file
-from actions.backups.publish import create_partial_file, remove_orphaned_partials, sync_file
+from actions.backups.publish import create_partial_file, make_scratch_folder, remove_orphaned_partials, sync_file
 from actions.backups.queue_check import find_rows_beyond_sequence, read_sequences
-from actions.backups.scratch import make_scratch_folder
 from actions.backups.select import (
     load_backup,
     no_backup_error,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from actions.backups.compression import open_plain_file
 from actions.backups.content_proof import file_sha256
+from actions.backups.publish import make_scratch_folder
 from actions.backups.queue_check import QueueCheckResult, check_queue_rows
-from actions.backups.scratch import make_scratch_folder
 from actions.backups.select import (
     SelectedBackup,
     load_backup,
@@ -25,8 +25,8 @@ from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
 from actions.policy.check_duration import predicted_check_seconds
+from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
-from actions.sqlite.journal import uses_rollback_journal
 from actions.sqlite.naming import join_first
 from collectors.access.connection import open_immutable, open_read_only
 from collectors.access.timeouts import TimeLimitExceeded

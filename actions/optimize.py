@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from actions.maintenance.analyze_tables import LOCK_WAIT, ordinary_tables, require_statistics_allowed
 from actions.maintenance.gathering import accepted_hold, analyze_all
 from actions.model.context import ActionContext
@@ -16,7 +15,7 @@ from actions.model.lock_holders import describe_lock_holder
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
 from actions.sqlite.connection import open_writable
-from actions.sqlite.naming import join_first
+from actions.sqlite.naming import join_first, quote_identifier
 
 NAME = "optimize"
 LONG = False

@@ -18,6 +18,7 @@ from actions.backups.content_proof import has_same_rows, open_immutable, prove_c
 from actions.backups.publish import (
     backup_file_name,
     create_partial_file,
+    make_scratch_folder,
     publish_file,
     remove_orphaned_partials,
     sync_file,
@@ -25,7 +26,6 @@ from actions.backups.publish import (
 from actions.backups.restore_live import change_page_size, restore_live
 from actions.backups.restore_loss import find_table_losses
 from actions.backups.restore_swap import copy_ownership, require_no_open_files, swap_in_restored
-from actions.backups.scratch import make_scratch_folder
 from actions.backups.select import (
     SelectedBackup,
     load_backup,

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import apsw
 
 from actions.model.errors import Unverified
+from actions.sqlite.naming import quote_identifier
 
 _BLOCK = 1024 * 1024
 
@@ -112,8 +113,3 @@ def _not_proved_error(path: Path, why: str) -> Unverified:
 def is_virtual_table(sql: object) -> bool:
     """Virtual tables may need an extension that we do not have; their content is in ordinary shadow tables."""
     return isinstance(sql, str) and sql.lstrip().upper().startswith("CREATE VIRTUAL")
-
-
-def quote_identifier(name: str) -> str:
-    """An identifier for SQL."""
-    return '"' + name.replace('"', '""') + '"'

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from actions.model.context import ActionContext
 from actions.model.errors import Failed
 from actions.model.process_identity import is_process_alive, own_identity
 
@@ -91,3 +92,11 @@ def _sync_path(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_scratch_folder(work: ActionContext) -> Path:
+    """The folder, made when it is missing."""
+    assert work.target.state is not None  # noqa: S101 the door gives every target a state directory
+    folder = work.target.state / "scratch"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

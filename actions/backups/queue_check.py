@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from actions.model.context import ActionContext
 from actions.model.plan import Figure
 from actions.sqlite.interrupt import limit_statements
+from actions.sqlite.naming import quote_identifier
 from collectors.access.timeouts import TimeLimitExceeded
 
 _TABLES_WITH_KEYS = """

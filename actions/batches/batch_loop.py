@@ -22,7 +22,7 @@ from actions.model.plan import Figure
 from actions.sqlite.busy_timeout import set_busy_timeout
 from actions.sqlite.connection import relax_commit_syncs
 from actions.sqlite.pacing import WritePacing, nearest_rank_percentile
-from actions.sqlite.wal_room import WalHeadroom
+from actions.sqlite.wal_budget import WalHeadroom
 from actions.sqlite.write_transaction import WriteTransaction, begin_write_transaction
 from collectors.queue_profiles.authorizer import SchemaEffects, read_schema_effects
 from collectors.queue_profiles.row_changes import RowDestination

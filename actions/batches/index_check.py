@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from actions.model.errors import Refused
+from actions.sqlite.naming import quote_identifier
 from collectors.queue_profiles.authorizer import allow_changes, read_schema_effects
 from collectors.queue_profiles.row_selection import RowSelection
 

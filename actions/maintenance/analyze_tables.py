@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.sqlite.interrupt import limit_statements
+from actions.sqlite.naming import quote_identifier
 from actions.sqlite.pacing import delay_after_hold
 from actions.sqlite.write_transaction import begin_write_transaction
 from collectors.access.timeouts import TimeLimitExceeded

@@ -7,7 +7,7 @@ promises that. An application that stores such a rowid, or an external-content F
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
+from actions.sqlite.naming import quote_identifier
 from collectors.queue_profiles.detection import detect_profile
 from collectors.target import Target
 
