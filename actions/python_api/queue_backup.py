@@ -7,8 +7,9 @@ from pathlib import Path
 from actions.model.request import Option
 from actions.python_api.door_call import call
 from actions.store.default_state import default_state_directory
-from collectors.backup_catalog.catalog import Backup, find_backups
-from collectors.backup_catalog.manifest import ManifestError, belongs_to, manifest_path, read_manifest
+from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.manifest import belongs_to
+from collectors.backup_catalog.store import find_backups, read_size_and_time
 from collectors.target import BackupSettings, Target
 
 MIB = 1024 * 1024
@@ -34,16 +35,11 @@ class BackupInfo:
     @classmethod
     def from_path(cls, path: Path | str) -> "BackupInfo":
         """The backup in this file. Raises QueueBackupError when there is none."""
-        place = Path(path)
         try:
-            found = place.stat()
+            size, created = read_size_and_time(str(path))
         except FileNotFoundError:
-            raise QueueBackupError(f"{place} not found") from None
-        try:
-            created = read_manifest(manifest_path(place)).snapshot_time
-        except (OSError, ManifestError):
-            created = found.st_mtime
-        return cls(place, found.st_size, datetime.fromtimestamp(created, UTC))
+            raise QueueBackupError(f"{path} not found") from None
+        return cls(Path(path), size, datetime.fromtimestamp(created, UTC))
 
 
 class QueueBackup:
@@ -95,7 +91,12 @@ class QueueBackup:
     def _own(self) -> list[tuple[BackupInfo, Backup]]:
         """Newest first, by what one look found: another thread may delete any of them meanwhile."""
         own = [
-            (BackupInfo(backup.path, backup.size, datetime.fromtimestamp(backup.manifest.snapshot_time, UTC)), backup)
+            (
+                BackupInfo(
+                    Path(backup.reference), backup.size, datetime.fromtimestamp(backup.manifest.snapshot_time, UTC)
+                ),
+                backup,
+            )
             for backup in find_backups(self._target)
             if backup.manifest is not None and belongs_to(backup.manifest, self._target)
         ]
