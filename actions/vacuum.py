@@ -11,10 +11,16 @@ from typing import Literal
 
 import apsw
 
+from actions.batches.batch_loop import LOCK_WAIT
 from actions.maintenance.rowids import renumbered_tables
-from actions.maintenance.vacuum_full import FullVacuumResult, run_full_vacuum
-from actions.maintenance.vacuum_incremental import LOCK_WAIT, FreedPages, free_pages_in_slices
-from actions.maintenance.vacuum_room import disk_full_error, require_room, room_needed
+from actions.maintenance.vacuum_full import (
+    FullVacuumResult,
+    disk_full_error,
+    require_room,
+    room_needed,
+    run_full_vacuum,
+)
+from actions.maintenance.vacuum_incremental import FreedPages, free_pages_in_slices
 from actions.model.context import ActionContext
 from actions.model.errors import ActionError, Failed, NothingToDo, Refused
 from actions.model.options import ActionOption

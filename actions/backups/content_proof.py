@@ -13,8 +13,8 @@ from pathlib import Path
 import apsw
 
 from actions.model.errors import Unverified
-from actions.sqlite.naming import quote_identifier
 from collectors.access.connection import open_immutable
+from collectors.queue_profiles.quoting import quote_identifier
 
 _BLOCK = 1024 * 1024
 

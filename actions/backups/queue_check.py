@@ -12,8 +12,8 @@ import apsw
 from actions.model.context import ActionContext
 from actions.model.plan import Figure
 from actions.sqlite.interrupt import limit_statements
-from actions.sqlite.naming import quote_identifier
 from collectors.access.timeouts import TimeLimitExceeded
+from collectors.queue_profiles.quoting import quote_identifier
 
 _TABLES_WITH_KEYS = """
 SELECT DISTINCT t.name FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name)

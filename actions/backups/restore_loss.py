@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import apsw
 
 from actions.backups.content_proof import is_virtual_table
-from actions.sqlite.naming import quote_identifier
+from collectors.queue_profiles.quoting import quote_identifier
 
 SHOWN_ROWS = 5
 

@@ -19,9 +19,9 @@ from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import size_or_zero
 from actions.sqlite.interrupt import limit_statements
 from actions.sqlite.low_priority import lower_priority
-from actions.sqlite.naming import quote_identifier
 from actions.sqlite.wal_budget import limit_wal_growth
 from collectors.access.timeouts import TimeLimitExceeded
+from collectors.queue_profiles.quoting import quote_identifier
 
 MOST_PROBLEMS = 10
 WHOLE_FILE = "the whole file"

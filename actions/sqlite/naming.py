@@ -1,13 +1,8 @@
-"""Names of tables and indexes: quoted for a statement, and a few out of many for a sentence."""
+"""A few names out of many, for a sentence."""
 
 from collections.abc import Sequence
 
 SHOWN_NAMES = 5
-
-
-def quote_identifier(name: str) -> str:
-    """Quote a name so that SQL reads it as an identifier, whatever characters it has."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def join_first(names: Sequence[str]) -> str:

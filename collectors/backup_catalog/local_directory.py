@@ -153,14 +153,12 @@ def place_of(reference: str) -> tuple[Path, bool, Path | None]:
     return Path(reference).parent, False, None
 
 
-def local_size_and_time(reference: str) -> tuple[int, float]:
-    """The bytes of a backup, and its snapshot time; the file's own time without a manifest. Raises FileNotFoundError."""
-    path = Path(reference)
-    status = path.stat()
+def local_snapshot_time(reference: str) -> float | None:
+    """The snapshot time of a backup in any directory; None without a readable manifest."""
     try:
-        return status.st_size, read_manifest(manifest_path(path)).snapshot_time
+        return read_manifest(manifest_path(Path(reference))).snapshot_time
     except (OSError, ManifestError):
-        return status.st_size, status.st_mtime
+        return None
 
 
 def manifest_path(backup: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collectors.backup_catalog.catalog import Backup, CatalogListing, newest_verified
-from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, configured_place, local_size_and_time
+from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, configured_place, local_snapshot_time
 from collectors.backup_catalog.manifest import Manifest
 from collectors.target import Target
 
@@ -51,9 +51,6 @@ def backup_location(target: Target) -> str | None:
     return None if catalog is None else catalog.location
 
 
-def read_size_and_time(reference: str) -> tuple[int, float]:
-    """The bytes of a backup, and its snapshot time in seconds since the epoch; the file's own time without a manifest.
-
-    Raises FileNotFoundError.
-    """
-    return local_size_and_time(reference)
+def manifest_snapshot_time(reference: str) -> float | None:
+    """The snapshot time of a backup by its manifest, in seconds since the epoch; None without a readable manifest."""
+    return local_snapshot_time(reference)

@@ -22,13 +22,13 @@ from actions.model.context import ActionContext
 from actions.model.errors import Failed
 from actions.model.events import Event
 from actions.model.stop import StopSignal
-from actions.python_api.queue_backup import QueueBackup, QueueBackupError
 from actions.sqlite.wal_budget import limit_wal_growth
 from collectors.access.connection import open_immutable
 from collectors.backup_catalog.local_directory import manifest_path
 from collectors.backup_catalog.store import find_backups
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, RetentionCounts, Target
+from queuekeeper import QueueBackup, QueueBackupError
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 

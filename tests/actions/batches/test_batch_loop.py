@@ -310,7 +310,7 @@ def test_where_nobody_checkpoints_it_ends_inside_the_budget_and_says_so(
     with budget_of(monkeypatch, 2000) as limits:
         done = run_here("requeue", work_on(target_of(queue.path, limits=limits), raw))
         assert 0 < int(str(done.figures["requeued"])) < 3000
-        assert "the WAL has grown to its budget and nobody checkpoints it" in done.message
+        assert "the WAL has grown to its budget and no process checkpoints it" in done.message
         assert wal.stat().st_size <= 2000 * 1024
         assert "queuekeeper checkpoint queue, then run this again" in done.message
 

@@ -390,7 +390,9 @@ def test_a_sequence_that_went_back_since_the_last_check_is_told(queue: prismq.Qu
 def test_memory_of_another_make_does_not_matter(queue: prismq.Queue, raw: RawReader) -> None:
     queue.put()
     work = work_on(target_of(queue.path, limits=PATIENT), raw)
-    assert run_here("integrity", replace(work, memory=RunHistory(figure=lambda _name: "{}"))).figures["notes"] == ""
+    assert (
+        run_here("integrity", replace(work, run_history=RunHistory(figure=lambda _name: "{}"))).figures["notes"] == ""
+    )
 
 
 def test_a_schedule_may_ask_for_it(queue: prismq.Queue) -> None:
