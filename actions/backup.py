@@ -14,20 +14,24 @@ from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.disk_space import database_bytes, nearest_existing_directory, require_free_space
 from actions.sqlite.journal import uses_rollback_journal
 from collectors.target import BackupSettings
 
-NAME = "backup"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {
-    "name": ActionOption("text", "a word that becomes part of the file's name: letters, digits, - and _"),
-    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
-}
+SPEC = ActionSpec(
+    name="backup",
+    summary="Take a backup beside live writers, prove its content, publish it with its manifest.",
+    options={
+        "name": ActionOption("text", "A word for the file's name: letters, digits, - and _."),
+        "stall": ActionOption(
+            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+        ),
+    },
+    lane="long",
+    backup_directory="required",
+    checks_own_space=True,
+)
 
 # Bytes copied per second beside a writer, for predicting only; what was measured is in the result.
 COPY_RATE = 300e6

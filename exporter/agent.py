@@ -10,8 +10,7 @@ from pathlib import Path
 from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
-from actions.runner.cancel import cancel_run
-from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
+from actions.runner.pause_and_cancel import cancel_run, pause_actions, wait_for_runs
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import clear_pause
 from actions.store.runs import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.request import Option, Request
-from actions.runner.by_hand import run_manually
+from actions.runner.manual import run_manually
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
 from collectors.target import Target

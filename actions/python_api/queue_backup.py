@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actions.model.request import Option
 from actions.python_api.door_call import call
-from actions.store.default_state import default_state_directory
+from actions.store.database import default_state_directory
 from collectors.backup_catalog.catalog import Backup, find_backups
 from collectors.backup_catalog.manifest import ManifestError, belongs_to, manifest_path, read_manifest
 from collectors.target import BackupSettings, Target

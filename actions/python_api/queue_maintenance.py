@@ -10,7 +10,7 @@ from pathlib import Path
 from actions.model.outcome import Outcome
 from actions.model.request import Option
 from actions.python_api.door_call import call
-from actions.store.default_state import default_state_directory
+from actions.store.database import default_state_directory
 from actions.store.runs import Run
 from collectors.target import Target
 

@@ -15,7 +15,7 @@ import pytest
 
 from actions.python_api.queue_backup import BackupInfo, QueueBackup, QueueBackupError
 from actions.store.database import state_store
-from actions.store.read_totals import read_totals
+from actions.store.totals import read_totals
 from collectors.backup_catalog.manifest import manifest_path, read_manifest
 from collectors.target import BackupSettings, Limits, RetentionCounts, Target
 from tests.support.scenes import prismq
