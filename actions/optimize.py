@@ -5,9 +5,13 @@ Runbook: docs/runbook.md#procedure-statistics. https://sqlite.org/pragma.html#pr
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
-from actions.maintenance.analyze_tables import LOCK_WAIT, ordinary_tables, require_statistics_allowed
-from actions.maintenance.gathering import accepted_hold, analyze_all
+from actions.maintenance.analyze_tables import (
+    LOCK_WAIT,
+    accepted_hold,
+    analyze_all,
+    ordinary_tables,
+    require_statistics_allowed,
+)
 from actions.model.context import ActionContext
 from actions.model.errors import Locked, NothingToDo
 from actions.model.lock_holders import describe_lock_holder
@@ -16,6 +20,7 @@ from actions.model.plan import Done, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.connection import open_writable
 from actions.sqlite.naming import join_first
+from collectors.queue_profiles.quoting import quote_identifier
 
 SPEC = ActionSpec(
     name="optimize",

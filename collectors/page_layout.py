@@ -16,6 +16,8 @@ from collectors.access.context import PollContext
 from collectors.access.errors import EXPECTED_ERRORS, SlowReadingFailed, describe_failure
 from collectors.access.timeouts import time_limit
 from collectors.backup_catalog.catalog import newest_verified
+from collectors.backup_catalog.names import is_compressed_name
+from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample
 
 NAME = "page_layout"
@@ -84,9 +86,11 @@ def _is_due(look: PollContext, previous: PageLayoutReading) -> bool:
 def _try_measuring(look: PollContext) -> PageLayoutReading:
     tried = PageLayoutReading(look.now)
     try:
-        backup = newest_verified(look.target)
-        if backup is not None and backup.manifest is not None and backup.manifest.compression == "none":
-            return _measure_backup(tried, backup.path, backup.manifest.snapshot_time)
+        catalog = open_catalog(look.target)
+        backup = None if catalog is None else newest_verified(catalog.list_backups().backups.values())
+        if catalog is not None and backup is not None and not is_compressed_name(backup.name):
+            with catalog.open_local(backup.reference) as copy:
+                return _measure_backup(tried, copy, backup.snapshot_time)
         if look.database is None or not _fits_read_limit(look):
             return tried
         return replace(_measure_layout(tried, look.database), source="live", as_of=look.now)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from collectors.backup_catalog.catalog import Backup, find_backups
+from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.store import backup_location, find_backups
 from exporter.commands.backup_directory import from_option, with_existing_backup_directory
 from exporter.commands.common_options import database_options
 from exporter.commands.database_argument import UsageProblem, resolve_missing_target
@@ -30,30 +31,26 @@ def list_backups(db: str, config_file: str | None, state: Path | None, directory
     target = with_existing_backup_directory(resolve_missing_target(db, config_file, state), directory)
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
-    listed = sorted(find_backups(target), key=_snapshot_time, reverse=True)
+    listed = sorted(find_backups(target), key=lambda backup: backup.snapshot_time, reverse=True)
     if as_json:
         click.echo(json.dumps([_backup_fields(backup) for backup in listed], indent=2))
         return
     if not listed:
-        click.echo(f"no backups in {target.backup.database_folder(target.name)}")
+        click.echo(f"no backups in {backup_location(target)}")
     for backup in listed:
         kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
         click.echo(
-            f"{format_time(_snapshot_time(backup))} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.path}"
+            f"{format_time(backup.snapshot_time)} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.reference}"
         )
-
-
-def _snapshot_time(backup: Backup) -> float:
-    return backup.path.stat().st_mtime if backup.manifest is None else backup.manifest.snapshot_time
 
 
 def _backup_fields(backup: Backup) -> dict[str, object]:
     manifest = backup.manifest
     return {
-        "path": str(backup.path),
+        "path": backup.reference,
         "state": backup.state,
         "bytes": backup.size,
-        "snapshot_time": _snapshot_time(backup),
+        "snapshot_time": backup.snapshot_time,
         "kind": None if manifest is None else manifest.kind,
         "verified_time": None if manifest is None else manifest.verified_time,
         "source": None if manifest is None else manifest.source.path,

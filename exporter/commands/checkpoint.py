@@ -9,10 +9,9 @@ import click
 from actions.model.request import Option, Request
 from actions.runner.catalogue import ACTION_SPECS
 from exporter.commands.action_command import spec_help, spec_option_values, spec_options
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import SQLITE_VERSION, acting_options, database_options
 from exporter.commands.database_argument import resolve_target
 from exporter.commands.run_action import run_action
-from exporter.commands.sqlite_version import SQLITE_VERSION
 
 SPEC = ACTION_SPECS["checkpoint"]
 

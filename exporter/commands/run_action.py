@@ -18,7 +18,7 @@ from actions.runner.spawn import RunningAction
 from actions.store.database import StoreUnavailable, default_state_directory
 from actions.store.runs import Run
 from collectors.target import Target
-from exporter.commands.plain import escape_control_characters, unwrap_terminal
+from exporter.commands.terminal import escape_control_characters, unwrap_terminal
 from exporter.text.units import figures_in_words
 
 

@@ -54,7 +54,7 @@ schedules:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tree")
-    for part in ("exporter", "actions", "collectors", "tests/support/checks"):
+    for part in ("exporter", "actions", "collectors", "queuekeeper", "tests/support/checks"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".importlinter", folder)
     (folder / "actions" / "reindex.py").write_text(REINDEX.lstrip())
