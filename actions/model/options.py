@@ -13,7 +13,7 @@ ValueKind = Literal["seconds", "count", "flag", "word", "path", "text"]
 MAX_SECONDS, MAX_COUNT = 1e10, 10**15
 
 _EXPECTED: Mapping[ValueKind, str] = {
-    "seconds": "a number of seconds",
+    "seconds": "a time in seconds",
     "count": "a whole number above 0",
     "flag": "true or false",
     "path": "a path",

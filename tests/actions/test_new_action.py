@@ -87,7 +87,7 @@ def test_a_configuration_may_name_it_and_its_options(copy: Path) -> None:
     (copy / "wrong.yaml").write_text(CONFIG.replace("longest_hold: 2s", "longest_hold: high"))
     wrong = queuekeeper(copy, "config", "check", "wrong.yaml")
     assert wrong.returncode == 2
-    assert "it is a number of seconds" in wrong.stderr + wrong.stdout
+    assert "it is a time in seconds" in wrong.stderr + wrong.stdout
 
 
 def test_the_command_line_has_it(copy: Path) -> None:
