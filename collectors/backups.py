@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.backup_catalog.catalog import (
     BACKUP_STATES,
     Backup,
@@ -17,7 +17,7 @@ from collectors.backup_catalog.manifest import Manifest
 from collectors.metric import Metric, Sample, Since
 
 NAME = "backups"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(outside_file=True)
 
 LAST_SUCCESS = Metric(
     "sqlite_backup_last_success_timestamp_seconds",
@@ -62,16 +62,16 @@ class BackupsReading:
         return (b.manifest for b in self.by_path.values() if b.state == "verified" and b.manifest is not None)
 
 
-def read(look: PollContext, previous: BackupsReading | None) -> BackupsReading:
+def read(context: PollContext, previous: BackupsReading | None) -> BackupsReading:
     """List the directories that changed; a manifest that did not change is not read again. Raises OSError."""
-    if look.target.backup is None:
+    if context.target.backup is None:
         return BackupsReading()
     before = previous or BackupsReading()
     listings = {
-        folder: list_folder(folder, look.target, before.listings.get(folder), look.now)
-        for folder in backup_folders(look.target)
+        folder: list_folder(folder, context.target, before.listings.get(folder), context.now)
+        for folder in backup_folders(context.target)
     }
-    found = {backup.path: backup for backup in assess_backups(look.target, listings, before.by_path)}
+    found = {backup.path: backup for backup in assess_backups(context.target, listings, before.by_path)}
     return BackupsReading(configured=True, by_path=found, listings=listings)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 
 NAME = "disk"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(outside_file=True)
 
 FREE = Metric(
     "sqlite_disk_free_bytes",
@@ -43,11 +43,11 @@ class DiskReading:
     file_systems: tuple[FileSystemSpace, ...]
 
 
-def read(look: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
+def read(context: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
     """Ask the file systems. Raises OSError."""
-    target = look.target
+    target = context.target
     backups = target.backup.database_folder(target.name) if target.backup is not None else None
-    return DiskReading(_space_by_role(target.path.parent, backups, target.state, int(look.now / SHARED_FOR)))
+    return DiskReading(_space_by_role(target.path.parent, backups, target.state, int(context.now / SHARED_FOR)))
 
 
 def samples(reading: DiskReading) -> Iterator[Sample]:
