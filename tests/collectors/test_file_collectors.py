@@ -70,7 +70,7 @@ def _look(target: Target) -> PollContext:
     return PollContext(target, NOW, RawReader())  # the raw reader starts no child unless it is asked
 
 
-def _read(target: Target, previous: backups.Backups | None = None) -> backups.Backups:
+def _read(target: Target, previous: backups.BackupsReading | None = None) -> backups.BackupsReading:
     return backups.read(_look(target), previous)
 
 

@@ -23,6 +23,7 @@ from collectors.raw_reader.client import RawReader
 from collectors.raw_reader.formats import LockRow
 from collectors.raw_reader.wal_readers import HeldLock
 from collectors.target import Limits, Target
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.server")
@@ -445,7 +446,7 @@ def test_sidecars_that_we_saw_cannot_vanish_before_we_have_opened(raw: RawReader
 def test_a_closed_owner_is_never_opened_and_a_forgotten_hold_ends(raw: RawReader, queue: prismq.Queue) -> None:
     queue.put()
     raw.hold_wal(queue.path)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LONGEST_WAIT
     while any(holder.pid == -1 for holder in raw.find_held_locks(queue.path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     queue.owner.close()

@@ -20,6 +20,7 @@ from actions.sqlite.write_transaction import WriteTransaction
 from collectors.queue_profiles import detection
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq, queue_files, runner_child
 from tests.support.scenes.run_actions import target_of
 from tests.support.scenes.run_in_process import run_here, work_on
@@ -254,7 +255,7 @@ def test_a_lock_that_comes_free_in_the_middle_is_waited_for_and_the_run_goes_on(
     begun, freed = threading.Event(), threading.Event()
 
     def occupy() -> None:
-        begun.wait(30)
+        begun.wait(LONGEST_WAIT)
         other = apsw.Connection(str(queue.path))
         other.set_busy_timeout(30_000)
         other.execute("BEGIN IMMEDIATE")
