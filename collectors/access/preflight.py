@@ -71,8 +71,8 @@ def _decide_wal_database(facts: DatabaseFacts, database: FileFacts) -> Preflight
     if facts.replaced_file_holder:
         return _refused_verdict(
             "replaced",
-            f"{facts.path} was replaced under {facts.replaced_file_holder}, which still works on the former file (or has lost its "
-            "locks on this one): what both write damages it; stop that process, then restore or start it again",
+            f"{facts.path} was replaced under {facts.replaced_file_holder}, which still works on the former file (or has "
+            "lost its locks on this one): what both write damages it; stop that process, then restore or start it again",
         )
     if _would_leave_foreign_files(facts, database):
         return _refused_verdict(
@@ -90,8 +90,8 @@ def _exclusively_held_verdict(facts: DatabaseFacts) -> PreflightVerdict:
         return _owner_down_verdict(f"{facts.path}: its last connection is closing; only its size is read")
     return _refused_verdict(
         "busy",
-        f"{facts.path} is held exclusively by {facts.exclusive_holder}; with PRAGMA locking_mode=EXCLUSIVE nobody else can read "
-        "it: set it to NORMAL in the application",
+        f"{facts.path} is held exclusively by {facts.exclusive_holder}; with PRAGMA locking_mode=EXCLUSIVE no other process "
+        "can read it: set it to NORMAL in the application",
     )
 
 
