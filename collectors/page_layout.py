@@ -16,6 +16,8 @@ from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.errors import EXPECTED_ERRORS, SlowReadingFailed, describe_failure
 from collectors.access.timeouts import time_limit
 from collectors.backup_catalog.catalog import newest_verified
+from collectors.backup_catalog.names import is_compressed_name
+from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample
 
 NAME = "page_layout"
@@ -84,9 +86,11 @@ def _is_due(context: PollContext, previous: PageLayoutReading) -> bool:
 def _try_measuring(context: PollContext) -> PageLayoutReading:
     tried = PageLayoutReading(context.now)
     try:
-        backup = newest_verified(context.target)
-        if backup is not None and backup.manifest is not None and backup.manifest.compression == "none":
-            return _measure_backup(tried, backup.path, backup.manifest.snapshot_time)
+        catalog = open_catalog(context.target)
+        backup = None if catalog is None else newest_verified(catalog.list_backups().backups.values())
+        if catalog is not None and backup is not None and not is_compressed_name(backup.name):
+            with catalog.open_local(backup.reference) as copy:
+                return _measure_backup(tried, copy, backup.snapshot_time)
         if context.connection is None or not _fits_read_limit(context):
             return tried
         return replace(_measure_layout(tried, context.connection), source="live", as_of=context.now)

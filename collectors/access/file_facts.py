@@ -197,3 +197,9 @@ def _file_facts(path: Path) -> FileFacts | None:
     regular = stat.S_ISREG(found.st_mode)
     identity = (found.st_dev, found.st_ino)
     return FileFacts(found.st_size, found.st_uid, found.st_gid, found.st_mode, regular, identity)
+
+
+def nearest_existing_directory(directory: Path) -> Path:
+    """The directory itself, or the nearest parent that exists, in which it will be created."""
+    place = directory.absolute()
+    return next(folder for folder in (place, *place.parents) if folder.is_dir())

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from actions.model.request import Request
-from collectors.backup_catalog.catalog import Backup, find_backups
+from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.store import backup_location, find_backups
 from collectors.target import Target
 from exporter.commands.backup import with_existing_backup_directory
 from exporter.commands.common_options import acting_options, database_options
@@ -39,16 +40,16 @@ def list_backups(db: str, config_file: str | None, state: Path | None, directory
     target = _resolve_backup_target(db, config_file, state, directory)
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
-    found = sorted(find_backups(target), key=_snapshot_time, reverse=True)
+    found = sorted(find_backups(target), key=lambda backup: backup.snapshot_time, reverse=True)
     if as_json:
         click.echo(json.dumps([_backup_fields(backup) for backup in found], indent=2))
         return
     if not found:
-        click.echo(f"no backups in {target.backup.database_folder(target.name)}")
+        click.echo(f"no backups in {backup_location(target)}")
     for backup in found:
         kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
         click.echo(
-            f"{format_time(_snapshot_time(backup))} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.path}"
+            f"{format_time(backup.snapshot_time)} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.reference}"
         )
 
 
@@ -110,19 +111,15 @@ def _run_backup_action(target: Target, action: str, dry_run: bool, as_json: bool
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
 
 
-def _snapshot_time(backup: Backup) -> float:
-    return backup.path.stat().st_mtime if backup.manifest is None else backup.manifest.snapshot_time
-
-
 def _backup_fields(backup: Backup) -> dict[str, object]:
-    said = backup.manifest
+    manifest = backup.manifest
     return {
-        "path": str(backup.path),
+        "path": backup.reference,
         "state": backup.state,
         "bytes": backup.size,
-        "snapshot_time": _snapshot_time(backup),
-        "kind": None if said is None else said.kind,
-        "verified_time": None if said is None else said.verified_time,
-        "source": None if said is None else said.source.path,
-        "rows": None if said is None else sum(said.row_counts.values()),
+        "snapshot_time": backup.snapshot_time,
+        "kind": None if manifest is None else manifest.kind,
+        "verified_time": None if manifest is None else manifest.verified_time,
+        "source": None if manifest is None else manifest.source.path,
+        "rows": None if manifest is None else sum(manifest.row_counts.values()),
     }

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from actions.model.request import Request
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import SQLITE_VERSION, acting_options, database_options
 from exporter.commands.database_argument import resolve_target
 from exporter.commands.run_action import options_given, run_action
-from exporter.commands.sqlite_version import SQLITE_VERSION
 
 MODES = ("auto", "passive", "full", "restart", "truncate")
 

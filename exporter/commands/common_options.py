@@ -1,10 +1,13 @@
 """The options that every command takes that goes through the door."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from exporter.config.sizes import parse_duration
 
 Command = Callable[..., Any]
 
@@ -46,3 +49,34 @@ def acting_options(command: Command) -> Command:
     ):
         command = decorate(command)
     return command
+
+
+class DurationParam(click.ParamType[float]):
+    """A time on the command line: `300s`, `5m`, `26h`, `7d`; 0 needs no unit."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        try:
+            return 0.0 if value == "0" else parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationParam()
+
+
+class SqliteVersionParam(click.ParamType[str]):
+    """Three numbers, as `SELECT sqlite_version()` of the application says them."""
+
+    name = "version"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text itself."""
+        if not re.fullmatch(r"\d+\.\d+\.\d+", str(value)):
+            self.fail(f"{value!r} is not a version; write three numbers, like 3.51.3", param, ctx)
+        return str(value)
+
+
+SQLITE_VERSION = SqliteVersionParam()

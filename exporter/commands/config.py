@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 
 from exporter.commands.explain import explain
-from exporter.config.example import example_text
 from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import example_text, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import resolve_targets
 from exporter.config.schema import ConfigFile

@@ -17,6 +17,7 @@ from actions.store.past import load_action_history
 from actions.store.pause import pause_reason
 from actions.store.pending_runs import load_started_runs
 from collectors.access.snapshot import Snapshot
+from collectors.backup_catalog.store import backup_location
 from collectors.owner import OwnerReading
 from collectors.queue_profiles.detection import find_profile
 from collectors.queue_profiles.schema import ProfileError, QueueProfile
@@ -83,7 +84,7 @@ def _explain_database(
         "profile": ", ".join(profile.name for profile in profiles),
         "settings": [line for profile in profiles for line in words.describe_settings(profile, target.settings)],
         "owner_sqlite": target.owner_sqlite,
-        "backup": None if target.backup is None else str(target.backup.database_folder(target.name)),
+        "backup": backup_location(target),
         "windows": list(window_state.window_lines(config.acting, now)),
         "rules": [dataclasses.asdict(rule) for rule in rules],
         "schedules": schedules,

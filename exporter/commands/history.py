@@ -9,8 +9,7 @@ from actions.store.database import StoreUnavailable, history_file
 from actions.store.database import state_store as open_store
 from actions.store.runs import Run, newest_runs
 from exporter.commands.database_argument import resolve_history_scope
-from exporter.text.run import run_line
-from exporter.text.run_fields import run_fields
+from exporter.text.run import run_fields, run_line
 
 
 @click.command()

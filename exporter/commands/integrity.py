@@ -7,9 +7,8 @@ import click
 
 from actions.model.request import Request
 from exporter.commands.backup import with_existing_backup_directory
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import DURATION, acting_options, database_options
 from exporter.commands.database_argument import resolve_target
-from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
 

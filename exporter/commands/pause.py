@@ -18,9 +18,8 @@ from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import clear_pause as end_pause
 from actions.store.pause import pause_reason
 from actions.store.runs import Run, load_run
-from exporter.commands.common_options import Command
+from exporter.commands.common_options import DURATION, Command
 from exporter.commands.database_argument import UsageProblem, resolve_history_scope
-from exporter.commands.duration import DURATION
 from exporter.text.run import run_line
 from exporter.text.units import format_time
 

@@ -24,8 +24,7 @@ from collectors.queue_profiles.row_selection import CompiledPurge, CompiledReque
 from collectors.queue_profiles.run_queries import read_count
 from collectors.queue_profiles.schema import ProfileError, QueueProfile, SettingSpec
 from collectors.queue_profiles.settings import required_settings, resolve_settings
-from collectors.queue_profiles.table_match import declared_tables, match_tables
-from collectors.queue_profiles.tables import DatabaseTables, read_tables
+from collectors.queue_profiles.table_match import DatabaseTables, declared_tables, match_tables, read_tables
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.commands.common_options import database_options
@@ -182,10 +181,10 @@ def _try_profile(database: apsw.Connection, made: CompiledProfile) -> Iterator[s
     for rows in made.rows:
         result = read_count(database, rows.count_statement(now))
         queues = ", ".join(f"{one.queue or '(no name)'} {one.rows}" for one in result.queues[:10])
-        yield f"  {rows.state} ({rows.spot.place.table}): {queues or 'none'}"
+        yield f"  {rows.state} ({rows.context.table.name}): {queues or 'none'}"
     for stale in made.stale_rows:
         number = sum(one.rows for one in read_count(database, stale.count_statement(now)).queues)
-        yield f"  stale leases ({stale.rows.spot.place.table}): {number}"
+        yield f"  stale leases ({stale.row_set.context.table.name}): {number}"
     for word, action in (("requeue", made.requeue), ("purge", made.purge)):
         if action is not None:
             yield f"  {word} ({action.gate}): {_count_action_statements(database, action, now)} statements are accepted"
@@ -198,7 +197,7 @@ def _count_action_statements(database: apsw.Connection, action: CompiledRequeue 
 def _count_accepted_statements(database: apsw.Connection, taking: RowSelection, now: float) -> int:
     number = 0
     for step in taking.bind_row_steps(now, 0.0):
-        with allow_changes(database, step.fence):
+        with allow_changes(database, step.access):
             for statement in step.statements:
                 database.execute(
                     f"EXPLAIN {statement}", {**step.values, "key": None, "seen": None, "holder": None}

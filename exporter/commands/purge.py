@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 
 from actions.model.request import Request
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import DURATION, acting_options, database_options
 from exporter.commands.database_argument import resolve_target
-from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
 

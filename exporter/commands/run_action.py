@@ -19,7 +19,7 @@ from actions.store.database import StoreUnavailable
 from actions.store.default_state import default_state_directory
 from actions.store.runs import Run
 from collectors.target import Target
-from exporter.commands.plain import escape_control_characters, unwrap_terminal
+from exporter.commands.terminal import escape_control_characters, unwrap_terminal
 from exporter.text.units import figures_in_words
 
 

@@ -15,7 +15,7 @@ from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.commands.common_options import database_options
 from exporter.commands.database_argument import resolve_target
-from exporter.commands.plain import escape_control_characters, unwrap_terminal
+from exporter.commands.terminal import escape_control_characters, unwrap_terminal
 from exporter.text.units import format_duration, format_size, format_time
 
 # What grows, and who stands in the way, shows only between two readings (docs/safety.md).

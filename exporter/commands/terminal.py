@@ -1,13 +1,21 @@
-"""A group of commands whose errors are one line each, click's own too: what is wrong, and where to read on."""
+"""What the command line writes to a terminal: errors of one line each, and no character that a terminal would obey.
 
+File names, queue names, process names and messages come from others. An escape sequence in a file's name could rewrite the line
+above it or the window's title, so control characters are printed as their escapes. Lines and tabs stay.
+"""
+
+import re
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
 from actions.model.outcome import USAGE_ERROR
-from exporter.commands.plain import escape_terminal_output
+
+# What a terminal acts on instead of showing it: control characters, and what reverses the order of letters.
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class OneLineErrorGroup(click.Group):
@@ -43,3 +51,41 @@ def _usage_error_line(error: click.UsageError) -> str:
     if isinstance(error, click.MissingParameter) and error.param is not None and error.param.envvar:
         message += f", nor {error.param.envvar} in the environment"
     return message if error.ctx is None else f"{message} (see: {error.ctx.command_path} --help)"
+
+
+def escape_control_characters(text: str) -> str:
+    """The same text, with nothing in it that a terminal would obey."""
+    return _CONTROL_CHARACTERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+@contextmanager
+def escape_terminal_output() -> Iterator[None]:
+    """What is written to a terminal is plain; what goes into a file or a pipe stays as it is."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", _EscapingTerminal(one)) if one.isatty() else one for one in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def unwrap_terminal(stream: TextIO) -> TextIO:
+    """For who draws on the terminal (bars, bold letters), and sees to its texts by `plain`."""
+    return cast("TextIO", getattr(stream, "terminal", stream))
+
+
+class _EscapingTerminal:
+    """A terminal, written to in plain text; else all that it is."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self.terminal = terminal
+
+    def write(self, text: str) -> int:
+        return self.terminal.write(escape_control_characters(text))
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terminal, name)

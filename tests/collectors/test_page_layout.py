@@ -11,7 +11,8 @@ import pytest
 
 from collectors import page_layout
 from collectors.access.snapshot import Snapshot
-from collectors.backup_catalog.manifest import encode_manifest, manifest_path
+from collectors.backup_catalog.local_directory import manifest_path
+from collectors.backup_catalog.manifest import encode_manifest
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
@@ -38,7 +39,7 @@ def _scattered(queue: prismq.Queue) -> None:
 
 def _backup(target: Target, source: apsw.Connection, snapshot: float, **changes: object) -> Path:
     assert target.backup is not None
-    folder = target.backup.database_folder(target.name)
+    folder = target.backup.directory / target.name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"queue_backup_{snapshot:.0f}.db"
     copy = apsw.Connection(str(path))

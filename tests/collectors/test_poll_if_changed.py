@@ -254,8 +254,8 @@ def test_what_lies_beside_an_unchanged_database_is_read_again(
     place = BackupSettings(tmp_path / "backups")
     target, now = Target("jobs", queue.path, backup=place), time.time()
     before = poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw)
-    place.database_folder("jobs").mkdir(parents=True)
-    (place.database_folder("jobs") / "queue_backup_jobs_20260101T000000Z.db").write_bytes(b"no manifest")
+    (place.directory / "jobs").mkdir(parents=True)
+    ((place.directory / "jobs") / "queue_backup_jobs_20260101T000000Z.db").write_bytes(b"no manifest")
     opens.paths.clear()
     after = poll_if_changed(target, before, now + 15, raw)
     assert opens.paths == []

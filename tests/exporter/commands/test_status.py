@@ -20,7 +20,7 @@ from exporter.commands.config import config
 from exporter.commands.pause import pause as pause_command
 from exporter.commands.pause import resume
 from exporter.commands.status import status
-from exporter.config.example import example_text
+from exporter.config.load import example_text
 from tests.support.scenes import prismq
 
 RULES = """
