@@ -34,8 +34,9 @@ try:
     from collectors.poll import poll_database
     from collectors.raw_reader.client import RawReader
 except ImportError:  # a tree of before
-    from collectors.poll import take as poll_database
     from collectors.raw_reader.ask import RawReader
+
+    from collectors.poll import take as poll_database
 
 USE_PAGES = "INSERT INTO ballast (bytes) VALUES (zeroblob(40000))"
 FREE_PAGES = "DELETE FROM ballast WHERE id % 2 = (SELECT max(id) % 2 FROM ballast)"
