@@ -6,8 +6,7 @@ Runbook: docs/runbook.md#procedure-statistics. The only thing that it adds to th
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from actions.maintenance.analyze_tables import ordinary_tables, require_statistics_allowed
-from actions.maintenance.gathering import accepted_hold, analyze_all
+from actions.maintenance.analyze_tables import accepted_hold, analyze_all, ordinary_tables, require_statistics_allowed
 from actions.model.context import ActionContext
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import ActionOption

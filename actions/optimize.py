@@ -7,9 +7,13 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
-from actions.maintenance.analyze_tables import LOCK_WAIT, ordinary_tables, require_statistics_allowed
-from actions.maintenance.gathering import accepted_hold, analyze_all
+from actions.maintenance.analyze_tables import (
+    LOCK_WAIT,
+    accepted_hold,
+    analyze_all,
+    ordinary_tables,
+    require_statistics_allowed,
+)
 from actions.model.context import ActionContext
 from actions.model.errors import Locked, NothingToDo
 from actions.model.lock_holders import describe_lock_holder
@@ -17,6 +21,7 @@ from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
 from actions.sqlite.connection import open_writable
 from actions.sqlite.naming import join_first
+from collectors.queue_profiles.quoting import quote_identifier
 
 NAME = "optimize"
 LONG = False

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.batches.batch_loop import BatchProgress
+from actions.batches.apply_rows import BatchProgress
 from actions.batches.gates import check_gate, planning_connection, require_profile
 from actions.batches.index_check import require_indexes
 from actions.batches.preview import count_up_to, preview_rows
@@ -74,15 +74,15 @@ def run(work: ActionContext, plan: Plan) -> Done:
     return run_batch_action(
         work,
         BatchAction(
-            takings=lambda connection: _row_selections(work, _require_purge(require_profile(work, connection))),
-            planned=int(plan.figures["finished"] or 0),
-            doing="purged tasks",
-            told=lambda account: _result_message(work, account, int(plan.figures["kept_for_their_key"] or 0)),
-            figures=lambda account: {
-                **_result_figures(account),
+            selections=lambda connection: _row_selections(work, _require_purge(require_profile(work, connection))),
+            planned_rows=int(plan.figures["finished"] or 0),
+            progress_text="purged tasks",
+            message=lambda progress: _result_message(work, progress, int(plan.figures["kept_for_their_key"] or 0)),
+            figures=lambda progress: {
+                **_result_figures(progress),
                 "kept_for_their_key": plan.figures["kept_for_their_key"],
             },
-            totals=lambda account: {"purged_tasks": float(account.to["gone"])},
+            totals=lambda progress: {"purged_tasks": float(progress.destinations["gone"])},
             foreign_keys=True,
         ),
     )
@@ -138,11 +138,11 @@ def _count_text(kept: int) -> str:
     return f"at least {kept}" if kept == MOST_KEYED else str(kept)
 
 
-def _result_message(work: ActionContext, account: BatchProgress, kept: int) -> str:
+def _result_message(work: ActionContext, progress: BatchProgress, kept: int) -> str:
     free = _free_bytes(work)
     stay = f"; {_count_text(kept)} stay for their idempotency key" if kept else ""
     space = f"; {free} bytes of the file are free: queuekeeper vacuum {work.target.name}" if free else ""
-    return f"purged {account.to['gone']} finished tasks{stay}{space}"
+    return f"purged {progress.destinations['gone']} finished tasks{stay}{space}"
 
 
 def _free_bytes(work: ActionContext) -> int:
@@ -150,5 +150,5 @@ def _free_bytes(work: ActionContext) -> int:
         return int(connection.pragma("freelist_count")) * int(connection.pragma("page_size"))
 
 
-def _result_figures(account: BatchProgress) -> Mapping[str, Figure]:
-    return {"purged": account.to["gone"]}
+def _result_figures(progress: BatchProgress) -> Mapping[str, Figure]:
+    return {"purged": progress.destinations["gone"]}

@@ -7,7 +7,7 @@ that were seen, so a completion or a renewal that comes first wins.
 
 from collections.abc import Mapping
 
-from actions.batches.batch_loop import BatchProgress
+from actions.batches.apply_rows import BatchProgress
 from actions.batches.gates import check_gate, connected_processes, planning_connection, require_profile
 from actions.batches.index_check import require_indexes
 from actions.batches.preview import count_up_to, preview_rows
@@ -77,12 +77,12 @@ def run(work: ActionContext, plan: Plan) -> Done:
     return run_batch_action(
         work,
         BatchAction(
-            takings=lambda connection: _require_requeue(require_profile(work, connection)).selections,
-            planned=int(plan.figures["stale"] or 0),
-            doing="requeued tasks",
-            told=lambda account: _result_message(account) + RUN_TWICE_NOTE * twice,
-            figures=lambda account: {**_result_figures(account), "may_run_twice": twice},
-            totals=lambda account: {"requeued_tasks": float(account.to["waiting"])},
+            selections=lambda connection: _require_requeue(require_profile(work, connection)).selections,
+            planned_rows=int(plan.figures["stale"] or 0),
+            progress_text="requeued tasks",
+            message=lambda progress: _result_message(progress) + RUN_TWICE_NOTE * twice,
+            figures=lambda progress: {**_result_figures(progress), "may_run_twice": twice},
+            totals=lambda progress: {"requeued_tasks": float(progress.destinations["waiting"])},
         ),
     )
 
@@ -108,11 +108,13 @@ def _nothing_to_do(spared: int) -> NothingToDo:
     )
 
 
-def _result_message(account: BatchProgress) -> str:
-    dead = f", {account.to['dead']} had no attempts left and are dead" if account.to["dead"] else ""
-    number = account.to["waiting"]
+def _result_message(progress: BatchProgress) -> str:
+    dead = (
+        f", {progress.destinations['dead']} had no attempts left and are dead" if progress.destinations["dead"] else ""
+    )
+    number = progress.destinations["waiting"]
     return f"requeued {number} task{'s' * (number != 1)}{dead}"
 
 
-def _result_figures(account: BatchProgress) -> Mapping[str, Figure]:
-    return {"requeued": account.to["waiting"], "dead": account.to["dead"]}
+def _result_figures(progress: BatchProgress) -> Mapping[str, Figure]:
+    return {"requeued": progress.destinations["waiting"], "dead": progress.destinations["dead"]}

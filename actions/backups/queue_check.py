@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from actions.model.context import ActionContext
 from actions.model.plan import Figure
 from actions.sqlite.interrupt import limit_statements
 from collectors.access.timeouts import TimeLimitExceeded
+from collectors.queue_profiles.quoting import quote_identifier
 
 _TABLES_WITH_KEYS = """
 SELECT DISTINCT t.name FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.backups.content_proof import is_virtual_table, quote_identifier
+from actions.backups.content_proof import is_virtual_table
+from collectors.queue_profiles.quoting import quote_identifier
 
 SHOWN_ROWS = 5
 

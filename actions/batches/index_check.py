@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from actions.model.errors import Refused
 from collectors.queue_profiles.authorizer import allow_changes, read_schema_effects
+from collectors.queue_profiles.quoting import quote_identifier
 from collectors.queue_profiles.row_selection import RowSelection
 
 # A scan of so many rows takes about as long as writing one page.
@@ -42,10 +42,10 @@ def require_indexes(connection: apsw.Connection, takings: Iterable[RowSelection]
 def _scanned_tables(connection: apsw.Connection, taking: RowSelection) -> Iterator[tuple[str, str]]:
     """Tables that a step's statements would scan, each with the column that an index should begin with."""
     own = read_schema_effects(connection)
-    columns = {taking.spot.place.table: taking.key.strip('"'), **dict(taking.along)}
+    columns = {taking.context.table.name: taking.key.strip('"'), **dict(taking.dependents)}
     for step in taking.bind_row_steps(0.0):
         values = {**step.values, "key": None, "seen": None, "holder": None}
-        with allow_changes(connection, step.fence, own):
+        with allow_changes(connection, step.access, own):
             plans = [connection.execute(f"EXPLAIN QUERY PLAN {one}", values).fetchall() for one in step.statements]
         lines = {str(row[3]) for plan in plans for row in plan}
         yield from ((table, column) for table, column in columns.items() if f"SCAN {table}" in lines)
@@ -53,7 +53,7 @@ def _scanned_tables(connection: apsw.Connection, taking: RowSelection) -> Iterat
 
 def _unindexed_references(connection: apsw.Connection, taking: RowSelection) -> Iterator[tuple[str, str]]:
     """Tables that refer to the taken rows, and would be scanned to see whether they do."""
-    table = taking.spot.place.table.lower()
+    table = taking.context.table.name.lower()
     for name, column, referred, searched in connection.execute(_REFERRING_TABLES).fetchall():
         if str(referred).lower() == table and not searched:
             yield str(name), str(column)

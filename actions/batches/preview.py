@@ -125,7 +125,7 @@ def _read_candidates(
 
 def _candidate_row(row: tuple[Any, ...], bound: BoundStatement) -> CandidateRow:
     key, queue, _attempts, since, holder = row
-    moment = None if since is None else moment_of(float(since), bound.form, bound.zone)
+    moment = None if since is None else moment_of(float(since), bound.time_format, bound.zone)
     return CandidateRow(key, str(queue), moment, "" if holder is None else str(holder))
 
 

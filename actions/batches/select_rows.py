@@ -34,7 +34,7 @@ class RowSlice:
     """Rows that were found at once. `close`: in the order of their numbers, with few others in between."""
 
     rows: list[SelectedRow]
-    close: bool = False
+    is_adjacent: bool = False
 
 
 def select_rows(
@@ -79,7 +79,7 @@ def walk_rows(
         last = fetch_rows(connection, taking.stride_statement(), after=after, rows=STRIDE_ROWS)
         upto = last[0][0] if last else LAST_ROW
         rows = fetch_rows(connection, taking.walk_statement(now(), older_than), after=after, upto=upto)
-        yield RowSlice(rows, close=len(rows) * ADJACENT_ONE_IN >= STRIDE_ROWS)
+        yield RowSlice(rows, is_adjacent=len(rows) * ADJACENT_ONE_IN >= STRIDE_ROWS)
         if not last:
             return
         after = upto
@@ -88,19 +88,19 @@ def walk_rows(
 def uses_search(connection: apsw.Connection, taking: RowSelection) -> bool:
     """Whether an index leads to the rows, or there is no other way. Raises apsw.Error, ProfileError."""
     bound = taking.search_statement(0.0)
-    with allow_reading(connection, bound.fence):
+    with allow_reading(connection, bound.access):
         plan = connection.execute("EXPLAIN QUERY PLAN " + bound.sql, {**bound.values, "limit": 1}).fetchall()
-    visits_all = any(str(row[3]) == f"SCAN {taking.spot.place.table}" for row in plan)
+    visits_all = any(str(row[3]) == f"SCAN {taking.context.table.name}" for row in plan)
     return not visits_all or not has_rowids(connection, taking)
 
 
 def fetch_rows(connection: apsw.Connection, bound: BoundStatement, **given: Any) -> list[tuple[Any, ...]]:
     """All rows of a statement, behind its fence. Raises apsw.Error, ProfileError."""
-    with allow_reading(connection, bound.fence):
+    with allow_reading(connection, bound.access):
         return connection.execute(bound.sql, {**bound.values, **given}).fetchall()
 
 
 def has_rowids(connection: apsw.Connection, taking: RowSelection) -> bool:
     """Whether it is an ordinary table (https://sqlite.org/withoutrowid.html)."""
     sql = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?"
-    return not connection.execute(sql, (taking.spot.place.table,)).get
+    return not connection.execute(sql, (taking.context.table.name,)).get

@@ -7,8 +7,8 @@ promises that. An application that stores such a rowid, or an external-content F
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from collectors.queue_profiles.detection import detect_profile
+from collectors.queue_profiles.quoting import quote_identifier
 from collectors.target import Target
 
 # An INTEGER PRIMARY KEY is the rowid itself, so SQLite makes no index for it; for any other primary key it does. Shadow

@@ -41,7 +41,7 @@ class AccessRules:
     each statement, and a thousand databases of one application have the same statements.
     """
 
-    readable: TableColumns
+    readable_columns: TableColumns
     updates: TableColumns = field(default_factory=dict)
     inserts: frozenset[str] = frozenset()
     deletes: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ def join_access_rules(fences: Iterable[AccessRules]) -> AccessRules:
     allowed = AccessRules({})
     for one in fences:
         allowed = AccessRules(
-            _merge_columns(allowed.readable, one.readable),
+            _merge_columns(allowed.readable_columns, one.readable_columns),
             _merge_columns(allowed.updates, one.updates),
             allowed.inserts | one.inserts,
             allowed.deletes | one.deletes,
@@ -181,7 +181,7 @@ def _describe_access(action: int, first: str, second: str) -> str:
 
 def _may_read(fence: AccessRules, action: int, first: str, second: str, functions: frozenset[str]) -> bool:
     if action == apsw.SQLITE_READ:
-        columns = fence.readable.get(first.lower())
+        columns = fence.readable_columns.get(first.lower())
         # No column at all: the statement only counts rows. A common table expression is named, not read.
         return columns is not None and (second == "" or second.lower() in columns)
     if action == apsw.SQLITE_FUNCTION:

@@ -61,7 +61,7 @@ class CompiledProfile:
     settings: Mapping[str, SettingValue] = field(default_factory=dict)
     requeue: CompiledRequeue | None = None
     purge: CompiledPurge | None = None
-    named: tuple[IndexedQueues, ...] = ()
+    indexed_queues: tuple[IndexedQueues, ...] = ()
     rowids_unused: frozenset[str] = frozenset()
     statistics: bool = True
 
@@ -94,7 +94,7 @@ class CompiledProfile:
 
     def queue_name_statements(self) -> tuple[BoundStatement, ...]:
         """SELECT at most :limit queue names, jumping from name to name on an index; nothing without such an index."""
-        return tuple(one.names_statement() for one in self.named)
+        return tuple(one.names_statement() for one in self.indexed_queues)
 
 
 def compile_profile(
@@ -163,17 +163,17 @@ class _ProfileTables:
 
     profile: QueueProfile
     settings: ProfileSettings
-    places: TableMatch
+    match: TableMatch
     prefix: str
 
     def each_part(self, parts: Iterable[Part]) -> Iterator[tuple[Part, TableContext]]:
         """Each part that applies, with each of its tables."""
         form = parse_time_format(fill_name(self.profile.time, self.settings), "time")
-        fence = AccessRules(self.places.readable_columns)
+        fence = AccessRules(self.match.readable_columns)
         for part in parts:
             if _part_applies(part, self.settings):
-                for place in self.places.tables_named(part.table, self.settings):
-                    scope = ExpressionScope(self.settings, form, place.table, place.suffix)
+                for place in self.match.tables_named(part.table, self.settings):
+                    scope = ExpressionScope(self.settings, form, place.name, place.suffix)
                     yield part, TableContext(place, scope, fence, self.prefix)
 
 
@@ -193,7 +193,7 @@ def _compile_sequences(
 ) -> Iterator[InsertSequence]:
     for name in profile.enqueued:
         yield from (
-            InsertSequence(place.table) for place in places.tables_named(name, settings) if place.counts_inserts
+            InsertSequence(place.name) for place in places.tables_named(name, settings) if place.has_autoincrement
         )
 
 
@@ -210,7 +210,7 @@ def _compile_requeue(
 def _compile_purge(purge: PurgeSpec | None, spots: _ProfileTables) -> CompiledPurge | None:
     if purge is None:
         return None
-    made = [(text, finished_selection(text, spot, spots.places)) for text, spot in spots.each_part(purge.rows)]
+    made = [(text, finished_selection(text, spot, spots.match)) for text, spot in spots.each_part(purge.rows)]
     takings = tuple(taking for _, taking in made)
     if not takings:
         return None

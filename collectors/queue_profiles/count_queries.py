@@ -31,13 +31,13 @@ class CompiledRowSet:
     """
 
     state: TaskState
-    spot: TableContext
+    context: TableContext
     queue: Expression
     queue_column: str
     where: Expression
     since: MomentExpression | None
     head: str
-    head_is: Expression
+    head_identity: Expression
     key: str
     attempts: str
     slow: bool
@@ -46,12 +46,12 @@ class CompiledRowSet:
     @property
     def quoted_table(self) -> str:
         """The table's name as SQL."""
-        return self.spot.quoted_table
+        return self.context.quoted_table
 
     @property
-    def fence(self) -> AccessRules:
+    def access(self) -> AccessRules:
         """What its statements may read."""
-        return self.spot.fence
+        return self.context.access
 
     def count_statement(self, now: float) -> BoundStatement:
         """SELECT queue, count, oldest `since` (or NULL), over at most :limit rows."""
@@ -60,10 +60,10 @@ class CompiledRowSet:
     def queue_count_statement(self) -> BoundStatement:
         """SELECT queue, count, NULL, each queue over at most :limit rows, where neither times nor moments matter."""
         sql = (
-            f"{_distinct_names_sql(self.quoted_table, self.queue_column)} SELECT {self.spot.label_sql('name')}, {self.row_count_sql('one')}, NULL "  # noqa: S608
+            f"{_distinct_names_sql(self.quoted_table, self.queue_column)} SELECT {self.context.label_sql('name')}, {self.row_count_sql('one')}, NULL "  # noqa: S608
             f"FROM {_BOUNDED_NAMES} AS one"
         )
-        return BoundStatement(sql, {}, self.fence, per_queue=True)
+        return BoundStatement(sql, {}, self.access, per_queue=True)
 
     def row_count_sql(self, queue: str) -> str:
         """SQL for the number of its rows in the queue of `queue`.name, at most :limit."""
@@ -82,7 +82,7 @@ class CompiledRowSet:
 
     def count_and_head_statement(self, now: float) -> BoundStatement | None:
         """SELECT queue, count, oldest `since`, smallest `head`, its `head_is`: both in one; None where that needs two."""
-        if not self.head or self.by_queue or (self.since is not None and self.head_is != NO_IDENTITY):
+        if not self.head or self.by_queue or (self.since is not None and self.head_identity != NO_IDENTITY):
             return None
         return self._count_and_head_template.bind_at(now)
 
@@ -94,9 +94,9 @@ class CompiledRowSet:
     def _head_template(self) -> StatementTemplate:
         sql = (
             f"SELECT queue, min(head), identity FROM (SELECT {self.queue.sql} AS queue, {self.head} AS head, "  # noqa: S608
-            f"{self.head_is.sql} AS identity FROM {self.quoted_table} WHERE {self.where.sql} LIMIT :limit) GROUP BY queue"
+            f"{self.head_identity.sql} AS identity FROM {self.quoted_table} WHERE {self.where.sql} LIMIT :limit) GROUP BY queue"
         )
-        return StatementTemplate(sql, parameters_of((self.queue, self.head_is, self.where)), self.fence)
+        return StatementTemplate(sql, parameters_of((self.queue, self.head_identity, self.where)), self.access)
 
     @cached_property
     def _count_and_head_template(self) -> StatementTemplate:
@@ -110,17 +110,17 @@ class IndexedQueues:
     `rows`: one row set of the table; `counted`: which of the profile's row sets, by position.
     """
 
-    rows: CompiledRowSet
+    row_set: CompiledRowSet
     counted: tuple[tuple[int, CompiledRowSet], ...] = ()
 
     def names_statement(self) -> BoundStatement:
         """SELECT at most :limit queue names, jumping from name to name on an index that starts with the queue."""
-        rows = self.rows
+        rows = self.row_set
         sql = (
-            f"{_distinct_names_sql(rows.quoted_table, rows.queue_column)} SELECT {rows.spot.label_sql('name')} FROM found "  # noqa: S608
+            f"{_distinct_names_sql(rows.quoted_table, rows.queue_column)} SELECT {rows.context.label_sql('name')} FROM found "  # noqa: S608
             "WHERE name IS NOT NULL LIMIT :limit"
         )
-        return BoundStatement(sql, {}, rows.fence)
+        return BoundStatement(sql, {}, rows.access)
 
     def names_and_counts_statement(self) -> BoundStatement:
         """SELECT whether it is a name, queue, count of each of `counted`; each count over at most :limit rows."""
@@ -128,20 +128,20 @@ class IndexedQueues:
 
     @cached_property
     def _names_and_counts_template(self) -> StatementTemplate:
-        rows = self.rows
+        rows = self.row_set
         numbers = "".join(f", {one.row_count_sql('one')}" for _, one in self.counted)
         sql = (
-            f"{_distinct_names_sql(rows.quoted_table, rows.queue_column)} SELECT name IS NOT NULL, {rows.spot.label_sql('name')}{numbers} "  # noqa: S608
+            f"{_distinct_names_sql(rows.quoted_table, rows.queue_column)} SELECT name IS NOT NULL, {rows.context.label_sql('name')}{numbers} "  # noqa: S608
             f"FROM {_BOUNDED_NAMES} AS one"
         )
-        return StatementTemplate(sql, (), rows.fence, per_queue=True)
+        return StatementTemplate(sql, (), rows.access, per_queue=True)
 
 
 @dataclass(frozen=True)
 class CompiledWorkers:
     """The workers of one table."""
 
-    spot: TableContext
+    context: TableContext
     stale: Expression
 
     def count_statement(self, now: float) -> BoundStatement:
@@ -152,9 +152,9 @@ class CompiledWorkers:
     def _count_template(self) -> StatementTemplate:
         sql = (
             f"SELECT count(*), coalesce(sum(gone), 0) FROM (SELECT {self.stale.sql} IS TRUE AS gone "  # noqa: S608
-            f"FROM {self.spot.quoted_table} LIMIT :limit)"
+            f"FROM {self.context.quoted_table} LIMIT :limit)"
         )
-        return StatementTemplate(sql, self.stale.parameters, self.spot.fence)
+        return StatementTemplate(sql, self.stale.parameters, self.context.access)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +175,13 @@ def compile_row_set(text: RowSetSpec, spot: TableContext) -> CompiledRowSet:
     head = "" if text.head is None or spot.is_absent(text.head) else spot.quoted_column(text.head)
     return CompiledRowSet(
         state=text.state,
-        spot=spot,
+        context=spot,
         queue=spot.queue_label(text.queue),
         queue_column=spot.find_queue_column(text.queue),
         where=spot.compile_fragment(text.where),
         since=None if text.since is None or spot.is_absent(text.since) else spot.compile_moment(text.since),
         head=head,
-        head_is=spot.compile_fragment(text.head_is) if text.head_is else NO_IDENTITY,
+        head_identity=spot.compile_fragment(text.head_is) if text.head_is else NO_IDENTITY,
         key=spot.quoted_column(text.key) if text.key else "",
         attempts=spot.quoted_column(text.attempts) if text.attempts and not spot.is_absent(text.attempts) else "NULL",
         slow=text.slow,
@@ -199,20 +199,22 @@ def count_template(
     """SELECT queue, count, oldest `since`, over at most :limit rows where `where` holds; then the smallest head."""
     moment = since.value.sql if since else "NULL"
     # The time of the minimum, not the minimum of the times: only one value per queue is converted.
-    oldest = epoch_sql("min(moment)", since.form) if since else "NULL"
+    oldest = epoch_sql("min(moment)", since.time_format) if since else "NULL"
     asked, given = (
-        (", min(head), identity", f", {rows.head} AS head, {rows.head_is.sql} AS identity") if with_head else ("", "")
+        (", min(head), identity", f", {rows.head} AS head, {rows.head_identity.sql} AS identity")
+        if with_head
+        else ("", "")
     )
     sql = (
         f"SELECT queue, count(*), {oldest}{asked} FROM (SELECT {rows.queue.sql} AS queue, {moment} AS moment{given} "  # noqa: S608
         f"FROM {rows.quoted_table} WHERE {where.sql} LIMIT :limit) GROUP BY queue"
     )
-    parts = (rows.queue, where, *((since.value,) if since else ()), *((rows.head_is,) if with_head else ()))
+    parts = (rows.queue, where, *((since.value,) if since else ()), *((rows.head_identity,) if with_head else ()))
     return StatementTemplate(
         sql,
         parameters_of(parts),
-        rows.fence,
-        form=since.form if since else None,
+        rows.access,
+        time_format=since.time_format if since else None,
         zone=since.zone if since else "",
     )
 

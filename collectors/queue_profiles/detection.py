@@ -12,8 +12,7 @@ from collectors.queue_profiles.compile import CompiledProfile, compile_profile, 
 from collectors.queue_profiles.count_queries import CompiledRowSet, IndexedQueues
 from collectors.queue_profiles.schema import ProfileError, QueueProfile, load_profile
 from collectors.queue_profiles.settings import ProfileSettings, required_settings, resolve_settings, setting_variants
-from collectors.queue_profiles.table_match import TableMatch, match_tables
-from collectors.queue_profiles.tables import DatabaseTables, read_tables
+from collectors.queue_profiles.table_match import DatabaseTables, TableMatch, match_tables, read_tables
 from collectors.target import Target
 
 AUTO = "auto"
@@ -26,7 +25,7 @@ class ProfileMatch:
 
     profile: QueueProfile
     settings: ProfileSettings
-    places: TableMatch
+    tables: TableMatch
 
 
 def detect_profile(database: apsw.Connection, target: Target) -> CompiledProfile | None:
@@ -78,7 +77,7 @@ def matching_profiles(tables: DatabaseTables, target: Target) -> tuple[ProfileMa
 def missing_parts(profile: QueueProfile, tables: DatabaseTables, target: Target) -> tuple[str, ...]:
     """What this database lacks of a profile, as sentences; nothing when it has all. Raises ProfileError."""
     tried = [
-        match_tables(profile, resolve_settings(profile, given), tables).lacking
+        match_tables(profile, resolve_settings(profile, given), tables).missing
         for given in setting_variants(profile, target.settings)
     ]
     return min(tried, key=len)
@@ -88,10 +87,10 @@ def _compile_match(match: ProfileMatch, found: tuple[ProfileMatch, ...]) -> Comp
     """With several in one file, each queue's name begins with its profile's: the same name may be in both."""
     name = match.profile.name
     if len(found) == 1:
-        return compile_profile(match.profile, match.settings, match.places)
+        return compile_profile(match.profile, match.settings, match.tables)
     if sum(other.profile.name == name for other in found) > 1:  # one system twice, under two names of its tables
-        name = f"{name}:{next(iter(match.places.readable_columns))}"
-    return compile_profile(match.profile, match.settings, match.places, f"{name}/")
+        name = f"{name}:{next(iter(match.tables.readable_columns))}"
+    return compile_profile(match.profile, match.settings, match.tables, f"{name}/")
 
 
 def _configured_match(tables: DatabaseTables, target: Target) -> ProfileMatch:
@@ -100,7 +99,7 @@ def _configured_match(tables: DatabaseTables, target: Target) -> ProfileMatch:
         for given in setting_variants(profile, target.settings):
             settings = resolve_settings(profile, {**target.settings, **given})
             places = match_tables(profile, settings, tables)
-            if not places.lacking:
+            if not places.missing:
                 return ProfileMatch(profile, settings, places)
     except ProfileError as error:
         raise ProfileError(f"profile {profile.name}: {error}") from error
@@ -113,7 +112,7 @@ def _matches_of_profile(profile: QueueProfile, tables: DatabaseTables, target: T
     seen: set[frozenset[str]] = set()
     for given in setting_variants(profile, target.settings):
         places = match_tables(profile, resolve_settings(profile, given), tables)
-        if not places.lacking and (spots := frozenset(places.readable_columns)) not in seen:
+        if not places.missing and (spots := frozenset(places.readable_columns)) not in seen:
             seen.add(spots)
             yield ProfileMatch(profile, resolve_settings(profile, given), places)
 
@@ -126,7 +125,7 @@ def _with_index_counts(database: apsw.Connection, made: CompiledProfile) -> Comp
     quick = [(i, one) for i, one in enumerate(rows) if one.by_queue and not one.slow]
     named = {pair: tuple(found for found in quick if _table_and_column(found[1]) == pair) for pair in indexed}
     return replace(
-        made, rows=rows, named=tuple(IndexedQueues(indexed[pair], counted) for pair, counted in named.items())
+        made, rows=rows, indexed_queues=tuple(IndexedQueues(indexed[pair], counted) for pair, counted in named.items())
     )
 
 
@@ -138,9 +137,9 @@ def _can_count_by_queue(database: apsw.Connection, rows: CompiledRowSet, indexed
     """Whether each queue can be counted on an index alone, many times faster than by visiting the rows."""
     if rows.since is not None or rows.where.parameters or _table_and_column(rows) not in indexed:
         return False
-    with allow_reading(database, rows.fence):
+    with allow_reading(database, rows.access):
         plan = database.execute("EXPLAIN QUERY PLAN " + rows.queue_count_statement().sql, {"limit": 1}).fetchall()
-    counting = [str(row[3]) for row in plan if f"SEARCH {rows.spot.place.table} " in str(row[3])]
+    counting = [str(row[3]) for row in plan if f"SEARCH {rows.context.table.name} " in str(row[3])]
     # Both the search for the names and the counting itself: one that visits rows would be slower than by state.
     return bool(counting) and all("COVERING INDEX" in line for line in counting)
 
@@ -151,7 +150,7 @@ def _leads_index(database: apsw.Connection, rows: CompiledRowSet) -> bool:
         "SELECT l.name, i.name FROM pragma_index_list(?) AS l JOIN pragma_index_info(l.name) AS i "
         "WHERE i.seqno = 0 AND NOT l.partial"
     )
-    leading = database.execute(sql, (rows.spot.place.table,)).fetchall()
+    leading = database.execute(sql, (rows.context.table.name,)).fetchall()
     column = rows.queue_column.strip('"').lower()
     return any(name is not None and str(name).lower() == column for _, name in leading)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
+from collectors.queue_profiles.quoting import quote_identifier, quote_literal
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
 from collectors.queue_profiles.settings import ProfileSettings
 from collectors.queue_profiles.time_formats import LOCAL_FORMATS, SqlValue, format_moment
@@ -32,7 +33,7 @@ class ExpressionScope:
     """What an expression may refer to: settings, the profile's time format, the row set's table."""
 
     settings: ProfileSettings = field(default_factory=ProfileSettings)
-    form: TimeFormat = "unix_s"
+    time_format: TimeFormat = "unix_s"
     table: str = ""
     suffix: str = ""
 
@@ -43,14 +44,14 @@ class BoundParameter:
 
     name: str
     amount: float | str
-    form: TimeFormat | None = None
+    time_format: TimeFormat | None = None
     zone: str = ""
 
     def value_at(self, now: float) -> SqlValue:
         """What to bind at `now` (seconds since the epoch)."""
-        if self.form is None or isinstance(self.amount, str):
+        if self.time_format is None or isinstance(self.amount, str):
             return self.amount
-        return format_moment(now - self.amount, self.form, self.zone)
+        return format_moment(now - self.amount, self.time_format, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def split_time_format(text: str, scope: ExpressionScope) -> tuple[str, TimeForma
     """`EXPRESSION[:FORMAT]` as its two parts; without a format, the profile's. Raises ProfileError."""
     match = _FORMAT_PATTERN.match(text)
     if match is None:
-        return text, _require_zone(scope.form, scope, text)
+        return text, _require_zone(scope.time_format, scope, text)
     return match[1], _require_zone(parse_time_format(fill_name(match[2], scope.settings), text), scope, text)
 
 
@@ -109,16 +110,6 @@ def fill_name(name: str, settings: ProfileSettings) -> str:
         return settings.texts[match[1]]
 
     return re.sub(r"\{(\w+)\}", setting_text, name)
-
-
-def quote_identifier(name: str) -> str:
-    """An identifier as SQL (https://sqlite.org/lang_keywords.html)."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(text: str) -> str:
-    """A text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _compile_token(match: re.Match[str], scope: ExpressionScope, text: str) -> tuple[str, tuple[BoundParameter, ...]]:
@@ -152,7 +143,9 @@ def _moment_parameter(match: re.Match[str], scope: ExpressionScope, text: str) -
     if setting is not None and setting not in scope.settings.numbers:
         known = ", ".join(scope.settings.numbers) or "none"
         raise ProfileError(f"{text!r}: no setting is called {setting!r} and is a number; known: {known}")
-    form = _require_zone(parse_time_format(match["format"], text) if match["format"] else scope.form, scope, text)
+    form = _require_zone(
+        parse_time_format(match["format"], text) if match["format"] else scope.time_format, scope, text
+    )
     name = f"{match['kind']}_{setting}_{form}" if setting else f"now_{form}"
     return BoundParameter(name, scope.settings.numbers[setting] if setting else 0.0, form, scope.settings.zone_name)
 

@@ -30,10 +30,10 @@ NO_HOLDER = Expression("NULL")
 class StaleRowSet:
     """The stale leases of one row set. `past`: their leases ran out, whoever lives. `holder`: who holds a row, or NULL."""
 
-    rows: CompiledRowSet
+    row_set: CompiledRowSet
     where: Expression
     since: MomentExpression
-    past: Expression
+    expired: Expression
     holder: Expression = NO_HOLDER
 
     def count_statement(self, now: float) -> BoundStatement:
@@ -42,14 +42,14 @@ class StaleRowSet:
 
     @cached_property
     def _count_template(self) -> StatementTemplate:
-        return count_template(self.rows, self.where, self.since)
+        return count_template(self.row_set, self.where, self.since)
 
 
 def compile_stale_rows(text: RowSetSpec, rows: CompiledRowSet, places: TableMatch) -> StaleRowSet | None:
     """The row set's stale leases, None where it does not tell. Raises ProfileError."""
     if text.stale is None or text.stale_since is None:
         return None
-    spot, holder = rows.spot, text.holder
+    spot, holder = rows.context, text.holder
     since = spot.compile_moment(text.stale_since)
     past = join_conditions(rows.where, spot.compile_fragment(text.stale), since.time_check)
     if holder is None or spot.is_absent(holder.name):
@@ -62,7 +62,7 @@ def _not_spared(holder: HolderSpec, spot: TableContext, since: MomentExpression,
     """Holds where nobody lives, or the patience with who lives is over."""
     if holder.patience not in spot.scope.settings.numbers:
         raise ProfileError(f"holder.patience: no setting is called {holder.patience!r} and is a number")
-    recent = spot.compile_fragment(f"@ago({holder.patience}):{since.form}")
+    recent = spot.compile_fragment(f"@ago({holder.patience}):{since.time_format}")
     living = (*_alive_on_host(holder, spot), *_alive_by_table(holder.alive, spot, places))
     sql = f"({since.value.sql} >= {recent.sql} AND ({' OR '.join(one.sql for one in living)})) IS NOT TRUE"
     return Expression(sql, parameters_of((since.value, recent, *living)))
@@ -71,7 +71,7 @@ def _not_spared(holder: HolderSpec, spot: TableContext, since: MomentExpression,
 def _alive_on_host(holder: HolderSpec, spot: TableContext) -> Iterator[Expression]:
     name = spot.compile_fragment(holder.name)
     since = None if holder.since is None or spot.is_absent(holder.since) else spot.compile_moment(holder.since)
-    if since is None or since.form in LOCAL_FORMATS:  # SQL alone cannot make a moment of a local time
+    if since is None or since.time_format in LOCAL_FORMATS:  # SQL alone cannot make a moment of a local time
         yield Expression(f"{FUNCTION_NAME}({name.sql}, NULL)", name.parameters)
     else:
         yield Expression(f"{FUNCTION_NAME}({name.sql}, {since.as_epoch})", parameters_of((name, since.value)))
@@ -80,5 +80,5 @@ def _alive_on_host(holder: HolderSpec, spot: TableContext) -> Iterator[Expressio
 def _alive_by_table(alive: AliveSpec | None, spot: TableContext, places: TableMatch) -> Iterator[Expression]:
     for place in places.tables_named(alive.table, spot.scope.settings) if alive is not None else ():
         where = spot.compile_fragment(alive.where) if alive is not None else NO_HOLDER
-        other = TableContext(place, spot.scope, spot.fence)
+        other = TableContext(place, spot.scope, spot.access)
         yield Expression(f"EXISTS (SELECT 1 FROM {other.quoted_table} WHERE {where.sql})", where.parameters)  # noqa: S608

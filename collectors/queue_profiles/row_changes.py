@@ -20,7 +20,7 @@ class RowFilter:
     """The rows that a statement means: its `where`, and how they are looked for (`NOT INDEXED`, or nothing)."""
 
     where: str
-    looked_for: str = ""
+    index_hint: str = ""
 
 
 # Makes a statement once it is known which rows are meant.
@@ -35,10 +35,10 @@ class BoundStep:
     `fence.changing(database, step.fence)`. `values` are those that do not depend on the rows.
     """
 
-    to: RowDestination
+    destination: RowDestination
     statements: tuple[str, ...]
     values: dict[str, SqlValue]
-    fence: AccessRules
+    access: AccessRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class CompiledStep:
     `where`: the rows that are for this step and for none before it.
     """
 
-    to: RowDestination
+    destination: RowDestination
     where: Expression
     frames: tuple[StatementFrame, ...]
     parameters: Expression
-    fence: AccessRules
+    access: AccessRules
 
 
 def compile_requeue_steps(spot: TableContext, texts: Iterable[StepText], places: TableMatch) -> Iterable[CompiledStep]:
@@ -68,7 +68,7 @@ def compile_requeue_steps(spot: TableContext, texts: Iterable[StepText], places:
 def compile_purge_step(along: Iterable[DependentRowsSpec], spot: TableContext, places: TableMatch) -> CompiledStep:
     """Rows of other tables that go with a finished row, then the row itself. Raises ProfileError."""
     others = [(one, place) for one in along for place in _dependent_tables(one, spot, places)]
-    tables = {spot.place.table.lower(), *(place.place.table.lower() for _, place in others)}
+    tables = {spot.table.name.lower(), *(place.table.name.lower() for _, place in others)}
     fence = AccessRules(places.readable_columns, deletes=frozenset(tables))
     frames = (*(_delete_dependents_frame(one, spot, place) for one, place in others), _delete_frame(spot))
     return CompiledStep("gone", Expression("(1)"), frames, Expression(""), fence)
@@ -78,7 +78,7 @@ def _compile_requeue_step(spot: TableContext, text: StepText, where: Expression,
     assigned = {name: value for name, value in (text.set or {}).items() if not spot.is_absent(name)}
     pairs = {spot.quoted_column(name): spot.compile_fragment(value) for name, value in assigned.items()}
     insert = None if text.insert is None else _compile_insert(text.insert, spot, where, places)
-    own = spot.place.table.lower()
+    own = spot.table.name.lower()
     fence = AccessRules(
         places.readable_columns,
         updates={own: frozenset(column.strip('"').lower() for column in pairs)},
@@ -94,13 +94,13 @@ def _compile_requeue_step(spot: TableContext, text: StepText, where: Expression,
 def _update_frame(spot: TableContext, pairs: dict[str, Expression], where: Expression) -> StatementFrame:
     assignments = ", ".join(f"{column} = {value.sql}" for column, value in pairs.items())
     return lambda rows: (
-        f"UPDATE {spot.quoted_table}{rows.looked_for} SET {assignments} WHERE {rows.where} AND {where.sql}"  # noqa: S608
+        f"UPDATE {spot.quoted_table}{rows.index_hint} SET {assignments} WHERE {rows.where} AND {where.sql}"  # noqa: S608
     )
 
 
 def _delete_frame(spot: TableContext, where: Expression | None = None) -> StatementFrame:
     also = "" if where is None else f" AND {where.sql}"
-    return lambda rows: f"DELETE FROM {spot.quoted_table}{rows.looked_for} WHERE {rows.where}{also}"  # noqa: S608
+    return lambda rows: f"DELETE FROM {spot.quoted_table}{rows.index_hint} WHERE {rows.where}{also}"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +116,22 @@ def _compile_insert(text: InsertSpec, spot: TableContext, where: Expression, pla
     found = places.tables_named(text.into, spot.scope.settings)
     if len(found) != 1:
         raise ProfileError(f"insert into {text.into!r}: there must be exactly one such table")
-    other = TableContext(found[0], spot.scope, spot.fence)
+    other = TableContext(found[0], spot.scope, spot.access)
     pairs = {other.quoted_column(name): spot.compile_fragment(value) for name, value in text.values.items()}
     head = f"{'INSERT OR IGNORE' if text.or_ignore else 'INSERT'} INTO {other.quoted_table} ({', '.join(pairs)})"
     row = ", ".join(value.sql for value in pairs.values())
     return _CompiledInsert(
         lambda rows: (
-            f"{head} SELECT {row} FROM {spot.quoted_table}{rows.looked_for} WHERE {rows.where} AND {where.sql}"  # noqa: S608
+            f"{head} SELECT {row} FROM {spot.quoted_table}{rows.index_hint} WHERE {rows.where} AND {where.sql}"  # noqa: S608
         ),
         Expression("", parameters_of(pairs.values())),
-        frozenset({found[0].table.lower()}),
+        frozenset({found[0].name.lower()}),
     )
 
 
 def _dependent_tables(text: DependentRowsSpec, spot: TableContext, places: TableMatch) -> Iterable[TableContext]:
     return (
-        TableContext(place, spot.scope, spot.fence) for place in places.tables_named(text.table, spot.scope.settings)
+        TableContext(place, spot.scope, spot.access) for place in places.tables_named(text.table, spot.scope.settings)
     )
 
 
@@ -139,5 +139,5 @@ def _delete_dependents_frame(text: DependentRowsSpec, spot: TableContext, other:
     column, of = other.quoted_column(text.column), spot.quoted_column(text.of)
     return lambda rows: (
         f"DELETE FROM {other.quoted_table} WHERE {column} IN "  # noqa: S608
-        f"(SELECT {of} FROM {spot.quoted_table}{rows.looked_for} WHERE {rows.where})"
+        f"(SELECT {of} FROM {spot.quoted_table}{rows.index_hint} WHERE {rows.where})"
     )

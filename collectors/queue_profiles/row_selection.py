@@ -53,21 +53,23 @@ class RowSelection:
     other tables that go with them.
     """
 
-    spot: TableContext
+    context: TableContext
     key: str
     queue: Expression
     attempts: str
     holder: Expression
     where: Expression
-    past: Expression
+    expired: Expression
     since: MomentExpression
     compiled_steps: tuple[CompiledStep, ...]
-    along: tuple[tuple[str, str], ...] = ()
+    dependents: tuple[tuple[str, str], ...] = ()
 
     def candidate_statement(self, now: float, older_than: float | None = None) -> BoundStatement:
         """For a person: SELECT key, queue, attempts or NULL, since when (epoch or NULL), holder of the row :key."""
         shown = f"{self.key}, {self.queue.sql}, {self.attempts}, {self.since.as_epoch}, {self.holder.sql}"
-        sql = f"SELECT {shown} FROM {self.spot.quoted_table} WHERE {self.key} = :key AND {self._where_sql(older_than)}"  # noqa: S608
+        sql = (
+            f"SELECT {shown} FROM {self.context.quoted_table} WHERE {self.key} = :key AND {self._where_sql(older_than)}"  # noqa: S608
+        )
         return self._bind_statement(sql, self.where, now, older_than)
 
     def count_statement(self, now: float, older_than: float | None = None) -> BoundStatement:
@@ -76,29 +78,29 @@ class RowSelection:
 
     def spared_count_statement(self, now: float, older_than: float | None = None) -> BoundStatement:
         """SELECT how many rows, at most :limit, whose lease ran out and whose holder lives."""
-        past = f"{self._narrowed_sql(self.past, older_than)} AND ({self.where.sql}) IS NOT TRUE"
-        return self._bind_statement(self._count_sql(past), join_conditions(self.past, self.where), now, older_than)
+        past = f"{self._narrowed_sql(self.expired, older_than)} AND ({self.where.sql}) IS NOT TRUE"
+        return self._bind_statement(self._count_sql(past), join_conditions(self.expired, self.where), now, older_than)
 
     def search_statement(self, now: float, older_than: float | None = None) -> BoundStatement:
         """SELECT of at most :limit rows by the best index: key, lease as it is stored, holder, number of the step."""
-        sql = f"SELECT {self._selected_columns()} FROM {self.spot.quoted_table} WHERE {self._where_sql(older_than)} LIMIT :limit"  # noqa: S608
+        sql = f"SELECT {self._selected_columns()} FROM {self.context.quoted_table} WHERE {self._where_sql(older_than)} LIMIT :limit"  # noqa: S608
         return self._bind_statement(sql, join_conditions(self.where, *self._step_conditions()), now, older_than)
 
     def walk_statement(self, now: float, older_than: float | None = None) -> BoundStatement:
         """The same as `search`, and its number, of the rows numbered above :after up to :upto, in that order."""
         row = self._rowid_sql
         sql = (
-            f"SELECT {self._selected_columns()}, {row} FROM {self.spot.quoted_table} NOT INDEXED "  # noqa: S608
+            f"SELECT {self._selected_columns()}, {row} FROM {self.context.quoted_table} NOT INDEXED "  # noqa: S608
             f"WHERE {row} > :after AND {row} <= :upto AND {self._where_sql(older_than)}"
         )
         bound = self._bind_statement(sql, join_conditions(self.where, *self._step_conditions()), now, older_than)
-        return bound._replace(fence=self._walk_access)
+        return bound._replace(access=self._walk_access)
 
     def stride_statement(self) -> BoundStatement:
         """SELECT the number of the row that comes :rows rows after the first above :after; nothing when there are fewer."""
         row = self._rowid_sql
         sql = (
-            f"SELECT {row} FROM {self.spot.quoted_table} NOT INDEXED WHERE {row} > :after "  # noqa: S608
+            f"SELECT {row} FROM {self.context.quoted_table} NOT INDEXED WHERE {row} > :after "  # noqa: S608
             f"ORDER BY {row} LIMIT 1 OFFSET :rows"
         )
         return BoundStatement(sql, {}, self._walk_access)
@@ -106,7 +108,7 @@ class RowSelection:
     def rowid_span_statement(self) -> BoundStatement:
         """SELECT an upper bound on the number of rows, at no cost."""
         row = self._rowid_sql
-        sql = f"SELECT (SELECT max({row}) FROM {self.spot.quoted_table}) - (SELECT min({row}) FROM {self.spot.quoted_table}) + 1"  # noqa: S608
+        sql = f"SELECT (SELECT max({row}) FROM {self.context.quoted_table}) - (SELECT min({row}) FROM {self.context.quoted_table}) + 1"  # noqa: S608
         return BoundStatement(sql, {}, self._walk_access)
 
     def bind_row_steps(self, now: float, older_than: float | None = None) -> tuple[BoundStep, ...]:
@@ -118,31 +120,31 @@ class RowSelection:
         """The steps, to be run in this order, for all rows numbered from :first to :last: looked for and taken at once."""
         these = RowFilter(f"{self._rowid_sql} BETWEEN :first AND :last", " NOT INDEXED")
         steps = (self._bind_step(step, these, now, older_than) for step in self.compiled_steps)
-        return tuple(replace(step, fence=self._with_rowid(step.fence)) for step in steps)
+        return tuple(replace(step, access=self._with_rowid(step.access)) for step in steps)
 
     def _bind_step(self, step: CompiledStep, which: RowFilter, now: float, older_than: float | None) -> BoundStep:
         meant = replace(which, where=f"{which.where} AND {self._where_sql(older_than)}")
         parts = (self.where, self.since.value, self.holder, step.parameters)
         return BoundStep(
-            step.to,
+            step.destination,
             tuple(frame(meant) for frame in step.frames),
             {**bound_values(parameters_of(parts), now), **self._older_than_value(now, older_than)},
-            step.fence,
+            step.access,
         )
 
     @property
     def _rowid_sql(self) -> str:
-        return f"{self.spot.quoted_table}._rowid_"
+        return f"{self.context.quoted_table}._rowid_"
 
     @property
     def _walk_access(self) -> AccessRules:
-        return self._with_rowid(self.spot.fence)
+        return self._with_rowid(self.context.access)
 
     def _with_rowid(self, fence: AccessRules) -> AccessRules:
         """SQLite asks for a row's number under the name `ROWID`."""
-        table = self.spot.place.table.lower()
-        columns = fence.readable.get(table, frozenset()) | {"rowid"}
-        return replace(fence, readable={**fence.readable, table: columns})
+        table = self.context.table.name.lower()
+        columns = fence.readable_columns.get(table, frozenset()) | {"rowid"}
+        return replace(fence, readable_columns={**fence.readable_columns, table: columns})
 
     def _selected_columns(self) -> str:
         cases = " ".join(f"WHEN {step.where.sql} THEN {n}" for n, step in enumerate(self.compiled_steps))
@@ -152,12 +154,12 @@ class RowSelection:
         return (step.where for step in self.compiled_steps)
 
     def _count_sql(self, predicate: str) -> str:
-        return f"SELECT count(*) FROM (SELECT 1 FROM {self.spot.quoted_table} WHERE {predicate} LIMIT :limit)"  # noqa: S608
+        return f"SELECT count(*) FROM (SELECT 1 FROM {self.context.quoted_table} WHERE {predicate} LIMIT :limit)"  # noqa: S608
 
     def _bind_statement(self, sql: str, where: Expression, now: float, older_than: float | None) -> BoundStatement:
         parts = (self.queue, self.holder, where, self.since.value)
         bound = {**bound_values(parameters_of(parts), now), **self._older_than_value(now, older_than)}
-        return BoundStatement(sql, bound, self.spot.fence, form=self.since.form, zone=self.since.zone)
+        return BoundStatement(sql, bound, self.context.access, time_format=self.since.time_format, zone=self.since.zone)
 
     def _where_sql(self, older_than: float | None) -> str:
         return self._narrowed_sql(self.where, older_than)
@@ -168,7 +170,7 @@ class RowSelection:
     def _older_than_value(self, now: float, older_than: float | None) -> dict[str, SqlValue]:
         if older_than is None:
             return {}
-        return {"older_than": format_moment(now - older_than, self.since.form, self.since.zone)}
+        return {"older_than": format_moment(now - older_than, self.since.time_format, self.since.zone)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +198,17 @@ class CompiledPurge:
 
 def stale_selection(stale: StaleRowSet, steps: list[StepText], places: TableMatch) -> RowSelection:
     """Stale leases with the steps of requeue. Raises ProfileError."""
-    rows = stale.rows
+    rows = stale.row_set
     return RowSelection(
-        spot=rows.spot,
+        context=rows.context,
         key=rows.key,
         queue=rows.queue,
         attempts=rows.attempts,
         holder=stale.holder,
         where=stale.where,
-        past=stale.past,
+        expired=stale.expired,
         since=stale.since,
-        compiled_steps=tuple(compile_requeue_steps(rows.spot, steps, places)),
+        compiled_steps=tuple(compile_requeue_steps(rows.context, steps, places)),
     )
 
 
@@ -221,15 +223,15 @@ def finished_selection(text: FinishedRowsSpec, spot: TableContext, places: Table
     if stale is None:
         raise ProfileError("`finished` is needed")
     along = tuple(
-        (place.table, one.column) for one in text.along for place in places.tables_named(one.table, spot.scope.settings)
+        (place.name, one.column) for one in text.along for place in places.tables_named(one.table, spot.scope.settings)
     )
     step = compile_purge_step(text.along, spot, places)
-    return replace(stale_selection(stale, [], places), compiled_steps=(step,), along=along)
+    return replace(stale_selection(stale, [], places), compiled_steps=(step,), dependents=along)
 
 
 def declares_keys(taking: RowSelection, text: FinishedRowsSpec) -> bool:
     """Whether the profile says which of these rows hold an idempotency key."""
-    return text.idempotency_key is not None and not taking.spot.is_absent(text.idempotency_key)
+    return text.idempotency_key is not None and not taking.context.is_absent(text.idempotency_key)
 
 
 def split_by_key(
@@ -243,15 +245,15 @@ def split_by_key(
     if not told:
         return (), (taking,)
     name = text.idempotency_key or ""
-    if not declares_keys(taking, text) or not taking.spot.has_column(name):
+    if not declares_keys(taking, text) or not taking.context.has_column(name):
         return (taking,), ()
-    column = taking.spot.quoted_column(name)
+    column = taking.context.quoted_column(name)
     return (_with_condition(taking, f"{column} IS NULL"),), (_with_condition(taking, f"{column} IS NOT NULL"),)
 
 
 def _with_condition(taking: RowSelection, condition: str) -> RowSelection:
     where = Expression(f"{taking.where.sql} AND {condition}", taking.where.parameters)
-    return replace(taking, where=where, past=where)
+    return replace(taking, where=where, expired=where)
 
 
 def strictest_gate(gates: Iterable[ActionGate]) -> ActionGate:

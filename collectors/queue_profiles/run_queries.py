@@ -59,7 +59,7 @@ def read_quick_counts(database: apsw.Connection, profile: CompiledProfile, now: 
     counts: dict[int, CountResult] = {}
     first: list[QueueHead] = []
     names: set[str] = set()
-    for one in profile.named:
+    for one in profile.indexed_queues:
         known, found = _read_names_and_counts(database, one)
         names |= known
         counts |= found
@@ -122,7 +122,7 @@ def merge_counts(counts: Iterable[QueueCount]) -> QueueCount | None:
 
 def _fetch_rows(database: apsw.Connection, bound: BoundStatement, limit: int | None) -> list[tuple[Any, ...]]:
     values = bound.values if limit is None else {**bound.values, "limit": limit}
-    with allow_reading(database, bound.fence):
+    with allow_reading(database, bound.access):
         return list(database.execute(bound.sql, values).fetchall())
 
 
@@ -151,5 +151,5 @@ def _queue_head(row: tuple[Any, ...]) -> QueueHead:
 def _queue_count(row: tuple[Any, ...], bound: BoundStatement) -> QueueCount:
     queue, number, oldest = row
     return QueueCount(
-        str(queue), int(number), None if oldest is None else moment_of(float(oldest), bound.form, bound.zone)
+        str(queue), int(number), None if oldest is None else moment_of(float(oldest), bound.time_format, bound.zone)
     )

@@ -12,9 +12,9 @@ from collectors.queue_profiles.expression import (
     bound_values,
     compile_expression,
     fill_name,
-    quote_identifier,
     split_time_format,
 )
+from collectors.queue_profiles.quoting import quote_identifier
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
 from collectors.queue_profiles.table_match import MatchedTable
 from collectors.queue_profiles.time_formats import SqlValue, epoch_sql, is_time_sql
@@ -32,9 +32,9 @@ class BoundStatement(NamedTuple):
 
     sql: str
     values: dict[str, SqlValue]
-    fence: AccessRules
+    access: AccessRules
     per_queue: bool = False
-    form: TimeFormat | None = None
+    time_format: TimeFormat | None = None
     zone: str = ""
 
 
@@ -44,15 +44,15 @@ class StatementTemplate:
 
     sql: str
     parameters: tuple[BoundParameter, ...]
-    fence: AccessRules
+    access: AccessRules
     per_queue: bool = False
-    form: TimeFormat | None = None
+    time_format: TimeFormat | None = None
     zone: str = ""
 
     def bind_at(self, now: float) -> BoundStatement:
         """With its values at `now` (seconds since the epoch)."""
         return BoundStatement(
-            self.sql, bound_values(self.parameters, now), self.fence, self.per_queue, self.form, self.zone
+            self.sql, bound_values(self.parameters, now), self.access, self.per_queue, self.time_format, self.zone
         )
 
 
@@ -61,18 +61,18 @@ class MomentExpression:
     """An expression for a time and its format."""
 
     value: Expression
-    form: TimeFormat
+    time_format: TimeFormat
     zone: str = ""
 
     @property
     def as_epoch(self) -> str:
         """SQL for the seconds since the epoch."""
-        return epoch_sql(self.value.sql, self.form)
+        return epoch_sql(self.value.sql, self.time_format)
 
     @property
     def time_check(self) -> Expression:
         """Holds where there is a time."""
-        return Expression(is_time_sql(f"({self.value.sql})", self.form), self.value.parameters)
+        return Expression(is_time_sql(f"({self.value.sql})", self.time_format), self.value.parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,15 @@ class TableContext:
     `prefix` stands before each queue's name when a file holds several systems.
     """
 
-    place: MatchedTable
+    table: MatchedTable
     scope: ExpressionScope
-    fence: AccessRules
+    access: AccessRules
     prefix: str = ""
 
     @property
     def quoted_table(self) -> str:
         """The table's name as SQL."""
-        return quote_identifier(self.place.table)
+        return quote_identifier(self.table.name)
 
     def compile_fragment(self, text: str) -> Expression:
         """An expression in brackets. Raises ProfileError."""
@@ -99,13 +99,13 @@ class TableContext:
 
     def has_column(self, name: str) -> bool:
         """Whether a declared column is in this table: one of `also` may be missing. Raises ProfileError."""
-        return fill_name(name, self.scope.settings).lower() in self.place.columns
+        return fill_name(name, self.scope.settings).lower() in self.table.columns
 
     def quoted_column(self, name: str) -> str:
         """A declared column as SQL. Raises ProfileError."""
         column = fill_name(name, self.scope.settings)
-        if column.lower() not in self.place.columns:
-            raise ProfileError(f"column {column!r} of {self.place.table} is not named in `detect`")
+        if column.lower() not in self.table.columns:
+            raise ProfileError(f"column {column!r} of {self.table.name} is not named in `detect`")
         return quote_identifier(column)
 
     def is_absent(self, text: str | None) -> bool:
@@ -124,7 +124,7 @@ class TableContext:
         if text is None or self.is_absent(text):
             return ""
         name = fill_name(text, self.scope.settings) if text.startswith("{") else text
-        return quote_identifier(name) if name.lower() in self.place.columns else ""
+        return quote_identifier(name) if name.lower() in self.table.columns else ""
 
     def queue_label(self, text: str | None) -> Expression:
         """The queue's name as a label value."""

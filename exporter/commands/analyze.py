@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 
 from actions.model.request import Request
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import DURATION, acting_options, database_options
 from exporter.commands.database_argument import resolve_target
-from exporter.commands.duration import DURATION
 from exporter.commands.run_action import options_given, run_action
 
 stall_option = click.option(
@@ -33,7 +32,7 @@ def analyze(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Gather the query planner's statistics of all tables, in short turns beside live workers."""
+    """Gather the query planner's statistics of all tables, in short write transactions while workers go on."""
     target = resolve_target(db, config_file, state)
     request = Request("analyze", target.name, options=options_given(table=table, stall=stall))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))

@@ -1,4 +1,4 @@
-"""`queuekeeper checkpoint DB`."""
+"""`queuekeeper checkpoint DB`: copies the write-ahead log back into the database."""
 
 import sys
 from dataclasses import replace
@@ -7,17 +7,22 @@ from pathlib import Path
 import click
 
 from actions.model.request import Request
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import SQLITE_VERSION, acting_options, database_options
 from exporter.commands.database_argument import resolve_target
 from exporter.commands.run_action import options_given, run_action
-from exporter.commands.sqlite_version import SQLITE_VERSION
 
 MODES = ("auto", "passive", "full", "restart", "truncate")
 
 
 @click.command()
 @database_options
-@click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How far to go.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="auto",
+    show_default=True,
+    help="The kind of checkpoint; auto chooses by the state of the log.",
+)
 @click.option(
     "--owner-sqlite",
     type=SQLITE_VERSION,
@@ -36,7 +41,7 @@ def checkpoint(
 ) -> None:
     """Copy the write-ahead log back into the database.
 
-    On an application whose SQLite is not proved free of the WAL-reset bug, only `auto` and `truncate` are allowed.
+    Unless the application's SQLite is known to be free of the WAL-reset bug, only `auto` and `truncate` are allowed.
     """
     target = resolve_target(db, config_file, state)
     if owner_sqlite is not None:

@@ -19,8 +19,8 @@ from exporter.config.problems import ConfigProblem
 from exporter.config.schema import ActionsPart, BackupPart, ConfigFile, DatabasePart, LimitsPart, RulePart, SchedulePart
 from exporter.config.settings import ActingSettings, Config, DatabaseSpec
 from exporter.config.tokens import read_digests
+from exporter.config.window_parts import load_zone
 from exporter.config.yaml_positions import Loc
-from exporter.config.zones import load_zone
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """From a file to a Config: everything that is wrong is said at once, each with its line."""
 
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -57,3 +58,8 @@ def read_config_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigErrors((f"{path}:{line}: not UTF-8; save the file as UTF-8",)) from error
+
+
+def example_text() -> str:
+    """The text of the example file."""
+    return files("exporter.config").joinpath("example.yaml").read_text("utf-8")

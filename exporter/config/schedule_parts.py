@@ -11,8 +11,8 @@ from actions.policy.schedules import Schedule, cron_firings
 from exporter.config.problems import ConfigProblem
 from exporter.config.rule_parts import action_problems, database_problems, options_in_base_units
 from exporter.config.schema import SchedulePart
+from exporter.config.window_parts import load_zone, zone_problems
 from exporter.config.yaml_positions import Loc
-from exporter.config.zones import load_zone, zone_problems
 
 
 def schedule_problems(

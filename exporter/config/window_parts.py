@@ -1,12 +1,14 @@
 """Windows of the file: checked against the actions and the time zones, then made into values."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from actions.policy.windows import Window
 from actions.runner.catalogue import KNOWN_ACTIONS
 from exporter.config.problems import ConfigProblem, unknown_name
 from exporter.config.schema import ConfigFile, RulePart, SchedulePart
-from exporter.config.zones import zone_problems
+from exporter.config.yaml_positions import Loc
 
 # Words of the whole contract: a window for an action that this version does not have restricts nothing, and harms nothing.
 ACTION_WORDS = (
@@ -61,3 +63,17 @@ def _build_window(text: str, zone: str) -> Window:
 def _minutes_of_day(clock: str) -> int:
     hours, _, minutes = clock.partition(":")
     return int(hours) * 60 + int(minutes)
+
+
+def load_zone(name: str | None) -> tzinfo:
+    """The time zone of this name; UTC, which needs no data, of none. Raises ZoneInfoNotFoundError, ValueError, OSError."""
+    return UTC if name in (None, "UTC") else ZoneInfo(str(name))
+
+
+def zone_problems(name: str | None, loc: Loc) -> Iterator[ConfigProblem]:
+    """What is wrong with the name of a time zone."""
+    try:
+        load_zone(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        cure = 'write one like "Europe/Berlin"; where even that fails, install the package tzdata'
+        yield ConfigProblem(loc, f'"{name}" is not a time zone of this machine; {cure}')

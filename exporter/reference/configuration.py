@@ -13,8 +13,8 @@ from pydantic_core import PydanticUndefined
 
 from collectors.target import Limits
 from exporter.alert_rules.thresholds import format_in_unit
-from exporter.config.example import example_text
 from exporter.config.key_descriptions import KEY_DESCRIPTIONS
+from exporter.config.load import example_text
 from exporter.config.schema import Budget, ConfigFile, Duration, Level, SettingValue, Size
 from exporter.config.sizes import GrowthBudget
 

@@ -13,7 +13,7 @@ from actions.model.request import Option
 from actions.store.database import StoreUnavailable
 from exporter.status.dry_runs import TooManyDryRuns
 from exporter.status.operations import Operations, OperatorRequest, UnknownDatabase
-from exporter.text.run_fields import run_fields
+from exporter.text.run import run_fields
 from exporter.web.authorization import actor_with_address, denial_response, request_denial
 from exporter.web.context import WebContext
 from exporter.web.request_body import BodyTooLarge, BodyTooSlow, read_body

@@ -21,6 +21,7 @@ from collectors.poll import NO_PROFILE, poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.registry import COLLECTORS
 from collectors.target import BackupSettings, Limits, Target
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 Process = Callable[..., AbstractContextManager[int]]
@@ -380,7 +381,7 @@ def test_a_foreign_user_who_could_leave_files_is_refused(folder_mode: int, state
             "from collectors.poll import poll_database; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
             # The interpreter may lie where only root can start it: the raw reader is started before.
-            "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
+            "raw = RawReader(); raw.read_lock_table(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
             "s = poll_database(Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), None, time.time(), raw)\n"
             "print(s.state, s.up, s.message, flush=True); os._exit(0)"
         )
@@ -560,7 +561,7 @@ def _poll_beside(queue: prismq.Queue, raw: RawReader, application: Process, poll
         assert held <= {(h.file, h.row) for h in raw.find_held_locks(queue.path)}
         assert _names(queue.path) == files
         assert {name: stat.S_IMODE((queue.path.parent / name).stat().st_mode) for name in files} == modes
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONGEST_WAIT
         while len(salts) < 2 and time.monotonic() < deadline:  # the application's own checkpoints still reset its WAL
             snapshot = poll_database(target, snapshot, time.time(), raw, only=frozenset({"storage", "wal"}))
             index = raw.read_wal_index(queue.path)

@@ -23,6 +23,7 @@ from collectors.raw_reader.client import RawReader
 from collectors.raw_reader.formats import LockRow
 from collectors.raw_reader.wal_readers import HeldLock
 from collectors.target import Limits, Target
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 CHILD = (sys.executable, "-I", "-m", "collectors.raw_reader.server")
@@ -331,11 +332,11 @@ class Meddling(RawReader):
         super().__init__()
         self._at, self._happens = at, happens
 
-    def ask(self, what: str, path: Path | None) -> object:
+    def query_reader(self, what: str, path: Path | None) -> object:
         self._meddle(what)
         return super().query_reader(what, path)
 
-    def release(self, path: Path) -> None:
+    def release_wal(self, path: Path) -> None:
         self._meddle("release")
         super().release_wal(path)
 
@@ -445,7 +446,7 @@ def test_sidecars_that_we_saw_cannot_vanish_before_we_have_opened(raw: RawReader
 def test_a_closed_owner_is_never_opened_and_a_forgotten_hold_ends(raw: RawReader, queue: prismq.Queue) -> None:
     queue.put()
     raw.hold_wal(queue.path)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LONGEST_WAIT
     while any(holder.pid == -1 for holder in raw.find_held_locks(queue.path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     queue.owner.close()
@@ -469,7 +470,7 @@ def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file(poll
             "import os, sys, time; from pathlib import Path\n"
             "from collectors.poll import poll_database; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
-            "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
+            "raw = RawReader(); raw.read_lock_table(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
             "target, states, made = Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), set(), 0\n"
             "for _ in range(int(sys.argv[2])):\n"
             "    taken = poll_database(target, None, time.time(), raw); states.add(taken.state)\n"

@@ -195,6 +195,12 @@ class TestWhatDocumentsPointAt:
         assert len(named) > 8
         assert [name for name in named if not (ROOT / name).exists()] == []
 
+    @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+    def test_files_of_the_tree_that_a_document_names_are_there(self, file: Path) -> None:
+        named = re.findall(r"`((?:\w+/)+[\w.-]+\.\w+)`", file.read_text())
+        ours = [name for name in named if name.partition("/")[0] in {folder.name for folder in ROOT.iterdir()}]
+        assert [name for name in ours if name != "deploy/token" and not (ROOT / name).exists()] == []
+
     def test_the_index_names_every_document(self) -> None:
         index = {link.partition("#")[0] for link in links(ROOT / "docs" / "README.md")}
         documents = {file.name for file in (ROOT / "docs").glob("*.md")} - {"README.md"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("exporter", "actions", "collectors")
+PACKAGES = ("exporter", "actions", "collectors", "queuekeeper")
 
 
 def contracts(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -37,6 +37,8 @@ def test_the_contracts_hold() -> None:
         ("collectors/access/context.py", "import collectors.wal", "Inside collectors"),
         ("exporter/exposition/latest.py", "import exporter.agent", "Inside the exporter"),
         ("actions/verify.py", "import click", "Nothing below the agent"),
+        ("queuekeeper/backup.py", "import actions.model.outcome", "The agent drives actions"),
+        ("queuekeeper/maintenance.py", "import apsw", "The public Python API is light"),
         ("actions/policy/effect.py", "import time", "Deciding is pure"),
         ("collectors/disk.py", "import sqlite3", "One SQLite library"),
         ("collectors/raw_reader/formats.py", "import apsw", "The raw reader holds no SQLite"),

@@ -19,7 +19,7 @@ def test_every_field_of_a_database_is_documented() -> None:
     assert {name for name in fields if f"`{name}`" not in TEXT} == set()
 
 
-def test_every_option_of_the_front_door_is_documented() -> None:
+def test_every_option_of_the_http_server_is_documented() -> None:
     options = {name for option in serve.params for name in option.opts if name.startswith("--web")}
     assert {name for name in options if f"`{name}`" not in TEXT} == set()
 

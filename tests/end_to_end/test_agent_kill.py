@@ -13,6 +13,7 @@ from actions.store import runs
 from actions.store.database import state_store
 from actions.store.runs import Run
 from collectors.raw_reader.client import RawReader
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq, runner_child
 from tests.support.scenes.agent_process import AgentProcess
 from tests.support.scenes.crash_scene import (
@@ -31,7 +32,7 @@ from tests.support.scenes.run_actions import by_hand
 # Those that the rules below start.
 ACTIONS = ("checkpoint", "backup", "requeue")
 INSTANTS = [
-    pytest.param(10, marks=pytest.mark.timeout(300)),
+    10,
     pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
 ]
 pytestmark = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs the kernel's table of locks")
@@ -110,7 +111,7 @@ def test_killing_the_agent_at_any_instant_loses_nothing_and_the_next_one_ends_wh
     give_work(scenes)
     made.start(ready=False)
     started = time.monotonic()
-    made.wait(lambda: all_acted(made, 1), "all rules' actions to end", timeout=60)
+    made.wait(lambda: all_acted(made, 1), "all rules' actions to end", timeout=LONGEST_WAIT)
     for number, instant in enumerate(spread(rng, instants, time.monotonic() - started)):
         made.kill()
         lost = runner_child.left_unfinished(made.state)
@@ -126,7 +127,7 @@ def test_killing_the_agent_at_any_instant_loses_nothing_and_the_next_one_ends_wh
     give_work(scenes)
     known = len(made.runs())
     made.start(ready=False)
-    made.wait(lambda: all_acted(made, known, "done"), "one more success of each", timeout=60)
+    made.wait(lambda: all_acted(made, known, "done"), "one more success of each", timeout=LONGEST_WAIT)
     assert made.stop() == 0
     assert runner_child.left_unfinished(made.state) == []
     for told in made.runs():

@@ -16,7 +16,7 @@ from tests.support.real.real_parts import until
 from tests.support.scenes.alertmanagers import Alertmanager, SlowWay, alertmanagers, slow_way
 from tests.support.scenes.webhook_site import Site, config, fill, full, site
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture
@@ -163,8 +163,8 @@ def test_kill_9_again_and_again_while_a_pair_repeats_itself_gives_every_task_bac
             time.sleep(rng.random())  # the instant is what is tested
             there.agent.kill()
             there.agent.start(ready=False)
-        until(lambda: there.running() == 0, "every task to be given back", 60)
-        there.agent.wait(lambda: all(run.state == "ended" for run in there.agent.runs()), "every run to end", 60)
+        until(lambda: there.running() == 0, "every task to be given back")
+        there.agent.wait(lambda: all(run.state == "ended" for run in there.agent.runs()), "every run to end")
     finally:
         stop.set()
         teller.join()

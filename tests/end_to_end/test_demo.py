@@ -16,10 +16,12 @@ import pytest
 
 from tests.support.checks.documents import ROOT, blocks
 from tests.support.checks.drawn import FACTS, differences, quoted, story
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import UNPACKED, require, until
 from tests.support.scenes.agent_process import processes_of
 
-SECONDS = 110
+# It ends as soon as all is healed; this long only on a machine that is busy with other things.
+SECONDS = 600
 
 
 @dataclass
@@ -48,9 +50,9 @@ class Demo:
             assert self.process.poll() is None or re.search(pattern, self.text), self.text
             return re.search(pattern, self.text) is not None
 
-        until(told, f"the demo to tell {pattern!r}", 60)
+        until(told, f"the demo to tell {pattern!r}")
 
-    def end(self, timeout: float = 60) -> int:
+    def end(self, timeout: float = LONGEST_WAIT) -> int:
         """Its exit status, all it said read."""
         return self.process.wait(timeout)
 
@@ -77,7 +79,7 @@ def demo(*options: str, **environment: str) -> Iterator[Demo]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
-            process.wait(30)
+            process.wait(LONGEST_WAIT)
         finally:
             process.kill()
             reader.join()
@@ -94,11 +96,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, Path]:
     """A demo that was left alone: exit status, what it told, where its files were."""
     temporary = tmp_path_factory.mktemp("demo")
     with demo("--seconds", str(SECONDS), TMPDIR=str(temporary), PATH=f"{os.environ['PATH']}:{UNPACKED}") as made:
-        status = made.end(SECONDS + 30)
+        status = made.end(SECONDS + LONGEST_WAIT)
     return status, made.text, made.folder
 
 
-@pytest.mark.timeout(SECONDS + 60)
 def test_it_ends_by_itself_with_everything_healed(whole: tuple[int, str, Path]) -> None:
     status, text, _ = whole
     assert status == 0, text
@@ -134,7 +135,6 @@ BY_ALERTS = {
 
 
 @pytest.mark.real
-@pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("pattern", BY_ALERTS.values(), ids=BY_ALERTS.keys())
 def test_with_prometheus_and_alertmanager_the_healing_goes_through_them(
     whole: tuple[int, str, Path], pattern: str
@@ -160,7 +160,6 @@ def test_without_them_thresholds_alone_start_what_heals(tmp_path: Path) -> None:
     assert "threshold: {for: 1s}" in config
 
 
-@pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("pattern", TOLD.values(), ids=TOLD.keys())
 def test_it_tells_what_goes_wrong_and_what_was_done_about_it(whole: tuple[int, str, Path], pattern: str) -> None:
     assert re.search(pattern, whole[1]), whole[1]
@@ -205,7 +204,7 @@ def test_its_page_shows_the_demo_and_its_token_acts_there(tmp_path: Path) -> Non
         found = re.search(r"page +(http\S+)/ \(to act there, log in with the token in (\S+)\)", made.text)
         assert found is not None, made.text
         url, token = found[1], Path(found[2]).read_text().strip()
-        with httpx.Client(base_url=url, timeout=20) as client:
+        with httpx.Client(base_url=url, timeout=LONGEST_WAIT) as client:
             page = client.get("/").text
             assert all(name in page for name in (">jobs</a>", ">mail</a>", ">notes</a>", "Cannot be read")), page
             assert client.post("/login", data={"token": token}).status_code == 303
@@ -233,7 +232,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, signals: list[signal.Signals],
     assert status == 0, made.text
     assert "Traceback" not in made.text
     assert "everything is removed" in made.text
-    until(lambda: left_behind(made.folder) == [], "its processes to be gone", 10)
+    until(lambda: left_behind(made.folder) == [], "its processes to be gone")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,7 +20,7 @@ from tests.support.scenes import agent_process
 from tests.support.scenes.agent_process import AgentProcess
 from tests.support.scenes.troubled_queues import ACTIONS, ALERTS, Troubled, config, troubled
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(360)]
+pytestmark = pytest.mark.real
 NAMES = list(ACTIONS)
 
 
@@ -48,6 +48,7 @@ def impatient_rules() -> str:
         for rule in group["rules"]:
             if "remediation" in rule["labels"]:
                 rule["for"] = "500ms"
+                rule["keep_firing_for"] = "10s"  # a scrape that a busy machine misses must not end an alert
     return str(yaml.safe_dump(loaded))
 
 
@@ -67,9 +68,9 @@ def by_alerts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Healed]:
         pair = stack.enter_context(running(folder / "pair", addresses, prometheus, alertmanager))
         began = time.monotonic()
         made = Healed(agent, there, pair)
-        pair.wait(lambda: all(automatic(agent, name) for name in NAMES), "a run of each to end", 90)
+        pair.wait(lambda: all_ran(agent, there), "a run of each to end")
         try:
-            pair.wait(lambda: all(resolved(pair, name) for name in NAMES), "every alert to resolve", 120)
+            pair.wait(lambda: all(resolved(pair, name) for name in NAMES), "every alert to resolve")
         except RealPartError as error:
             error.add_note("\n".join(str(run) for name in NAMES for run in agent.runs(name)))
             raise
@@ -81,6 +82,13 @@ def by_alerts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Healed]:
 def automatic(agent: AgentProcess, name: str) -> bool:
     """Whether a run that nobody asked for in person has ended."""
     return any(run.state == "ended" and run.trigger != "person" for run in agent.runs(name))
+
+
+def all_ran(agent: AgentProcess, there: Troubled) -> bool:
+    """Whether a run of each has ended. Once the log has started over its readers end: they would starve it again."""
+    if automatic(agent, "starved"):
+        there.end_readers()
+    return all(automatic(agent, name) for name in NAMES)
 
 
 def resolved(pair: Pair, name: str) -> bool:
@@ -112,7 +120,7 @@ def by_thresholds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Healed]:
     text = config("localhost:9977", by_alert=False)
     with troubled(folder, text) as there, agent_process.agent(folder, text) as agent:
         began = time.time()  # ready: each was read once
-        agent.wait(lambda: all(automatic(agent, name) for name in NAMES), "a run of each to end", 90)
+        agent.wait(lambda: all_ran(agent, there), "a run of each to end")
         made = Healed(agent, there)
         asked = {name: made.run(name).requested_at - began for name in NAMES}
         print("asked for so many seconds after the first reading:", {name: round(at, 1) for name, at in asked.items()})

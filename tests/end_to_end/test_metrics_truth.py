@@ -17,6 +17,7 @@ from typing import Any
 import apsw
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import until
 from tests.support.scenes import agent_process, prismq
 from tests.support.scenes.agent_process import AgentProcess, Labels, Scrape, command
@@ -98,7 +99,7 @@ def truth(folder: Path) -> Values:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=LONGEST_WAIT,
     )
     assert done.returncode == 0, done.stderr
     return {(name, frozenset(labels.items())): value for name, labels, value in json.loads(done.stdout)}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import agent_process, prismq
 from tests.support.scenes.agent_process import AgentProcess, command
 
@@ -79,7 +80,7 @@ def test_it_is_blocked_by_name_twice_then_suspended_and_healed_when_the_reader_i
             )
             assert reader.stdin is not None
             reader.stdin.close()
-            reader.wait(10)
+            reader.wait(LONGEST_WAIT)
             *_, third = agent.ended(3)
             assert (third.outcome, third.effect) == ("done", "fixed")
             agent.wait(lambda: not is_suspended(agent), "the page to say that it may run again")
@@ -103,5 +104,5 @@ def test_a_person_is_not_bound_by_it_and_lifts_it_and_so_does_what_the_person_he
             assert command(agent, "checkpoint", "jobs").returncode == 4
             assert is_suspended(agent)
             reader.kill()
-            reader.wait(10)
+            reader.wait(LONGEST_WAIT)
             agent.wait(lambda: not is_suspended(agent), "what is read then to lift it")

@@ -25,7 +25,6 @@ def having(words: str) -> Block:
     return found
 
 
-@pytest.mark.timeout(600)
 def test_the_readme_leads_to_an_alert_its_section_and_the_panel_that_shows_the_remediation(tmp_path: Path) -> None:
     began, addresses = time.monotonic(), free_addresses()
     with machine_with_a_queue(tmp_path) as machine:
@@ -48,9 +47,9 @@ def test_the_readme_leads_to_an_alert_its_section_and_the_panel_that_shows_the_r
             serving(machine, having("queuekeeper serve").text),
             running(tmp_path / "pair", addresses, yaml.safe_dump(parts), machine.here(people)) as pair,
         ):
-            pair.wait(lambda: pair.query('ALERTS{alertname="QueueStaleLeases", alertstate="firing"}'), "the alert", 300)
+            pair.wait(lambda: pair.query('ALERTS{alertname="QueueStaleLeases", alertstate="firing"}'), "the alert")
             url = next(each for each in pair.alerts() if each["labels"]["alertname"] == "QueueStaleLeases")
-            pair.wait(lambda: _panel_tells(pair), "the panel to show the remediation", 120)
+            pair.wait(lambda: _panel_tells(pair), "the panel to show the remediation")
     assert url["annotations"]["runbook_url"].partition("#")[2] in anchors(ROOT / "docs" / "runbook.md")
     assert time.monotonic() - began < 600
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real import real_parts
 from tests.support.real.real_parts import RealPartError, free_addresses, require, running
 
@@ -55,7 +56,7 @@ def installed(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess
     for tool in ("bash", "dirname"):
         (tools / tool).symlink_to(next(p for d in os.environ["PATH"].split(":") if (p := Path(d) / tool).exists()))
     clean = {"PATH": str(tools), "QK_REAL_DIR": str(tmp_path / "real"), **environment}
-    return subprocess.run([INSTALLER], env=clean, check=False, capture_output=True, text=True, timeout=30)
+    return subprocess.run([INSTALLER], env=clean, check=False, capture_output=True, text=True, timeout=LONGEST_WAIT)
 
 
 def test_the_installer_names_what_is_missing_and_lets_the_rest_go_on(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from exporter.web.context import ActingRights
 from exporter.web.server import HttpServer
 from exporter.web.sse import _format_event
 from exporter.web_config.reload import ReloadingWebConfig
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real import browser, real_parts
 from tests.support.scenes import agent_process, certificates, prismq, web_server
 from tests.support.scenes.agent_process import AgentProcess
@@ -140,7 +141,7 @@ def test_what_is_no_http_writes_no_log(agent: AgentProcess) -> None:
     host, _, port = agent.url.removeprefix("http://").rpartition(":")
     before = agent.log.stat().st_size
     for sent in (b"\x00\xff\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
-        with socket.create_connection((host, int(port)), timeout=20) as one:
+        with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
             one.sendall(sent)
             assert one.recv(100).startswith(b"HTTP/1.1 400")
     for header in ({"Upgrade": "websocket", "Connection": "Upgrade"}, {"Upgrade": "h2c", "Connection": "Upgrade"}):
@@ -215,7 +216,7 @@ def evil(attacked: str) -> Iterator[int]:
             yield server.server_address[1]
         finally:
             server.shutdown()
-            thread.join(20)
+            thread.join(LONGEST_WAIT)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -252,7 +253,10 @@ def _log_in(page: Page, url: str) -> None:
 def test_a_stream_ends_when_who_may_read_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "HEARTBEAT", 0.2)
     users = f"basic_auth_users: {{reader: '{HASH}'}}"
-    with site(tmp_path, users) as (url, _), httpx.Client(base_url=url, auth=("reader", "secret"), timeout=40) as client:
+    with (
+        site(tmp_path, users) as (url, _),
+        httpx.Client(base_url=url, auth=("reader", "secret"), timeout=LONGEST_WAIT) as client,
+    ):
         with client.stream("GET", "/api/v1/events") as stream:
             lines = stream.iter_lines()
             assert next(lines) == "retry: 3000"
@@ -349,7 +353,7 @@ def _on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
         with suppress(OSError):  # the end of a terminal is an error
             while part := os.read(ours, 65536):
                 shown += part
-        assert process.wait(60) in (0, 2)
+        assert process.wait(LONGEST_WAIT) in (0, 2)
     os.close(ours)
     return shown.decode()
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from exporter import systemd
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 CONFIG = "databases: [{name: jobs, path: FOLDER/jobs.db}]\nstate: FOLDER/state\n"
@@ -63,7 +64,7 @@ def test_the_agent_answers_on_sockets_that_were_opened_for_it_and_tells_how_it_i
         assert told(manager, "READY=1") == "READY=1"
         process.send_signal(signal.SIGTERM)
         assert told(manager, "STOPPING") == "STOPPING=1"
-        assert process.wait(30) == 0
+        assert process.wait(LONGEST_WAIT) == 0
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from exporter.alert_rules.thresholds import THRESHOLDS, Threshold
 from exporter.config.known import known_actions
 from exporter.config.sizes import parse_duration, parse_level
 from tests.support.checks.dashboard_check import load_rules, metrics_used
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import free_addresses, run, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -272,8 +273,8 @@ def test_the_shipped_route_brings_a_remediable_alert_to_queuekeeper_with_its_tok
     ]
     shutil.copytree(GRAFANA / "alerts", tmp_path / "pair" / "alerts")
     with running(tmp_path / "pair", free_addresses(), (GRAFANA / "prometheus.yml").read_text(), config) as pair:
-        httpx.post(f"{pair.alertmanager}/api/v2/alerts", json=alerts, timeout=5).raise_for_status()
-        header, payload = got.get(timeout=10)
+        httpx.post(f"{pair.alertmanager}/api/v2/alerts", json=alerts, timeout=LONGEST_WAIT).raise_for_status()
+        header, payload = got.get(timeout=LONGEST_WAIT)
         told = {tuple(each["name"] for each in alert["receivers"]) for alert in pair.alerts()}
     assert header == "/api/v1/alerts Bearer secret-of-the-test"
     assert payload["groupLabels"] == {name: value for name, value in alerts[0]["labels"].items() if name in

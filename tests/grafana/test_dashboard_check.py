@@ -19,6 +19,7 @@ from tests.support.checks.dashboard_check import (
     static_findings,
     substituted,
 )
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import Pair, free_addresses, require, running, until
 from tests.support.scenes import exposition_page
 
@@ -72,7 +73,7 @@ scrape_configs:
 
 def rule_states(pair: Pair) -> dict[str, str]:
     """The state of every alert, once every rule was evaluated without an error."""
-    answer = httpx.get(f"{pair.prometheus}/api/v1/rules", timeout=5).json()
+    answer = httpx.get(f"{pair.prometheus}/api/v1/rules", timeout=LONGEST_WAIT).json()
     rules = [rule for group in answer["data"]["groups"] for rule in group["rules"]]
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] == "err"] == []
     return {rule["name"]: rule["state"] for rule in rules if rule["health"] == "ok"}

@@ -19,6 +19,7 @@ from tests.support.checks.dashboard_check import (
     panels,
     static_findings,
 )
+from tests.support.patience import LONGEST_WAIT
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
@@ -48,7 +49,7 @@ def dashboard_metrics() -> set[str]:
 
 def built(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "grafana.build", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=LONGEST_WAIT)
 
 
 def test_the_committed_files_are_the_generated_ones() -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.python_api.queue_backup import BackupInfo, QueueBackup, QueueBackupError
 from actions.store.database import state_store
 from actions.store.read_totals import read_totals
-from collectors.backup_catalog.manifest import manifest_path, read_manifest
+from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.target import BackupSettings, Limits, RetentionCounts, Target
+from queuekeeper import BackupInfo, QueueBackup, QueueBackupError
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 

@@ -84,7 +84,6 @@ def test_liteque_drains_each_task_once_after_a_requeue_and_a_purge_beside_it(tmp
         assert value(path, "PRAGMA integrity_check") == "ok"
 
 
-@pytest.mark.timeout(300)
 def test_prismqs_workers_drain_their_queue_while_one_is_killed_and_we_requeue_and_purge(
     make_queue: Callable[..., prismq.Queue], raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

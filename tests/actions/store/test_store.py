@@ -19,6 +19,7 @@ from actions.store.database import StoreUnavailable, open_state_store, state_sto
 from actions.store.read_totals import read_totals
 from actions.store.recovery import CLAIM_PATIENCE, recover_lost_runs
 from actions.store.runs import Claim, RunEnding
+from tests.support.patience import LONGEST_WAIT
 
 CHECKPOINT = Request("checkpoint", "jobs", "threshold", rule="wal", cooldown=600.0)
 DONE = RunEnding(Outcome.DONE, "done")
@@ -227,7 +228,7 @@ def test_several_processes_share_one_history_without_losing_a_run(tmp_path: Path
         "        assert runs.end_run(store, claim, RunEnding(Outcome.DONE, 'ok'), i + 0.5)\n"
     )
     children = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"db{n}"]) for n in range(4)]
-    assert [child.wait(60) for child in children] == [0, 0, 0, 0]
+    assert [child.wait(LONGEST_WAIT) for child in children] == [0, 0, 0, 0]
     with state_store(tmp_path) as store:
         assert sum(read_totals(store).runs.values()) == 160
 

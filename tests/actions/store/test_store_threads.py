@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from actions.store.database import StoreUnavailable, history_file, open_state_store, state_store, store_transaction
+from tests.support.patience import LONGEST_WAIT
 
 SET = "INSERT OR REPLACE INTO setting VALUES (?, '1')"
 
@@ -58,7 +59,7 @@ def test_another_process_that_closes_the_history_leaves_it_to_those_who_have_it_
     )
     with state_store(tmp_path) as first, state_store(tmp_path) as second:
         second.execute(SET, ("before",))
-        subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=LONGEST_WAIT)
         first.execute(SET, ("after",))
         assert names(second) == {"before", "other", "after"}
     with state_store(tmp_path) as again:
@@ -95,7 +96,11 @@ def test_a_read_only_history_is_said_to_be_unavailable_when_it_is_opened(tmp_pat
     history_file(tmp_path).chmod(0o400)
     drop = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
     result = subprocess.run(
-        [*drop, sys.executable, "-c", script, str(tmp_path)], check=False, capture_output=True, text=True, timeout=30
+        [*drop, sys.executable, "-c", script, str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_WAIT,
     )
     assert result.returncode == 1
     assert "it cannot be written" in result.stderr

@@ -16,8 +16,7 @@ from collectors.queue_profiles.row_selection import CompiledRequeue
 from collectors.queue_profiles.run_queries import read_count, read_queue_names
 from collectors.queue_profiles.schema import ProfileError, TimeFormat, load_profile, parse_profile
 from collectors.queue_profiles.settings import ProfileSettings, resolve_settings
-from collectors.queue_profiles.table_match import match_tables
-from collectors.queue_profiles.tables import read_tables
+from collectors.queue_profiles.table_match import match_tables, read_tables
 from collectors.queue_profiles.time_formats import epoch_sql, format_moment, is_time_sql, moment_of
 from collectors.target import Target
 from tests.support.scenes import prismq

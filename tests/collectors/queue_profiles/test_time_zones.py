@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
+
 HERE = Path(__file__).parent
 CHOSEN = "counted or told_apart or local_times or survives"
 
@@ -17,7 +19,7 @@ def test_files_say_the_same_wherever_we_are(zone: str) -> None:
     asked = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN,
          *(str(HERE / f"{name}.py") for name in ("test_profile_schema", "test_real_queue_files", "test_shipped_profiles"))],
-        env={**os.environ, "TZ": zone}, cwd=HERE.parents[2], capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, "TZ": zone}, cwd=HERE.parents[2], capture_output=True, text=True, timeout=LONGEST_WAIT, check=False,
     )  # fmt: skip
     assert asked.returncode == 0, asked.stdout[-3000:]
     passed = int(asked.stdout.rsplit(" passed", 1)[0].split()[-1])

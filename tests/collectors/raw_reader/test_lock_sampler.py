@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from collectors.poll import poll_database
 from collectors.raw_reader import lock_sampler
 from collectors.raw_reader.client import RawReader, sampling_command
+from collectors.raw_reader.file_hold import NOT_VISIBLE
 from collectors.raw_reader.formats import (
     CONNECTED_BYTE,
     FIRST_READ_BYTE,
@@ -25,12 +26,12 @@ from collectors.raw_reader.formats import (
     SHARED_FIRST,
     WRITE_BYTE,
 )
-from collectors.raw_reader.lock_probe import NOT_VISIBLE
 from collectors.raw_reader.lock_sampler import FORGET_AFTER, LIVELY_FOR, QUIET_EVERY, LockSampler
 from collectors.raw_reader.lock_usage import SHARED_FOR, LockUsage, LockUsageAccounts
 from collectors.raw_reader.sampled_file import SampledFile
 from collectors.target import Target
 from exporter.commands.readers import readers
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 ONLY = frozenset({"write_lock"})
@@ -57,7 +58,7 @@ def share(turns: list[tuple[float, float]], start: float, end: float) -> float:
 
 def wait_for_samples(raw: RawReader, number: int) -> None:
     """Until the raw reader has sampled so often: its count, not a clock, says when. An answer is shared for a moment."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LONGEST_WAIT
     time.sleep(SHARED_FOR)
     while raw.query_reader("write_lock_samples", None) < number and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -135,7 +136,7 @@ def test_sampling_takes_no_lock_and_makes_nobody_wait(queue: prismq.Queue) -> No
         assert seen == set()
         assert files_of(raw) == {"queue.db-shm"}
         queue.owner.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + LONGEST_WAIT
         while files_of(raw) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert files_of(raw) == set(), "when its application has gone, nothing is kept open"
@@ -148,7 +149,7 @@ def test_a_file_made_anew_is_found_again(tmp_path: Path) -> None:
         queue.owner.close()  # its -shm goes, and comes again as another file
         again = apsw.Connection(str(queue.path))
         again.execute("BEGIN IMMEDIATE")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + LONGEST_WAIT
         use = LockUsage()
         while not use.busy and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -20,6 +20,7 @@ from collectors.raw_reader import formats, lock_table
 from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.raw_reader.formats import LockRow, WalIndex
 from collectors.raw_reader.wal_readers import HeldLock, find_checkpoint_lock, find_write_lock, pinning_readers
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 HeldReader = Callable[[Path], AbstractContextManager[int]]
@@ -163,12 +164,14 @@ def test_child_that_cannot_start_is_unavailable_not_silent(queue: prismq.Queue) 
 
 
 def test_child_ends_with_its_input_and_when_nobody_reads() -> None:
-    ended = subprocess.run(CHILD, input="", capture_output=True, text=True, timeout=20)
+    ended = subprocess.run(CHILD, input="", capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert (ended.returncode, ended.stderr) == (0, "")
     read_end, write_end = os.pipe()
     os.close(read_end)
     request = json.dumps({"do": "locks", "path": ""}) + "\n"
-    broken = subprocess.run(CHILD, input=request * 3, stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=20)
+    broken = subprocess.run(
+        CHILD, input=request * 3, stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=LONGEST_WAIT
+    )
     os.close(write_end)
     assert (broken.returncode, broken.stderr) == (0, "")
 

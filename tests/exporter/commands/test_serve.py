@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from exporter.commands.main import main
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.agent_process import COMMAND
 
 CONFIG = "databases: [{name: jobs, path: jobs.db}]\nstate: state\n"
@@ -15,7 +16,7 @@ CONFIG = "databases: [{name: jobs, path: jobs.db}]\nstate: state\n"
 
 def run(*words: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, words)]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=LONGEST_WAIT)
 
 
 @pytest.fixture

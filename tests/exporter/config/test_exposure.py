@@ -11,6 +11,7 @@ from exporter.config.exposure import exposure_problem, is_loopback
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load_config
 from exporter.config.settings import ActingSettings
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 OPEN = ActingSettings(enabled=True)
@@ -56,7 +57,7 @@ def config(queue: prismq.Queue) -> Path:
 def serve(config: Path, address: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "exporter.commands", "serve", f"--config.file={config}"]
     return subprocess.run(
-        [*command, f"--web.listen-address={address}"], capture_output=True, text=True, check=False, timeout=60
+        [*command, f"--web.listen-address={address}"], capture_output=True, text=True, check=False, timeout=LONGEST_WAIT
     )
 
 

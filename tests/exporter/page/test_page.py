@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from collectors.target import Target
 from exporter.status.events import StatusEvent
 from exporter.web.context import WebContext
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real import browser, real_parts
 from tests.support.real.browser import Tab
 from tests.support.scenes import page_scene, web_server
@@ -58,7 +59,7 @@ def log_in(page: Page, url: str, token: str = TOKEN) -> None:
     page.get_by_role("button", name="Log in with the token").click()
 
 
-def until(page: Page, expression: str, timeout: float = 20.0) -> None:
+def until(page: Page, expression: str, timeout: float = LONGEST_WAIT) -> None:
     """Wait for it. Not Playwright's own way, which the page's CSP forbids: it evaluates text in the page."""
     real_parts.until(lambda: page.evaluate(expression), expression, timeout)
 
@@ -198,7 +199,7 @@ def test_a_run_is_followed_live_cancelled_and_told_to_who_cannot_see(opened: Ope
             until(tab.page, "document.querySelector('progress')?.position > 0")
             expect(tab.page.locator("[data-said]")).to_contain_text(re.compile(r"requeued tasks: \d+ %"))
             tab.page.get_by_role("button", name=f"Cancel run {run_id}").click()
-            expect(tab.page.locator(".head .outcome")).to_have_text("cancelled", timeout=30_000)
+            expect(tab.page.locator(".head .outcome")).to_have_text("cancelled", timeout=1000 * LONGEST_WAIT)
             assert "stopped" in tab.page.inner_text("main")
         assert scene.finished(run_id)["outcome"] == "cancelled"
     finally:
@@ -211,7 +212,7 @@ def test_a_run_that_ends_is_seen_and_said_without_loading_again(opened: Open, sc
         expect(tab.page.locator("#live")).to_contain_text("live")
         tab.page.evaluate("document.body.dataset.pause = 100")
         run_id = scene.ask("checkpoint", "mail")
-        expect(row(tab.page, f"#{run_id}").locator(".outcome")).not_to_have_text("running", timeout=20_000)
+        expect(row(tab.page, f"#{run_id}").locator(".outcome")).not_to_have_text("running", timeout=1000 * LONGEST_WAIT)
         expect(tab.page.locator("#said")).to_contain_text(f"Run {run_id}, checkpoint on mail")
 
 
@@ -307,7 +308,7 @@ def test_the_connection_lost_is_said_and_found_again(opened: Open, scene: Scene)
         scene.agent.stop()
         expect(tab.page.locator("#live")).to_contain_text("The connection was lost")
         scene.agent.start()
-        expect(tab.page.locator("#live")).to_contain_text("updates are live", timeout=30_000)
+        expect(tab.page.locator("#live")).to_contain_text("updates are live", timeout=1000 * LONGEST_WAIT)
         tab.complaints.clear()  # the browser tells of what it could not reach
 
 

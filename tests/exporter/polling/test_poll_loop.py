@@ -13,6 +13,7 @@ from collectors.access.snapshot import Snapshot
 from collectors.target import Target
 from exporter.exposition.latest import LatestSnapshots
 from exporter.polling.loop import PollLoop, PollTiming, next_due
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.exporter_state import target
 
 
@@ -43,7 +44,9 @@ class Polls:
 
     def wait(self, name: str, times: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: self.ended.get(name, 0) >= times, 20), f"{name}: {self.ended}"
+            assert self.changed.wait_for(lambda: self.ended.get(name, 0) >= times, LONGEST_WAIT), (
+                f"{name}: {self.ended}"
+            )
 
 
 @pytest.fixture
@@ -93,15 +96,15 @@ def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path
         # whoever hangs gets its end of file, also one that began only now
         writer = os.open(fifo, os.O_RDWR)
         with polls.changed:
-            polls.changed.wait_for(lambda: not any(polls.running.values()), 10)
+            polls.changed.wait_for(lambda: not any(polls.running.values()), LONGEST_WAIT)
         os.close(writer)
 
 
 def test_one_database_is_never_polled_twice_at_once(loops: list[PollLoop]) -> None:
     go = threading.Event()
-    polls = Polls(lambda _: go.wait(20) and None)
+    polls = Polls(lambda _: go.wait(LONGEST_WAIT) and None)
     loop, board = started(loops, ["a"], polls, interval=0.005, hung_after=0.01)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONGEST_WAIT
     while board.view_at(0, 15).overruns.get("a", 0) < 5 and time.monotonic() < deadline:
         loop.poll_soon("a")
         go.wait(0.005)
@@ -144,7 +147,7 @@ def test_a_file_that_gets_another_name_is_not_polled_twice_at_once(loops: list[P
     def poll(one: Target, _: Snapshot | None, now: float) -> Snapshot:
         running.append(one.name)
         begun.set()
-        go.wait(20)
+        go.wait(LONGEST_WAIT)
         return Snapshot(one, now, up=True, state="readable")
 
     watched = LatestSnapshots()
@@ -152,10 +155,10 @@ def test_a_file_that_gets_another_name_is_not_polled_twice_at_once(loops: list[P
     loop = PollLoop(find, poll, watched, timing=PollTiming(interval=0.005))
     loops.append(loop)
     loop.start()
-    assert begun.wait(20)
+    assert begun.wait(LONGEST_WAIT)
     names[:] = ["prod/a"]
     loop.rescan_soon()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONGEST_WAIT
     while watched.view_at(0, 15).overruns.get("prod/a", 0) < 3 and time.monotonic() < deadline:
         time.sleep(0.005)
     assert running == ["a"]
@@ -181,13 +184,13 @@ def test_stopping_waits_for_the_running_poll_and_begins_no_other(loops: list[Pol
 
     def read(_: Target) -> None:
         begun.set()
-        go.wait(20)
+        go.wait(LONGEST_WAIT)
 
     polls = Polls(read)
     loop, _ = started(loops, ["a"], polls, interval=0.01)
-    assert begun.wait(20)
+    assert begun.wait(LONGEST_WAIT)
     threading.Timer(0.05, go.set).start()
-    assert loop.stop(20)
+    assert loop.stop(LONGEST_WAIT)
     assert polls.ended == {"a": 1}
 
 

@@ -18,6 +18,7 @@ from exporter.web.passwords import MAX_PASSWORD_FAILURES as MOST_PASSWORDS
 from exporter.web.rate_limit import MAX_ADDRESSES, FailureLimiter
 from exporter.web.token_attempts import MAX_TOKEN_FAILURES
 from exporter.web_config.settings import WebConfig
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.web_server import idle_context, serving
 
 TOKEN = "correct-horse-battery-staple-0123456789"
@@ -35,12 +36,12 @@ class Served:
     def post(self, token: str, path: str = "/api/v1/alerts", address: str = "127.0.0.1") -> httpx.Response:
         """From one of this machine's loopback addresses."""
         transport = httpx.HTTPTransport(local_address=address)
-        with httpx.Client(transport=transport, timeout=20) as client:
+        with httpx.Client(transport=transport, timeout=LONGEST_WAIT) as client:
             return client.post(self.url + path, json=DELIVERY, headers={"Authorization": f"Bearer {token}"})
 
     def scrape(self, authorization: str, address: str = "127.0.0.1") -> httpx.Response:
         transport = httpx.HTTPTransport(local_address=address)
-        with httpx.Client(transport=transport, timeout=20) as client:
+        with httpx.Client(transport=transport, timeout=LONGEST_WAIT) as client:
             return client.get(self.url + "/metrics", headers={"Authorization": authorization})
 
     def wrong(self, number: int, path: str = "/api/v1/alerts") -> list[int]:

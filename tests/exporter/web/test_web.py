@@ -25,6 +25,7 @@ from exporter.web.address import CannotListen, bind_addresses, listening_urls
 from exporter.web.app import build_app
 from exporter.web.context import ActingRights, WebContext
 from exporter.web.server import HttpServer
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.idle_operations import idle_operations
 
 TOKEN = "correct-horse-battery-staple"
@@ -77,10 +78,10 @@ def client(agent: Agent) -> Iterator[httpx.Client]:
     server = HttpServer(build_app(agent.web_context()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
-    with httpx.Client(base_url=url, timeout=20) as made:
+    with httpx.Client(base_url=url, timeout=LONGEST_WAIT) as made:
         yield made
     server.stop()
-    thread.join(20)
+    thread.join(LONGEST_WAIT)
     assert not thread.is_alive()
 
 
@@ -329,7 +330,7 @@ def test_the_page_shows_databases_and_escapes_their_names(client: httpx.Client, 
 
 def raw(client: httpx.Client) -> socket.socket:
     url = client.base_url
-    return socket.create_connection((url.host, url.port or 0), timeout=20)
+    return socket.create_connection((url.host, url.port or 0), timeout=LONGEST_WAIT)
 
 
 def test_too_many_idle_connections_cost_the_oldest_of_them(
@@ -459,4 +460,4 @@ def test_several_addresses_are_served(agent: Agent) -> None:
     thread.start()
     assert [httpx.get(f"{url}/-/healthy").status_code for url in listening_urls(sockets)] == [200, 200]
     server.stop()
-    thread.join(20)
+    thread.join(LONGEST_WAIT)

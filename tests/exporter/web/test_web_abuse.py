@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import agent_process, certificates, prismq
 from tests.support.scenes.agent_process import AgentProcess
 
@@ -65,7 +66,7 @@ def abused(agent: AgentProcess, context: ssl.SSLContext, folder: Path, seconds: 
     assert agent.process is not None
     host, _, port = agent.url.removeprefix("https://").rpartition(":")
     made = Result()
-    with httpx.Client(base_url=agent.url, verify=context, timeout=20) as client:
+    with httpx.Client(base_url=agent.url, verify=context, timeout=LONGEST_WAIT) as client:
         for _ in range(20):
             client.get("/metrics").raise_for_status()
         Path(f"/proc/{agent.process.pid}/clear_refs").write_text("5")  # the high-water mark begins anew
@@ -90,7 +91,7 @@ def abused(agent: AgentProcess, context: ssl.SSLContext, folder: Path, seconds: 
                     client.get("/metrics").raise_for_status()
                     made.seconds.append(time.monotonic() - begun)
                     time.sleep(0.1)
-                made.report = json.loads(abuser.communicate(timeout=60)[0])
+                made.report = json.loads(abuser.communicate(timeout=LONGEST_WAIT)[0])
             finally:
                 abuser.kill()
         made.grown = memory(agent.process.pid, "VmHWM") - before

@@ -30,6 +30,7 @@ from exporter.web.passwords import PasswordChecker, PasswordVerdict
 from exporter.web.protocol import BoundedProtocol, certificate_names
 from exporter.web.rate_limit import FailureLimiter, TokenBucket
 from exporter.web_config.reload import ReloadingWebConfig
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real import real_parts
 from tests.support.scenes import certificates, web_server
 from tests.support.scenes.certificates import Authority
@@ -76,7 +77,9 @@ def trusting(ca: Authority, pair: certificates.Pair | None = None) -> ssl.SSLCon
 def status(url: str, context: ssl.SSLContext | bool = True, **headers: str) -> int | str:
     """Of a scrape by a new connection."""
     try:
-        return httpx.get(f"{url}/metrics", verify=context, headers=headers, timeout=10, trust_env=False).status_code
+        return httpx.get(
+            f"{url}/metrics", verify=context, headers=headers, timeout=LONGEST_WAIT, trust_env=False
+        ).status_code
     except httpx.TransportError:
         return "refused"
 
@@ -188,7 +191,7 @@ def test_renewing_the_certificate_under_load_drops_no_scrape(folder: Path, ca: A
 def serial(url: str) -> int:
     """Of the certificate that the server shows now."""
     host, _, port = url.removeprefix("https://").rpartition(":")
-    shown = ssl.get_server_certificate((host, int(port)), timeout=10)
+    shown = ssl.get_server_certificate((host, int(port)), timeout=LONGEST_WAIT)
     done = certificates.subprocess.run(
         ["openssl", "x509", "-noout", "-serial"], input=shown, capture_output=True, text=True, check=True
     )
@@ -226,7 +229,7 @@ RIGHT = ActingRights(True, (token_digest(TOKEN.encode()),), frozenset({"admin"})
 
 
 def pause(url: str, context: ssl.SSLContext | bool = True, **headers: str) -> tuple[int, str]:
-    answer = httpx.post(f"{url}/api/v1/pause", headers=headers, verify=context, timeout=10, trust_env=False)
+    answer = httpx.post(f"{url}/api/v1/pause", headers=headers, verify=context, timeout=LONGEST_WAIT, trust_env=False)
     return answer.status_code, answer.text
 
 
@@ -351,7 +354,7 @@ def test_a_length_that_is_told_in_two_ways_is_refused(folder: Path) -> None:
 def raw(url: str, sent: bytes) -> bytes:
     """All that comes back."""
     host, _, port = url.rpartition("//")[2].rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as one:
+    with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
         one.sendall(sent)
         received = b""
         while part := one.recv(65536):
@@ -366,7 +369,9 @@ def test_a_client_that_says_nothing_holds_up_nobodys_handshake(
     monkeypatch.setattr(listener_module, "HANDSHAKE_DEADLINE", 1.0)
     with serving(folder, TLS + "}") as url, ExitStack() as stack:
         host, _, port = url.removeprefix("https://").rpartition(":")
-        silent = [stack.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(60)]
+        silent = [
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=LONGEST_WAIT)) for _ in range(60)
+        ]
         for one in silent[30:]:
             one.sendall(b"\x16\x03\x01")  # a handshake that never goes on
         assert status(url, trusting(ca)) == 200
@@ -379,7 +384,7 @@ def test_an_answer_that_nobody_takes_is_given_up(folder: Path, monkeypatch: pyte
     large = web_server.MetricsPage(b"x" * 50_000_000, "text/plain")
     with web_server.serving(web_server.idle_context(folder, render=lambda *_: large)) as url:
         host, _, port = url.removeprefix("http://").rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=20) as one:
+        with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
             one.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             time.sleep(0.2)
             assert slowly_taken(one) < len(large.body)
@@ -433,7 +438,7 @@ def test_what_a_stranger_sent_is_given_back_at_once(folder: Path, head: str, len
 
 
 def send(address: tuple[str, int], context: ssl.SSLContext, sent: bytes) -> None:
-    plain = socket.create_connection(address, timeout=20)
+    plain = socket.create_connection(address, timeout=LONGEST_WAIT)
     with context.wrap_socket(plain, server_hostname="localhost") as one:
         one.sendall(sent)
 

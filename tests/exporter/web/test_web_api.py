@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import agent_process, prismq
 
 TOKEN = "correct-horse-battery-staple"
@@ -60,7 +61,7 @@ def jobs(whole_queue: prismq.Queue) -> prismq.Queue:
 def post(agent: Agent, path: str, body: Any = None, token: str | None = TOKEN) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    return httpx.post(agent.url + path, content=content, headers=headers, timeout=20)
+    return httpx.post(agent.url + path, content=content, headers=headers, timeout=LONGEST_WAIT)
 
 
 def act(agent: Agent, action: str, body: Any = None, database: str = "jobs", **more: Any) -> httpx.Response:
@@ -233,7 +234,7 @@ def listening(agent: Agent) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     done = threading.Event()
 
     def listen() -> None:
-        with httpx.stream("GET", f"{agent.url}/api/v1/events", timeout=30) as answer:
+        with httpx.stream("GET", f"{agent.url}/api/v1/events", timeout=LONGEST_WAIT) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             kind = ""
             for line in answer.iter_lines():
@@ -250,7 +251,7 @@ def listening(agent: Agent) -> Iterator[list[tuple[str, dict[str, Any]]]]:
         yield told
     finally:
         done.set()
-        thread.join(20)
+        thread.join(LONGEST_WAIT)
         assert not thread.is_alive()
 
 

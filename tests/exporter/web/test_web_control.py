@@ -13,6 +13,7 @@ import pytest
 from actions.model.request import Request
 from actions.store.database import state_store
 from actions.store.runs import enqueue_run as ask_run
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import agent_process, prismq
 
 TOKEN = "correct-horse-battery-staple"
@@ -43,7 +44,7 @@ def agent(tmp_path: Path, make_queue: Callable[..., prismq.Queue]) -> Iterator[A
 
 def ask(agent: Agent, path: str, method: str = "POST", token: str | None = TOKEN) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return httpx.request(method, agent.url + path, headers=headers, timeout=20)
+    return httpx.request(method, agent.url + path, headers=headers, timeout=LONGEST_WAIT)
 
 
 def rewrite(agent: Agent, before: str, after: str) -> None:

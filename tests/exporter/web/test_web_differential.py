@@ -17,6 +17,7 @@ import pytest
 
 from exporter.config.problems import ConfigErrors
 from exporter.web_config.reload import ReloadingWebConfig
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real import real_parts
 from tests.support.scenes import certificates, web_server
 
@@ -183,7 +184,7 @@ def answer(folder: Path, url: str, asking: Asking) -> Any:
     try:
         if asking.plain:
             return plain(url)
-        with httpx.Client(verify=trusting(folder, asking), timeout=10, trust_env=False) as client:
+        with httpx.Client(verify=trusting(folder, asking), timeout=LONGEST_WAIT, trust_env=False) as client:
             headers = {} if asking.auth is None else {"Authorization": asking.auth}
             got = client.get(url + asking.path, headers=headers)
     except httpx.TransportError:
@@ -197,7 +198,7 @@ def answer(folder: Path, url: str, asking: Asking) -> Any:
 def plain(url: str) -> int:
     """The status of an answer to plain HTTP on a TLS port."""
     host, _, port = url.removeprefix("https://").rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as one:
+    with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
         one.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         return int(one.recv(4096).split()[1])
 
@@ -250,7 +251,7 @@ def listens(address: str, process: "subprocess.Popen[bytes]", place: Path) -> bo
     assert process.poll() is None, (place / "node.log").read_text()
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
+        with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             return connection.recv(1) != b""
     except OSError:

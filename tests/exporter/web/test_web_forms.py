@@ -21,6 +21,7 @@ from exporter.web.context import ActingRights
 from exporter.web.middleware import REFRESH_HEADER
 from exporter.web.sessions import COOKIE_NAME, IDLE_LIMIT, LIFETIME_LIMIT, MAX_SESSIONS, SessionStore
 from exporter.web_config.reload import ReloadingWebConfig
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import certificates, web_server
 from tests.support.scenes.idle_operations import pause_reasons
 
@@ -63,7 +64,7 @@ class Place:
         return pause_reasons(self.folder)
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, timeout=LONGEST_WAIT, trust_env=False, **options)
 
 
 @pytest.fixture

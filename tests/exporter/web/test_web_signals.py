@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
+
 PROGRAM = """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -52,7 +54,7 @@ def test_a_signal_ends_it_with_exit_code_0_also_with_an_open_connection(
         assert client.get("/").text == "here"
         os.kill(process.pid, number)
         assert [line(process), line(process)] == ["stopping", "ended"]
-        assert process.wait(20) == 0
+        assert process.wait(LONGEST_WAIT) == 0
 
 
 def test_a_hangup_calls_the_hook_and_goes_on(process: subprocess.Popen[str]) -> None:

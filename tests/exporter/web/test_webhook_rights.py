@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.webhook_site import TOKEN, Site, acted_once, alert, config, delivery, site
 
 
@@ -86,7 +87,7 @@ def test_a_token_in_the_body_is_none(guarded: Site) -> None:
 def test_only_a_post_is_a_delivery(guarded: Site) -> None:
     right = {"Authorization": f"Bearer {TOKEN}"}
     for method in ("GET", "PUT", "DELETE", "PATCH"):
-        answer = httpx.request(method, f"{guarded.agent.url}/api/v1/alerts", headers=right, timeout=5)
+        answer = httpx.request(method, f"{guarded.agent.url}/api/v1/alerts", headers=right, timeout=LONGEST_WAIT)
         assert answer.status_code == 405
     assert guarded.agent.runs() == []
 

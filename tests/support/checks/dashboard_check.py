@@ -17,6 +17,7 @@ import httpx
 import promql_parser
 import yaml
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import RealPartError, query
 
 Json = Mapping[str, Any]
@@ -277,7 +278,7 @@ def _label_values(base_url: str, text: str) -> list[str]:
     if match is None:
         return []
     parameters = {"match[]": match[1]} if match[1] else {}
-    answer = httpx.get(f"{base_url}/api/v1/label/{match[2]}/values", params=parameters, timeout=10).json()
+    answer = httpx.get(f"{base_url}/api/v1/label/{match[2]}/values", params=parameters, timeout=LONGEST_WAIT).json()
     return list(answer.get("data") or ())
 
 

@@ -18,6 +18,8 @@ from typing import Any, NoReturn, TypeVar
 import httpx
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
+
 UNPACKED = Path(__file__).resolve().parents[3] / ".real" / "usr" / "bin"
 LOG_TAIL = 2000
 T = TypeVar("T")
@@ -63,9 +65,13 @@ class Pair:
 
     def alerts(self) -> list[dict[str, Any]]:
         """What Alertmanager holds (API v2)."""
-        return list(httpx.get(f"{self.alertmanager}/api/v2/alerts", timeout=5, verify=False).raise_for_status().json())
+        return list(
+            httpx.get(f"{self.alertmanager}/api/v2/alerts", timeout=LONGEST_WAIT, verify=False)
+            .raise_for_status()
+            .json()
+        )
 
-    def wait(self, check: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
+    def wait(self, check: Callable[[], T | None], what: str, timeout: float = LONGEST_WAIT) -> T:
         """`until`, and on failure the ends of both logs."""
         try:
             return until(check, what, timeout)
@@ -100,7 +106,9 @@ def _without(name: str) -> NoReturn:
 def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """A short command of a real component, both outputs in `stdout`."""
     command = [str(require(name)), *map(str, arguments)]
-    return subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    return subprocess.run(
+        command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LONGEST_WAIT
+    )
 
 
 def free_addresses() -> Addresses:
@@ -111,7 +119,7 @@ def free_addresses() -> Addresses:
         return Addresses(*(f"127.0.0.1:{each.getsockname()[1]}" for each in (one, two)))
 
 
-def until(check: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
+def until(check: Callable[[], T | None], what: str, timeout: float = LONGEST_WAIT) -> T:
     """The first true answer of `check`; a refused connection counts as no answer yet. Raises RealPartError."""
     end = time.monotonic() + timeout
     last: object = None
@@ -130,7 +138,9 @@ def until(check: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
 
 def query(base_url: str, expression: str) -> list[dict[str, Any]]:
     """The result of an instant query, a scalar as a series without labels. Raises RealPartError with its own words."""
-    answer = httpx.post(f"{base_url}/api/v1/query", data={"query": expression}, timeout=10, verify=False).json()
+    answer = httpx.post(
+        f"{base_url}/api/v1/query", data={"query": expression}, timeout=LONGEST_WAIT, verify=False
+    ).json()
     if answer["status"] != "success":
         raise RealPartError(f"{answer['errorType']}: {answer['error']} in {expression}")
     data = answer["data"]
@@ -179,12 +189,13 @@ def _alertmanager_flags(folder: Path, addresses: Addresses) -> list[str]:
 
 
 def _prometheus_flags(folder: Path, addresses: Addresses) -> list[str]:
-    # Alerts are sent again at every evaluation and `for` is not stretched after a start: minutes become fractions.
+    # `for` is not stretched after a start: minutes become fractions. An alert is valid for four times the resend delay:
+    # on a busy machine Alertmanager must not take a late evaluation for the alert's end.
     return [
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/tsdb",
         f"--web.listen-address={addresses.prometheus}",
-        "--rules.alert.resend-delay=100ms",
+        "--rules.alert.resend-delay=5s",
         "--rules.alert.for-grace-period=0s",
         "--rules.alert.for-outage-tolerance=0s",
         "--query.lookback-delta=30s",
@@ -204,7 +215,7 @@ def _ready(base: str, started: Sequence[subprocess.Popen[bytes]]) -> bool:
     if ended:
         folder = next(flag for flag in map(str, ended[0].args) if "config.file" in flag)  # type: ignore[arg-type]
         raise RealPartError(f"it ended with {ended[0].returncode} ({folder})")
-    return httpx.get(f"{base}/-/ready", timeout=1, verify=False).status_code == httpx.codes.OK
+    return httpx.get(f"{base}/-/ready", timeout=10, verify=False).status_code == httpx.codes.OK
 
 
 def _stop(started: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -212,7 +223,7 @@ def _stop(started: Sequence[subprocess.Popen[bytes]]) -> None:
         process.terminate()
     for process in started:
         try:
-            process.wait(10)
+            process.wait(LONGEST_WAIT)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(10)
+            process.wait(LONGEST_WAIT)

@@ -21,9 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actions.store.database import history_file
 from actions.store.runs import Run, newest_runs
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import LOG_TAIL, RealPartError, until
 
-PATIENCE = 20.0
+PATIENCE = LONGEST_WAIT
 COMMAND = (sys.executable, "-m", "exporter.commands")
 Labels = frozenset[tuple[str, str]]
 
@@ -107,7 +108,7 @@ class AgentProcess:
 
     def get(self, path: str = "/metrics") -> httpx.Response:
         """An answer of it."""
-        return httpx.get(self.url + path, timeout=5, verify=self.verify)
+        return httpx.get(self.url + path, timeout=LONGEST_WAIT, verify=self.verify)
 
     def scrape(self, *names: str) -> Scrape:
         """Its page now, or these families of it: much cheaper where it is looked at again and again."""
@@ -206,7 +207,7 @@ def agent(
 def command(agent: AgentProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of a person on the agent's databases, with the agent's history."""
     whole = [*COMMAND, *arguments, f"--config.file={agent.config}"]
-    return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=LONGEST_WAIT)
 
 
 def processes_of(folder: Path) -> list[tuple[int, str]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import require, until
 from tests.support.scenes.webhook_site import TOKEN
 
@@ -46,11 +47,11 @@ class Alertmanager:
         }
         if not firing:
             found["endsAt"] = _stamp(now)
-        httpx.post(f"{self.url}/api/v2/alerts", json=[found], timeout=10, verify=False).raise_for_status()
+        httpx.post(f"{self.url}/api/v2/alerts", json=[found], timeout=LONGEST_WAIT, verify=False).raise_for_status()
 
     def sent(self) -> float:
         """How many notifications it has sent, those that failed too."""
-        page = httpx.get(f"{self.url}/metrics", timeout=10, verify=False).text
+        page = httpx.get(f"{self.url}/metrics", timeout=LONGEST_WAIT, verify=False).text
         name = 'alertmanager_notifications_total{integration="webhook"} '
         return sum(float(line.removeprefix(name)) for line in page.splitlines() if line.startswith(name))
 
@@ -87,7 +88,7 @@ def _running(folder: Path, webhook: str, port: int, interval: str, cluster: Sequ
     try:
         made = Alertmanager(f"http://{address}")
         until(
-            lambda: httpx.get(f"{made.url}/-/ready", timeout=1, verify=False).is_success,
+            lambda: httpx.get(f"{made.url}/-/ready", timeout=10, verify=False).is_success,
             "an Alertmanager to be ready",
             30,
         )
@@ -95,7 +96,7 @@ def _running(folder: Path, webhook: str, port: int, interval: str, cluster: Sequ
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(LONGEST_WAIT)
         finally:
             process.kill()
             process.wait()
@@ -109,7 +110,7 @@ def _cluster(ports: Sequence[int], which: int, peer_timeout: str) -> list[str]:
 
 
 def _peers(one: Alertmanager) -> int:
-    cluster = httpx.get(f"{one.url}/api/v2/status", timeout=5, verify=False).json()["cluster"]
+    cluster = httpx.get(f"{one.url}/api/v2/status", timeout=LONGEST_WAIT, verify=False).json()["cluster"]
     return len(cluster["peers"]) if cluster["status"] == "ready" else 0
 
 
@@ -158,7 +159,7 @@ def slow_way(agent: str) -> Iterator[SlowWay]:
 
 
 def _pass_on(way: SlowWay, client: socket.socket, agent: tuple[str, int]) -> None:
-    with suppress(OSError), client, socket.create_connection(agent, timeout=30) as server:
+    with suppress(OSError), client, socket.create_connection(agent, timeout=LONGEST_WAIT) as server:
         while request := _message(client):
             server.sendall(request)
             answer = _message(server)

@@ -4,6 +4,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.patience import LONGEST_WAIT
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -42,4 +44,4 @@ def authority(folder: Path, name: str = "authority") -> Authority:
 
 
 def _openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=60)
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=LONGEST_WAIT)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import UNPACKED, free_addresses, until
 from tests.support.scenes import prismq
 
@@ -58,12 +59,12 @@ class Machine:
             made.append(self._once(script, environment))
             return "gave no answer within" not in made[-1].stderr
 
-        until(answered, f"the machine to have time for {script!r}", 90)
+        until(answered, f"the machine to have time for {script!r}")
         return made[-1]
 
     def _once(self, script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self.here(script)], cwd=self.folder / "work", check=False, timeout=100,
+            ["bash", "-euo", "pipefail", "-c", self.here(script)], cwd=self.folder / "work", check=False, timeout=LONGEST_WAIT,
             env={**self.environment, **environment}, capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -100,4 +101,4 @@ def serving(machine: Machine, command: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(LONGEST_WAIT)

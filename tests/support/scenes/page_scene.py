@@ -12,6 +12,7 @@ from time import time
 import apsw
 import httpx
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import agent_process, prismq
 from tests.support.scenes.agent_process import AgentProcess
 
@@ -53,14 +54,14 @@ class Scene:
     def ask(self, action: str, database: str = "jobs", **options: object) -> int:
         """A run asked for over the API; its number."""
         path = f"{self.url}/api/v1/databases/{database}/actions/{action}"
-        answer = httpx.post(path, json=options, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+        answer = httpx.post(path, json=options, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=LONGEST_WAIT)
         return int(answer.raise_for_status().json()["run"])
 
     def finished(self, run_id: int) -> dict[str, object]:
         """The run, once it has ended."""
 
         def ended() -> dict[str, object] | None:
-            found: dict[str, object] = httpx.get(f"{self.url}/api/v1/runs/{run_id}", timeout=20).json()
+            found: dict[str, object] = httpx.get(f"{self.url}/api/v1/runs/{run_id}", timeout=LONGEST_WAIT).json()
             return found if found["state"] == "ended" else None
 
         return dict(self.agent.wait(ended, f"run {run_id} to end"))
@@ -115,5 +116,5 @@ def _report(folder: Path) -> Iterator[None]:
 
 def states(url: str) -> dict[str, str]:
     """The state of each database's WAL."""
-    shown = httpx.get(f"{url}/api/v1/databases", timeout=20).json()["databases"]
+    shown = httpx.get(f"{url}/api/v1/databases", timeout=LONGEST_WAIT).json()["databases"]
     return {one["name"]: one["log"]["state"] if one["log"] else "" for one in shown}

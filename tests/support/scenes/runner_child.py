@@ -20,9 +20,10 @@ from actions.store.recovery import recover_lost_runs
 from actions.store.runs import Run, enqueue_and_claim, load_run, unfinished_runs
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
+from tests.support.patience import LONGEST_WAIT
 
 COMMAND = (sys.executable, "-I", "-m", "actions.runner.child")
-PATIENCE = 30.0
+PATIENCE = LONGEST_WAIT
 
 
 def claimed(target: Target, action: str, request: Request | None = None, **options: Any) -> Job:

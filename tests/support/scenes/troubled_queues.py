@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 from tests.support.scenes.agent_process import COMMAND
 
@@ -23,7 +24,7 @@ databases:
   - {name: old, path: FOLDER/old.db, backup: {directory: FOLDER/backups}}
   - {name: free, path: FOLDER/free.db, backup: {directory: FOLDER/backups}}
 poll: {interval: 1s}
-limits: {checkpoint_wait: 3s, disk_reserve: 1MiB}   # however late a busy machine lets the readers go on
+limits: {checkpoint_wait: 5s, disk_reserve: 1MiB}   # however late a busy machine lets the readers go on
 actions:
   enabled: true
   allow: {token_files: [FOLDER/token]}
@@ -78,6 +79,12 @@ class Troubled:
     """The queues, by name, and what still makes trouble in one of them."""
 
     queues: dict[str, prismq.Queue]
+    readers: subprocess.Popen[str]
+
+    def end_readers(self) -> None:
+        """End the readers that keep the log of `starved` from starting over."""
+        self.readers.kill()
+        self.readers.wait(LONGEST_WAIT)
 
 
 @contextmanager
@@ -94,8 +101,7 @@ def troubled(folder: Path, text: str) -> Iterator[Troubled]:
         _back_up_long_ago(folder)
         _empty(queues["free"])
         _command(folder, "backup", "free")
-        _starve(queues["starved"], stack)
-        yield Troubled(queues)
+        yield Troubled(queues, _starve(queues["starved"], stack))
 
 
 def _leave_stale(queue: prismq.Queue) -> None:
@@ -122,14 +128,15 @@ def _empty(queue: prismq.Queue) -> None:
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _starve(queue: prismq.Queue, stack: ExitStack) -> None:
+def _starve(queue: prismq.Queue, stack: ExitStack) -> subprocess.Popen[str]:
     """An application whose commits try to checkpoint all the time, and readers of 40 ms that never leave a gap."""
     queue.fill_wal(1200)
-    stack.enter_context(prismq.process("taking_turns.py", queue.path, "40"))
+    readers = stack.enter_context(prismq.process("taking_turns.py", queue.path, "40"))
     stack.enter_context(prismq.process("application.py", queue.path, "20"))
+    return readers
 
 
 def _command(folder: Path, *words: str) -> None:
     whole = [*COMMAND, *words, f"--config.file={folder}/queuekeeper.yaml"]
-    done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=LONGEST_WAIT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,6 +12,7 @@ from exporter.web.address import bind_addresses, listening_urls
 from exporter.web.app import build_app
 from exporter.web.context import ActingRights, WebContext
 from exporter.web.server import HttpServer
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.idle_operations import idle_operations
 
 PAGE = MetricsPage(b"up 1\n", "text/plain; version=0.0.4; charset=utf-8")
@@ -42,9 +43,9 @@ def serving(shown: WebContext) -> Iterator[str]:
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     try:
-        assert started.wait(20)
+        assert started.wait(LONGEST_WAIT)
         yield url
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(LONGEST_WAIT)
         assert not thread.is_alive()

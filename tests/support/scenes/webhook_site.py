@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import agent_process, prismq
 from tests.support.scenes.agent_process import AgentProcess
 
@@ -58,7 +59,9 @@ class Site:
     def post(self, body: dict[str, Any], headers: Any = None, path: str = "") -> httpx.Response:
         """A delivery, by default with the right token."""
         given = {"Authorization": f"Bearer {TOKEN}"} if headers is None else headers
-        return httpx.post(f"{self.agent.url}/api/v1/alerts{path}", json=body, headers=given, timeout=10, verify=False)
+        return httpx.post(
+            f"{self.agent.url}/api/v1/alerts{path}", json=body, headers=given, timeout=LONGEST_WAIT, verify=False
+        )
 
     def decisions(self, body: dict[str, Any]) -> list[str]:
         """What the agent answers to an accepted delivery, alert by alert."""

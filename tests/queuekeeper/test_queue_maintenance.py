@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from actions.python_api import CheckpointResult, DatabaseStats, OptimizeResult, QueueMaintenance, QueueMaintenanceError
 from actions.store.database import state_store
 from actions.store.pause import set_pause
 from actions.store.runs import newest_runs
+from queuekeeper import CheckpointResult, DatabaseStats, OptimizeResult, QueueMaintenance, QueueMaintenanceError
 from tests.support.scenes import prismq
 
 Hold = Callable[[Path], AbstractContextManager[int]]
