@@ -19,7 +19,7 @@ from exporter.config.exposure import exposure_problem
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 from exporter.log import LogFormat, configure_logging, log_event
-from exporter.web.address import InvalidMount, CannotListen, Mount, bind_addresses, listening_urls, parse_mount
+from exporter.web.address import CannotListen, InvalidMount, Mount, bind_addresses, listening_urls, parse_mount
 from exporter.web.app import build_app
 from exporter.web.server import HttpServer
 from exporter.web_config.reload import ReloadingWebConfig
