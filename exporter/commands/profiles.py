@@ -256,5 +256,5 @@ def _open_read_only(target: Target) -> Iterator[apsw.Connection]:
             with open_read_only(target.path) as database, time_limit(database, limit):
                 yield database
         finally:
-            if facts.held == "held":
+            if facts.wal_hold == "held":
                 raw.release_wal(facts.path)
