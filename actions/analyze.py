@@ -16,7 +16,7 @@ from collectors.access.connection import open_read_only
 
 SPEC = ActionSpec(
     name="analyze",
-    summary="Gather the query planner's statistics of all tables, in short turns beside live workers.",
+    summary="Gather the query planner's statistics of all tables, in short write transactions while workers go on.",
     options={
         "table": ActionOption("text", "Only this table."),
         "stall": ActionOption(

@@ -19,9 +19,9 @@ from actions.sqlite.disk_space import database_bytes
 
 SPEC = ActionSpec(
     name="backup",
-    summary="Take a backup beside live writers, prove its content, publish it with its manifest.",
+    summary="Take a backup while writers go on, verify its content, publish it with its manifest.",
     options={
-        "name": ActionOption("text", "A word for the file's name: letters, digits, - and _."),
+        "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
         "stall": ActionOption(
             "seconds", "The stall of the application that the operator accepts.", on_command_line=False
         ),

@@ -34,15 +34,18 @@ from actions.sqlite.connection import open_writable
 from actions.sqlite.disk_space import size_or_zero
 from collectors.access.connection import open_read_only
 from collectors.owner import is_vulnerable_version
+from collectors.raw_reader.formats import wal_file_bytes
 from collectors.wal_state import BACKLOG_FRAMES
 
 MODES = ("auto", "passive", "full", "restart", "truncate")
 SPEC = ActionSpec(
     name="checkpoint",
     summary="Copy the write-ahead log back into the database.",
-    details="On an application whose SQLite is not proved free of the WAL-reset bug, only `auto` and `truncate` are allowed.",
+    details="Unless the application's SQLite is known to be free of the WAL-reset bug, only `auto` and `truncate` are allowed.",
     options={
-        "mode": ActionOption("word", "How far to go.", words=MODES, default="auto"),
+        "mode": ActionOption(
+            "word", "The kind of checkpoint; auto chooses by the state of the log.", words=MODES, default="auto"
+        ),
         "stall": ActionOption(
             "seconds", "The stall of the application that the operator accepts.", on_command_line=False
         ),
@@ -58,8 +61,6 @@ COPY_RATE = 650e6
 OTHER_CHECKPOINT_WAIT, OTHER_CHECKPOINT_POLL = 2.0, 0.002
 # The pragma's row while another checkpoint runs.
 OTHER_CHECKPOINT_RUNNING = (1, -1, -1)
-# Bytes of a frame beside its page, and of the WAL's own header (https://sqlite.org/walformat.html).
-FRAME_HEADER, WAL_HEADER = 24, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class WalStatus:
     @property
     def must_shrink(self) -> bool:
         """Larger than an application ever needs it that checkpoints as SQLite does by default, every 1,000 frames."""
-        return self.file_bytes > WAL_HEADER + BACKLOG_FRAMES * (self.page_size + FRAME_HEADER)
+        return self.file_bytes > wal_file_bytes(BACKLOG_FRAMES, self.page_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from collectors.poll import poll_database
 
 SPEC = ActionSpec(
     name="drill",
-    summary="Restore the newest verified backup into scratch, check the queue in it, measure the time and the age.",
+    summary="Restore the newest verified backup to a temporary file, check the queue in it, measure its duration and its age.",
     lane="long",
     needs_database=False,
     backup_directory="required",

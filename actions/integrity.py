@@ -38,14 +38,14 @@ from collectors.access.timeouts import TimeLimitExceeded
 
 SPEC = ActionSpec(
     name="integrity",
-    summary="Check that the database is whole; a file too large to be read beside live workers, on its newest verified backup.",
-    details="A failure is remembered until a --full check of the same target is good.",
+    summary="Check DB for damage; when it is too large to be read while workers go on, check its newest verified backup.",
+    details="A failure is remembered until a --full check of the same target succeeds.",
     options={
-        "full": ActionOption("flag", "Compare every index with its table too: about ten times the work."),
-        "on_backup": ActionOption("flag", "Check the newest verified backup, whatever the size of the live file."),
+        "full": ActionOption("flag", "Also compare every index with its table: about ten times the work."),
+        "on_backup": ActionOption("flag", "Check the newest verified backup, even when the live file is small."),
         "longest_read": ActionOption(
             "seconds",
-            "How long one read of the live file may last; limits.read_wal or read_rollback by default.",
+            "The longest that one read of the live file may last; limits.read_wal or read_rollback by default.",
             example="10s",
         ),
     },

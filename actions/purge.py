@@ -25,18 +25,18 @@ from collectors.queue_profiles.row_selection import CompiledPurge, RowSelection
 
 SPEC = ActionSpec(
     name="purge",
-    summary="Delete finished tasks that were kept long enough, in short transactions.",
+    summary="Delete finished tasks that are old enough, in short transactions.",
     caution="What is deleted is gone.",
     options={
         "older_than": ActionOption("seconds", "Only tasks that ended at least this long ago.", example="7d"),
         "limit": ActionOption("count", "At most this many tasks."),
         "free_idempotency_keys": ActionOption(
-            "flag", "Also tasks whose idempotency key may be used again without them."
+            "flag", "Also delete tasks with an idempotency key, which then may be used again."
         ),
         "guarded": ActionOption(
-            "flag", "The operator's word that these finished tasks are not needed any more.", on_command_line=False
+            "flag", "The operator confirms that these finished tasks are not needed any more.", on_command_line=False
         ),
-        "workers_stopped": ActionOption("flag", "Your word that no worker runs now.", by_person=True),
+        "workers_stopped": ActionOption("flag", "You confirm that no worker is running.", by_person=True),
     },
     lane="long",
     needs_window=True,

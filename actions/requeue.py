@@ -22,14 +22,14 @@ from collectors.queue_profiles.row_selection import CompiledRequeue
 
 SPEC = ActionSpec(
     name="requeue",
-    summary="Give tasks whose lease ran out back to the queue, in short transactions.",
+    summary="Give tasks with an expired lease back to the queue, in short transactions.",
     options={
-        "older_than": ActionOption("seconds", "Only leases that ran out at least this long ago.", example="300s"),
+        "older_than": ActionOption("seconds", "Only leases that expired at least this long ago.", example="300s"),
         "limit": ActionOption("count", "At most this many tasks."),
         "guarded": ActionOption(
-            "flag", "The operator's word that the grace is longer than the longest task.", on_command_line=False
+            "flag", "The operator confirms that the grace is longer than the longest task.", on_command_line=False
         ),
-        "workers_stopped": ActionOption("flag", "Your word that no worker runs now.", by_person=True),
+        "workers_stopped": ActionOption("flag", "You confirm that no worker is running.", by_person=True),
     },
 )
 

@@ -44,16 +44,16 @@ from collectors.access.connection import open_immutable, open_read_only
 
 SPEC = ActionSpec(
     name="restore",
-    summary="Bring a backup back; by default the newest verified one, never a safety copy.",
-    details="With --in-place, what would be lost is printed first, and a terminal is asked.",
+    summary="Restore a backup; by default the newest verified one, never a safety copy.",
+    details="With --in-place the losses are printed first, and on a terminal you must confirm.",
     options={
         "backup": ActionOption(
             "path", "The backup; the newest verified one by default.", by_person=True, positional=True
         ),
-        "to": ActionOption("path", "Restore to this path; nothing may be there.", by_person=True),
+        "to": ActionOption("path", "Restore to this path, where no file may exist.", by_person=True),
         "in_place": ActionOption("flag", "Replace the content of the database itself.", by_person=True),
         "application_stopped": ActionOption(
-            "flag", "Your word that no application has the database open.", by_person=True
+            "flag", "You confirm that no application has the database open.", by_person=True
         ),
     },
     lane="long",

@@ -36,20 +36,20 @@ from collectors.queue_profiles.schema import ProfileError
 
 SPEC = ActionSpec(
     name="vacuum",
-    summary="Give free pages back to the disk, in the gentlest way that is worth it.",
+    summary="Give free pages back to the disk, in the way that disturbs the application least.",
     caution="A full VACUUM stops every writer until it is done.",
-    details="A full VACUUM stops every writer until it is done: --dry-run tells for how long, and what it gives back.",
+    details="A full VACUUM stops every writer until it is done: --dry-run prints for how long, and how much space it gives back.",
     options={
-        "incremental": ActionOption("flag", "Only slices of incremental_vacuum, never a full VACUUM."),
+        "incremental": ActionOption("flag", "Only incremental_vacuum in short transactions, never a full VACUUM."),
         "free_for": ActionOption(
-            "seconds", "Count only pages that have been free for so long; 0s counts all.", example="24h"
+            "seconds", "Count only pages that have been free for this long; 0s counts all.", example="24h"
         ),
         "stall": ActionOption(
             "seconds", "The stall of the application that the operator accepts.", on_command_line=False
         ),
         "rowids_unused": ActionOption(
             "flag",
-            "Your word that rowids of tables without INTEGER PRIMARY KEY are not used.",
+            "You confirm that no program uses the rowids of tables without INTEGER PRIMARY KEY.",
             by_person=True,
         ),
     },

@@ -15,7 +15,7 @@ from actions.sqlite.disk_space import explain_full_disk
 
 SPEC = ActionSpec(
     name="verify",
-    summary="Prove a backup's content against its manifest; by default the newest one.",
+    summary="Verify a backup's content against its manifest; by default the newest one.",
     options={
         "backup": ActionOption("path", "The backup; the newest one by default.", by_person=True, positional=True),
     },

@@ -37,14 +37,12 @@ from actions.store.runs import RunEnding, end_run, record_plan, start_run
 from collectors.access.errors import describe_failure
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
-from collectors.registry import publishing_collector
+from collectors.registry import needs_two_readings, publishing_collector
 from collectors.target import Target
+from collectors.wal_state import MIN_DISTANCE
 
 # A run that ended like this may have had an effect; with any other outcome nothing was done.
 _ACTED_OUTCOMES = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
-
-# States of the WAL come from two readings at least this far apart (docs/safety.md), in seconds.
-READING_DISTANCE = 0.5
 
 Emit = Callable[[Event], None]
 Clock = Callable[[], float]
@@ -276,7 +274,7 @@ def measure_condition(target: Target, condition: Condition, raw: RawReader, now:
     """The condition's number now, by the collector that publishes its metric: the dashboard shows the same number."""
     names = frozenset({publishing_collector(condition.metric)})
     snapshot = poll_database(target, None, now(), raw, only=names)
-    if condition.metric in ("sqlite_wal_state", "sqlite_wal_pinned_seconds"):
-        time.sleep(READING_DISTANCE)
+    if needs_two_readings(condition.metric):
+        time.sleep(MIN_DISTANCE)
         snapshot = poll_database(target, snapshot, now(), raw, only=names)
     return condition_measurement(condition, snapshot, now())

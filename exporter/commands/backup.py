@@ -19,7 +19,12 @@ SPEC = ACTION_SPECS["backup"]
 @click.command(help=spec_help(SPEC))
 @database_options
 @spec_options(SPEC)
-@click.option("--to", "directory", type=click.Path(path_type=Path), help="Where to; used as it is.")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="The directory for the backup file; no folder is made below it.",
+)
 @acting_options
 def backup(
     db: str,

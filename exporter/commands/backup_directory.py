@@ -14,21 +14,21 @@ Command = Callable[..., Any]
 
 
 def from_option(command: Command) -> Command:
-    """--from: where the backups are."""
+    """Add --from to a command: where the backups are."""
     option = click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
     decorated: Command = option(command)
     return decorated
 
 
 def with_backup_directory(target: Target, directory: Path | None) -> Target:
-    """The target, with its backups in a directory named on the command line, used as it is."""
+    """The target with its backups directly in this directory; unchanged when `directory` is None."""
     if directory is None:
         return target
     return replace(target, backup=BackupSettings(directory.absolute(), own_folder=False))
 
 
 def with_existing_backup_directory(target: Target, directory: Path | None) -> Target:
-    """The same, of a directory that must be there to be read. Raises UsageProblem."""
+    """Like `with_backup_directory`, for reading: the directory must exist. Raises UsageProblem."""
     if directory is not None and not directory.is_dir():
         raise UsageProblem(f"{directory} not found; --from names the directory where the backups are")
     return with_backup_directory(target, directory)

@@ -1,4 +1,4 @@
-"""`queuekeeper backups list|verify|prune|drill DB`: the backups of a database, and whether they can be trusted.
+"""`queuekeeper backups list|verify|prune|drill DB`: which backups exist, and whether they can be restored.
 
 Only the list is written here: the actions of this group have commands that are built from their specs.
 """
@@ -19,7 +19,7 @@ from exporter.text.units import format_size, format_time
 
 @click.group(commands=LazyCommands({}, group="backups"))
 def backups() -> None:
-    """List, prove, thin out and drill the backups of a database."""
+    """List, verify, prune and drill the backups of a database."""
 
 
 @backups.command("list")
@@ -27,7 +27,7 @@ def backups() -> None:
 @from_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
 def list_backups(db: str, config_file: str | None, state: Path | None, directory: Path | None, as_json: bool) -> None:
-    """List the backups, newest first, and whether each was proved."""
+    """List the backups of DB, newest first, and say which of them are verified."""
     target = with_existing_backup_directory(resolve_missing_target(db, config_file, state), directory)
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")

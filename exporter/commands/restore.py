@@ -22,7 +22,7 @@ SPEC = ACTION_SPECS["restore"]
 @database_options
 @from_option
 @spec_options(SPEC)
-@click.option("--yes", is_flag=True, help="Do not ask before --in-place.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before --in-place.")
 @acting_options
 def restore(
     db: str,
@@ -46,7 +46,7 @@ def restore(
 
 
 def _confirm_restore(target: Target, request: Request, *, yes: bool, as_json: bool) -> Request:
-    """The request for the very backup that the person was shown the losses of, even if a newer one appears."""
+    """The confirmed request. It names the backup that was shown, in case a newer one appears before the run."""
     planned = plan_for_consent(target, request, as_json=as_json)
     losses = str(planned.figures.get("lost") or "")
     for line in losses.split("; ") if losses else ():
