@@ -1,4 +1,4 @@
-"""`queuekeeper backups list|verify|prune|drill DB`: what was kept, and whether it can be trusted."""
+"""`queuekeeper backups list|verify|prune|drill DB`: which backups exist, and whether they can be restored."""
 
 import json
 import sys
@@ -23,11 +23,11 @@ Command = Callable[..., Any]
 
 @click.group()
 def backups() -> None:
-    """List, prove, thin out and drill the backups of a database."""
+    """List, verify, prune and drill the backups of a database."""
 
 
 def backup_options(command: Command) -> Command:
-    """DB and --from."""
+    """Add DB and --from to a command."""
     where = click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
     return database_options(where(command))
 
@@ -36,17 +36,17 @@ def backup_options(command: Command) -> Command:
 @backup_options
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
 def list_backups(db: str, config_file: str | None, state: Path | None, directory: Path | None, as_json: bool) -> None:
-    """What there is, newest first, and whether it was proved."""
+    """List the backups of DB, newest first, and say which of them are verified."""
     target = _resolve_backup_target(db, config_file, state, directory)
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
-    found = sorted(find_backups(target), key=lambda backup: backup.snapshot_time, reverse=True)
+    rows = sorted(find_backups(target), key=lambda backup: backup.snapshot_time, reverse=True)
     if as_json:
-        click.echo(json.dumps([_backup_fields(backup) for backup in found], indent=2))
+        click.echo(json.dumps([_backup_fields(backup) for backup in rows], indent=2))
         return
-    if not found:
+    if not rows:
         click.echo(f"no backups in {backup_location(target)}")
-    for backup in found:
+    for backup in rows:
         kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
         click.echo(
             f"{format_time(backup.snapshot_time)} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.reference}"
@@ -66,7 +66,7 @@ def verify(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Prove a backup's content against its manifest; by default the newest one."""
+    """Verify a backup's content against its manifest; by default the newest one."""
     chosen = None if backup_file is None else str(Path(backup_file).absolute())
     _run_backup_action(
         _resolve_backup_target(db, config_file, state, directory), "verify", dry_run, as_json, backup=chosen
@@ -86,7 +86,7 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete what no retention rule keeps; never the newest verified backup."""
+    """Delete the backups that no retention rule keeps; never the newest verified backup."""
     _run_backup_action(
         _resolve_backup_target(db, config_file, state, directory), "prune", dry_run, as_json, keep_last=keep_last
     )
@@ -98,7 +98,7 @@ def prune(
 def drill(
     db: str, config_file: str | None, state: Path | None, directory: Path | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Restore the newest verified backup into scratch, check the queue in it, measure the time and the age."""
+    """Restore the newest verified backup to a temporary file, check the queue in it, measure its duration and its age."""
     _run_backup_action(_resolve_backup_target(db, config_file, state, directory), "drill", dry_run, as_json)
 
 
