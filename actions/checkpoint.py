@@ -32,6 +32,7 @@ from actions.sqlite.connection import open_writable
 from actions.sqlite.disk_space import size_or_zero
 from collectors.access.connection import open_read_only
 from collectors.owner import is_vulnerable_version
+from collectors.raw_reader.formats import wal_file_bytes
 from collectors.wal_state import BACKLOG_FRAMES
 
 NAME = "checkpoint"
@@ -56,8 +57,6 @@ TRY_AGAIN_AFTER = 60.0
 OTHER_CHECKPOINT_WAIT, OTHER_CHECKPOINT_POLL = 2.0, 0.002
 # The pragma's row while another checkpoint runs.
 OTHER_CHECKPOINT_RUNNING = (1, -1, -1)
-# Bytes of a frame beside its page, and of the WAL's own header (https://sqlite.org/walformat.html).
-FRAME_HEADER, WAL_HEADER = 24, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class WalStatus:
     @property
     def must_shrink(self) -> bool:
         """Larger than an application ever needs it that checkpoints as SQLite does by default, every 1,000 frames."""
-        return self.file_bytes > WAL_HEADER + BACKLOG_FRAMES * (self.page_size + FRAME_HEADER)
+        return self.file_bytes > wal_file_bytes(BACKLOG_FRAMES, self.page_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,27 +6,26 @@ check of the same target is good (actions/store/integrity.py).
 """
 
 import time
-from pathlib import Path
 
-from actions.backups.compression import open_plain_file
-from actions.backups.content_proof import file_sha256
+from actions.backups.publish import make_scratch_folder
 from actions.backups.queue_check import QueueCheckResult, check_queue_rows
-from actions.backups.scratch import make_scratch_folder
 from actions.backups.select import (
-    SelectedBackup,
+    is_as_written,
     load_backup,
+    open_plain_backup,
     require_same_source,
     select_newest_verified,
     withdraw_verification,
 )
+from actions.backups.store import SelectedBackup
 from actions.maintenance.integrity_check import DAMAGE_ERRORS, CheckReport, check_copy, check_live
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
 from actions.policy.check_duration import predicted_check_seconds
+from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
-from actions.sqlite.journal import uses_rollback_journal
 from actions.sqlite.naming import join_first
 from collectors.access.connection import open_immutable, open_read_only
 from collectors.access.timeouts import TimeLimitExceeded
@@ -64,7 +63,7 @@ def plan(work: ActionContext) -> Plan:
     }
     word = "integrity_check" if full else "quick_check"
     if backup is not None:
-        return Plan(steps=(f"{word} of {backup.path}",), figures={**figures, "path": str(backup.path)})
+        return Plan(steps=(f"{word} of {backup.reference}",), figures={**figures, "path": backup.reference})
     return Plan(
         steps=(f"{word} of the live file, no read longer than {longest:g} s",),
         figures={**figures, "longest_read": longest},
@@ -76,7 +75,7 @@ def run(work: ActionContext, plan: Plan) -> Done:
     """Check. Raises Unverified with the first problems, Failed when something could not be checked."""
     full = plan.figures["check"] == "full"
     if plan.figures["target"] == "backup":
-        chosen = load_backup(Path(str(plan.figures["path"])))
+        chosen = load_backup(work, str(plan.figures["path"]))
         require_same_source(work, chosen)
         return _check_backup(work, chosen, full=full)
     started = time.monotonic()
@@ -132,11 +131,11 @@ def _check_live_file(work: ActionContext, longest: float, *, full: bool) -> tupl
 
 def _check_backup(work: ActionContext, chosen: SelectedBackup, *, full: bool) -> Done:
     age = max(0.0, work.now() - chosen.manifest.snapshot_time)
-    about = f"{chosen.path.name}, taken {age / 3600:.1f} hours ago,"
+    about = f"{chosen.name}, taken {age / 3600:.1f} hours ago,"
     started = time.monotonic()
     report, beside = _check_backup_copy(work, chosen, full=full)
     figures = _check_figures(report, beside, "backup", full=full, seconds=time.monotonic() - started)
-    figures |= {"path": str(chosen.path), "snapshot_age_seconds": round(age, 1)}
+    figures |= {"path": chosen.reference, "snapshot_age_seconds": round(age, 1)}
     if report.problems or beside.problems:
         withdraw_verification(chosen)
         raise _damage_error(f"{about} is damaged: {_damage_origin(chosen)}", report.problems + beside.problems, figures)
@@ -148,7 +147,7 @@ def _check_backup_copy(
 ) -> tuple[CheckReport, QueueCheckResult]:
     try:
         with (
-            open_plain_file(work, chosen.path, chosen.plain_bytes, make_scratch_folder(work)) as plain,
+            open_plain_backup(work, chosen, make_scratch_folder(work)) as plain,
             open_immutable(plain) as connection,
         ):
             report = check_copy(work, connection, full=full)
@@ -160,7 +159,7 @@ def _check_backup_copy(
 
 
 def _damage_origin(chosen: SelectedBackup) -> str:
-    if file_sha256(chosen.path) == chosen.manifest.sha256:
+    if is_as_written(chosen):
         return "it is what was written, so the database itself was damaged when it was copied"
     return "it is not what was written, so it was damaged where it lies"
 

@@ -13,11 +13,10 @@ from typing import Literal
 
 import apsw
 
-from actions.backups.compression import open_plain_file
-from actions.backups.content_proof import has_same_rows, open_immutable, prove_contents
+from actions.backups.content_proof import has_same_rows, prove_contents
 from actions.backups.publish import (
-    backup_file_name,
     create_partial_file,
+    make_scratch_folder,
     publish_file,
     remove_orphaned_partials,
     sync_file,
@@ -25,22 +24,22 @@ from actions.backups.publish import (
 from actions.backups.restore_live import change_page_size, restore_live
 from actions.backups.restore_loss import find_table_losses
 from actions.backups.restore_swap import copy_ownership, require_no_open_files, swap_in_restored
-from actions.backups.scratch import make_scratch_folder
 from actions.backups.select import (
-    SelectedBackup,
     load_backup,
     no_backup_error,
+    open_plain_backup,
     prove_backup,
     require_same_source,
     select_newest_verified,
 )
-from actions.backups.take import backup_bytes_needed, create_backup_folder, take_backup
+from actions.backups.store import BackupStore, SelectedBackup, open_store
+from actions.backups.take import backup_bytes_needed, take_backup
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
-from actions.sqlite.disk_space import explain_full_disk, nearest_existing_directory, require_free_space
-from collectors.access.connection import open_read_only
+from actions.sqlite.disk_space import explain_full_disk, require_free_space
+from collectors.access.connection import open_immutable, open_read_only
 
 NAME = "restore"
 LONG = True
@@ -75,7 +74,7 @@ def plan(work: ActionContext) -> Plan:
     return Plan(
         steps=tuple(_plan_steps(work, chosen, way)),
         figures={
-            "backup": str(chosen.path),
+            "backup": chosen.reference,
             "way": way,
             "snapshot_time": chosen.manifest.snapshot_time,
             "lost": "; ".join(lost),
@@ -88,13 +87,13 @@ def plan(work: ActionContext) -> Plan:
 def run(work: ActionContext, plan: Plan) -> Done:
     """Restore. Raises ActionError, apsw.Error, OSError; until the last step nothing that was there has changed."""
     started = time.monotonic()
-    chosen = load_backup(Path(str(plan.figures["backup"])))
+    chosen = load_backup(work, str(plan.figures["backup"]))
     way: RestoreWay = plan.figures["way"]  # type: ignore[assignment] # it is what plan() put there
     destination = _destination_path(work, way)
     place = _copy_directory(work, way)
     remove_orphaned_partials(place)
     work.emit_phase("restore")
-    figures: dict[str, Figure] = {"backup": str(chosen.path), "way": way, "lost": plan.figures["lost"]}
+    figures: dict[str, Figure] = {"backup": chosen.reference, "way": way, "lost": plan.figures["lost"]}
     with (
         explain_full_disk(place, 2 * chosen.plain_bytes, "the restore"),
         _make_private_copy(work, chosen, place, destination.name) as plain,
@@ -103,7 +102,7 @@ def run(work: ActionContext, plan: Plan) -> Done:
             sync_file(plain)
             publish_file(plain, destination)
         elif way == "live":
-            figures["safety_backup"] = str(_take_safety_copy(work, chosen))
+            figures["safety_backup"] = _take_safety_copy(work, chosen)
             with explain_full_disk(destination.parent, chosen.plain_bytes, "the restore"):
                 _restore_into_live(work, chosen, plain)
         else:
@@ -111,12 +110,12 @@ def run(work: ActionContext, plan: Plan) -> Done:
             copy_ownership(plain, work.target.path)
             figures["moved_aside"] = ", ".join(str(path) for path in swap_in_restored(work, plain))
     figures["seconds"] = round(time.monotonic() - started, 4)
-    return Done(f"restored {chosen.path.name} to {destination}", figures)
+    return Done(f"restored {chosen.name} to {destination}", figures)
 
 
 def _select_backup(work: ActionContext) -> SelectedBackup:
     given = work.options.get("backup")
-    chosen = load_backup(Path(str(given))) if given is not None else select_newest_verified(work)
+    chosen = load_backup(work, str(given)) if given is not None else select_newest_verified(work)
     if chosen is None:
         raise no_backup_error(work)
     return chosen
@@ -161,12 +160,7 @@ def _require_disk_space(work: ActionContext, chosen: SelectedBackup, way: Restor
     require_free_space(_copy_directory(work, way), 2 * chosen.plain_bytes, reserve, "the restore")
     if way == "live":
         require_free_space(work.target.path.parent, chosen.plain_bytes, reserve, "the restore")
-        require_free_space(
-            nearest_existing_directory(_safety_folder(work, chosen)),
-            backup_bytes_needed(work),
-            reserve,
-            "the safety backup",
-        )
+        _safety_store(work, chosen).require_space(backup_bytes_needed(work), reserve, "the safety backup")
 
 
 def _is_readable(work: ActionContext) -> bool:
@@ -188,7 +182,7 @@ def _destination_path(work: ActionContext, way: RestoreWay) -> Path:
 
 def _describe_losses(work: ActionContext, chosen: SelectedBackup) -> tuple[str, ...]:
     with (
-        open_plain_file(work, chosen.path, chosen.plain_bytes, chosen.path.parent) as plain,
+        open_plain_backup(work, chosen, chosen.store.draft_directory) as plain,
         open_immutable(plain) as backup,
         open_read_only(work.target.path) as live,
     ):
@@ -202,12 +196,12 @@ def _plan_steps(work: ActionContext, chosen: SelectedBackup, way: RestoreWay) ->
     age = max(0.0, work.now() - chosen.manifest.snapshot_time)
     if way == "live":
         yield "take a safety backup of what is there"
-        yield f"write {chosen.path.name} into {work.target.path} in one step: every change of the last {age:.0f} s is lost"
+        yield f"write {chosen.name} into {work.target.path} in one step: every change of the last {age:.0f} s is lost"
     elif way == "to":
-        yield f"write {chosen.path.name} to {_destination_path(work, way)}"
+        yield f"write {chosen.name} to {_destination_path(work, way)}"
     else:
         yield f"move what is left of {work.target.path} aside" if way == "malformed" else "move stale sidecars aside"
-        yield f"put {chosen.path.name} there"
+        yield f"put {chosen.name} there"
 
 
 @contextmanager
@@ -215,7 +209,7 @@ def _make_private_copy(work: ActionContext, chosen: SelectedBackup, place: Path,
     """The backup as a private plain file in `place`, proved again there."""
     with create_partial_file(place, name) as copy:
         with (
-            open_plain_file(work, chosen.path, chosen.plain_bytes, place) as plain,
+            open_plain_backup(work, chosen, place) as plain,
             plain.open("rb") as source,
             copy.open("wb") as file,
         ):
@@ -227,18 +221,16 @@ def _make_private_copy(work: ActionContext, chosen: SelectedBackup, place: Path,
         yield copy
 
 
-def _safety_folder(work: ActionContext, chosen: SelectedBackup) -> Path:
-    """Where backups go; else where this one lies, never beside the live database."""
-    place = work.target.backup
-    return place.database_folder(work.target.name) if place is not None else chosen.path.parent
+def _safety_store(work: ActionContext, chosen: SelectedBackup) -> BackupStore:
+    """The store of the database; else the one that this backup lies in, never the directory of the live database."""
+    return chosen.store if work.target.backup is None else open_store(work, "--from")
 
 
-def _take_safety_copy(work: ActionContext, chosen: SelectedBackup) -> Path:
-    folder = _safety_folder(work, chosen)
-    create_backup_folder(folder)
-    remove_orphaned_partials(folder)
+def _take_safety_copy(work: ActionContext, chosen: SelectedBackup) -> str:
+    store = _safety_store(work, chosen)
+    store.prepare()
     try:
-        return take_backup(work, folder, backup_file_name(work.target.name, "safety", work.now()), kind="safety").path
+        return take_backup(work, store, "safety", kind="safety").reference
     except Unverified as error:
         raise _damaged_source_error(error) from error
 

@@ -26,12 +26,10 @@ from actions.model.errors import ActionError, Failed, NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
 from actions.policy.vacuum_plan import FilePages, LastingFreePages, VacuumChoice, choose_vacuum, lasting_free_pages
-from actions.sqlite.connection import open_writable
+from actions.sqlite.connection import open_writable, uses_rollback_journal
 from actions.sqlite.disk_space import require_free_space, size_or_zero
-from actions.sqlite.journal import uses_rollback_journal
 from actions.sqlite.naming import join_first
-from actions.sqlite.wal_budget import allowed_wal_growth
-from actions.sqlite.wal_room import WalBudgetExhausted
+from actions.sqlite.wal_budget import WalBudgetExhausted, allowed_wal_growth
 from collectors.access.connection import open_read_only
 from collectors.queue_profiles.schema import ProfileError
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
+from collectors.access.file_facts import nearest_existing_directory
+from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample
 
 NAME = "disk"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(outside_file=True)
 
 FREE = Metric(
     "sqlite_disk_free_bytes",
@@ -43,11 +45,13 @@ class DiskReading:
     file_systems: tuple[FileSystemSpace, ...]
 
 
-def read(look: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
+def read(context: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
     """Ask the file systems. Raises OSError."""
-    target = look.target
-    backups = target.backup.database_folder(target.name) if target.backup is not None else None
-    return DiskReading(_space_by_role(target.path.parent, backups, target.state, int(look.now / SHARED_FOR)))
+    target, catalog = context.target, open_catalog(context.target)
+    spaces = _space_by_role(target.path.parent, target.state, int(context.now / SHARED_FOR))
+    if catalog is None:
+        return DiskReading(spaces)
+    return DiskReading((spaces[0], FileSystemSpace("backups", *catalog.disk_usage()), *spaces[1:]))
 
 
 def samples(reading: DiskReading) -> Iterator[Sample]:
@@ -67,17 +71,14 @@ def temporary_directory() -> Path:
 
 
 @lru_cache(maxsize=256)
-def _space_by_role(
-    database: Path, backups: Path | None, state: Path | None, moment: int
-) -> tuple[FileSystemSpace, ...]:
+def _space_by_role(database: Path, state: Path | None, moment: int) -> tuple[FileSystemSpace, ...]:
     """Many databases share their places: each is asked once in SHARED_FOR seconds."""
-    places = (("database", database), ("backups", backups), ("temp", temporary_directory()), ("state", state))
+    places = (("database", database), ("temp", temporary_directory()), ("state", state))
     return tuple(FileSystemSpace(role, *_disk_usage(place, moment)) for role, place in places if place is not None)
 
 
 @lru_cache(maxsize=256)
 def _disk_usage(place: Path, _moment: int) -> tuple[int, int]:
     """Bytes free and in all. A folder that is not made yet will lie where its nearest existing parent lies."""
-    existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
-    usage = shutil.disk_usage(existing)
+    usage = shutil.disk_usage(nearest_existing_directory(place))
     return usage.free, usage.total

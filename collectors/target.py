@@ -45,10 +45,6 @@ class BackupSettings:
     compress: Literal["none", "zstd"] = "none"
     own_folder: bool = True
 
-    def database_folder(self, database: str) -> Path:
-        """The folder that holds the backups of `database`."""
-        return self.directory / database if self.own_folder else self.directory
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

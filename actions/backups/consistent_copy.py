@@ -11,13 +11,14 @@ from typing import Literal
 
 import apsw
 
-from actions.backups.content_proof import DatabaseContents, open_immutable, prove_contents, read_contents
+from actions.backups.content_proof import DatabaseContents, prove_contents, read_contents
 from actions.backups.copy_files import FileCopyImpossible, copy_snapshot_files, start_copy_process
 from actions.backups.copy_pages import copy_pages
 from actions.backups.snapshot_pin import SnapshotPin, pin_snapshot
 from actions.model.context import ActionContext
 from actions.model.errors import Unverified
 from actions.sqlite.wal_budget import limit_wal_growth, wal_growth
+from collectors.access.connection import open_immutable
 
 CopyMethod = Literal["file", "pages", "one_step"]
 

@@ -2,19 +2,18 @@
 
 integrity_check alone proves nothing about content: a half copy with its journal opens as a valid *empty* database
 (docs/safety.md). So pages, schema and row counts are held against what was read from the source's snapshot.
-A backup is opened `immutable`: it leaves nothing beside the file and runs no recovery.
+A backup is opened immutable: that leaves nothing beside the file and runs no recovery.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import apsw
 
 from actions.model.errors import Unverified
+from collectors.access.connection import open_immutable
 from collectors.queue_profiles.quoting import quote_identifier
 
 _BLOCK = 1024 * 1024
@@ -28,17 +27,6 @@ class DatabaseContents:
     pages: int
     schema_sha256: str
     row_counts: Mapping[str, int]
-
-
-@contextmanager
-def open_immutable(path: Path) -> Iterator[apsw.Connection]:
-    """Open a file that nobody writes to, leaving nothing beside it. Never for a live database: it ignores the WAL."""
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    connection = apsw.Connection(f"file:{quote(str(path))}?mode=ro&immutable=1", flags=flags)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def read_contents(connection: apsw.Connection) -> DatabaseContents:

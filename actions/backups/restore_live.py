@@ -8,10 +8,10 @@ from pathlib import Path
 
 import apsw
 
-from actions.backups.content_proof import open_immutable
 from actions.model.context import ActionContext
 from actions.model.errors import Locked
 from actions.sqlite.connection import open_writable
+from collectors.access.connection import open_immutable
 
 # How long to wait for the application to be between two writes, in seconds. Waiting holds nobody up.
 LOCK_WAIT = 5.0

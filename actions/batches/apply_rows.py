@@ -15,7 +15,7 @@ from actions.model.context import ActionContext
 from actions.model.plan import Figure
 from actions.sqlite.connection import relax_commit_syncs
 from actions.sqlite.pacing import WritePacing, nearest_rank_percentile
-from actions.sqlite.wal_room import WalHeadroom
+from actions.sqlite.wal_budget import WalHeadroom
 from actions.sqlite.write_transaction import WriteTransaction
 from collectors.queue_profiles.authorizer import SchemaEffects, allow_changes, join_access_rules, read_schema_effects
 from collectors.queue_profiles.row_changes import BoundStep, RowDestination

@@ -15,7 +15,7 @@ from actions.model.errors import ActionError, Blocked, Locked
 from actions.model.lock_holders import describe_lock_holder
 from actions.sqlite.busy_timeout import set_busy_timeout
 from actions.sqlite.pacing import WritePacing
-from actions.sqlite.wal_room import WalHeadroom
+from actions.sqlite.wal_budget import WalHeadroom
 from actions.sqlite.write_transaction import WriteTransaction, begin_write_transaction
 
 # How long to retry for the write lock, in seconds: before the first batch, and after it.

@@ -12,7 +12,7 @@ from actions.model.context import ActionContext
 from actions.model.errors import ActionError, Failed
 from actions.model.plan import Done, Figure
 from actions.sqlite.connection import open_writable
-from actions.sqlite.wal_room import WalBudgetExhausted
+from actions.sqlite.wal_budget import WalBudgetExhausted
 from collectors.queue_profiles.row_selection import RowSelection
 from collectors.queue_profiles.schema import ProfileError
 

@@ -15,9 +15,9 @@ import apsw
 
 from actions.model.context import ActionContext
 from actions.policy.check_duration import predicted_check_seconds
+from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import size_or_zero
 from actions.sqlite.interrupt import limit_statements
-from actions.sqlite.journal import uses_rollback_journal
 from actions.sqlite.low_priority import lower_priority
 from actions.sqlite.wal_budget import limit_wal_growth
 from collectors.access.timeouts import TimeLimitExceeded

@@ -15,7 +15,7 @@ from actions.model.context import ActionContext
 from actions.policy.vacuum_plan import MAX_SLICE_SECONDS
 from actions.sqlite.connection import relax_commit_syncs
 from actions.sqlite.pacing import WritePacing
-from actions.sqlite.wal_room import WalHeadroom
+from actions.sqlite.wal_budget import WalHeadroom
 from actions.sqlite.write_transaction import WriteTransaction
 
 # Fewer pages would hold the lock hardly less long: the commit, or in rollback-journal mode its syncs, takes most of it.

@@ -20,8 +20,8 @@ from actions.model.request import Request
 from actions.runner.by_hand import run_manually
 from actions.store.database import StoreUnavailable
 from actions.store.default_state import default_state_directory
-from collectors.backup_catalog.catalog import find_backups
-from collectors.backup_catalog.manifest import ManifestError, belongs_to, manifest_path, read_manifest
+from collectors.backup_catalog.manifest import belongs_to
+from collectors.backup_catalog.store import find_backups, manifest_snapshot_time
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.storage import StorageReading
@@ -89,7 +89,7 @@ def list_backups(request: Fields) -> Fields:
     return {
         "backups": [
             {
-                "path": str(backup.path),
+                "path": backup.reference,
                 "bytes": backup.size,
                 "snapshot_time": backup.manifest.snapshot_time,
                 "is_safety": backup.is_safety,
@@ -102,10 +102,7 @@ def list_backups(request: Fields) -> Fields:
 
 def read_snapshot_time(request: Fields) -> Fields:
     """When the snapshot of the backup at `path` was taken, by its manifest; None without a readable manifest."""
-    try:
-        return {"snapshot_time": read_manifest(manifest_path(Path(request["path"]))).snapshot_time}
-    except (OSError, ManifestError):
-        return {"snapshot_time": None}
+    return {"snapshot_time": manifest_snapshot_time(request["path"])}
 
 
 ANSWERS: Mapping[str, Callable[[Fields], Fields]] = {

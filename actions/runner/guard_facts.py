@@ -11,7 +11,7 @@ from actions.runner.guards import AutomaticInputs, GuardInputs
 from actions.runner.protocol import Job
 from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
-from collectors.backup_catalog.catalog import newest_verified
+from collectors.backup_catalog.store import find_newest_verified
 from collectors.owner import is_vulnerable_version
 from collectors.target import Target
 
@@ -50,7 +50,7 @@ def _automatic_inputs(job: Job, action: Action, now: float) -> AutomaticInputs:
 
 
 def _newest_backup_age(target: Target, now: float) -> float | None:
-    newest = newest_verified(target)
+    newest = find_newest_verified(target)
     return None if newest is None or newest.manifest is None else now - newest.manifest.snapshot_time
 
 

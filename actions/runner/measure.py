@@ -7,22 +7,16 @@ from actions.model.condition import Condition, Measurement
 from actions.policy.measure import condition_measurement
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
-from collectors.registry import publishing_collector
+from collectors.registry import needs_two_readings, publishing_collector
 from collectors.target import Target
-
-# States of the WAL come from two readings at least this far apart (docs/safety.md), in seconds.
-READING_DISTANCE = 0.5
+from collectors.wal_state import MIN_DISTANCE
 
 
 def measure_condition(target: Target, condition: Condition, raw: RawReader, now: Callable[[], float]) -> Measurement:
     """The condition's number."""
     names = frozenset({publishing_collector(condition.metric)})
     snapshot = poll_database(target, None, now(), raw, only=names)
-    if _needs_two_readings(condition):
-        time.sleep(READING_DISTANCE)
+    if needs_two_readings(condition.metric):
+        time.sleep(MIN_DISTANCE)
         snapshot = poll_database(target, snapshot, now(), raw, only=names)
     return condition_measurement(condition, snapshot, now())
-
-
-def _needs_two_readings(condition: Condition) -> bool:
-    return condition.metric in ("sqlite_wal_state", "sqlite_wal_pinned_seconds")

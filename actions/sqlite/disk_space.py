@@ -36,11 +36,6 @@ def database_bytes(work: ActionContext) -> int:
     return size
 
 
-def nearest_existing_directory(directory: Path) -> Path:
-    """The directory itself, or the parent in which it will be created."""
-    return next(place for place in (directory, *directory.parents) if place.is_dir())
-
-
 def require_free_space(directory: Path, needed: int, reserve: int, what: str) -> None:
     """Raises Refused naming the missing bytes unless `needed` bytes fit and `reserve` stays free."""
     free = free_bytes(directory)

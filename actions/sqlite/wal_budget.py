@@ -10,9 +10,8 @@ from actions.model.errors import Failed
 from actions.sqlite.disk_space import size_or_zero
 from actions.sqlite.interrupt import interrupt_when
 from collectors.raw_reader.client import RawReaderUnavailable
+from collectors.raw_reader.formats import wal_file_bytes
 
-# https://sqlite.org/fileformat2.html#walformat
-WAL_HEADER, FRAME_HEADER = 32, 24
 # Seconds between two looks at the WAL's size while a statement runs under the pin.
 GROWTH_CHECK_INTERVAL = 0.05
 
@@ -30,7 +29,7 @@ def live_wal_growth(work: ActionContext, before: int) -> int:
     with suppress(RawReaderUnavailable):
         index = work.raw.read_wal_index(work.target.path)
         if index is not None:
-            return max(0, WAL_HEADER + index.frames * (FRAME_HEADER + index.page_size) - before)
+            return max(0, wal_file_bytes(index.frames, index.page_size) - before)
     return wal_growth(work, before)
 
 
@@ -69,3 +68,50 @@ def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection,
         check_wal_growth(work, before, what)
         raise
     check_wal_growth(work, before, what)
+
+
+# How long to wait for the application's own checkpoint, in seconds.
+CHECKPOINT_PATIENCE = 10.0
+ROOM_CHECK_INTERVAL = 0.01
+
+
+class WalBudgetExhausted(Exception):
+    """The WAL has grown to its budget and nobody checkpoints it."""
+
+
+class WalHeadroom:
+    """The growth of one database's WAL since this was made. `pauses`, `paused`: how often and how long we waited, seconds."""
+
+    def __init__(self, work: ActionContext) -> None:
+        self._work = work
+        self._before = size_or_zero(work.target.wal)
+        self._budget = allowed_wal_growth(work)
+        self.pauses = 0
+        self.paused = 0.0
+
+    def wait_for_room(self) -> None:
+        """Until the growth is well within the budget: the application's own commits need the rest.
+
+        Raises WalFull, Cancelled, Interrupted.
+        """
+        if self._has_room():
+            return
+        self.pauses += 1
+        waited = 0.0
+        while not self._has_room():
+            if waited >= CHECKPOINT_PATIENCE:
+                raise WalBudgetExhausted
+            self._work.stop.raise_if_requested()
+            self._work.stop.wait_for_stop(ROOM_CHECK_INTERVAL)
+            waited += ROOM_CHECK_INTERVAL
+            self.paused += ROOM_CHECK_INTERVAL
+
+    def _has_room(self) -> bool:
+        grown = live_wal_growth(self._work, self._before)
+        return grown <= self._budget / 2 or (grown <= self._budget and self._is_fully_copied())
+
+    def _is_fully_copied(self) -> bool:
+        with suppress(RawReaderUnavailable):
+            index = self._work.raw.read_wal_index(self._work.target.path)
+            return index is not None and index.copied == index.frames
+        return False

@@ -1,6 +1,7 @@
-"""What is written beside each backup: where it came from, what it holds, and whether that was proved.
+"""The manifest of a backup: which database it came from, what it holds, and whether that was proved.
 
-A backup without a manifest is unverified: nobody knows whose it is. Written by the backup, read by everybody else.
+A backup without a manifest is unverified: its source is unknown. The backup action writes manifests, and verify dates the
+newest proof in them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from collectors.target import Target
 
-MANIFEST_SUFFIX = ".manifest.json"
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -74,16 +74,6 @@ def decode_manifest(text: str | bytes) -> Manifest:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ManifestError(f"{place}: {first['msg']}" if place else first["msg"]) from error
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest in this file. Raises ManifestError, OSError."""
-    return decode_manifest(path.read_bytes())
-
-
-def manifest_path(backup: Path) -> Path:
-    """Where the manifest of a backup lies: SAME.manifest.json beside SAME.db or SAME.db.zst."""
-    return backup.with_name(backup.name.removesuffix(".zst").removesuffix(".db") + MANIFEST_SUFFIX)
 
 
 def belongs_to(manifest: Manifest, target: Target) -> bool:

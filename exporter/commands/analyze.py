@@ -32,7 +32,7 @@ def analyze(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Gather the query planner's statistics of all tables, in short turns beside live workers."""
+    """Gather the query planner's statistics of all tables, in short write transactions while workers go on."""
     target = resolve_target(db, config_file, state)
     request = Request("analyze", target.name, options=options_given(table=table, stall=stall))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))

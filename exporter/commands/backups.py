@@ -1,4 +1,4 @@
-"""`queuekeeper backups list|verify|prune|drill DB`: what was kept, and whether it can be trusted."""
+"""`queuekeeper backups list|verify|prune|drill DB`: which backups exist, and whether they can be restored."""
 
 import json
 import sys
@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from actions.model.request import Request
-from collectors.backup_catalog.catalog import Backup, find_backups
+from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.store import backup_location, find_backups
 from collectors.target import Target
 from exporter.commands.backup import with_existing_backup_directory
 from exporter.commands.common_options import acting_options, database_options
@@ -22,11 +23,11 @@ Command = Callable[..., Any]
 
 @click.group()
 def backups() -> None:
-    """List, prove, thin out and drill the backups of a database."""
+    """List, verify, prune and drill the backups of a database."""
 
 
 def backup_options(command: Command) -> Command:
-    """DB and --from."""
+    """Add DB and --from to a command."""
     where = click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
     return database_options(where(command))
 
@@ -35,20 +36,20 @@ def backup_options(command: Command) -> Command:
 @backup_options
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
 def list_backups(db: str, config_file: str | None, state: Path | None, directory: Path | None, as_json: bool) -> None:
-    """What there is, newest first, and whether it was proved."""
+    """List the backups of DB, newest first, and say which of them are verified."""
     target = _resolve_backup_target(db, config_file, state, directory)
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
-    found = sorted(find_backups(target), key=_snapshot_time, reverse=True)
+    rows = sorted(find_backups(target), key=lambda backup: backup.snapshot_time, reverse=True)
     if as_json:
-        click.echo(json.dumps([_backup_fields(backup) for backup in found], indent=2))
+        click.echo(json.dumps([_backup_fields(backup) for backup in rows], indent=2))
         return
-    if not found:
-        click.echo(f"no backups in {target.backup.database_folder(target.name)}")
-    for backup in found:
+    if not rows:
+        click.echo(f"no backups in {backup_location(target)}")
+    for backup in rows:
         kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
         click.echo(
-            f"{format_time(_snapshot_time(backup))} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.path}"
+            f"{format_time(backup.snapshot_time)} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.reference}"
         )
 
 
@@ -65,7 +66,7 @@ def verify(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Prove a backup's content against its manifest; by default the newest one."""
+    """Verify a backup's content against its manifest; by default the newest one."""
     chosen = None if backup_file is None else str(Path(backup_file).absolute())
     _run_backup_action(
         _resolve_backup_target(db, config_file, state, directory), "verify", dry_run, as_json, backup=chosen
@@ -85,7 +86,7 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete what no retention rule keeps; never the newest verified backup."""
+    """Delete the backups that no retention rule keeps; never the newest verified backup."""
     _run_backup_action(
         _resolve_backup_target(db, config_file, state, directory), "prune", dry_run, as_json, keep_last=keep_last
     )
@@ -97,7 +98,7 @@ def prune(
 def drill(
     db: str, config_file: str | None, state: Path | None, directory: Path | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Restore the newest verified backup into scratch, check the queue in it, measure the time and the age."""
+    """Restore the newest verified backup to a temporary file, check the queue in it, measure its duration and its age."""
     _run_backup_action(_resolve_backup_target(db, config_file, state, directory), "drill", dry_run, as_json)
 
 
@@ -110,19 +111,15 @@ def _run_backup_action(target: Target, action: str, dry_run: bool, as_json: bool
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
 
 
-def _snapshot_time(backup: Backup) -> float:
-    return backup.path.stat().st_mtime if backup.manifest is None else backup.manifest.snapshot_time
-
-
 def _backup_fields(backup: Backup) -> dict[str, object]:
-    said = backup.manifest
+    manifest = backup.manifest
     return {
-        "path": str(backup.path),
+        "path": backup.reference,
         "state": backup.state,
         "bytes": backup.size,
-        "snapshot_time": _snapshot_time(backup),
-        "kind": None if said is None else said.kind,
-        "verified_time": None if said is None else said.verified_time,
-        "source": None if said is None else said.source.path,
-        "rows": None if said is None else sum(said.row_counts.values()),
+        "snapshot_time": backup.snapshot_time,
+        "kind": None if manifest is None else manifest.kind,
+        "verified_time": None if manifest is None else manifest.verified_time,
+        "source": None if manifest is None else manifest.source.path,
+        "rows": None if manifest is None else sum(manifest.row_counts.values()),
     }

@@ -1,4 +1,4 @@
-"""`queuekeeper checkpoint DB`."""
+"""`queuekeeper checkpoint DB`: copies the write-ahead log back into the database."""
 
 import sys
 from dataclasses import replace
@@ -16,7 +16,13 @@ MODES = ("auto", "passive", "full", "restart", "truncate")
 
 @click.command()
 @database_options
-@click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How far to go.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="auto",
+    show_default=True,
+    help="The kind of checkpoint; auto chooses by the state of the log.",
+)
 @click.option(
     "--owner-sqlite",
     type=SQLITE_VERSION,
@@ -35,7 +41,7 @@ def checkpoint(
 ) -> None:
     """Copy the write-ahead log back into the database.
 
-    On an application whose SQLite is not proved free of the WAL-reset bug, only `auto` and `truncate` are allowed.
+    Unless the application's SQLite is known to be free of the WAL-reset bug, only `auto` and `truncate` are allowed.
     """
     target = resolve_target(db, config_file, state)
     if owner_sqlite is not None:

@@ -1,4 +1,4 @@
-"""`queuekeeper config explain`: what the configuration means for each database, and which rule would act now."""
+"""`queuekeeper config explain`: prints what the configuration means for each database, and which rule would act now."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from actions.store.past import load_action_history
 from actions.store.pause import pause_reason
 from actions.store.pending_runs import load_started_runs
 from collectors.access.snapshot import Snapshot
+from collectors.backup_catalog.store import backup_location
 from collectors.owner import OwnerReading
 from collectors.queue_profiles.detection import find_profile
 from collectors.queue_profiles.schema import ProfileError, QueueProfile
@@ -24,11 +25,10 @@ from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.status import read_all_twice
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.status import rule_state as words
-from exporter.status import window_state
+from exporter.status import rule_state, window_state
 from exporter.triggers.next_runs import is_long_action, scheduling_bounds
 
-RuleHistories = Mapping[tuple[str, str], words.RuleHistory]  # by database and rule
+RuleHistories = Mapping[tuple[str, str], rule_state.RuleHistory]  # by database and rule
 
 
 @click.command()
@@ -42,38 +42,38 @@ RuleHistories = Mapping[tuple[str, str], words.RuleHistory]  # by database and r
 )
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
 def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
-    """Say what FILE means for each database now: profile, settings, and which rule would act on what, and why not."""
+    """Print what FILE means for each database now: profile, settings, which rules would act, and why others would not."""
     source = file or config_file
     if source is None:
         raise UsageProblem("no configuration named; give FILE, --config.file FILE or QUEUEKEEPER_CONFIG")
     config = read_config(source)
     snapshots = read_all_twice(resolve_targets(config))
-    why, memories = _read_rule_histories(config, snapshots)
-    told = [_explain_database(config, snapshot, why, memories) for snapshot in snapshots]
+    why, histories = _read_rule_histories(config, snapshots)
+    explanations = [_explain_database(config, snapshot, why, histories) for snapshot in snapshots]
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(explanations, indent=2))
         return
-    for one in told:
-        _print_explanation(one)
+    for explanation in explanations:
+        _print_explanation(explanation)
 
 
 def _explain_database(
-    config: Config, snapshot: Snapshot, why: str | None, memories: RuleHistories
+    config: Config, snapshot: Snapshot, why: str | None, histories: RuleHistories
 ) -> dict[str, object]:
     target, profiles = snapshot.target, _detected_profiles(snapshot)
     now = time.time()
     first = profiles[0] if profiles else None
     rules = [
-        words.explain_rule(
-            rule, snapshot, config, memories.get((target.name, rule.name), words.RuleHistory()), first, now
+        rule_state.explain_rule(
+            rule, snapshot, config, histories.get((target.name, rule.name), rule_state.RuleHistory()), first, now
         )
         for rule in config.rules
         if rule.covers_database(target.name)
     ]
     schedules = {
-        one.name: words.explain_schedule(one, target.name, config, why, now)
-        for one in config.schedules
-        if one.covers_database(target.name)
+        schedule.name: rule_state.explain_schedule(schedule, target.name, config, why, now)
+        for schedule in config.schedules
+        if schedule.covers_database(target.name)
     }
     return {
         "database": target.name,
@@ -81,9 +81,9 @@ def _explain_database(
         "state": snapshot.state,
         "message": snapshot.message,
         "profile": ", ".join(profile.name for profile in profiles),
-        "settings": [line for profile in profiles for line in words.describe_settings(profile, target.settings)],
+        "settings": [line for profile in profiles for line in rule_state.describe_settings(profile, target.settings)],
         "owner_sqlite": target.owner_sqlite,
-        "backup": None if target.backup is None else str(target.backup.database_folder(target.name)),
+        "backup": backup_location(target),
         "windows": list(window_state.window_lines(config.acting, now)),
         "rules": [dataclasses.asdict(rule) for rule in rules],
         "schedules": schedules,
@@ -91,19 +91,19 @@ def _explain_database(
 
 
 def _detected_profiles(snapshot: Snapshot) -> list[QueueProfile]:
-    """The profiles that the reading found, by their names; several queues may lie in one file."""
+    """The profiles that the reading names; one file may hold several queues."""
     owner = snapshot.readings.get("owner")
     names = owner.profile if isinstance(owner, OwnerReading) else ""
-    found = []
+    profiles = []
     for name in filter(None, (name.strip() for name in names.replace("+", ",").split(","))):
         chosen = snapshot.target.profile if "/" in snapshot.target.profile else name
-        with suppress(ProfileError):  # `profiles check` tells what is wrong with it; here it just has no settings
-            found.append(find_profile(chosen))
-    return found
+        with suppress(ProfileError):  # `profiles check` says what is wrong with it; here it only has no settings
+            profiles.append(find_profile(chosen))
+    return profiles
 
 
 def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str | None, RuleHistories]:
-    """(why actions are paused, what bears on each rule). No history is made where there is none."""
+    """(why actions are paused, the history of each rule on each database). Creates no history where none exists."""
     if not history_file(config.state).exists():
         return None, {}
     pairs = [(snapshot.target.name, rule) for snapshot in snapshots for rule in config.rules]
@@ -120,9 +120,9 @@ def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str
 
 def _read_rule_history(
     store: apsw.Connection, config: Config, database: str, rule: Rule, why: str | None, watched: int
-) -> words.RuleHistory:
-    found, now = load_action_history(store, database, rule.action), time.time()
-    return words.RuleHistory(found, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
+) -> rule_state.RuleHistory:
+    actions, now = load_action_history(store, database, rule.action), time.time()
+    return rule_state.RuleHistory(actions, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
 
 
 def _exhausted_limits(
@@ -134,20 +134,29 @@ def _exhausted_limits(
     yield from blast_radius_reasons(rule.name, database, rule.radius, known, within, now)
 
 
-def _print_explanation(one: Mapping[str, object]) -> None:
-    unread = "not known while it is not read" if one["state"] != "readable" else "none fits: only the file is measured"
-    profile = one["profile"] or unread
-    click.echo(f"{one['database']}: {one['path']} ({one['state']})")
+def _print_explanation(explanation: Mapping[str, object]) -> None:
+    unread = (
+        "not known while it cannot be read"
+        if explanation["state"] != "readable"
+        else "none fits: only the file is measured"
+    )
+    profile = explanation["profile"] or unread
+    click.echo(f"{explanation['database']}: {explanation['path']} ({explanation['state']})")
     click.echo(f"  profile: {profile}")
-    settings, rules, schedules, windows = one["settings"], one["rules"], one["schedules"], one["windows"]
+    settings, rules, schedules, windows = (
+        explanation["settings"],
+        explanation["rules"],
+        explanation["schedules"],
+        explanation["windows"],
+    )
     assert isinstance(settings, list)  # noqa: S101 - made by _told
     assert isinstance(windows, list)  # noqa: S101 - made by _told
     assert isinstance(rules, list)  # noqa: S101 - made by _told
     assert isinstance(schedules, dict)  # noqa: S101 - made by _told
     for line in settings:
         click.echo(f"    {line}")
-    click.echo(f"  owner_sqlite: {one['owner_sqlite'] or 'not given: only TRUNCATE checkpoints are made'}")
-    click.echo(f"  backups: {one['backup'] or 'no place configured'}")
+    click.echo(f"  owner_sqlite: {explanation['owner_sqlite'] or 'not given: only TRUNCATE checkpoints are made'}")
+    click.echo(f"  backups: {explanation['backup'] or 'no directory configured'}")
     for line in windows:
         click.echo(f"  window of {line}")
     for rule in rules:

@@ -1,4 +1,4 @@
-"""`queuekeeper integrity DB`."""
+"""`queuekeeper integrity DB`: checks the database or its newest verified backup for damage."""
 
 import sys
 from pathlib import Path
@@ -14,10 +14,12 @@ from exporter.commands.run_action import options_given, run_action
 
 @click.command()
 @database_options
-@click.option("--full", is_flag=True, help="Compare every index with its table too: about ten times the work.")
-@click.option("--on-backup", is_flag=True, help="Check the newest verified backup, whatever the size of the live file.")
+@click.option("--full", is_flag=True, help="Also compare every index with its table: about ten times the work.")
+@click.option("--on-backup", is_flag=True, help="Check the newest verified backup, even when the live file is small.")
 @click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
-@click.option("--longest-read", type=DURATION, metavar="10s", help="How long one read of the live file may last.")
+@click.option(
+    "--longest-read", type=DURATION, metavar="10s", help="The longest that one read of the live file may last."
+)
 @acting_options
 def integrity(
     db: str,
@@ -30,9 +32,9 @@ def integrity(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Check that DB is whole; what is too large to be read beside live workers, on its newest verified backup.
+    """Check DB for damage; when it is too large to be read while workers go on, check its newest verified backup.
 
-    A failure is remembered until a --full check of the same target is good.
+    A failure is remembered until a --full check of the same target succeeds.
     """
     target = with_existing_backup_directory(resolve_target(db, config_file, state), directory)
     options = options_given(full=full, on_backup=on_backup, longest_read=longest_read)

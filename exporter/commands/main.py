@@ -1,4 +1,4 @@
-"""`queuekeeper`: the command line. A command's file is imported when it is asked for: most need neither HTTP nor the agent."""
+"""`queuekeeper`: the command line. A command's module is imported when it is used: most need neither HTTP nor the agent."""
 
 from collections import UserDict
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`queuekeeper purge DB`."""
+"""`queuekeeper purge DB`: deletes old finished tasks."""
 
 import sys
 from pathlib import Path
@@ -16,9 +16,11 @@ from exporter.commands.run_action import options_given, run_action
 @click.option("--older-than", type=DURATION, metavar="7d", help="Only tasks that ended at least this long ago.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many tasks.")
 @click.option(
-    "--free-idempotency-keys", is_flag=True, help="Also tasks whose idempotency key may be used again without them."
+    "--free-idempotency-keys",
+    is_flag=True,
+    help="Also delete tasks with an idempotency key, which then may be used again.",
 )
-@click.option("--workers-stopped", is_flag=True, help="Your word that no worker runs now.")
+@click.option("--workers-stopped", is_flag=True, help="You confirm that no worker is running.")
 @acting_options
 def purge(
     db: str,
@@ -31,7 +33,7 @@ def purge(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete finished tasks that were kept long enough, in short transactions."""
+    """Delete finished tasks that are old enough, in short transactions."""
     target = resolve_target(db, config_file, state)
     options = options_given(
         older_than=older_than,

@@ -1,4 +1,4 @@
-"""`queuekeeper requeue DB`."""
+"""`queuekeeper requeue DB`: gives tasks with an expired lease back to the queue."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ from exporter.commands.run_action import options_given, run_action
 
 @click.command()
 @database_options
-@click.option("--older-than", type=DURATION, metavar="300s", help="Only leases that ran out at least this long ago.")
+@click.option("--older-than", type=DURATION, metavar="300s", help="Only leases that expired at least this long ago.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many tasks.")
-@click.option("--workers-stopped", is_flag=True, help="Your word that no worker runs now.")
+@click.option("--workers-stopped", is_flag=True, help="You confirm that no worker is running.")
 @acting_options
 def requeue(
     db: str,
@@ -27,7 +27,7 @@ def requeue(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Give tasks whose lease ran out back to the queue, in short transactions."""
+    """Give tasks with an expired lease back to the queue, in short transactions."""
     target = resolve_target(db, config_file, state)
     options = options_given(older_than=older_than, limit=limit, workers_stopped=workers_stopped)
     sys.exit(run_action(target, Request("requeue", target.name, options=options), dry_run=dry_run, as_json=as_json))

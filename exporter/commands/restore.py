@@ -1,4 +1,4 @@
-"""`queuekeeper restore DB [BACKUP] (--to PATH | --in-place)`."""
+"""`queuekeeper restore DB [BACKUP] (--to PATH | --in-place)`: restores a backup."""
 
 import sys
 from dataclasses import replace
@@ -18,10 +18,10 @@ from exporter.commands.run_action import options_given, plan_for_consent, run_ac
 @database_options
 @click.argument("backup_file", metavar="[BACKUP]", required=False)
 @click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
-@click.option("--to", type=click.Path(path_type=Path), help="Restore to this path; nothing may be there.")
+@click.option("--to", type=click.Path(path_type=Path), help="Restore to this path, where no file may exist.")
 @click.option("--in-place", is_flag=True, help="Replace the content of the database itself.")
-@click.option("--application-stopped", is_flag=True, help="Your word that no application has the database open.")
-@click.option("--yes", is_flag=True, help="Do not ask before --in-place.")
+@click.option("--application-stopped", is_flag=True, help="You confirm that no application has the database open.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before --in-place.")
 @acting_options
 def restore(
     db: str,
@@ -36,9 +36,9 @@ def restore(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Bring a backup back; by default the newest verified one, never a safety copy.
+    """Restore a backup; by default the newest verified one, never a safety copy.
 
-    With --in-place, what would be lost is printed first, and a terminal is asked.
+    With --in-place the losses are printed first, and on a terminal you must confirm.
     """
     if (to is None) == (not in_place):
         raise UsageProblem("say where to restore: either --to PATH or --in-place")
@@ -56,7 +56,7 @@ def restore(
 
 
 def _confirm_restore(target: Target, request: Request, *, yes: bool, as_json: bool) -> Request:
-    """The request for the very backup whose losses were shown, whatever becomes the newest one meanwhile."""
+    """The confirmed request. It names the backup that was shown, in case a newer one appears before the run."""
     planned = plan_for_consent(target, request, as_json=as_json)
     lost = str(planned.figures.get("lost") or "")
     for line in lost.split("; ") if lost else ():

@@ -19,12 +19,12 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200
 
 
 class OneLineErrorGroup(click.Group):
-    """Like click's, but a wrong option or argument does not print the usage around its error."""
+    """A group of commands that prints a wrong option or argument as one line, without the usage that click adds."""
 
     def main(  # type: ignore[override] # click's own returns Any outside of its standalone mode, which is not used
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
-        """Run, and exit with the command's exit code."""
+        """Run the command line, and exit with the command's exit code."""
         with escape_terminal_output():
             self._run_command(args, prog_name, **extra)
 
@@ -54,15 +54,17 @@ def _usage_error_line(error: click.UsageError) -> str:
 
 
 def escape_control_characters(text: str) -> str:
-    """The same text, with nothing in it that a terminal would obey."""
-    return _CONTROL_CHARACTERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """The same text, with its control characters written as escapes."""
+    return _CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager
 def escape_terminal_output() -> Iterator[None]:
-    """What is written to a terminal is plain; what goes into a file or a pipe stays as it is."""
+    """While it is open, escape what is written to a terminal; output to a file or a pipe is not changed."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast("TextIO", _EscapingTerminal(one)) if one.isatty() else one for one in before)
+    sys.stdout, sys.stderr = (
+        cast("TextIO", _EscapingTerminal(stream)) if stream.isatty() else stream for stream in before
+    )
     try:
         yield
     finally:
@@ -70,12 +72,12 @@ def escape_terminal_output() -> Iterator[None]:
 
 
 def unwrap_terminal(stream: TextIO) -> TextIO:
-    """For who draws on the terminal (bars, bold letters), and sees to its texts by `plain`."""
+    """The terminal itself, for code that draws on it (bars, bold letters) and escapes its texts."""
     return cast("TextIO", getattr(stream, "terminal", stream))
 
 
 class _EscapingTerminal:
-    """A terminal, written to in plain text; else all that it is."""
+    """A terminal to which control characters are written as escapes; all other attributes are the terminal's own."""
 
     def __init__(self, terminal: TextIO) -> None:
         self.terminal = terminal

@@ -1,4 +1,4 @@
-"""`queuekeeper vacuum DB`."""
+"""`queuekeeper vacuum DB`: gives free pages back to the disk."""
 
 import sys
 from pathlib import Path
@@ -13,12 +13,17 @@ from exporter.commands.run_action import options_given, run_action
 
 @click.command()
 @database_options
-@click.option("--incremental", is_flag=True, help="Only slices of incremental_vacuum, never a full VACUUM.")
+@click.option("--incremental", is_flag=True, help="Only incremental_vacuum in short transactions, never a full VACUUM.")
 @click.option(
-    "--free-for", type=DURATION, metavar="24h", help="Count only pages that have been free for so long; 0s counts all."
+    "--free-for",
+    type=DURATION,
+    metavar="24h",
+    help="Count only pages that have been free for this long; 0s counts all.",
 )
 @click.option(
-    "--rowids-unused", is_flag=True, help="Your word that nobody uses rowids of tables without INTEGER PRIMARY KEY."
+    "--rowids-unused",
+    is_flag=True,
+    help="You confirm that no program uses the rowids of tables without INTEGER PRIMARY KEY.",
 )
 @acting_options
 def vacuum(
@@ -31,9 +36,9 @@ def vacuum(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Give free pages back to the disk, in the gentlest way that is worth it.
+    """Give free pages back to the disk, in the way that disturbs the application least.
 
-    A full VACUUM stops every writer until it is done: --dry-run tells for how long, and what it gives back.
+    A full VACUUM stops every writer until it is done: --dry-run prints for how long, and how much space it gives back.
     """
     target = resolve_target(db, config_file, state)
     options = options_given(incremental=incremental, free_for=free_for, rowids_unused=rowids_unused)

@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from collectors.backup_catalog.names import FILE_PATTERNS
 from collectors.target import Target
 from exporter.config.settings import Config, DatabaseSpec
 
 # Our own files, and what SQLite keeps beside a database: a glob never means them.
-NEVER_WATCHED = (
-    "*-wal", "*-shm", "*-journal", "queue_backup_*", "*.partial", "*.manifest.json", "*.zst", "*.lock",
-)  # fmt: skip
+NEVER_WATCHED = ("*-wal", "*-shm", "*-journal", "*.partial", "*.lock", *FILE_PATTERNS)
 
 
 def resolve_targets(config: Config) -> tuple[Target, ...]:

@@ -11,6 +11,7 @@ import pytest
 
 from collectors import backups, disk, owner
 from collectors.access.context import PollContext
+from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.backup_catalog.manifest import (
     BackupSource,
     Manifest,
@@ -18,8 +19,6 @@ from collectors.backup_catalog.manifest import (
     belongs_to,
     decode_manifest,
     encode_manifest,
-    manifest_path,
-    read_manifest,
 )
 from collectors.metric import Sample, Since
 from collectors.raw_reader.client import RawReader
@@ -57,7 +56,7 @@ def _manifest(target: Target, snapshot: float = NOW, size: int = 4) -> Manifest:
 
 def _add(target: Target, name: str, manifest: Manifest | str | None, content: bytes = b"copy") -> Path:
     assert target.backup is not None
-    folder = target.backup.database_folder(target.name)
+    folder = target.backup.directory / target.name
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"queue_backup_{name}.db"
     file.write_bytes(content)
@@ -67,7 +66,7 @@ def _add(target: Target, name: str, manifest: Manifest | str | None, content: by
 
 
 def _look(target: Target) -> PollContext:
-    return PollContext(target, NOW, RawReader(), None, None, None)  # the raw reader starts no child unless it is asked
+    return PollContext(target, NOW, RawReader())  # the raw reader starts no child unless it is asked
 
 
 def _read(target: Target, previous: backups.BackupsReading | None = None) -> backups.BackupsReading:
@@ -178,7 +177,7 @@ def test_partial_files_and_strangers_are_no_backups(tmp_path: Path) -> None:
     for name in (".queue_backup_b.db.partial-77", "notes.txt", "a.db-wal", "a.sqlite-journal", "a.sqlite3-shm"):
         (file.parent / name).write_bytes(b"x")
     (file.parent / "folder.db").mkdir()
-    assert list(_read(target).by_path) == [file]
+    assert list(_read(target).listing.backups) == [str(file)]
 
 
 def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:
@@ -186,25 +185,25 @@ def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: 
     file = _add(target, "a", replace(_manifest(target), verified_time=None))
     first = _read(target)
     again = _read(target, first)
-    assert again.by_path[file] is first.by_path[file]
+    assert again.listing.backups[str(file)] is first.listing.backups[str(file)]
     manifest_path(file).write_text(encode_manifest(_manifest(target)))
-    assert _read(target, again).by_path[file].state == "verified"
+    assert _read(target, again).listing.backups[str(file)].state == "verified"
     file.unlink()
-    assert _read(target, again).by_path == {}
+    assert _read(target, again).listing.backups == {}
 
 
 def test_what_somebody_elses_job_keeps_is_listed_unverified(tmp_path: Path) -> None:
     target = _target(tmp_path)
     assert target.backup is not None
-    own = target.backup.database_folder(target.name)
+    own = target.backup.directory / target.name
     own.mkdir(parents=True)
     for path in (own / "nightly.sqlite3", own / "old.db"):
         path.write_bytes(b"copy")
     names = ("jobs-2026-11-23.db", "2026_queue.sqlite", "queue.db", "queue2.db", "unqueued.db", "mail.db", "jobs.txt")
     for name in names:
         (target.backup.directory / name).write_bytes(b"copy")
-    found = _read(target).by_path
-    assert {path.name for path in found} == {
+    found = _read(target).listing.backups
+    assert {backup.name for backup in found.values()} == {
         "nightly.sqlite3",
         "old.db",
         "jobs-2026-11-23.db",
@@ -222,7 +221,7 @@ def test_the_database_itself_is_no_backup_of_itself(tmp_path: Path) -> None:
     beside = replace(target, backup=BackupSettings(target.path.parent, own_folder=False))
     target.path.with_name("queue-copy.db").write_bytes(b"copy")
     target.path.with_name("queue-link.db").symlink_to(target.path)
-    assert [path.name for path in _read(beside).by_path] == ["queue-copy.db"]
+    assert [backup.name for backup in _read(beside).listing.backups.values()] == ["queue-copy.db"]
 
 
 def test_a_folder_that_did_not_change_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,13 +235,13 @@ def test_a_folder_that_did_not_change_is_not_listed_again(tmp_path: Path, monkey
     first = _read(target)
     again = _read(target, first)
     assert len(listed) == 2
-    assert again.by_path == first.by_path
+    assert again.listing.backups == first.listing.backups
     file.write_bytes(b"another length")
-    assert _read(target, again).by_path[file].state == "failed"
+    assert _read(target, again).listing.backups[str(file)].state == "failed"
     assert len(listed) == 2
     _add(target, "b", _manifest(target))
     os.utime(file.parent, (NOW - 30, NOW - 30))
-    assert len(_read(target, again).by_path) == 2
+    assert len(_read(target, again).listing.backups) == 2
     assert len(listed) == 3
 
 
@@ -254,7 +253,7 @@ def test_a_folder_that_changed_a_moment_ago_is_not_trusted(tmp_path: Path) -> No
     first = _read(target)
     _add(target, "b", _manifest(target))
     os.utime(file.parent, stamp)  # within one tick of the file system's clock
-    assert len(_read(target, first).by_path) == 2
+    assert len(_read(target, first).listing.backups) == 2
 
 
 # --- disk ---

@@ -11,7 +11,8 @@ import pytest
 
 from collectors import page_layout
 from collectors.access.snapshot import Snapshot
-from collectors.backup_catalog.manifest import encode_manifest, manifest_path
+from collectors.backup_catalog.local_directory import manifest_path
+from collectors.backup_catalog.manifest import encode_manifest
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
@@ -38,7 +39,7 @@ def _scattered(queue: prismq.Queue) -> None:
 
 def _backup(target: Target, source: apsw.Connection, snapshot: float, **changes: object) -> Path:
     assert target.backup is not None
-    folder = target.backup.database_folder(target.name)
+    folder = target.backup.directory / target.name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"queue_backup_{snapshot:.0f}.db"
     copy = apsw.Connection(str(path))
@@ -117,7 +118,7 @@ def test_a_live_file_beyond_the_budget_is_left_alone(
 
 
 def _look(target: Target, queue: prismq.Queue, raw: RawReader, journal_mode: str) -> page_layout.PollContext:
-    return page_layout.PollContext(target, 1000.0, raw, raw.read_database_header(queue.path), queue.owner, None)
+    return page_layout.PollContext(target, 1000.0, raw, raw.read_database_header(queue.path), queue.owner)
 
 
 def test_a_failed_try_is_told_until_the_next_and_not_repeated_before(

@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from actions.store.runs import Run
-from collectors.backup_catalog.manifest import manifest_path, read_manifest
+from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target

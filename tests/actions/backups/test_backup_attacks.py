@@ -16,7 +16,6 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.backups.content_proof import open_immutable
 from actions.backups.copy_process import CopyOrder, CopyOrderMismatch, execute_copy_order
 from actions.backups.snapshot_pin import pin_snapshot
 from actions.model.context import ActionContext
@@ -24,8 +23,9 @@ from actions.model.errors import Failed
 from actions.model.events import Event
 from actions.model.stop import StopSignal
 from actions.sqlite.wal_budget import limit_wal_growth
-from collectors.backup_catalog.catalog import find_backups
-from collectors.backup_catalog.manifest import manifest_path
+from collectors.access.connection import open_immutable
+from collectors.backup_catalog.local_directory import manifest_path
+from collectors.backup_catalog.store import find_backups
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, RetentionCounts, Target
 from queuekeeper import QueueBackup, QueueBackupError
@@ -247,7 +247,10 @@ def test_a_backup_that_fails_its_proof_is_verified_no_longer_and_pushes_no_good_
     flip(rotten, 9000)
     options = {"in_place": True} if action == "restore" else {}
     assert by_hand(target, action, **options).outcome == "unverified"
-    assert {backup.path: backup.state for backup in find_backups(target)} == {good: "verified", rotten: "unverified"}
+    assert {Path(backup.reference): backup.state for backup in find_backups(target)} == {
+        good: "verified",
+        rotten: "unverified",
+    }
     by_hand(target, "prune")
     assert good.exists()
     assert by_hand(target, "drill").figures["path"] == str(good)
@@ -307,13 +310,13 @@ def test_a_flipped_byte_anywhere_is_found(target: Target, raw: RawReader) -> Non
     from actions.backups.select import load_backup, prove_backup
     from actions.model.errors import Unverified
 
-    path = backed_up(target)
+    work, path = work_on(target, raw), backed_up(target)
     whole, said = path.read_bytes(), manifest_path(path).read_text()
     chance = random.Random(4)
     for at in (0, 18, 24, 27, 40, 92, 99, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(60))):
         flip(path, at)
         with pytest.raises(Unverified):
-            prove_backup(work_on(target, raw), load_backup(path))
+            prove_backup(work, load_backup(work, str(path)))
         path.write_bytes(whole)
         manifest_path(path).write_text(said)
 

@@ -16,8 +16,8 @@ from actions.model.memory import RunHistory
 from actions.store.database import state_store
 from actions.store.read_totals import read_totals
 from actions.store.runs import Run
-from collectors.backup_catalog.catalog import find_backups
-from collectors.backup_catalog.manifest import manifest_path
+from collectors.backup_catalog.local_directory import manifest_path
+from collectors.backup_catalog.store import find_backups
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import damage, prismq, runner_child
@@ -291,18 +291,21 @@ def test_what_is_too_large_to_be_read_live_is_checked_on_the_newest_backup(backe
 def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_up: Target) -> None:
     """The manifest is of the damaged copy: as if the damage had been there when it was taken."""
     backup = find_backups(backed_up)[0]
-    copy = apsw.Connection(str(backup.path))
+    copy = apsw.Connection(str(Path(backup.reference)))
     leaf = damage.leaf_of(copy, INDEX)
     copy.close()
-    damage.damage(backup.path, leaf, b"completed", b"complated")
+    damage.damage(Path(backup.reference), leaf, b"completed", b"complated")
     told = by_hand(backed_up, "integrity", full=True, on_backup=True)
     assert (told.outcome, told.reason) == ("unverified", "damaged")
     assert "it was damaged where it lies" in told.message
     assert find_backups(backed_up)[0].state == "unverified", "it no longer counts as a way back"
     assert verdicts(backed_up) == {("full", "backup"): False}
-    manifest = json.loads(manifest_path(backup.path).read_text())
-    manifest |= {"sha256": __import__("hashlib").sha256(backup.path.read_bytes()).hexdigest(), "verified_time": 1.0}
-    manifest_path(backup.path).write_text(json.dumps(manifest))
+    manifest = json.loads(manifest_path(Path(backup.reference)).read_text())
+    manifest |= {
+        "sha256": __import__("hashlib").sha256(Path(backup.reference).read_bytes()).hexdigest(),
+        "verified_time": 1.0,
+    }
+    manifest_path(Path(backup.reference)).write_text(json.dumps(manifest))
     again = by_hand(backed_up, "integrity", full=True, on_backup=True)
     assert "the database itself was damaged when it was copied" in again.message
     assert by_hand(backed_up, "backup").outcome == "done"

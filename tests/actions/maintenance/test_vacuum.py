@@ -16,7 +16,7 @@ from actions.maintenance import vacuum_full, vacuum_incremental
 from actions.maintenance.rowids import renumbered_tables
 from actions.model.errors import Blocked, Failed, Locked, NothingToDo, Refused
 from actions.model.stop import StopSignal
-from actions.sqlite import wal_room
+from actions.sqlite import wal_budget
 from actions.store.database import state_store
 from actions.store.read_totals import read_totals
 from actions.store.runs import Run
@@ -208,7 +208,7 @@ def test_slices_are_not_to_be_had_where_the_file_has_no_map_of_its_pages(queue: 
 def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wal_room, "CHECKPOINT_PATIENCE", 0.2)
+    monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 0.2)
     queue = filled(make_queue(), auto_vacuum=2)
     limits = Limits(wal_growth_bytes=100_000, wal_growth_ratio=0.0, disk_reserve=0)
     work = work_on(target_of(queue.path, limits=limits), raw)
@@ -230,7 +230,7 @@ def test_slices_wait_for_the_applications_own_checkpoint(
     checkpoints: list[object] = []
 
     def checkpoint_instead_of_waiting(_stop: StopSignal, seconds: float) -> bool:
-        if seconds == wal_room.ROOM_CHECK_INTERVAL:
+        if seconds == wal_budget.ROOM_CHECK_INTERVAL:
             checkpoints.append(queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return False
 

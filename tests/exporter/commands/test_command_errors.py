@@ -106,7 +106,7 @@ CASES = [
     case("serve --config.file @typo.yaml", USAGE, "limts: unknown key"),
     case("pause --config.file @typo.yaml", USAGE, "limts: unknown key"),
     case("history --config.file @list.yaml", USAGE, "no configuration in it", "queuekeeper config example"),
-    case("status --config.file @none.yaml", USAGE, "no database is there now", "check `path`"),
+    case("status --config.file @none.yaml", USAGE, "no database exists now", "check `path`"),
     # profiles
     case("profiles show hue", USAGE, "no profile is called 'hue'", "huey", "the path of a file"),
     case("profiles check @missing.yaml", USAGE, "missing.yaml: cannot be read: No such file", "check the path"),

@@ -114,7 +114,7 @@ def test_readers_is_one_line_for_each_process(queue: prismq.Queue, held_reader: 
 
 def test_readers_of_a_database_at_rest_finds_nobody(queue: prismq.Queue) -> None:
     queue.owner.close()
-    assert "nobody holds a lock" in run(readers, queue.path).output
+    assert "no process holds a lock" in run(readers, queue.path).output
 
 
 def test_the_action_lock_and_the_write_lock_are_named() -> None:

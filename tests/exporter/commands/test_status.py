@@ -116,7 +116,7 @@ def test_a_rule_of_the_configuration_that_is_broken_is_a_finding(make_queue: Mak
 def test_a_glob_that_matches_nothing_is_said(tmp_path: Path) -> None:
     result = run(status, "--config.file", configured(tmp_path, "{path: 'FOLDER/*.db'}"))
     assert result.exit_code == 2
-    assert "no database is there now" in result.output
+    assert "no database exists now" in result.output
 
 
 def test_explain_tells_what_would_act_and_what_stands_in_the_way(queue: prismq.Queue, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ state: FOLDER/state
 def test_explain_without_a_reading_says_that_nothing_is_known(tmp_path: Path) -> None:
     file = configured(tmp_path, "{name: jobs, path: FOLDER/none.db}", RULES)
     assert "could not be read" in str(rules_of(file)["stale-leases"]["reason"])
-    assert "profile: not known while it is not read" in run(config, "explain", file).output
+    assert "profile: not known while it cannot be read" in run(config, "explain", file).output
 
 
 def test_the_schema_names_every_key_of_the_example() -> None:
