@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("exporter", "actions", "collectors", "queuekeeper")
 
 
-def contracts(folder: Path) -> subprocess.CompletedProcess[str]:
+def run_lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--config", ".importlinter", "--no-cache"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
@@ -29,7 +29,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_the_contracts_hold() -> None:
-    done = contracts(ROOT)
+    done = run_lint_imports(ROOT)
     assert done.returncode == 0, done.stdout
 
 
@@ -54,7 +54,7 @@ def test_the_contracts_hold() -> None:
 def test_a_planted_violation_is_found(copy: Path, file: str, line: str, broken: str) -> None:
     place = copy / file
     place.write_text(place.read_text() + f"\n{line}\n")
-    done = contracts(copy)
+    done = run_lint_imports(copy)
     assert done.returncode != 0
     failed = [text for text in done.stdout.splitlines() if text.endswith("BROKEN")]
     assert any(broken in text for text in failed), done.stdout
