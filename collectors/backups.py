@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.backup_catalog.catalog import BACKUP_STATES, CatalogListing, newest_verified
 from collectors.backup_catalog.manifest import Manifest
 from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample, Since
 
 NAME = "backups"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(outside_file=True)
 
 LAST_SUCCESS = Metric(
     "sqlite_backup_last_success_timestamp_seconds",
@@ -55,13 +55,13 @@ class BackupsReading:
         return (b.manifest for b in backups if b.state == "verified" and b.manifest is not None)
 
 
-def read(look: PollContext, previous: BackupsReading | None) -> BackupsReading:
+def read(context: PollContext, previous: BackupsReading | None) -> BackupsReading:
     """List what changed in the store; a manifest that did not change is not read again. Raises OSError."""
-    catalog = open_catalog(look.target)
+    catalog = open_catalog(context.target)
     if catalog is None:
         return BackupsReading()
     before = None if previous is None else previous.listing
-    return BackupsReading(configured=True, listing=catalog.list_backups(before, look.now))
+    return BackupsReading(configured=True, listing=catalog.list_backups(before, context.now))
 
 
 def samples(reading: BackupsReading) -> Iterator[Sample]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.file_facts import nearest_existing_directory
 from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample
 
 NAME = "disk"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(outside_file=True)
 
 FREE = Metric(
     "sqlite_disk_free_bytes",
@@ -45,10 +45,10 @@ class DiskReading:
     file_systems: tuple[FileSystemSpace, ...]
 
 
-def read(look: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
+def read(context: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
     """Ask the file systems. Raises OSError."""
-    target, catalog = look.target, open_catalog(look.target)
-    spaces = _space_by_role(target.path.parent, target.state, int(look.now / SHARED_FOR))
+    target, catalog = context.target, open_catalog(context.target)
+    spaces = _space_by_role(target.path.parent, target.state, int(context.now / SHARED_FOR))
     if catalog is None:
         return DiskReading(spaces)
     return DiskReading((spaces[0], FileSystemSpace("backups", *catalog.disk_usage()), *spaces[1:]))

@@ -7,12 +7,12 @@ restore, a copy put back, a crash with synchronous off.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 from collectors.queue_profiles.run_queries import read_last_numbers
 
 NAME = "enqueued"
-NEEDS_DATABASE = True
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
 
 ENQUEUED = Metric(
     "sqlite_queue_enqueued_total",
@@ -38,12 +38,13 @@ class EnqueuedReading:
     seen: Mapping[str, int] = field(default_factory=dict)
 
 
-def read(look: PollContext, previous: EnqueuedReading | None) -> EnqueuedReading:
+def read(context: PollContext, previous: EnqueuedReading | None) -> EnqueuedReading:
     """Ask for the last numbers. Raises apsw.Error."""
     before = previous or EnqueuedReading()
-    if look.profile is None or not look.profile.sequences:
+    profile = context.find_profile()
+    if profile is None or not profile.sequences:
         return EnqueuedReading(None, before.regressions, before.seen)
-    numbers = read_last_numbers(look.require_connection(), look.profile)
+    numbers = read_last_numbers(context.require_connection(), profile)
     back = sum(number < before.seen.get(table, 0) for table, number in numbers.items())
     return EnqueuedReading(numbers, before.regressions + back, {**before.seen, **numbers})
 

@@ -22,7 +22,11 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One family. `labels` come after `database` when `of_database`; `fold` makes one number of many for a rule."""
+    """One family. `labels` come after `database` when `of_database`; `fold` makes one number of many for a rule.
+
+    `needs_two_readings`: one reading cannot tell its value. `moved_by_actions`: our own actions move it while they run, so
+    that a reading from that time is no finding.
+    """
 
     name: str
     help: str
@@ -30,6 +34,8 @@ class Metric:
     kind: Kind = "gauge"
     fold: Fold = "max"
     of_database: bool = True
+    needs_two_readings: bool = False
+    moved_by_actions: bool = False
 
     def __hash__(self) -> int:
         """By its name: there is one declaration of each."""

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 
 NAME = "owner"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec()
 
 INFO = Metric(
     "sqlite_info",
@@ -55,19 +55,20 @@ def is_vulnerable_version(version: str | None) -> bool:
     return number < _FIXED_SINCE if patched is None else number[2] < patched
 
 
-def read(look: PollContext, previous: OwnerReading | None) -> OwnerReading:  # noqa: ARG001 - the collectors' signature
-    """Put together what the header, the profile and the configuration say. No I/O."""
-    header = look.header if look.header is not None and look.header.valid else None
+def read(context: PollContext, previous: OwnerReading | None) -> OwnerReading:  # noqa: ARG001 - the collectors' signature
+    """Put together what the header, the profile and the configuration say. No I/O but the profile's, once a poll."""
+    header = context.header if context.header is not None and context.header.valid else None
+    profile = context.find_profile()
     version = header.owner_version if header else ""
     return OwnerReading(
-        path=str(look.target.path),
+        path=str(context.target.path),
         journal_mode="" if header is None else "wal" if header.wal else "rollback",
         auto_vacuum=header.auto_vacuum if header else "",
-        profile=look.profile.name if look.profile else "",
-        lease_kind=look.profile.lease_kind if look.profile else "",
+        profile=profile.name if profile else "",
+        lease_kind=profile.lease_kind if profile else "",
         version=version,
-        vulnerable=is_vulnerable_version(look.target.owner_sqlite),
-        warning=_version_contradiction(look.target.owner_sqlite, version),
+        vulnerable=is_vulnerable_version(context.target.owner_sqlite),
+        warning=_version_contradiction(context.target.owner_sqlite, version),
     )
 
 

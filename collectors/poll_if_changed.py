@@ -10,11 +10,11 @@ from collectors.access.snapshot import Snapshot
 from collectors.metric import Sample
 from collectors.poll import poll_database, poll_outside_file
 from collectors.raw_reader.client import RawReader, RawReaderUnavailable
-from collectors.registry import AT_LEISURE, BESIDE, COLLECTORS
+from collectors.registry import COLLECTORS
 from collectors.target import Target
 
-_AT_FIRST = frozenset(one.NAME for one in COLLECTORS) - AT_LEISURE
-_BESIDE_METRICS = frozenset(m.name for one in COLLECTORS if one.NAME in BESIDE for m in one.METRICS)
+_AT_FIRST = frozenset(collector.NAME for collector in COLLECTORS if not collector.SPEC.skip_first_poll)
+_OUTSIDE_FILE = frozenset(m.name for collector in COLLECTORS if collector.SPEC.outside_file for m in collector.METRICS)
 
 
 def poll_if_changed(target: Target, previous: Snapshot | None, now: float, raw: RawReader) -> Snapshot:
@@ -42,7 +42,7 @@ def prefetch_surveys(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawRe
 
     Opens nothing and looks at no file itself. Not for what could not be read before: it may hang, and hold up the others.
     """
-    surely = [one.path for one, previous in batch if previous is None or (previous.up and previous.ages)]
+    surely = [one.path for one, previous in batch if previous is None or (previous.up and previous.can_age)]
     if len(surely) > 1:
         raw.prefetch_surveys(surely)
 
@@ -75,4 +75,4 @@ def _confirm_snapshot(previous: Snapshot, now: float, raw: RawReader) -> Snapsho
 
 
 def _samples_of_file(snapshot: Snapshot) -> Iterator[Sample]:
-    return (sample for sample in snapshot.samples if sample.metric.name not in _BESIDE_METRICS)
+    return (sample for sample in snapshot.samples if sample.metric.name not in _OUTSIDE_FILE)

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
+from collectors.access.errors import PartialReading
 from collectors.access.label_limit import LabelLimit, limit_labels
-from collectors.access.partly import PartialReading
 from collectors.metric import Metric, Sample, Since
 from collectors.queue_profiles.count_queries import CompiledRowSet
 from collectors.queue_profiles.run_queries import CountResult, QueueCount, QueueHead, merge_counts, read_count
 from collectors.queue_profiles.schema import TaskState
 
 NAME = "tasks"
-NEEDS_DATABASE = True
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
 
 TASKS = Metric(
     "sqlite_queue_tasks",
@@ -66,22 +66,22 @@ class TasksReading:
     slow: Mapping[int, SlowCount] = field(default_factory=dict)
     first: Mapping[str, tuple[QueueHead, float]] | None = None
 
-    def ages(self) -> bool:
+    def can_age(self) -> bool:
         """A lease may end and a task may fall due without any write (`collectors.access.refresh`)."""
         return any(count.rows > 0 for (_, state), count in self.counts.items() if state in ("running", "scheduled"))
 
 
-def read(look: PollContext, previous: TasksReading | None) -> TasksReading:
+def read(context: PollContext, previous: TasksReading | None) -> TasksReading:
     """Count every row set of the profile, the slow ones when they are due.
 
     Raises PartlyRead when only slow ones could not be counted; apsw.Error, TimeLimitExceeded, ValueError.
     """
-    if look.profile is None:
+    profile = context.find_profile()
+    if profile is None:
         return TasksReading()
-    profile = look.profile
     before = previous if previous is not None and previous.profile == profile.name else TasksReading()
-    quick = look.read_quick_counts(profile)
-    slow = _slow_counts(look, profile.rows, before.slow)
+    quick = context.read_quick_counts(profile)
+    slow = _slow_counts(context, profile.rows, before.slow)
     counts = dict(quick.counts) | {i: one.result for i, one in slow.items() if one.result is not None}
     results = [(profile.rows[i].state, result) for i, result in counts.items()]
     found = {count.queue for _, result in results for count in result.queues} | quick.names
@@ -95,7 +95,7 @@ def read(look: PollContext, previous: TasksReading | None) -> TasksReading:
         names=names,
         has_times=any(rows.state == "waiting" and rows.since is not None for rows in profile.rows),
         slow=slow,
-        first=None if quick.heads is None else _track_heads(quick.heads, names, before.first or {}, look.now),
+        first=None if quick.heads is None else _track_heads(quick.heads, names, before.first or {}, context.now),
     )
     if late:
         raise PartialReading(f"{', '.join(sorted(late))}: counting took too long", reading, "timeout")
@@ -117,7 +117,7 @@ def samples(reading: TasksReading) -> Iterator[Sample]:
 
 
 def _slow_counts(
-    look: PollContext, rows: tuple[CompiledRowSet, ...], before: Mapping[int, SlowCount]
+    context: PollContext, rows: tuple[CompiledRowSet, ...], before: Mapping[int, SlowCount]
 ) -> Mapping[int, SlowCount]:
     """What is slow to count keeps its value until it is due. The time limit of the poll ends the whole attempt."""
     counts: dict[int, SlowCount] = {}
@@ -126,20 +126,20 @@ def _slow_counts(
         if not one.slow:
             continue
         last = before.get(i)
-        if last is not None and 0 <= look.now - last.tried_at < look.target.slow_interval:
+        if last is not None and 0 <= context.now - last.tried_at < context.target.slow_interval:
             counts[i] = last
         elif out_of_time:
             counts[i] = last or SlowCount(float("-inf"), None)
         else:
-            result = _count_in_time(look, one)
+            result = _count_in_time(context, one)
             out_of_time = result is None
-            counts[i] = SlowCount(look.now, result)
+            counts[i] = SlowCount(context.now, result)
     return counts
 
 
-def _count_in_time(look: PollContext, rows: CompiledRowSet) -> CountResult | None:
+def _count_in_time(context: PollContext, rows: CompiledRowSet) -> CountResult | None:
     try:
-        return read_count(look.require_connection(), rows.count_statement(look.now))
+        return read_count(context.require_connection(), rows.count_statement(context.now))
     except apsw.InterruptError:  # the poll's time limit
         return None
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.file_facts import stat_or_none
 from collectors.metric import Metric, Sample, Since
 from collectors.raw_reader.client import RAW_READER_MODULE as RAW_READER
@@ -25,27 +25,37 @@ from collectors.wal_state import (
 )
 
 NAME = "wal"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec()
 
-FRAMES = Metric("sqlite_wal_frames", "Live frames in the WAL (PRAGMA wal_checkpoint(NOOP)).", fold="sum")
+FRAMES = Metric(
+    "sqlite_wal_frames", "Live frames in the WAL (PRAGMA wal_checkpoint(NOOP)).", fold="sum", moved_by_actions=True
+)
 COPIED = Metric(
     "sqlite_wal_checkpointed_frames",
     "Live frames that are already copied into the database (PRAGMA wal_checkpoint(NOOP)).",
     fold="sum",
+    moved_by_actions=True,
 )
 BACKLOG = Metric(
-    "sqlite_wal_backlog_bytes", "Bytes of pages in the WAL that are not yet copied into the database.", fold="sum"
+    "sqlite_wal_backlog_bytes",
+    "Bytes of pages in the WAL that are not yet copied into the database.",
+    fold="sum",
+    moved_by_actions=True,
 )
 STATE = Metric(
     "sqlite_wal_state",
     "1 for the current state of the WAL, else 0, from two readings (WAL-index, kernel lock table).",
     ("state",),
+    needs_two_readings=True,
+    moved_by_actions=True,
 )
 PINNED = Metric(
     "sqlite_wal_pinned_seconds",
     "Seconds for which a reader has held checkpoints back, at least: since first seen. command is the kernel's short "
     "name of its process, unknown when it is not visible.",
     ("command",),
+    needs_two_readings=True,
+    moved_by_actions=True,
 )
 METRICS = (FRAMES, COPIED, BACKLOG, STATE, PINNED)
 
@@ -70,7 +80,7 @@ class WalReading:
     memory: WalMemory
     commands: Mapping[str, float] = field(default_factory=dict)
 
-    def ages(self) -> bool:
+    def can_age(self) -> bool:
         """Readers come and go without any write: somebody who pins must be seen to leave (`collectors.access.refresh`).
 
         A quiet database usually has some frames pending, up to its application's checkpoint size: they do not age.
@@ -80,14 +90,14 @@ class WalReading:
         return self.memory.earlier is None or bool(self.pinners) or self.frames - self.copied > BACKLOG_FRAMES
 
 
-def read(look: PollContext, previous: WalReading | None) -> WalReading:
+def read(context: PollContext, previous: WalReading | None) -> WalReading:
     """Read the WAL. Raises apsw.Error, OSError, RawReaderUnavailable."""
-    if (look.header is not None and not look.header.wal) or stat_or_none(look.target.wal) is None:
+    if (context.header is not None and not context.header.wal) or stat_or_none(context.target.wal) is None:
         return WalReading("absent", None, None, 0, (), {}, WalMemory())
-    if look.database is None:
+    if context.connection is None:
         return WalReading("unknown", None, None, 0, (), {}, WalMemory())
-    _, frames, copied = look.database.execute("PRAGMA wal_checkpoint(NOOP)").get
-    now, held = _observe_wal(look)
+    _, frames, copied = context.connection.execute("PRAGMA wal_checkpoint(NOOP)").get
+    now, held = _observe_wal(context)
     memory = remember_observation(previous.memory if previous else WalMemory(), now)
     state = classify_wal(memory.earlier, now)
     since = _pins_first_seen(now, previous)
@@ -95,7 +105,7 @@ def read(look: PollContext, previous: WalReading | None) -> WalReading:
         state=state,
         frames=max(0, frames),
         copied=max(0, copied),
-        page_size=look.header.page_size if look.header else 0,
+        page_size=context.header.page_size if context.header else 0,
         pinners=held,
         pinned_since=since,
         memory=memory,
@@ -115,18 +125,18 @@ def samples(reading: WalReading) -> Iterator[Sample]:
         yield PINNED(Since(since), command)
 
 
-def _observe_wal(look: PollContext) -> tuple[WalObservation, tuple[PinningReader, ...]]:
+def _observe_wal(context: PollContext) -> tuple[WalObservation, tuple[PinningReader, ...]]:
     """What the WAL-index and the lock table say now."""
-    index = look.raw.read_wal_index(look.target.path)
-    foreign = None if look.holders is None else tuple(_foreign_locks(look.holders))
+    index = context.raw.read_wal_index(context.target.path)
+    foreign = None if context.held_locks is None else tuple(_foreign_locks(context.held_locks))
     if index is None:
-        return WalObservation(look.now, "", 0, 0, 0, frozenset(), seen=False), ()
+        return WalObservation(context.now, "", 0, 0, 0, frozenset(), seen=False), ()
     held = pinning_readers(index, foreign or ())
     pins = frozenset((pinner.pid, pinner.lock_byte, pinner.mark) for pinner in held)
     connected = foreign is not None and any(holder.file == "shm" for holder in foreign)
     return (
         WalObservation(
-            look.now, index.salt, index.changes, index.frames, index.copied, pins, foreign is not None, connected
+            context.now, index.salt, index.changes, index.frames, index.copied, pins, foreign is not None, connected
         ),
         held,
     )

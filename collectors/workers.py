@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 from collectors.queue_profiles.run_queries import count_workers
 
 NAME = "workers"
-NEEDS_DATABASE = True
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
 
 WORKERS = Metric(
     "sqlite_queue_workers",
@@ -28,16 +28,17 @@ class WorkerCounts:
     alive: int = 0
     stale: int = 0
 
-    def ages(self) -> bool:
+    def can_age(self) -> bool:
         """A heartbeat grows old without any write (`collectors.access.refresh`)."""
         return self.alive > 0
 
 
-def read(look: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  # noqa: ARG001 - the collectors' signature
+def read(context: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  # noqa: ARG001 - the collectors' signature
     """Count the list. Raises apsw.Error, TimeLimitExceeded."""
-    if look.profile is None or not look.profile.worker_tables:
+    profile = context.find_profile()
+    if profile is None or not profile.worker_tables:
         return WorkerCounts()
-    alive, stale = count_workers(look.require_connection(), look.profile, look.now)
+    alive, stale = count_workers(context.require_connection(), profile, context.now)
     return WorkerCounts(True, alive, stale)
 
 

@@ -6,12 +6,12 @@ Sampled by the raw reader from the kernel's lock table (collectors/raw_reader/lo
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 from collectors.raw_reader.lock_usage import LockUsage
 
 NAME = "write_lock"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(outside_file=True)
 
 BUSY = Metric(
     "sqlite_write_lock_busy_ratio",
@@ -29,9 +29,9 @@ class WriteLockReading:
     use: LockUsage = field(default=LockUsage(), compare=False)
 
 
-def read(look: PollContext, previous: WriteLockReading | None) -> WriteLockReading:  # noqa: ARG001 - the collectors' signature
+def read(context: PollContext, previous: WriteLockReading | None) -> WriteLockReading:  # noqa: ARG001 - the collectors' signature
     """What was sampled since the last poll. Raises RawReaderUnavailable."""
-    use = look.raw.read_lock_usage(look.target.path)
+    use = context.raw.read_lock_usage(context.target.path)
     return WriteLockReading(use.busy_ratio, use)
 
 

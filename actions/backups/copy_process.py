@@ -16,9 +16,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from collectors.raw_reader.formats import (
+    FRAME_HEADER_BYTES,
+    FRAME_HEADER_SALT,
+    WAL_HEADER_BYTES,
+    WAL_HEADER_SALT,
+)
+
 CHUNK_BYTES = 16 * 1024 * 1024
-WAL_HEADER = 32
-FRAME_HEADER = 24
 _FICLONE = 0x40049409  # linux/fs.h: share the extents, on file systems that can
 
 
@@ -123,15 +128,15 @@ def _apply_wal_frames(orders: CopyOrder, destination: int) -> Iterator[int]:
     wal = os.open(orders.wal, os.O_RDONLY | os.O_CLOEXEC)
     try:
         salt = bytes.fromhex(orders.salt)
-        if os.pread(wal, WAL_HEADER, 0)[16:24] != salt:
+        if os.pread(wal, WAL_HEADER_BYTES, 0)[WAL_HEADER_SALT] != salt:
             raise CopyOrderMismatch("the WAL is of another generation than the pinned one")
-        size = FRAME_HEADER + orders.page_size
+        size = FRAME_HEADER_BYTES + orders.page_size
         newest = _index_newest_frames(wal, orders, salt)
         for number, (page, index) in enumerate(newest.items(), 1):
-            frame = os.pread(wal, size, WAL_HEADER + index * size)
+            frame = os.pread(wal, size, WAL_HEADER_BYTES + index * size)
             if len(frame) < size:
                 raise CopyOrderMismatch(f"frame {index + 1} of {orders.frames} is not whole")
-            _write_all(destination, frame[FRAME_HEADER:], (page - 1) * orders.page_size)
+            _write_all(destination, frame[FRAME_HEADER_BYTES:], (page - 1) * orders.page_size)
             if number % 1000 == 0:
                 yield orders.pages * orders.page_size
     finally:
@@ -141,10 +146,10 @@ def _apply_wal_frames(orders: CopyOrder, destination: int) -> Iterator[int]:
 def _index_newest_frames(wal: int, orders: CopyOrder, salt: bytes) -> dict[int, int]:
     """Page number to the index of its newest frame up to the mark; pages beyond the snapshot's end are left out."""
     newest: dict[int, int] = {}
-    size = FRAME_HEADER + orders.page_size
+    size = FRAME_HEADER_BYTES + orders.page_size
     for index in range(orders.frames):
-        header = os.pread(wal, FRAME_HEADER, WAL_HEADER + index * size)
-        if len(header) < FRAME_HEADER or header[8:16] != salt:
+        header = os.pread(wal, FRAME_HEADER_BYTES, WAL_HEADER_BYTES + index * size)
+        if len(header) < FRAME_HEADER_BYTES or header[FRAME_HEADER_SALT] != salt:
             raise CopyOrderMismatch(f"frame {index + 1} of {orders.frames} is not of the pinned generation")
         page = int.from_bytes(header[:4])
         if page <= orders.pages:

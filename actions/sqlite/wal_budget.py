@@ -10,9 +10,8 @@ from actions.model.errors import Failed
 from actions.sqlite.disk_space import size_or_zero
 from actions.sqlite.interrupt import interrupt_when
 from collectors.raw_reader.client import RawReaderUnavailable
+from collectors.raw_reader.formats import wal_file_bytes
 
-# https://sqlite.org/fileformat2.html#walformat
-WAL_HEADER, FRAME_HEADER = 32, 24
 # Seconds between two looks at the WAL's size while a statement runs under the pin.
 GROWTH_CHECK_INTERVAL = 0.05
 
@@ -30,7 +29,7 @@ def live_wal_growth(work: ActionContext, before: int) -> int:
     with suppress(RawReaderUnavailable):
         index = work.raw.read_wal_index(work.target.path)
         if index is not None:
-            return max(0, WAL_HEADER + index.frames * (FRAME_HEADER + index.page_size) - before)
+            return max(0, wal_file_bytes(index.frames, index.page_size) - before)
     return wal_growth(work, before)
 
 

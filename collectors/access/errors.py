@@ -15,6 +15,15 @@ from collectors.queue_profiles.schema import ProfileError
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 
+class PartialReading(Exception):
+    """`reading` has what could be read; `word` is the reason as a label, the message a sentence."""
+
+    def __init__(self, message: str, reading: Any, word: str) -> None:
+        super().__init__(message)
+        self.reading = reading
+        self.word = word
+
+
 class SlowReadingFailed(Exception):
     """A reading on the slow timer failed, now or at its last try: `remember` is the collector's memory of it."""
 

@@ -40,9 +40,9 @@ class DatabaseFacts:
     `directory` and `directory_writable` are looked up only when files that we leave could lock the owner out.
 
     `abandoned_journal`: a rollback journal with a live header lies there and nobody holds the write lock.
-    `held`: the answer of `RawReader.hold_wal`, with which -wal and -shm cannot vanish before we have opened.
-    `holders`: who holds locks, None where nobody can be seen.
-    `exclusive` and `elsewhere` are processes in words: who holds the whole file; who has the -shm open, but not this file.
+    `wal_hold`: the answer of `RawReader.hold_wal`, with which -wal and -shm cannot vanish before we have opened.
+    `held_locks`: locks on its files, None where nobody can be seen.
+    `exclusive_holder` and `replaced_file_holder` are processes in words: who holds the whole file; who has the -shm open, but not this file.
     """
 
     path: Path
@@ -54,23 +54,23 @@ class DatabaseFacts:
     directory: FileFacts | None = None
     directory_writable: bool = False
     abandoned_journal: bool = False
-    held: str | None = None
+    wal_hold: str | None = None
     file_system: str = ""
-    holders: tuple[HeldLock, ...] | None = None
-    exclusive: str = ""
-    elsewhere: str = ""
+    held_locks: tuple[HeldLock, ...] | None = None
+    exclusive_holder: str = ""
+    replaced_file_holder: str = ""
 
 
 def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
     """Look at the files. Raises OSError when they may not be looked at, RawReaderUnavailable.
 
-    When `held` is "held", the caller owes the raw reader a `release`.
+    When `wal_hold` is "held", the caller owes the raw reader a `release`.
     """
     database = _file_facts(target.path)
     header = raw.read_database_header(target.path) if database and database.regular else None
     is_wal = header is not None and header.valid and header.wal
-    held = raw.hold_wal(target.path) if is_wal else None  # before we look for its files
-    holders = visible_holders(raw, target.path) if is_wal else None
+    wal_hold = raw.hold_wal(target.path) if is_wal else None  # before we look for its files
+    held_locks = visible_holders(raw, target.path) if is_wal else None
     user = os.geteuid() if hasattr(os, "geteuid") else -1
     foreign = database is not None and is_foreign_user(user, database)
     directory = target.path.parent
@@ -85,11 +85,11 @@ def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
         directory_writable=foreign
         and os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids),
         abandoned_journal=has_abandoned_journal(target, raw),
-        held=held,
+        wal_hold=wal_hold,
         file_system=raw.read_file_system_type(target.path) if database else "",
-        holders=holders,
-        exclusive=_describe_exclusive_holder(target, raw) if held == "refused" else "",
-        elsewhere=_describe_replaced_holder(raw, target.path, holders or ()),
+        held_locks=held_locks,
+        exclusive_holder=_describe_exclusive_holder(target, raw) if wal_hold == "refused" else "",
+        replaced_file_holder=_describe_replaced_holder(raw, target.path, held_locks or ()),
     )
 
 

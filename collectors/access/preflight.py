@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, replace
 
 from collectors.access.file_facts import DatabaseFacts, FileFacts, is_foreign_user
-from collectors.raw_reader.file_system import NETWORK_FILE_SYSTEMS
+from collectors.raw_reader.file_headers import NETWORK_FILE_SYSTEMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,17 @@ def _readable_verdict(facts: DatabaseFacts) -> PreflightVerdict:
 
 
 def _decide_wal_database(facts: DatabaseFacts, database: FileFacts) -> PreflightVerdict:
-    if facts.held == "refused":
+    if facts.wal_hold == "refused":
         return _exclusively_held_verdict(facts)
     if facts.wal is None or facts.shm is None:
         return _owner_down_verdict(
             f"{facts.path}: no application has it open (no -wal and -shm beside it); only its size is read"
         )
-    if facts.elsewhere:
+    if facts.replaced_file_holder:
         return _refused_verdict(
             "replaced",
-            f"{facts.path} was replaced under {facts.elsewhere}, which still works on the former file (or has lost its "
-            "locks on this one): what both write damages it; stop that process, then restore or start it again",
+            f"{facts.path} was replaced under {facts.replaced_file_holder}, which still works on the former file (or has "
+            "lost its locks on this one): what both write damages it; stop that process, then restore or start it again",
         )
     if _would_leave_foreign_files(facts, database):
         return _refused_verdict(
@@ -86,12 +86,12 @@ def _decide_wal_database(facts: DatabaseFacts, database: FileFacts) -> Preflight
 
 def _exclusively_held_verdict(facts: DatabaseFacts) -> PreflightVerdict:
     """Exclusively, of a WAL database: the last connection while it closes, or PRAGMA locking_mode=EXCLUSIVE (no -shm)."""
-    if not facts.exclusive:
+    if not facts.exclusive_holder:
         return _owner_down_verdict(f"{facts.path}: its last connection is closing; only its size is read")
     return _refused_verdict(
         "busy",
-        f"{facts.path} is held exclusively by {facts.exclusive}; with PRAGMA locking_mode=EXCLUSIVE nobody else can read "
-        "it: set it to NORMAL in the application",
+        f"{facts.path} is held exclusively by {facts.exclusive_holder}; with PRAGMA locking_mode=EXCLUSIVE no other process "
+        "can read it: set it to NORMAL in the application",
     )
 
 

@@ -26,14 +26,14 @@ def reason_to_open(previous: Snapshot | None, found: FileSignature, now: float) 
         return ""  # nobody has it open and no file changed: there is nothing to read
     if not previous.up or any(not result.success for result in previous.collectors.values()):
         return "not read"
-    return "ages" if previous.ages else ""
+    return "ages" if previous.can_age else ""
 
 
-def any_reading_ages(readings: Mapping[str, Any]) -> bool:
+def any_reading_can_age(readings: Mapping[str, Any]) -> bool:
     """Whether the clock or a reader can make a reading wrong although nobody writes: their collectors say it.
 
     A lease ends, a task falls due, a heartbeat grows old, a reader that pins the WAL leaves. A first look at a WAL
     (`unknown`) needs a second one.
     """
-    found = (getattr(reading, "ages", None) for reading in readings.values())
+    found = (getattr(reading, "can_age", None) for reading in readings.values())
     return any(one() for one in found if one is not None)

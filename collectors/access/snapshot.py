@@ -24,7 +24,7 @@ class Snapshot:
 
     `taken_at`: when what it says was last known to hold: by reading it, or by finding every file unchanged (seconds since
     the epoch). `opened_at`: when it was last read; `signature`: what stat said right before;
-    `ages`: the clock alone may make it wrong (`collectors.access.refresh`), or only a part of it was read.
+    `can_age`: the clock alone may make it wrong (`collectors.access.refresh`), or only a part of it was read.
     `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
     Samples of a collector that failed are absent, and `collectors` says why. `folded_labels`: how many distinct queue
     names had to share the label `other`.
@@ -41,7 +41,7 @@ class Snapshot:
     folded_labels: int = 0
     signature: FileSignature | None = None
     opened_at: float = 0.0
-    ages: bool = False
+    can_age: bool = False
 
     def samples_of(self, name: str) -> Iterator[Sample]:
         """The samples of the metric called `name`."""

@@ -272,6 +272,37 @@ class RawReader:
         child.process.wait()
 
 
+class SurveyedReader(RawReader):
+    """`raw`, with the usual questions about `path` answered in advance, at the first of them. For one poll only.
+
+    Each answer is given once: who asks a second time gets what is true by then.
+    """
+
+    def __init__(self, raw: RawReader, path: Path) -> None:
+        self._raw, self._path = raw, path
+        self._answers: dict[str, Any] | None = None
+
+    def query_reader(self, what: str, path: Path | None) -> Any:
+        """The answer in advance, or the reader's. Raises as RawReader does."""
+        if path != self._path:
+            return self._raw.query_reader(what, path)
+        if self._answers is None:
+            self._answers = self._raw.survey_database(path)
+        answer = self._answers.pop(what, None)
+        return self._raw.query_reader(what, path) if answer is None else self.unwrap_answer(answer, path)
+
+    def release_wal(self, path: Path) -> None:
+        """At the reader."""
+        self._raw.release_wal(path)
+
+    def read_lock_usage(self, path: Path) -> LockUsage:
+        """By the reader's accounts: it keeps them for all."""
+        return self._raw.lock_uses.usage_since_last(path, self.query_reader)
+
+    def close(self) -> None:
+        """The reader is another's: it goes on."""
+
+
 def _encode_request(what: str, **arguments: str | list[str]) -> bytes:
     """A path that is not UTF-8 has surrogates in it, which JSON carries as escapes."""
     return json.dumps({"do": what, **arguments}).encode() + b"\n"

@@ -1,8 +1,13 @@
-"""Keeps the files of a WAL database in place while SQLite opens it, so that opening cannot create any.
+"""Locks on a database's files that no other process notices: asked about without taking them, or held for microseconds.
 
-Between our look for -wal and -shm and the open, the last connection of the application may close and delete both; a
-read-only open then makes new ones. Who deletes them holds the database file exclusively, so a shared lock on the bytes
-that SQLite calls SHARED keeps them (https://sqlite.org/lockingv3.html; https://sqlite.org/walformat.html, "the WAL file").
+*Asked*: whether a lock on some bytes of a file could be had (F_OFD_GETLK, fcntl(2)). An answer costs about a microsecond
+however many locks the machine has, and no process waits for it; the table of all locks costs as much for each of its rows
+(bench/lock_sampler.py). Of several blocking locks the kernel names one.
+
+*Held*: the files of a WAL database stay in place while SQLite opens it, so that opening cannot create any. Between our
+check for -wal and -shm and the open, the last connection of the application may close and delete both; a read-only open
+then makes new ones. The process that deletes them holds the database file exclusively, so a shared lock on the bytes that
+SQLite calls SHARED prevents it (https://sqlite.org/lockingv3.html; https://sqlite.org/walformat.html, "the WAL file").
 It is an open-file-description lock (fcntl(2)): unlike a POSIX record lock it is not lost when this process opens and
 closes the file once more, and the kernel frees it with this process. It stands for the microseconds until our own
 connection holds the same lock.
@@ -10,15 +15,56 @@ connection holds the same lock.
 
 import os
 import struct
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from collectors.raw_reader.formats import SHARED_BYTES, SHARED_FIRST
+from collectors.raw_reader.formats import (
+    CONNECTED_BYTE,
+    FIRST_READ_BYTE,
+    LAST_READ_BYTE,
+    PENDING_BYTE,
+    RESERVED_BYTE,
+    SHARED_BYTES,
+    SHARED_FIRST,
+    WRITE_BYTE,
+)
 
-# Whoever asked has long gone on, or is gone.
+# After so many seconds the process that asked for a hold has long gone on, or is gone.
 MAX_HOLD_SECONDS = 2.0
+
+CAN_PROBE = sys.platform == "linux"  # elsewhere nothing can be asked
+if sys.platform == "linux":
+    from fcntl import F_OFD_GETLK, F_RDLCK, F_UNLCK, F_WRLCK, fcntl
+else:
+    F_RDLCK = F_UNLCK = F_WRLCK = 0
+
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
+_FREE = struct.pack("h", F_UNLCK)
+# What the kernel says of a lock of a process that our pid namespace does not show, and of an open-file-description lock.
+NOT_VISIBLE, NOT_NAMED = 0, -1
+
+
+def lock_question(first: int, last: int, *, shared: bool) -> bytes:
+    """Could these bytes be locked, `shared` with other readers or for ourselves alone?"""
+    return _FLOCK.pack(F_RDLCK if shared else F_WRLCK, os.SEEK_SET, first, last - first + 1, 0)
+
+
+# A shared lock could not be had: somebody holds the write lock of a WAL, or that of a rollback journal.
+WRITES_WAL = lock_question(WRITE_BYTE, WRITE_BYTE, shared=True)
+WRITES_JOURNAL = lock_question(PENDING_BYTE, RESERVED_BYTE, shared=True)
+# An exclusive lock could not be had: somebody has the WAL-index open, reads a WAL, is at a rollback-journal database.
+CONNECTED = lock_question(CONNECTED_BYTE, CONNECTED_BYTE, shared=False)
+READS_WAL = lock_question(FIRST_READ_BYTE, LAST_READ_BYTE, shared=False)
+READS_SLOT = tuple(lock_question(byte, byte, shared=False) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
+AT_DATABASE = lock_question(PENDING_BYTE, SHARED_FIRST + SHARED_BYTES - 1, shared=False)
+
+
+def find_blocking_process(descriptor: int, asked: bytes) -> int | None:
+    """The process that stands in the way (or NOT_VISIBLE, NOT_TOLD), None when nobody does. Raises OSError."""
+    answer = fcntl(descriptor, F_OFD_GETLK, asked)
+    return None if answer.startswith(_FREE) else int(_FLOCK.unpack(answer)[4])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ WAL_INDEX_BYTES = 136
 MAGIC = b"SQLite format 3\0"
 UNUSED_MARK = 0xFFFFFFFF
 
+# The WAL file: its own header, and each frame's header before the page. Both hold the salt, which is the WAL's generation.
+WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
+WAL_HEADER_SALT, FRAME_HEADER_SALT = slice(16, 24), slice(8, 16)
+
 # Lock bytes of the WAL-index (walformat.html, "WAL locks") and of the main file (os.h: PENDING_BYTE and after).
 WRITE_BYTE, CHECKPOINT_BYTE, RECOVER_BYTE = 120, 121, 122
 FIRST_READ_BYTE, LAST_READ_BYTE, CONNECTED_BYTE = 123, 127, 128
@@ -76,6 +80,11 @@ class LockRow(NamedTuple):
     def covers_byte(self, byte: int) -> bool:
         """Whether this byte of the file lies in the locked range."""
         return self.start <= byte <= self.end
+
+
+def wal_file_bytes(frames: int, page_size: int) -> int:
+    """The size of a WAL file that holds `frames` frames, in bytes."""
+    return WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_size)
 
 
 def parse_database_header(data: bytes) -> DatabaseHeader:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from collectors.raw_reader.file_system import NETWORK_FILE_SYSTEMS, file_system_type
-from collectors.raw_reader.lock_probe import CAN_PROBE
+from collectors.raw_reader.file_headers import NETWORK_FILE_SYSTEMS, file_system_type
+from collectors.raw_reader.file_hold import CAN_PROBE
 from collectors.raw_reader.lock_table import describe_process
 from collectors.raw_reader.sampled_file import Pin, SampledFile
 

@@ -2,7 +2,7 @@
 
 Reading it costs the kernel about a microsecond for each row of the whole machine, and meanwhile, page by page, whoever takes
 or gives back any lock on the machine waits (bench/lock_sampler.py). So polls of many databases share one table, and samples
-of write locks do without it (raw_reader/lock_probe.py). After a tenth of a second without a reader the kernel lets it wait
+of write locks do without it (raw_reader/file_hold.py). After a tenth of a second without a reader the kernel lets it wait
 some milliseconds more (it makes all takers of locks agree, without stopping them).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collectors.raw_reader.file_system import mount_device
+from collectors.raw_reader.file_headers import mount_device
 from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, LockRow, parse_lock_rows
 
 LOCKS = Path("/proc/locks")

@@ -10,8 +10,7 @@ import os
 import stat
 from contextlib import suppress
 
-from collectors.raw_reader.formats import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, parse_wal_index
-from collectors.raw_reader.lock_probe import (
+from collectors.raw_reader.file_hold import (
     AT_DATABASE,
     CONNECTED,
     READS_SLOT,
@@ -20,6 +19,7 @@ from collectors.raw_reader.lock_probe import (
     WRITES_WAL,
     find_blocking_process,
 )
+from collectors.raw_reader.formats import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, parse_wal_index
 from collectors.raw_reader.wal_readers import HeldLock, pinning_readers
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -19,13 +19,13 @@ from typing import Any
 
 from collectors.raw_reader import file_hold
 from collectors.raw_reader.file_headers import (
+    file_system_type,
     has_hot_journal,
     is_wal_header,
     read_database_header_hex,
     read_wal_index_and_readers,
     read_wal_index_hex,
 )
-from collectors.raw_reader.file_system import file_system_type
 from collectors.raw_reader.lock_sampler import LockSampler
 from collectors.raw_reader.lock_table import cached_lock_table, find_lock_rows, read_lock_table
 

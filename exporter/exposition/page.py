@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from actions.store.totals import DURATION_BUCKETS, DurationHistogram
 from collectors.access.snapshot import Snapshot
 from collectors.metric import Metric
-from collectors.registry import BESIDE, COLLECTORS
+from collectors.registry import COLLECTORS
 from exporter.exposition import self_metrics
 from exporter.exposition.line_cache import LineCache, PlacedSample, format_line
 from exporter.exposition.self_metrics import ExporterState
@@ -28,7 +28,7 @@ _EOF = b"# EOF\n"
 _PROCESS_PART, _HISTORY_PART = "\0process", "\0history"  # parts of the page; no database is called like that
 # What can change of a database without a new reading of its file.
 _OUTSIDE_FILE = frozenset(
-    {m.name for one in COLLECTORS if one.NAME in BESIDE for m in one.METRICS}
+    {m.name for one in COLLECTORS if one.SPEC.outside_file for m in one.METRICS}
     | {self_metrics.COLLECTOR_SUCCESS.name, self_metrics.COLLECTOR_DURATION.name}
 )
 

@@ -18,6 +18,7 @@ from actions.runner.enqueue import enqueue_automatic
 from actions.store import pending_conditions, suspensions
 from actions.store.database import StoreUnavailable, state_store, store_transaction
 from collectors.access.snapshot import Snapshot
+from collectors.registry import is_moved_by_actions
 from exporter.log import log_event
 
 LOG = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class ThresholdTrigger:
         busy = self._busy_with(database)
         rules = [rule for rule in self._rules() if rule.covers_database(database) and rule.hold is not None]
         if busy:
-            rules = [rule for rule in rules if not rule.condition.metric.startswith("sqlite_wal_")]
+            rules = [rule for rule in rules if not is_moved_by_actions(rule.condition.metric)]
         due = [rule for rule in rules if self._step_rule(rule, snapshot)]
         changed = list(self._waits_to_write(rules, database))
         lifted = [] if busy else list(self._changed_suspensions(snapshot))

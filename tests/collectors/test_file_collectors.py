@@ -66,7 +66,7 @@ def _add(target: Target, name: str, manifest: Manifest | str | None, content: by
 
 
 def _look(target: Target) -> PollContext:
-    return PollContext(target, NOW, RawReader(), None, None, None)  # the raw reader starts no child unless it is asked
+    return PollContext(target, NOW, RawReader())  # the raw reader starts no child unless it is asked
 
 
 def _read(target: Target, previous: backups.BackupsReading | None = None) -> backups.BackupsReading:

@@ -118,7 +118,7 @@ def test_a_live_file_beyond_the_budget_is_left_alone(
 
 
 def _look(target: Target, queue: prismq.Queue, raw: RawReader, journal_mode: str) -> page_layout.PollContext:
-    return page_layout.PollContext(target, 1000.0, raw, raw.read_database_header(queue.path), queue.owner, None)
+    return page_layout.PollContext(target, 1000.0, raw, raw.read_database_header(queue.path), queue.owner)
 
 
 def test_a_failed_try_is_told_until_the_next_and_not_repeated_before(

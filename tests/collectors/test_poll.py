@@ -381,7 +381,7 @@ def test_a_foreign_user_who_could_leave_files_is_refused(folder_mode: int, state
             "from collectors.poll import poll_database; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
             # The interpreter may lie where only root can start it: the raw reader is started before.
-            "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
+            "raw = RawReader(); raw.read_lock_table(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
             "s = poll_database(Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), None, time.time(), raw)\n"
             "print(s.state, s.up, s.message, flush=True); os._exit(0)"
         )

@@ -332,11 +332,11 @@ class Meddling(RawReader):
         super().__init__()
         self._at, self._happens = at, happens
 
-    def ask(self, what: str, path: Path | None) -> object:
+    def query_reader(self, what: str, path: Path | None) -> object:
         self._meddle(what)
         return super().query_reader(what, path)
 
-    def release(self, path: Path) -> None:
+    def release_wal(self, path: Path) -> None:
         self._meddle("release")
         super().release_wal(path)
 
@@ -470,7 +470,7 @@ def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file(poll
             "import os, sys, time; from pathlib import Path\n"
             "from collectors.poll import poll_database; from collectors.raw_reader.client import RawReader\n"
             "from collectors.target import Limits, Target\n"
-            "raw = RawReader(); raw.locks(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
+            "raw = RawReader(); raw.read_lock_table(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
             "target, states, made = Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), set(), 0\n"
             "for _ in range(int(sys.argv[2])):\n"
             "    taken = poll_database(target, None, time.time(), raw); states.add(taken.state)\n"

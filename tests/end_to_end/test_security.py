@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +36,7 @@ from tests.support.patience import LONGEST_WAIT
 from tests.support.real import browser, real_parts
 from tests.support.scenes import agent_process, certificates, prismq, web_server
 from tests.support.scenes.agent_process import AgentProcess
+from tests.support.scenes.idle_operations import pause_reasons
 
 TESTS = Path(__file__).parents[1]
 TOKEN = "correct-horse-battery-staple"
@@ -73,15 +74,14 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
 
 
 @contextmanager
-def site(folder: Path, text: str = "", **changes: Any) -> Iterator[tuple[str, list[str]]]:
-    """A server on this web configuration, and why it was paused."""
+def site(folder: Path, text: str = "", **changes: Any) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """A server with this web configuration, and a function that returns why it was paused."""
     (folder / "web.yml").write_text(text)
-    paused: list[str] = []
-    parts: dict[str, Any] = {"act_right": lambda: RIGHT, "pause": lambda why: paused.append(why) or why, **changes}
+    parts: dict[str, Any] = {"acting_rights": lambda: RIGHT, **changes}
     with web_server.serving(
-        web_server.front(folder, web=ReloadingWebConfig(folder / "web.yml").current_config, **parts)
+        web_server.idle_context(folder, web=ReloadingWebConfig(folder / "web.yml").current_config, **parts)
     ) as url:
-        yield url, paused
+        yield url, lambda: pause_reasons(folder)
 
 
 def test_a_name_that_is_no_text_costs_the_others_nothing(agent: AgentProcess) -> None:
@@ -237,10 +237,10 @@ def test_another_site_in_the_same_browser_can_do_nothing_in_the_name_of_who_logg
         assert tab.page.evaluate("document.getElementById('frame').contentDocument") is None
         tab.page.goto(url)
         assert tab.page.get_by_text("Log out").count() == 1, "nor was anybody logged out"
-        assert paused == []
+        assert paused() == []
         tab.page.get_by_role("button", name="Pause all actions").click()
         tab.page.wait_for_url(url + "/")
-        assert len(paused) == 1, "we can"
+        assert len(paused()) == 1, "the viewer can"
 
 
 def _log_in(page: Page, url: str) -> None:

@@ -310,13 +310,12 @@ def test_a_flipped_byte_anywhere_is_found(target: Target, raw: RawReader) -> Non
     from actions.backups.select import load_backup, prove_backup
     from actions.model.errors import Unverified
 
-    path = backed_up(target)
+    work, path = work_on(target, raw), backed_up(target)
     whole, said = path.read_bytes(), manifest_path(path).read_text()
     chance = random.Random(4)
     for at in (0, 18, 24, 27, 40, 92, 99, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(60))):
         flip(path, at)
         with pytest.raises(Unverified):
-            work = work_on(target, raw)
             prove_backup(work, load_backup(work, str(path)))
         path.write_bytes(whole)
         manifest_path(path).write_text(said)

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from collectors.poll import poll_database
 from collectors.raw_reader import lock_sampler
 from collectors.raw_reader.client import RawReader, sampling_command
+from collectors.raw_reader.file_hold import NOT_VISIBLE
 from collectors.raw_reader.formats import (
     CONNECTED_BYTE,
     FIRST_READ_BYTE,
@@ -25,7 +26,6 @@ from collectors.raw_reader.formats import (
     SHARED_FIRST,
     WRITE_BYTE,
 )
-from collectors.raw_reader.lock_probe import NOT_VISIBLE
 from collectors.raw_reader.lock_sampler import FORGET_AFTER, LIVELY_FOR, QUIET_EVERY, LockSampler
 from collectors.raw_reader.lock_usage import SHARED_FOR, LockUsage, LockUsageAccounts
 from collectors.raw_reader.sampled_file import SampledFile

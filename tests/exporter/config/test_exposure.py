@@ -75,4 +75,4 @@ def test_a_reload_cannot_make_it_so_either(config: Path) -> None:
     config.write_text(enabled)
     (reason,) = agent.reload_configuration()
     assert "no caller is allowed to act" in reason
-    assert not agent.front.act_right().enabled
+    assert not agent.web_context.acting_rights().enabled

@@ -142,7 +142,7 @@ REFUSED = {
     "a bad value": ("/api/v1/databases/jobs/actions/checkpoint", {"mode": "; DROP"}, 400, "one of auto"),
     "a file": ("/api/v1/databases/jobs/actions/verify", {"backup": "/etc/passwd"}, 400, "not an option"),
     "no object": ("/api/v1/databases/jobs/actions/checkpoint", ["full"], 400, "JSON object"),
-    "nested": ("/api/v1/databases/jobs/actions/checkpoint", {"mode": {"a": 1}}, 400, "an option is a text"),
+    "nested": ("/api/v1/databases/jobs/actions/checkpoint", {"mode": {"a": 1}}, 400, "an option must be a text"),
     "dry_run as a word": ("/api/v1/databases/jobs/actions/checkpoint", {"dry_run": "no"}, 400, "true or false"),
     "a key twice": ("/api/v1/databases/jobs/actions/backup", b'{"dry_run":true,"dry_run":false}', 400, "given twice"),
     "not JSON": ("/api/v1/databases/jobs/actions/backup", b"mode=full", 400, "not JSON"),

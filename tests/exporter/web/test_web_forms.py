@@ -16,13 +16,14 @@ import pytest
 
 from exporter import page as page_module
 from exporter.config.tokens import token_digest
+from exporter.web.address import Mount
 from exporter.web.context import ActingRights
 from exporter.web.middleware import REFRESH_HEADER
-from exporter.web.mount import Mount
 from exporter.web.sessions import COOKIE_NAME, IDLE_LIMIT, LIFETIME_LIMIT, MAX_SESSIONS, SessionStore
 from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import certificates, web_server
+from tests.support.scenes.idle_operations import pause_reasons
 
 TOKEN = "correct-horse-battery-staple"
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -35,10 +36,9 @@ def basic(user: str) -> dict[str, str]:
 
 @dataclass
 class Place:
-    """A server, and what was done through it."""
+    """A server with a state store, which tells whether it was paused."""
 
     folder: Path
-    paused: list[str] = field(default_factory=list)
     right: ActingRights = field(
         default_factory=lambda: ActingRights(
             True, (token_digest(TOKEN.encode()),), frozenset({"admin", "second"}), frozenset({"ops.example"})
@@ -51,17 +51,17 @@ class Place:
         (self.folder / "web.yml").write_text(text)
         kept = ReloadingWebConfig(self.folder / "web.yml")
         parts: dict[str, Any] = {
-            "act_right": lambda: self.right,
-            "pause": self.pause,
+            "acting_rights": lambda: self.right,
             "web": kept.current_config,
             **changes,
         }
-        with web_server.serving(web_server.front(self.folder, **parts)) as self.url:
+        with web_server.serving(web_server.idle_context(self.folder, **parts)) as self.url:
             yield self
 
-    def pause(self, why: str) -> str:
-        self.paused.append(why)
-        return why
+    @property
+    def paused(self) -> list[str]:
+        """The reason of the pause, if there is one."""
+        return pause_reasons(self.folder)
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=LONGEST_WAIT, trust_env=False, **options)
