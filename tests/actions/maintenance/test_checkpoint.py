@@ -211,7 +211,7 @@ sys.stdin.read()
 """
 
 
-def test_somebody_elses_checkpoint_is_waited_for_and_then_named(backlog: prismq.Queue, tmp_path: Path) -> None:
+def test_another_checkpoint_is_waited_for_and_then_named(backlog: prismq.Queue, tmp_path: Path) -> None:
     script = tmp_path / "checkpointing.py"
     script.write_text(CHECKPOINTING)
     safe = target_of(backlog.path, owner_sqlite=SAFE)
@@ -222,12 +222,14 @@ def test_somebody_elses_checkpoint_is_waited_for_and_then_named(backlog: prismq.
 
 
 @pytest.mark.parametrize("owner", [None, SAFE])
-def test_a_raw_reader_that_does_not_answer_is_not_taken_for_nobody(backlog: prismq.Queue, owner: str | None) -> None:
+def test_a_raw_reader_that_does_not_answer_does_not_mean_that_no_process_reads(
+    backlog: prismq.Queue, owner: str | None
+) -> None:
     before = log(backlog)
     target = target_of(backlog.path, owner_sqlite=owner)
-    with RawReader(("sleep", "60"), answer_within=0.01) as deaf, pytest.raises(Refused) as told:
+    with RawReader(("sleep", "60"), answer_within=0.01) as deaf, pytest.raises(Refused) as refusal:
         plan_here("checkpoint", work_on(target, deaf))
-    assert told.value.reason == "raw_reader"
+    assert refusal.value.reason == "raw_reader"
     assert log(backlog) == before
 
 
