@@ -21,6 +21,8 @@ from actions.model.context import ActionContext
 from actions.model.errors import GIVEN_UP_BEFORE_TRYING, Blocked, Failed, NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.policy.cooldown import CHECKPOINT_PAUSE, may_retry_checkpoint
+from actions.spec import ActionSpec
 from actions.sqlite.blockers import (
     ProcessRef,
     describe_processes,
@@ -35,23 +37,25 @@ from collectors.owner import is_vulnerable_version
 from collectors.raw_reader.formats import wal_file_bytes
 from collectors.wal_state import BACKLOG_FRAMES
 
-NAME = "checkpoint"
-LONG = False
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-CHECKPOINT_MODES = ("auto", "passive", "full", "restart", "truncate")
-OPTIONS = {
-    "mode": ActionOption("word", f"one of {', '.join(CHECKPOINT_MODES)}", words=CHECKPOINT_MODES),
-    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
-}
+MODES = ("auto", "passive", "full", "restart", "truncate")
+SPEC = ActionSpec(
+    name="checkpoint",
+    summary="Copy the write-ahead log back into the database.",
+    details="Unless the application's SQLite is known to be free of the WAL-reset bug, only `auto` and `truncate` are allowed.",
+    options={
+        "mode": ActionOption(
+            "word", "The kind of checkpoint; auto chooses by the state of the log.", words=MODES, default="auto"
+        ),
+        "stall": ActionOption(
+            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+        ),
+    },
+    checks_own_space=True,
+)
 
 # Bytes copied per second with the WAL in the page cache, for predicting stalls only (416 MB took 0.62 s:
 # bench/README.md). A slower disk stalls longer; what was measured is in the result.
 COPY_RATE = 650e6
-# Seconds between two tries that make writers wait: on an owner not proved safe for everybody, else for automatic runs.
-TRY_AGAIN_AFTER = 60.0
 # How long to wait for somebody else's checkpoint, in seconds; waiting for that holds nobody up. SQLite itself does not wait:
 # https://sqlite.org/c3ref/wal_checkpoint_v2.html ("the busy handler is not invoked").
 OTHER_CHECKPOINT_WAIT, OTHER_CHECKPOINT_POLL = 2.0, 0.002
@@ -233,19 +237,20 @@ def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
         )
     if not _may_try_again(work):
         raise Refused(
-            f"{whose} the WAL-reset bug, and the last checkpoint is less than {TRY_AGAIN_AFTER:.0f} s ago",
+            f"{whose} the WAL-reset bug, and the last checkpoint is less than {CHECKPOINT_PAUSE:.0f} s ago",
             reason="owner_vulnerable_pause",
             next_step="wait a minute, or prove the owner with --owner-sqlite",
         )
 
 
 def _may_try_again(work: ActionContext) -> bool:
-    return work.last_attempt is None or work.now() - work.last_attempt >= TRY_AGAIN_AFTER
+    """On an owner not proved safe this binds every trigger, else only automatic runs."""
+    return may_retry_checkpoint(work.last_attempt, work.now())
 
 
 def _refuse_too_soon(why: str) -> tuple[str, ...]:
     raise Refused(
-        f"the last checkpoint is less than {TRY_AGAIN_AFTER:.0f} s ago: {why}",
+        f"the last checkpoint is less than {CHECKPOINT_PAUSE:.0f} s ago: {why}",
         reason="too_soon",
         next_step="give the rule a cooldown of a minute or more",
     )

@@ -12,18 +12,21 @@ from actions.model.context import ActionContext
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.spec import ActionSpec
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.manifest import belongs_to
 from collectors.backup_catalog.names import is_manifest_name
 from collectors.target import RetentionCounts
 
-NAME = "prune"
-LONG = False
-AUTOMATIC = True
-MAY_BE_MISSING = True
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {"keep_last": ActionOption("count", "keep only the newest N, instead of the configured rules")}
+SPEC = ActionSpec(
+    name="prune",
+    summary="Delete the backups that no retention rule keeps; never the newest verified one.",
+    options={"keep_last": ActionOption("count", "Keep the newest N, instead of the configured rules.")},
+    needs_database=False,
+    backup_directory="required",
+    checks_own_space=True,
+    command_group="backups",
+)
 
 
 def plan(work: ActionContext) -> Plan:

@@ -37,21 +37,31 @@ from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk, require_free_space
 from collectors.access.connection import open_immutable, open_read_only
 
-NAME = "restore"
-LONG = True
-AUTOMATIC = False
-MAY_BE_MISSING = True
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {
-    "backup": ActionOption("path", "the backup; by default the newest verified one", by_person=True),
-    "to": ActionOption("path", "where to; nothing may be there", by_person=True),
-    "in_place": ActionOption("flag", "replace the content of the database", by_person=True),
-    "application_stopped": ActionOption("flag", "no application has the database open", by_person=True),
-}
+SPEC = ActionSpec(
+    name="restore",
+    summary="Restore a backup; by default the newest verified one, never a safety copy.",
+    details="With --in-place the losses are printed first, and on a terminal you must confirm.",
+    options={
+        "backup": ActionOption(
+            "path", "The backup; the newest verified one by default.", by_person=True, positional=True
+        ),
+        "to": ActionOption("path", "Restore to this path, where no file may exist.", by_person=True),
+        "in_place": ActionOption("flag", "Replace the content of the database itself.", by_person=True),
+        "application_stopped": ActionOption(
+            "flag", "You confirm that no application has the database open.", by_person=True
+        ),
+    },
+    lane="long",
+    automatic=False,
+    needs_database=False,
+    backup_directory="required",
+    checks_own_space=True,
+    remote=False,  # what replaces a database wants its operator at the machine
+)
 
 RestoreWay = Literal["to", "live", "missing", "malformed"]
 # Bytes that the one step writes per second, for predicting only (1 GB took 1.5 s).

@@ -11,7 +11,7 @@ from actions.model.options import ActionOption
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
 from actions.policy.windows import Window
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from collectors.metric import Metric
 from collectors.target import BackupSettings, Limits, RetentionCounts
 from exporter.config import rule_parts, schedule_parts, window_parts
@@ -197,10 +197,8 @@ def _missing_backup_directories(file: ConfigFile, databases: tuple[DatabaseSpec,
 
 
 def _needs_backups(action: str) -> bool:
-    """It makes them, works on them, or runs by itself only after a fresh one."""
-    return action in ("backup", "drill", "prune", "verify") or (
-        action in KNOWN_ACTIONS and KNOWN_ACTIONS[action].destructive
-    )
+    """Whether it writes or reads backups, or runs by itself only after a fresh one."""
+    return action in ACTION_SPECS and ACTION_SPECS[action].needs_backups
 
 
 def _unpruned_retentions(file: ConfigFile) -> Iterator[ConfigProblem]:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from actions.model.options import ActionOption
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from collectors.metric import Metric
 from collectors.registry import COLLECTORS
 
 
 def known_actions() -> Mapping[str, Mapping[str, ActionOption]]:
     """The options of each action that a rule may ask for, by its name."""
-    return {name: known.options for name, known in KNOWN_ACTIONS.items() if known.automatic}
+    return {name: spec.options for name, spec in ACTION_SPECS.items() if spec.automatic}
 
 
 def known_metrics() -> Mapping[str, Metric]:

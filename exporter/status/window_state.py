@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from actions.policy.windows import window_closes_at, window_opens_at
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from exporter.config.settings import ActingSettings
 from exporter.text.units import format_time
 
 
 def window_lines(acting: ActingSettings, now: float) -> Iterator[str]:
     """One line for each action that has a window, or needs one and has none."""
-    for name in sorted({*acting.windows, *(name for name, known in KNOWN_ACTIONS.items() if known.windowed)}):
+    for name in sorted({*acting.windows, *(name for name, spec in ACTION_SPECS.items() if spec.needs_window)}):
         yield f"{name}: {_describe_window(acting, name, now)}"
 
 
@@ -18,7 +18,7 @@ def window_obstacles(acting: ActingSettings, action: str, now: float) -> Iterato
     """Why this action cannot run by itself now."""
     window = acting.windows.get(action)
     if window is None:
-        if action in KNOWN_ACTIONS and KNOWN_ACTIONS[action].windowed:
+        if action in ACTION_SPECS and ACTION_SPECS[action].needs_window:
             yield f"{action} runs by itself only inside a window, and none is configured (actions.windows.{action})"
     elif window_closes_at(window, now) is None:
         yield f"its window {window} is closed: it waits until {format_time(window_opens_at(window, now))}"

@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from actions.store.database import state_store
-from actions.store.read_totals import read_totals
+from actions.store.totals import read_totals
 from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.target import BackupSettings, Limits, RetentionCounts, Target
 from queuekeeper import BackupInfo, QueueBackup, QueueBackupError

@@ -256,7 +256,7 @@ BAD = {
     ),
     "a time that is none": (
         MINIMAL + RULE + "    options: {stall: soon}\n",
-        ["8: rules[0].options: \"stall\" cannot be 'soon': a time in seconds"],
+        ["8: rules[0].options: \"stall\" cannot be 'soon': it is a time in seconds"],
     ),
     "an option of the wrong kind": (
         MINIMAL + RULE + "    options: {mode: [auto]}\n",

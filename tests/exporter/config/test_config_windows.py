@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actions.policy.windows import Window
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load_config
 from exporter.config.problems import ConfigErrors
@@ -81,7 +81,7 @@ def test_how_a_window_stands_is_said_in_words() -> None:
 
 
 def test_a_rule_whose_action_needs_a_window_and_has_none_is_warned_of(tmp_path: Path) -> None:
-    for action in (name for name, known in KNOWN_ACTIONS.items() if known.windowed and known.automatic):
+    for action in (name for name, spec in ACTION_SPECS.items() if spec.needs_window and spec.automatic):
         rule = f"rules: [{{name: r, when: {{sqlite_pages: {{above: 1}}}}, on: {{threshold: {{}}}}, do: {action}}}]\n"
         (warning,) = loaded(tmp_path, rule).warnings
         assert f"rules[0].do: {action} runs by itself only inside a window" in warning
