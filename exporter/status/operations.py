@@ -12,9 +12,8 @@ from pathlib import Path
 from actions.model.events import Event
 from actions.model.request import Option
 from actions.policy.rules import ConditionWatch
-from actions.runner.cancel import cancel_run
 from actions.runner.manual import EnqueuedRun, enqueue_manual, manual_request
-from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
+from actions.runner.pause_and_cancel import cancel_run, pause_actions, wait_for_runs
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import clear_pause, pause_reason
 from actions.store.runs import Run, find_runs, load_run, pending_runs, unfinished_runs

@@ -15,7 +15,7 @@ from actions.policy.scheduling import (
 )
 from actions.policy.suspension import SuspensionState
 from actions.policy.windows import closed_actions
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from actions.store.pending_runs import load_pending_runs, load_started_runs
 from actions.store.runs import Run
 from exporter.config.settings import ActingSettings
@@ -55,7 +55,7 @@ def scheduling_bounds(
 
 def is_long_action(action: str) -> bool:
     """Return whether an action takes the long lane. An unknown one takes a short lane, and its child rejects it."""
-    return action in KNOWN_ACTIONS and KNOWN_ACTIONS[action].long
+    return action in ACTION_SPECS and ACTION_SPECS[action].is_long
 
 
 def _ending_children(active: Sequence[Run], known: Sequence[StartedRun], now: float) -> Iterator[StartedRun]:

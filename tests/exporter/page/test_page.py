@@ -151,7 +151,7 @@ def test_nothing_serious_is_inaccessible_and_nothing_is_wider_than_the_window(
         tab.complaints.clear()  # the page that is not there
 
 
-def test_names_and_messages_are_text_whatever_is_in_them(opened: Open, scene: Scene) -> None:
+def test_names_and_messages_are_shown_as_text(opened: Open, scene: Scene) -> None:
     with opened("/") as tab:
         tab.page.get_by_role("link", name=page_scene.STRANGE.removesuffix(".db")).click()
         expect(tab.page.get_by_role("heading", level=1)).to_have_text(page_scene.STRANGE.removesuffix(".db"))
