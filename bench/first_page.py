@@ -148,9 +148,9 @@ def parts(fleet: Path) -> dict[str, float]:
     from collectors.raw_reader.client import RawReader
     from collectors.registry import COLLECTORS
     from collectors.target import Target
+    from exporter.agent import relax_garbage_collection
     from exporter.exposition.line_cache import LineCache
     from exporter.exposition.self_metrics import METRICS, poll_samples
-    from exporter.garbage import relax_garbage_collection
 
     imported = time.process_time() - began
     relax_garbage_collection()

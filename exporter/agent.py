@@ -1,5 +1,6 @@
 """Builds the agent of its configuration: what looks, what decides, what acts, what answers. The wiring, nothing else."""
 
+import gc
 import logging
 import threading
 import time
@@ -10,11 +11,7 @@ from pathlib import Path
 from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
-from actions.runner.cancel import cancel_run
-from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
-from actions.store.database import StoreUnavailable, state_store
-from actions.store.pause import clear_pause
-from actions.store.runs import Run
+from actions.store.database import StoreUnavailable
 from collectors.access.snapshot import Snapshot
 from collectors.poll_if_changed import poll_if_changed, prefetch_surveys
 from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
@@ -41,18 +38,20 @@ from exporter.triggers.alerts import AlertInbox, DeliveryReceipt
 from exporter.triggers.dispatcher import Dispatcher
 from exporter.triggers.schedules import ScheduleTrigger
 from exporter.triggers.thresholds import ThresholdTrigger
+from exporter.web.address import Mount
 from exporter.web.context import ActingRights, WebContext
-from exporter.web.mount import Mount
 from exporter.web_config.reload import ReloadingWebConfig
 
 VERSION = version("queuekeeper")
-# How long the answer to a pause waits for what runs to stop, in seconds.
-PAUSE_WAIT = 1.0
+# How often Python searches for cycles of objects that refer to each other; readings form none. With Python's own numbers it
+# searches all readings of a thousand databases again and again while the first ones arrive: a sixth of the CPU of a start
+# (bench/first_page.py).
+GC_ALLOCATIONS, GC_YOUNG, GC_OLD = 50_000, 20, 20
 LOG = logging.getLogger(__name__)
 
 
 class Agent:
-    """One running agent. `start`, then serve `front`, then `stop`. `hosts`: the addresses it answers at, without a port."""
+    """One running agent. `start`, then serve `web_context`, then `stop`. `hosts`: the addresses it answers at, without a port."""
 
     def __init__(
         self,
@@ -110,7 +109,7 @@ class Agent:
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._exporter_state, time.time)
-        self.front = self._build_web_context(mount or Mount())
+        self.web_context = self._build_web_context(mount or Mount())
 
     def start(self) -> None:
         """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
@@ -141,14 +140,10 @@ class Agent:
             version=VERSION,
             render=self._exposition.render,
             not_ready=self._not_ready_reason,
-            act_right=self._acting_rights,
-            receive=self._receive_delivery,
-            answered=self._count_answer,
+            acting_rights=self._acting_rights,
+            receive_delivery=self._receive_delivery,
+            count_answer=self._count_answer,
             reload=self.reload_configuration,
-            pause=self._pause,
-            resume=self._resume,
-            finishing=self._finishing,
-            cancel=self._cancel,
             operations=Operations(
                 lambda: self._config,
                 self._board,
@@ -196,34 +191,6 @@ class Agent:
             log_event(LOG, logging.WARNING, warning)
         log_event(LOG, logging.INFO, "configuration reloaded", file=read.source, acting=read.acting.enabled)
         return ()
-
-    def _pause(self, why: str) -> str:
-        """Stop every action from starting; since when and why. A pause that holds already stays. Raises StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            before = pause_actions(store, why)
-        if before is None:
-            log_event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
-        self._dispatcher.wake_up()
-        return before or why
-
-    def _finishing(self) -> tuple[Run, ...]:
-        """What is still on the way to its safe point a second after a pause. Raises StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            return wait_for_runs(store, PAUSE_WAIT).finishing
-
-    def _cancel(self, run_id: int, who: str) -> Run:
-        """End a run that waits, ask one that runs to stop. Raises KeyError, Refused, StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            found = cancel_run(store, run_id, who, time.time())
-        log_event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=found.state)
-        return found
-
-    def _resume(self) -> None:
-        """Let actions start again. Raises StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            lifted = clear_pause(store)
-        log_event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
-        self._dispatcher.wake_up()
 
     def _find_targets(self) -> tuple[Target, ...]:
         found = resolve_targets(self._config)
@@ -292,3 +259,9 @@ class Agent:
     def _acting_rights(self) -> ActingRights:
         acting = self._config.acting
         return ActingRights(acting.enabled, acting.token_digests, acting.users, acting.client_sans)
+
+
+def relax_garbage_collection() -> None:
+    """Exempt what exists now from the search for cycles, and search what comes later only after many allocations."""
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, GC_YOUNG, GC_OLD)

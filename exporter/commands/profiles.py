@@ -183,10 +183,10 @@ def _try_profile(database: apsw.Connection, made: CompiledProfile) -> Iterator[s
     for rows in made.rows:
         result = read_count(database, rows.count_statement(now))
         queues = ", ".join(f"{queue.queue or '(no name)'} {queue.rows}" for queue in result.queues[:10])
-        yield f"  {rows.state} ({rows.context.table.name}): {queues or 'none'}"
+        yield f"  {rows.state} ({rows.table_name}): {queues or 'none'}"
     for stale in made.stale_rows:
         number = sum(queue.rows for queue in read_count(database, stale.count_statement(now)).queues)
-        yield f"  stale leases ({stale.row_set.context.table.name}): {number}"
+        yield f"  stale leases ({stale.row_set.table_name}): {number}"
     for word, action in (("requeue", made.requeue), ("purge", made.purge)):
         if action is not None:
             yield f"  {word} ({action.gate}): {_count_action_statements(database, action, now)} statements are accepted"

@@ -12,17 +12,15 @@ import click
 
 from actions.store.database import StoreUnavailable
 from exporter import systemd
-from exporter.agent import VERSION, Agent
+from exporter.agent import VERSION, Agent, relax_garbage_collection
 from exporter.commands.common_options import Command, config_file_option
 from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.config.exposure import exposure_problem
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
-from exporter.garbage import relax_garbage_collection
 from exporter.log import LogFormat, configure_logging, log_event
-from exporter.web.address import CannotListen, bind_addresses, listening_urls
+from exporter.web.address import CannotListen, InvalidMount, Mount, bind_addresses, listening_urls, parse_mount
 from exporter.web.app import build_app
-from exporter.web.mount import BadMount, Mount, parse_mount
 from exporter.web.server import HttpServer
 from exporter.web_config.reload import ReloadingWebConfig
 
@@ -104,7 +102,7 @@ def serve(
         place = parse_mount(telemetry_path, prefix, external_url)
         web = ReloadingWebConfig(web_file)
         sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_addresses(addresses)
-    except (BadMount, ConfigErrors) as error:
+    except (InvalidMount, ConfigErrors) as error:
         raise UsageProblem(str(error)) from error
     except (CannotListen, systemd.NoInheritedSockets) as error:
         raise click.ClickException(str(error)) from error
@@ -126,7 +124,7 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
     address = " ".join(listening_urls(sockets, "https" if web.current_config().tls is not None else "http"))
     log_event(LOG, logging.INFO, "listening", version=VERSION, address=address, acting=config.acting.enabled)
     server = HttpServer(
-        build_app(agent.front),
+        build_app(agent.web_context),
         web=web.current_config,
         on_hangup=_in_background_thread(lambda: _reload_agent(agent)),
         on_start=lambda: systemd.notify("READY=1", f"STATUS=answering on {address}"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from actions.model.memory import FreePageMinimum
+from actions.model.context import FreePageMinimum
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.free_pages import HOUR, record_free_pages
 from collectors.access.snapshot import Snapshot

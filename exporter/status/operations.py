@@ -3,6 +3,7 @@
 All may be called from any thread. What reads or writes our history raises StoreUnavailable.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,18 +13,24 @@ from actions.model.events import Event
 from actions.model.request import Option
 from actions.policy.rules import ConditionWatch
 from actions.runner.manual import EnqueuedRun, enqueue_manual, manual_request
+from actions.runner.pause_and_cancel import cancel_run, pause_actions, wait_for_runs
 from actions.store.database import StoreUnavailable, state_store
-from actions.store.pause import pause_reason
+from actions.store.pause import clear_pause, pause_reason
 from actions.store.runs import Run, find_runs, load_run, pending_runs, unfinished_runs
 from collectors.target import Target
 from exporter.config.settings import Config
 from exporter.exposition.latest import LatestSnapshots, max_age
+from exporter.log import log_event
 from exporter.status.database import DatabaseStatus, StatusInputs, build_status
 from exporter.status.dry_runs import DryRuns
 from exporter.status.events import EventBroadcast
 from exporter.status.recent_readings import ChartPoint, RecentReadings
 from exporter.status.rule_state import explain_schedule
 from exporter.triggers.dispatcher import Dispatcher
+
+LOG = logging.getLogger(__name__)
+# How long the answer to a pause waits for running actions to stop, in seconds.
+PAUSE_WAIT = 1.0
 
 
 class UnknownDatabase(Exception):
@@ -42,12 +49,15 @@ class OperatorRequest:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """`paused`: why, when actions are. `at_work`: runs that are claimed, running or waiting. `trouble`: our own."""
+    """The state of the agent: whether it may act, why actions are paused, its active runs and its own problems.
+
+    `active_runs` are claimed, running or pending. `problems` are of the agent itself, a sentence each.
+    """
 
     acting: bool
     paused: str | None
-    at_work: tuple[Run, ...]
-    trouble: tuple[str, ...]
+    active_runs: tuple[Run, ...]
+    problems: tuple[str, ...]
 
 
 class Operations:
@@ -129,6 +139,37 @@ class Operations:
         """What it would do, or why not. Raises UnknownDatabase, Refused, TooMany."""
         target = self._find_target(asked.database)
         return self._dry_runs.plan(manual_request(asked.action, asked.database, asked.options, asked.who), target)
+
+    def pause_actions(self, why: str) -> str:
+        """Stop every action from starting, and return since when and why actions are paused.
+
+        A pause that exists already stays as it is.
+        """
+        with state_store(self._state_path) as store:
+            existing = pause_actions(store, why)
+        if existing is None:
+            log_event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
+        self._dispatcher.wake_up()
+        return existing or why
+
+    def finishing_runs(self) -> tuple[Run, ...]:
+        """Wait at most PAUSE_WAIT seconds for running actions to stop, and return those that have not."""
+        with state_store(self._state_path) as store:
+            return wait_for_runs(store, PAUSE_WAIT).finishing
+
+    def resume_actions(self) -> None:
+        """Let actions start again, and lift all suspensions."""
+        with state_store(self._state_path) as store:
+            lifted = clear_pause(store)
+        log_event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
+        self._dispatcher.wake_up()
+
+    def cancel_run(self, run_id: int, who: str) -> Run:
+        """End a pending run, or ask a running one to stop. Raises KeyError, Refused."""
+        with state_store(self._state_path) as store:
+            run = cancel_run(store, run_id, who, time.time())
+        log_event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=run.state)
+        return run
 
     def _find_target(self, name: str) -> Target:
         target = self._board.watched_targets().get(name)

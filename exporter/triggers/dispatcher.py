@@ -22,11 +22,10 @@ from actions.runner.spawn import RunningAction
 from actions.store.alert_episodes import delete_old_episodes
 from actions.store.database import StoreUnavailable, open_state_store, state_store
 from actions.store.pause import pause_reason, prove_writable
-from actions.store.read_totals import read_totals
 from actions.store.recovery import end_lost_run, recover_lost_runs
 from actions.store.runs import Claim, Run, RunEnding, claim_run, end_run, load_run
 from actions.store.suspensions import load_suspension
-from actions.store.totals import ActionTotals
+from actions.store.totals import ActionTotals, read_totals
 from collectors.target import Target
 from exporter.config.settings import ActingSettings
 from exporter.log import log_event

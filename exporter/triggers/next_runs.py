@@ -15,7 +15,7 @@ from actions.policy.scheduling import (
 )
 from actions.policy.suspension import SuspensionState
 from actions.policy.windows import closed_actions
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from actions.store.pending_runs import load_pending_runs, load_started_runs
 from actions.store.runs import Run
 from exporter.config.settings import ActingSettings
@@ -52,7 +52,7 @@ def scheduling_bounds(
 
 def is_long_action(action: str) -> bool:
     """An action that this version does not know takes a short lane: its child refuses it in words."""
-    return action in KNOWN_ACTIONS and KNOWN_ACTIONS[action].long
+    return action in ACTION_SPECS and ACTION_SPECS[action].is_long
 
 
 def _ending_children(at_work: Sequence[Run], known: Sequence[StartedRun], now: float) -> Iterator[StartedRun]:

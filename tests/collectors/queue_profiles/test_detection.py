@@ -35,11 +35,10 @@ def required_columns() -> list[tuple[str, str, str]]:
     for name in NAMES:
         profile = detection.find_profile(name)
         with database(queue_files.SCHEMAS[name]) as connection:
-            tables = read_tables(connection)
-            places = match_tables(profile, resolve_settings(profile, {}), tables)
+            match = match_tables(profile, resolve_settings(profile, {}), read_tables(connection))
         for key, columns in profile.detect.items():
-            spots = places.tables_named(key, resolve_settings(profile, {}))
-            needed += [(name, spot.table, column.lower()) for spot in spots for column in sorted(columns)]
+            tables = match.tables_named(key, resolve_settings(profile, {}))
+            needed += [(name, table.name, column.lower()) for table in tables for column in sorted(columns)]
     return needed
 
 

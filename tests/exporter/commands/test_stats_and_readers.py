@@ -188,8 +188,8 @@ def test_config_check_says_ok_or_every_error(queue: prismq.Queue) -> None:
     result = run(config, "check", file)
     assert result.exit_code == 0
     assert "ok; databases: 2 (1 missing now), rules: 0; acting is disabled: observe only" in result.output
-    assert f"warning: {file}:5: schedules[0].do: queue has no place for backups: " in result.output
-    assert f"warning: {file}:6: actions.windows.restore: restore never runs by itself" in result.output
+    assert f"warning: {file}:5: schedules[0].do: queue has no backup directory: " in result.output
+    assert f"warning: {file}:6: actions.windows.restore: restore never runs automatically" in result.output
     bad = run(config, "check", configured(folder, "databases:\n  - pat: x\nrule: 1\n"))
     assert bad.exit_code == 2
     assert len(bad.output.splitlines()) == 3

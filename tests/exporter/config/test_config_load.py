@@ -147,7 +147,7 @@ state: /var/lib/queuekeeper
     assert warned == [
         "databases[0].backup.keep",
     ]
-    assert "nothing prunes by itself: add a schedule" in config.warnings[0]
+    assert "no rule or schedule prunes: add a schedule" in config.warnings[0]
 
 
 BAD = {
@@ -238,7 +238,7 @@ BAD = {
     ),
     "nothing starts it": (
         MINIMAL + RULE.replace("{threshold: {for: 1m}}", "{}"),
-        ["6: rules[0].on: nothing can start this rule; give `threshold: {for: 1m}`, `alert: [...]` or both"],
+        ["6: rules[0].on: no trigger can start this rule; give `threshold: {for: 1m}`, `alert: [...]` or both"],
     ),
     "a bad matcher": (
         MINIMAL + RULE.replace("{threshold: {for: 1m}}", "{alert: ['=x']}"),
@@ -247,7 +247,7 @@ BAD = {
     "a matcher for everything": (
         MINIMAL + RULE.replace("{threshold: {for: 1m}}", "{alert: ['alertname=~\".*\"']}"),
         [
-            '6: rules[0].on.alert[0]: alertname=~".*" would fit every alert; name one: alertname="QueueStaleLeases"',
+            '6: rules[0].on.alert[0]: alertname=~".*" would match every alert; name one: alertname="QueueStaleLeases"',
         ],
     ),
     "an unknown option": (
@@ -256,7 +256,7 @@ BAD = {
     ),
     "a time that is none": (
         MINIMAL + RULE + "    options: {stall: soon}\n",
-        ["8: rules[0].options: \"stall\" cannot be 'soon': a time in seconds"],
+        ["8: rules[0].options: \"stall\" cannot be 'soon': it is a time in seconds"],
     ),
     "an option of the wrong kind": (
         MINIMAL + RULE + "    options: {mode: [auto]}\n",
@@ -429,7 +429,7 @@ def test_a_backup_without_a_place_is_warned_of(tmp_path: Path) -> None:
     place = "    backup: {directory: /b}\n"
     schedule = 'schedules:\n  - {name: s, cron: "0 3 * * *", do: backup}\n'
     (warning,) = loaded(tmp_path, MINIMAL + schedule).warnings
-    assert "schedules[0].do: queue has no place for backups" in warning
+    assert "schedules[0].do: queue has no backup directory" in warning
     assert loaded(tmp_path, MINIMAL + place + schedule).warnings == ()
     two = MINIMAL + "  - path: /var/lib/app/mail.db\n" + place
     assert len(loaded(tmp_path, two + schedule).warnings) == 1

@@ -64,7 +64,7 @@ def serve(config: Path, address: str) -> "subprocess.CompletedProcess[str]":
 def test_such_a_start_is_refused_with_the_cure(config: Path) -> None:
     found = serve(config, "0.0.0.0:0")
     assert found.returncode == 2
-    assert found.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and nobody is named who may act")
+    assert found.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and no caller is allowed to act")
     assert len(found.stderr.splitlines()) == 1
 
 
@@ -74,5 +74,5 @@ def test_a_reload_cannot_make_it_so_either(config: Path) -> None:
     agent = Agent(load_config(config, known_actions(), known_metrics()), hosts=("0.0.0.0",))
     config.write_text(enabled)
     (reason,) = agent.reload_configuration()
-    assert "nobody is named who may act" in reason
-    assert not agent.front.act_right().enabled
+    assert "no caller is allowed to act" in reason
+    assert not agent.web_context.acting_rights().enabled

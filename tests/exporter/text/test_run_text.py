@@ -74,7 +74,7 @@ def test_a_schedule_and_a_person(store: apsw.Connection) -> None:
     assert "jobs backup: done in 1.5 s; schedule nightly: " in told(
         store, Request("backup", "jobs", "schedule", rule="nightly")
     )
-    assert "; asked by a person: " in told(store, Request("backup", "jobs"))
+    assert "; requested by a person: " in told(store, Request("backup", "jobs"))
 
 
 def test_it_is_one_line_whatever_the_message_holds(store: apsw.Connection) -> None:

@@ -53,7 +53,7 @@ def rewrite(agent: Agent, before: str, after: str) -> None:
     agent.config.write_text(text.replace(before, after))
 
 
-def test_only_who_may_act_may_control(agent: Agent) -> None:
+def test_only_users_who_may_act_may_pause_resume_and_reload(agent: Agent) -> None:
     for path in ENDPOINTS:
         assert ask(agent, path, token=None).status_code == 401
         assert ask(agent, path, token="wrong").status_code == 401
