@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_used_leaves_the_last_good_one(
         assert kept.current_config() is good, bad
         assert kept.problems, bad
     said = " ".join(str(vars(record)) for record in caplog.records)
-    assert "TLS is switched on or off by a restart only" in said
+    assert "switching TLS on or off needs a restart" in said
     assert HASH not in said
     (folder / "later.pem").write_bytes((folder / "server.pem").read_bytes())
     real_parts.until(lambda: kept.current_config() is not good, "the file that was missing to be found")
