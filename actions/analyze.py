@@ -3,7 +3,6 @@
 Runbook: docs/runbook.md#procedure-statistics. It adds nothing but sqlite_stat1 to the application's database.
 """
 
-from collections.abc import Mapping
 from difflib import get_close_matches
 
 from actions.maintenance.analyze_tables import accepted_hold, analyze_all, ordinary_tables, require_statistics_allowed
@@ -11,21 +10,20 @@ from actions.model.context import ActionContext
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.naming import join_first
 from collectors.access.connection import open_read_only
 
-NAME = "analyze"
-LONG = False
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS: Mapping[str, ActionOption] = {
-    "table": ActionOption("text", "only this table"),
-    "stall": ActionOption(
-        "seconds", "how long the write lock may be held at a time, in seconds; by default limits.write_lock"
-    ),
-}
+SPEC = ActionSpec(
+    name="analyze",
+    summary="Gather the query planner's statistics of all tables, in short write transactions while workers go on.",
+    options={
+        "table": ActionOption("text", "Only this table."),
+        "stall": ActionOption(
+            "seconds", "How long the write lock may be held at a time; limits.write_lock by default.", example="2s"
+        ),
+    },
+)
 
 
 def plan(context: ActionContext) -> Plan:

@@ -13,19 +13,23 @@ from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
 
-NAME = "backup"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {
-    "name": ActionOption("text", "a word that becomes part of the file's name: letters, digits, - and _"),
-    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
-}
+SPEC = ActionSpec(
+    name="backup",
+    summary="Take a backup while writers go on, verify its content, publish it with its manifest.",
+    options={
+        "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
+        "stall": ActionOption(
+            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+        ),
+    },
+    lane="long",
+    backup_directory="required",
+    checks_own_space=True,
+)
 
 # Bytes copied per second beside a writer, for predicting only; what was measured is in the result.
 COPY_RATE = 300e6
@@ -55,7 +59,7 @@ def plan(work: ActionContext) -> Plan:
 def run(work: ActionContext, plan: Plan) -> Done:
     """Copy, prove, publish. Nothing is left under a final name unless it was proved."""
     store = open_store(work, "--to")
-    removed = store.prepare()
+    removed = store.prepare_location()
     started = time.monotonic()
     label = str(plan.figures["label"])
     published = take_backup(work, store, label, kind="scheduled" if work.automatic else "manual")

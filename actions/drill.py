@@ -5,7 +5,6 @@ Runbook: docs/runbook.md#procedure-restore-drill.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,19 +22,21 @@ from actions.backups.select import (
 )
 from actions.model.context import ActionContext
 from actions.model.errors import Unverified
-from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk, require_free_space
 from collectors.backup_catalog.names import plain_name
 from collectors.poll import poll_database
 
-NAME = "drill"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = True
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS: Mapping[str, ActionOption] = {}
+SPEC = ActionSpec(
+    name="drill",
+    summary="Restore the newest verified backup to a temporary file, check the queue in it, measure its duration and its age.",
+    lane="long",
+    needs_database=False,
+    backup_directory="required",
+    checks_own_space=True,
+    command_group="backups",
+)
 
 _BLOCK = 16 * 1024 * 1024
 

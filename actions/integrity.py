@@ -18,32 +18,41 @@ from actions.backups.select import (
     withdraw_verification,
 )
 from actions.backups.store import SelectedBackup
-from actions.maintenance.integrity_check import DAMAGE_ERRORS, CheckReport, check_copy, check_live
+from actions.maintenance.integrity_check import (
+    DAMAGE_ERRORS,
+    CheckReport,
+    check_copy,
+    check_live,
+    predicted_check_seconds,
+)
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
-from actions.policy.check_duration import predicted_check_seconds
+from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
 from actions.sqlite.naming import join_first
 from collectors.access.connection import open_immutable, open_read_only
 from collectors.access.timeouts import TimeLimitExceeded
 
-NAME = "integrity"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {
-    "full": ActionOption("flag", "compare every index with its table too: about ten times the work"),
-    "on_backup": ActionOption("flag", "check the newest verified backup, also when the live file is small"),
-    "longest_read": ActionOption(
-        "seconds",
-        "how long one read of the live file may last, in seconds; by default limits.read_wal or read_rollback",
-    ),
-}
+SPEC = ActionSpec(
+    name="integrity",
+    summary="Check DB for damage; when it is too large to be read while workers go on, check its newest verified backup.",
+    details="A failure is remembered until a --full check of the same target succeeds.",
+    options={
+        "full": ActionOption("flag", "Also compare every index with its table: about ten times the work."),
+        "on_backup": ActionOption("flag", "Check the newest verified backup, even when the live file is small."),
+        "longest_read": ActionOption(
+            "seconds",
+            "The longest that one read of the live file may last; limits.read_wal or read_rollback by default.",
+            example="10s",
+        ),
+    },
+    lane="long",
+    backup_directory="optional",
+    checks_own_space=True,
+)
 
 NO_QUEUE_PROBLEMS = QueueCheckResult((), (), "")
 

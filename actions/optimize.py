@@ -3,8 +3,6 @@
 Runbook: docs/runbook.md#procedure-statistics. https://sqlite.org/pragma.html#pragma_optimize
 """
 
-from collections.abc import Mapping
-
 import apsw
 
 from actions.maintenance.analyze_tables import (
@@ -19,21 +17,20 @@ from actions.model.errors import Locked, NothingToDo
 from actions.model.lock_holders import describe_lock_holder
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.connection import open_writable
 from actions.sqlite.naming import join_first
 from collectors.queue_profiles.quoting import quote_identifier
 
-NAME = "optimize"
-LONG = False
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS: Mapping[str, ActionOption] = {
-    "stall": ActionOption(
-        "seconds", "how long the write lock may be held at a time, in seconds; by default limits.write_lock"
-    ),
-}
+SPEC = ActionSpec(
+    name="optimize",
+    summary="Gather statistics only of the tables that SQLite itself says need it (PRAGMA optimize).",
+    options={
+        "stall": ActionOption(
+            "seconds", "How long the write lock may be held at a time; limits.write_lock by default.", example="2s"
+        ),
+    },
+)
 
 # All tables, not only those that this connection has queried (0x10000), analyzed where useful (0x02), listed only (0x01).
 LIST_ONLY = 0x10003

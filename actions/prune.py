@@ -1,7 +1,7 @@
-"""Deletes the backups that no retention rule keeps. What stays and why is decided in actions/backups/retention.py.
+"""Deletes the backups that no retention rule keeps. actions/backups/retention.py decides which are kept and why.
 
 Never the newest verified backup, never what is not verified, never another database's. When the source itself failed its
-last check, nothing is deleted: the good backups may be all that is left.
+last check, nothing is deleted: the good backups may be all that remains.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,25 @@ from actions.model.context import ActionContext
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.spec import ActionSpec
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.manifest import belongs_to
 from collectors.backup_catalog.names import is_manifest_name
 from collectors.target import RetentionCounts
 
-NAME = "prune"
-LONG = False
-AUTOMATIC = True
-MAY_BE_MISSING = True
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {"keep_last": ActionOption("count", "keep only the newest N, instead of the configured rules")}
+SPEC = ActionSpec(
+    name="prune",
+    summary="Delete the backups that no retention rule keeps; never the newest verified one.",
+    options={"keep_last": ActionOption("count", "Keep the newest N, instead of the configured rules.")},
+    needs_database=False,
+    backup_directory="required",
+    checks_own_space=True,
+    command_group="backups",
+)
 
 
 def plan(work: ActionContext) -> Plan:
-    """Decide, and show it. Raises Refused, NothingToDo."""
+    """Decide what to delete. Raises Refused, NothingToDo."""
     store = open_store(work, "--from")
     if work.source_failure:
         raise Refused(
@@ -38,24 +41,24 @@ def plan(work: ActionContext) -> Plan:
     backups = {backup.name: backup for backup in store.list_backups().backups.values()}
     candidates = (_retention_candidate(work, backup) for backup in backups.values())
     decision = decide_retention(candidates, _keep_rules(work), work.now())
-    deletions = (*decision.dropped, *store.orphaned_manifests())
+    deletions = (*decision.to_delete, *store.orphaned_manifests())
     if not deletions:
         raise NothingToDo(f"all {len(backups)} backups are kept", reason="all_kept", next_step="")
     return Plan(steps=tuple(f"delete {name}" for name in deletions), figures=_plan_figures(backups, decision))
 
 
 def run(work: ActionContext, plan: Plan) -> Done:
-    """Delete what was decided."""
+    """Delete the backups that were decided upon."""
     store = open_store(work, "--from")
-    store.prepare()
+    store.prepare_location()
     freed = deleted = 0
     work.emit_phase("prune")
     for step in plan.steps:
         work.stop.raise_if_requested()
         name = step.removeprefix("delete ")
-        freed += store.delete(store.reference_of(name))
+        freed += store.delete_backup(store.reference_of(name))
         deleted += not is_manifest_name(name)
-    store.sync()
+    store.sync_deletions()
     kept_count = plan.figures["kept"]
     return Done(
         f"deleted {deleted} backups, kept {kept_count}",
@@ -79,6 +82,11 @@ def _retention_candidate(work: ActionContext, backup: Backup) -> RetentionCandid
 
 
 def _plan_figures(backups: Mapping[str, Backup], decision: RetentionDecision) -> Mapping[str, Figure]:
-    freed = sum(backups[name].size for name in decision.dropped)
-    reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in list(decision.kept.items())[:20])
-    return {"kept": len(decision.kept), "delete": len(decision.dropped), "freed_bytes": freed, "why_kept": reasons}
+    freed = sum(backups[name].size for name in decision.to_delete)
+    reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in list(decision.keep_reasons.items())[:20])
+    return {
+        "kept": len(decision.keep_reasons),
+        "delete": len(decision.to_delete),
+        "freed_bytes": freed,
+        "why_kept": reasons,
+    }

@@ -18,25 +18,30 @@ from actions.model.context import ActionContext
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.spec import ActionSpec
 from collectors.access.connection import open_read_only
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.row_selection import CompiledPurge, RowSelection
 
-NAME = "purge"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = True
-DESTRUCTIVE = True
-OPTIONS = {
-    "older_than": ActionOption("seconds", "only tasks that ended at least this long ago, in seconds"),
-    "limit": ActionOption("count", "at most this many tasks"),
-    "free_idempotency_keys": ActionOption(
-        "flag", "the operator's word that a purged task's idempotency key may be used again"
-    ),
-    "guarded": ActionOption("flag", "the operator's word that nobody needs these finished tasks any more"),
-    "workers_stopped": ActionOption("flag", "no worker runs now", by_person=True),
-}
+SPEC = ActionSpec(
+    name="purge",
+    summary="Delete finished tasks that are old enough, in short transactions.",
+    caution="What is deleted is gone.",
+    options={
+        "older_than": ActionOption("seconds", "Only tasks that ended at least this long ago.", example="7d"),
+        "limit": ActionOption("count", "At most this many tasks."),
+        "free_idempotency_keys": ActionOption(
+            "flag", "Also delete tasks with an idempotency key, which then may be used again."
+        ),
+        "guarded": ActionOption(
+            "flag", "The operator confirms that these finished tasks are not needed any more.", on_command_line=False
+        ),
+        "workers_stopped": ActionOption("flag", "You confirm that no worker is running.", by_person=True),
+    },
+    lane="long",
+    needs_window=True,
+    needs_fresh_backup=True,
+)
 
 # Tasks that are spared for their key are counted up to this number.
 MOST_KEYED = 10_000

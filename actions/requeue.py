@@ -16,21 +16,22 @@ from actions.model.context import ActionContext
 from actions.model.errors import NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.spec import ActionSpec
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.row_selection import CompiledRequeue
 
-NAME = "requeue"
-LONG = False
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {
-    "older_than": ActionOption("seconds", "only leases that ran out at least this long ago, in seconds"),
-    "limit": ActionOption("count", "at most this many tasks"),
-    "guarded": ActionOption("flag", "the operator's word that the grace is longer than the longest task"),
-    "workers_stopped": ActionOption("flag", "no worker runs now", by_person=True),
-}
+SPEC = ActionSpec(
+    name="requeue",
+    summary="Give tasks with an expired lease back to the queue, in short transactions.",
+    options={
+        "older_than": ActionOption("seconds", "Only leases that expired at least this long ago.", example="300s"),
+        "limit": ActionOption("count", "At most this many tasks."),
+        "guarded": ActionOption(
+            "flag", "The operator confirms that the grace is longer than the longest task.", on_command_line=False
+        ),
+        "workers_stopped": ActionOption("flag", "You confirm that no worker is running.", by_person=True),
+    },
+)
 
 # Tasks with a live holder are counted up to this number.
 MOST_SPARED = 10_000

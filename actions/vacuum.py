@@ -26,6 +26,7 @@ from actions.model.errors import ActionError, Failed, NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
 from actions.policy.vacuum_plan import FilePages, LastingFreePages, VacuumChoice, choose_vacuum, lasting_free_pages
+from actions.spec import ActionSpec
 from actions.sqlite.connection import open_writable, uses_rollback_journal
 from actions.sqlite.disk_space import require_free_space, size_or_zero
 from actions.sqlite.naming import join_first
@@ -33,22 +34,30 @@ from actions.sqlite.wal_budget import WalBudgetExhausted, allowed_wal_growth
 from collectors.access.connection import open_read_only
 from collectors.queue_profiles.schema import ProfileError
 
-NAME = "vacuum"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = True
-DESTRUCTIVE = True
-OPTIONS = {
-    "incremental": ActionOption("flag", "only slices of incremental_vacuum, never a full VACUUM"),
-    "free_for": ActionOption(
-        "seconds", "count only pages that have been free for so long, in seconds; by default one day"
-    ),
-    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
-    "rowids_unused": ActionOption(
-        "flag", "no process uses the rowids of a table without INTEGER PRIMARY KEY", by_person=True
-    ),
-}
+SPEC = ActionSpec(
+    name="vacuum",
+    summary="Give free pages back to the disk, in the way that disturbs the application least.",
+    caution="A full VACUUM stops every writer until it is done.",
+    details="A full VACUUM stops every writer until it is done: --dry-run prints for how long, and how much space it gives back.",
+    options={
+        "incremental": ActionOption("flag", "Only incremental_vacuum in short transactions, never a full VACUUM."),
+        "free_for": ActionOption(
+            "seconds", "Count only pages that have been free for this long; 0s counts all.", example="24h"
+        ),
+        "stall": ActionOption(
+            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+        ),
+        "rowids_unused": ActionOption(
+            "flag",
+            "You confirm that no program uses the rowids of tables without INTEGER PRIMARY KEY.",
+            by_person=True,
+        ),
+    },
+    lane="long",
+    needs_window=True,
+    needs_fresh_backup=True,
+    checks_own_space=True,
+)
 
 DAY = 86400.0
 LONGEST_SPAN = 7 * DAY

@@ -1,4 +1,4 @@
-"""Proves a backup: its checksum, its integrity, and that it holds what its manifest says the source held.
+"""Proves a backup: its checksum, its integrity, and that it holds what its manifest says its source held.
 
 Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the file.
 """
@@ -10,15 +10,21 @@ from actions.backups.store import MANIFEST_BYTES, SelectedBackup, open_store
 from actions.model.context import ActionContext
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk
 
-NAME = "verify"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = True
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {"backup": ActionOption("path", "the backup; by default the newest one", by_person=True)}
+SPEC = ActionSpec(
+    name="verify",
+    summary="Verify a backup's content against its manifest; by default the newest one.",
+    options={
+        "backup": ActionOption("path", "The backup; the newest one by default.", by_person=True, positional=True),
+    },
+    lane="long",
+    needs_database=False,
+    backup_directory="required",
+    checks_own_space=True,
+    command_group="backups",
+)
 
 
 def plan(work: ActionContext) -> Plan:

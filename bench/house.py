@@ -242,12 +242,22 @@ def layers_of(tree: Path) -> list[list[list[str]]]:
     """Reads the layers contracts of `.importlinter`, each from the top line to the bottom one, rooms of a line apart."""
     parser = configparser.ConfigParser()
     parser.read(tree / ".importlinter")
-    contracts = [parser[name] for name in parser.sections() if parser[name].get("type") == "layers"]
+    contracts = [parser[name] for name in parser.sections() if parser[name].get("type", "").endswith("layers")]
+    actions = " | ".join(action_modules(tree))
     return [
-        [[f"{container}{room.strip('() ')}" for room in line.split("|")] for line in _lines_of(contract["layers"])]
+        [
+            [f"{container}{room.strip('() ')}" for room in line.replace("{actions}", actions).split("|")]
+            for line in _lines_of(contract["layers"])
+        ]
         for contract in contracts
         for container in ([f"{name}." for name in _lines_of(contract.get("containers", ""))] or [""])
     ]
+
+
+def action_modules(tree: Path) -> list[str]:
+    """Lists the modules of the actions, for which `{actions}` stands in a contract: the flat files that hold a spec."""
+    files = sorted((tree / "actions").glob("*.py"))
+    return [f"actions.{file.stem}" for file in files if "\nSPEC = ActionSpec(" in file.read_text()]
 
 
 def _lines_of(text: str) -> list[str]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import apsw
 
 from actions.model.context import ActionContext
-from actions.policy.check_duration import predicted_check_seconds
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import size_or_zero
 from actions.sqlite.interrupt import limit_statements
@@ -23,6 +22,9 @@ from actions.sqlite.wal_budget import limit_wal_growth
 from collectors.access.timeouts import TimeLimitExceeded
 from collectors.queue_profiles.quoting import quote_identifier
 
+# Bytes checked per second from the page cache: a guess that the time limit of each read corrects (docs/safety.md).
+QUICK_CHECK_RATE = 400e6
+FULL_CHECK_RATE = 100e6
 MOST_PROBLEMS = 10
 WHOLE_FILE = "the whole file"
 # SQLite raises one of these instead of returning rows where the damage ends the check.
@@ -30,6 +32,15 @@ DAMAGE_ERRORS = (apsw.CorruptError, apsw.NotADBError)
 TRIES = 5
 RETRY_PAUSE = 0.1
 _SELECT_TREES = "SELECT type, name, rootpage FROM sqlite_schema WHERE rootpage > 0"
+
+
+def predicted_check_seconds(size: int, *, full: bool) -> float:
+    """How many seconds a check of `size` bytes takes, since it reads every page.
+
+    Beside a live application one read may last limits.read_wal (it keeps the WAL from being reset) or
+    limits.read_rollback (every commit waits for it). A file that takes longer is large, and is checked on a copy.
+    """
+    return size / (FULL_CHECK_RATE if full else QUICK_CHECK_RATE)
 
 
 @dataclass(frozen=True, slots=True)

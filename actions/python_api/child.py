@@ -17,9 +17,8 @@ from typing import Any
 
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.request import Request
-from actions.runner.by_hand import run_manually
-from actions.store.database import StoreUnavailable
-from actions.store.default_state import default_state_directory
+from actions.runner.manual import run_manually
+from actions.store.database import StoreUnavailable, default_state_directory
 from collectors.backup_catalog.manifest import belongs_to
 from collectors.backup_catalog.store import find_backups, manifest_snapshot_time
 from collectors.poll import poll_database

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from actions.model.outcome import USAGE_ERROR
-from actions.store.default_state import default_state_directory
+from actions.store.database import default_state_directory
 from collectors.target import Target
 from exporter.config.known import known_actions, known_metrics
 from exporter.config.load import load_config

@@ -13,9 +13,9 @@ import click
 from actions.policy.rules import Rule
 from actions.policy.scheduling import HOUR, blast_radius_reasons, quota_reasons
 from actions.store.database import StoreUnavailable, history_file, state_store
-from actions.store.past import load_action_history
 from actions.store.pause import pause_reason
 from actions.store.pending_runs import load_started_runs
+from actions.store.recent_runs import load_action_history
 from collectors.access.snapshot import Snapshot
 from collectors.backup_catalog.store import backup_location
 from collectors.owner import OwnerReading

@@ -15,7 +15,7 @@ import click
 
 from actions.model.errors import Refused
 from actions.model.outcome import EXIT_CODES, Outcome
-from actions.runner.cancel import cancel_run as cancel_run
+from actions.runner.pause_and_cancel import cancel_run as cancel_run
 from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import clear_pause as end_pause

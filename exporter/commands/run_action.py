@@ -13,10 +13,9 @@ import click
 from actions.model.events import Event
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.request import Option, Request
-from actions.runner.by_hand import plan_only, run_manually
+from actions.runner.manual import plan_only, run_manually
 from actions.runner.spawn import RunningAction
-from actions.store.database import StoreUnavailable
-from actions.store.default_state import default_state_directory
+from actions.store.database import StoreUnavailable, default_state_directory
 from actions.store.runs import Run
 from collectors.target import Target
 from exporter.commands.terminal import escape_control_characters, unwrap_terminal

@@ -1,5 +1,6 @@
 """The words of the page, and how numbers are written there. Pure."""
 
+from actions.runner.catalogue import ACTION_SPECS
 from exporter.status.database import RuleStatus
 from exporter.text.units import format_duration, format_size
 
@@ -33,17 +34,7 @@ EFFECTS = {
     "unknown": "effect unknown",
 }
 ACTIONS = {
-    "checkpoint": "Copy the write-ahead log back into the database.",
-    "backup": "Take a backup beside the live application, and prove its content.",
-    "verify": "Prove the content of the newest backup once more.",
-    "drill": "Restore the newest verified backup into scratch and measure how long that takes.",
-    "prune": "Delete backups that the retention rules no longer keep.",
-    "analyze": "Refresh the statistics that SQLite plans its queries by.",
-    "optimize": "Let SQLite refresh the statistics that it thinks are worth it.",
-    "integrity": "Check the database, or a backup of it, for damage.",
-    "requeue": "Give tasks whose worker is gone back to the queue.",
-    "vacuum": "Give free pages back to the disk. The application waits meanwhile.",
-    "purge": "Delete tasks that are finished. What is deleted is gone.",
+    name: " ".join(filter(None, (spec.summary, spec.caution))) for name, spec in ACTION_SPECS.items() if spec.remote
 }
 
 

@@ -20,7 +20,7 @@ from actions.model.options import ActionOption
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.plan import Figure
 from actions.model.request import Option
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from actions.runner.manual import remote_actions
 from actions.store.database import StoreUnavailable
 from exporter.config.tokens import token_digest
@@ -182,7 +182,7 @@ class PageForms:
             if fields.get("do") != "run":
                 planned = await run_in_threadpool(self._context.operations.plan, wanted)
                 return await self._action_page(request, fields, plan=_dry_run_result(planned))
-            if KNOWN_ACTIONS[action].destructive and fields.get("sure") != "yes":
+            if ACTION_SPECS[action].needs_fresh_backup and fields.get("sure") != "yes":
                 return await self._action_page(
                     request, fields, 400, error=_FormProblem("tick the box: this cannot be undone without a backup")
                 )
@@ -217,7 +217,7 @@ class PageForms:
             "error": error,
             "plan": plan,
         }
-        destructive = KNOWN_ACTIONS[action].destructive
+        destructive = ACTION_SPECS[action].needs_fresh_backup
         return await run_in_threadpool(
             lambda: self._site.render_page(request, "act.html", code, destructive=destructive, **values)
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checks.documents import blocks
+from tests.support.checks.documents import fenced_blocks
 from tests.support.scenes import prismq
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def test_a_script_beside_its_own_actions_module_is_not_disturbed(
 
 def test_the_documented_example_runs(python: Path, queue: prismq.Queue, tmp_path: Path) -> None:
     queue.put(number=10)
-    (example,) = (block.text for block in blocks(ROOT / "docs" / "python.md") if block.tag == "python")
+    (example,) = (block.text for block in fenced_blocks(ROOT / "docs" / "python.md") if block.tag == "python")
     text = example.replace("/var/lib/app/queue.db", str(queue.path)).replace("/var/backups", str(tmp_path / "backups"))
     (tmp_path / "example.py").write_text(text)
     done = subprocess.run(

@@ -11,11 +11,11 @@ import apsw
 import pytest
 
 from actions.maintenance import integrity_check
+from actions.model.context import RunHistory
 from actions.model.errors import Cancelled, Failed, Refused, Unverified
-from actions.model.memory import RunHistory
 from actions.store.database import state_store
-from actions.store.read_totals import read_totals
 from actions.store.runs import Run
+from actions.store.totals import read_totals
 from collectors.backup_catalog.local_directory import manifest_path
 from collectors.backup_catalog.store import find_backups
 from collectors.raw_reader.client import RawReader
@@ -397,3 +397,9 @@ def test_memory_of_another_make_does_not_matter(queue: prismq.Queue, raw: RawRea
 
 def test_a_schedule_may_ask_for_it(queue: prismq.Queue) -> None:
     assert by_rule(target_of(queue.path, limits=PATIENT), "integrity", full=True).outcome == "done"
+
+
+@pytest.mark.parametrize(("full", "rate"), [(False, 400_000_000), (True, 100_000_000)])
+def test_a_check_reads_as_much_in_a_second_as_is_documented(full: bool, rate: int) -> None:
+    assert integrity_check.predicted_check_seconds(rate, full=full) == 1.0
+    assert integrity_check.predicted_check_seconds(3 * rate, full=full) == 3.0

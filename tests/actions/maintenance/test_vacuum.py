@@ -18,8 +18,8 @@ from actions.model.errors import Blocked, Failed, Locked, NothingToDo, Refused
 from actions.model.stop import StopSignal
 from actions.sqlite import wal_budget
 from actions.store.database import state_store
-from actions.store.read_totals import read_totals
 from actions.store.runs import Run
+from actions.store.totals import read_totals
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
@@ -149,7 +149,7 @@ def test_a_full_vacuum_packs_the_file_and_says_when_it_shrinks(queue: prismq.Que
 
 
 def test_what_it_took_the_last_time_predicts_the_next(queue: prismq.Queue, raw: RawReader) -> None:
-    from actions.model.memory import RunHistory
+    from actions.model.context import RunHistory
 
     work = work_on(target_of(filled(queue).path), raw)
     assert plan_here("vacuum", work).stall == plan_here("vacuum", work).figures["live_bytes"] / vacuum.DEFAULT_RATE

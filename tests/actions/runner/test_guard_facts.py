@@ -39,7 +39,7 @@ def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "sc
     assert target.state is not None
     wish = Request("vacuum", target.name, trigger)
     return gather_guard_inputs(
-        Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"], store, now
+        Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"].SPEC, store, now
     )
 
 
