@@ -11,9 +11,14 @@ COMPILE := --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --n
 PARALLEL := --numprocesses=2 --dist=loadfile
 # What decides: pure, seconds in all. `make proof` demands every branch of it.
 DECIDING := $(wildcard tests/actions/policy/test_*.py) tests/actions/runner/test_guards.py tests/actions/backups/test_retention.py
-# What an edit needs: what decides, and files and folders that start few processes and end within seconds.
-FAST := $(DECIDING) tests/documents/test_house.py tests/exporter/alert_rules tests/exporter/config tests/exporter/exposition \
-        tests/exporter/reference tests/exporter/text tests/collectors/queue_profiles/test_profile_schema.py
+# What an edit needs: tests that start few processes and end within seconds. A file or folder is added here by its name.
+FAST := tests/actions/policy tests/actions/runner/test_guards.py tests/actions/runner/test_enqueue.py \
+        tests/actions/backups/test_retention.py tests/actions/model tests/actions/store \
+        tests/collectors/test_file_collectors.py tests/collectors/queue_profiles/test_profile_schema.py \
+        tests/exporter/test_log.py tests/exporter/alert_rules tests/exporter/config tests/exporter/exposition \
+        tests/exporter/polling tests/exporter/reference tests/exporter/text tests/exporter/triggers \
+        tests/exporter/web/test_webhook_payload.py tests/exporter/web/test_log_limit.py \
+        tests/documents/test_house.py tests/documents/test_recipes.py tests/documents/test_web_document.py
 # Options for pytest, as in `make test ARGS="-k cooldown"`.
 ARGS ?=
 

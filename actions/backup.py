@@ -6,76 +6,64 @@ Runbook: docs/runbook.md#queuebackuptooold. A backup counts from its snapshot, n
 import re
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
-from actions.backups.publish import backup_file_name, remove_orphaned_partials
-from actions.backups.take import PublishedBackup, backup_bytes_needed, create_backup_folder, take_backup
+from actions.backups.store import open_store
+from actions.backups.take import PublishedBackup, backup_bytes_needed, take_backup
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
-from actions.sqlite.disk_space import database_bytes, nearest_existing_directory, require_free_space
-from actions.sqlite.journal import uses_rollback_journal
-from collectors.target import BackupSettings
+from actions.spec import ActionSpec
+from actions.sqlite.connection import uses_rollback_journal
+from actions.sqlite.disk_space import database_bytes
 
-NAME = "backup"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = False
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {
-    "name": ActionOption("text", "a word that becomes part of the file's name: letters, digits, - and _"),
-    "stall": ActionOption("seconds", "the stall of the application that the operator accepts, in seconds"),
-}
+SPEC = ActionSpec(
+    name="backup",
+    summary="Take a backup while writers go on, verify its content, publish it with its manifest.",
+    options={
+        "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
+        "stall": ActionOption(
+            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+        ),
+    },
+    lane="long",
+    backup_directory="required",
+    checks_own_space=True,
+)
 
 # Bytes copied per second beside a writer, for predicting only; what was measured is in the result.
 COPY_RATE = 300e6
 
 
 def plan(work: ActionContext) -> Plan:
-    """Check the place and the room. Raises Refused."""
-    place = _require_backup_place(work)
+    """Check the store and the free space in it. Raises Refused."""
+    store = open_store(work, "--to")
     label = _file_label(work)
     size = database_bytes(work)
     rollback = uses_rollback_journal(work)
-    folder = place.database_folder(work.target.name)
-    require_free_space(
-        nearest_existing_directory(folder), backup_bytes_needed(work), work.target.limits.disk_reserve, "the copy"
-    )
+    store.require_space(backup_bytes_needed(work), work.target.limits.disk_reserve, "the copy")
     stall = size / COPY_RATE if rollback else 0.0
     if work.automatic and stall > work.target.limits.read_rollback:
         _require_accepted_stall(work, stall)
     return Plan(
         steps=(
-            f"copy {size} bytes of {work.target.path} to {folder}",
+            f"copy {size} bytes of {work.target.path} to {store.location}",
             "prove the copy",
             "publish it with its manifest",
         ),
-        figures={"bytes": size, "directory": str(folder), "label": label, "rollback_journal": rollback},
+        figures={"bytes": size, "directory": store.location, "label": label, "rollback_journal": rollback},
         stall=stall,
     )
 
 
 def run(work: ActionContext, plan: Plan) -> Done:
     """Copy, prove, publish. Nothing is left under a final name unless it was proved."""
-    folder = Path(str(plan.figures["directory"]))
-    create_backup_folder(folder)
-    removed = remove_orphaned_partials(folder)
+    store = open_store(work, "--to")
+    removed = store.prepare_location()
     started = time.monotonic()
-    name = backup_file_name(work.target.name, str(plan.figures["label"]), work.now())
-    taken = take_backup(work, folder, name, kind="scheduled" if work.automatic else "manual")
-    return Done(f"backed up to {taken.path}", _result_figures(taken, time.monotonic() - started, len(removed)))
-
-
-def _require_backup_place(work: ActionContext) -> BackupSettings:
-    if work.target.backup is None:
-        raise Refused(
-            "no backup directory is known",
-            reason="no_directory",
-            next_step="give --to DIR, or backup.directory in the configuration",
-        )
-    return work.target.backup
+    label = str(plan.figures["label"])
+    published = take_backup(work, store, label, kind="scheduled" if work.automatic else "manual")
+    return Done(f"backed up to {published.reference}", _result_figures(published, time.monotonic() - started, removed))
 
 
 def _file_label(work: ActionContext) -> str:
@@ -92,14 +80,14 @@ def _require_accepted_stall(work: ActionContext, stall: float) -> None:
         raise Refused(
             f"in rollback-journal mode every commit waits for the copy, about {stall:.2f} s",
             reason="stall",
-            next_step="run it by hand at a quiet time, or switch the application to journal_mode=WAL",
+            next_step="start it yourself at a quiet time, or switch the application to journal_mode=WAL",
         )
 
 
-def _result_figures(taken: PublishedBackup, seconds: float, removed: int) -> Mapping[str, Figure]:
-    copied, manifest = taken.copied, taken.manifest
+def _result_figures(published: PublishedBackup, seconds: float, removed: int) -> Mapping[str, Figure]:
+    copied, manifest = published.copied, published.manifest
     return {
-        "path": str(taken.path),
+        "path": published.reference,
         "method": copied.method,
         "note": copied.note,
         "bytes": manifest.bytes,
@@ -109,8 +97,8 @@ def _result_figures(taken: PublishedBackup, seconds: float, removed: int) -> Map
         "wal_growth_bytes": copied.wal_growth,
         "copy_seconds": round(copied.copy_seconds, 4),
         "prove_seconds": round(copied.prove_seconds, 4),
-        "sync_seconds": round(taken.sync_seconds, 4),
-        "hash_seconds": round(taken.hash_seconds, 4),
+        "sync_seconds": round(published.sync_seconds, 4),
+        "hash_seconds": round(published.hash_seconds, 4),
         "seconds": round(seconds, 4),
         "leftovers_removed": removed,
     }

@@ -5,76 +5,77 @@ Runbook: docs/runbook.md#procedure-restore-drill.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import apsw
 
-from actions.backups.compression import open_plain_file
-from actions.backups.publish import create_partial_file, remove_orphaned_partials, sync_file
+from actions.backups.publish import create_partial_file, make_scratch_folder, remove_orphaned_partials, sync_file
 from actions.backups.queue_check import find_rows_beyond_sequence, read_sequences
-from actions.backups.scratch import make_scratch_folder
 from actions.backups.select import (
     load_backup,
     no_backup_error,
+    open_plain_backup,
     prove_backup,
     require_same_source,
     select_newest_verified,
 )
 from actions.model.context import ActionContext
 from actions.model.errors import Unverified
-from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk, require_free_space
+from collectors.backup_catalog.names import plain_name
 from collectors.poll import poll_database
 
-NAME = "drill"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = True
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS: Mapping[str, ActionOption] = {}
+SPEC = ActionSpec(
+    name="drill",
+    summary="Restore the newest verified backup to a temporary file, check the queue in it, measure its duration and its age.",
+    lane="long",
+    needs_database=False,
+    backup_directory="required",
+    checks_own_space=True,
+    command_group="backups",
+)
 
 _BLOCK = 16 * 1024 * 1024
 
 
 def plan(work: ActionContext) -> Plan:
-    """Find the backup and the room. Raises Refused."""
-    chosen = select_newest_verified(work)
-    if chosen is None:
+    """Select the backup and check the free space. Raises Refused."""
+    backup = select_newest_verified(work)
+    if backup is None:
         raise no_backup_error(work)
     scratch = make_scratch_folder(work)
-    require_free_space(scratch, chosen.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
+    require_free_space(scratch, backup.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
     return Plan(
-        steps=(f"restore {chosen.path.name} into {scratch}", "check it as a queue", "remove it"),
-        figures={"path": str(chosen.path), "bytes": chosen.plain_bytes},
+        steps=(f"restore {backup.name} into {scratch}", "check it as a queue", "remove it"),
+        figures={"path": backup.reference, "bytes": backup.plain_bytes},
     )
 
 
 def run(work: ActionContext, plan: Plan) -> Done:
-    """Raises Unverified when what was restored is not a healthy queue."""
-    chosen = load_backup(Path(str(plan.figures["path"])))
-    require_same_source(work, chosen)
+    """Restore, check and measure. Raises Unverified when what was restored is not a healthy queue."""
+    backup = load_backup(work, str(plan.figures["path"]))
+    require_same_source(work, backup)
     scratch = make_scratch_folder(work)
     remove_orphaned_partials(scratch)
     started = time.monotonic()
-    prove_backup(work, chosen)
+    prove_backup(work, backup)
     with (
-        explain_full_disk(scratch, chosen.plain_bytes, "the restored copy"),
-        create_partial_file(scratch, chosen.path.name.removesuffix(".zst")) as restored,
+        explain_full_disk(scratch, backup.plain_bytes, "the restored copy"),
+        create_partial_file(scratch, plain_name(backup.name)) as restored,
     ):
-        with open_plain_file(work, chosen.path, chosen.plain_bytes, scratch) as plain:
+        with open_plain_backup(work, backup, scratch) as plain:
             _copy_restored(work, plain, restored)
         sync_file(restored)
         seconds = time.monotonic() - started
         tasks = _check_queue(work, restored)
-    lost = max(0.0, work.now() - chosen.manifest.snapshot_time)
+    lost = max(0.0, work.now() - backup.manifest.snapshot_time)
     return Done(
-        f"{chosen.path.name} restores in {seconds:.1f} s; restoring it now would lose the last {lost:.0f} s",
+        f"{backup.name} restores in {seconds:.1f} s; restoring it now would lose the last {lost:.0f} s",
         {
-            "path": str(chosen.path),
+            "path": backup.reference,
             "restore_seconds": round(seconds, 4),
             "data_age_seconds": round(lost, 1),
             "tasks": tasks,
@@ -93,7 +94,7 @@ def _copy_restored(work: ActionContext, plain: Path, restored: Path) -> None:
 
 
 def _check_queue(work: ActionContext, restored: Path) -> int:
-    """Open it as the application would, write to it, and read the queue in it; how many tasks it holds."""
+    """Open it as the application would, write to it, and read the queue in it; returns how many tasks it holds."""
     database = apsw.Connection(str(restored), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         _check_sequences(database, restored)
@@ -114,7 +115,7 @@ def _check_sequences(database: apsw.Connection, restored: Path) -> None:
 
 
 def _count_tasks(work: ActionContext, restored: Path) -> int:
-    """By the collectors that watch the live queue: what they can read here, they can read after a restore."""
+    """Count tasks with the collectors that watch the live queue: what they can read here, they can read after a restore."""
     copy = replace(work.target, path=restored, backup=None, limits=replace(work.target.limits, read_rollback=60.0))
     snapshot = poll_database(copy, None, work.now(), work.raw, only=frozenset({"tasks", "leases"}))
     for name, result in snapshot.collectors.items():

@@ -1,58 +1,58 @@
-"""The actions. Adding one is an import and a word here; only the door may run one (import contract)."""
+"""The actions: every flat file of this folder but the few named here. Only the runner may use one (import contract).
 
-from collections.abc import Mapping
-from typing import Protocol
+They are found by listing the folder, so that a new action is one new file and nothing else. A list in code would be more
+explicit, but it is a second place to forget; the listing is of this one folder, by the file's name, and an entry point of
+another package cannot add to it. A file is imported when its action is looked up: a run needs one of them, not all.
+"""
 
-from actions import (
-    analyze,
-    backup,
-    checkpoint,
-    drill,
-    integrity,
-    optimize,
-    prune,
-    purge,
-    requeue,
-    restore,
-    vacuum,
-    verify,
-)
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Protocol, cast
+
+import actions
 from actions.model.context import ActionContext
-from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
+
+_NOT_ACTIONS = frozenset({"registry", "spec"})
 
 
 class Action(Protocol):
-    """A module with these names. `plan` looks and may refuse; `run` does what was planned. Both raise ActionError.
-
-    `OPTIONS`: the names and kinds of its options. `LONG`: it takes the lane of long actions. `AUTOMATIC`: rules and
-    schedules may ask for it. `MAY_BE_MISSING`: it works where the database is not there. `WINDOWED`: automatic runs only
-    inside the action's window. `DESTRUCTIVE`: automatic runs need a fresh verified backup.
-    """
+    """A module with these names. `plan` looks and may refuse; `run` does what was planned. Both raise ActionError."""
 
     @property
-    def NAME(self) -> str: ...  # noqa: N802
-    @property
-    def OPTIONS(self) -> Mapping[str, ActionOption]: ...  # noqa: N802
-    @property
-    def LONG(self) -> bool: ...  # noqa: N802
-
-    @property
-    def AUTOMATIC(self) -> bool: ...  # noqa: N802
-    @property
-    def MAY_BE_MISSING(self) -> bool: ...  # noqa: N802
-    @property
-    def WINDOWED(self) -> bool: ...  # noqa: N802
-    @property
-    def DESTRUCTIVE(self) -> bool: ...  # noqa: N802
+    def SPEC(self) -> ActionSpec: ...  # noqa: N802
 
     def plan(self, work: ActionContext) -> Plan: ...
     def run(self, work: ActionContext, plan: Plan) -> Done: ...
 
 
-ACTIONS: Mapping[str, Action] = {
-    action.NAME: action
-    for action in (
-        checkpoint, backup, verify, drill, restore, prune, requeue, purge, vacuum, analyze, optimize, integrity,
-    )
-}  # fmt: skip
+def action_names() -> tuple[str, ...]:
+    """The names of all actions, in alphabetical order; imports none of them."""
+    flat_files = (module.name for module in iter_modules(actions.__path__) if not module.ispkg)
+    return tuple(sorted(name for name in flat_files if name not in _NOT_ACTIONS))
+
+
+class _LazyActions(Mapping[str, Action]):
+    """The actions by name; each is imported when it is looked up."""
+
+    def __init__(self) -> None:
+        self._names = action_names()
+
+    def __getitem__(self, name: str) -> Action:
+        if name not in self._names:
+            raise KeyError(name)
+        return cast("Action", import_module(f"actions.{name}"))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+ACTIONS: Mapping[str, Action] = _LazyActions()

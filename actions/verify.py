@@ -1,67 +1,59 @@
-"""Proves a backup: its checksum, its integrity, and that it holds what its manifest says the source held.
+"""Proves a backup: its checksum, its integrity, and that it holds what its manifest says its source held.
 
 Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the file.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
-from actions.backups.publish import MANIFEST_BYTES, write_private_file
-from actions.backups.select import (
-    SelectedBackup,
-    load_backup,
-    no_backup_error,
-    prove_backup,
-    require_same_source,
-    select_newest_verified,
-)
+from actions.backups.select import load_backup, no_backup_error, prove_backup, require_same_source
+from actions.backups.store import MANIFEST_BYTES, SelectedBackup, open_store
 from actions.model.context import ActionContext
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk
-from collectors.backup_catalog.catalog import find_backups
-from collectors.backup_catalog.manifest import encode_manifest, manifest_path
 
-NAME = "verify"
-LONG = True
-AUTOMATIC = True
-MAY_BE_MISSING = True
-WINDOWED = False
-DESTRUCTIVE = False
-OPTIONS = {"backup": ActionOption("path", "the backup; by default the newest one", by_person=True)}
+SPEC = ActionSpec(
+    name="verify",
+    summary="Verify a backup's content against its manifest; by default the newest one.",
+    options={
+        "backup": ActionOption("path", "The backup; the newest one by default.", by_person=True, positional=True),
+    },
+    lane="long",
+    needs_database=False,
+    backup_directory="required",
+    checks_own_space=True,
+    command_group="backups",
+)
 
 
 def plan(work: ActionContext) -> Plan:
-    """Find the backup. Raises Refused, Unverified when it has no readable manifest."""
-    chosen = _select_backup(work)
+    """Select the backup. Raises Refused, Unverified when it has no readable manifest."""
+    backup = _select_backup(work)
     return Plan(
-        steps=(f"prove {chosen.path} against its manifest",),
-        figures={"path": str(chosen.path), "bytes": chosen.path.stat().st_size},
+        steps=(f"prove {backup.reference} against its manifest",),
+        figures={"path": backup.reference, "bytes": backup.store.stored_size(backup.reference)},
     )
 
 
 def run(work: ActionContext, plan: Plan) -> Done:
-    """Raises Unverified. A success is written into the manifest as the time of the newest proof."""
-    chosen = load_backup(Path(str(plan.figures["path"])))
-    require_same_source(work, chosen)
-    prove_backup(work, chosen)
-    with explain_full_disk(chosen.path.parent, MANIFEST_BYTES, "the manifest"):
-        write_private_file(
-            manifest_path(chosen.path), encode_manifest(replace(chosen.manifest, verified_time=work.now()))
-        )
-    rows = sum(chosen.manifest.row_counts.values())
-    return Done(
-        f"{chosen.path.name} is proved", {"path": str(chosen.path), "bytes": chosen.manifest.bytes, "rows": rows}
-    )
+    """Prove the backup; a success is written into its manifest as the time of the newest proof. Raises Unverified."""
+    backup = load_backup(work, str(plan.figures["path"]))
+    require_same_source(work, backup)
+    prove_backup(work, backup)
+    with explain_full_disk(backup.store.draft_directory, MANIFEST_BYTES, "the manifest"):
+        backup.store.write_manifest(backup.reference, replace(backup.manifest, verified_time=work.now()))
+    rows = sum(backup.manifest.row_counts.values())
+    return Done(f"{backup.name} is proved", {"path": backup.reference, "bytes": backup.manifest.bytes, "rows": rows})
 
 
 def _select_backup(work: ActionContext) -> SelectedBackup:
     """The one named; else the newest by its time, verified or not: what is newest must be good."""
     given = work.options.get("backup")
     if given is not None:
-        return load_backup(Path(str(given)))
-    select_newest_verified(work)  # for its refusal where no place is known
-    found = max(find_backups(work.target), key=lambda backup: backup.path.stat().st_mtime, default=None)
-    if found is None:
+        return load_backup(work, str(given))
+    backups = open_store(work, "--from").list_backups().backups.values()
+    newest = max(backups, key=lambda backup: backup.modified_time, default=None)
+    if newest is None:
         raise no_backup_error(work)
-    return load_backup(found.path)
+    return load_backup(work, newest.reference)

@@ -1,9 +1,9 @@
-"""How fast an agent is scraped while strangers do everything they can, and what that costs it.
+"""How fast an agent answers scrapes while other clients attack it, and what that costs it.
 
     python bench/abuse.py [--seconds 60]
 
 Over TLS, one scrape each tenth of a second, beside: 150 silent connections, 150 half request heads, dripping heads and
-bodies, heads of 1 MiB, bodies of 200 MiB, 40 event streams that nobody reads, and 64 scrapes at once each second
+bodies, heads of 1 MiB, bodies of 200 MiB, 40 event streams that no client reads, and 64 scrapes at once each second
 (tests/support/processes/abuser.py).
 Exit 1 when the 99th percentile is above 100 ms, more than 20 MiB were held, or a half-open connection lived longer than 30 s.
 The abuser runs on the same cores: on a busy machine the figures are the machine's.

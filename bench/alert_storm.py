@@ -109,7 +109,7 @@ def start(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
 
 
 def storm(agent: "subprocess.Popen[bytes]", url: str, given: argparse.Namespace) -> tuple[Measured, Measured]:
-    """(the calm before, the storm). Whoever scrapes is a process of its own: senders must not hold it up."""
+    """Measures the time before the storm and the storm. The scraper is a process of its own: senders must not delay it."""
     with ProcessPoolExecutor(1) as scraping, ThreadPoolExecutor(SENDERS) as pool:
         calm = scraping.submit(watch, agent.pid, url, CALM).result()
         watching = scraping.submit(watch, agent.pid, url, given.seconds)

@@ -1,9 +1,9 @@
-"""How long must we rest between two turns with the write lock, so that everybody else gets a try? A simulation.
+"""How long must we pause between two batches with the write lock, so that every waiting writer gets it? A simulation.
 
     python bench/back_off.py [--hold 15]
 
-Somebody begins to wait at a random moment and sleeps as SQLite's busy handler does, a little longer than asked for, while
-we hold the lock for about `--hold` ms again and again, with rests by several rules in between. Printed for each rule: the
+A writer begins to wait at a random moment and sleeps as SQLite's busy handler does, a little longer than requested, while
+we hold the lock for about `--hold` ms again and again, with pauses by several rules in between. Printed for each rule: the
 share of time that we hold the lock, and the waits in ms.
 """
 
@@ -22,7 +22,7 @@ Rule = Callable[[float, random.Random], float]
 
 
 def step_after(held: float) -> float:
-    """The sleep in which somebody is who has waited so long."""
+    """Returns the busy handler's sleep that is in progress after so many seconds."""
     return next(step for step, tried in zip(BACK_OFF, accumulate(BACK_OFF), strict=True) if tried >= held)
 
 

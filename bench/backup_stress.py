@@ -1,10 +1,10 @@
-"""Is every backup one commit point, whatever two writers do? Prints how many of N copies were not.
+"""Is every backup one commit point beside two writers? Prints how many of N copies were not.
 
     python bench/backup_stress.py [--copies 200] [--rows 60000] [--seed N]
 
 Two processes commit without pause, checkpoint very often (autocheckpoint 37 and 400 pages) and sometimes with RESTART, TRUNCATE
 or FULL. Every transaction moves an amount between two rows and appends to a log, so that in each consistent image the sum is
-constant and the log's length equals a counter. Each copy is taken through the door and opened with integrity_check.
+constant and the log's length equals a counter. Each copy is taken through the runner and opened with integrity_check.
 """
 
 import argparse

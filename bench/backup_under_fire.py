@@ -54,7 +54,7 @@ def main() -> None:
                     if name == "cp + fsync" and mode == "writer":
                         continue
                     found.setdefault((name, mode), []).append(one(path, out, method, mode))
-            found.setdefault(("nobody", "writer"), []).append(one(path, out, wait, "writer"))
+            found.setdefault(("no backup", "writer"), []).append(one(path, out, wait, "writer"))
         keep.close()
     report(found, path_mib=given.mib)
 
@@ -73,9 +73,9 @@ def report(found: dict[tuple[str, str], list[Result]], path_mib: int) -> None:
         shown = f"{seconds:8.3f}" if seconds < float("inf") else "  never "
         print(f"{name:28} {mode:7} {shown} {longest:18.1f} {grown:15.1f}  {further or ''}")
     limit, ours = of(found, "cp + fsync", "idle"), of(found, "queuekeeper", "writer")
-    peers = {n: of(found, n, "writer") for n, m in found if m == "writer" and n not in ("queuekeeper", "nobody")}
+    peers = {n: of(found, n, "writer") for n, m in found if m == "writer" and n not in ("queuekeeper", "no backup")}
     fastest = min(peers, key=lambda n: peers[n])
-    control = statistics.median(r.longest for r in found["nobody", "writer"])
+    control = statistics.median(r.longest for r in found["no backup", "writer"])
     felt = statistics.median(r.longest for r in found["queuekeeper", "writer"])
     print(f"ours beside the writer / cp + fsync idle: {ours / limit:.2f} (aim 1.5)")
     print(f"ours beside the writer / fastest peer ({fastest}): {ours / peers[fastest]:.2f} (aim 1.1)")
@@ -95,7 +95,7 @@ def one(path: Path, out: Path, method: Method, mode: str) -> Result:
     out.mkdir()
     truncate(path)
     wal = path.with_name(path.name + "-wal")
-    with writing(path) if mode == "writer" else nobody() as longest:
+    with writing(path) if mode == "writer" else no_writer() as longest:
         time.sleep(0.5 if mode == "writer" else 0)
         before = wal.stat().st_size
         begun = time.monotonic()
@@ -126,8 +126,8 @@ def writing(path: Path) -> Iterator[list[float]]:
 
 
 @contextmanager
-def nobody() -> Iterator[list[float]]:
-    """No writer."""
+def no_writer() -> Iterator[list[float]]:
+    """The idle mode: no process writes."""
     yield [0.0]
 
 
@@ -215,7 +215,7 @@ def command(words: list[str], cap: float) -> dict[str, float]:
 
 
 def wait(_path: Path, _out: Path) -> dict[str, float]:
-    """The control: nobody backs up."""
+    """The control: no backup is taken."""
     time.sleep(1.0)
     return {}
 

@@ -2,7 +2,7 @@
 
     python bench/checkpoint_stall.py [--rounds 5] [--seconds 3]
 
-A writer commits every 2 ms while a reader pins the WAL. Control: nobody checkpoints. Ours: `truncate` on a safe owner, the
+A writer commits every 2 ms while a reader pins the WAL. Control: no checkpoint runs. Ours: `truncate` on a safe owner, the
 mode that waits longest for readers. Peer: PRAGMA wal_checkpoint(TRUNCATE) with the busy timeout of 2 s that scripts use.
 The budget is limits.checkpoint_wait (125 ms) and the application's own next back-off step (up to 53 ms at that point).
 """

@@ -148,9 +148,9 @@ def parts(fleet: Path) -> dict[str, float]:
     from collectors.raw_reader.client import RawReader
     from collectors.registry import COLLECTORS
     from collectors.target import Target
+    from exporter.agent import relax_garbage_collection
     from exporter.exposition.line_cache import LineCache
     from exporter.exposition.self_metrics import METRICS, poll_samples
-    from exporter.garbage import relax_garbage_collection
 
     imported = time.process_time() - began
     relax_garbage_collection()
@@ -183,7 +183,7 @@ def parts(fleet: Path) -> dict[str, float]:
 
 
 def show(rounds: list[dict[str, float]], databases: int) -> None:
-    """The best of the rounds: whatever else the machine does only adds."""
+    """Prints the best of the rounds: other load on the machine only adds time."""
     print(f"\n| {databases} databases, best of {len(rounds)} rounds | |\n| --- | ---: |")
     for name in rounds[0]:
         print(f"| {name} | {min(row[name] for row in rounds):.2f} |")

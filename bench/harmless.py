@@ -1,11 +1,11 @@
-"""Does a writer feel that we look? The 99th percentile of its commits, with our polls beside it and without.
+"""Do our polls slow a writer? The 99th percentile of its commits, with our polls and without.
 
     python bench/harmless.py [--blocks 40] [--seconds 10] [--every 0.1] [--interval 2]
 
 A writer commits every `--interval` ms on a WAL database with PrismQ's tables, which keeps 1,000 tasks. Time is cut into
 blocks, alternately with us (a full poll ten times a second, the lock sampler all the time) and without. Printed: the
 median over pairs of blocks of the added p99, and its 95 % bootstrap interval. The control does the same with blocks in
-which nobody ever looks: what it shows is the machine's own noise. The bound is 1 ms.
+which no process polls: what it shows is the machine's own noise. The bound is 1 ms.
 """
 
 import argparse
@@ -67,10 +67,10 @@ def main() -> None:
         )
         assert writer.stdout is not None
         writer.stdout.readline()
-        ours, nobody = looking(queue.path, given.every), time.sleep
+        with_polls, without_polls = looking(queue.path, given.every), time.sleep
         kept = [
-            report("with us ", pairs(writer, given.blocks // 2, given.seconds, ours)),
-            report("control ", pairs(writer, given.blocks // 2, given.seconds, nobody)),
+            report("with us ", pairs(writer, given.blocks // 2, given.seconds, with_polls)),
+            report("control ", pairs(writer, given.blocks // 2, given.seconds, without_polls)),
         ]
         writer.kill()
         queue.owner.close()

@@ -22,7 +22,7 @@ from pathlib import Path
 from harmless import WRITER, p99, waits_of
 
 from collectors.raw_reader.client import RawReader, sampling_command
-from collectors.raw_reader.lock_probe import WRITES_WAL, find_blocking_process
+from collectors.raw_reader.file_hold import WRITES_WAL, find_blocking_process
 from collectors.raw_reader.lock_sampler import LIVELY_FOR, REFRESH_EVERY, SAMPLE_EVERY, SHARE_OF_A_CORE
 from collectors.raw_reader.lock_table import device_inodes, read_lock_table
 from tests.support.scenes import prismq

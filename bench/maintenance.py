@@ -1,12 +1,12 @@
-"""What does a writer feel of vacuum, statistics and integrity checks? Its commits beside each, and beside nobody.
+"""How much do vacuum, statistics and integrity checks slow a writer? Its commits during each, and without any.
 
     python bench/maintenance.py [--mib 256] [--rounds 3] [--interval 2]
 
 A writer commits every `--interval` ms to a WAL database of that size, two thirds of which are free pages or, for the checks
 and the statistics, none. Before each action the same writer is measured for as long without one: the control. Printed are
 the 99th percentile and the longest of its commits, medians over the rounds, how long the action took, and the longest time
-that we held the write lock (slices, statistics) or a read of the live file (checks). A full VACUUM stops the writer: its
-line shows for how long, and the live bytes a second that a plan predicts with.
+that we held the write lock (incremental vacuum, statistics) or a read of the live file (checks). A full VACUUM stops the
+writer: its line shows for how long, and the live bytes a second that a plan predicts with.
 """
 
 import argparse

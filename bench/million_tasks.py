@@ -1,10 +1,10 @@
-"""A million tasks given back, or purged, beside a live writer: by us, and by the one statement that a script would use.
+"""A million tasks requeued or purged beside a live writer: by our action, and by the one statement of a script.
 
     python bench/million_tasks.py [requeue|purge ...] [--rows 2000000] [--taken 1000000] [--interval 2] [--scattered]
 
 So many tasks in PrismQ's table, of which so many are stale (or finished long ago); a writer commits every `--interval` ms,
-waits up to 5 s for the lock, and leaves SQLite's autocheckpoint on. Control: nobody but the writer, for as long as ours
-took. One statement: UPDATE or DELETE in a transaction of its own. Ours: the action, through the door. By default tasks lie
+waits up to 5 s for the lock, and leaves SQLite's autocheckpoint on. Control: the writer alone, for as long as ours
+took. One statement: UPDATE or DELETE in a transaction of its own. Ours: the action, through the runner. By default tasks lie
 in the table in the order in which they are due, as an application makes them; `--scattered` gives them random priorities
 and times, the worst case: then each row dirties index pages of its own.
 
@@ -80,7 +80,7 @@ print(json.dumps(holds), flush=True)
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """What one method did to the others, in seconds and bytes. `holds`: of the write lock by somebody else, sampled."""
+    """What one method cost the writer, in seconds and bytes. `holds`: of the write lock by other processes, sampled."""
 
     seconds: float
     waits: list[float]

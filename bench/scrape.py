@@ -255,7 +255,7 @@ def show(rows: list[dict[str, object]]) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses."""
+    """Returns a free port of this machine."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -1,23 +1,16 @@
-"""Which backups there are, and how old the newest proved one is. Reads the backup folders only, never the live file."""
+"""Which backups exist, and how old the newest verified one is. Reads the backup store only, never the live file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from collectors.access.context import PollContext
-from collectors.backup_catalog.catalog import (
-    BACKUP_STATES,
-    Backup,
-    FolderListing,
-    assess_backups,
-    backup_folders,
-    list_folder,
-)
+from collectors.access.context import CollectorSpec, PollContext
+from collectors.backup_catalog.catalog import BACKUP_STATES, CatalogListing, newest_verified
 from collectors.backup_catalog.manifest import Manifest
+from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample, Since
 
 NAME = "backups"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(outside_file=True)
 
 LAST_SUCCESS = Metric(
     "sqlite_backup_last_success_timestamp_seconds",
@@ -45,42 +38,38 @@ METRICS = (LAST_SUCCESS, AGE, LAST_VERIFIED, LAST_SIZE, LAST_DURATION, COUNT, SI
 
 @dataclass(frozen=True, slots=True)
 class BackupsReading:
-    """What lies there. `configured` is false where no place for backups is known. `listings`: by directory."""
+    """The backups in the store of one database. `configured` is false where no store is configured."""
 
     configured: bool = False
-    by_path: Mapping[Path, Backup] = field(default_factory=dict)
-    listings: Mapping[Path, FolderListing] = field(default_factory=dict, compare=False)
+    listing: CatalogListing = field(default_factory=CatalogListing)
 
     @property
     def newest_manifest(self) -> Manifest | None:
-        """The verified backup with the newest snapshot; a safety copy holds what somebody chose to leave behind."""
-        ordinary = (manifest for manifest in self.verified_manifests() if manifest.kind != "safety")
-        return max(ordinary, key=lambda manifest: manifest.snapshot_time, default=None)
+        """The manifest of the newest verified backup; a safety backup holds what an operator chose to replace."""
+        newest = newest_verified(self.listing.backups.values())
+        return None if newest is None else newest.manifest
 
     def verified_manifests(self) -> Iterator[Manifest]:
         """The manifests of all verified backups."""
-        return (b.manifest for b in self.by_path.values() if b.state == "verified" and b.manifest is not None)
+        backups = self.listing.backups.values()
+        return (b.manifest for b in backups if b.state == "verified" and b.manifest is not None)
 
 
-def read(look: PollContext, previous: BackupsReading | None) -> BackupsReading:
-    """List the directories that changed; a manifest that did not change is not read again. Raises OSError."""
-    if look.target.backup is None:
+def read(context: PollContext, previous: BackupsReading | None) -> BackupsReading:
+    """List what changed in the store; a manifest that did not change is not read again. Raises OSError."""
+    catalog = open_catalog(context.target)
+    if catalog is None:
         return BackupsReading()
-    before = previous or BackupsReading()
-    listings = {
-        folder: list_folder(folder, look.target, before.listings.get(folder), look.now)
-        for folder in backup_folders(look.target)
-    }
-    found = {backup.path: backup for backup in assess_backups(look.target, listings, before.by_path)}
-    return BackupsReading(configured=True, by_path=found, listings=listings)
+    before = None if previous is None else previous.listing
+    return BackupsReading(configured=True, listing=catalog.list_backups(before, context.now))
 
 
 def samples(reading: BackupsReading) -> Iterator[Sample]:
-    """Counts always, times only when there is a verified backup."""
+    """Yield counts always, times only when there is a verified backup."""
     if not reading.configured:
         return
     for state in BACKUP_STATES:
-        sizes = [backup.size for backup in reading.by_path.values() if backup.state == state]
+        sizes = [backup.size for backup in reading.listing.backups.values() if backup.state == state]
         yield COUNT(len(sizes), state)
         yield SIZES(sum(sizes), state)
     newest = reading.newest_manifest

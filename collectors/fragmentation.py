@@ -1,13 +1,13 @@
-"""How much of the file is free pages, which a VACUUM would give back."""
+"""Which share of the file is free pages, which a VACUUM would give back to the file system."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 
 NAME = "fragmentation"
-NEEDS_DATABASE = True
+SPEC = CollectorSpec(needs_connection=True, shares_transaction=True)
 
 RATIO = Metric(
     "sqlite_fragmentation_ratio",
@@ -23,14 +23,12 @@ class FragmentationReading:
     ratio: float
 
 
-def read(look: PollContext, previous: FragmentationReading | None) -> FragmentationReading:  # noqa: ARG001 - the collectors' signature
-    """Ask SQLite for both numbers. Raises apsw.Error."""
-    database = look.require_connection()
-    pages = int(database.pragma("page_count"))
-    free = int(database.pragma("freelist_count"))
-    return FragmentationReading(free / pages if pages else 0.0)
+def read(context: PollContext, previous: FragmentationReading | None) -> FragmentationReading:  # noqa: ARG001 - the collectors' signature
+    """Divide the counts that the storage collector publishes. Raises apsw.Error."""
+    counts = context.read_page_counts()
+    return FragmentationReading(counts.free / counts.pages if counts.pages else 0.0)
 
 
 def samples(reading: FragmentationReading) -> Iterator[Sample]:
-    """The ratio."""
+    """Yield the ratio."""
     yield RATIO(reading.ratio)

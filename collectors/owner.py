@@ -1,14 +1,14 @@
-"""What is known of the database and of the SQLite that its application uses."""
+"""Facts about the database, and about the SQLite that its application uses."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 
 NAME = "owner"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec()
 
 INFO = Metric(
     "sqlite_info",
@@ -31,7 +31,7 @@ _NOT_FIXED = frozenset({(3, 52, 0)})
 
 @dataclass(frozen=True, slots=True)
 class OwnerReading:
-    """`warning` says in a sentence where the file contradicts the configuration."""
+    """Facts as label values. `warning` is a sentence where the file contradicts the configuration."""
 
     path: str
     journal_mode: str
@@ -55,24 +55,25 @@ def is_vulnerable_version(version: str | None) -> bool:
     return number < _FIXED_SINCE if patched is None else number[2] < patched
 
 
-def read(look: PollContext, previous: OwnerReading | None) -> OwnerReading:  # noqa: ARG001 - the collectors' signature
-    """Put together what the header, the profile and the configuration say. No I/O."""
-    header = look.header if look.header is not None and look.header.valid else None
+def read(context: PollContext, previous: OwnerReading | None) -> OwnerReading:  # noqa: ARG001 - the collectors' signature
+    """Put together what the header, the profile and the configuration say. No I/O but the profile's, once a poll."""
+    header = context.header if context.header is not None and context.header.valid else None
+    profile = context.find_profile()
     version = header.owner_version if header else ""
     return OwnerReading(
-        path=str(look.target.path),
+        path=str(context.target.path),
         journal_mode="" if header is None else "wal" if header.wal else "rollback",
         auto_vacuum=header.auto_vacuum if header else "",
-        profile=look.profile.name if look.profile else "",
-        lease_kind=look.profile.lease_kind if look.profile else "",
+        profile=profile.name if profile else "",
+        lease_kind=profile.lease_kind if profile else "",
         version=version,
-        vulnerable=is_vulnerable_version(look.target.owner_sqlite),
-        warning=_version_contradiction(look.target.owner_sqlite, version),
+        vulnerable=is_vulnerable_version(context.target.owner_sqlite),
+        warning=_version_contradiction(context.target.owner_sqlite, version),
     )
 
 
 def samples(reading: OwnerReading) -> Iterator[Sample]:
-    """The labels, and the judgement."""
+    """Yield the labels, and whether the owner is vulnerable."""
     yield INFO(
         1,
         reading.path,
@@ -85,8 +86,8 @@ def samples(reading: OwnerReading) -> Iterator[Sample]:
     yield VULNERABLE(float(reading.vulnerable))
 
 
-def _version_contradiction(configured: str | None, found: str) -> str:
-    """The file only informs (a version there may be ours), but it may contradict a promise."""
-    if configured is None or not found or is_vulnerable_version(configured) or not is_vulnerable_version(found):
+def _version_contradiction(configured: str | None, in_file: str) -> str:
+    """A warning where the file shows an older SQLite than configured; it proves nothing (the version there may be ours)."""
+    if configured is None or not in_file or is_vulnerable_version(configured) or not is_vulnerable_version(in_file):
         return ""
-    return f"owner_sqlite says {configured}, but the file was last written by SQLite {found}: check the application"
+    return f"owner_sqlite says {configured}, but the file was last written by SQLite {in_file}: check the application"

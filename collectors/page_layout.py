@@ -1,7 +1,7 @@
 """How well the pages are filled and ordered (dbstat), which a VACUUM would mend. On the slow timer.
 
-dbstat reads every page of the file (https://sqlite.org/dbstat.html). So it reads the newest proved backup, which is
-nobody's, and the live file only when that is small enough for the time in which we may read it.
+dbstat reads every page of the file (https://sqlite.org/dbstat.html). So it reads the newest verified backup, which no
+process uses, and the live file only when that is small enough to be read within its budget.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,16 @@ from typing import Literal
 import apsw
 
 from collectors.access.connection import open_immutable
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.errors import EXPECTED_ERRORS, SlowReadingFailed, describe_failure
 from collectors.access.timeouts import time_limit
 from collectors.backup_catalog.catalog import newest_verified
+from collectors.backup_catalog.names import is_compressed_name
+from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample
 
 NAME = "page_layout"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(skip_first_poll=True)
 
 UNUSED = Metric(
     "sqlite_unused_bytes",
@@ -36,7 +38,7 @@ METRICS = (UNUSED, OUT_OF_ORDER)
 
 # dbstat with the order of pages: 1.2 GB/s from the page cache, half of it from disk (bench/many_tasks.py): a tenth of it.
 BYTES_PER_SECOND = 128 * 1024 * 1024
-# Of a backup nobody waits for us but the next poll of this database.
+# Seconds. While a backup is read, only the next poll of this database waits.
 BACKUP_LIMIT = 5.0
 _SQL = """
 SELECT total(unused), total(pageno <> before + 1), count(*)
@@ -59,37 +61,39 @@ class PageLayoutReading:
     trouble: tuple[str, str] | None = None
 
 
-def read(look: PollContext, previous: PageLayoutReading | None) -> PageLayoutReading:
-    """The layout, from memory until it is due again. Raises SlowReadingFailed also while the last try is remembered."""
-    reading = previous if previous is not None and not _is_due(look, previous) else _try_measuring(look)
+def read(context: PollContext, previous: PageLayoutReading | None) -> PageLayoutReading:
+    """The layout; the previous one until it is due again. Raises SlowReadingFailed also while a failed try is remembered."""
+    reading = previous if previous is not None and not _is_due(context, previous) else _try_measuring(context)
     if reading.trouble is not None:
         raise SlowReadingFailed(*reading.trouble, remember=reading)
     return reading
 
 
 def samples(reading: PageLayoutReading) -> Iterator[Sample]:
-    """Nothing where nothing was read."""
+    """Yield both metrics, or nothing where nothing could be read."""
     if reading.source != "none":
         yield UNUSED(reading.unused)
         yield OUT_OF_ORDER(reading.out_of_order)
 
 
-def _is_due(look: PollContext, previous: PageLayoutReading) -> bool:
-    """After the interval, or when the clock was set back. Where nothing could be read: as soon as that changes."""
+def _is_due(context: PollContext, previous: PageLayoutReading) -> bool:
+    """Whether the interval is over or the clock was set back. Where nothing could be read: at every poll."""
     if previous.source == "none" and previous.trouble is None:
         return True
-    return not 0 <= look.now - previous.tried_at < look.target.slow_interval
+    return not 0 <= context.now - previous.tried_at < context.target.slow_interval
 
 
-def _try_measuring(look: PollContext) -> PageLayoutReading:
-    tried = PageLayoutReading(look.now)
+def _try_measuring(context: PollContext) -> PageLayoutReading:
+    tried = PageLayoutReading(context.now)
     try:
-        backup = newest_verified(look.target)
-        if backup is not None and backup.manifest is not None and backup.manifest.compression == "none":
-            return _measure_backup(tried, backup.path, backup.manifest.snapshot_time)
-        if look.database is None or not _fits_read_limit(look):
+        catalog = open_catalog(context.target)
+        backup = None if catalog is None else newest_verified(catalog.list_backups().backups.values())
+        if catalog is not None and backup is not None and not is_compressed_name(backup.name):
+            with catalog.open_local(backup.reference) as copy:
+                return _measure_backup(tried, copy, backup.snapshot_time)
+        if context.connection is None or not _fits_read_limit(context):
             return tried
-        return replace(_measure_layout(tried, look.database), source="live", as_of=look.now)
+        return replace(_measure_layout(tried, context.connection), source="live", as_of=context.now)
     except EXPECTED_ERRORS as error:
         return replace(tried, trouble=describe_failure(error))
 
@@ -99,11 +103,11 @@ def _measure_backup(tried: PageLayoutReading, path: Path, snapshot_time: float) 
         return replace(_measure_layout(tried, connection), source="backup", as_of=snapshot_time)
 
 
-def _fits_read_limit(look: PollContext) -> bool:
+def _fits_read_limit(context: PollContext) -> bool:
     """Whether reading all of it fits well into the time for which we may hold what the application needs."""
-    wal = look.header is not None and look.header.wal
-    limits = look.target.limits
-    size = look.target.path.stat().st_size
+    wal = context.header is not None and context.header.wal
+    limits = context.target.limits
+    size = context.target.path.stat().st_size
     return size <= BYTES_PER_SECOND * (limits.read_wal if wal else limits.read_rollback)
 
 

@@ -1,4 +1,4 @@
-"""The collectors, in the order they run. Adding one is an import and a word here."""
+"""The collectors, in the order of their metrics. To add one, import its module and name it here."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -17,24 +17,21 @@ from collectors import (
     workers,
     write_lock,
 )
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 
 
 class Collector(Protocol):
-    """A module with these names. `read` does the I/O, `samples` is pure.
-
-    `NEEDS_DATABASE`: read only where a read-only connection may be open (docs/safety.md); else it works from stat.
-    """
+    """A module with these names. `SPEC` says how it is run, `read` does the I/O, `samples` is pure."""
 
     @property
     def NAME(self) -> str: ...  # noqa: N802
     @property
     def METRICS(self) -> tuple[Metric, ...]: ...  # noqa: N802
     @property
-    def NEEDS_DATABASE(self) -> bool: ...  # noqa: N802
+    def SPEC(self) -> CollectorSpec: ...  # noqa: N802
 
-    def read(self, look: PollContext, previous: Any) -> Any: ...
+    def read(self, context: PollContext, previous: Any) -> Any: ...
     def samples(self, reading: Any) -> Iterator[Sample]: ...
 
 
@@ -53,15 +50,19 @@ COLLECTORS: tuple[Collector, ...] = (
     page_layout,
 )
 
-# What may read all of a file: not at the first look, so that the first page of a thousand databases does not wait for it.
-AT_LEISURE = frozenset({page_layout.NAME})
-# Their readings do not come out of the database's files: they are taken again when those are found unchanged.
-BESIDE = frozenset({disk.NAME, backups.NAME, write_lock.NAME})
-
-
-_PUBLISHERS = {metric.name: collector.NAME for collector in COLLECTORS for metric in collector.METRICS}
+_DECLARED = {metric.name: (collector.NAME, metric) for collector in COLLECTORS for metric in collector.METRICS}
 
 
 def publishing_collector(metric: str) -> str:
     """The name of the collector that publishes this metric; empty when none does."""
-    return _PUBLISHERS.get(metric, "")
+    return _DECLARED[metric][0] if metric in _DECLARED else ""
+
+
+def needs_two_readings(metric: str) -> bool:
+    """Whether one reading cannot tell this metric's value: its declaration says so."""
+    return metric in _DECLARED and _DECLARED[metric][1].needs_two_readings
+
+
+def is_moved_by_actions(metric: str) -> bool:
+    """Whether our own actions move this metric while they run: its declaration says so."""
+    return metric in _DECLARED and _DECLARED[metric][1].moved_by_actions

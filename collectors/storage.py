@@ -1,22 +1,23 @@
-"""How big the files are. Sizes come from stat, so they are known also while the owner is down."""
+"""Sizes of the files. They come from stat, so they are known also while the owner is down."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.file_facts import stat_or_none
 from collectors.metric import Metric, Sample
 
 NAME = "storage"
-NEEDS_DATABASE = False
+SPEC = CollectorSpec(shares_transaction=True)
 
 SIZE = Metric("sqlite_database_size_bytes", "Size of the database file in bytes (stat).", fold="sum")
 WAL_SIZE = Metric(
     "sqlite_wal_size_bytes",
     "Size of the WAL file in bytes (stat). A high-water mark, not a backlog: the file is reused, not shortened.",
     fold="sum",
+    moved_by_actions=True,
 )
 PAGE_SIZE = Metric("sqlite_page_size_bytes", "Size of a page in bytes (database header).")
 PAGES = Metric("sqlite_pages", "Pages in the database (PRAGMA page_count).", fold="sum")
@@ -35,24 +36,21 @@ class StorageReading:
     free_pages: int | None
 
 
-def read(look: PollContext, previous: StorageReading | None) -> StorageReading:  # noqa: ARG001 - the collectors' signature
-    """Stat the files, and ask SQLite where it may be asked. Raises OSError when the database is gone, apsw.Error."""
-    pages = free = None
-    if look.database is not None:
-        pages = int(look.database.pragma("page_count"))
-        free = int(look.database.pragma("freelist_count"))
-    header = look.header if look.header is not None and look.header.valid else None
+def read(context: PollContext, previous: StorageReading | None) -> StorageReading:  # noqa: ARG001 - the collectors' signature
+    """Stat the files, and count pages where a connection is open. Raises OSError when the database is gone, apsw.Error."""
+    counts = None if context.connection is None else context.read_page_counts()
+    header = context.header if context.header is not None and context.header.valid else None
     return StorageReading(
-        size=os.stat(look.target.path).st_size,  # noqa: PTH116 - half the cost of Path.stat
-        wal_size=_file_size(look.target.wal),
+        size=os.stat(context.target.path).st_size,  # noqa: PTH116 - half the cost of Path.stat
+        wal_size=_file_size(context.target.wal),
         page_size=header.page_size if header else None,
-        pages=pages,
-        free_pages=free,
+        pages=counts.pages if counts else None,
+        free_pages=counts.free if counts else None,
     )
 
 
 def samples(reading: StorageReading) -> Iterator[Sample]:
-    """What is known."""
+    """Yield the sizes and counts that are known."""
     yield SIZE(reading.size)
     yield WAL_SIZE(reading.wal_size)
     for metric, value in ((PAGE_SIZE, reading.page_size), (PAGES, reading.pages), (FREE_PAGES, reading.free_pages)):
@@ -61,5 +59,5 @@ def samples(reading: StorageReading) -> Iterator[Sample]:
 
 
 def _file_size(path: Path) -> int:
-    found = stat_or_none(path)
-    return 0 if found is None else found.st_size
+    status = stat_or_none(path)
+    return 0 if status is None else status.st_size

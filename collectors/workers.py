@@ -1,14 +1,14 @@
-"""Whether anybody works: the queue's own list of workers, where it keeps one."""
+"""How many workers are alive, by the queue's own list of workers, where it keeps one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.access.context import PollContext
+from collectors.access.context import CollectorSpec, PollContext
 from collectors.metric import Metric, Sample
 from collectors.queue_profiles.run_queries import count_workers
 
 NAME = "workers"
-NEEDS_DATABASE = True
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
 
 WORKERS = Metric(
     "sqlite_queue_workers",
@@ -22,27 +22,28 @@ METRICS = (WORKERS,)
 
 @dataclass(frozen=True, slots=True)
 class WorkerCounts:
-    """`known` is false where the file has no list of workers."""
+    """Workers by state. `known` is false where the file has no list of workers."""
 
     known: bool = False
     alive: int = 0
     stale: int = 0
 
-    def ages(self) -> bool:
-        """A heartbeat grows old without any write (`collectors.access.refresh`)."""
+    def can_age(self) -> bool:
+        """Whether a heartbeat may grow too old without any write (`collectors.access.refresh`)."""
         return self.alive > 0
 
 
-def read(look: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  # noqa: ARG001 - the collectors' signature
-    """Count the list. Raises apsw.Error, TimeLimitExceeded."""
-    if look.profile is None or not look.profile.worker_tables:
+def read(context: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  # noqa: ARG001 - the collectors' signature
+    """Count the workers in the list. Raises apsw.Error, TimeLimitExceeded."""
+    profile = context.find_profile()
+    if profile is None or not profile.worker_tables:
         return WorkerCounts()
-    alive, stale = count_workers(look.require_connection(), look.profile, look.now)
+    alive, stale = count_workers(context.require_connection(), profile, context.now)
     return WorkerCounts(True, alive, stale)
 
 
 def samples(reading: WorkerCounts) -> Iterator[Sample]:
-    """Both states, zeros too."""
+    """Yield both states, zeros too."""
     if reading.known:
         yield WORKERS(reading.alive, "alive")
         yield WORKERS(reading.stale, "stale")

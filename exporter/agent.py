@@ -1,5 +1,6 @@
-"""Builds the agent of its configuration: what looks, what decides, what acts, what answers. The wiring, nothing else."""
+"""Builds the agent of a configuration and connects its parts: polling, triggers, dispatcher, metrics page and web server."""
 
+import gc
 import logging
 import threading
 import time
@@ -10,19 +11,14 @@ from pathlib import Path
 from actions.policy.alerts import Delivery
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule
-from actions.runner.cancel import cancel_run
-from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
-from actions.store.database import StoreUnavailable, state_store
-from actions.store.pause import clear_pause
-from actions.store.runs import Run
+from actions.store.database import StoreUnavailable
 from collectors.access.snapshot import Snapshot
 from collectors.poll_if_changed import poll_if_changed, prefetch_surveys
 from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.registry import COLLECTORS
 from collectors.target import Target
 from exporter.config.exposure import exposure_problem
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
@@ -41,18 +37,23 @@ from exporter.triggers.alerts import AlertInbox, DeliveryReceipt
 from exporter.triggers.dispatcher import Dispatcher
 from exporter.triggers.schedules import ScheduleTrigger
 from exporter.triggers.thresholds import ThresholdTrigger
+from exporter.web.address import Mount
 from exporter.web.context import ActingRights, WebContext
-from exporter.web.mount import Mount
 from exporter.web_config.reload import ReloadingWebConfig
 
 VERSION = version("queuekeeper")
-# How long the answer to a pause waits for what runs to stop, in seconds.
-PAUSE_WAIT = 1.0
+# How often Python searches for cycles of objects that refer to each other; readings form none. With Python's own numbers it
+# searches all readings of a thousand databases again and again while the first ones arrive: a sixth of the CPU of a start
+# (bench/first_page.py).
+GC_ALLOCATIONS, GC_YOUNG, GC_OLD = 50_000, 20, 20
 LOG = logging.getLogger(__name__)
 
 
 class Agent:
-    """One running agent. `start`, then serve `front`, then `stop`. `hosts`: the addresses it answers at, without a port."""
+    """One agent: call `start`, serve `web_context`, then call `stop`.
+
+    `hosts` are the addresses where it listens, without a port.
+    """
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Agent:
             self._is_lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
-            on_event=lambda run, said: self._broadcast.publish_event(run_event(run, said)),
+            on_event=lambda run, event: self._broadcast.publish_event(run_event(run, event)),
             rules=self._active_rules,
         )
         self._dry_runs = DryRuns(config.state, lambda: self._config.acting)
@@ -92,7 +93,7 @@ class Agent:
             config.state,
             self._active_rules,
             busy_with=self._dispatcher.is_busy_with,
-            standings=lambda: self._dispatcher.view.totals.suspensions,
+            suspensions=lambda: self._dispatcher.view.totals.suspensions,
             wake=self._dispatcher.wake_up,
         )
         self._schedules = ScheduleTrigger(
@@ -106,14 +107,14 @@ class Agent:
             self._board,
             self._on_snapshot,
             PollTiming(config.interval, config.rescan),
-            ahead=lambda batch: prefetch_surveys(batch, self._raw),
+            prefetch=lambda batch: prefetch_surveys(batch, self._raw),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._exporter_state, time.time)
-        self.front = self._build_web_context(mount or Mount())
+        self.web_context = self._build_web_context(mount or Mount())
 
     def start(self) -> None:
-        """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
+        """Recover the runs and waits of a former agent, then start to poll and to act. Raises StoreUnavailable."""
         self._dispatcher.recover_lost()
         self._watch.recover_waits()
         self._polls.start()
@@ -121,12 +122,12 @@ class Agent:
         self._schedules.start()
 
     def begin_to_stop(self) -> None:
-        """Not ready any more; what runs goes on until `stop`."""
+        """Report not ready from now on, and end the event streams; running actions continue until `stop`."""
         self._stopping = True
         self._broadcast.close()
 
     def stop(self) -> None:
-        """End the polls, and every action at its next safe point."""
+        """Stop the polls, and every action at its next safe point."""
         self._stopping = True
         self._schedules.stop()
         self._dry_runs.stop()
@@ -136,19 +137,15 @@ class Agent:
         self._raw.close()
 
     def _build_web_context(self, mount: Mount) -> WebContext:
-        """What answers over HTTP: it reads the board and history, and asks us for everything else."""
+        """Return what the web server needs of this agent."""
         return WebContext(
             version=VERSION,
             render=self._exposition.render,
             not_ready=self._not_ready_reason,
-            act_right=self._acting_rights,
-            receive=self._receive_delivery,
-            answered=self._count_answer,
+            acting_rights=self._acting_rights,
+            receive_delivery=self._receive_delivery,
+            count_answer=self._count_answer,
             reload=self.reload_configuration,
-            pause=self._pause,
-            resume=self._resume,
-            finishing=self._finishing,
-            cancel=self._cancel,
             operations=Operations(
                 lambda: self._config,
                 self._board,
@@ -164,78 +161,50 @@ class Agent:
         )
 
     def reload_configuration(self) -> tuple[str, ...]:
-        """Read the configuration again; the reasons why it was not taken over, none when it was.
+        """Read the configuration again and return the reasons why it was rejected, none when it was applied.
 
-        Databases, times, rules, the right to act: everything but where our history lives. A bad file changes nothing.
+        Everything can change but the path of the state store. A configuration with an error changes nothing.
         """
         with self._reloading:
             reasons = self._apply_configuration()
         for reason in reasons:
-            log_event(LOG, logging.ERROR, "configuration not reloaded, the former one goes on", reason=reason)
+            log_event(LOG, logging.ERROR, "configuration rejected, the former one stays in effect", reason=reason)
         return reasons
 
     def _apply_configuration(self) -> tuple[str, ...]:
         try:
-            read = load_config(self._config.source, known_actions(), known_metrics())
+            config = load_config(self._config.source, known_actions(), known_metrics())
         except ConfigErrors as error:
             self._not_reloaded = error.lines
             return error.lines
-        if (trouble := exposure_problem(read.acting, self._hosts)) is not None:
-            self._not_reloaded = (trouble,)
-            return (trouble,)
-        if read.state != self._config.state:
-            reason = f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed"
+        if (problem := exposure_problem(config.acting, self._hosts)) is not None:
+            self._not_reloaded = (problem,)
+            return (problem,)
+        if config.state != self._config.state:
+            reason = f"state: {config.state} instead of {self._config.state}: changing it needs a restart; nothing was changed"
             self._not_reloaded = (reason,)
             return self._not_reloaded
-        self._config, self._reloaded, self._not_reloaded = read, time.time(), ()
+        self._config, self._reloaded, self._not_reloaded = config, time.time(), ()
         self._watch.keep_only(self._active_rules())
-        self._polls.rescan_soon(PollTiming(read.interval, read.rescan))
+        self._polls.rescan_soon(PollTiming(config.interval, config.rescan))
         self._schedules.check_soon()
         self._dispatcher.wake_up()
-        for warning in read.warnings:
+        for warning in config.warnings:
             log_event(LOG, logging.WARNING, warning)
-        log_event(LOG, logging.INFO, "configuration reloaded", file=read.source, acting=read.acting.enabled)
+        log_event(LOG, logging.INFO, "configuration reloaded", file=config.source, acting=config.acting.enabled)
         return ()
 
-    def _pause(self, why: str) -> str:
-        """Stop every action from starting; since when and why. A pause that holds already stays. Raises StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            before = pause_actions(store, why)
-        if before is None:
-            log_event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
-        self._dispatcher.wake_up()
-        return before or why
-
-    def _finishing(self) -> tuple[Run, ...]:
-        """What is still on the way to its safe point a second after a pause. Raises StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            return wait_for_runs(store, PAUSE_WAIT).finishing
-
-    def _cancel(self, run_id: int, who: str) -> Run:
-        """End a run that waits, ask one that runs to stop. Raises KeyError, Refused, StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            found = cancel_run(store, run_id, who, time.time())
-        log_event(LOG, logging.INFO, "run is cancelled", run=run_id, by=who, state=found.state)
-        return found
-
-    def _resume(self) -> None:
-        """Let actions start again. Raises StoreUnavailable."""
-        with state_store(self._config.state) as store:
-            lifted = clear_pause(store)
-        log_event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
-        self._dispatcher.wake_up()
-
     def _find_targets(self) -> tuple[Target, ...]:
-        found = resolve_targets(self._config)
-        self._recent.keep_only(target.name for target in found)
-        return found
+        targets = resolve_targets(self._config)
+        self._recent.keep_only(target.name for target in targets)
+        return targets
 
     def _own_problems(self) -> tuple[str, ...]:
-        """What is wrong with the agent itself, a sentence each."""
-        unwritable = "our history cannot be written: free space or fix permissions; nothing is done meanwhile"
+        """Return the problems of the agent itself, a sentence each."""
+        unwritable = "the state store cannot be written, so no action starts: free space or fix its permissions"
         reasons = (*self._not_reloaded, *self._web.problems)
-        not_taken = tuple(f"the configuration was not taken over, the former one goes on: {one}" for one in reasons)
-        return not_taken if self._dispatcher.view.writable else (*not_taken, unwritable)
+        rejected = tuple(f"configuration rejected, the former one stays in effect: {reason}" for reason in reasons)
+        return rejected if self._dispatcher.view.writable else (*rejected, unwritable)
 
     def _active_rules(self) -> tuple[Rule, ...]:
         return self._config.rules if self._config.acting.enabled else ()
@@ -259,24 +228,27 @@ class Agent:
             raise
 
     def _is_lock_held(self, path: str) -> bool:
-        """Whether somebody holds the action lock of this database. Unknown counts as held: nothing is ended on a guess."""
+        """Return whether a process holds the action lock of this database.
+
+        An unknown holder counts as one: no run is ended on a guess.
+        """
         try:
             return self._raw.find_flock_holder(Path(path)) is not None
         except (RawReaderUnavailable, LockTableUnseen):
             return True
 
     def _exporter_state(self, now: float) -> ExporterState:
-        seen = self._dispatcher.view
+        view = self._dispatcher.view
         return ExporterState(
             version=VERSION,
             config=self._config,
             view=self._board.view_at(now, self._config.interval),
-            totals=seen.totals,
+            totals=view.totals,
             webhook_requests=dict(self._answers),
             webhook_alerts=dict(self._inbox.counts),
             webhook_truncated=self._inbox.truncated,
-            paused=seen.paused,
-            state_writable=seen.writable,
+            paused=view.paused,
+            state_writable=view.writable,
             reload_successful=not (self._not_reloaded or self._web.problems),
             reload_time=self._reloaded,
         )
@@ -284,7 +256,7 @@ class Agent:
     def _not_ready_reason(self) -> str:
         if self._stopping:
             return "stopping"
-        return "" if self._board.all_polled() else "not every database was read yet"
+        return "" if self._board.all_polled() else "not every database was polled yet"
 
     def _count_answer(self, code: int) -> None:
         self._answers[code] += 1
@@ -292,3 +264,9 @@ class Agent:
     def _acting_rights(self) -> ActingRights:
         acting = self._config.acting
         return ActingRights(acting.enabled, acting.token_digests, acting.users, acting.client_sans)
+
+
+def relax_garbage_collection() -> None:
+    """Exempt what exists now from the search for cycles, and search what comes later only after many allocations."""
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, GC_YOUNG, GC_OLD)

@@ -11,9 +11,9 @@ from actions.backups.publish import create_partial_file, remove_orphaned_partial
 from actions.model.context import ActionContext
 from actions.model.errors import Unverified
 from actions.sqlite.disk_space import explain_full_disk, require_free_space
+from collectors.backup_catalog.names import is_compressed_name
 
 ZSTD_LEVEL = 3
-ZSTD_SUFFIX = ".zst"
 _BLOCK = 1024 * 1024
 
 
@@ -32,17 +32,17 @@ def compress_file(work: ActionContext, plain: Path, compressed: Path) -> None:
                 if done % (16 * _BLOCK) == 0:
                     work.emit_progress("compressed bytes", done, size)
                     work.stop.raise_if_requested()
-    again = hashlib.sha256()
+    read_back = hashlib.sha256()
     for block in read_decompressed(compressed):
-        again.update(block)
-    if again.digest() != digest.digest():
+        read_back.update(block)
+    if read_back.digest() != digest.digest():
         raise Unverified(
             f"{compressed.name} does not read back", reason="compression", next_step="run it again; check the disk"
         )
 
 
 def read_decompressed(path: Path) -> Iterator[bytes]:
-    """The plain content in blocks. Raises Unverified when it is damaged."""
+    """Read the plain content in blocks. Raises Unverified when the file is damaged."""
     try:
         with path.open("rb") as file:
             yield from zstandard.ZstdDecompressor().read_to_iter(file, write_size=_BLOCK)
@@ -55,19 +55,19 @@ def read_decompressed(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_plain_file(work: ActionContext, backup: Path, plain_bytes: int, place: Path) -> Iterator[Path]:
-    """The backup as a plain database file: itself, or decompressed into a private file in `place` meanwhile.
+def open_plain_file(work: ActionContext, stored: Path, plain_bytes: int, directory: Path) -> Iterator[Path]:
+    """Give a stored backup as a plain database file: itself, or decompressed into a private file in `directory`.
 
     Raises Unverified, Refused when it does not fit.
     """
-    if not backup.name.endswith(ZSTD_SUFFIX):
-        yield backup
+    if not is_compressed_name(stored.name):
+        yield stored
         return
-    remove_orphaned_partials(place)
-    require_free_space(place, plain_bytes, work.target.limits.disk_reserve, "the decompressed copy")
-    with create_partial_file(place, backup.name) as plain:
-        with explain_full_disk(place, plain_bytes, "the decompressed copy"), plain.open("wb") as destination:
-            for block in read_decompressed(backup):
+    remove_orphaned_partials(directory)
+    require_free_space(directory, plain_bytes, work.target.limits.disk_reserve, "the decompressed copy")
+    with create_partial_file(directory, stored.name) as plain:
+        with explain_full_disk(directory, plain_bytes, "the decompressed copy"), plain.open("wb") as destination:
+            for block in read_decompressed(stored):
                 destination.write(block)
                 work.stop.raise_if_requested()
         yield plain

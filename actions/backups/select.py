@@ -1,78 +1,51 @@
-"""Which backup is meant, and the proof that it holds what its manifest says: for verify, drill and restore."""
+"""Selects the backup that an action works with, and proves that it holds what its manifest says: for verify, drill, restore."""
 
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from actions.backups.compression import open_plain_file
-from actions.backups.content_proof import DatabaseContents, file_sha256, prove_contents
-from actions.backups.publish import write_private_file
+from actions.backups.content_proof import file_sha256, prove_contents
+from actions.backups.store import SelectedBackup, open_store, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
-from collectors.backup_catalog.catalog import find_backups
-from collectors.backup_catalog.manifest import (
-    Manifest,
-    ManifestError,
-    belongs_to,
-    encode_manifest,
-    manifest_path,
-    read_manifest,
-)
+from collectors.backup_catalog.catalog import newest_verified
+from collectors.backup_catalog.manifest import ManifestError, belongs_to
+from collectors.backup_catalog.names import reference_name
+from collectors.backup_catalog.store import backup_location
 
 
-@dataclass(frozen=True, slots=True)
-class SelectedBackup:
-    """A backup and what its manifest says."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def expected_contents(self) -> DatabaseContents:
-        """What it must hold."""
-        said = self.manifest
-        return DatabaseContents(said.page_size, said.pages, said.schema_sha256, said.row_counts)
-
-    @property
-    def plain_bytes(self) -> int:
-        """Its size as a database file."""
-        return self.manifest.page_size * self.manifest.pages
-
-
-def load_backup(path: Path) -> SelectedBackup:
-    """The backup in this file. Raises Failed when there is none, Unverified without a readable manifest."""
-    if not path.is_file():
-        raise Failed(f"{path} not found", reason="missing", next_step="queuekeeper backups list shows what there is")
+def load_backup(work: ActionContext, reference: str) -> SelectedBackup:
+    """The backup of this reference. Raises Failed when there is none, Unverified without a readable manifest."""
+    store = open_store_of(work, reference)
+    if not store.has_backup(reference):
+        raise Failed(
+            f"{reference} not found", reason="missing", next_step="queuekeeper backups list shows what there is"
+        )
     try:
-        return SelectedBackup(path, read_manifest(manifest_path(path)))
+        return SelectedBackup(store, reference, store.read_manifest(reference))
     except (ManifestError, OSError) as error:
         raise Unverified(
-            f"{path.name} has no readable manifest: {error}", reason="no_manifest", next_step="take a new backup"
+            f"{reference_name(reference)} has no readable manifest: {error}",
+            reason="no_manifest",
+            next_step="take a new backup",
         ) from error
 
 
 def select_newest_verified(work: ActionContext) -> SelectedBackup | None:
     """The newest verified backup that is not a safety copy; None when there is none. Raises Refused without a place."""
-    if work.target.backup is None:
-        raise Refused(
-            "no backup directory is known",
-            reason="no_directory",
-            next_step="give --from DIR, or backup.directory in the configuration",
-        )
-    found = [
-        backup for backup in find_backups(work.target) if backup.state == "verified" and backup.manifest is not None
-    ]
-    ordinary = [
-        SelectedBackup(backup.path, backup.manifest)
-        for backup in found
-        if backup.manifest and backup.manifest.kind != "safety"
-    ]
-    return max(ordinary, key=lambda one: one.manifest.snapshot_time, default=None)
+    store = open_store(work, "--from")
+    backup = newest_verified(store.list_backups().backups.values())
+    if backup is None or backup.manifest is None:
+        return None
+    return SelectedBackup(store, backup.reference, backup.manifest)
 
 
 def no_backup_error(work: ActionContext) -> Refused:
-    """What was asked for needs a verified backup, and there is none: no success, whoever asked."""
-    place = "" if work.target.backup is None else f" in {work.target.backup.database_folder(work.target.name)}"
+    """The error of an action that needs a verified backup where there is none, for an automatic run as for a person's."""
+    location = backup_location(work.target)
+    place = "" if location is None else f" in {location}"
     return Refused(
         f"there is no verified backup of {work.target.path}{place}",
         reason="no_backup",
@@ -80,42 +53,62 @@ def no_backup_error(work: ActionContext) -> Refused:
     )
 
 
-def require_same_source(work: ActionContext, chosen: SelectedBackup) -> None:
+def require_same_source(work: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified when it is a backup of another database."""
-    if not belongs_to(chosen.manifest, work.target):
+    if not belongs_to(backup.manifest, work.target):
         raise Unverified(
-            f"{chosen.path.name} is a backup of {chosen.manifest.source.path}, not of {work.target.path}",
+            f"{backup.name} is a backup of {backup.manifest.source.path}, not of {work.target.path}",
             reason="foreign_source",
             next_step="name the right database or the right backup",
         )
 
 
-def prove_backup(work: ActionContext, chosen: SelectedBackup) -> None:
+@contextmanager
+def open_plain_backup(work: ActionContext, backup: SelectedBackup, directory: Path) -> Iterator[Path]:
+    """Give the backup as a plain local database file; a compressed one is decompressed into `directory` for the block.
+
+    Raises Unverified, Refused when it does not fit.
+    """
+    with (
+        backup.store.open_local(backup.reference) as stored,
+        open_plain_file(work, stored, backup.plain_bytes, directory) as plain,
+    ):
+        yield plain
+
+
+def prove_backup(work: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the file is what was written, whole, and holds what the source held.
 
     A backup that fails is verified no longer: it must not be the newest good one for metrics, restores and retention.
     """
     try:
-        _check_hash_and_contents(work, chosen)
+        _check_hash_and_contents(work, backup)
     except Unverified:
-        withdraw_verification(chosen)
+        withdraw_verification(backup)
         raise
 
 
-def withdraw_verification(chosen: SelectedBackup) -> None:
-    """Say in its manifest that it is verified no longer."""
-    with suppress(OSError):  # where its folder cannot be written, the failure itself still has to be told
-        write_private_file(manifest_path(chosen.path), encode_manifest(replace(chosen.manifest, verified_time=None)))
+def withdraw_verification(backup: SelectedBackup) -> None:
+    """Write in the manifest of a backup that it is verified no longer."""
+    with suppress(OSError):  # where the store cannot be written, the caller's own error is still raised
+        backup.store.write_manifest(backup.reference, replace(backup.manifest, verified_time=None))
 
 
-def _check_hash_and_contents(work: ActionContext, chosen: SelectedBackup) -> None:
-    found = file_sha256(chosen.path)
-    if found != chosen.manifest.sha256:
-        raise Unverified(
-            f"{chosen.path.name} is not what was written: its SHA-256 is {found}, the manifest says {chosen.manifest.sha256}",
-            reason="checksum",
-            next_step="use an older one (`queuekeeper backups list`), take a new one, and check the disk it lay on",
-        )
-    work.stop.raise_if_requested()
-    with open_plain_file(work, chosen.path, chosen.plain_bytes, chosen.path.parent) as plain:
-        prove_contents(plain, chosen.expected_contents)
+def is_as_written(backup: SelectedBackup) -> bool:
+    """Whether the stored bytes still have the checksum of the manifest."""
+    with backup.store.open_local(backup.reference) as stored:
+        return file_sha256(stored) == backup.manifest.sha256
+
+
+def _check_hash_and_contents(work: ActionContext, backup: SelectedBackup) -> None:
+    with backup.store.open_local(backup.reference) as stored:
+        checksum = file_sha256(stored)
+        if checksum != backup.manifest.sha256:
+            raise Unverified(
+                f"{backup.name} is not what was written: its SHA-256 is {checksum}, the manifest says {backup.manifest.sha256}",
+                reason="checksum",
+                next_step="use an older one (`queuekeeper backups list`), take a new one, and check the disk it lay on",
+            )
+        work.stop.raise_if_requested()
+        with open_plain_file(work, stored, backup.plain_bytes, backup.store.draft_directory) as plain:
+            prove_contents(plain, backup.expected_contents)

@@ -1,37 +1,41 @@
-"""Statistics for SQLite's query planner, gathered in short turns under the write lock.
+"""Gathers statistics for SQLite's query planner in short write transactions: for analyze and optimize.
 
 `analysis_limit` bounds the rows that are visited for each index (https://sqlite.org/lang_analyze.html#approx), not the
-counting of an index, so each turn has a time limit as well: what does not fit is left as it was and told.
+counting of an index, so each transaction has a time limit as well: a table or index that does not fit is left unchanged
+and reported.
 
 Only `sqlite_stat1` may appear in the application's database. Our SQLite can also write `sqlite_stat4`, which the
-application's may not know what to do with: where there was none, there is none afterwards.
+application's may not be able to use: where there was none, there is none afterwards.
 """
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apsw
 
-from actions.backups.content_proof import quote_identifier
 from actions.model.context import ActionContext
-from actions.model.errors import Refused
+from actions.model.errors import ActionError, Failed, Refused
+from actions.model.plan import Done, Figure
+from actions.sqlite.connection import open_writable, relax_commit_syncs
 from actions.sqlite.interrupt import limit_statements
+from actions.sqlite.naming import join_first
 from actions.sqlite.pacing import delay_after_hold
 from actions.sqlite.write_transaction import begin_write_transaction
 from collectors.access.timeouts import TimeLimitExceeded
 from collectors.queue_profiles.detection import detect_profile
+from collectors.queue_profiles.quoting import quote_identifier
 from collectors.queue_profiles.schema import ProfileError
 
 # Rows visited for each index; SQLite's documentation recommends 100 to 1000.
 ANALYSIS_LIMIT = 400
-# How long to wait for the write lock: waiting holds nobody up.
+# How long to wait for the write lock, in seconds: waiting blocks no process.
 LOCK_WAIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class AnalyzedTable:
-    """One table. `left_out`: its indexes (or itself) that could not be, each with why; `longest_hold` in seconds."""
+    """One table. `left_out`: its indexes (or itself) that were not analyzed, each with why; `longest_hold` in seconds."""
 
     table: str
     left_out: tuple[str, ...]
@@ -39,8 +43,28 @@ class AnalyzedTable:
 
 
 @dataclass(frozen=True, slots=True)
+class AnalyzeProgress:
+    """Tables until now: `done` in all, `complete` with every index, `left_out` with why; `longest_hold` of the write lock."""
+
+    done: int = 0
+    left_out: tuple[str, ...] = ()
+    longest_hold: float = 0.0
+    complete: int = 0
+
+    def with_table(self, table: AnalyzedTable) -> "AnalyzeProgress":
+        """The progress with one more table."""
+        return replace(
+            self,
+            done=self.done + 1,
+            left_out=(*self.left_out, *table.left_out),
+            longest_hold=max(self.longest_hold, table.longest_hold),
+            complete=self.complete + (not table.left_out),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _AnalyzeTurn:
-    """`trouble`: why nothing was gathered, empty when it was."""
+    """One transaction. `trouble`: why nothing was gathered, empty when statistics were."""
 
     held: float
     trouble: str = ""
@@ -55,13 +79,15 @@ def ordinary_tables(connection: apsw.Connection) -> tuple[str, ...]:
     return tuple(str(name) for (name,) in rows)
 
 
-def require_statistics_allowed(work: ActionContext, connection: apsw.Connection) -> None:
+def require_statistics_allowed(context: ActionContext, connection: apsw.Connection) -> None:
     """Raises Refused where `sqlite_stat1` is missing and the queue's library refuses a file that has it."""
     try:
-        profile = detect_profile(connection, work.target)
+        profile = detect_profile(connection, context.target)
     except ProfileError as error:
         raise Refused(
-            str(error), reason="profile", next_step="mend the profile: it says whether the library bears statistics"
+            str(error),
+            reason="profile",
+            next_step="correct the profile: it says whether the library accepts a file with statistics",
         ) from error
     if profile is not None and not profile.statistics and not _has_table(connection, "sqlite_stat1"):
         raise Refused(
@@ -71,31 +97,51 @@ def require_statistics_allowed(work: ActionContext, connection: apsw.Connection)
         )
 
 
+def accepted_hold(context: ActionContext) -> float:
+    """How long one transaction may hold the write lock, in seconds."""
+    return max(context.target.limits.write_lock, context.numeric_option("stall", 0.0))
+
+
+def analyze_all(context: ActionContext, tables: tuple[str, ...]) -> Done:
+    """Gather the statistics of these tables. Raises ActionError, apsw.Error."""
+    progress = AnalyzeProgress()
+    try:
+        with open_writable(context.target.path, LOCK_WAIT) as connection:
+            relax_commit_syncs(connection)
+            for table in analyze_each_table(context, connection, tables, accepted_hold(context)):
+                progress = progress.with_table(table)
+                context.emit_progress("analyzed tables", progress.done, len(tables))
+    except ActionError as error:
+        error.figures = _analyze_figures(progress)
+        raise
+    return _analyze_result(context, progress)
+
+
 def analyze_each_table(
-    work: ActionContext, connection: apsw.Connection, tables: tuple[str, ...], longest: float
+    context: ActionContext, connection: apsw.Connection, tables: tuple[str, ...], longest: float
 ) -> Iterator[AnalyzedTable]:
-    """Analyze table after table, holding the write lock for at most `longest` seconds each time; rests in between.
+    """Analyze table after table, each hold of the write lock at most `longest` seconds, with pauses in between.
 
     Raises ActionError, apsw.Error.
     """
     for table in tables:
-        work.stop.raise_if_requested()
-        done = _analyze_table(work, connection, table, longest)
-        yield done
-        work.stop.wait_for_stop(delay_after_hold(done.longest_hold))
+        context.stop.raise_if_requested()
+        analyzed = _analyze_table(context, connection, table, longest)
+        yield analyzed
+        context.stop.wait_for_stop(delay_after_hold(analyzed.longest_hold))
 
 
-def _analyze_table(work: ActionContext, connection: apsw.Connection, table: str, longest: float) -> AnalyzedTable:
-    """The whole table in one turn; else index by index."""
-    whole = _analyze_in_transaction(work, connection, table, table, longest)
+def _analyze_table(context: ActionContext, connection: apsw.Connection, table: str, longest: float) -> AnalyzedTable:
+    """Analyze the whole table in one transaction; where that does not fit, index by index."""
+    whole = _analyze_in_transaction(context, connection, table, table, longest)
     if not whole.trouble:
         return AnalyzedTable(table, (), whole.held)
     indexes = _index_names(connection, table)
     left_out = [] if indexes else [f"{table} ({whole.trouble})"]
     longest_hold = whole.held
     for index in indexes:
-        work.stop.wait_for_stop(delay_after_hold(longest_hold))
-        turn = _analyze_in_transaction(work, connection, table, index, longest)
+        context.stop.wait_for_stop(delay_after_hold(longest_hold))
+        turn = _analyze_in_transaction(context, connection, table, index, longest)
         longest_hold = max(longest_hold, turn.held)
         if turn.trouble:
             left_out.append(f"{index} ({turn.trouble})")
@@ -103,26 +149,28 @@ def _analyze_table(work: ActionContext, connection: apsw.Connection, table: str,
 
 
 def _analyze_in_transaction(
-    work: ActionContext, connection: apsw.Connection, table: str, what: str, longest: float
+    context: ActionContext, connection: apsw.Connection, table: str, name: str, longest: float
 ) -> _AnalyzeTurn:
-    """Analyze a table or one of its indexes. What does not fit into `longest`, or cannot be, is left as it was."""
+    """Analyze a table or one of its indexes. What does not fit into `longest`, or cannot be analyzed, stays unchanged."""
     started = time.monotonic()
     try:
-        with begin_write_transaction(connection, LOCK_WAIT) as turn:
-            _execute_analyze(work, connection, table, what, longest)
+        with begin_write_transaction(connection, LOCK_WAIT) as transaction:
+            _execute_analyze(context, connection, table, name, longest)
     except TimeLimitExceeded:
         return _AnalyzeTurn(longest, f"longer than {longest:g} s")
     except apsw.SQLError as error:  # a collation or function that only the application's SQLite has
         return _AnalyzeTurn(time.monotonic() - started, str(error))
-    return _AnalyzeTurn(turn.held)
+    return _AnalyzeTurn(transaction.held)
 
 
-def _execute_analyze(work: ActionContext, connection: apsw.Connection, table: str, what: str, longest: float) -> None:
+def _execute_analyze(
+    context: ActionContext, connection: apsw.Connection, table: str, name: str, longest: float
+) -> None:
     had_samples = _has_table(connection, "sqlite_stat4")
-    sampled = had_samples and _has_samples(connection, table)
-    connection.pragma("analysis_limit", 0 if sampled else ANALYSIS_LIMIT)  # a limit would lose its samples
-    with limit_statements(work, connection, longest):
-        connection.execute(f"ANALYZE main.{quote_identifier(what)}")
+    is_sampled = had_samples and _has_samples(connection, table)
+    connection.pragma("analysis_limit", 0 if is_sampled else ANALYSIS_LIMIT)  # a limit would lose its samples
+    with limit_statements(context, connection, longest):
+        connection.execute(f"ANALYZE main.{quote_identifier(name)}")
     if not had_samples and _has_table(connection, "sqlite_stat4"):
         connection.execute("DROP TABLE main.sqlite_stat4")
 
@@ -137,3 +185,22 @@ def _index_names(connection: apsw.Connection, table: str) -> tuple[str, ...]:
 
 def _has_table(connection: apsw.Connection, table: str) -> bool:
     return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?)", (table,)).get)
+
+
+def _analyze_result(context: ActionContext, progress: AnalyzeProgress) -> Done:
+    message = f"analyzed {progress.complete} of {progress.done} tables"
+    if not progress.left_out:
+        return Done(message, _analyze_figures(progress))
+    message += f"; left unchanged: {join_first(progress.left_out)}"
+    next_step = f"to hold the write lock longer than {accepted_hold(context):g} s, say --stall 2s"
+    if not progress.complete:
+        raise Failed(message, reason="left_out", next_step=next_step, figures=_analyze_figures(progress))
+    return Done(f"{message} ({next_step})", _analyze_figures(progress))
+
+
+def _analyze_figures(progress: AnalyzeProgress) -> dict[str, Figure]:
+    return {
+        "analyzed": progress.complete,
+        "left_out": ", ".join(progress.left_out),
+        "longest_hold_seconds": round(progress.longest_hold, 4),
+    }

@@ -1,10 +1,10 @@
-"""What an action works with, handed to it by the door."""
+"""What an action works with: the runner builds it for one run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from actions.model.events import Event
-from actions.model.memory import RunHistory
+from actions.model.plan import Figure
 from actions.model.request import Option
 from actions.model.stop import StopSignal
 from collectors.raw_reader.client import RawReader
@@ -12,11 +12,31 @@ from collectors.target import Target
 
 
 @dataclass(frozen=True, slots=True)
+class FreePageMinimum:
+    """The fewest free pages that were seen in one hour. `hour`: hours since the epoch, UTC."""
+
+    hour: int
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """What our history knows of the database, read only when the action wants to know.
+
+    `figure(name)`: the value that the newest successful run of this action recorded under that name, None without one.
+    `free_lows()`: the minimum of every recorded hour, oldest first; an hour without a reading is missing.
+    """
+
+    figure: Callable[[str], Figure] = lambda _name: None
+    free_lows: Callable[[], tuple[FreePageMinimum, ...]] = tuple
+
+
+@dataclass(frozen=True, slots=True)
 class ActionContext:
     """One run's surroundings. `now` is the clock (seconds since the epoch); `emit` never waits and never fails.
 
-    `automatic`: nobody watches; what costs the application more than its budgets needs the operator's word.
-    `source_trouble`: what the database's last failed check said; empty when all is well.
+    `automatic`: no person watches; what costs the application more than its budgets needs the operator's consent.
+    `source_failure`: what the database's last failed check reported; empty when all is well.
     `last_attempt`: when this action last ended on this database. `trust_owner`: checkpoint_vulnerable_owner.
     `window_ends`: when the window of an automatic run closes; it is asked to stop then, at its next safe point.
     """
@@ -31,18 +51,18 @@ class ActionContext:
     stop: StopSignal
     now: Callable[[], float]
     emit: Callable[[Event], None]
-    run_history: RunHistory = RunHistory()  # noqa: RUF009 - a frozen value
+    run_history: RunHistory = RunHistory()
     window_ends: float | None = None
 
     def numeric_option(self, name: str, default: float) -> float:
-        """A numeric option."""
+        """The value of a numeric option, `default` where it was not given."""
         value = self.options.get(name)
         return default if value is None else float(value)
 
     def emit_progress(self, message: str, done: float, total: float) -> None:
-        """Say how far it is. Never call it inside a transaction."""
+        """Report how far the run is. Never call it inside a transaction."""
         self.emit(Event("progress", message, {"done": done, "total": total}))
 
     def emit_phase(self, name: str) -> None:
-        """Say which part begins. Never call it inside a transaction of ours on the application's database."""
+        """Report which part begins. Never call it inside a transaction of ours on the application's database."""
         self.emit(Event("phase", name))

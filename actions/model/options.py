@@ -12,33 +12,50 @@ ValueKind = Literal["seconds", "count", "flag", "word", "path", "text"]
 # Beyond these a number would not arrive in the child as it was given: JSON has no infinity, SQLite counts to 2 to the 63.
 MAX_SECONDS, MAX_COUNT = 1e10, 10**15
 
+_EXPECTED: Mapping[ValueKind, str] = {
+    "seconds": "a time in seconds",
+    "count": "a whole number above 0",
+    "flag": "true or false",
+    "path": "a path",
+    "text": "a text",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ActionOption:
-    """One option: its kind, the words it may be (for `word`), one line of help.
+    """One option of an action: its kind, one sentence of help, the words it may be (for the kind `word`).
 
-    `by_person`: only a person may give it, never a rule or a schedule.
+    `by_person`: only a person may give it, never a rule or a schedule. `on_command_line`: the command takes it;
+    `positional`: as an argument there, not as an option. `example` and `default` are shown in the command's help.
     """
 
     kind: ValueKind
     help: str
     words: tuple[str, ...] = ()
     by_person: bool = False
+    on_command_line: bool = True
+    positional: bool = False
+    example: str = ""
+    default: str = ""
 
 
 def option_problems(known: Mapping[str, ActionOption], given: Mapping[str, Option], *, automatic: bool) -> list[str]:
     """What is wrong with the given options, one sentence each; empty when nothing is."""
-    found = []
+    problems = []
     for name, value in given.items():
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f'did you mean "{near[0]}"? ' if near else ""
-            found.append(f'"{name}" is not an option: {hint}known: {", ".join(sorted(known)) or "none"}')
+            similar = get_close_matches(name, known, 1)
+            hint = f'did you mean "{similar[0]}"? ' if similar else ""
+            problems.append(f'"{name}" is not an option: {hint}known: {", ".join(sorted(known)) or "none"}')
         elif automatic and known[name].by_person:
-            found.append(f'"{name}" can only be given by a person on the command line')
+            problems.append(f'"{name}" can only be given by a person on the command line')
         elif not _value_fits(known[name], value):
-            found.append(f'"{name}" cannot be {value!r}: {known[name].help}')
-    return found
+            problems.append(f'"{name}" cannot be {value!r}: it is {_expected_value(known[name])}')
+    return problems
+
+
+def _expected_value(option: ActionOption) -> str:
+    return f"one of {', '.join(option.words)}" if option.kind == "word" else _EXPECTED[option.kind]
 
 
 def _value_fits(option: ActionOption, value: Option) -> bool:

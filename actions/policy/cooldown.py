@@ -1,19 +1,38 @@
-"""Whether a wish is heard now: one run at a time, a rest after each, nothing where it was suspended. Pure."""
+"""Every cooldown: how soon an action may run again. Pure; the clock is an argument, times in seconds since the epoch.
+
+* Between two automatic runs of an action on a database lies the rule's cooldown, whichever trigger requests the second
+  (`admit`, `cooldown_left`). It starts when a run ends, unless that run never got to its work (OUTCOMES_WITHOUT_COOLDOWN).
+* Between two runs for one alert that goes on firing lies the same cooldown, doubled for each run that did not help
+  (`episode_cooldown`).
+* Between two checkpoints that make writers wait lies a minute (`may_retry_checkpoint`).
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from actions.policy.elapsed import elapsed_seconds
+from actions.model.errors import PAUSED
+from actions.model.outcome import Outcome
 from actions.policy.suspension import SuspensionState
 
 Admission = Literal["accepted", "duplicate", "cooldown", "disabled"]
 
+# A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
+OUTCOMES_WITHOUT_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
+# Neither does a run that ended for this reason: the pause of all actions refused or ended it.
+REASON_WITHOUT_COOLDOWN = PAUSED
+# The longest cooldown that doubling gives an alert's episode, in seconds.
+MAX_COOLDOWN = 86400.0
+# Seconds between two checkpoints that make writers wait.
+CHECKPOINT_PAUSE = 60.0
+# A clock that was set back further than this is another clock: what it wrote before is no longer waited for, in seconds.
+CLOCK_SET_BACK = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class ActionHistory:
-    """What history knows of one action on one database. `last_ended`: when it last ended (seconds since the epoch).
+    """What history knows of one action on one database.
 
-    `unfinished_run` is the run that waits or is at work.
+    `last_ended`: when a run last ended that starts the cooldown. `unfinished_run`: the run that is pending or active.
     """
 
     last_ended: float | None = None
@@ -22,7 +41,7 @@ class ActionHistory:
 
 
 def admit(past: ActionHistory, cooldown: float, now: float) -> Admission:
-    """What becomes of an automatic wish, whichever trigger makes it. `cooldown` in seconds."""
+    """Whether an automatic request is accepted, whichever trigger makes it; else why not. `cooldown` in seconds."""
     if past.unfinished_run is not None:
         return "duplicate"
     if past.suspension.is_suspended:
@@ -31,5 +50,25 @@ def admit(past: ActionHistory, cooldown: float, now: float) -> Admission:
 
 
 def cooldown_left(past: ActionHistory, cooldown: float, now: float) -> float:
-    """Seconds of the cooldown that are left."""
+    """How many seconds of the cooldown are left."""
     return 0.0 if past.last_ended is None else max(0.0, cooldown - elapsed_seconds(past.last_ended, now))
+
+
+def episode_cooldown(cooldown: float, tries: int) -> float:
+    """Seconds between two runs for one alert: doubled for each of the `tries` runs that did not help, MAX_COOLDOWN at most."""
+    return min(MAX_COOLDOWN, cooldown * 2.0 ** max(0, tries - 1))
+
+
+def may_retry_checkpoint(last_attempt: float | None, now: float) -> bool:
+    """Whether a checkpoint that makes writers wait may be tried again; `last_attempt` is None where none was tried."""
+    return last_attempt is None or elapsed_seconds(last_attempt, now) >= CHECKPOINT_PAUSE
+
+
+def elapsed_seconds(then: float, now: float) -> float:
+    """Seconds since `then`, by a wall clock that may be set back.
+
+    0 when `then` lies a little ahead of `now` (a small step back), infinite when it lies further ahead.
+    """
+    if then - now > CLOCK_SET_BACK:
+        return float("inf")
+    return max(0.0, now - then)

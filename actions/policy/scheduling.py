@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from actions.model.request import Trigger
-from actions.policy.elapsed import elapsed_seconds
+from actions.policy.cooldown import elapsed_seconds
 from actions.policy.rules import BlastRadius
 
 HOUR = 3600.0

@@ -229,7 +229,7 @@ class _Simulation:
         found = on_firing(self._episodes.get(key), now)
         last = None if found.run_id is None else self._runs[found.run_id].last
         heard: str = decide_delivery(found, last, rule.cooldown, now)
-        if heard == "ask":
+        if heard == "enqueue":
             name = f"{alert.fingerprint}/{found.number}"
             heard, number = self._enqueue_request(rule_request(rule, database, "alert", name), now)
             found = found if number is None else on_enqueued(found, last, number)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from actions.model.memory import FreePageMinimum
+from actions.model.context import FreePageMinimum
 
 VacuumWay = Literal["nothing", "incremental", "full"]
 

@@ -1,10 +1,12 @@
-"""The original queue utilities' names over the door: see queue_backup and queue_maintenance."""
+"""The public Python API, also under this name; new code imports `queuekeeper`, whose child process is `child`."""
 
-from actions.python_api.queue_backup import BackupInfo, QueueBackup, QueueBackupError
-from actions.python_api.queue_maintenance import (
+from queuekeeper import (
+    BackupInfo,
     CheckpointResult,
     DatabaseStats,
     OptimizeResult,
+    QueueBackup,
+    QueueBackupError,
     QueueMaintenance,
     QueueMaintenanceError,
 )

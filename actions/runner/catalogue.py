@@ -1,27 +1,25 @@
-"""Which actions there are and what they take, for configuration and commands: what they *do* stays behind the door."""
+"""What is declared about each action, for the configuration, the command line and the page. What they do stays in here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
-from actions.model.options import ActionOption
 from actions.registry import ACTIONS
+from actions.spec import ActionSpec
 
 
-@dataclass(frozen=True, slots=True)
-class KnownAction:
-    """One action. `long`: it takes the lane of long actions. `automatic`: rules and schedules may ask for it.
+class _LazySpecs(Mapping[str, ActionSpec]):
+    """The specs by the action's name; an action's file is imported when its spec is looked up."""
 
-    `windowed`: they need a window for it. `destructive`: they need a fresh verified backup.
-    """
+    def __getitem__(self, name: str) -> ActionSpec:
+        return ACTIONS[name].SPEC
 
-    options: Mapping[str, ActionOption]
-    long: bool
-    automatic: bool
-    windowed: bool
-    destructive: bool
+    def __contains__(self, name: object) -> bool:
+        return name in ACTIONS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ACTIONS)
+
+    def __len__(self) -> int:
+        return len(ACTIONS)
 
 
-KNOWN_ACTIONS: Mapping[str, KnownAction] = {
-    name: KnownAction(action.OPTIONS, action.LONG, action.AUTOMATIC, action.WINDOWED, action.DESTRUCTIVE)
-    for name, action in ACTIONS.items()
-}
+ACTION_SPECS: Mapping[str, ActionSpec] = _LazySpecs()

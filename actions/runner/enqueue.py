@@ -1,6 +1,7 @@
-"""The one way in: whoever asks, the wish becomes a pending run, or a decision why not.
+"""The one way in: every automatic request becomes a pending run, or is rejected with a reason.
 
-Cooldown and suspension belong to (database, action), whichever trigger asks, and live in history: they survive restarts.
+Cooldown and suspension belong to (database, action), whichever trigger requests it, and live in history: they survive
+restarts.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from actions.store.alert_episodes import (
     load_episode_run,
     save_episode,
 )
-from actions.store.past import load_action_history
+from actions.store.recent_runs import load_action_history
 from actions.store.runs import RunEnding, cancel_pending_run, enqueue_run, load_run
 
 _ALERT_RESOLVED = RunEnding(
@@ -35,18 +36,18 @@ _ALERT_RESOLVED = RunEnding(
 
 @dataclass(frozen=True, slots=True)
 class EnqueueResult:
-    """`run_id` is the run that was recorded, or the one that waits or works already; None when there is none."""
+    """`run_id` is the run that was recorded, or the one that is pending or running already; None when there is none."""
 
     decision: Admission
     run_id: int | None = None
 
 
 def enqueue_automatic(history: apsw.Connection, request: Request, path: str, now: float) -> EnqueueResult:
-    """Record an automatic request as a pending run, unless one waits or works, or must not be made now."""
-    found = load_action_history(history, request.database, request.action)
-    decision = admit(found, request.cooldown, now)
+    """Record an automatic request as a pending run, unless one is pending or running, or it must not be made now."""
+    past = load_action_history(history, request.database, request.action)
+    decision = admit(past, request.cooldown, now)
     if decision != "accepted":
-        return EnqueueResult(decision, found.unfinished_run)
+        return EnqueueResult(decision, past.unfinished_run)
     run_id, new = enqueue_run(history, request, path, now)
     return EnqueueResult("accepted" if new else "duplicate", run_id)
 
@@ -54,28 +55,29 @@ def enqueue_automatic(history: apsw.Connection, request: Request, path: str, now
 def handle_firing(
     history: apsw.Connection, rule: Rule, database: str, path: str, alert: DeliveredAlert, now: float
 ) -> EnqueueResult:
-    """An alert fires that may start this rule. Inside the caller's transaction: what is heard is remembered with it."""
+    """Enqueue what a firing alert may start by this rule, and save its episode. Runs inside the caller's transaction."""
     key = EpisodeKey(alert.receiver, alert.fingerprint, rule.name, database)
-    found = on_firing(load_episode(history, key), now)
-    last = load_episode_run(history, found.run_id)
-    heard = decide_delivery(found, last, rule.cooldown, now)
-    if heard != "ask":
-        save_episode(history, key, found)
-        return EnqueueResult(heard, found.run_id)
-    answer = enqueue_automatic(history, rule_request(rule, database, "alert", key.episode_id(found)), path, now)
-    save_episode(history, key, found if answer.run_id is None else on_enqueued(found, last, answer.run_id))
-    return answer
+    episode = on_firing(load_episode(history, key), now)
+    last_run = load_episode_run(history, episode.run_id)
+    decision = decide_delivery(episode, last_run, rule.cooldown, now)
+    if decision != "enqueue":
+        save_episode(history, key, episode)
+        return EnqueueResult(decision, episode.run_id)
+    request = rule_request(rule, database, "alert", key.episode_id(episode))
+    result = enqueue_automatic(history, request, path, now)
+    save_episode(history, key, episode if result.run_id is None else on_enqueued(episode, last_run, result.run_id))
+    return result
 
 
 def handle_resolved(history: apsw.Connection, alert: DeliveredAlert, now: float) -> Iterator[int]:
-    """An alert is over: what it asked for and has not begun is cancelled, unless another alert counts on it. Its runs' ids.
+    """Cancel the pending runs of an alert that is over, unless another alert counts on them; yields their ids.
 
-    Inside the caller's transaction.
+    Runs inside the caller's transaction.
     """
-    found = firing_episodes(history, alert.receiver, alert.fingerprint)
-    for key, one in found:
-        save_episode(history, key, on_resolved(one, now))
-    for run_id in sorted({one.run_id for _, one in found if one.run_id is not None}):
+    episodes = firing_episodes(history, alert.receiver, alert.fingerprint)
+    for key, episode in episodes:
+        save_episode(history, key, on_resolved(episode, now))
+    for run_id in sorted({episode.run_id for _, episode in episodes if episode.run_id is not None}):
         wanted = load_run(history, run_id).trigger != "alert" or is_run_wanted(history, run_id)
         if not wanted and cancel_pending_run(history, run_id, _ALERT_RESOLVED, now):
             yield run_id

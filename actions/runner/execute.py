@@ -1,32 +1,33 @@
-"""The one door: lock, begin, read, guard, plan, record, run, measure again, judge, end.
+"""Executes a run: lock, start, measure, guard, plan, record, run, measure again, judge, end.
 
-Every action runs through `perform`, in a process of its own, whoever asked: a person, a threshold, a schedule or an alert.
+Every run goes through `execute_run`, in a process of its own, whichever trigger requested it: a person, a threshold, a
+schedule or an alert.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import apsw
 
 from actions.model.condition import Condition, ConditionVerdict, Measurement
-from actions.model.context import ActionContext
+from actions.model.context import ActionContext, FreePageMinimum, RunHistory
 from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
 from actions.model.events import Event
 from actions.model.lock_holders import describe_lock_holder
-from actions.model.memory import FreePageMinimum, RunHistory
 from actions.model.options import option_problems
 from actions.model.outcome import Outcome
 from actions.model.plan import Done, Figure, Plan
 from actions.model.request import Request
 from actions.model.stop import StopSignal
 from actions.policy.effect import measured_effect
+from actions.policy.measure import condition_measurement
 from actions.policy.suspension import CONDITION_GONE
 from actions.policy.windows import window_closes_at
 from actions.registry import ACTIONS, Action
 from actions.runner.action_lock import acquire_action_lock
 from actions.runner.guard_facts import gather_guard_inputs
 from actions.runner.guards import first_refusal
-from actions.runner.measure import measure_condition
 from actions.runner.protocol import Job
 from actions.runner.stop_watcher import requested_stop, watch_for_stop
 from actions.store.database import state_store, translate_store_errors
@@ -34,9 +35,13 @@ from actions.store.free_pages import load_free_page_minimums
 from actions.store.recent_runs import last_attempt, newest_figure, source_failure
 from actions.store.runs import RunEnding, end_run, record_plan, start_run
 from collectors.access.errors import describe_failure
+from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
+from collectors.registry import needs_two_readings, publishing_collector
+from collectors.target import Target
+from collectors.wal_state import MIN_DISTANCE
 
-# What these outcomes did can have had an effect; the others did nothing.
+# A run that ended like this may have had an effect; with any other outcome nothing was done.
 _ACTED_OUTCOMES = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
 
 Emit = Callable[[Event], None]
@@ -44,30 +49,28 @@ Clock = Callable[[], float]
 
 
 def execute_run(job: Job, raw: RawReader, stop: StopSignal, emit: Emit, now: Clock) -> Outcome | None:
-    """Perform one run and end it in history; its outcome, or None when the run was no longer this child's to begin.
+    """Perform one run and end it in history. Returns its outcome; None when the run no longer belonged to this child.
 
     Raises StoreUnavailable when our history cannot be used: then nothing is done.
     """
     with state_store(job.state) as store:
-        unlocked = _acquire_lock(job)
-        if unlocked is None and not _start_in_store(job, store, now):
+        not_locked = _acquire_lock(job)
+        if not_locked is None and not _start_in_store(job, store, now):
             return None
-        ending = unlocked or _run_watched(job, store, _build_context(job, store, raw, stop, emit, now))
-        if not _end_in_store(job, store, ending, now, begun=unlocked is None):
+        ending = not_locked or _run_watched(job, store, _build_context(job, store, raw, stop, emit, now))
+        if not _end_in_store(job, store, ending, now, started=not_locked is None):
             return None
-    emit(
-        Event(
-            "ended", ending.message, {"outcome": str(ending.outcome), "next_step": ending.next_step, **ending.figures}
-        )
-    )
+    figures = {"outcome": str(ending.outcome), "next_step": ending.next_step, **ending.figures}
+    emit(Event("ended", ending.message, figures))
     return ending.outcome
 
 
 def _acquire_lock(job: Job) -> RunEnding | None:
-    """Take the action lock; the ending when that is not possible."""
+    """Acquire the action lock; returns how the run ends when that is not possible."""
     try:
         action = ACTIONS.get(job.request.action)
-        acquire_action_lock(job.target.path, job.state, may_be_missing=action is not None and action.MAY_BE_MISSING)
+        may_be_missing = action is not None and not action.SPEC.needs_database
+        acquire_action_lock(job.target.path, job.state, may_be_missing=may_be_missing)
     except ActionError as error:
         return ending_of_error(error)
     return None
@@ -78,25 +81,25 @@ def _start_in_store(job: Job, store: apsw.Connection, now: Clock) -> bool:
         return job.claim is None or start_run(store, job.claim, now())
 
 
-def _end_in_store(job: Job, store: apsw.Connection, ending: RunEnding, now: Clock, *, begun: bool) -> bool:
-    """A run that could not be begun here is ended as such only if nobody else has begun it."""
+def _end_in_store(job: Job, store: apsw.Connection, ending: RunEnding, now: Clock, *, started: bool) -> bool:
+    """End the run; one that could not be started here only if no other child has started it."""
     with translate_store_errors(job.state):
-        return job.claim is None or end_run(store, job.claim, ending, now(), ("running" if begun else "claimed",))
+        return job.claim is None or end_run(store, job.claim, ending, now(), ("running" if started else "claimed",))
 
 
 def _build_context(
     job: Job, store: apsw.Connection, raw: RawReader, stop: StopSignal, emit: Emit, now: Clock
 ) -> ActionContext:
     with translate_store_errors(job.state):
-        attempted = last_attempt(store, job.request.database, job.request.action)
-        trouble = source_failure(store, job.request.database)
+        attempted_at = last_attempt(store, job.request.database, job.request.action)
+        failure = source_failure(store, job.request.database)
     return ActionContext(
         target=job.target,
         options=job.request.options,
         automatic=job.request.is_automatic,
         trust_owner=job.trust_owner,
-        last_attempt=attempted,
-        source_failure=trouble,
+        last_attempt=attempted_at,
+        source_failure=failure,
         raw=raw,
         stop=stop,
         now=now,
@@ -107,13 +110,13 @@ def _build_context(
 
 
 def _run_watched(job: Job, store: apsw.Connection, work: ActionContext) -> RunEnding:
-    """A plan is short and changes nothing; a run can be paused, cancelled, and told that its window is over."""
+    """Run, and stop at a safe point when paused, cancelled or out of the window. A plan alone is short: it is not watched."""
     if job.claim is None:
         return _run_and_measure(job, store, work)
     with translate_store_errors(job.state):
-        already = requested_stop(store, job.claim.run_id)
-    if already is not None:
-        work.stop.request_stop(because=already)
+        requested = requested_stop(store, job.claim.run_id)
+    if requested is not None:
+        work.stop.request_stop(because=requested)
     with watch_for_stop(job.state, job.claim.run_id, work.stop, lambda: _window_over(job, work)):
         return _run_and_measure(job, store, work)
 
@@ -124,13 +127,13 @@ def _window_over(job: Job, work: ActionContext) -> ActionError | None:
     return Cancelled(
         f"stopped at a safe point: its window {job.window} is over",
         reason="window_closed",
-        next_step=f"it goes on when it is asked for in the next window, or by hand: queuekeeper {job.request.action} "
-        f"{job.request.database}",
+        next_step="it goes on with the next request inside a window, or by hand: queuekeeper "
+        f"{ACTIONS[job.request.action].SPEC.command} {job.request.database}",
     )
 
 
 def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
-    """For this process' main thread only: it asks on the connection that the run is recorded with."""
+    """Past runs, read on demand. For the main thread only: it uses the connection that the run is recorded with."""
     database, action = job.request.database, job.request.action
 
     def read_figure(name: str) -> Figure:
@@ -145,7 +148,7 @@ def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
 
 
 def _run_and_measure(job: Job, store: apsw.Connection, work: ActionContext) -> RunEnding:
-    """Act, then measure what was wrong once more: an action that ended well may still not have helped."""
+    """Act, then measure the condition once more: an action that ended well may still not have helped."""
     condition = job.request.condition
     before = None if condition is None else measure_condition(job.target, condition, work.raw, work.now)
     ending = replace(_guard_plan_run(job, store, work, before), before=_measured_value(before))
@@ -157,7 +160,7 @@ def _run_and_measure(job: Job, store: apsw.Connection, work: ActionContext) -> R
 
 
 def _may_have_helped(ending: RunEnding) -> bool:
-    """An action that finds nothing to do about what is wrong has not helped, either."""
+    """Whether an effect is to be measured. An action that finds nothing to do about a condition that holds has none."""
     return ending.outcome in _ACTED_OUTCOMES or (
         ending.outcome is Outcome.NOTHING_TO_DO and ending.reason != CONDITION_GONE
     )
@@ -186,24 +189,24 @@ def _guard_plan_run(job: Job, store: apsw.Connection, work: ActionContext, befor
 
 
 def _find_action(request: Request) -> Action:
-    """The action asked for. Raises Refused unless it exists and takes the options given, whoever let them pass."""
+    """The requested action. Raises Refused unless it exists and takes these options, even if they were checked before."""
     action = ACTIONS.get(request.action)
     if action is None:
         raise Refused(
             f"there is no action {request.action!r}", reason="unknown_action", next_step=f"known: {', '.join(ACTIONS)}"
         )
-    wrong = option_problems(action.OPTIONS, request.options, automatic=request.is_automatic)
-    if wrong:
-        raise Refused("; ".join(wrong), reason="options", next_step="correct the options")
+    problems = option_problems(action.SPEC.options, request.options, automatic=request.is_automatic)
+    if problems:
+        raise Refused("; ".join(problems), reason="options", next_step="correct the options")
     return action
 
 
 def _check_condition(condition: Condition, before: Measurement) -> None:
-    """What is wrong is read live: an alert, a threshold and a queue of runs may all be late."""
+    """Read the condition live: an alert, a threshold and a pending run may all be late. Raises Refused, NothingToDo."""
     verdict = condition.judge_measurement(before)
     if verdict is ConditionVerdict.UNKNOWN:
         raise Refused(
-            f"{condition.metric} cannot be read now, so nothing says that acting would help",
+            f"{condition.metric} cannot be read now, so nothing shows that acting would help",
             reason="condition_unreadable",
             next_step="see queuekeeper_collector_success and `queuekeeper stats`",
         )
@@ -214,7 +217,7 @@ def _check_condition(condition: Condition, before: Measurement) -> None:
 
 
 def _check_guards(job: Job, action: Action, store: apsw.Connection, work: ActionContext) -> None:
-    refused = first_refusal(gather_guard_inputs(job, action, store, work.now()))
+    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, work.now()))
     if refused is not None:
         raise refused
 
@@ -249,7 +252,7 @@ def ending_of_error(error: ActionError) -> RunEnding:
 
 
 def _translate_sqlite_error(work: ActionContext, error: apsw.Error) -> ActionError:
-    """In the words that a reading has for it: SQLite's own mislead in places."""
+    """The error in the words that a collector has for it: SQLite's own mislead in places."""
     path = work.target.path
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return Locked(
@@ -265,3 +268,13 @@ def _translate_sqlite_error(work: ActionContext, error: apsw.Error) -> ActionErr
         reason=type(error).__name__,
         next_step="see `queuekeeper stats` for the database's state",
     )
+
+
+def measure_condition(target: Target, condition: Condition, raw: RawReader, now: Clock) -> Measurement:
+    """The condition's number now, by the collector that publishes its metric: the dashboard shows the same number."""
+    names = frozenset({publishing_collector(condition.metric)})
+    snapshot = poll_database(target, None, now(), raw, only=names)
+    if needs_two_readings(condition.metric):
+        time.sleep(MIN_DISTANCE)
+        snapshot = poll_database(target, snapshot, now(), raw, only=names)
+    return condition_measurement(condition, snapshot, now())

@@ -1,7 +1,7 @@
-"""What forbids an action. Pure: facts in, a refusal or nothing out. Each names its cure.
+"""The guards: what forbids an action. Pure: inputs in, a refusal or nothing out. Each refusal names its cure.
 
 A person is bound by the disk, ownership, owner-version and pause guards (and by the lock); windows and the fresh backup
-bind what runs by itself, when nobody watches.
+bind automatic runs, which no person watches.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from actions.policy.windows import Window, is_window_open
 
 @dataclass(frozen=True, slots=True)
 class AutomaticInputs:
-    """What binds only what runs by itself. `window`: the one that is configured for the action; `windowed`: it needs one.
+    """What binds only automatic runs. `window`: the one that is configured for the action; `needs_window`: it needs one.
 
     `backup_age`: seconds since the snapshot of the newest verified backup, None without one; `fresh_backup`: the oldest
     that will do, None where the action destroys nothing. `now`: seconds since the epoch.
     """
 
     now: float
-    windowed: bool = False
+    needs_window: bool = False
     window: Window | None = None
     fresh_backup: float | None = None
     backup_age: float | None = None
@@ -28,12 +28,14 @@ class AutomaticInputs:
 
 @dataclass(frozen=True, slots=True)
 class GuardInputs:
-    """What the guards look at. Sizes in bytes. `paused`: since when (text) automatic and personal actions are stopped.
+    """What the guards look at. Sizes in bytes. `paused`: why (text) all actions are paused; None: they are not.
 
-    `user` and `owner` are None where files have no such owner. `database_free`: None where the action needs no room
-    there, or sees to it itself. `automatic` is None for a person.
+    `command`: the words of the action's command after `queuekeeper`. `user` and `owner` are None where files have no such
+    owner. `database_free`: None where the action needs no space there, or checks it itself. `automatic` is None for a
+    person.
     """
 
+    command: str
     action: str
     database: str
     user: int | None
@@ -50,81 +52,82 @@ class GuardInputs:
 STATE_RESERVE = 16 * 1024 * 1024
 
 
-def first_refusal(facts: GuardInputs) -> Refused | None:
+def first_refusal(inputs: GuardInputs) -> Refused | None:
     """The first reason against acting, or None."""
-    return next(_all_refusals(facts), None)
+    return next(_all_refusals(inputs), None)
 
 
-def _all_refusals(facts: GuardInputs) -> Iterator[Refused]:
-    """What weighs most first."""
-    if facts.linked_sqlite_vulnerable:
+def _all_refusals(inputs: GuardInputs) -> Iterator[Refused]:
+    """The refusals, the gravest first."""
+    if inputs.linked_sqlite_vulnerable:
         yield Refused(
-            f"this program's own SQLite {facts.linked_sqlite} has the WAL-reset bug",
+            f"this program's own SQLite {inputs.linked_sqlite} has the WAL-reset bug",
             reason="vulnerable_sqlite",
             next_step="install apsw 3.51.3 or newer",
         )
-    if facts.paused is not None:
-        yield Refused(f"actions are paused ({facts.paused})", reason=PAUSED, next_step="queuekeeper resume")
-    if facts.owner is not None and facts.user not in (None, 0, facts.owner):
+    if inputs.paused is not None:
+        yield Refused(f"actions are paused ({inputs.paused})", reason=PAUSED, next_step="queuekeeper resume")
+    if inputs.owner is not None and inputs.user not in (None, 0, inputs.owner):
         yield Refused(
-            f"the database belongs to user {facts.owner}, this is user {facts.user}: files created beside it would lock the "
-            "application out",
+            f"the database belongs to user {inputs.owner}, this is user {inputs.user}: files created beside it would "
+            "lock the application out",
             reason="foreign_owner",
-            next_step=f"run as user {facts.owner} or as root",
+            next_step=f"run as user {inputs.owner} or as root",
         )
-    yield from _disk_refusals(facts)
-    if facts.automatic is not None:
-        yield from _window_refusals(facts, facts.automatic)
-        yield from _backup_refusals(facts, facts.automatic)
+    yield from _disk_refusals(inputs)
+    if inputs.automatic is not None:
+        yield from _window_refusals(inputs, inputs.automatic)
+        yield from _backup_refusals(inputs, inputs.automatic)
 
 
-def _disk_refusals(facts: GuardInputs) -> Iterator[Refused]:
-    if facts.state_free < STATE_RESERVE:
+def _disk_refusals(inputs: GuardInputs) -> Iterator[Refused]:
+    if inputs.state_free < STATE_RESERVE:
         yield Refused(
-            f"{facts.state_free} bytes are free where the history lives, {STATE_RESERVE} are needed to remember the run",
+            f"{inputs.state_free} bytes are free where the history lives, {STATE_RESERVE} are needed to remember the run",
             reason="state_full",
             next_step="free space there or choose another --state",
         )
-    if facts.database_free is not None and facts.database_free < facts.disk_reserve:
+    if inputs.database_free is not None and inputs.database_free < inputs.disk_reserve:
         yield Refused(
-            f"{facts.database_free} bytes are free beside the database and {facts.disk_reserve} must stay free: "
-            f"{facts.disk_reserve - facts.database_free} bytes are missing, since every change is written to the WAL first",
+            f"{inputs.database_free} bytes are free beside the database and {inputs.disk_reserve} must stay free: "
+            f"{inputs.disk_reserve - inputs.database_free} bytes are missing, since every change is written to the WAL "
+            "first",
             reason="disk_full",
             next_step="free space there, or lower limits.disk_reserve",
         )
 
 
-def _window_refusals(facts: GuardInputs, automatic: AutomaticInputs) -> Iterator[Refused]:
+def _window_refusals(inputs: GuardInputs, automatic: AutomaticInputs) -> Iterator[Refused]:
+    by_hand = f"run it by hand: queuekeeper {inputs.command} {inputs.database}"
     if automatic.window is None:
-        if automatic.windowed:
+        if automatic.needs_window:
             yield Refused(
-                f"{facts.action} runs by itself only inside a window, and none is configured",
+                f"{inputs.action} runs by itself only inside a window, and none is configured",
                 reason="no_window",
-                next_step=f'configure one: actions: {{windows: {{{facts.action}: "02:00-04:00"}}}}; '
-                f"or run it by hand: queuekeeper {facts.action} {facts.database}",
+                next_step=f'configure one: actions: {{windows: {{{inputs.action}: "02:00-04:00"}}}}; or {by_hand}',
             )
     elif not is_window_open(automatic.window, automatic.now):
         yield Refused(
-            f"{facts.action} runs by itself only from {automatic.window}",
+            f"{inputs.action} runs by itself only from {automatic.window}",
             reason="window_closed",
-            next_step=f"wait for it, or run it by hand: queuekeeper {facts.action} {facts.database}",
+            next_step=f"wait for it, or {by_hand}",
         )
 
 
-def _backup_refusals(facts: GuardInputs, automatic: AutomaticInputs) -> Iterator[Refused]:
+def _backup_refusals(inputs: GuardInputs, automatic: AutomaticInputs) -> Iterator[Refused]:
     if automatic.fresh_backup is None:
         return
-    cure = f"queuekeeper backup {facts.database} (or schedule it), or raise actions.fresh_backup"
+    cure = f"queuekeeper backup {inputs.database} (or schedule it), or raise actions.fresh_backup"
     if automatic.backup_age is None:
         yield Refused(
-            f"{facts.action} cannot be undone without a verified backup of this database, and there is none",
+            f"{inputs.action} cannot be undone without a verified backup of this database, and there is none",
             reason="no_fresh_backup",
             next_step=cure,
         )
     elif automatic.backup_age > automatic.fresh_backup:
         yield Refused(
-            f"{facts.action} needs a verified backup no older than {_hours_or_seconds(automatic.fresh_backup)}, the newest is "
-            f"{_hours_or_seconds(automatic.backup_age)} old",
+            f"{inputs.action} needs a verified backup no older than {_hours_or_seconds(automatic.fresh_backup)}, the "
+            f"newest is {_hours_or_seconds(automatic.backup_age)} old",
             reason="no_fresh_backup",
             next_step=cure,
         )

@@ -14,9 +14,8 @@ import apsw
 
 from actions.model.errors import PAUSED, ActionError, Cancelled
 from actions.model.stop import StopSignal
-from actions.store.cancel_marks import cancel_requested_by
 from actions.store.database import StoreUnavailable, state_store
-from actions.store.pause import pause_reason
+from actions.store.pause import cancel_requested_by, pause_reason
 
 # Seconds between two looks: a stop is asked for well within a second.
 POLL_SECONDS = 0.25

@@ -1,4 +1,9 @@
-"""How much the WAL may grow because of us. A pin keeps it from being reset, so it grows at the commit rate meanwhile."""
+"""Limits how much the WAL grows because of us.
+
+A pin keeps the WAL from being reset, so under a pin it grows at the commit rate. While we write in batches we pause until the
+application's own checkpoints make room: we never checkpoint here (docs/safety.md). A log that is copied whole starts over with
+the next write, ours too, unless a reader still uses it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,27 +15,28 @@ from actions.model.errors import Failed
 from actions.sqlite.disk_space import size_or_zero
 from actions.sqlite.interrupt import interrupt_when
 from collectors.raw_reader.client import RawReaderUnavailable
+from collectors.raw_reader.formats import wal_file_bytes
 
-# https://sqlite.org/fileformat2.html#walformat
-WAL_HEADER, FRAME_HEADER = 32, 24
-# Seconds between two looks at the WAL's size while a statement runs under the pin.
+# Seconds between two measurements of the WAL's size while a statement runs under the pin.
 GROWTH_CHECK_INTERVAL = 0.05
+# How long to wait for the application's own checkpoint, and between two measurements while waiting, in seconds.
+CHECKPOINT_PATIENCE, ROOM_CHECK_INTERVAL = 10.0, 0.01
 
 
 def wal_growth(work: ActionContext, before: int) -> int:
-    """Bytes by which the WAL file is larger than it was."""
+    """Bytes by which the WAL file is larger than `before`."""
     return max(0, size_or_zero(work.target.wal) - before)
 
 
 def live_wal_growth(work: ActionContext, before: int) -> int:
-    """Bytes of the WAL that are in use now, beyond the size that its file had: falls when the WAL starts over.
+    """Bytes of the WAL in use now, beyond the size `before` of its file; they fall when the WAL starts over.
 
-    The file itself is never shortened by that, so `growth` cannot tell when there is room again.
+    The file is not shortened then, so `wal_growth` cannot tell when there is room again.
     """
     with suppress(RawReaderUnavailable):
         index = work.raw.read_wal_index(work.target.path)
         if index is not None:
-            return max(0, WAL_HEADER + index.frames * (FRAME_HEADER + index.page_size) - before)
+            return max(0, wal_file_bytes(index.frames, index.page_size) - before)
     return wal_growth(work, before)
 
 
@@ -40,7 +46,7 @@ def allowed_wal_growth(work: ActionContext) -> int:
 
 
 def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> int:
-    """The growth so far. Raises Failed beyond the budget: what we do must end or be given up. `what` holds the pin."""
+    """The growth until now. Raises Failed beyond the budget: what holds the pin (`what`) must end."""
     grown, allowed = wal_growth(work, before), allowed_wal_growth(work)
     if grown > allowed:
         raise Failed(
@@ -53,7 +59,7 @@ def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> in
 
 @contextmanager
 def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection, what: str = "copy") -> Iterator[None]:
-    """Interrupts the pinning connection's statements when the WAL outgrows its budget, or when asked to stop.
+    """Interrupt the pinning connection's statements in the block when the WAL outgrows its budget, or at a request to stop.
 
     Raises Failed, Cancelled, Interrupted.
     """
@@ -69,3 +75,45 @@ def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection,
         check_wal_growth(work, before, what)
         raise
     check_wal_growth(work, before, what)
+
+
+class WalBudgetExhausted(Exception):
+    """The WAL has grown to its budget and no process checkpoints it."""
+
+
+class WalHeadroom:
+    """The room left in the WAL's budget. `pauses`, `paused`: how often and how many seconds we waited for it."""
+
+    def __init__(self, work: ActionContext) -> None:
+        self._work = work
+        self._before = size_or_zero(work.target.wal)
+        self._budget = allowed_wal_growth(work)
+        self.pauses = 0
+        self.paused = 0.0
+
+    def wait_for_room(self) -> None:
+        """Wait until the growth is well within the budget: the application's own commits need the remainder.
+
+        Raises WalBudgetExhausted, Cancelled, Interrupted.
+        """
+        if self._has_room():
+            return
+        self.pauses += 1
+        waited = 0.0
+        while not self._has_room():
+            if waited >= CHECKPOINT_PATIENCE:
+                raise WalBudgetExhausted
+            self._work.stop.raise_if_requested()
+            self._work.stop.wait_for_stop(ROOM_CHECK_INTERVAL)
+            waited += ROOM_CHECK_INTERVAL
+            self.paused += ROOM_CHECK_INTERVAL
+
+    def _has_room(self) -> bool:
+        grown = live_wal_growth(self._work, self._before)
+        return grown <= self._budget / 2 or (grown <= self._budget and self._is_fully_copied())
+
+    def _is_fully_copied(self) -> bool:
+        with suppress(RawReaderUnavailable):
+            index = self._work.raw.read_wal_index(self._work.target.path)
+            return index is not None and index.copied == index.frames
+        return False

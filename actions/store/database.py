@@ -31,6 +31,13 @@ def history_file(state: Path) -> Path:
     return state / FILE_NAME
 
 
+def default_state_directory() -> Path:
+    """`$XDG_STATE_HOME/queuekeeper`, by default `~/.local/state/queuekeeper` (XDG Base Directory Specification)."""
+    home = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    return base / "queuekeeper"
+
+
 @contextmanager
 def state_store(state: Path) -> Iterator[apsw.Connection]:
     """The history of a state directory, created when missing (directory 0700, file 0600). Raises StoreUnavailable."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import apsw
 
-from actions.model.memory import FreePageMinimum
+from actions.model.context import FreePageMinimum
 from actions.store.database import store_transaction
 
 HOUR = 3600.0

@@ -1,4 +1,7 @@
-"""The few switches that survive restarts: the pause of all actions, and the end of suspensions."""
+"""What stops actions and survives restarts: the pause of all of them, and the requests to cancel one run.
+
+A child reads the request to cancel its run, whichever process made it and whichever process started the run.
+"""
 
 import apsw
 
@@ -7,8 +10,8 @@ from actions.store.suspensions import lift_all_suspensions
 
 def pause_reason(history: apsw.Connection) -> str | None:
     """Why and since when actions are paused, in words; None when they are not."""
-    found = history.execute("SELECT value FROM setting WHERE name = 'paused'").get
-    return None if found is None else str(found)
+    reason = history.execute("SELECT value FROM setting WHERE name = 'paused'").get
+    return None if reason is None else str(reason)
 
 
 def set_pause(history: apsw.Connection, why: str) -> None:
@@ -17,7 +20,7 @@ def set_pause(history: apsw.Connection, why: str) -> None:
 
 
 def clear_pause(history: apsw.Connection) -> int:
-    """Let actions start again, also what was suspended because it did not help; how many were suspended."""
+    """Let actions start again, also those suspended because they did not help; returns how many were suspended."""
     history.execute("DELETE FROM setting WHERE name = 'paused'")
     return lift_all_suspensions(history)
 
@@ -25,3 +28,23 @@ def clear_pause(history: apsw.Connection) -> int:
 def prove_writable(history: apsw.Connection, now: float) -> None:
     """Write a little and commit it: nothing else shows that there is room and the right to write. Raises apsw.Error."""
     history.execute("INSERT OR REPLACE INTO setting VALUES ('proved_writable', ?)", (f"{now:.0f}",))
+
+
+def request_cancel(history: apsw.Connection, run_id: int, who: str) -> None:
+    """Record that `who` wants this run to stop."""
+    history.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (_cancel_setting(run_id), who))
+
+
+def cancel_requested_by(history: apsw.Connection, run_id: int) -> str | None:
+    """Who wants the run to stop; None without a request."""
+    who = history.execute("SELECT value FROM setting WHERE name = ?", (_cancel_setting(run_id),)).get
+    return None if who is None else str(who)
+
+
+def clear_cancel_request(history: apsw.Connection, run_id: int) -> None:
+    """Forget the request, since the run has ended."""
+    history.execute("DELETE FROM setting WHERE name = ?", (_cancel_setting(run_id),))
+
+
+def _cancel_setting(run_id: int) -> str:
+    return f"cancel {run_id}"

@@ -1,21 +1,31 @@
-"""What the newest runs of an action on a database say to the next one: since when, with what figures, with what trouble."""
+"""What the newest runs of an action on a database mean for the next one: when they ended, their figures, their failures."""
 
 import apsw
 
-from actions.model.errors import GIVEN_UP_BEFORE_TRYING, PAUSED
+from actions.model.errors import GIVEN_UP_BEFORE_TRYING
 from actions.model.outcome import Outcome
 from actions.model.plan import Figure
-from actions.store import integrity
+from actions.policy.cooldown import OUTCOMES_WITHOUT_COOLDOWN, REASON_WITHOUT_COOLDOWN, ActionHistory
+from actions.store.integrity import uncleared_failure
+from actions.store.runs import unfinished_run_id
+from actions.store.suspensions import load_suspension
 
-# A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
-_OUTCOMES_WITHOUT_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
 # A run that ended like this never reached the database; nor did a blocked one with this reason.
 _OUTCOMES_WITHOUT_ATTEMPT = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
 
+def load_action_history(history: apsw.Connection, database: str, action: str) -> ActionHistory:
+    """What history knows of one action on one database at this moment, for deciding whether a request is accepted."""
+    return ActionHistory(
+        last_ended=last_counted_end(history, database, action),
+        unfinished_run=unfinished_run_id(history, database, action),
+        suspension=load_suspension(history, database, action),
+    )
+
+
 def last_counted_end(history: apsw.Connection, database: str, action: str) -> float | None:
-    """When the action last ended on this database in a way that counts for the cooldown; what a pause ended does not."""
-    counts = f"outcome NOT IN ({_sql_list(_OUTCOMES_WITHOUT_COOLDOWN)}) AND reason <> '{PAUSED}'"
+    """When a run of the action last ended on this database that starts the cooldown (actions/policy/cooldown.py)."""
+    counts = f"outcome NOT IN ({_sql_list(OUTCOMES_WITHOUT_COOLDOWN)}) AND reason <> '{REASON_WITHOUT_COOLDOWN}'"
     return _last_run_end(history, database, action, counts)
 
 
@@ -26,8 +36,8 @@ def last_attempt(history: apsw.Connection, database: str, action: str) -> float 
 
 
 def source_failure(history: apsw.Connection, database: str) -> str:
-    """What is wrong with the database: an integrity check that nobody cleared, or its newest backup; empty when all is well."""
-    failure = integrity.uncleared_failure(history, database)
+    """What is wrong with the database: a failed check that was not cleared, or its newest backup; empty when all is well."""
+    failure = uncleared_failure(history, database)
     if failure:
         return failure
     row = history.execute(
@@ -39,22 +49,22 @@ def source_failure(history: apsw.Connection, database: str) -> str:
 
 
 def newest_figure(history: apsw.Connection, database: str, action: str, name: str) -> Figure:
-    """What the newest done run of this action on this database left under `name` of its figures; None when none did."""
-    found: Figure = history.execute(
+    """The figure `name` of the newest done run of this action on this database that has one; None without one."""
+    figure: Figure = history.execute(
         "SELECT figures ->> ?3 FROM run WHERE database = ?1 AND action = ?2 AND state = 'ended' AND outcome = 'done'"
         " AND figures ->> ?3 IS NOT NULL ORDER BY ended_at DESC LIMIT 1",
         (database, action, name),
     ).get
-    return found
+    return figure
 
 
 def _last_run_end(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
-    found = history.execute(
+    ended_at = history.execute(
         f"SELECT ended_at FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}"  # noqa: S608
         " ORDER BY ended_at DESC LIMIT 1",
         (database, action),
     ).get
-    return None if found is None else float(found)
+    return None if ended_at is None else float(ended_at)
 
 
 def _sql_list(outcomes: tuple[Outcome, ...]) -> str:

@@ -21,10 +21,10 @@ from actions.model.process_identity import own_identity
 from actions.model.request import Request
 from actions.policy.suspension import RunResult
 from actions.store import integrity
-from actions.store.add_totals import add_amounts, add_duration, add_effect, add_run, add_trigger
-from actions.store.cancel_marks import clear_cancel_request
 from actions.store.database import store_transaction
+from actions.store.pause import clear_cancel_request
 from actions.store.suspensions import record_run_result
+from actions.store.totals import add_amounts, add_duration, add_effect, add_run, add_trigger
 
 _REQUEST_ADAPTER: TypeAdapter[Request] = TypeAdapter(Request)
 _PLAN_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)

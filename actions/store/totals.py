@@ -1,11 +1,22 @@
-"""Lifetime totals of all runs of one state directory, for metrics that survive restarts."""
+"""Lifetime totals of all runs of one state directory, for metrics that survive restarts.
+
+The functions that add work inside the transaction that changes the run.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import apsw
+
+from actions.model.outcome import EXIT_CODES, Outcome
 from actions.policy.suspension import SuspensionState
+from actions.store.integrity import integrity_verdicts
+from actions.store.suspensions import load_suspensions
 
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+_SUCCESS_OUTCOMES = {str(outcome) for outcome in Outcome if EXIT_CODES[outcome] == 0}
+# What somebody must look at. A refusal, a lock or a reader in the way is no failure: nothing was begun.
+_FAILURE_OUTCOMES = {str(Outcome.FAILED), str(Outcome.UNVERIFIED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +50,102 @@ class ActionTotals:
         default_factory=dict
     )  # database, quick|full, live|backup: whether all is well, when it was checked
     pending: int = 0
+
+
+def add_trigger(history: apsw.Connection, action: str, trigger: str) -> None:
+    """A run was asked for."""
+    history.execute(
+        "INSERT INTO trigger_total VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1", (action, trigger)
+    )
+
+
+def add_run(history: apsw.Connection, database: str, action: str, outcome: str, now: float) -> None:
+    """A run ended like this."""
+    history.execute(
+        "INSERT INTO run_total VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET runs = runs + 1, last_at = excluded.last_at",
+        (database, action, outcome, now),
+    )
+
+
+def add_duration(history: apsw.Connection, action: str, seconds: float) -> None:
+    """It took so long."""
+    bucket = sum(seconds > bound for bound in DURATION_BUCKETS)
+    history.execute(
+        "INSERT INTO duration_total VALUES (?, ?, 1, ?)"
+        " ON CONFLICT DO UPDATE SET runs = runs + 1, seconds = seconds + excluded.seconds",
+        (action, bucket, seconds),
+    )
+
+
+def add_effect(history: apsw.Connection, database: str, rule: str, effect: str) -> None:
+    """It had this effect."""
+    history.execute(
+        "INSERT INTO effect_total VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
+        (database, rule, effect),
+    )
+
+
+def add_amounts(history: apsw.Connection, database: str, amounts: Mapping[str, float]) -> None:
+    """It moved so much: bytes given back, tasks requeued, ..."""
+    for name, amount in amounts.items():
+        history.execute(
+            "INSERT INTO amount_total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+            (database, name, amount),
+        )
+
+
+def read_totals(history: apsw.Connection) -> ActionTotals:
+    """All totals at one moment, in one read transaction."""
+    history.execute("BEGIN")
+    try:
+        return _read_all_totals(history)
+    finally:
+        history.execute("COMMIT")
+
+
+def _read_all_totals(history: apsw.Connection) -> ActionTotals:
+    runs: dict[tuple[str, str, str], int] = {}
+    success: dict[tuple[str, str], float] = {}
+    failure: dict[tuple[str, str], float] = {}
+    for database, action, outcome, count, last_at in history.execute("SELECT * FROM run_total"):
+        runs[database, action, outcome] = count
+        for last, outcomes in ((success, _SUCCESS_OUTCOMES), (failure, _FAILURE_OUTCOMES)):
+            if outcome in outcomes:
+                last[database, action] = max(last.get((database, action), 0.0), last_at)
+    started = history.execute(
+        "SELECT database, action, started_at FROM run INDEXED BY run_unfinished WHERE state <> 'ended' AND state = 'running'"
+    )
+    missed = history.execute("SELECT database, name, missed FROM schedule")
+    return ActionTotals(
+        runs=runs,
+        triggers={(action, trigger): n for action, trigger, n in history.execute("SELECT * FROM trigger_total")},
+        durations=_duration_histograms(history),
+        effects={(name, rule, effect): n for name, rule, effect, n in history.execute("SELECT * FROM effect_total")},
+        amounts={(database, name): amount for database, name, amount in history.execute("SELECT * FROM amount_total")},
+        started={(database, action): at for database, action, at in started},
+        last_success=success,
+        last_failure=failure,
+        drills=_newest_drills(history),
+        missed={(database, name): count for database, name, count in missed},
+        suspensions=load_suspensions(history),
+        checks=integrity_verdicts(history),
+        pending=history.execute("SELECT count(*) FROM run WHERE state = 'pending'").get,
+    )
+
+
+def _newest_drills(history: apsw.Connection) -> dict[str, tuple[float, float]]:
+    """The newest successful drill of each database."""
+    rows = history.execute(
+        "SELECT database, ended_at, json_extract(figures, '$.restore_seconds') FROM run"
+        " WHERE id IN (SELECT max(id) FROM run WHERE action = 'drill' AND outcome = 'done' GROUP BY database)"
+    )
+    return {database: (at, seconds or 0.0) for database, at, seconds in rows}
+
+
+def _duration_histograms(history: apsw.Connection) -> dict[str, DurationHistogram]:
+    counts: dict[str, list[int]] = {}
+    seconds: dict[str, float] = {}
+    for action, bucket, runs, total in history.execute("SELECT * FROM duration_total"):
+        counts.setdefault(action, [0] * (len(DURATION_BUCKETS) + 1))[bucket] = runs
+        seconds[action] = seconds.get(action, 0.0) + total
+    return {action: DurationHistogram(tuple(found), seconds[action]) for action, found in counts.items()}

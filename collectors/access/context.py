@@ -1,9 +1,13 @@
-"""What a collector may look through at one poll of one database."""
+"""What a collector declares of itself, and what it works with at one poll of one database."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import apsw
 
+from collectors.access.errors import EXPECTED_ERRORS, describe_failure
+from collectors.access.timeouts import time_limit
+from collectors.queue_profiles.cache import SchemaRows, cached_profile
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.run_queries import QuickCounts, read_queue_names, read_quick_counts
 from collectors.raw_reader.client import RawReader
@@ -13,34 +17,103 @@ from collectors.target import Target
 
 
 @dataclass(frozen=True, slots=True)
-class PollContext:
-    """`database` is None when no read-only connection may be opened (the owner is down, a preflight refusal).
+class CollectorSpec:
+    """How a collector is run. Every fact about one is declared here, in its own module.
 
-    `now` is the one clock of the poll, seconds since the epoch. `profile` is None when the schema is no known queue.
-    `holders`: who held locks right before we opened, None when nobody could be seen or nobody looked.
+    `needs_connection`: it fails where no read-only connection may be open (docs/safety.md).
+    `needs_profile`: it fails where the queue profile could not be found out; that is looked up before it runs.
+    `shares_transaction`: it reads in the one read transaction of the poll, so that its values belong to the same moment
+    as those of the others. Not for what is slow, nor for a checkpoint pragma, which SQLite refuses in a transaction.
+    `skip_first_poll`: it may read all of a file, and the first page of a thousand databases must not wait for that.
+    `outside_file`: its reading does not come out of the database's files: it is read again when those are unchanged.
+    """
+
+    needs_connection: bool = False
+    needs_profile: bool = False
+    shares_transaction: bool = False
+    skip_first_poll: bool = False
+    outside_file: bool = False
+
+
+class PageCounts(NamedTuple):
+    """All pages of a database file, and those on its freelist."""
+
+    pages: int
+    free: int
+
+
+@dataclass(slots=True)
+class PollContext:
+    """One poll of one database. What several collectors need is read once and remembered until the poll ends.
+
+    `connection` is None when no read-only connection may be opened (the owner is down, a preflight refusal); `schema` is
+    what was read of it then. `now` is the one clock of the poll, seconds since the epoch.
+    `held_locks`: locks on its files right before we opened it, None where they cannot be seen.
+    `profile_failure`: (word, sentence) where the queue profile could not be found out.
     """
 
     target: Target
     now: float
     raw: RawReader
-    header: DatabaseHeader | None
-    database: apsw.Connection | None
-    profile: CompiledProfile | None
-    holders: tuple[HeldLock, ...] | None = None
-    _quick: list[QuickCounts] = field(default_factory=list)
+    header: DatabaseHeader | None = None
+    connection: apsw.Connection | None = None
+    schema: SchemaRows = ()
+    held_locks: tuple[HeldLock, ...] | None = None
+    profile_failure: tuple[str, str] | None = field(default=None, init=False)
+    _profile: CompiledProfile | None = field(default=None, init=False)
+    _looked_up: bool = field(default=False, init=False)
+    _page_counts: PageCounts | None = field(default=None, init=False)
+    _quick_counts: QuickCounts | None = field(default=None, init=False)
+
+    @property
+    def read_limit(self) -> float:
+        """Seconds for which one read may last."""
+        return read_limit(self.target, self.header)
 
     def require_connection(self) -> apsw.Connection:
-        """The connection of a collector that NEEDS_DATABASE. Raises RuntimeError when it was run without."""
-        if self.database is None:
+        """The connection of a collector that needs one. Raises RuntimeError when it was run without."""
+        if self.connection is None:
             raise RuntimeError("this collector was run without a connection")
-        return self.database
+        return self.connection
+
+    def find_profile(self) -> CompiledProfile | None:
+        """The queue profile, looked up at the first call; None when the schema is no known queue, or the lookup failed."""
+        if not self._looked_up and self.connection is not None:
+            self._looked_up = True
+            try:
+                with time_limit(self.connection, self.read_limit):
+                    self._profile = cached_profile(self.connection, self.schema, self.target)
+            except EXPECTED_ERRORS as error:
+                self.profile_failure = describe_failure(error)
+        return self._profile
+
+    @property
+    def is_unknown_queue(self) -> bool:
+        """Whether a profile was looked up and none fits."""
+        return self._looked_up and self._profile is None and self.profile_failure is None
+
+    def read_page_counts(self) -> PageCounts:
+        """All pages and free pages, read once in a poll. Raises apsw.Error."""
+        if self._page_counts is None:
+            connection = self.require_connection()
+            pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
+            self._page_counts = PageCounts(int(pages), int(free))
+        return self._page_counts
 
     def read_quick_counts(self, profile: CompiledProfile) -> QuickCounts:
-        """What every poll counts of the queue, read once. Raises apsw.Error, TimeLimitExceeded, ValueError."""
-        if not self._quick:
-            self._quick.append(read_quick_counts(self.require_connection(), profile, self.now))
-        return self._quick[0]
+        """What every poll counts of the queue, read once in a poll. Raises apsw.Error, TimeLimitExceeded, ValueError."""
+        if self._quick_counts is None:
+            self._quick_counts = read_quick_counts(self.require_connection(), profile, self.now)
+        return self._quick_counts
 
     def read_queue_names(self, profile: CompiledProfile) -> frozenset[str]:
-        """The queues that an index names, read with the counts or alone. Raises as `quick_counts`."""
-        return self._quick[0].names if self._quick else read_queue_names(self.require_connection(), profile)
+        """The queues that an index names, read with the counts or alone. Raises as `read_quick_counts`."""
+        if self._quick_counts is not None:
+            return self._quick_counts.names
+        return read_queue_names(self.require_connection(), profile)
+
+
+def read_limit(target: Target, header: DatabaseHeader | None) -> float:
+    """Seconds for which one read may last: a reader of a WAL stops no commit, one of a rollback-journal database does."""
+    wal = header is not None and header.wal
+    return target.limits.read_wal if wal else target.limits.read_rollback

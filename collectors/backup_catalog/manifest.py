@@ -1,6 +1,7 @@
-"""What is written beside each backup: where it came from, what it holds, and whether that was proved.
+"""The manifest of a backup: which database it came from, what it holds, and whether that was proved.
 
-A backup without a manifest is unverified: nobody knows whose it is. Written by the backup, read by everybody else.
+A backup without a manifest is unverified: its source is unknown. The backup action writes manifests, and verify dates the
+newest proof in them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from collectors.target import Target
 
-MANIFEST_SUFFIX = ".manifest.json"
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -36,7 +36,7 @@ class BackupSource:
 @with_config(ConfigDict(extra="ignore", strict=True))
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One backup. Times in seconds since the epoch (UTC); `bytes` and `sha256` are of the file as it lies there.
+    """The manifest of one backup. Times in seconds since the epoch (UTC); `bytes` and `sha256` are of the file as stored.
 
     `snapshot_time`: up to which commit it holds everything. `verified_time`: when its content was last proved.
     """
@@ -67,23 +67,13 @@ def encode_manifest(manifest: Manifest) -> str:
 
 
 def decode_manifest(text: str | bytes) -> Manifest:
-    """The manifest in this JSON. Fields of a later version are ignored. Raises ManifestError."""
+    """Read the manifest in this JSON; fields of a later version are ignored. Raises ManifestError."""
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ManifestError(f"{place}: {first['msg']}" if place else first["msg"]) from error
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest in this file. Raises ManifestError, OSError."""
-    return decode_manifest(path.read_bytes())
-
-
-def manifest_path(backup: Path) -> Path:
-    """Where the manifest of a backup lies: SAME.manifest.json beside SAME.db or SAME.db.zst."""
-    return backup.with_name(backup.name.removesuffix(".zst").removesuffix(".db") + MANIFEST_SUFFIX)
+        field = ".".join(map(str, first["loc"]))
+        raise ManifestError(f"{field}: {first['msg']}" if field else first["msg"]) from error
 
 
 def belongs_to(manifest: Manifest, target: Target) -> bool:
@@ -98,7 +88,7 @@ def belongs_to(manifest: Manifest, target: Target) -> bool:
 
 def _is_same_file(source: BackupSource, path: Path) -> bool:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return False
-    return (source.device, source.inode) == (found.st_dev, found.st_ino)
+    return (source.device, source.inode) == (status.st_dev, status.st_ino)

@@ -1,7 +1,7 @@
-"""Holds a profile's statements to what the profile declares: an authorizer, asked whenever a statement is compiled.
+"""Restricts a profile's statements to what the profile declares, by an authorizer that SQLite calls for each new statement.
 
-https://sqlite.org/c3ref/set_authorizer.html. It makes an expression that somebody else wrote unable to read or change
-another table, to attach a file, or to call a function that reaches outside the row.
+https://sqlite.org/c3ref/set_authorizer.html. An expression of a profile can then not read or change
+another table, attach a file, or call a function that reaches outside the row.
 """
 
 import re
@@ -16,7 +16,7 @@ from collectors.queue_profiles.schema import ProfileError
 
 TableColumns = Mapping[str, frozenset[str]]
 _HARMLESS_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
-# What an expression about a row needs; everything else, like load_extension, zeroblob or sqlite_compileoption_used, is not.
+# The functions that an expression about a row needs; all others (load_extension, zeroblob, ...) are refused.
 ALLOWED_FUNCTIONS = frozenset({
     "abs", "avg", "cast", "char", "coalesce", "concat", "concat_ws", "count", "current_date", "current_time",
     "current_timestamp", "date", "datetime", "glob", "hex", "if",
@@ -25,60 +25,60 @@ ALLOWED_FUNCTIONS = frozenset({
     "sign", "strftime", "substr", "substring", "sum", "time", "timediff", "total", "trim", "typeof", "unhex", "unicode",
     "unixepoch", "unlikely", "upper", "->", "->>", FUNCTION_NAME,
 })  # fmt: skip
-# A step may also make a new fencing token.
+# A step may also create a new fencing token.
 _CHANGING_FUNCTIONS = ALLOWED_FUNCTIONS | {"randomblob", "random"}
 _MOST_GRANTED = 10_000
 AccessRequest = tuple[int, str | None, str | None]
-# Never, whoever asks.
+# Refused to triggers of the application too.
 _REFUSED_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval"})
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """What a statement may touch, all in lower case: table -> columns that it reads, and columns that it changes.
+    """What a statement may access, all names in lower case: table -> columns that it reads, and columns that it changes.
 
-    `granted`: the questions (action, what, of it) of readers that were answered with yes. SQLite asks some twenty times for
+    `granted`: the read requests (action, first and second argument) that were allowed before. SQLite makes some twenty for
     each statement, and a thousand databases of one application have the same statements.
     """
 
-    readable: TableColumns
+    readable_columns: TableColumns
     updates: TableColumns = field(default_factory=dict)
     inserts: frozenset[str] = frozenset()
     deletes: frozenset[str] = frozenset()
     granted: set[AccessRequest] = field(default_factory=set, init=False, repr=False, compare=False)
 
 
-def join_access_rules(fences: Iterable[AccessRules]) -> AccessRules:
-    """What any of them allows."""
-    allowed = AccessRules({})
-    for one in fences:
-        allowed = AccessRules(
-            _merge_columns(allowed.readable, one.readable),
-            _merge_columns(allowed.updates, one.updates),
-            allowed.inserts | one.inserts,
-            allowed.deletes | one.deletes,
+def join_access_rules(rules: Iterable[AccessRules]) -> AccessRules:
+    """Rules that allow what any of these does."""
+    joined = AccessRules({})
+    for access in rules:
+        joined = AccessRules(
+            _merge_columns(joined.readable_columns, access.readable_columns),
+            _merge_columns(joined.updates, access.updates),
+            joined.inserts | access.inserts,
+            joined.deletes | access.deletes,
         )
-    return allowed
+    return joined
 
 
 def _merge_columns(left: TableColumns, right: TableColumns) -> TableColumns:
     return {table: left.get(table, frozenset()) | right.get(table, frozenset()) for table in (*left, *right)}
 
 
-def allow_reading(database: apsw.Connection, fence: AccessRules) -> AbstractContextManager[None]:
-    """Statements of this block may read what the fence says, and nothing else. Raises ProfileError that names the rest."""
+def allow_reading(database: apsw.Connection, access: AccessRules) -> AbstractContextManager[None]:
+    """Let the statements of this block read what the rules allow and nothing else. Raises ProfileError for others."""
 
     def is_allowed(action: int, first: str, second: str, _trigger: str | None) -> bool:
-        return _may_read(fence, action, first, second, ALLOWED_FUNCTIONS)
+        return _may_read(access, action, first, second, ALLOWED_FUNCTIONS)
 
-    return _use_authorizer(database, is_allowed, fence.granted)
+    return _use_authorizer(database, is_allowed, access.granted)
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaEffects:
     """What the application's schema does by itself with every change: triggers, the functions that it calls, foreign keys.
 
-    `foreign_keys`: (table, column) on both sides, in lower case; none where the connection does not hold them up.
+    `foreign_keys`: (table, column) on both sides, in lower case; none where the connection does not enforce them.
     """
 
     triggers: frozenset[str]
@@ -86,14 +86,14 @@ class SchemaEffects:
     foreign_keys: frozenset[tuple[str, str]] = frozenset()
 
     def is_foreign_key_effect(self, action: int, first: str, second: str) -> bool:
-        """Whether this is what a foreign key does (https://sqlite.org/foreignkeys.html, section 4.3)."""
+        """Whether a foreign key makes this access (https://sqlite.org/foreignkeys.html, section 4.3)."""
         if action in (apsw.SQLITE_READ, apsw.SQLITE_UPDATE):
             return (first.lower(), second.lower()) in self.foreign_keys
         return action == apsw.SQLITE_DELETE and any(table == first.lower() for table, _ in self.foreign_keys)
 
 
 def read_schema_effects(database: apsw.Connection) -> SchemaEffects:
-    """Read from the schema. Raises apsw.Error."""
+    """Read the triggers, functions and foreign keys from the schema. Raises apsw.Error."""
     schema = database.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema").fetchall()
     called = frozenset(name.lower() for *_, sql in schema for name in re.findall(r"(\w+)\s*\(", str(sql)))
     return SchemaEffects(
@@ -104,7 +104,7 @@ def read_schema_effects(database: apsw.Connection) -> SchemaEffects:
 
 
 def _foreign_keys(database: apsw.Connection) -> frozenset[tuple[str, str]]:
-    """Without a column it refers to the primary key, whose columns are of those that a profile declares."""
+    """The columns of foreign keys. One without a parent column refers to the primary key, which a profile declares anyway."""
     rows = database.execute(
         'SELECT lower(s.name), lower(f."from"), lower(f."table"), lower(f."to") FROM sqlite_schema AS s, '
         "pragma_foreign_key_list(s.name) AS f WHERE s.type = 'table'"
@@ -114,21 +114,23 @@ def _foreign_keys(database: apsw.Connection) -> frozenset[tuple[str, str]]:
 
 
 @contextmanager
-def allow_changes(database: apsw.Connection, fence: AccessRules, own: SchemaEffects | None = None) -> Iterator[None]:
-    """Statements of this block may read and change what the fence says; the application's triggers run as they are.
+def allow_changes(
+    database: apsw.Connection, access: AccessRules, effects: SchemaEffects | None = None
+) -> Iterator[None]:
+    """Let the statements of this block read and change what the rules allow; the application's triggers run unrestricted.
 
-    So do its foreign keys, where this connection holds them up. An expression cannot pass for a trigger: SQLite names only
-    triggers, views and WITH-tables as the source of an access, a fence never lets a view be read, and `WITH` is refused in
-    expressions. What the application's own schema calls (defaults, generated columns, indexes on expressions) is asked for
-    with every change and is allowed. `own`: read before, outside the write lock. Raises ProfileError that names what was
-    refused.
+    So do its foreign keys, where this connection enforces them. An expression cannot pass for a trigger: SQLite names only
+    triggers, views and WITH-tables as the source of an access, the rules never allow a view to be read, and `WITH` is refused
+    in expressions. The functions that the application's own schema calls (defaults, generated columns, indexes on
+    expressions) occur with every change and are allowed. `effects`: read before, outside the write lock. Raises ProfileError
+    that names the refused access.
     """
-    rules = own or read_schema_effects(database)
+    schema = effects or read_schema_effects(database)
 
     def is_allowed(action: int, first: str, second: str, trigger: str | None) -> bool:
-        if trigger in rules.triggers or rules.is_foreign_key_effect(action, first, second):
+        if trigger in schema.triggers or schema.is_foreign_key_effect(action, first, second):
             return True
-        return _may_change(fence, action, first, second, rules.functions)
+        return _may_change(access, action, first, second, schema.functions)
 
     with _use_authorizer(database, is_allowed):
         yield
@@ -137,20 +139,20 @@ def allow_changes(database: apsw.Connection, fence: AccessRules, own: SchemaEffe
 @contextmanager
 def _use_authorizer(
     database: apsw.Connection,
-    allowed: Callable[[int, str, str, str | None], bool],
+    is_allowed: Callable[[int, str, str, str | None], bool],
     granted: set[AccessRequest] | None = None,
 ) -> Iterator[None]:
-    """`granted` remembers what `allowed` need not be asked again, where the trigger makes no difference."""
+    """Call `is_allowed` for each access. `granted` remembers the allowed ones, where the trigger makes no difference."""
     refused: list[str] = []
-    known = set() if granted is None else granted
+    remembered = set() if granted is None else granted
 
     def authorize_access(
         action: int, first: str | None, second: str | None, _database: str | None, trigger: str | None
     ) -> int:
-        if (action, first, second) in known:
+        if (action, first, second) in remembered:
             return apsw.SQLITE_OK
-        if allowed(action, first or "", second or "", trigger):
-            if granted is not None and len(granted) < _MOST_GRANTED:  # the names in a schema have no end
+        if is_allowed(action, first or "", second or "", trigger):
+            if granted is not None and len(granted) < _MOST_GRANTED:  # the names in a schema are not bounded
                 granted.add((action, first, second))
             return apsw.SQLITE_OK
         refused.append(_describe_access(action, first or "", second or ""))
@@ -169,31 +171,31 @@ def _use_authorizer(
 
 
 def _describe_access(action: int, first: str, second: str) -> str:
-    words = {
+    descriptions = {
         apsw.SQLITE_READ: f"read {first}.{second}" if second else f"read {first}",
         apsw.SQLITE_FUNCTION: f"call {second}()",
         apsw.SQLITE_UPDATE: f"change {first}.{second}",
         apsw.SQLITE_INSERT: f"insert into {first}",
-        apsw.SQLITE_DELETE: f"take rows from {first}",
+        apsw.SQLITE_DELETE: f"delete rows of {first}",
     }
-    return words.get(action, f"do {apsw.mapping_authorizer_function[action]} {first}".strip())
+    return descriptions.get(action, f"do {apsw.mapping_authorizer_function[action]} {first}".strip())
 
 
-def _may_read(fence: AccessRules, action: int, first: str, second: str, functions: frozenset[str]) -> bool:
+def _may_read(access: AccessRules, action: int, first: str, second: str, functions: frozenset[str]) -> bool:
     if action == apsw.SQLITE_READ:
-        columns = fence.readable.get(first.lower())
-        # No column at all: the statement only counts rows. A common table expression is named, not read.
+        columns = access.readable_columns.get(first.lower())
+        # Without a column the statement only counts rows. A common table expression is named, not read.
         return columns is not None and (second == "" or second.lower() in columns)
     if action == apsw.SQLITE_FUNCTION:
         return second.lower() in functions
     return action in _HARMLESS_ACTIONS
 
 
-def _may_change(fence: AccessRules, action: int, first: str, second: str, functions: frozenset[str]) -> bool:
+def _may_change(access: AccessRules, action: int, first: str, second: str, functions: frozenset[str]) -> bool:
     if action == apsw.SQLITE_UPDATE:
-        return second.lower() in fence.updates.get(first.lower(), frozenset())
+        return second.lower() in access.updates.get(first.lower(), frozenset())
     if action == apsw.SQLITE_INSERT:
-        return first.lower() in fence.inserts
+        return first.lower() in access.inserts
     if action == apsw.SQLITE_DELETE:
-        return first.lower() in fence.deletes
-    return _may_read(fence, action, first, second, functions)
+        return first.lower() in access.deletes
+    return _may_read(access, action, first, second, functions)

@@ -1,7 +1,7 @@
-"""Finds out only once which queue a schema is: a thousand databases of one application have one schema.
+"""Caches the compiled profile of each schema: a thousand databases of one application have one schema.
 
-The answer depends on the schema's text, on the statistics of ANALYZE (they steer which index counts a queue) and on
-what the operator chose; all of that is the key, so nothing has to be told when it changes.
+The profile depends on the schema's text, on the statistics of ANALYZE (they decide which index counts a queue) and on the
+operator's choice and settings; all of these are the key, so no entry has to be invalidated.
 """
 
 import threading
@@ -24,7 +24,7 @@ _profiles_lock = threading.Lock()
 
 
 def read_schema(database: apsw.Connection) -> SchemaRows:
-    """Everything that is created in the database, and its statistics, as text. Raises apsw.Error."""
+    """Read the schema of the database and its statistics as rows of text. Raises apsw.Error."""
     rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
     if any(row[1] == "sqlite_stat1" for row in rows):
         rows += database.execute("SELECT tbl, idx, CAST(stat AS TEXT) FROM sqlite_stat1").fetchall()
@@ -32,26 +32,26 @@ def read_schema(database: apsw.Connection) -> SchemaRows:
 
 
 def cached_profile(database: apsw.Connection, schema: SchemaRows, target: Target) -> CompiledProfile | None:
-    """`profile_for`, from memory where this schema was seen before. Raises what that raises; errors are not kept."""
+    """The result of `detect_profile`, from the cache where this schema was seen before. Errors are raised and not cached."""
     key = (schema, _choice_key(target.profile), tuple(sorted(target.settings.items())))
     with _profiles_lock:
         if key in _profiles:
             _profiles.move_to_end(key)
             return _profiles[key]
-    found = detect_profile(database, target)
+    profile = detect_profile(database, target)
     with _profiles_lock:
-        _profiles[key] = found
+        _profiles[key] = profile
         if len(_profiles) > CACHE_SIZE:
             _profiles.popitem(last=False)
-    return found
+    return profile
 
 
 def _choice_key(choice: str) -> Hashable:
-    """What the operator chose; a file counts by what stat says of it, since it may change under us."""
+    """The operator's choice as a key; a file with its modification time, size and inode, since it may change."""
     if "/" not in choice and not choice.endswith((".yaml", ".yml")):
         return choice
     try:
-        found = Path(choice).stat()
+        status = Path(choice).stat()
     except OSError:
         return choice
-    return choice, found.st_mtime_ns, found.st_size, found.st_ino
+    return choice, status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,8 +1,8 @@
-"""An expression of a profile, made safe to stand inside a fixed SQL frame. Pure.
+"""Compiles an expression of a profile so that it is safe inside a fixed SQL frame. Pure.
 
 Tokens become bound values: `@now` and `@ago(SETTING)` a moment in a column's format (`:FORMAT` after it, else the
 profile's), `$SETTING` a number, a text or (inside `IN (...)`) a list. `@table`, `@suffix` and `{SETTING}name` become
-quoted names. Anything that could leave the frame is refused.
+quoted names. Any token that could end the frame is refused.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
+from collectors.queue_profiles.quoting import quote_identifier, quote_literal
 from collectors.queue_profiles.schema import ProfileError, TimeFormat
 from collectors.queue_profiles.settings import ProfileSettings
 from collectors.queue_profiles.time_formats import LOCAL_FORMATS, SqlValue, format_moment
@@ -29,33 +30,33 @@ _FORMAT_PATTERN = re.compile(r"^(.*):((?:unix|sql|iso)_\w+|\{\w+\})$", re.DOTALL
 
 @dataclass(frozen=True, slots=True)
 class ExpressionScope:
-    """What an expression may refer to: settings, the profile's time format, the row set's table."""
+    """The names that an expression may refer to: settings, the row set's table; and the profile's time format."""
 
     settings: ProfileSettings = field(default_factory=ProfileSettings)
-    form: TimeFormat = "unix_s"
+    time_format: TimeFormat = "unix_s"
     table: str = ""
     suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundParameter:
-    """One bound value: the moment `now` minus `amount` seconds in a time format, or (no format) `amount` itself."""
+    """One bound value: the moment `amount` seconds before `now` in a time format, or (no format) `amount` itself."""
 
     name: str
     amount: float | str
-    form: TimeFormat | None = None
+    time_format: TimeFormat | None = None
     zone: str = ""
 
     def value_at(self, now: float) -> SqlValue:
-        """What to bind at `now` (seconds since the epoch)."""
-        if self.form is None or isinstance(self.amount, str):
+        """The value to bind at `now` (seconds since the epoch)."""
+        if self.time_format is None or isinstance(self.amount, str):
             return self.amount
-        return format_moment(now - self.amount, self.form, self.zone)
+        return format_moment(now - self.amount, self.time_format, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """SQL with named parameters. Equal tokens have equal names, so expressions can be put together."""
+    """SQL with named parameters. Equal tokens have equal names, so expressions can be joined."""
 
     sql: str
     parameters: tuple[BoundParameter, ...] = ()
@@ -81,27 +82,27 @@ def compile_expression(text: str, scope: ExpressionScope) -> Expression:
 
 
 def bound_values(parameters: Iterable[BoundParameter], now: float) -> dict[str, SqlValue]:
-    """What to bind at `now` (seconds since the epoch)."""
+    """The values to bind at `now` (seconds since the epoch), by parameter name."""
     return {parameter.name: parameter.value_at(now) for parameter in parameters}
 
 
 def parse_time_format(text: str, where: str) -> TimeFormat:
-    """The format of this name. Raises ProfileError."""
+    """The time format of this name. Raises ProfileError, which quotes `where`."""
     if text not in get_args(TimeFormat):
         raise ProfileError(f"{where!r}: {text!r} is no time format; known: {', '.join(get_args(TimeFormat))}")
     return cast("TimeFormat", text)
 
 
 def split_time_format(text: str, scope: ExpressionScope) -> tuple[str, TimeFormat]:
-    """`EXPRESSION[:FORMAT]` as its two parts; without a format, the profile's. Raises ProfileError."""
+    """Split `EXPRESSION[:FORMAT]`; without a format the profile's is used. Raises ProfileError."""
     match = _FORMAT_PATTERN.match(text)
     if match is None:
-        return text, _require_zone(scope.form, scope, text)
+        return text, _require_zone(scope.time_format, scope, text)
     return match[1], _require_zone(parse_time_format(fill_name(match[2], scope.settings), text), scope, text)
 
 
 def fill_name(name: str, settings: ProfileSettings) -> str:
-    """A name with its `{SETTING}` put in. Raises ProfileError when there is no such text setting."""
+    """Replace the `{SETTING}` in a name by its value. Raises ProfileError when there is no such text setting."""
 
     def setting_text(match: re.Match[str]) -> str:
         if match[1] not in settings.texts:
@@ -109,16 +110,6 @@ def fill_name(name: str, settings: ProfileSettings) -> str:
         return settings.texts[match[1]]
 
     return re.sub(r"\{(\w+)\}", setting_text, name)
-
-
-def quote_identifier(name: str) -> str:
-    """An identifier as SQL (https://sqlite.org/lang_keywords.html)."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(text: str) -> str:
-    """A text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _compile_token(match: re.Match[str], scope: ExpressionScope, text: str) -> tuple[str, tuple[BoundParameter, ...]]:
@@ -131,7 +122,7 @@ def _compile_token(match: re.Match[str], scope: ExpressionScope, text: str) -> t
     bound = (
         _setting_parameters(match["bound"], scope, text) if match["bound"] else (_moment_parameter(match, scope, text),)
     )
-    return ", ".join(f":{one.name}" for one in bound), bound
+    return ", ".join(f":{parameter.name}" for parameter in bound), bound
 
 
 def _setting_parameters(name: str, scope: ExpressionScope, text: str) -> tuple[BoundParameter, ...]:
@@ -152,12 +143,16 @@ def _moment_parameter(match: re.Match[str], scope: ExpressionScope, text: str) -
     if setting is not None and setting not in scope.settings.numbers:
         known = ", ".join(scope.settings.numbers) or "none"
         raise ProfileError(f"{text!r}: no setting is called {setting!r} and is a number; known: {known}")
-    form = _require_zone(parse_time_format(match["format"], text) if match["format"] else scope.form, scope, text)
-    name = f"{match['kind']}_{setting}_{form}" if setting else f"now_{form}"
-    return BoundParameter(name, scope.settings.numbers[setting] if setting else 0.0, form, scope.settings.zone_name)
+    time_format = _require_zone(
+        parse_time_format(match["format"], text) if match["format"] else scope.time_format, scope, text
+    )
+    name = f"{match['kind']}_{setting}_{time_format}" if setting else f"now_{time_format}"
+    return BoundParameter(
+        name, scope.settings.numbers[setting] if setting else 0.0, time_format, scope.settings.zone_name
+    )
 
 
-def _require_zone(form: TimeFormat, scope: ExpressionScope, text: str) -> TimeFormat:
-    if form in LOCAL_FORMATS and not scope.settings.zone_name:
-        raise ProfileError(f"{text!r}: {form} needs a setting `time_zone` of kind time_zone")
-    return form
+def _require_zone(time_format: TimeFormat, scope: ExpressionScope, text: str) -> TimeFormat:
+    if time_format in LOCAL_FORMATS and not scope.settings.zone_name:
+        raise ProfileError(f"{text!r}: {time_format} needs a setting `time_zone` of kind time_zone")
+    return time_format

@@ -1,9 +1,9 @@
-"""Whether the process that a queue names as a task's holder runs on this host: a function for the profiles' predicates.
+"""Tells whether the process that holds a task runs on this host: an SQL function for the profiles' predicates.
 
-Told from a text only where it cannot mean anybody else: `HOST:PID` (also with `@`, `/`, `|` or a space between, and with
+A holder's name is read only where it is unambiguous: `HOST:PID` (also with `@`, `/`, `|` or a space between, and with
 anything after a further separator), `HOST-PID`, `PID@HOST`, `host:HOST pid:PID`, HOST being this host's name, or
-`PID:START`, START being the kernel's start time of the process (proc(5), /proc/PID/stat, field 22). A process that began
-after the task was taken only inherited the number. What cannot be told is "no": then the lease alone decides.
+`PID:START`, START being the kernel's start time of the process (proc(5), /proc/PID/stat, field 22). A process that started
+after the task was claimed only reuses the number. An unreadable name counts as not alive: then the lease alone decides.
 """
 
 import os
@@ -18,9 +18,9 @@ from weakref import WeakSet
 import apsw
 
 FUNCTION_NAME = "holder_lives"
-# A clock that keeps seconds, and the boot time that the kernel rounds, are each off by up to one.
+# Seconds: a clock in whole seconds, and the boot time that the kernel rounds, are each off by up to one.
 CLOCK_SLACK = 2.0
-# Seconds for which a look at one process holds: a statement asks once for every row.
+# Seconds for which a process's start time is cached: a statement calls the function once for every row.
 CACHE_SECONDS = 0.2
 
 HolderValue = int | float | bytes | str | None
@@ -29,14 +29,14 @@ _start_cache: dict[int, tuple[float, int | None]] = {}
 
 
 def register_function(database: apsw.Connection) -> None:
-    """Make the function known to this connection, once."""
+    """Register the function with this connection, once."""
     if database not in _registered:
         database.create_scalar_function(FUNCTION_NAME, is_holder_alive, 2)
         _registered.add(database)
 
 
 def is_holder_alive(*given: HolderValue) -> int:
-    """1 when `name` is a process of this host that runs and had begun at `since` (seconds since the epoch, or NULL)."""
+    """1 when `name` is a running process of this host that started before `since` (seconds since the epoch, or NULL)."""
     name, since = given
     pid, start = _parse_holder(name) if isinstance(name, str) else (0, None)
     began = _cached_start_ticks(pid) if pid else None
@@ -49,17 +49,20 @@ def is_holder_alive(*given: HolderValue) -> int:
 
 @lru_cache(maxsize=4096)
 def _parse_holder(name: str) -> tuple[int, int | None]:
-    """The number, and the start time where the name tells it; 0 where it names no process of this host."""
+    """The process number, 0 where the name is of no process of this host; the start time where the name has it."""
     if match := re.fullmatch(r"(\d{1,9}):(\d{1,18})", name):
         return int(match[1]), int(match[2])
-    found = next((match for pattern in _holder_patterns() if (match := pattern.search(name))), None)
-    return (int(found[1]), None) if found else (0, None)
+    for pattern in _holder_patterns():
+        if match := pattern.search(name):
+            return int(match[1]), None
+    return 0, None
 
 
 @lru_cache(maxsize=1)
 def _holder_patterns() -> tuple[re.Pattern[str], ...]:
     full = socket.gethostname()
-    host = "|".join(re.escape(one) for one in sorted({full, full.partition(".")[0]}, key=len, reverse=True) if one)
+    names = sorted({full, full.partition(".")[0]}, key=len, reverse=True)
+    host = "|".join(re.escape(name) for name in names if name)
     ends = r"(?![\w.])"
     return tuple(
         re.compile(pattern, re.IGNORECASE)
@@ -84,7 +87,7 @@ def _cached_start_ticks(pid: int) -> int | None:
 
 
 def _read_start_ticks(pid: int) -> int | None:
-    """None for nobody; a zombie is nobody, it holds nothing any more."""
+    """Read the start time of a process; None without such a process, or of a zombie, which holds nothing any more."""
     with suppress(OSError, ValueError, IndexError):
         text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
         fields = text.rpartition(")")[2].split()  # after the command name, which may hold anything: state is first

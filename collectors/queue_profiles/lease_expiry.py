@@ -1,7 +1,7 @@
-"""When a lease is stale, said once: for the gauge, for the victims that are looked for, and for each that is taken. Pure.
+"""Compiles when a lease is stale: the one predicate of the gauge, of the selection and of each row's requeue. Pure.
 
-A lease is past when its end is. It is stale unless its holder lives, as far as the file or this host tells, and the
-profile's patience with a living holder is not over.
+A lease is expired when its end has passed. It is then stale, unless its holder is alive as far as the file or this host
+tells, and the profile's patience with a live holder is not over.
 """
 
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ NO_HOLDER = Expression("NULL")
 
 @dataclass(frozen=True)
 class StaleRowSet:
-    """The stale leases of one row set. `past`: their leases ran out, whoever lives. `holder`: who holds a row, or NULL."""
+    """The stale leases of one row set. `expired`: all expired leases, live holders too. `holder`: of a row, or NULL."""
 
-    rows: CompiledRowSet
+    row_set: CompiledRowSet
     where: Expression
     since: MomentExpression
-    past: Expression
+    expired: Expression
     holder: Expression = NO_HOLDER
 
     def count_statement(self, now: float) -> BoundStatement:
@@ -42,43 +42,44 @@ class StaleRowSet:
 
     @cached_property
     def _count_template(self) -> StatementTemplate:
-        return count_template(self.rows, self.where, self.since)
+        return count_template(self.row_set, self.where, self.since)
 
 
-def compile_stale_rows(text: RowSetSpec, rows: CompiledRowSet, places: TableMatch) -> StaleRowSet | None:
-    """The row set's stale leases, None where it does not tell. Raises ProfileError."""
-    if text.stale is None or text.stale_since is None:
+def compile_stale_rows(spec: RowSetSpec, rows: CompiledRowSet, match: TableMatch) -> StaleRowSet | None:
+    """Compile the row set's stale leases, None where it declares none. Raises ProfileError."""
+    if spec.stale is None or spec.stale_since is None:
         return None
-    spot, holder = rows.spot, text.holder
-    since = spot.compile_moment(text.stale_since)
-    past = join_conditions(rows.where, spot.compile_fragment(text.stale), since.time_check)
-    if holder is None or spot.is_absent(holder.name):
-        return StaleRowSet(rows, past, since, past)
-    spared = _not_spared(holder, spot, since, places)
-    return StaleRowSet(rows, join_conditions(past, spared), since, past, spot.compile_fragment(holder.name))
+    context, holder = rows.context, spec.holder
+    since = context.compile_moment(spec.stale_since)
+    expired = join_conditions(rows.where, context.compile_fragment(spec.stale), since.time_check)
+    if holder is None or context.is_absent(holder.name):
+        return StaleRowSet(rows, expired, since, expired)
+    not_spared = _not_spared(holder, context, since, match)
+    holder_name = context.compile_fragment(holder.name)
+    return StaleRowSet(rows, join_conditions(expired, not_spared), since, expired, holder_name)
 
 
-def _not_spared(holder: HolderSpec, spot: TableContext, since: MomentExpression, places: TableMatch) -> Expression:
-    """Holds where nobody lives, or the patience with who lives is over."""
-    if holder.patience not in spot.scope.settings.numbers:
+def _not_spared(holder: HolderSpec, context: TableContext, since: MomentExpression, match: TableMatch) -> Expression:
+    """Holds where the holder is not alive, or the patience with a live holder is over."""
+    if holder.patience not in context.scope.settings.numbers:
         raise ProfileError(f"holder.patience: no setting is called {holder.patience!r} and is a number")
-    recent = spot.compile_fragment(f"@ago({holder.patience}):{since.form}")
-    living = (*_alive_on_host(holder, spot), *_alive_by_table(holder.alive, spot, places))
-    sql = f"({since.value.sql} >= {recent.sql} AND ({' OR '.join(one.sql for one in living)})) IS NOT TRUE"
+    recent = context.compile_fragment(f"@ago({holder.patience}):{since.time_format}")
+    living = (*_alive_on_host(holder, context), *_alive_by_table(holder.alive, context, match))
+    sql = f"({since.value.sql} >= {recent.sql} AND ({' OR '.join(condition.sql for condition in living)})) IS NOT TRUE"
     return Expression(sql, parameters_of((since.value, recent, *living)))
 
 
-def _alive_on_host(holder: HolderSpec, spot: TableContext) -> Iterator[Expression]:
-    name = spot.compile_fragment(holder.name)
-    since = None if holder.since is None or spot.is_absent(holder.since) else spot.compile_moment(holder.since)
-    if since is None or since.form in LOCAL_FORMATS:  # SQL alone cannot make a moment of a local time
+def _alive_on_host(holder: HolderSpec, context: TableContext) -> Iterator[Expression]:
+    name = context.compile_fragment(holder.name)
+    since = None if holder.since is None or context.is_absent(holder.since) else context.compile_moment(holder.since)
+    if since is None or since.time_format in LOCAL_FORMATS:  # SQL alone cannot convert a local time
         yield Expression(f"{FUNCTION_NAME}({name.sql}, NULL)", name.parameters)
     else:
         yield Expression(f"{FUNCTION_NAME}({name.sql}, {since.as_epoch})", parameters_of((name, since.value)))
 
 
-def _alive_by_table(alive: AliveSpec | None, spot: TableContext, places: TableMatch) -> Iterator[Expression]:
-    for place in places.tables_named(alive.table, spot.scope.settings) if alive is not None else ():
-        where = spot.compile_fragment(alive.where) if alive is not None else NO_HOLDER
-        other = TableContext(place, spot.scope, spot.fence)
+def _alive_by_table(alive: AliveSpec | None, context: TableContext, match: TableMatch) -> Iterator[Expression]:
+    for table in match.tables_named(alive.table, context.scope.settings) if alive is not None else ():
+        where = context.compile_fragment(alive.where) if alive is not None else NO_HOLDER
+        other = TableContext(table, context.scope, context.access)
         yield Expression(f"EXISTS (SELECT 1 FROM {other.quoted_table} WHERE {where.sql})", where.parameters)  # noqa: S608

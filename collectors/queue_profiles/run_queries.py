@@ -1,4 +1,4 @@
-"""Runs a profile's reading statements, bounded in rows and fenced in what they read."""
+"""Runs a profile's reading statements, limited in rows and in what they may access."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ROW_BOUND = 100_000
 
 
 class QueueCount(NamedTuple):
-    """Rows of one queue; `oldest` is a time (seconds since the epoch), None without a readable one."""
+    """The rows of one queue; `oldest`: the earliest time (seconds since the epoch), None without a readable one."""
 
     queue: str
     rows: int
@@ -32,7 +32,7 @@ class CountResult(NamedTuple):
 
 
 class QueueHead(NamedTuple):
-    """The first task of a queue: `number` and what tells it from another task of that number."""
+    """The first task of a queue: `number`, and `identity` that distinguishes it from another task with that number."""
 
     queue: str
     number: str
@@ -41,9 +41,9 @@ class QueueHead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QuickCounts:
-    """What is counted at every poll, by position in the profile's row sets, and what comes with it.
+    """The counts of every poll by position in the profile's row sets, with what the same statements read.
 
-    `heads`: None where the profile knows none. `names`: queues that an index names, with rows or without.
+    `heads`: None where the profile declares none. `names`: the queues that an index names, with rows or without.
     """
 
     counts: Mapping[int, CountResult]
@@ -52,67 +52,67 @@ class QuickCounts:
 
 
 def read_quick_counts(database: apsw.Connection, profile: CompiledProfile, now: float) -> QuickCounts:
-    """Every row set that is not slow, the heads and the queues' names, in as few statements as say the same.
+    """Read the counts of every row set that is not slow, the heads and the queues' names, in as few statements as possible.
 
     Raises apsw.Error, ValueError on text not in UTF-8.
     """
     counts: dict[int, CountResult] = {}
-    first: list[QueueHead] = []
+    heads: list[QueueHead] = []
     names: set[str] = set()
-    for one in profile.named:
-        known, found = _read_names_and_counts(database, one)
-        names |= known
-        counts |= found
+    for indexed in profile.indexed_queues:
+        indexed_names, indexed_counts = _read_names_and_counts(database, indexed)
+        names |= indexed_names
+        counts |= indexed_counts
     for i, rows in enumerate(profile.rows):
         both = rows.count_and_head_statement(now) if rows.state == "waiting" and not rows.slow else None
         if both is not None:
-            found_rows = _fetch_rows(database, both, ROW_BOUND + 1)
-            counts[i] = _count_result([row[:3] for row in found_rows], both, ROW_BOUND)
-            first += [_queue_head((row[0], *row[3:])) for row in found_rows]
+            result = _fetch_rows(database, both, ROW_BOUND + 1)
+            counts[i] = _count_result([row[:3] for row in result], both, ROW_BOUND)
+            heads += [_queue_head((row[0], *row[3:])) for row in result]
             continue
         if i not in counts and not rows.slow:
             counts[i] = read_count(database, rows.count_statement(now))
-        if rows.state == "waiting" and (heading := rows.head_statement(now)) is not None:
-            first += map(_queue_head, _fetch_rows(database, heading, ROW_BOUND))
-    return QuickCounts(counts, tuple(first) if profile.has_heads else None, frozenset(names))
+        if rows.state == "waiting" and (statement := rows.head_statement(now)) is not None:
+            heads += map(_queue_head, _fetch_rows(database, statement, ROW_BOUND))
+    return QuickCounts(counts, tuple(heads) if profile.has_heads else None, frozenset(names))
 
 
-def read_count(database: apsw.Connection, bound: BoundStatement, rows: int = ROW_BOUND) -> CountResult:
-    """Run a counting statement behind its fence. Raises apsw.Error, ValueError on text not in UTF-8."""
-    return _count_result(_fetch_rows(database, bound, rows + 1), bound, rows)
+def read_count(database: apsw.Connection, bound: BoundStatement, limit: int = ROW_BOUND) -> CountResult:
+    """Run a counting statement within its access rules. Raises apsw.Error, ValueError on text not in UTF-8."""
+    return _count_result(_fetch_rows(database, bound, limit + 1), bound, limit)
 
 
 def read_heads(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[QueueHead, ...]:
-    """The first task of each queue. Raises apsw.Error, ValueError."""
+    """Read the first task of each queue. Raises apsw.Error, ValueError."""
     return tuple(
         _queue_head(row) for bound in profile.head_statements(now) for row in _fetch_rows(database, bound, ROW_BOUND)
     )
 
 
 def count_workers(database: apsw.Connection, profile: CompiledProfile, now: float) -> tuple[int, int]:
-    """How many workers are alive, and how many are not. Raises apsw.Error."""
-    found = [row for bound in profile.worker_count_statements(now) for row in _fetch_rows(database, bound, ROW_BOUND)]
-    stale = sum(int(gone) for _, gone in found)
-    return sum(int(number) for number, _ in found) - stale, stale
+    """Count the workers that are alive, and those that are not. Raises apsw.Error."""
+    rows = [row for bound in profile.worker_count_statements(now) for row in _fetch_rows(database, bound, ROW_BOUND)]
+    stale = sum(int(gone) for _, gone in rows)
+    return sum(int(number) for number, _ in rows) - stale, stale
 
 
 def read_last_numbers(database: apsw.Connection, profile: CompiledProfile) -> dict[str, int]:
-    """The last AUTOINCREMENT number of each table that counts; 0 where nothing was ever inserted. Raises apsw.Error."""
+    """Read the last AUTOINCREMENT number of each table that has one; 0 where nothing was ever inserted. Raises apsw.Error."""
     return {
-        one.table: sum(int(row[0] or 0) for row in _fetch_rows(database, one.last_number_statement(), None))
-        for one in profile.sequences
+        sequence.table: sum(int(row[0] or 0) for row in _fetch_rows(database, sequence.last_number_statement(), None))
+        for sequence in profile.sequences
     }
 
 
 def read_queue_names(database: apsw.Connection, profile: CompiledProfile) -> frozenset[str]:
-    """The queues that an index tells at no cost: a queue without rows of one state has 0 of them, which is a value."""
+    """Read the queues that an index names at no cost: of a state without rows such a queue has 0 tasks, which is a value."""
     return frozenset(
         str(name) for bound in profile.queue_name_statements() for (name,) in _fetch_rows(database, bound, QUEUE_BOUND)
     )
 
 
 def merge_counts(counts: Iterable[QueueCount]) -> QueueCount | None:
-    """Several counts as one: rows are summed, the oldest time wins; None of none. The first queue's name stays."""
+    """Merge several counts: the rows are summed, the earliest time counts; None of none. The first queue's name is used."""
     parts = tuple(counts)
     if not parts:
         return None
@@ -122,25 +122,25 @@ def merge_counts(counts: Iterable[QueueCount]) -> QueueCount | None:
 
 def _fetch_rows(database: apsw.Connection, bound: BoundStatement, limit: int | None) -> list[tuple[Any, ...]]:
     values = bound.values if limit is None else {**bound.values, "limit": limit}
-    with allow_reading(database, bound.fence):
+    with allow_reading(database, bound.access):
         return list(database.execute(bound.sql, values).fetchall())
 
 
-def _read_names_and_counts(database: apsw.Connection, named: IndexedQueues) -> tuple[set[str], dict[int, CountResult]]:
-    bound = named.names_and_counts_statement()
-    found = _fetch_rows(database, bound, ROW_BOUND + 1)
+def _read_names_and_counts(database: apsw.Connection, queues: IndexedQueues) -> tuple[set[str], dict[int, CountResult]]:
+    bound = queues.names_and_counts_statement()
+    rows = _fetch_rows(database, bound, ROW_BOUND + 1)
     counts = {
-        i: _count_result([(row[1], row[place], None) for row in found], bound, ROW_BOUND)
-        for place, (i, _) in enumerate(named.counted, 2)
+        i: _count_result([(row[1], row[column], None) for row in rows], bound, ROW_BOUND)
+        for column, (i, _) in enumerate(queues.counted, 2)
     }
-    return {str(row[1]) for row in found if row[0]}, counts
+    return {str(row[1]) for row in rows if row[0]}, counts
 
 
-def _count_result(found: Sequence[tuple[Any, ...]], bound: BoundStatement, rows: int) -> CountResult:
-    queues = tuple(_queue_count(row, bound) for row in found if row[1])
+def _count_result(rows: Sequence[tuple[Any, ...]], bound: BoundStatement, limit: int) -> CountResult:
+    queues = tuple(_queue_count(row, bound) for row in rows if row[1])
     if bound.per_queue:
-        return CountResult(queues, any(queue.rows > rows for queue in queues) or len(found) >= QUEUE_BOUND)
-    return CountResult(queues, sum(queue.rows for queue in queues) > rows)
+        return CountResult(queues, any(queue.rows > limit for queue in queues) or len(rows) >= QUEUE_BOUND)
+    return CountResult(queues, sum(queue.rows for queue in queues) > limit)
 
 
 def _queue_head(row: tuple[Any, ...]) -> QueueHead:
@@ -151,5 +151,5 @@ def _queue_head(row: tuple[Any, ...]) -> QueueHead:
 def _queue_count(row: tuple[Any, ...], bound: BoundStatement) -> QueueCount:
     queue, number, oldest = row
     return QueueCount(
-        str(queue), int(number), None if oldest is None else moment_of(float(oldest), bound.form, bound.zone)
+        str(queue), int(number), None if oldest is None else moment_of(float(oldest), bound.time_format, bound.zone)
     )

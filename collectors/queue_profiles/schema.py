@@ -1,4 +1,4 @@
-"""What a queue profile may say: a queue's tables in words that statements are compiled from. Data, never code.
+"""The schema of a queue profile: a description of a queue's tables from which statements are compiled. Data, never code.
 
 Docs: docs/profiles.md. Whole statements cannot be written in a profile, only expressions within fixed frames.
 """
@@ -21,7 +21,7 @@ TimeFormat = Literal[
     "sql_local", "unix_local",
 ]  # fmt: skip
 SettingKind = Literal["number", "text", "words", "name", "time_format", "time_zone"]
-# A name, or a text setting in braces with letters around it; of a table also one `*`.
+# A name, or a text setting in braces with letters after it; of a table also with one `*`.
 SettingName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 ColumnName = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*$")]
 TablePattern = Annotated[str, Field(min_length=1, pattern=r"^(\{[a-z_]+\})?[A-Za-z0-9_]*\*?[A-Za-z0-9_]*$")]
@@ -33,7 +33,7 @@ _FAST_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class ProfileError(Exception):
-    """A profile that cannot be used: the message names the file, the place and the cause."""
+    """A profile cannot be used: the message names the file, the place and the cause."""
 
 
 class _StrictPart(BaseModel):
@@ -41,9 +41,10 @@ class _StrictPart(BaseModel):
 
 
 class SettingSpec(_StrictPart):
-    """What the operator may set: a number (seconds where it is a time) or, by `kind`, a text.
+    """A setting of the operator: a number (seconds where it is a time) or, by `kind`, a text.
 
-    No default: it must be set, so the profile is never found by itself. `also`: other values that detection tries.
+    Without a default it must be set, so the profile is never detected automatically. `also`: other values that detection
+    tries.
     """
 
     help: NonEmptyText
@@ -66,24 +67,24 @@ _DEFAULT_KIND = {True: "number", False: "text"}
 
 
 class _ConditionalPart(_StrictPart):
-    """A part that is there only when these text settings are filled (`given`) or empty (`without`)."""
+    """A part that applies only when these text settings are filled (`given`) or empty (`without`)."""
 
     given: list[SettingName] = []
     without: list[SettingName] = []
 
 
 class AliveSpec(_StrictPart):
-    """A row of another table, for which `where` holds, says that the holder lives; `@table` is the table of the tasks."""
+    """A row of another table for which `where` holds proves that the holder is alive; `@table` is the table of the tasks."""
 
     table: TablePattern = Field(alias="from")
     where: NonEmptyText
 
 
 class HolderSpec(_StrictPart):
-    """Who holds a task. One who lives keeps it after its lease ran out, until `patience` (a setting) is over too.
+    """The holder of a task. While it is alive the task is not stale, until `patience` (a setting) is over too.
 
-    `name` names it, and lives when it is a process of this host (`holder_life`) that began before `since`
-    (`EXPRESSION[:FORMAT]`: when it took the task). So does one of whom `alive` says so.
+    `name` identifies it. It is alive when it is a process of this host (`holder_liveness`) that started before `since`
+    (`EXPRESSION[:FORMAT]`: when it claimed the task), or when `alive` proves it.
     """
 
     name: NonEmptyText
@@ -95,8 +96,8 @@ class HolderSpec(_StrictPart):
 class RowSetSpec(_ConditionalPart):
     """The rows of one state in one table. `since`, `stale_since`: `EXPRESSION[:FORMAT]`; `head`: grows with each task.
 
-    `stale` and `holder` are the one place that says when a lease is stale: gauge, victims and requeue share it. `head_is`
-    tells two tasks with the same `head` apart, where the queue uses numbers again. `slow`: counted on the slow timer.
+    `stale` and `holder` alone define when a lease is stale, for the gauge and for requeue. `head_is` distinguishes two tasks
+    with the same `head`, where the queue reuses numbers. `slow`: counted on the slow timer.
     """
 
     state: TaskState
@@ -125,14 +126,14 @@ class RowSetSpec(_ConditionalPart):
 
 
 class WorkersSpec(_ConditionalPart):
-    """One row for each worker; `stale` says which of them were not heard of for too long."""
+    """A table with one row for each worker; `stale` holds for those whose heartbeat is too old."""
 
     table: TablePattern = Field(alias="from")
     stale: NonEmptyText
 
 
 class InsertSpec(_StrictPart):
-    """A row for another table, made of the taken row: column -> expression."""
+    """A row to insert into another table: column -> expression about the changed row."""
 
     into: TablePattern
     or_ignore: bool = False
@@ -140,7 +141,7 @@ class InsertSpec(_StrictPart):
 
 
 class StepSpec(_ConditionalPart):
-    """What happens to the rows where `where` holds and no earlier step's did: `insert`, then `set` or `delete`."""
+    """The change of the rows for which `where` holds, and no earlier step's: `insert`, then `set` or `delete`."""
 
     to: Literal["dead", "waiting"]
     where: NonEmptyText | None = None
@@ -156,7 +157,7 @@ class StepSpec(_ConditionalPart):
 
 
 class RequeueSpec(_StrictPart):
-    """How stale rows go back. `may_run_twice`: a worker that is only slow may finish what another began again."""
+    """How stale rows are requeued. `may_run_twice`: a worker that is only slow may finish a task that another one repeats."""
 
     when: ActionGate
     may_run_twice: bool
@@ -164,7 +165,7 @@ class RequeueSpec(_StrictPart):
 
 
 class DependentRowsSpec(_StrictPart):
-    """Rows of another table that go with a finished row: those whose `column` is the finished row's `of`."""
+    """Rows of another table that are deleted with a finished row: those whose `column` is the finished row's `of`."""
 
     table: TablePattern = Field(alias="from")
     column: ColumnName
@@ -172,9 +173,9 @@ class DependentRowsSpec(_StrictPart):
 
 
 class FinishedRowsSpec(_ConditionalPart):
-    """Finished rows that may go. `finished`: since when, `EXPRESSION[:FORMAT]`.
+    """Finished rows that may be deleted. `finished`: since when, `EXPRESSION[:FORMAT]`.
 
-    `idempotency_key`: the column that keeps the queue from taking the same task again, where it is not NULL.
+    `idempotency_key`: the column that makes the queue reject the same task again, where it is not NULL.
     """
 
     table: TablePattern = Field(alias="from")
@@ -187,9 +188,9 @@ class FinishedRowsSpec(_ConditionalPart):
 
 
 class PurgeSpec(_StrictPart):
-    """What may be deleted. `frees_idempotency_keys`: the queue refuses a task whose key a finished row still holds.
+    """The rows that purge may delete. `frees_idempotency_keys`: the queue rejects a task whose key a finished row still has.
 
-    Then a part says by `idempotency_key` which of its rows do; where no part says so, all of them count as such.
+    Then a part declares with `idempotency_key` which of its rows have one; where no part does, all rows count as such.
     """
 
     when: ActionGate
@@ -198,14 +199,14 @@ class PurgeSpec(_StrictPart):
 
 
 class ActionsSpec(_StrictPart):
-    """What may be done to this queue."""
+    """The actions that may change the rows of this queue."""
 
     requeue: RequeueSpec | None = None
     purge: PurgeSpec | None = None
 
 
 class Verification(_StrictPart):
-    """Against what the profile was tried."""
+    """The source against which the profile was verified."""
 
     how: Literal["library", "schema", "documentation"]
     version: NonEmptyText
@@ -214,8 +215,8 @@ class Verification(_StrictPart):
 class QueueProfile(_StrictPart):
     """One profile. `detect`: the tables and columns that a database must have, `also`: those that it may have.
 
-    Nothing else is ever read. Of tables with a `*` in their name one must be there. `rowids_unused`: tables whose rows
-    nobody finds by rowid, so that a VACUUM may number them anew. `statistics`: the library bears sqlite_stat1 in its file.
+    Nothing else is ever read. Of the tables with a `*` in their name one must exist. `rowids_unused`: tables whose rowids no
+    process uses, so that a VACUUM may change them. `statistics`: the library accepts sqlite_stat1 in its file.
     """
 
     profile: Literal[1]
@@ -253,10 +254,10 @@ class QueueProfile(_StrictPart):
 
 
 def load_profile(path: Path, *, shipped: bool = False) -> QueueProfile:
-    """The profile in a YAML file. Raises ProfileError with every mistake and its place.
+    """Load the profile in a YAML file. Raises ProfileError with every mistake and its place.
 
-    `shipped`: it comes with queuekeeper. Those are read by libyaml, seven times as fast; a file that nests without end
-    would crash it.
+    `shipped`: a file that comes with queuekeeper. Those are read by libyaml, which is seven times as fast; a file that is
+    nested too deeply would crash it.
     """
     try:
         loader = _FAST_YAML_LOADER if shipped else yaml.SafeLoader
@@ -269,11 +270,13 @@ def load_profile(path: Path, *, shipped: bool = False) -> QueueProfile:
 
 
 def parse_profile(data: Any, where: str) -> QueueProfile:
-    """The profile in this mapping. Raises ProfileError; `where` names its origin."""
+    """Parse the profile in this mapping. Raises ProfileError; `where` names the mapping's origin in the message."""
     try:
         return QueueProfile.model_validate(data)
     except ValidationError as error:
-        raise ProfileError(f"{where}: {'; '.join(_describe_mistake(dict(one)) for one in error.errors())}") from error
+        raise ProfileError(
+            f"{where}: {'; '.join(_describe_mistake(dict(mistake)) for mistake in error.errors())}"
+        ) from error
 
 
 def _describe_mistake(error: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The operator's settings of one profile, each checked against the kind that the profile declares. Pure."""
+"""Checks the operator's settings of one profile against the kinds that the profile declares. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ TIME_ZONE = "time_zone"
 
 @dataclass(frozen=True, slots=True)
 class ProfileSettings:
-    """Every setting of a profile with its value; `words` are lists. A missing text is the empty one."""
+    """Every setting of a profile with its value; `words` are lists. A missing text is an empty text."""
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -24,21 +24,21 @@ class ProfileSettings:
 
     @property
     def setting_names(self) -> tuple[str, ...]:
-        """The names of all."""
+        """The names of all settings."""
         return (*self.numbers, *self.texts, *self.words)
 
     @property
     def zone_name(self) -> str:
-        """The time zone of `sql_local` columns."""
+        """The name of the time zone of `sql_local` columns, empty without one."""
         return self.texts.get(TIME_ZONE, "")
 
     def is_filled(self, name: str) -> bool:
-        """Whether a text or a list is not empty; a number always is filled."""
+        """Whether a text or a list is not empty; a number counts as filled."""
         return bool(self.texts.get(name) or self.words.get(name) or name in self.numbers)
 
 
 def resolve_settings(profile: QueueProfile, given: Mapping[str, SettingValue]) -> ProfileSettings:
-    """The profile's settings with what the operator gave. Raises ProfileError that names the setting."""
+    """Resolve the profile's settings from the operator's values and the defaults. Raises ProfileError."""
     for name in given:
         if name not in profile.settings:
             known = ", ".join(profile.settings) or "none"
@@ -53,7 +53,7 @@ def resolve_settings(profile: QueueProfile, given: Mapping[str, SettingValue]) -
 
 
 def setting_variants(profile: QueueProfile, given: Mapping[str, SettingValue]) -> Iterator[Mapping[str, SettingValue]]:
-    """What detection tries: what is given, then each other value (`also`) of a setting that is not given."""
+    """Yield the settings that detection tries: the given ones, then each other value (`also`) of a setting not given."""
     known = {name: value for name, value in given.items() if name in profile.settings}
     yield known
     for name, setting in profile.settings.items():

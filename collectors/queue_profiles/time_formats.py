@@ -1,8 +1,8 @@
-"""How queues write times: a moment into a column's own format, and a column back into seconds since the epoch. Pure.
+"""Converts a moment into the time format of a column, and a column back into seconds since the epoch. Pure.
 
 A moment is bound in the column's format, so a comparison can use an index on the column. Local time is that of a named
 time zone, never ours: the exporter's TZ must not change what a file says. `sql_local` is a text with the local wall clock;
-`unix_local` is what comes of taking a UTC clock reading for a local one (huey: the epoch plus the producer's UTC offset).
+`unix_local` results from reading a UTC clock as a local one (huey: the epoch plus the producer's UTC offset).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ SqlValue = int | float | str
 
 
 def _text_writer(between: str, cut: int) -> Callable[[float], SqlValue]:
-    """Date, what stands between, time with microseconds, cut off: isoformat is several times as fast as strftime."""
+    """A writer of date, separator and time with microseconds, cut to a length: isoformat is much faster than strftime."""
     return lambda moment: datetime.fromtimestamp(moment, UTC).isoformat(between, "microseconds")[:cut]
 
 
@@ -43,46 +43,46 @@ _DIVISORS: dict[TimeFormat, str] = {
 
 
 def load_time_zone(name: str) -> ZoneInfo:
-    """The IANA time zone of this name. Raises ProfileError."""
+    """Load the IANA time zone of this name. Raises ProfileError."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:  # an unusable name, or no zone data on this machine
         raise ProfileError(f"{name!r} is no time zone known here; write one like Europe/Oslo ({error})") from error
 
 
-def format_moment(moment: float, form: TimeFormat, zone: str = "UTC") -> SqlValue:
-    """A moment (seconds since the epoch) as a column of this format holds it; `zone`: of the local formats."""
-    if form == "unix_local":
+def format_moment(moment: float, time_format: TimeFormat, zone: str = "UTC") -> SqlValue:
+    """Format a moment (seconds since the epoch) as a column of this format stores it; `zone`: of the local formats."""
+    if time_format == "unix_local":
         return datetime.fromtimestamp(moment, UTC).replace(tzinfo=load_time_zone(zone)).timestamp()
-    if form == "sql_local":
+    if time_format == "sql_local":
         return datetime.fromtimestamp(moment, load_time_zone(zone)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    return _WRITERS[form](moment)
+    return _WRITERS[time_format](moment)
 
 
-def epoch_sql(expression: str, form: TimeFormat) -> str:
+def epoch_sql(expression: str, time_format: TimeFormat) -> str:
     """SQL for the seconds since the epoch of an expression of this format; NULL where it is no time.
 
-    `unixepoch(.., 'subsec')`: https://sqlite.org/lang_datefunc.html. Of the local formats
-    `moment_of` makes a moment: SQLite's own 'utc' modifier would take the time zone of our process.
+    `unixepoch(.., 'subsec')`: https://sqlite.org/lang_datefunc.html. Local formats are
+    converted by `moment_of`: SQLite's own 'utc' modifier would take the time zone of our process.
     """
-    divisor = _DIVISORS.get(form)
+    divisor = _DIVISORS.get(time_format)
     return f"unixepoch({expression}, 'subsec')" if divisor is None else f"({expression}) / {divisor}"
 
 
-def moment_of(value: float, form: TimeFormat | None, zone: str) -> float:
-    """Seconds since the epoch of what `epoch_sql` gave. An hour that the clock showed twice counts as the first."""
-    if form == "unix_local":
+def moment_of(value: float, time_format: TimeFormat | None, zone: str) -> float:
+    """Convert a result of `epoch_sql` to seconds since the epoch. An hour that the clock showed twice counts as the first."""
+    if time_format == "unix_local":
         return datetime.fromtimestamp(value, load_time_zone(zone)).replace(tzinfo=UTC).timestamp()
-    if form != "sql_local":
+    if time_format != "sql_local":
         return value
     return datetime.fromtimestamp(value, UTC).replace(tzinfo=load_time_zone(zone)).timestamp()
 
 
-def is_time_sql(column: str, form: TimeFormat) -> str:
+def is_time_sql(column: str, time_format: TimeFormat) -> str:
     """SQL that is true where a column holds a time of this format.
 
-    SQLite sorts every number before every text, so a number in a column of text times would read as long ago.
+    SQLite sorts every number before every text, so a number in a column of text times would count as long ago.
     """
-    if form in _DIVISORS:
+    if time_format in _DIVISORS:
         return f"typeof({column}) IN ('integer', 'real')"
     return f"typeof({column}) = 'text' AND unixepoch({column}, 'subsec') IS NOT NULL"

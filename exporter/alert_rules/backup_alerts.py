@@ -1,4 +1,4 @@
-"""Can it be restored? Backups, their drills, and the checks of what they are made of."""
+"""Alerts about recovery: backups, restore drills, and integrity checks."""
 
 from exporter.alert_rules.alert import DAY, HOUR, MINUTE, AlertGroup, AlertRule, time_in_words
 from exporter.alert_rules.thresholds import Bounds
@@ -8,11 +8,20 @@ _LAST_DRILL = "sqlite_restore_drill_last_success_timestamp_seconds"
 
 
 def backup_group(bounds: Bounds) -> AlertGroup:
-    """Everything about keeping."""
-    return AlertGroup("queuekeeper-keeping", (*_backup_alerts(bounds), *_drill_alerts(bounds), _integrity_alert()))
+    """The group of alerts about backups, drills and integrity."""
+    return AlertGroup(
+        "queuekeeper-keeping",
+        (
+            *_backup_age_alerts(bounds),
+            *_backup_state_alerts(),
+            *_drill_alerts(bounds),
+            _drill_failed_alert(),
+            _integrity_alert(),
+        ),
+    )
 
 
-def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
+def _backup_age_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     due, late = bounds["backup_due"], bounds["backup_age"]
     return (
         AlertRule(
@@ -32,17 +41,22 @@ def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             f"sqlite_backup_age_seconds > {late.promql}",
             10 * MINUTE,
             "critical",
-            "The newest proved backup of {{ $labels.database }} is too old.",
+            "The newest verified backup of {{ $labels.database }} is too old.",
             "The newest verified backup of {{ $labels.database }} is {{ $value | humanizeDuration }} old. What "
             "happened since would be lost with the disk.",
             why=f"{late.why[0].upper()}{late.why[1:]}.",
         ),
+    )
+
+
+def _backup_state_alerts() -> tuple[AlertRule, ...]:
+    return (
         AlertRule(
             "QueueBackupNeverVerified",
             f"{_VERIFIED_BACKUPS} == 0",
             26 * HOUR,
             "warning",
-            "The database {{ $labels.database }} has no proved backup.",
+            "The database {{ $labels.database }} has no verified backup.",
             "A backup directory is configured for {{ $labels.database }}, and for 26 hours it holds no backup whose "
             "content was verified.",
             why="A day for the first daily backup of a new database, and two hours for running it.",
@@ -61,18 +75,15 @@ def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
 
 def _drill_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     age = bounds["drill_age"]
-    failed, done = (
-        f'queuekeeper_action_last_{end}_timestamp_seconds{{action="drill"}}' for end in ("failure", "success")
-    )
     return (
         AlertRule(
             "QueueDrillTooOld",
             f"time() - {_LAST_DRILL} > {age.promql}",
             HOUR,
             "warning",
-            "The backups of {{ $labels.database }} were not restored for long.",
+            "The backups of {{ $labels.database }} were not restored for a long time.",
             "The last successful restore drill of {{ $labels.database }} is {{ $value | humanizeDuration }} ago. "
-            "Nobody knows whether its backups still come back, and how long that takes.",
+            "It is not known whether its backups can still be restored, and how long that takes.",
         ),
         AlertRule(
             "QueueDrillNever",
@@ -80,17 +91,23 @@ def _drill_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             15 * DAY,
             "info",
             "The backups of {{ $labels.database }} were never restored.",
-            f"The database {{{{ $labels.database }}}} has verified backups for {time_in_words(15 * DAY)}, and no drill restored one "
-            "successfully.",
+            f"The database {{{{ $labels.database }}}} has verified backups for {time_in_words(15 * DAY)}, and no drill "
+            "restored one successfully.",
         ),
-        AlertRule(
-            "QueueDrillFailed",
-            f"{failed}\n  > ({done} or 0 * {failed})",
-            5 * MINUTE,
-            "critical",
-            "The last restore drill of {{ $labels.database }} failed.",
-            "The newest restore drill of {{ $labels.database }} did not bring back a healthy queue, and none succeeded since.",
-        ),
+    )
+
+
+def _drill_failed_alert() -> AlertRule:
+    failed, done = (
+        f'queuekeeper_action_last_{end}_timestamp_seconds{{action="drill"}}' for end in ("failure", "success")
+    )
+    return AlertRule(
+        "QueueDrillFailed",
+        f"{failed}\n  > ({done} or 0 * {failed})",
+        5 * MINUTE,
+        "critical",
+        "The last restore drill of {{ $labels.database }} failed.",
+        "The newest restore drill of {{ $labels.database }} did not bring back a healthy queue, and none succeeded since.",
     )
 
 

@@ -1,47 +1,41 @@
-"""`queuekeeper backup DB`."""
+"""`queuekeeper backup DB`: the action's command, with --to for the directory."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from actions.model.request import Request
-from collectors.target import BackupSettings, Target
+from actions.model.request import Option, Request
+from actions.runner.catalogue import ACTION_SPECS
+from exporter.commands.action_command import spec_help, spec_option_values, spec_options
+from exporter.commands.backup_directory import with_backup_directory
 from exporter.commands.common_options import acting_options, database_options
-from exporter.commands.database_argument import UsageProblem, resolve_target
-from exporter.commands.run_action import options_given, run_action
+from exporter.commands.database_argument import resolve_target
+from exporter.commands.run_action import run_action
+
+SPEC = ACTION_SPECS["backup"]
 
 
-@click.command()
+@click.command(help=spec_help(SPEC))
 @database_options
-@click.option("--name", help="A word for the file's name: letters, digits, - and _.")
-@click.option("--to", "directory", type=click.Path(path_type=Path), help="Where to; used as it is.")
+@spec_options(SPEC)
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="The directory for the backup file; no folder is made below it.",
+)
 @acting_options
 def backup(
     db: str,
     config_file: str | None,
     state: Path | None,
-    name: str | None,
     directory: Path | None,
     dry_run: bool,
     as_json: bool,
+    **given: Option,
 ) -> None:
-    """Take a backup beside live writers, prove its content, publish it with its manifest."""
+    """Take a backup into the configured directory, or into --to."""
     target = with_backup_directory(resolve_target(db, config_file, state), directory)
-    request = Request("backup", target.name, options=options_given(name=name))
+    request = Request("backup", target.name, options=spec_option_values(SPEC, given))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
-
-
-def with_backup_directory(target: Target, directory: Path | None) -> Target:
-    """The target, with its backups in a directory named on the command line, used as it is."""
-    if directory is None:
-        return target
-    return replace(target, backup=BackupSettings(directory.absolute(), own_folder=False))
-
-
-def with_existing_backup_directory(target: Target, directory: Path | None) -> Target:
-    """The same, of a directory that must be there to be read. Raises UsageProblem."""
-    if directory is not None and not directory.is_dir():
-        raise UsageProblem(f"{directory} not found; --from names the directory where the backups are")
-    return with_backup_directory(target, directory)

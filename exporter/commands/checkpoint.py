@@ -1,4 +1,4 @@
-"""`queuekeeper checkpoint DB`."""
+"""`queuekeeper checkpoint DB`: the action's command, with --owner-sqlite for the application's version."""
 
 import sys
 from dataclasses import replace
@@ -6,18 +6,19 @@ from pathlib import Path
 
 import click
 
-from actions.model.request import Request
-from exporter.commands.common_options import acting_options, database_options
+from actions.model.request import Option, Request
+from actions.runner.catalogue import ACTION_SPECS
+from exporter.commands.action_command import spec_help, spec_option_values, spec_options
+from exporter.commands.common_options import SQLITE_VERSION, acting_options, database_options
 from exporter.commands.database_argument import resolve_target
-from exporter.commands.run_action import options_given, run_action
-from exporter.commands.sqlite_version import SQLITE_VERSION
+from exporter.commands.run_action import run_action
 
-MODES = ("auto", "passive", "full", "restart", "truncate")
+SPEC = ACTION_SPECS["checkpoint"]
 
 
-@click.command()
+@click.command(help=spec_help(SPEC))
 @database_options
-@click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How far to go.")
+@spec_options(SPEC)
 @click.option(
     "--owner-sqlite",
     type=SQLITE_VERSION,
@@ -29,17 +30,14 @@ def checkpoint(
     db: str,
     config_file: str | None,
     state: Path | None,
-    mode: str,
     owner_sqlite: str | None,
     dry_run: bool,
     as_json: bool,
+    **given: Option,
 ) -> None:
-    """Copy the write-ahead log back into the database.
-
-    On an application whose SQLite is not proved free of the WAL-reset bug, only `auto` and `truncate` are allowed.
-    """
+    """Checkpoint, with the application's SQLite version where it is given."""
     target = resolve_target(db, config_file, state)
     if owner_sqlite is not None:
         target = replace(target, owner_sqlite=owner_sqlite)
-    request = Request("checkpoint", target.name, options=options_given(mode=mode))
+    request = Request("checkpoint", target.name, options=spec_option_values(SPEC, given))
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))

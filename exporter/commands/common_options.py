@@ -1,14 +1,19 @@
-"""The options that every command takes that goes through the door."""
+"""Arguments, options and option types that several commands share."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from exporter.config.sizes import parse_duration
+
 Command = Callable[..., Any]
 
-
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md)."
+)
 config_file_option = click.option(
     "--config.file",
     "config_file",
@@ -20,15 +25,17 @@ config_file_option = click.option(
 
 
 def database_options(command: Command) -> Command:
-    """DB, --config.file, --state: which database, and where our history of it lives."""
+    """Add DB, --config.file and --state: the database, and the directory of its history."""
     for decorate in (
-        click.option("--state", type=click.Path(path_type=Path), help="Where our history lives, for a bare path."),
+        click.option(
+            "--state", type=click.Path(path_type=Path), help="The directory of the history, when DB is a path."
+        ),
         click.option(
             "--config.file",
             "config_file",
             envvar="QUEUEKEEPER_CONFIG",
             type=click.Path(),
-            help="Makes DB a configured name.",
+            help="The configuration; DB may then be a configured name.",
         ),
         click.argument("db"),
     ):
@@ -37,12 +44,41 @@ def database_options(command: Command) -> Command:
 
 
 def acting_options(command: Command) -> Command:
-    """--dry-run and --json, for what changes something."""
+    """Add --dry-run and --json to a command that runs an action."""
     for decorate in (
-        click.option(
-            "--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md)."
-        ),
+        json_option,
         click.option("--dry-run", is_flag=True, help="Print the plan and change nothing."),
     ):
         command = decorate(command)
     return command
+
+
+class DurationParam(click.ParamType[float]):
+    """A duration on the command line: `300s`, `5m`, `26h`, `7d`; 0 needs no unit."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The duration in seconds. Fails as click does when the text is no duration."""
+        try:
+            return 0.0 if value == "0" else parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationParam()
+
+
+class SqliteVersionParam(click.ParamType[str]):
+    """A version of SQLite: three numbers, as the application's `SELECT sqlite_version()` returns them."""
+
+    name = "version"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The version as it was given. Fails as click does when it is not three numbers."""
+        if not re.fullmatch(r"\d+\.\d+\.\d+", str(value)):
+            self.fail(f"{value!r} is not a version; write three numbers, like 3.51.3", param, ctx)
+        return str(value)
+
+
+SQLITE_VERSION = SqliteVersionParam()

@@ -1,4 +1,4 @@
-"""`queuekeeper config check|example|schema|explain`."""
+"""`queuekeeper config check|example|schema|explain`: commands about the configuration file."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,7 @@ from pathlib import Path
 import click
 
 from exporter.commands.explain import explain
-from exporter.config.example import example_text
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import example_text, known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import resolve_targets
 from exporter.config.schema import ConfigFile
@@ -26,7 +24,7 @@ config.add_command(explain)
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
-    """Read FILE as `serve` would, and say everything that is wrong with it at once."""
+    """Read FILE as `serve` would, and print every error in it at once."""
     try:
         loaded = load_config(file, known_actions(), known_metrics())
     except ConfigErrors as error:
@@ -46,16 +44,16 @@ def example() -> None:
 
 @config.command()
 def schema() -> None:
-    """Print the JSON Schema of the configuration file, for editors that complete and check YAML by one."""
+    """Print the JSON Schema of the configuration file, for editors that complete and check YAML by it."""
     made = ConfigFile.model_json_schema(by_alias=True)
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "queuekeeper configuration"}
     click.echo(json.dumps({**made, **head}, indent=2))
 
 
 def summarize_config(loaded: Config) -> str:
-    """What the configuration makes of this machine, in one line."""
-    found = resolve_targets(loaded)
-    missing = sum(not target.path.exists() for target in found)
+    """One line: how many databases and rules the configuration has here, and whether acting is enabled."""
+    databases = resolve_targets(loaded)
+    missing = sum(not target.path.exists() for target in databases)
     gone = f" ({missing} missing now)" if missing else ""
     acting = "acting is enabled" if loaded.acting.enabled else "acting is disabled: observe only"
-    return f"{loaded.source}: ok; databases: {len(found)}{gone}, rules: {len(loaded.rules)}; {acting}"
+    return f"{loaded.source}: ok; databases: {len(databases)}{gone}, rules: {len(loaded.rules)}; {acting}"

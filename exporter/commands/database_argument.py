@@ -1,4 +1,4 @@
-"""What `DB` on a command line means: a path, or the name of a configured database."""
+"""Resolves the argument `DB`: the path of a database file, or the name of a configured database."""
 
 import os
 from dataclasses import replace
@@ -7,35 +7,34 @@ from pathlib import Path
 import click
 
 from actions.model.outcome import USAGE_ERROR
-from actions.store.default_state import default_state_directory
+from actions.store.database import default_state_directory
 from collectors.target import Target
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors, suggest_name
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
 
 
 class UsageProblem(click.ClickException):
-    """What was asked for cannot be meant; exit 2, one line, without the usage text that click would add."""
+    """A wrong argument or option: one line and exit code 2, without the usage text that click would add."""
 
     exit_code = USAGE_ERROR
 
 
 def resolve_target(db: str, config_file: str | None, state: Path | None) -> Target:
-    """The database that is meant. With a configuration: the one of this name, or of this path, with its settings.
+    """The database that `db` names. With a configuration: the database of this name or path, with its settings.
 
-    Raises UsageProblem with one line that says what is known.
+    Raises UsageProblem with one line that lists the known names.
     """
-    found = resolve_targets(read_config(Path(config_file))) if config_file else ()
-    target = next((one for one in found if db in (one.name, str(one.path)) or _is_same_file(db, one)), None)
+    configured = resolve_targets(read_config(Path(config_file))) if config_file else ()
+    target = next((each for each in configured if db in (each.name, str(each.path)) or _is_same_file(db, each)), None)
     if target is None:
-        target = _target_of_path(db, tuple(one.name for one in found))
+        target = _target_of_path(db, tuple(each.name for each in configured))
     return replace(target, state=_check_state_directory(state)) if state else target
 
 
 def resolve_missing_target(db: str, config_file: str | None, state: Path | None) -> Target:
-    """Like `resolve`, for a database that may be gone: a path in an existing directory is enough. Raises UsageProblem."""
+    """Like `resolve_target`, for a database that may be gone: its directory must exist. Raises UsageProblem."""
     path = Path(os.path.realpath(db))
     if config_file or path.exists() or not path.parent.is_dir() or "/" not in db:
         return resolve_target(db, config_file, state)
@@ -43,22 +42,22 @@ def resolve_missing_target(db: str, config_file: str | None, state: Path | None)
 
 
 def resolve_history_scope(db: str | None, config_file: str | None, state: Path | None) -> tuple[str | None, Path]:
-    """The database's name in history (None for all), and the directory of the history. Raises UsageProblem.
+    """(the database's name in the history, None for all; the directory of the history). Raises UsageProblem.
 
-    A database that is gone still has its history: an unknown word that is no path is taken for its former name.
+    A deleted database still has its history: an unknown word that is no path counts as its former name.
     """
     directory = _state_directory(config_file, state)
     if db is None:
         return None, directory
     looks_like_path = "/" in db or Path(db).exists()
-    known = {one.name for one in resolve_targets(read_config(Path(config_file)))} if config_file else set()
+    known = {each.name for each in resolve_targets(read_config(Path(config_file)))} if config_file else set()
     if db in known or not looks_like_path:
         return db, directory
     return resolve_target(db, config_file, state).name, directory
 
 
 def read_config(path: Path) -> Config:
-    """The configuration, or UsageProblem with everything that is wrong with it."""
+    """The configuration of this file. Raises UsageProblem with every error in it, one a line."""
     try:
         return load_config(path, known_actions(), known_metrics())
     except ConfigErrors as error:
@@ -74,7 +73,7 @@ def _state_directory(config_file: str | None, state: Path | None) -> Path:
 
 def _check_state_directory(state: Path) -> Path:
     if state.exists() and not state.is_dir():
-        raise UsageProblem(f"{state} is not a directory; --state names the one where the history lives")
+        raise UsageProblem(f"{state} is not a directory; --state names the directory of the history")
     return state.absolute()
 
 

@@ -1,4 +1,4 @@
-"""`queuekeeper demo`: see it heal a queue, with nothing but Python."""
+"""`queuekeeper demo`: shows how queuekeeper heals a queue; needs nothing but Python."""
 
 import signal
 import sys
@@ -12,9 +12,9 @@ from exporter.demo.story import tell_story
 
 
 @click.command()
-@click.option("--seconds", type=float, help="End by itself: when all was healed, or after this long with exit code 1.")
+@click.option("--seconds", type=float, help="End when everything is healed, or after this time with exit code 1.")
 def demo(seconds: float | None) -> None:
-    """A throw-away queue with live workers, a crash, a growing WAL and a slow reader; queuekeeper heals what it can."""
+    """Run a temporary queue with workers, a crash, a growing WAL and a slow reader, and let queuekeeper heal it."""
     signal.signal(signal.SIGTERM, _raise_interrupt)
     begun = time.monotonic()
 
@@ -49,7 +49,7 @@ def _print_introduction(props: DemoStage) -> None:
         click.echo(f"            http://{props.monitoring.alertmanager_address}/ (Alertmanager; it calls the webhook)")
     else:
         click.echo(
-            "  alerts    none: Prometheus and Alertmanager are not here, or did not start: thresholds alone start what heals"
+            "  alerts    none: Prometheus and Alertmanager are not installed or did not start; thresholds start the actions"
         )
     click.echo(f"  try       queuekeeper stats jobs --config.file {props.config_path}")
     click.echo(f"            queuekeeper readers jobs --config.file {props.config_path}")

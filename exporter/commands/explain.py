@@ -1,10 +1,11 @@
-"""`queuekeeper config explain`: what the configuration means for each database, and which rule would act now."""
+"""`queuekeeper config explain`: prints what the configuration means for each database, and which rule would act now."""
 
 import dataclasses
 import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -13,10 +14,11 @@ import click
 from actions.policy.rules import Rule
 from actions.policy.scheduling import HOUR, blast_radius_reasons, quota_reasons
 from actions.store.database import StoreUnavailable, history_file, state_store
-from actions.store.past import load_action_history
 from actions.store.pause import pause_reason
 from actions.store.pending_runs import load_started_runs
+from actions.store.recent_runs import load_action_history
 from collectors.access.snapshot import Snapshot
+from collectors.backup_catalog.store import backup_location
 from collectors.owner import OwnerReading
 from collectors.queue_profiles.detection import find_profile
 from collectors.queue_profiles.schema import ProfileError, QueueProfile
@@ -24,11 +26,28 @@ from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.status import read_all_twice
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.status import rule_state as words
-from exporter.status import window_state
+from exporter.status.rule_state import RuleHistory, RuleState, describe_settings, explain_rule, explain_schedule
+from exporter.status.window_state import window_lines
 from exporter.triggers.next_runs import is_long_action, scheduling_bounds
 
-RuleHistories = Mapping[tuple[str, str], words.RuleHistory]  # by database and rule
+RuleHistories = Mapping[tuple[str, str], RuleHistory]  # by database and rule
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseExplanation:
+    """What the configuration means for one database now. `schedules`: by name, when each runs next."""
+
+    database: str
+    path: str
+    state: str
+    message: str
+    profile: str
+    settings: tuple[str, ...]
+    owner_sqlite: str | None
+    backup: str | None
+    windows: tuple[str, ...]
+    rules: tuple[RuleState, ...]
+    schedules: Mapping[str, str]
 
 
 @click.command()
@@ -42,68 +61,68 @@ RuleHistories = Mapping[tuple[str, str], words.RuleHistory]  # by database and r
 )
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
 def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
-    """Say what FILE means for each database now: profile, settings, and which rule would act on what, and why not."""
+    """Print what FILE means for each database now: profile, settings, which rules would act, and why others would not."""
     source = file or config_file
     if source is None:
         raise UsageProblem("no configuration named; give FILE, --config.file FILE or QUEUEKEEPER_CONFIG")
     config = read_config(source)
     snapshots = read_all_twice(resolve_targets(config))
-    why, memories = _read_rule_histories(config, snapshots)
-    told = [_explain_database(config, snapshot, why, memories) for snapshot in snapshots]
+    why, histories = _read_rule_histories(config, snapshots)
+    explanations = [_explain_database(config, snapshot, why, histories) for snapshot in snapshots]
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps([dataclasses.asdict(explanation) for explanation in explanations], indent=2))
         return
-    for one in told:
-        _print_explanation(one)
+    for explanation in explanations:
+        _print_explanation(explanation)
 
 
 def _explain_database(
-    config: Config, snapshot: Snapshot, why: str | None, memories: RuleHistories
-) -> dict[str, object]:
-    target, profiles = snapshot.target, _detected_profiles(snapshot)
-    now = time.time()
-    first = profiles[0] if profiles else None
-    rules = [
-        words.explain_rule(
-            rule, snapshot, config, memories.get((target.name, rule.name), words.RuleHistory()), first, now
-        )
-        for rule in config.rules
-        if rule.covers_database(target.name)
-    ]
-    schedules = {
-        one.name: words.explain_schedule(one, target.name, config, why, now)
-        for one in config.schedules
-        if one.covers_database(target.name)
-    }
-    return {
-        "database": target.name,
-        "path": str(target.path),
-        "state": snapshot.state,
-        "message": snapshot.message,
-        "profile": ", ".join(profile.name for profile in profiles),
-        "settings": [line for profile in profiles for line in words.describe_settings(profile, target.settings)],
-        "owner_sqlite": target.owner_sqlite,
-        "backup": None if target.backup is None else str(target.backup.database_folder(target.name)),
-        "windows": list(window_state.window_lines(config.acting, now)),
-        "rules": [dataclasses.asdict(rule) for rule in rules],
-        "schedules": schedules,
-    }
+    config: Config, snapshot: Snapshot, why: str | None, histories: RuleHistories
+) -> DatabaseExplanation:
+    target, profiles, now = snapshot.target, _detected_profiles(snapshot), time.time()
+    return DatabaseExplanation(
+        database=target.name,
+        path=str(target.path),
+        state=snapshot.state,
+        message=snapshot.message,
+        profile=", ".join(profile.name for profile in profiles),
+        settings=tuple(line for profile in profiles for line in describe_settings(profile, target.settings)),
+        owner_sqlite=target.owner_sqlite,
+        backup=backup_location(target),
+        windows=tuple(window_lines(config.acting, now)),
+        rules=tuple(_explain_rules(config, snapshot, histories, profiles[0] if profiles else None, now)),
+        schedules={
+            schedule.name: explain_schedule(schedule, target.name, config, why, now)
+            for schedule in config.schedules
+            if schedule.covers_database(target.name)
+        },
+    )
+
+
+def _explain_rules(
+    config: Config, snapshot: Snapshot, histories: RuleHistories, profile: QueueProfile | None, now: float
+) -> Iterator[RuleState]:
+    name = snapshot.target.name
+    for rule in config.rules:
+        if rule.covers_database(name):
+            history = histories.get((name, rule.name), RuleHistory())
+            yield explain_rule(rule, snapshot, config, history, profile, now)
 
 
 def _detected_profiles(snapshot: Snapshot) -> list[QueueProfile]:
-    """The profiles that the reading found, by their names; several queues may lie in one file."""
+    """The profiles that the reading names; one file may hold several queues."""
     owner = snapshot.readings.get("owner")
     names = owner.profile if isinstance(owner, OwnerReading) else ""
-    found = []
+    profiles = []
     for name in filter(None, (name.strip() for name in names.replace("+", ",").split(","))):
         chosen = snapshot.target.profile if "/" in snapshot.target.profile else name
-        with suppress(ProfileError):  # `profiles check` tells what is wrong with it; here it just has no settings
-            found.append(find_profile(chosen))
-    return found
+        with suppress(ProfileError):  # `profiles check` says what is wrong with it; here it only has no settings
+            profiles.append(find_profile(chosen))
+    return profiles
 
 
 def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str | None, RuleHistories]:
-    """(why actions are paused, what bears on each rule). No history is made where there is none."""
+    """(why actions are paused, the history of each rule on each database). Creates no history where none exists."""
     if not history_file(config.state).exists():
         return None, {}
     pairs = [(snapshot.target.name, rule) for snapshot in snapshots for rule in config.rules]
@@ -120,9 +139,9 @@ def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str
 
 def _read_rule_history(
     store: apsw.Connection, config: Config, database: str, rule: Rule, why: str | None, watched: int
-) -> words.RuleHistory:
-    found, now = load_action_history(store, database, rule.action), time.time()
-    return words.RuleHistory(found, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
+) -> RuleHistory:
+    actions, now = load_action_history(store, database, rule.action), time.time()
+    return RuleHistory(actions, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
 
 
 def _exhausted_limits(
@@ -134,29 +153,26 @@ def _exhausted_limits(
     yield from blast_radius_reasons(rule.name, database, rule.radius, known, within, now)
 
 
-def _print_explanation(one: Mapping[str, object]) -> None:
-    unread = "not known while it is not read" if one["state"] != "readable" else "none fits: only the file is measured"
-    profile = one["profile"] or unread
-    click.echo(f"{one['database']}: {one['path']} ({one['state']})")
-    click.echo(f"  profile: {profile}")
-    settings, rules, schedules, windows = one["settings"], one["rules"], one["schedules"], one["windows"]
-    assert isinstance(settings, list)  # noqa: S101 - made by _told
-    assert isinstance(windows, list)  # noqa: S101 - made by _told
-    assert isinstance(rules, list)  # noqa: S101 - made by _told
-    assert isinstance(schedules, dict)  # noqa: S101 - made by _told
-    for line in settings:
+def _print_explanation(explanation: DatabaseExplanation) -> None:
+    readable = explanation.state == "readable"
+    unknown = "none fits: only the file is measured" if readable else "not known while it cannot be read"
+    click.echo(f"{explanation.database}: {explanation.path} ({explanation.state})")
+    click.echo(f"  profile: {explanation.profile or unknown}")
+    for line in explanation.settings:
         click.echo(f"    {line}")
-    click.echo(f"  owner_sqlite: {one['owner_sqlite'] or 'not given: only TRUNCATE checkpoints are made'}")
-    click.echo(f"  backups: {one['backup'] or 'no place configured'}")
-    for line in windows:
+    click.echo(f"  owner_sqlite: {explanation.owner_sqlite or 'not given: only TRUNCATE checkpoints are made'}")
+    click.echo(f"  backups: {explanation.backup or 'no directory configured'}")
+    for line in explanation.windows:
         click.echo(f"  window of {line}")
-    for rule in rules:
-        value = "absent" if rule["value"] is None else f"{rule['value']:.12g}"
-        acts = "would act" if rule["acts"] else "does not act"
-        click.echo(
-            f"  rule {rule['rule']}: {rule['metric']} is {value}, wrong {rule['bound']}: {acts}: {rule['reason']}"
-        )
-    for name, when in schedules.items():
+    for rule in explanation.rules:
+        click.echo(f"  {_rule_line(rule)}")
+    for name, when in explanation.schedules.items():
         click.echo(f"  schedule {name}: {when}")
-    if not rules:
+    if not explanation.rules:
         click.echo("  no rule covers it")
+
+
+def _rule_line(rule: RuleState) -> str:
+    value = "absent" if rule.value is None else f"{rule.value:.12g}"
+    acts = "would act" if rule.acts else "does not act"
+    return f"rule {rule.rule}: {rule.metric} is {value}, wrong {rule.bound}: {acts}: {rule.reason}"

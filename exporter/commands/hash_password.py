@@ -1,4 +1,4 @@
-"""`queuekeeper hash-password`: the hash that `basic_auth_users` of the web configuration file wants."""
+"""`queuekeeper hash-password`: prints a hash for `basic_auth_users` of the web configuration file."""
 
 import sys
 
@@ -7,7 +7,7 @@ import click
 
 from exporter.commands.database_argument import UsageProblem
 
-# What bcrypt looks at: https://www.usenix.org/legacy/events/usenix99/provos/provos.pdf, and no implementation takes more.
+# bcrypt uses at most this many bytes: https://www.usenix.org/legacy/events/usenix99/provos/provos.pdf
 MAX_BYTES = 72
 
 
@@ -20,7 +20,7 @@ MAX_BYTES = 72
     help="Each step doubles the time that a guess takes; 12 is about a quarter of a second.",
 )
 def hash_password(cost: int) -> None:
-    """Ask for a password, or read it from a pipe, and print its bcrypt hash for `basic_auth_users`."""
+    """Prompt for a password, or read it from a pipe, and print its bcrypt hash for `basic_auth_users`."""
     password = _prompt_password() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise UsageProblem("no password was given; type one, or pipe it in on one line")

@@ -1,4 +1,4 @@
-"""`queuekeeper history [DB]`: the audit trail."""
+"""`queuekeeper history [DB]`: prints the recorded runs."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,23 @@ from actions.store.database import StoreUnavailable, history_file
 from actions.store.database import state_store as open_store
 from actions.store.runs import Run, newest_runs
 from exporter.commands.database_argument import resolve_history_scope
-from exporter.text.run import run_line
-from exporter.text.run_fields import run_fields
+from exporter.text.run import run_fields, run_line
 
 
 @click.command()
 @click.argument("db", required=False)
-@click.option("--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(), help="Whose history.")
-@click.option("--state", type=click.Path(path_type=Path), help="Where the history lives.")
+@click.option(
+    "--config.file",
+    "config_file",
+    envvar="QUEUEKEEPER_CONFIG",
+    type=click.Path(),
+    help="The configuration, whose state directory has the history.",
+)
+@click.option("--state", type=click.Path(path_type=Path), help="The directory of the history.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most this many runs.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, newest first.")
 def history(db: str | None, config_file: str | None, state: Path | None, limit: int, as_json: bool) -> None:
-    """Why each action ran, what it did, and whether it helped; newest last."""
+    """Print why each action ran, what it did, and whether it helped; newest last."""
     name, directory = resolve_history_scope(db, config_file, state)
     runs = _read_runs(directory, name, limit)
     if as_json:

@@ -1,16 +1,12 @@
-"""`queuekeeper`: the command line. A command's file is imported when it is asked for: most need neither HTTP nor the agent."""
-
-from collections import UserDict
-from importlib import import_module
-from typing import Any
+"""`queuekeeper`: the command line. A command's module is imported when it is used: most need neither HTTP nor the agent."""
 
 import click
 
+from exporter.commands.lazy_commands import LazyCommands
 from exporter.commands.terminal import OneLineErrorGroup
 
-# The file of each command, beside this one; in it, the command bears its own name.
+# The file of each hand-made command, beside this one. The other actions have commands that are built from their specs.
 FILES = {
-    "analyze": "analyze",
     "backup": "backup",
     "backups": "backups",
     "cancel": "pause",
@@ -19,14 +15,10 @@ FILES = {
     "demo": "demo",
     "hash-password": "hash_password",
     "history": "history",
-    "integrity": "integrity",
     "leases": "leases",
-    "optimize": "analyze",
     "pause": "pause",
     "profiles": "profiles",
-    "purge": "purge",
     "readers": "readers",
-    "requeue": "requeue",
     "restore": "restore",
     "resume": "pause",
     "rules": "rules",
@@ -34,24 +26,11 @@ FILES = {
     "simulate": "simulate",
     "stats": "stats",
     "status": "status",
-    "vacuum": "vacuum",
 }
 
 
-class _LazyCommands(UserDict[str, Any]):
-    """Commands by name, as click's groups keep them; each is found when it is looked up."""
-
-    def __getitem__(self, name: str) -> click.Command:
-        command = self.data[name]
-        if isinstance(command, str):
-            module = import_module(f"exporter.commands.{command}")
-            self.data[name] = command = getattr(module, name.replace("-", "_"))
-        found: click.Command = command
-        return found
-
-
 @click.group(
-    cls=OneLineErrorGroup, commands=_LazyCommands(FILES), context_settings={"help_option_names": ["-h", "--help"]}
+    cls=OneLineErrorGroup, commands=LazyCommands(FILES), context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(package_name="queuekeeper", prog_name="queuekeeper")
 def main() -> None:

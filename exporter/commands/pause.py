@@ -1,4 +1,7 @@
-"""`queuekeeper pause`, `resume` and `cancel`: what stops actions. It lives in our history, so it survives restarts."""
+"""`queuekeeper pause`, `resume` and `cancel` stop actions and let them start again.
+
+The pause is stored in the history, so it survives restarts.
+"""
 
 import getpass
 import json
@@ -12,15 +15,14 @@ import click
 
 from actions.model.errors import Refused
 from actions.model.outcome import EXIT_CODES, Outcome
-from actions.runner.cancel import cancel_run as cancel_run
+from actions.runner.pause_and_cancel import cancel_run as cancel_run
 from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import clear_pause as end_pause
 from actions.store.pause import pause_reason
 from actions.store.runs import Run, load_run
-from exporter.commands.common_options import Command
+from exporter.commands.common_options import DURATION, Command, json_option
 from exporter.commands.database_argument import UsageProblem, resolve_history_scope
-from exporter.commands.duration import DURATION
 from exporter.text.run import run_line
 from exporter.text.units import format_time
 
@@ -30,18 +32,20 @@ wait_option = click.option(
     default="1s",
     show_default=True,
     metavar="1s",
-    help="Wait at most so long for what runs to reach a safe point.",
+    help="The longest wait for running actions to reach a safe point.",
 )
 
 
 def _history_options(command: Command) -> Command:
     for decorate in (
+        json_option,
+        click.option("--state", type=click.Path(path_type=Path), help="The directory of the history."),
         click.option(
-            "--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md)."
-        ),
-        click.option("--state", type=click.Path(path_type=Path), help="Where the history lives."),
-        click.option(
-            "--config.file", "config_file", envvar="QUEUEKEEPER_CONFIG", type=click.Path(), help="Whose history."
+            "--config.file",
+            "config_file",
+            envvar="QUEUEKEEPER_CONFIG",
+            type=click.Path(),
+            help="The configuration, whose state directory has the history.",
         ),
     ):
         command = decorate(command)
@@ -49,13 +53,13 @@ def _history_options(command: Command) -> Command:
 
 
 @click.command()
-@click.option("--reason", default="", help="Said wherever something is refused because of it.")
+@click.option("--reason", default="", help="Shown with every action that is refused because of the pause.")
 @wait_option
 @_history_options
 def pause(reason: str, wait: float, config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Stop every action, of the agent and of the command line, until `queuekeeper resume`.
 
-    Nothing starts any more; what runs is asked at once to stop at its next safe point.
+    No action starts any more; running actions are told at once to stop at their next safe point.
     """
     why = f"by {getpass.getuser()} at {format_time(time.time())}" + (f": {reason}" if reason else "")
     with _open_history(config_file, state) as store:
@@ -69,16 +73,16 @@ def pause(reason: str, wait: float, config_file: str | None, state: Path | None,
         click.echo(f"actions are paused ({why}); resume with: queuekeeper resume")
     else:
         click.echo(f"actions were paused already ({before})")
-    for one in settled.ended:
-        click.echo(f"  ended: {run_line(one)}")
-    for one in settled.finishing:
-        click.echo(f"  still finishing: #{one.id} {one.database} {one.action}; it stops at its next safe point")
+    for run in settled.ended:
+        click.echo(f"  ended: {run_line(run)}")
+    for run in settled.finishing:
+        click.echo(f"  still finishing: #{run.id} {run.database} {run.action}; it stops at its next safe point")
 
 
 @click.command()
 @_history_options
 def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """Let actions start again, those too that were suspended because they did not help; what waits starts at once."""
+    """Let actions start again, also those that are suspended because they did not help; pending runs start at once."""
     with _open_history(config_file, state) as store:
         before = pause_reason(store)
         lifted = end_pause(store)
@@ -94,7 +98,7 @@ def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
 @wait_option
 @_history_options
 def cancel(run_id: int, wait: float, config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """End run RUN (its number in `queuekeeper history`): at once while it waits, else at its next safe point."""
+    """End run RUN (its number in `queuekeeper history`): at once while it is pending, otherwise at its next safe point."""
     with _open_history(config_file, state) as store:
         try:
             cancel_run(store, run_id, getpass.getuser(), time.time())
@@ -104,14 +108,14 @@ def cancel(run_id: int, wait: float, config_file: str | None, state: Path | None
             click.echo(f"refused: {error}; next: {error.next_step}", err=True)
             raise click.exceptions.Exit(EXIT_CODES[Outcome.REFUSED]) from error
         wait_for_runs(store, wait, only=run_id)
-        found = load_run(store, run_id)
-    ended = found.state == "ended"
+        run = load_run(store, run_id)
+    ended = run.state == "ended"
     if as_json:
-        click.echo(json.dumps({**_run_summaries((found,))[0], "ended": ended}))
+        click.echo(json.dumps({**_run_summaries((run,))[0], "ended": ended}))
     elif ended:
-        click.echo(run_line(found))
+        click.echo(run_line(run))
     else:
-        click.echo(f"run {run_id} ({found.database} {found.action}) is asked to stop at its next safe point")
+        click.echo(f"run {run_id} ({run.database} {run.action}) is asked to stop at its next safe point")
 
 
 @contextmanager
@@ -126,6 +130,6 @@ def _open_history(config_file: str | None, state: Path | None) -> Iterator[apsw.
 
 def _run_summaries(runs: Sequence[Run]) -> list[dict[str, object]]:
     return [
-        {"run": one.id, "database": one.database, "action": one.action, "state": one.state, "outcome": one.outcome}
-        for one in runs
+        {"run": run.id, "database": run.database, "action": run.action, "state": run.state, "outcome": run.outcome}
+        for run in runs
     ]

@@ -1,4 +1,4 @@
-"""`queuekeeper profiles list|show|detect|check`: which queues are known, which one a file is, and whether a profile works."""
+"""`queuekeeper profiles list|show|detect|check`: the queue profiles, which of them fit a file, and whether one works."""
 
 import dataclasses
 import fnmatch
@@ -24,11 +24,10 @@ from collectors.queue_profiles.row_selection import CompiledPurge, CompiledReque
 from collectors.queue_profiles.run_queries import read_count
 from collectors.queue_profiles.schema import ProfileError, QueueProfile, SettingSpec
 from collectors.queue_profiles.settings import required_settings, resolve_settings
-from collectors.queue_profiles.table_match import declared_tables, match_tables
-from collectors.queue_profiles.tables import DatabaseTables, read_tables
+from collectors.queue_profiles.table_match import DatabaseTables, declared_tables, match_tables, read_tables
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
-from exporter.commands.common_options import database_options
+from exporter.commands.common_options import database_options, json_option
 from exporter.commands.database_argument import UsageProblem, resolve_target
 
 MAX_NEAR_PROFILES = 3
@@ -36,7 +35,7 @@ MAX_NEAR_PROFILES = 3
 
 @dataclass(frozen=True, slots=True)
 class NearProfile:
-    """How far a database is from a profile: what it lacks, in sentences. `shares`: tables of it that are there."""
+    """A profile that almost fits a database. `lacking`: what is missing, in sentences; `shares`: how many tables exist."""
 
     profile: str
     shares: int
@@ -45,7 +44,7 @@ class NearProfile:
 
 @dataclass(frozen=True, slots=True)
 class ProfileDetection:
-    """The answer of `detect`; `profiles` fit, `nearest` did not. `tables` are the names of all."""
+    """The result of `detect`: `profiles` fit, `nearest` do not; `tables`: the names of all tables of the database."""
 
     path: str
     profiles: tuple[str, ...]
@@ -55,12 +54,12 @@ class ProfileDetection:
 
 @click.group()
 def profiles() -> None:
-    """Which queue systems are known, and which one a database is."""
+    """List the known queue systems, and detect which of them a database belongs to."""
 
 
 @profiles.command(name="list")
 def list_profiles() -> None:
-    """Every profile that comes with queuekeeper."""
+    """List every profile that comes with queuekeeper."""
     for profile in detection.shipped_profiles():
         click.echo(f"{profile.name:20} {_summarize_profile(profile)}")
 
@@ -68,24 +67,24 @@ def list_profiles() -> None:
 @profiles.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """What profile NAME (or the file of this path) reads, what may be set, and what it lets be done."""
+    """Print what profile NAME (or the profile file at this path) reads, its settings, and its actions."""
     for line in _describe_profile(_load_profile(name)):
         click.echo(line)
 
 
 @profiles.command(name="detect")
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
+@json_option
 def detect_profile(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
-    """Which queue systems DB holds; or which profile came nearest, and what is missing. Exit 1 when none fits."""
+    """Detect which queue systems DB holds; or the nearest profiles and what they miss. Exit 1 when none fits."""
     target = resolve_target(db, config_file, state)
     with _open_read_only(target) as database, _errors_as_usage_problem():
-        found = _detect_profiles(read_tables(database), target)
+        detected = _detect_profiles(read_tables(database), target)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+        click.echo(json.dumps(dataclasses.asdict(detected), indent=2))
     else:
-        click.echo("\n".join(_detection_lines(found)))
-    if not found.profiles:
+        click.echo("\n".join(_detection_lines(detected)))
+    if not detected.profiles:
         raise click.exceptions.Exit(1)
 
 
@@ -94,7 +93,7 @@ def detect_profile(db: str, config_file: str | None, state: Path | None, as_json
 @click.argument("db", required=False)
 @click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A setting of the profile; may be repeated.")
 def check(file: Path, db: str | None, given: tuple[str, ...]) -> None:
-    """Is the profile in FILE right? With DB: does it fit, what does it count there, would its actions run?"""
+    """Check the profile in FILE. With DB: also whether it fits, what it counts there, and whether its actions compile."""
     path = str(file) if "/" in str(file) else f"./{file}"
     profile = _load_profile(path)
     settings = dict(_parse_setting(profile, text) for text in given)
@@ -114,9 +113,9 @@ def check(file: Path, db: str | None, given: tuple[str, ...]) -> None:
 def _summarize_profile(profile: QueueProfile) -> str:
     actions = profile.actions
     may = [
-        f"{word} {one.when}"
-        for word, one in (("requeue", actions.requeue), ("purge", actions.purge))
-        if one is not None
+        f"{word} {action.when}"
+        for word, action in (("requeue", actions.requeue), ("purge", actions.purge))
+        if action is not None
     ]
     needs = "; needs settings: " + ", ".join(required_settings(profile)) if required_settings(profile) else ""
     return f"tables {', '.join(profile.detect)}; {', '.join(may) or 'gauges only'}{needs}"
@@ -135,8 +134,8 @@ def _describe_profile(profile: QueueProfile) -> Iterator[str]:
             yield f"    stale ({profile.lease}): {rows.stale}"
     for name, setting in profile.settings.items():
         yield f"  setting {name}: {_default_in_words(setting)}; {setting.help}"
-    for word, one in (("requeue", profile.actions.requeue), ("purge", profile.actions.purge)):
-        yield f"  {word}: {one.when if one else 'not possible'}"
+    for word, action in (("requeue", profile.actions.requeue), ("purge", profile.actions.purge)):
+        yield f"  {word}: {action.when if action else 'not possible'}"
 
 
 def _default_in_words(setting: SettingSpec) -> str:
@@ -150,7 +149,9 @@ def _detect_profiles(tables: DatabaseTables, target: Target) -> ProfileDetection
     matches = detection.matching_profiles(tables, target)
     unfit = () if matches else (profile for profile in detection.shipped_profiles() if not required_settings(profile))
     near = [_near_profile(profile, tables, target) for profile in unfit]
-    nearest = sorted((one for one in near if one.shares), key=lambda one: (len(one.lacking), -one.shares))
+    nearest = sorted(
+        (profile for profile in near if profile.shares), key=lambda profile: (len(profile.lacking), -profile.shares)
+    )
     return ProfileDetection(
         path=str(target.path),
         profiles=tuple(match.profile.name for match in matches),
@@ -165,27 +166,27 @@ def _near_profile(profile: QueueProfile, tables: DatabaseTables, target: Target)
     return NearProfile(profile.name, sum(bool(fnmatch.filter(tables, name)) for name in declared), lacking)
 
 
-def _detection_lines(found: ProfileDetection) -> Iterator[str]:
-    if found.profiles:
-        yield f"{found.path}: {', '.join(found.profiles)}"
+def _detection_lines(detected: ProfileDetection) -> Iterator[str]:
+    if detected.profiles:
+        yield f"{detected.path}: {', '.join(detected.profiles)}"
         return
-    yield f"{found.path}: no profile fits; only the file is measured (sizes, WAL, free pages, backups)"
-    for one in found.nearest:
-        yield f"  nearest: {one.profile}, but {'; '.join(one.lacking)}"
-    yield f"  its tables: {', '.join(found.tables) or 'none'}"
+    yield f"{detected.path}: no profile fits; only the file is measured (sizes, WAL, free pages, backups)"
+    for near in detected.nearest:
+        yield f"  nearest: {near.profile}, but {'; '.join(near.lacking)}"
+    yield f"  its tables: {', '.join(detected.tables) or 'none'}"
     yield "  for a table of your own, use `profile: generic` with settings, or write a profile (docs/profiles.md)"
 
 
 def _try_profile(database: apsw.Connection, made: CompiledProfile) -> Iterator[str]:
-    """Run what only reads, compile what would write: an EXPLAIN of it is checked like the statement and changes nothing."""
+    """Run the counts, compile the writes: SQLite checks an EXPLAIN like the statement itself, and it changes nothing."""
     now = time.time()
     for rows in made.rows:
         result = read_count(database, rows.count_statement(now))
-        queues = ", ".join(f"{one.queue or '(no name)'} {one.rows}" for one in result.queues[:10])
-        yield f"  {rows.state} ({rows.spot.place.table}): {queues or 'none'}"
+        queues = ", ".join(f"{queue.queue or '(no name)'} {queue.rows}" for queue in result.queues[:10])
+        yield f"  {rows.state} ({rows.table_name}): {queues or 'none'}"
     for stale in made.stale_rows:
-        number = sum(one.rows for one in read_count(database, stale.count_statement(now)).queues)
-        yield f"  stale leases ({stale.rows.spot.place.table}): {number}"
+        number = sum(queue.rows for queue in read_count(database, stale.count_statement(now)).queues)
+        yield f"  stale leases ({stale.row_set.table_name}): {number}"
     for word, action in (("requeue", made.requeue), ("purge", made.purge)):
         if action is not None:
             yield f"  {word} ({action.gate}): {_count_action_statements(database, action, now)} statements are accepted"
@@ -198,7 +199,7 @@ def _count_action_statements(database: apsw.Connection, action: CompiledRequeue 
 def _count_accepted_statements(database: apsw.Connection, taking: RowSelection, now: float) -> int:
     number = 0
     for step in taking.bind_row_steps(now, 0.0):
-        with allow_changes(database, step.fence):
+        with allow_changes(database, step.access):
             for statement in step.statements:
                 database.execute(
                     f"EXPLAIN {statement}", {**step.values, "key": None, "seen": None, "holder": None}
@@ -208,7 +209,7 @@ def _count_accepted_statements(database: apsw.Connection, taking: RowSelection, 
 
 
 def _compile_without_database(profile: QueueProfile, given: dict[str, float | str]) -> CompiledProfile:
-    """Compile it for the tables that it describes; a setting that must be given stands for itself."""
+    """Compile the profile for the tables that it declares; a required setting without a value gets its own name."""
     names = {name: name for name in required_settings(profile) if profile.settings[name].kind != "number"}
     settings = resolve_settings(profile, {**names, **given})
     return compile_profile(profile, settings, match_tables(profile, settings, declared_tables(profile, settings)))
@@ -244,7 +245,7 @@ def _errors_as_usage_problem() -> Iterator[None]:
 
 @contextmanager
 def _open_read_only(target: Target) -> Iterator[apsw.Connection]:
-    """A read-only connection where one may be opened at all (docs/safety.md)."""
+    """Open a read-only connection, when docs/safety.md allows one. Raises UsageProblem."""
     with _errors_as_usage_problem(), RawReader() as raw:
         facts = gather_facts(target, raw)
         try:
@@ -255,5 +256,5 @@ def _open_read_only(target: Target) -> Iterator[apsw.Connection]:
             with open_read_only(target.path) as database, time_limit(database, limit):
                 yield database
         finally:
-            if facts.held == "held":
+            if facts.wal_hold == "held":
                 raw.release_wal(facts.path)

@@ -1,4 +1,4 @@
-"""`queuekeeper readers DB`: who holds locks on a database, who keeps its write lock, and who its write-ahead log."""
+"""`queuekeeper readers DB`: which processes lock a database, hold its write lock, or pin its write-ahead log."""
 
 import dataclasses
 import json
@@ -14,18 +14,18 @@ from collectors.raw_reader.formats import FIRST_READ_BYTE, WalIndex
 from collectors.raw_reader.lock_usage import LockUsage
 from collectors.raw_reader.wal_readers import HeldLock, find_checkpoint_lock, find_write_lock, pinning_readers
 from collectors.target import Target
-from exporter.commands.common_options import database_options
+from exporter.commands.common_options import database_options, json_option
 from exporter.commands.database_argument import resolve_target
 
-# Seconds between two looks at the write lock: a person waits only for a moment, so more often than the agent does.
+# Seconds between two samples of the write lock: a person waits only for a moment, so more often than the agent does.
 SAMPLE_INTERVAL, MAX_CORE_SHARE = 0.02, 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseProcess:
-    """One process at the database. `mark`: the newest frame it may need; `holds_back`: frames nobody can copy past it.
+    """One process at the database. `mark`: the newest frame it may need; `holds_back`: frames no checkpoint can copy.
 
-    `locks` are words: reads, writes, checkpoints, connected, action. `mark` is None when it does not read the log.
+    `locks` are words: reads, writes, checkpoints, connected, action. `mark` is None when the process does not read the log.
     """
 
     pid: int
@@ -38,9 +38,9 @@ class DatabaseProcess:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseProcesses:
-    """All processes at the database; `frames` in the log and how many of them are `copied`, None without a log.
+    """All processes at the database; `frames` in the log, and how many are `copied` back; both None without a log.
 
-    `write_lock`: how busy it was over `seconds`, and who held it in how many samples, for how long at most (seconds).
+    `write_lock`: its usage over `seconds`: in how many samples each process held it, and the longest time in seconds.
     """
 
     database: str
@@ -59,22 +59,22 @@ class DatabaseProcesses:
     type=click.FloatRange(0, 3600),
     default=1.0,
     show_default=True,
-    help="How long to watch the write lock.",
+    help="How long to sample the write lock.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
+@json_option
 def readers(db: str, config_file: str | None, state: Path | None, seconds: float, as_json: bool) -> None:
-    """Show who holds locks on DB or pins its write-ahead log, and who keeps its write lock busy. Opens no database."""
+    """Show which processes lock DB, pin its write-ahead log or keep its write lock busy. Opens no database."""
     target = resolve_target(db, config_file, state)
     try:
         with RawReader(sampling_command(SAMPLE_INTERVAL, MAX_CORE_SHARE)) as raw:
-            found = observe_processes(target, raw, seconds)
+            processes = observe_processes(target, raw, seconds)
     except (LockTableUnseen, RawReaderUnavailable, OSError) as error:
-        raise click.ClickException(f"cannot see who holds locks on {target.path}: {error}") from error
-    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else processes_in_words(found))
+        raise click.ClickException(f"cannot see which processes lock {target.path}: {error}") from error
+    click.echo(json.dumps(dataclasses.asdict(processes), indent=2) if as_json else processes_in_words(processes))
 
 
 def observe_processes(target: Target, raw: RawReader, seconds: float) -> DatabaseProcesses:
-    """Watch the write lock for so many seconds, then see who is there. Raises as RawReader does."""
+    """Sample the write lock for `seconds`, then list the processes. Raises as RawReader does."""
     use = LockUsage()
     if seconds > 0:
         raw.read_lock_usage(target.path)
@@ -93,46 +93,47 @@ def observe_processes(target: Target, raw: RawReader, seconds: float) -> Databas
 
 
 def group_by_process(index: WalIndex | None, holders: Sequence[HeldLock]) -> tuple[DatabaseProcess, ...]:
-    """The holders, one entry for each process; who holds back most comes first. Pure."""
+    """The lock holders, one entry for each process; the one that holds back the most frames is first. Pure."""
     held: dict[int, list[HeldLock]] = {}
     for holder in holders:
         held.setdefault(holder.pid, []).append(holder)
-    found = [_describe_process(index, pid, tuple(locks)) for pid, locks in held.items()]
-    return tuple(sorted(found, key=lambda reader: (-reader.holds_back, reader.pid)))
+    processes = [_describe_process(index, pid, tuple(locks)) for pid, locks in held.items()]
+    return tuple(sorted(processes, key=lambda reader: (-reader.holds_back, reader.pid)))
 
 
-def processes_in_words(found: DatabaseProcesses) -> str:
-    """What a person at a terminal wants to know: who, with which command, and whether it stands in the way."""
-    lines = [_summary_line(found), *_write_lock_lines(found)]
-    for reader in found.readers:
+def processes_in_words(processes: DatabaseProcesses) -> str:
+    """Text for a terminal: each process with its command, its locks and the frames it holds back."""
+    lines = [_summary_line(processes), *_write_lock_lines(processes)]
+    for reader in processes.readers:
         held = f", holds back {reader.holds_back} frames" if reader.holds_back else ""
         mark = "" if reader.mark is None else f" at frame {reader.mark}"
-        who = reader.command_line or reader.command or "not visible to us"
-        lines.append(f"  pid {reader.pid}  {', '.join(reader.locks)}{mark}{held}  {who}")
+        command = reader.command_line or reader.command or "not visible to queuekeeper"
+        lines.append(f"  pid {reader.pid}  {', '.join(reader.locks)}{mark}{held}  {command}")
     return "\n".join(lines)
 
 
-def _write_lock_lines(found: DatabaseProcesses) -> Iterator[str]:
-    """How busy the write lock was: whoever wants to write waits as long, or is told that the database is locked."""
-    use = found.write_lock
+def _write_lock_lines(processes: DatabaseProcesses) -> Iterator[str]:
+    """How busy the write lock was: other writers wait as long, or get the error that the database is locked."""
+    use = processes.write_lock
     if not use.samples:
         return
     if not use.seen:
-        yield "  write lock: unknown; its application is not visible to us (in a container: share the pid namespace)"
+        yield "  write lock: unknown; its application is not visible to queuekeeper (in a container: share the pid namespace)"
         return
-    yield f"  write lock: held {use.busy / use.samples:.0%} of the last {found.seconds:g} s ({use.samples} samples)"
+    yield f"  write lock: held {use.busy / use.samples:.0%} of the last {processes.seconds:g} s ({use.samples} samples)"
     for holder in use.holders:
         share = holder.samples / use.samples
-        who = holder.command_line or holder.command or "not visible to us"
-        yield f"    pid {holder.pid}  {share:.0%} of the time, {holder.longest:.2f} s at a stretch  {who}"
+        command = holder.command_line or holder.command or "not visible to queuekeeper"
+        yield f"    pid {holder.pid}  {share:.0%} of the time, {holder.longest:.2f} s at a stretch  {command}"
 
 
-def _summary_line(found: DatabaseProcesses) -> str:
+def _summary_line(processes: DatabaseProcesses) -> str:
     log = "no write-ahead log in use"
-    if found.frames is not None and found.copied is not None:
-        log = f"{found.frames} frames in the log, {max(0, found.frames - found.copied)} not copied yet"
-    who = "nobody holds a lock" if not found.readers else f"{len(found.readers)} processes hold locks"
-    return f"{found.database}: {log}; {who.replace('1 processes hold', '1 process holds')}"
+    if processes.frames is not None and processes.copied is not None:
+        log = f"{processes.frames} frames in the log, {max(0, processes.frames - processes.copied)} not copied yet"
+    count = len(processes.readers)
+    holders = f"{count} processes hold locks" if count else "no process holds a lock"
+    return f"{processes.database}: {log}; {holders.replace('1 processes hold', '1 process holds')}"
 
 
 def _describe_process(index: WalIndex | None, pid: int, locks: tuple[HeldLock, ...]) -> DatabaseProcess:
@@ -144,7 +145,7 @@ def _describe_process(index: WalIndex | None, pid: int, locks: tuple[HeldLock, .
         command_line=locks[0].command_line,
         locks=_lock_words(locks),
         mark=min(marks) if marks else None,
-        holds_back=max((one.blocks_frames for one in pinning), default=0),
+        holds_back=max((pin.blocks_frames for pin in pinning), default=0),
     )
 
 

@@ -1,4 +1,4 @@
-"""`queuekeeper restore DB [BACKUP] (--to PATH | --in-place)`."""
+"""`queuekeeper restore DB [BACKUP] (--to PATH | --in-place)`: the action's command, which shows and asks first."""
 
 import sys
 from dataclasses import replace
@@ -6,60 +6,50 @@ from pathlib import Path
 
 import click
 
-from actions.model.request import Request
+from actions.model.request import Option, Request
+from actions.runner.catalogue import ACTION_SPECS
 from collectors.target import Target
-from exporter.commands.backup import with_existing_backup_directory
+from exporter.commands.action_command import spec_help, spec_option_values, spec_options
+from exporter.commands.backup_directory import from_option, with_existing_backup_directory
 from exporter.commands.common_options import acting_options, database_options
 from exporter.commands.database_argument import UsageProblem, resolve_missing_target
-from exporter.commands.run_action import options_given, plan_for_consent, run_action
+from exporter.commands.run_action import plan_for_consent, run_action
+
+SPEC = ACTION_SPECS["restore"]
 
 
-@click.command()
+@click.command(help=spec_help(SPEC))
 @database_options
-@click.argument("backup_file", metavar="[BACKUP]", required=False)
-@click.option("--from", "directory", type=click.Path(path_type=Path), help="Where the backups are.")
-@click.option("--to", type=click.Path(path_type=Path), help="Restore to this path; nothing may be there.")
-@click.option("--in-place", is_flag=True, help="Replace the content of the database itself.")
-@click.option("--application-stopped", is_flag=True, help="Your word that no application has the database open.")
-@click.option("--yes", is_flag=True, help="Do not ask before --in-place.")
+@from_option
+@spec_options(SPEC)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before --in-place.")
 @acting_options
 def restore(
     db: str,
     config_file: str | None,
     state: Path | None,
-    backup_file: str | None,
     directory: Path | None,
-    to: Path | None,
-    in_place: bool,
-    application_stopped: bool,
     yes: bool,
     dry_run: bool,
     as_json: bool,
+    **given: Option,
 ) -> None:
-    """Bring a backup back; by default the newest verified one, never a safety copy.
-
-    With --in-place, what would be lost is printed first, and a terminal is asked.
-    """
-    if (to is None) == (not in_place):
+    """Restore to another path, or in place after showing what would be lost."""
+    in_place = bool(given["in_place"])
+    if (given["to"] is None) == (not in_place):
         raise UsageProblem("say where to restore: either --to PATH or --in-place")
     target = with_existing_backup_directory(resolve_missing_target(db, config_file, state), directory)
-    options = options_given(
-        backup=None if backup_file is None else str(Path(backup_file).absolute()),
-        to=None if to is None else str(to.absolute()),
-        in_place=in_place,
-        application_stopped=application_stopped,
-    )
-    request = Request("restore", target.name, options=options)
+    request = Request("restore", target.name, options=spec_option_values(SPEC, given))
     if in_place and not dry_run:
         request = _confirm_restore(target, request, yes=yes, as_json=as_json)
     sys.exit(run_action(target, request, dry_run=dry_run, as_json=as_json))
 
 
 def _confirm_restore(target: Target, request: Request, *, yes: bool, as_json: bool) -> Request:
-    """The request for the very backup whose losses were shown, whatever becomes the newest one meanwhile."""
+    """The confirmed request. It names the backup that was shown, in case a newer one appears before the run."""
     planned = plan_for_consent(target, request, as_json=as_json)
-    lost = str(planned.figures.get("lost") or "")
-    for line in lost.split("; ") if lost else ():
+    losses = str(planned.figures.get("lost") or "")
+    for line in losses.split("; ") if losses else ():
         click.echo(f"would be lost: {line}", err=True)
     if planned.figures.get("way") == "live" and not yes and sys.stdin.isatty():
         click.confirm("Replace the content of the live database?", abort=True, err=True)

@@ -1,4 +1,4 @@
-"""`queuekeeper rules render`: alert rules with your own bounds."""
+"""`queuekeeper rules render`: prints the alert rules, with your own thresholds."""
 
 import click
 
@@ -20,9 +20,9 @@ def rules() -> None:
     "thresholds",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another bound, like wal=512MiB; may be repeated. docs/alerts.md lists the names.",
+    help="Another value, like wal=512MiB; may be repeated. docs/alerts.md lists the names.",
 )
-@click.option("--job", default=JOB, show_default=True, help="What your Prometheus calls the agents.")
+@click.option("--job", default=JOB, show_default=True, help="The job name of the agents in your Prometheus.")
 @click.option(
     "--format",
     "style",

@@ -1,4 +1,4 @@
-"""Runs one action for the person at the terminal, through the same door as the agent: a child, the lock, history."""
+"""Runs one action for the person at the terminal, with the same runner as the agent: a child, the lock, the history."""
 
 import json
 import signal
@@ -13,24 +13,23 @@ import click
 from actions.model.events import Event
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.request import Option, Request
-from actions.runner.by_hand import plan_only, run_manually
+from actions.runner.manual import plan_only, run_manually
 from actions.runner.spawn import RunningAction
-from actions.store.database import StoreUnavailable
-from actions.store.default_state import default_state_directory
+from actions.store.database import StoreUnavailable, default_state_directory
 from actions.store.runs import Run
 from collectors.target import Target
-from exporter.commands.plain import escape_control_characters, unwrap_terminal
+from exporter.commands.terminal import escape_control_characters, unwrap_terminal
 from exporter.text.units import figures_in_words
 
 
 def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool) -> int:
-    """Perform or only plan; prints the result and returns the exit code of its outcome."""
+    """Run the action, or only plan it; print the result and return the exit code of its outcome."""
     state = target.state or default_state_directory()
 
     def follow(child: RunningAction) -> list[Event]:
         return _follow_child(child, quiet=as_json)
 
-    # Told outside: a terminal that is gone by then says nothing of the run.
+    # The result is printed outside of the context: an error of a terminal that is gone is no error of the run.
     if dry_run:
         with _errors_as_one_line():
             planned = plan_only(target, state, request, follow)
@@ -41,7 +40,7 @@ def run_action(target: Target, request: Request, *, dry_run: bool, as_json: bool
 
 
 def plan_for_consent(target: Target, request: Request, *, as_json: bool) -> Event:
-    """The plan, for a person to agree to before the run. Where there is none, says why and exits."""
+    """The plan that a person confirms before the run. When there is none, print why and exit."""
     with _errors_as_one_line():
         events = plan_only(target, target.state or default_state_directory(), request)
     planned = next((event for event in events if event.kind == "planned"), None)
@@ -57,22 +56,22 @@ def _errors_as_one_line() -> Iterator[None]:
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"no process could be started for it: {error}; nothing was done") from error
+        raise click.ClickException(f"no process could be started: {error}; nothing was done") from error
 
 
 def options_given(**options: Option) -> Mapping[str, Option]:
-    """The options that were given, without those left out."""
+    """The options that were given, without those that are None or False."""
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def _follow_child(child: RunningAction, *, quiet: bool) -> list[Event]:
-    """Pass on the child's events; the first Ctrl-C asks it to stop at its next safe point."""
+    """Collect the child's events and show its progress; Ctrl-C tells it to stop at its next safe point."""
     events: list[Event] = []
 
     def request_stop(_signal: int, _frame: FrameType | None) -> None:
         child.stop()
 
-    # Not at the top: it is a fifth of what the command line imports, and the agent never draws a bar.
+    # Imported here: it is a fifth of what the command line imports, and the agent never draws a bar.
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
@@ -103,7 +102,7 @@ def _progress_amounts(event: Event) -> dict[str, Any]:
 def _print_plan(events: list[Event], as_json: bool) -> int:
     ended = next((event for event in reversed(events) if event.kind == "ended"), None)
     if ended is None:
-        raise click.ClickException("the plan could not be made; run it again, and report it if it stays so")
+        raise click.ClickException("the plan could not be made; run it again, and report it if it fails again")
     outcome = Outcome(str(ended.figures["outcome"]))
     if as_json:
         click.echo(json.dumps({"dry_run": True, "message": ended.message, **ended.figures}, indent=2))
@@ -129,7 +128,7 @@ def _print_result(ended: Run, as_json: bool) -> int:
 
 
 def _with_next_step(words: str, next_step: object) -> str:
-    """In one line: what is printed is mailed, logged and searched by lines."""
+    """The words and the next step in one line: output is mailed, logged and searched by lines."""
     return f"{words}; next: {next_step}" if next_step else words
 
 

@@ -1,4 +1,4 @@
-"""`queuekeeper serve`: the agent."""
+"""`queuekeeper serve`: runs the agent."""
 
 import logging
 import os
@@ -12,17 +12,15 @@ import click
 
 from actions.store.database import StoreUnavailable
 from exporter import systemd
-from exporter.agent import VERSION, Agent
+from exporter.agent import VERSION, Agent, relax_garbage_collection
 from exporter.commands.common_options import Command, config_file_option
 from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.config.exposure import exposure_problem
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
-from exporter.garbage import relax_garbage_collection
 from exporter.log import LogFormat, configure_logging, log_event
-from exporter.web.address import CannotListen, bind_addresses, listening_urls
+from exporter.web.address import CannotListen, InvalidMount, Mount, bind_addresses, listening_urls, parse_mount
 from exporter.web.app import build_app
-from exporter.web.mount import BadMount, Mount, parse_mount
 from exporter.web.server import HttpServer
 from exporter.web_config.reload import ReloadingWebConfig
 
@@ -35,31 +33,35 @@ _OPTIONS = (
         multiple=True,
         default=("127.0.0.1:9977",),
         show_default=True,
-        help="Where to answer; may be given several times.",
+        help="The address to listen on; may be repeated.",
     ),
     click.option(
-        "--web.systemd-socket", "from_systemd", is_flag=True, help="Answer on the sockets that systemd opened."
+        "--web.systemd-socket", "from_systemd", is_flag=True, help="Listen on the sockets that systemd opened."
     ),
     click.option(
         "--web.config.file",
         "web_file",
         type=click.Path(path_type=Path),
-        help="TLS, passwords and headers, in the exporters' common format (docs/web.md).",
+        help="TLS, passwords and headers, in the common format of exporters (docs/web.md).",
     ),
     click.option(
-        "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="Where the metrics are."
+        "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="The path of the metrics."
     ),
     click.option(
-        "--web.external-url", "external_url", help="How others reach the page, behind a proxy: its name means us."
+        "--web.external-url",
+        "external_url",
+        help="The address of the page for browsers behind a proxy; its host name is accepted.",
     ),
-    click.option("--web.route-prefix", "prefix", help="Begins every path; by default the path of --web.external-url."),
+    click.option(
+        "--web.route-prefix", "prefix", help="The prefix of every path; by default the path of --web.external-url."
+    ),
     click.option(
         "--log.level",
         "level",
         type=click.Choice(("debug", "info", "warn", "error")),
         default="info",
         show_default=True,
-        help="What to log.",
+        help="The least severe level that is logged.",
     ),
     click.option(
         "--log.format",
@@ -67,7 +69,7 @@ _OPTIONS = (
         type=click.Choice(("logfmt", "json")),
         default="logfmt",
         show_default=True,
-        help="How to write it.",
+        help="The format of log lines.",
     ),
 )
 
@@ -100,11 +102,11 @@ def serve(
         place = parse_mount(telemetry_path, prefix, external_url)
         web = ReloadingWebConfig(web_file)
         sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_addresses(addresses)
-    except (BadMount, ConfigErrors) as error:
+    except (InvalidMount, ConfigErrors) as error:
         raise UsageProblem(str(error)) from error
     except (CannotListen, systemd.NoInheritedSockets) as error:
         raise click.ClickException(str(error)) from error
-    hosts = tuple(str(one.getsockname()[0]) for one in sockets)
+    hosts = tuple(str(listener.getsockname()[0]) for listener in sockets)
     if (trouble := exposure_problem(config.acting, hosts)) is not None:
         raise UsageProblem(trouble)
     for warning in (*config.warnings, *_unknown_user_warnings(config, web)):
@@ -114,7 +116,7 @@ def serve(
 
 def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: list[socket.socket]) -> None:
     relax_garbage_collection()
-    agent = Agent(config, web, place, tuple(str(one.getsockname()[0]) for one in sockets))
+    agent = Agent(config, web, place, tuple(str(listener.getsockname()[0]) for listener in sockets))
     try:
         agent.start()
     except StoreUnavailable as error:
@@ -122,7 +124,7 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
     address = " ".join(listening_urls(sockets, "https" if web.current_config().tls is not None else "http"))
     log_event(LOG, logging.INFO, "listening", version=VERSION, address=address, acting=config.acting.enabled)
     server = HttpServer(
-        build_app(agent.front),
+        build_app(agent.web_context),
         web=web.current_config,
         on_hangup=_in_background_thread(lambda: _reload_agent(agent)),
         on_start=lambda: systemd.notify("READY=1", f"STATUS=answering on {address}"),
@@ -150,18 +152,20 @@ def _begin_stop(agent: Agent) -> None:
 
 
 def _start_watchdog_pings(server: HttpServer) -> None:
-    """From the loop that answers: when it hangs, systemd hears nothing and starts us again."""
+    """Ping systemd from the loop that answers requests: when it hangs, systemd restarts the agent."""
     interval = systemd.watchdog_interval(os.environ)
     if interval is not None:
         server.call_every(interval, lambda: systemd.notify("WATCHDOG=1"))
 
 
 def _unknown_user_warnings(config: Config, web: ReloadingWebConfig) -> tuple[str, ...]:
-    strange = sorted(config.acting.users - web.current_config().users.keys())
+    unknown = sorted(config.acting.users - web.current_config().users.keys())
     where = "basic_auth_users of --web.config.file"
-    return tuple(f"actions.allow.users: {name} is not in {where}, so nobody can act as that" for name in strange)
+    return tuple(
+        f"actions.allow.users: {name} is not in {where}, so no request can act as this user" for name in unknown
+    )
 
 
 def _in_background_thread(reload: Callable[[], object]) -> Callable[[], None]:
-    """Files are read and folders listed: not in the loop that answers scrapes."""
+    """A function that starts `reload` in a thread: it reads files and lists folders, which would delay scrapes."""
     return lambda: threading.Thread(target=reload, name="reload", daemon=True).start()

@@ -1,4 +1,4 @@
-"""`queuekeeper simulate FILE...`: what the rules would have done with what was recorded."""
+"""`queuekeeper simulate FILE...`: prints what the rules would have done with recorded data."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from actions.policy.simulate import RecordedDelivery, RecordedReading, Simulated
 from actions.policy.simulate import simulate_policy as replay
 from exporter.commands.common_options import config_file_option
 from exporter.commands.database_argument import UsageProblem, read_config
-from exporter.config.known import known_metrics
+from exporter.config.load import known_metrics
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
 from exporter.simulation_input import UnreadableRecording, read_recordings
@@ -25,37 +25,37 @@ from exporter.triggers.next_runs import is_long_action, scheduling_bounds
 @config_file_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
 def simulate(files: tuple[Path, ...], config_file: Path, as_json: bool) -> None:
-    """Replay what was recorded in FILES and say what would have run when. Nothing is read, nothing is done.
+    """Replay the recorded data in FILES and print which actions would have run when. Reads no database, runs no action.
 
-    A FILE holds JSON: payloads of the webhook ({"at": SECONDS, "payload": ...} says when one came), outputs of
-    `stats DB --json`, or what Prometheus answers to /api/v1/query_range.
+    A FILE holds JSON: payloads of the webhook ({"at": SECONDS, "payload": ...} adds its time), outputs of
+    `stats DB --json`, or answers of Prometheus to /api/v1/query_range.
     """
     config, now = read_config(config_file), time.time()
     try:
-        moments = [one for file in files for one in read_recordings(file, known_metrics(), now, config.identity)]
+        records = [record for file in files for record in read_recordings(file, known_metrics(), now, config.identity)]
     except UnreadableRecording as error:
         raise UsageProblem(str(error)) from error
-    story = list(replay(_simulation_plan(config, moments), moments))
+    story = list(replay(_simulation_plan(config, records), records))
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(one) for one in story], indent=2))
+        click.echo(json.dumps([dataclasses.asdict(event) for event in story], indent=2))
         return
-    for one in story:
-        click.echo(happening_line(one))
-    click.echo(_summary_line(story, moments, config))
+    for event in story:
+        click.echo(happening_line(event))
+    click.echo(_summary_line(story, records, config))
 
 
-def happening_line(one: SimulatedEvent) -> str:
-    """`2026-03-01 03:00:00Z jobs checkpoint (rule wal-backlog): runs: ...`."""
-    subject = " ".join(filter(None, (one.database, one.action)))
-    rule = f" ({one.rule})" if one.rule else ""
-    verb = {"runs": "would run", "waits": "would wait"}.get(one.kind, one.kind)
-    return f"{format_time(one.at)} {subject}{rule}: {verb}: {one.words}"
+def happening_line(event: SimulatedEvent) -> str:
+    """One simulated event as a line: `2026-03-01 03:00:00Z jobs checkpoint (wal-backlog): would run: ...`."""
+    subject = " ".join(filter(None, (event.database, event.action)))
+    rule = f" ({event.rule})" if event.rule else ""
+    verb = {"runs": "would run", "waits": "would wait"}.get(event.kind, event.kind)
+    return f"{format_time(event.at)} {subject}{rule}: {verb}: {event.words}"
 
 
-def _simulation_plan(config: Config, moments: Sequence[RecordedReading | RecordedDelivery]) -> SimulationPolicy:
-    """Acting counts as enabled: that is what is asked. A recorded database need not be here."""
+def _simulation_plan(config: Config, records: Sequence[RecordedReading | RecordedDelivery]) -> SimulationPolicy:
+    """What the simulation needs of the configuration. Acting counts as enabled; recorded databases need not exist here."""
     names = {target.name for target in resolve_targets(config)} | {
-        one.database for one in moments if isinstance(one, RecordedReading)
+        record.database for record in records if isinstance(record, RecordedReading)
     }
     within = scheduling_bounds(config.acting, config.rules, len(names), {}, 0.0)
     windows = config.acting.windows
@@ -65,9 +65,9 @@ def _simulation_plan(config: Config, moments: Sequence[RecordedReading | Recorde
 
 
 def _summary_line(
-    story: Sequence[SimulatedEvent], moments: Sequence[RecordedReading | RecordedDelivery], config: Config
+    story: Sequence[SimulatedEvent], records: Sequence[RecordedReading | RecordedDelivery], config: Config
 ) -> str:
-    runs = sum(one.kind == "runs" for one in story)
-    readings = sum(isinstance(one, RecordedReading) for one in moments)
-    off = "" if config.acting.enabled else "; acting is disabled in this configuration, so nothing does"
-    return f"{runs} runs, from {readings} readings and {len(moments) - readings} deliveries{off}"
+    runs = sum(event.kind == "runs" for event in story)
+    readings = sum(isinstance(record, RecordedReading) for record in records)
+    off = "" if config.acting.enabled else "; acting is disabled in this configuration, so no action runs"
+    return f"{runs} runs, from {readings} readings and {len(records) - readings} deliveries{off}"

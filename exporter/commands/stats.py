@@ -1,4 +1,4 @@
-"""`queuekeeper stats DB`: all readings of one database, now."""
+"""`queuekeeper stats DB`: prints all readings of one database."""
 
 import json
 import sys
@@ -13,18 +13,18 @@ from collectors.metric import Sample
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
-from exporter.commands.common_options import database_options
+from exporter.commands.common_options import database_options, json_option
 from exporter.commands.database_argument import resolve_target
-from exporter.commands.plain import escape_control_characters, unwrap_terminal
+from exporter.commands.terminal import escape_control_characters, unwrap_terminal
 from exporter.text.units import format_duration, format_size, format_time
 
-# What grows, and who stands in the way, shows only between two readings (docs/safety.md).
+# Growth, and which process blocks a checkpoint, show only between two readings (docs/safety.md).
 SECONDS_BETWEEN_READINGS = 0.5
 
 
 @click.command()
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with documented fields (docs/commands.md).")
+@json_option
 def stats(db: str, config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Read everything that can be read of DB, and change nothing."""
     snapshot = read_twice(resolve_target(db, config_file, state))
@@ -39,7 +39,7 @@ def stats(db: str, config_file: str | None, state: Path | None, as_json: bool) -
 
 
 def read_twice(target: Target) -> Snapshot:
-    """A reading with another before it to compare with, BETWEEN seconds apart."""
+    """The second of two readings, SECONDS_BETWEEN_READINGS apart, compared with the first."""
     with RawReader() as raw:
         first = poll_database(target, None, time.time(), raw)
         time.sleep(SECONDS_BETWEEN_READINGS)
@@ -47,7 +47,7 @@ def read_twice(target: Target) -> Snapshot:
 
 
 def snapshot_fields(snapshot: Snapshot, now: float) -> Mapping[str, object]:
-    """The reading for `--json`: numbers in bytes and seconds, times in seconds since the epoch."""
+    """The snapshot for `--json`: numbers in bytes and seconds, times in seconds since the epoch."""
     return {
         "database": snapshot.target.name,
         "path": str(snapshot.target.path),
@@ -62,8 +62,8 @@ def snapshot_fields(snapshot: Snapshot, now: float) -> Mapping[str, object]:
 
 
 def print_snapshot(snapshot: Snapshot, now: float) -> None:
-    """The reading for a person."""
-    # Not at the top: the agent, which shares the command line, has no use for it (a fifth of its start).
+    """Print the snapshot as a table for a person."""
+    # Imported here: it is a fifth of the start of the agent, which shares the command line and does not use it.
     from rich.console import Console
     from rich.table import Table
 
@@ -81,7 +81,7 @@ def print_snapshot(snapshot: Snapshot, now: float) -> None:
 
 
 def _page_layout_time(snapshot: Snapshot) -> float | None:
-    """The moment that unused bytes and page order describe: a backup's snapshot, or when the live file was read."""
+    """The time that unused bytes and page order describe: of a backup's snapshot, or of the reading of the live file."""
     reading = snapshot.readings.get("page_layout")
     return reading.as_of if reading is not None and reading.source != "none" else None
 
@@ -115,7 +115,7 @@ def _without_unit(words: str, name: str) -> str:
 
 
 def value_in_words(name: str, value: float) -> str:
-    """A value by the unit that its metric's name ends with."""
+    """A value in the unit that its metric's name ends with, for a person."""
     if name.endswith("_timestamp_seconds"):
         return format_time(value)
     if name.endswith("_bytes"):

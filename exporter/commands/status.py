@@ -1,4 +1,4 @@
-"""`queuekeeper status`: the health of every configured database, in a line each."""
+"""`queuekeeper status`: prints the health of every configured database, in a line each."""
 
 import dataclasses
 import json
@@ -29,12 +29,12 @@ _NORMAL_STATES = ("readable", "")
 @click.option("--check", is_flag=True, help="Exit with 1 when anything is wrong with any database.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with documented fields (docs/commands.md).")
 def status(config_file: Path, check: bool, as_json: bool) -> None:
-    """Read every configured database twice, half a second apart; say what is wrong with it and what to do about it."""
+    """Read every configured database twice, half a second apart; print what is wrong with it and what to do about it."""
     config = read_config(config_file)
-    found = resolve_targets(config)
-    if not found:
-        raise UsageProblem(f"{config_file}: no database is there now; check `path` of `databases`")
-    judged = [(snapshot, find_problems(snapshot, config.rules, time.time())) for snapshot in read_all_twice(found)]
+    databases = resolve_targets(config)
+    if not databases:
+        raise UsageProblem(f"{config_file}: no database exists now; check `path` of `databases`")
+    judged = [(snapshot, find_problems(snapshot, config.rules, time.time())) for snapshot in read_all_twice(databases)]
     if as_json:
         click.echo(json.dumps([_status_fields(snapshot, wrong) for snapshot, wrong in judged], indent=2))
     else:
@@ -46,12 +46,12 @@ def status(config_file: Path, check: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def read_all_twice(found: Sequence[Target]) -> list[Snapshot]:
-    """Two readings of each, so that what moves can be told from what stands still; AT_ONCE at a time."""
+def read_all_twice(databases: Sequence[Target]) -> list[Snapshot]:
+    """The second of two readings of each database, so that change shows; MAX_PARALLEL_READS at a time."""
     with RawReader() as raw, ThreadPoolExecutor(MAX_PARALLEL_READS) as pool:
-        first = list(pool.map(lambda target: poll_database(target, None, time.time(), raw), found))
-        time.sleep(max(0.0, min(one.taken_at for one in first) + SECONDS_BETWEEN_READINGS - time.time()))
-        pairs = zip(found, first, strict=True)
+        first = list(pool.map(lambda target: poll_database(target, None, time.time(), raw), databases))
+        time.sleep(max(0.0, min(snapshot.taken_at for snapshot in first) + SECONDS_BETWEEN_READINGS - time.time()))
+        pairs = zip(databases, first, strict=True)
         return list(pool.map(lambda pair: _read_again(pair[0], pair[1], raw), pairs))
 
 
@@ -70,7 +70,7 @@ def status_lines(snapshot: Snapshot, wrong: Sequence[Finding]) -> Iterator[str]:
 
 
 def _read_again(target: Target, first: Snapshot, raw: RawReader) -> Snapshot:
-    """Never closer than BETWEEN to the first reading of the same database: a state needs the distance."""
+    """Read at least SECONDS_BETWEEN_READINGS after the first reading of this database: a WAL state needs the distance."""
     time.sleep(max(0.0, first.taken_at + SECONDS_BETWEEN_READINGS - time.time()))
     return poll_database(target, first, time.time(), raw)
 

@@ -1,30 +1,26 @@
-"""Windows of the file: checked against the actions and the time zones, then made into values."""
+"""Checks the maintenance windows and time zones of the file, and builds their values."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from actions.policy.windows import Window
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from exporter.config.problems import ConfigProblem, unknown_name
 from exporter.config.schema import ConfigFile, RulePart, SchedulePart
-from exporter.config.zones import zone_problems
-
-# Words of the whole contract: a window for an action that this version does not have restricts nothing, and harms nothing.
-ACTION_WORDS = (
-    "checkpoint", "backup", "verify", "drill", "restore", "prune", "vacuum", "analyze", "optimize", "integrity",
-    "requeue", "purge",
-)  # fmt: skip
+from exporter.config.yaml_positions import Loc
 
 
 def build_windows(file: ConfigFile) -> Mapping[str, Window]:
-    """The window of each action, of a part without problems."""
+    """The window of each action; the file must have no problems."""
     return {name: _build_window(text, file.timezone or "UTC") for name, text in file.actions.windows.items()}
 
 
 def window_problems(file: ConfigFile) -> Iterator[ConfigProblem]:
-    """What is wrong with the windows, and with the time zone that they are in."""
+    """The errors of the windows and of their time zone."""
     for name, text in file.actions.windows.items():
-        if name not in ACTION_WORDS:
-            yield ConfigProblem(("actions", "windows", name), unknown_name("an action", name, ACTION_WORDS))
+        if name not in ACTION_SPECS:
+            yield ConfigProblem(("actions", "windows", name), unknown_name("an action", name, ACTION_SPECS))
         begins, _, ends = text.partition("-")
         if begins == ends:
             yield ConfigProblem(
@@ -34,22 +30,23 @@ def window_problems(file: ConfigFile) -> Iterator[ConfigProblem]:
 
 
 def window_warnings(file: ConfigFile) -> Iterator[ConfigProblem]:
-    """What would ask in vain: an action that needs a window and has none, a window of one that never runs by itself."""
-    asking: tuple[tuple[str, Sequence[RulePart | SchedulePart]], ...] = (
+    """Actions that need a window and have none, and windows of actions that never run automatically."""
+    sections: tuple[tuple[str, Sequence[RulePart | SchedulePart]], ...] = (
         ("rules", file.rules),
         ("schedules", file.schedules),
     )
-    for kind, parts in asking:
+    for kind, parts in sections:
         for i, part in enumerate(parts):
-            if part.do in KNOWN_ACTIONS and KNOWN_ACTIONS[part.do].windowed and part.do not in file.actions.windows:
+            if part.do in ACTION_SPECS and ACTION_SPECS[part.do].needs_window and part.do not in file.actions.windows:
                 cure = f'add actions: {{windows: {{{part.do}: "02:00-04:00"}}}}'
                 yield ConfigProblem(
-                    (kind, i, "do"), f"{part.do} runs by itself only inside a window, and none is configured; {cure}"
+                    (kind, i, "do"),
+                    f"{part.do} runs automatically only inside a window, and none is configured; {cure}",
                 )
     for name in file.actions.windows:
-        if name in KNOWN_ACTIONS and not KNOWN_ACTIONS[name].automatic:
+        if name in ACTION_SPECS and not ACTION_SPECS[name].automatic:
             yield ConfigProblem(
-                ("actions", "windows", name), f"{name} never runs by itself; its window restricts nothing"
+                ("actions", "windows", name), f"{name} never runs automatically; its window restricts nothing"
             )
 
 
@@ -61,3 +58,17 @@ def _build_window(text: str, zone: str) -> Window:
 def _minutes_of_day(clock: str) -> int:
     hours, _, minutes = clock.partition(":")
     return int(hours) * 60 + int(minutes)
+
+
+def load_zone(name: str | None) -> tzinfo:
+    """The time zone of this name; UTC, which needs no data, of none. Raises ZoneInfoNotFoundError, ValueError, OSError."""
+    return UTC if name in (None, "UTC") else ZoneInfo(str(name))
+
+
+def zone_problems(name: str | None, loc: Loc) -> Iterator[ConfigProblem]:
+    """The error of a time zone's name, if it has one."""
+    try:
+        load_zone(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        cure = 'write one like "Europe/Berlin"; where even that fails, install the package tzdata'
+        yield ConfigProblem(loc, f'"{name}" is not a time zone of this machine; {cure}')

@@ -1,4 +1,4 @@
-"""A line of the last hour as SVG, drawn here: it needs no script, no library and no other host. Pure."""
+"""Draws the readings of the last hour as an SVG line: needs no script, no library and no other host. Pure."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,10 @@ _TIME_SCALES = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`line` and `area` are paths in a box of WIDTH x HEIGHT; `top` is the scale's end in words, `summary` all of it."""
+    """One chart. `line` and `area` are SVG paths in a box of WIDTH x HEIGHT.
+
+    `top` is the end of the scale in words, `summary` the whole chart in one sentence.
+    """
 
     name: str
     now: str
@@ -26,15 +29,15 @@ class Chart:
 
 
 def choose_span(lines: Iterable[Sequence[ChartPoint]], now: float) -> float:
-    """How long a time to draw, in seconds: an hour, or less while all that is known fits."""
+    """Return the time span to draw in seconds: an hour, or less where all readings fit into less."""
     oldest = min((points[0].at for points in lines if points), default=now)
-    return next(one for one in SPANS if one >= now - oldest or one == CHART_SPAN)
+    return next(span for span in SPANS if span >= now - oldest or span == CHART_SPAN)
 
 
 def draw_chart(
     series: ChartSeries, points: Sequence[ChartPoint], now: float, width: float, longest_gap: float
 ) -> Chart | None:
-    """`width` seconds up to now. None where nothing was ever known.
+    """Draw `width` seconds up to `now`; None where no value is known.
 
     Points further apart than `longest_gap` seconds are not joined.
     """
@@ -61,7 +64,7 @@ def draw_chart(
 
 
 def _split_at_gaps(points: Iterable[ChartPoint], longest_gap: float) -> Iterator[list[ChartPoint]]:
-    """What was read without a gap."""
+    """Yield the parts of the line between gaps."""
     run: list[ChartPoint] = []
     for point in points:
         if run and (point.value is None or point.at - run[-1].at > longest_gap):
@@ -79,14 +82,14 @@ def _to_coordinates(point: ChartPoint, top: float, begins: float, width: float) 
 
 
 def _svg_path(places: Sequence[tuple[float, float]]) -> str:
-    """A single point becomes a short dash, or it would not be seen."""
+    """Return an SVG path; a single point becomes a short dash, which would be invisible otherwise."""
     first = places[0]
     rest = places[1:] or [(first[0] + 1, first[1])]
     return f"M{first[0]:g} {first[1]:g} " + " ".join(f"L{x:g} {y:g}" for x, y in rest)
 
 
 def _scale_end(highest: float, unit: str) -> float:
-    """A round number at or above the highest."""
+    """Return a round number at or above the highest value."""
     if unit == "ratio":
         return 1.0
     if unit == "seconds":

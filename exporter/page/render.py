@@ -1,4 +1,4 @@
-"""The page's templates, and what they share: how values read, where links lead, who looks."""
+"""Renders the templates of the pages, with the filters for values and links that they share."""
 
 import gzip
 import hashlib
@@ -18,7 +18,10 @@ ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "ima
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks. `may_act`: as whom, empty: not at all, and `why_not` says why. `form_key` proves that a form is ours."""
+    """The viewer of a page. `may_act` is the name they act as, empty when they may not act; `why_not` then says why.
+
+    `form_key` proves that a form was sent from a page rendered for this viewer.
+    """
 
     may_act: str
     why_not: str
@@ -28,7 +31,7 @@ class Viewer:
 
 
 class PageTemplates:
-    """Of one agent, mounted at `prefix`."""
+    """The templates of one agent, whose paths start with `prefix`."""
 
     def __init__(self, prefix: str, version: str, telemetry_path: str) -> None:
         self.assets = {name: (FOLDER / "assets" / name).read_bytes() for name in ASSETS}
@@ -57,22 +60,22 @@ class PageTemplates:
         )
 
     def render_html(self, template: str, **context: object) -> str:
-        """One page."""
+        """Render one page with the current time as `now`."""
         return self._environment.get_template(template).render(now=time.time(), **context)
 
 
 def url_path(name: str) -> str:
-    """A database's name as a part of a path; a slash in it stays one."""
+    """Return the name of a database as a part of a URL path; slashes in it are not escaped."""
     return quote(name, safe="/", errors="surrogateescape")
 
 
 def compress_body(body: bytes) -> bytes:
-    """For who takes gzip; level 1 is a fifth of the time for an eighth more bytes."""
+    """Compress with gzip at level 1: a fifth of the time of level 9 for an eighth more bytes."""
     return gzip.compress(body, compresslevel=1)
 
 
 def _time_ago(at: float | None, now: float) -> str:
-    """`12 s ago`, or `never`."""
+    """Return the time since `at` in words: `12 s ago`, or `never` for None."""
     if at is None:
         return "never"
     seconds = max(0, round(now - at))

@@ -1,5 +1,6 @@
-"""What things are called on the page, and how numbers read there. Pure."""
+"""The words of the page, and how numbers are written there. Pure."""
 
+from actions.runner.catalogue import ACTION_SPECS
 from exporter.status.database import RuleStatus
 from exporter.text.units import format_duration, format_size
 
@@ -10,45 +11,35 @@ HEALTH = {
     "unread": "Not read yet",
     "healthy": "Healthy",
 }
-# A sign beside each word, of another shape for another meaning: colour is never the only difference.
+# A sign before each word, with a shape of its own for each meaning: colour is never the only difference.
 SIGNS = {"unreadable": "×", "attention": "!", "stale": "?", "unread": "…", "healthy": "✓"}  # noqa: RUF001 a sign
 WAL = {
     "idle": "idle",
-    "backlog": "backlog: nobody copies it",
+    "backlog": "backlog: not checkpointed",
     "pinned": "pinned by a reader",
-    "reset_starved": "starved: readers without a gap",
+    "reset_starved": "reset starved: readers overlap",
     "absent": "no WAL",
     "unknown": "unknown",
 }
 OUTCOMES = {
     "done": "done", "nothing_to_do": "nothing to do", "failed": "failed", "cancelled": "cancelled",
     "interrupted": "interrupted", "refused": "refused", "locked": "locked", "blocked": "blocked",
-    "unverified": "not verified", "pending": "waiting", "claimed": "starting", "running": "running",
+    "unverified": "not verified", "pending": "pending", "claimed": "starting", "running": "running",
 }  # fmt: skip
 EFFECTS = {
-    "fixed": "it helped: fixed",
-    "no_effect": "it had no effect",
-    "worse": "it got worse",
-    "blocked": "it was blocked",
-    "unknown": "whether it helped is unknown",
+    "fixed": "fixed",
+    "no_effect": "no effect",
+    "worse": "worse",
+    "blocked": "blocked",
+    "unknown": "effect unknown",
 }
 ACTIONS = {
-    "checkpoint": "Copy the write-ahead log back into the database.",
-    "backup": "Take a backup beside the live application, and prove its content.",
-    "verify": "Prove the content of the newest backup once more.",
-    "drill": "Restore the newest verified backup into scratch and measure how long that takes.",
-    "prune": "Delete backups that the retention rules no longer keep.",
-    "analyze": "Refresh the statistics that SQLite plans its queries by.",
-    "optimize": "Let SQLite refresh the statistics that it thinks are worth it.",
-    "integrity": "Check the database, or a backup of it, for damage.",
-    "requeue": "Give tasks whose worker is gone back to the queue.",
-    "vacuum": "Give free pages back to the disk. The application waits meanwhile.",
-    "purge": "Delete tasks that are finished. What is deleted is gone.",
+    name: " ".join(filter(None, (spec.summary, spec.caution))) for name, spec in ACTION_SPECS.items() if spec.remote
 }
 
 
 def format_amount(value: float | None, unit: str) -> str:
-    """A number as a person reads it, never torn from its unit; None is "unknown", never 0."""
+    """Return a number with its unit, joined by a no-break space; None is "unknown", never 0."""
     return "unknown" if value is None else _amount_text(value, unit).replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -64,54 +55,52 @@ def _amount_text(value: float, unit: str) -> str:
 
 
 def format_count(value: float) -> str:
-    """Thousands apart: `12 345`."""
+    """Return a number with its thousands separated: `12 345`."""
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value == int(value) else f"{value:g}"
 
 
 def unit_of(metric: str) -> str:
-    """The unit that a metric's name tells."""
+    """Return the unit that the name of a metric ends with: bytes, seconds, ratio, or count."""
     for ending, unit in (("_bytes", "bytes"), ("_seconds", "seconds"), ("_ratio", "ratio")):
         if metric.endswith(ending):
             return unit
     return "count"
 
 
-def condition(opinion: RuleStatus) -> str:
-    """`sqlite_wal_backlog_bytes above 64.0 MiB`."""
-    bound = _bound_text(opinion, unit_of(opinion.metric))
-    where = ", ".join(f"{name}={value}" for name, value in opinion.where.items())
-    return f"{opinion.metric}{{{where}}} {bound}" if where else f"{opinion.metric} {bound}"
+def condition_text(status: RuleStatus) -> str:
+    """Return the condition of a rule in words: `sqlite_wal_backlog_bytes above 64.0 MiB`."""
+    bound = _bound_text(status, unit_of(status.metric))
+    where = ", ".join(f"{name}={value}" for name, value in status.where.items())
+    return f"{status.metric}{{{where}}} {bound}" if where else f"{status.metric} {bound}"
 
 
-def _bound_text(opinion: RuleStatus, unit: str) -> str:
-    if opinion.absent is not None:
-        return f"absent for {format_amount(opinion.absent, 'seconds')}"
-    if opinion.above is not None:
-        return f"above {format_amount(opinion.above, unit)}"
-    return f"below {format_amount(opinion.below, unit)}"
+def _bound_text(status: RuleStatus, unit: str) -> str:
+    if status.absent is not None:
+        return f"absent for {format_amount(status.absent, 'seconds')}"
+    if status.above is not None:
+        return f"above {format_amount(status.above, unit)}"
+    return f"below {format_amount(status.below, unit)}"
 
 
-def thinks(opinion: RuleStatus, now: float) -> str:
-    """What a rule makes of what it sees, and what follows."""
-    nothing = opinion.absent is not None and opinion.value is None
-    seen = "there is no value" if nothing else format_amount(opinion.value, unit_of(opinion.metric))
-    if opinion.verdict == "unknown":
-        return "cannot be judged: the value is not known now"
-    if opinion.verdict == "clear":
-        return f"all is well: {seen}"
+def rule_text(status: RuleStatus, now: float) -> str:
+    """Return in words what a rule measured, how it judges it, and what it will do."""
+    is_absent = status.absent is not None and status.value is None
+    value = "there is no value" if is_absent else format_amount(status.value, unit_of(status.metric))
+    if status.verdict == "unknown":
+        return "unknown: the value cannot be read now"
+    if status.verdict == "clear":
+        return f"within its limit: {value}"
     since = (
-        f" for {format_amount(max(0.0, now - opinion.wrong_since), 'seconds')}"
-        if opinion.wrong_since is not None
-        else ""
+        f" for {format_amount(max(0.0, now - status.wrong_since), 'seconds')}" if status.wrong_since is not None else ""
     )
-    if opinion.verdict == "between":
-        return f"{seen}, not yet back where it counts as well{since}"
-    return f"wrong{since}: {seen}; {_consequence_text(opinion)}"
+    if status.verdict == "between":
+        return f"{value}, not yet past the value that clears it{since}"
+    return f"outside its limit{since}: {value}; {_consequence_text(status)}"
 
 
-def _consequence_text(opinion: RuleStatus) -> str:
-    if opinion.suspended:
-        return f"suspended: {opinion.suspended}"
-    if opinion.hold is not None:
-        return f"asks for {opinion.action} once that lasted {format_amount(opinion.hold, 'seconds')}"
-    return f"{opinion.action} follows when an alert asks" if opinion.alerts else "nothing starts it"
+def _consequence_text(status: RuleStatus) -> str:
+    if status.suspended:
+        return f"suspended: {status.suspended}"
+    if status.hold is not None:
+        return f"requests {status.action} after {format_amount(status.hold, 'seconds')}"
+    return f"an alert requests {status.action}" if status.alerts else "no trigger is configured"

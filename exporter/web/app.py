@@ -1,4 +1,4 @@
-"""Routes to handlers. Everything that is not GET, HEAD or a named POST is answered 405 by the router."""
+"""Builds the web application of its routes. The router answers 405 to every other method."""
 
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -10,39 +10,41 @@ from exporter.web.forms import PageForms
 from exporter.web.html_pages import HtmlPages, page_handler
 from exporter.web.middleware import AccessMiddleware
 from exporter.web.passwords import PasswordChecker
-from exporter.web.run_number import register_run_number
+from exporter.web.responses import register_run_number
 from exporter.web.sessions import SessionStore
 
 
-def build_app(front: WebContext) -> ASGIApp:
-    """The application of one agent."""
+def build_app(context: WebContext) -> ASGIApp:
+    """Return the application of one agent, with the middleware that every request passes first."""
     register_run_number()
     passwords, sessions = PasswordChecker(), SessionStore()
-    site = HtmlPages(front, sessions)
-    routes = [*_machine_routes(front), *api.api_routes(front), *_page_routes(front, site, sessions, passwords)]
+    site = HtmlPages(context, sessions)
+    routes = [*_machine_routes(context), *api.api_routes(context), *_page_routes(context, site, sessions, passwords)]
     app = Starlette(routes=routes, exception_handlers={404: site.handle_not_found})
-    app.router.redirect_slashes = False  # its redirects lead to whatever Host the request names
-    return AccessMiddleware(app, front, passwords, sessions)
+    app.router.redirect_slashes = False  # its redirects would use the Host of the request
+    return AccessMiddleware(app, context, passwords, sessions)
 
 
-def _machine_routes(front: WebContext) -> list[Route]:
-    """For Prometheus, Alertmanager, probes and scripts."""
+def _machine_routes(context: WebContext) -> list[Route]:
+    """Return the routes of Prometheus, Alertmanager, probes and scripts."""
     return [
-        # before the page, so that metrics can be asked for at the root
-        Route(front.mount.telemetry_path, probes.metrics_handler(front), methods=["GET"]),
-        Route("/-/healthy", probes.healthy_handler(front), methods=["GET"]),
-        Route("/-/ready", probes.ready_handler(front), methods=["GET"]),
-        Route("/-/reload", control.reload_handler(front), methods=["POST", "PUT"]),
-        Route("/api/v1/pause", control.pause_handler(front), methods=["POST"]),
-        Route("/api/v1/resume", control.resume_handler(front), methods=["POST"]),
-        Route("/api/v1/runs/{run_id:run}/cancel", control.cancel_handler(front), methods=["POST"]),
-        Route("/api/v1/alerts", webhook.webhook_endpoint(front), methods=["POST"]),
+        # before the page, so that the metrics can be at the root
+        Route(context.mount.telemetry_path, probes.metrics_handler(context), methods=["GET"]),
+        Route("/-/healthy", probes.healthy_handler(context), methods=["GET"]),
+        Route("/-/ready", probes.ready_handler(context), methods=["GET"]),
+        Route("/-/reload", control.reload_handler(context), methods=["POST", "PUT"]),
+        Route("/api/v1/pause", control.pause_handler(context), methods=["POST"]),
+        Route("/api/v1/resume", control.resume_handler(context), methods=["POST"]),
+        Route("/api/v1/runs/{run_id:run}/cancel", control.cancel_handler(context), methods=["POST"]),
+        Route("/api/v1/alerts", webhook.webhook_endpoint(context), methods=["POST"]),
     ]
 
 
-def _page_routes(front: WebContext, site: HtmlPages, sessions: SessionStore, passwords: PasswordChecker) -> list[Route]:
-    """The page."""
-    forms = PageForms(front, site, sessions, passwords)
+def _page_routes(
+    context: WebContext, site: HtmlPages, sessions: SessionStore, passwords: PasswordChecker
+) -> list[Route]:
+    """Return the routes of the HTML pages and their forms."""
+    forms = PageForms(context, site, sessions, passwords)
     act = "/databases/{database:path}/act/{action}"
     return [
         Route("/", page_handler(site.show_overview), methods=["GET"]),

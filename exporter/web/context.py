@@ -1,20 +1,19 @@
-"""What the web server needs of the agent: values and callables, so that neither knows how the other works."""
+"""What the web server needs of the agent, as values and callables, so that neither depends on how the other works."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from actions.policy.alerts import Delivery
-from actions.store.runs import Run
 from exporter.exposition.page import MetricsPage
 from exporter.status.operations import Operations
 from exporter.triggers.alerts import DeliveryReceipt
-from exporter.web.mount import Mount
+from exporter.web.address import Mount
 from exporter.web_config.settings import WebConfig
 
 
 @dataclass(frozen=True, slots=True)
 class ActingRights:
-    """Who may act now. `token_digests`: SHA-256 of each valid token; `users` and `client_sans`: names."""
+    """Who may act now: the SHA-256 digests of the valid tokens, and the names of users and of client certificates."""
 
     enabled: bool
     token_digests: tuple[bytes, ...] = ()
@@ -24,24 +23,20 @@ class ActingRights:
 
 @dataclass(frozen=True, slots=True)
 class WebContext:
-    """`not_ready()` is the reason, "" when ready. `receive` stores a delivery or raises StoreUnavailable.
+    """The agent as the web server sees it. All callables may be called from any thread.
 
-    `answered(code)` hears of every answer to Alertmanager. `reload()` gives the reasons why not; `pause(why)` says since
-    when and why actions are paused, both it and `resume` raise StoreUnavailable. `finishing()`: what is still on its way to
-    a safe point a second after a pause. `cancel(run_id, who)` raises KeyError, Refused. Any thread may call all of them.
+    `not_ready()` returns the reason, "" when the agent is ready. `receive_delivery` stores a delivery or raises
+    StoreUnavailable. `count_answer(code)` counts an answer to Alertmanager. `reload()` returns the reasons why the
+    configuration was rejected, none when it was accepted. `web` returns the web configuration as of now.
     """
 
     version: str
     render: Callable[[str, str, Sequence[str]], MetricsPage]
     not_ready: Callable[[], str]
-    act_right: Callable[[], ActingRights]
-    receive: Callable[[Delivery], DeliveryReceipt]
-    answered: Callable[[int], None]
+    acting_rights: Callable[[], ActingRights]
+    receive_delivery: Callable[[Delivery], DeliveryReceipt]
+    count_answer: Callable[[int], None]
     reload: Callable[[], tuple[str, ...]]
-    pause: Callable[[str], str]
-    resume: Callable[[], None]
-    finishing: Callable[[], Sequence[Run]]
-    cancel: Callable[[int, str], Run]
     operations: Operations
     web: Callable[[], WebConfig] = WebConfig
     mount: Mount = field(default_factory=Mount)

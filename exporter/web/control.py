@@ -1,7 +1,7 @@
-"""What changes the agent itself: reload, pause, resume, cancel. All need the right to act (`exporter.web.authorization`)."""
+"""Handlers that control the agent: reload, pause, resume, cancel. All need the right to act (`exporter.web.authorization`)."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -12,65 +12,75 @@ from actions.store.database import StoreUnavailable
 from exporter.text.units import format_time
 from exporter.web.authorization import actor_with_address, denial_response, request_denial
 from exporter.web.context import WebContext
-from exporter.web.responses import AsciiJsonResponse
+from exporter.web.responses import AsciiJsonResponse, Handler
 
-Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Request], Response]
 
 
-def reload_handler(front: WebContext) -> Handler:
-    """Read the configuration again; 500 with the reasons when it stays as it was, as Prometheus answers."""
+def reload_handler(context: WebContext) -> Handler:
+    """Return the handler that reads the configuration again.
+
+    Like Prometheus it answers 500 with the reasons when the configuration was rejected.
+    """
 
     def reload_configuration(_request: Request) -> Response:
-        reasons = front.reload()
+        reasons = context.reload()
         if reasons:
             return PlainTextResponse("configuration not reloaded:\n" + "\n".join(reasons) + "\n", 500)
         return PlainTextResponse("configuration reloaded\n")
 
-    return _require_permission(front, reload_configuration)
+    return _require_permission(context, reload_configuration)
 
 
-def pause_handler(front: WebContext) -> Handler:
-    """Stop every action, also after a restart; answers after a second at most, with what is still finishing."""
+def pause_handler(context: WebContext) -> Handler:
+    """Return the handler that stops every action, also after a restart.
+
+    It answers after a second at most, with the runs that have not stopped yet.
+    """
 
     def pause_actions(request: Request) -> Response:
-        why = front.pause(f"by {actor_with_address(request, front.act_right())} at {format_time(time.time())}")
-        finishing = [{"run": one.id, "database": one.database, "action": one.action} for one in front.finishing()]
+        actor = actor_with_address(request, context.acting_rights())
+        why = context.operations.pause_actions(f"by {actor} at {format_time(time.time())}")
+        runs = context.operations.finishing_runs()
+        finishing = [{"run": run.id, "database": run.database, "action": run.action} for run in runs]
         return AsciiJsonResponse({"paused": True, "why": why, "finishing": finishing})
 
-    return _require_permission(front, pause_actions)
+    return _require_permission(context, pause_actions)
 
 
-def cancel_handler(front: WebContext) -> Handler:
-    """End one run: at once while it waits, else at its next safe point. 404 unknown, 409 ended already."""
+def cancel_handler(context: WebContext) -> Handler:
+    """Return the handler that ends one run: at once while it is pending, else at its next safe point.
+
+    It answers 404 for an unknown run and 409 for one that has ended.
+    """
 
     def cancel_run(request: Request) -> Response:
         run_id = request.path_params["run_id"]
         try:
-            found = front.cancel(run_id, actor_with_address(request, front.act_right()))
-        except (KeyError, OverflowError):  # no number of ours is longer than 64 bits
+            run = context.operations.cancel_run(run_id, actor_with_address(request, context.acting_rights()))
+        except (KeyError, OverflowError):  # the number of a run has at most 64 bits
             return AsciiJsonResponse({"error": f"there is no run {run_id}"}, 404)
         except Refused as error:
             return AsciiJsonResponse({"error": error.message_with_next_step()}, 409)
-        return AsciiJsonResponse({"run": found.id, "state": found.state, "outcome": found.outcome}, 202)
+        return AsciiJsonResponse({"run": run.id, "state": run.state, "outcome": run.outcome}, 202)
 
-    return _require_permission(front, cancel_run)
+    return _require_permission(context, cancel_run)
 
 
-def resume_handler(front: WebContext) -> Handler:
-    """Let actions start again."""
+def resume_handler(context: WebContext) -> Handler:
+    """Return the handler that lets actions start again."""
 
     def resume_actions(_request: Request) -> Response:
-        front.resume()
+        context.operations.resume_actions()
         return AsciiJsonResponse({"paused": False})
 
-    return _require_permission(front, resume_actions)
+    return _require_permission(context, resume_actions)
 
 
-def _require_permission(front: WebContext, answer: Answer) -> Handler:
+def _require_permission(context: WebContext, answer: Answer) -> Handler:
     async def check_and_answer(request: Request) -> Response:
-        if (no := request_denial(request, front.act_right())) is not None:
-            return denial_response(no)
+        if (denial := request_denial(request, context.acting_rights())) is not None:
+            return denial_response(denial)
         try:
             return await run_in_threadpool(answer, request)
         except StoreUnavailable as error:

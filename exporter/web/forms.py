@@ -1,11 +1,11 @@
-"""What people send from the page: log in and out, an action with its options, cancel, pause and resume.
+"""The forms of the pages: log in and out, an action with its options, cancel, pause and resume.
 
-A form counts only with the key of the page that we gave to this very visitor; the gate has turned away what another site sent.
-Every form is answered by another page or by a redirect to one, so that a reload sends nothing again.
+A form is accepted only with the key of a page that was rendered for this viewer; the middleware has rejected what another site
+sent. Every form is answered with another page or a redirect to one, so that a reload sends nothing again.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic, time
 from urllib.parse import parse_qsl
@@ -20,7 +20,7 @@ from actions.model.options import ActionOption
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.model.plan import Figure
 from actions.model.request import Option
-from actions.runner.catalogue import KNOWN_ACTIONS
+from actions.runner.catalogue import ACTION_SPECS
 from actions.runner.manual import remote_actions
 from actions.store.database import StoreUnavailable
 from exporter.config.tokens import token_digest
@@ -41,20 +41,19 @@ from exporter.web.sessions import SessionStore
 from exporter.web.viewer import is_own_form
 
 Fields = Mapping[str, str]
-Handler = Callable[[Request], Awaitable[Response]]
 LOG = logging.getLogger(__name__)
 MAX_FORM_FIELDS = 40
-# Wrong tokens or passwords from one address, within so many seconds, before it must wait.
+# How many wrong tokens or passwords one address may send within so many seconds before it must wait.
 MAX_LOGIN_FAILURES, LOGIN_FAILURE_WINDOW = 5, 60.0
 
 
 class InvalidForm(Exception):
-    """It is not what our page sends, or it comes too late; the message says so to a person."""
+    """A form was not sent by one of our pages, or too late; the message is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class _DryRunResult:
-    """What a dry run said."""
+    """The result of a dry run, as the page shows it."""
 
     outcome: str
     ok: bool
@@ -65,23 +64,27 @@ class _DryRunResult:
 
 @dataclass(frozen=True, slots=True)
 class _FormProblem:
+    """A problem with a form and what to do about it, as the page shows it."""
+
     what: str
     next_step: str = ""
 
 
 class PageForms:
-    """The forms of one agent."""
+    """The handlers of one agent's forms."""
 
-    def __init__(self, front: WebContext, site: HtmlPages, sessions: SessionStore, passwords: PasswordChecker) -> None:
-        self._front, self._site, self._sessions, self._passwords = front, site, sessions, passwords
+    def __init__(
+        self, context: WebContext, site: HtmlPages, sessions: SessionStore, passwords: PasswordChecker
+    ) -> None:
+        self._context, self._site, self._sessions, self._passwords = context, site, sessions, passwords
         self._failures = FailureLimiter(MAX_LOGIN_FAILURES, LOGIN_FAILURE_WINDOW)
 
     async def show_login(self, request: Request) -> Response:
-        """Where one logs in."""
+        """Show the form to log in."""
         return await self._login_page(request, request.query_params.get("next", ""))
 
     async def log_in(self, request: Request) -> Response:
-        """A token, or a user's password, becomes a session. Which of the two was wrong is not told."""
+        """Begin a session for a valid token or password. The answer does not say which of the two was wrong."""
         try:
             fields = await _read_fields(request)
         except InvalidForm as error:
@@ -89,50 +92,52 @@ class PageForms:
         address = request.client.host if request.client is not None else ""
         target = fields.get("next", "")
         if wait := self._failures.wait_seconds(address, monotonic()):
-            said = f"Too many attempts failed. Try again in {wait:.0f} s."
-            answer = await self._login_page(request, target, 429, said)
+            message = f"Too many attempts failed. Try again in {wait:.0f} s."
+            answer = await self._login_page(request, target, 429, message)
             answer.headers["Retry-After"] = f"{wait:.0f}"
             return answer
         secret = await self._begin_session(fields, address)
         if not secret:
             self._failures.record_failure(address, monotonic())
             log_event(LOG, logging.WARNING, "log in failed", address=address)
-            return await self._login_page(request, target, 403, "That is not right, or it gives no right to act.")
+            return await self._login_page(
+                request, target, 403, "This token or password is wrong, or gives no right to act."
+            )
         self._failures.clear_failures(address)
         self._sessions.end_session(identity_of(request).session)
-        answer = RedirectResponse(self._front.mount.prefix + _local_path(target), 303)
-        session_cookie.set_session_cookie(answer, secret, request.scope, self._front.mount)
+        answer = RedirectResponse(self._context.mount.prefix + _local_path(target), 303)
+        session_cookie.set_session_cookie(answer, secret, request.scope, self._context.mount)
         return answer
 
     async def log_out(self, request: Request) -> Response:
-        """End the session."""
-        if (no := await self._reject_foreign_form(request)) is not None:
-            return no
+        """End the session and delete its cookie."""
+        if (rejection := await self._reject_foreign_form(request)) is not None:
+            return rejection
         self._sessions.end_session(identity_of(request).session)
-        answer = RedirectResponse(self._front.mount.prefix + "/", 303)
-        session_cookie.delete_session_cookie(answer, request.scope, self._front.mount)
+        answer = RedirectResponse(self._context.mount.prefix + "/", 303)
+        session_cookie.delete_session_cookie(answer, request.scope, self._context.mount)
         return answer
 
     async def show_action(self, request: Request) -> Response:
-        """An action's options."""
+        """Show the form with an action's options."""
         return await self._action_page(request, {})
 
     async def submit_action(self, request: Request) -> Response:
-        """Plan it, or record the wish and show its run."""
+        """Plan the action, or enqueue a run and show it."""
         try:
             fields = await self._read_own_form(request)
         except InvalidForm as error:
             return await self._action_page(request, {}, 403, error=_FormProblem(str(error), "load the page again"))
-        if (no := request_denial(request, self._front.act_right())) is not None:
-            return await self._action_page(request, fields, no.status, error=_FormProblem(no.reason))
+        if (denial := request_denial(request, self._context.acting_rights())) is not None:
+            return await self._action_page(request, fields, denial.status, error=_FormProblem(denial.reason))
         return await self._plan_or_request(request, fields)
 
     async def cancel_run(self, request: Request) -> Response:
-        """Ask a run to stop, and show it."""
+        """Ask a run to stop, then show it."""
         run_id = request.path_params["id"]
 
         def request_cancel() -> None:
-            self._front.cancel(run_id, actor_with_address(request, self._front.act_right()))
+            self._context.operations.cancel_run(run_id, actor_with_address(request, self._context.acting_rights()))
 
         return await self._run_control(request, request_cancel, f"/runs/{run_id}")
 
@@ -140,21 +145,21 @@ class PageForms:
         """Stop every action from starting."""
 
         def begin_pause() -> None:
-            self._front.pause(
-                f"by {actor_with_address(request, self._front.act_right())} on the page at {format_time(time())}"
+            self._context.operations.pause_actions(
+                f"by {actor_with_address(request, self._context.acting_rights())} on the page at {format_time(time())}"
             )
 
         return await self._run_control(request, begin_pause, "/")
 
     async def resume_actions(self, request: Request) -> Response:
         """Let actions start again."""
-        return await self._run_control(request, self._front.resume, "/")
+        return await self._run_control(request, self._context.operations.resume_actions, "/")
 
     async def _run_control(self, request: Request, do: Callable[[], object], target: str) -> Response:
-        """Do it for who may, then lead on."""
-        if (no := await self._reject_foreign_form(request)) is not None:
-            return no
-        if (denial := request_denial(request, self._front.act_right())) is not None:
+        """Call `do` when the viewer may act, then redirect to `target`."""
+        if (rejection := await self._reject_foreign_form(request)) is not None:
+            return rejection
+        if (denial := request_denial(request, self._context.acting_rights())) is not None:
             return await self._error_page(request, denial.status, "Not allowed", f"{denial.reason}.")
         try:
             await run_in_threadpool(do)
@@ -164,25 +169,27 @@ class PageForms:
             return await self._error_page(request, 404, "Not found", "There is no such run.")
         except StoreUnavailable as error:
             return await self._error_page(request, 503, "Not done", f"{error}.")
-        return RedirectResponse(self._front.mount.prefix + target, 303)
+        return RedirectResponse(self._context.mount.prefix + target, 303)
 
     async def _plan_or_request(self, request: Request, fields: Fields) -> Response:
         database, action = request.path_params["database"], request.path_params["action"]
         known = remote_actions().get(action, {})
         try:
             options = _parse_options(known, fields)
-            wish = OperatorRequest(database, action, options, actor_with_address(request, self._front.act_right()))
+            wanted = OperatorRequest(
+                database, action, options, actor_with_address(request, self._context.acting_rights())
+            )
             if fields.get("do") != "run":
-                planned = await run_in_threadpool(self._front.operations.plan, wish)
+                planned = await run_in_threadpool(self._context.operations.plan, wanted)
                 return await self._action_page(request, fields, plan=_dry_run_result(planned))
-            if KNOWN_ACTIONS[action].destructive and fields.get("sure") != "yes":
+            if ACTION_SPECS[action].needs_fresh_backup and fields.get("sure") != "yes":
                 return await self._action_page(
-                    request, fields, 400, error=_FormProblem("say that you know what this does")
+                    request, fields, 400, error=_FormProblem("tick the box: this cannot be undone without a backup")
                 )
-            recorded = await run_in_threadpool(self._front.operations.request_run, wish)
+            recorded = await run_in_threadpool(self._context.operations.request_run, wanted)
         except (Refused, InvalidForm, UnknownDatabase, TooManyDryRuns, StoreUnavailable, KeyError) as error:
             return await self._action_page(request, fields, 409, error=_form_problem(error))
-        return RedirectResponse(f"{self._front.mount.prefix}/runs/{recorded.run_id}", 303)
+        return RedirectResponse(f"{self._context.mount.prefix}/runs/{recorded.run_id}", 303)
 
     async def _action_page(
         self,
@@ -196,13 +203,13 @@ class PageForms:
         database, action = request.path_params["database"], request.path_params["action"]
         known = remote_actions().get(action)
         if known is None:
-            return await run_in_threadpool(self._site.render_not_found, request, "There is no such action here.")
-        no = identity_denial(identity_of(request), self._front.act_right())
-        if no is not None and code == 200:
+            return await run_in_threadpool(self._site.render_not_found, request, "There is no action of this name.")
+        denial = identity_denial(identity_of(request), self._context.acting_rights())
+        if denial is not None and code == 200:
             target = f"/databases/{url_path(database)}/act/{action}"
-            return RedirectResponse(f"{self._front.mount.prefix}/login?next={url_path(target)}", 303)
+            return RedirectResponse(f"{self._context.mount.prefix}/login?next={url_path(target)}", 303)
         given = {name: fields.get(f"option.{name}", "") for name in known}
-        context = {
+        values = {
             "database": database,
             "action": action,
             "options": known,
@@ -210,42 +217,42 @@ class PageForms:
             "error": error,
             "plan": plan,
         }
-        destructive = KNOWN_ACTIONS[action].destructive
+        destructive = ACTION_SPECS[action].needs_fresh_backup
         return await run_in_threadpool(
-            lambda: self._site.render_page(request, "act.html", code, destructive=destructive, **context)
+            lambda: self._site.render_page(request, "act.html", code, destructive=destructive, **values)
         )
 
     async def _login_page(self, request: Request, target: str, code: int = 200, error: str = "") -> Response:
-        right = self._front.act_right()
-        context = {
+        right = self._context.acting_rights()
+        values = {
             "next": _local_path(target),
             "tokens": right.enabled and bool(right.token_digests),
-            "users": right.enabled and bool(right.users & self._front.web().users.keys()),
+            "users": right.enabled and bool(right.users & self._context.web().users.keys()),
             "error": error,
         }
-        return await run_in_threadpool(lambda: self._site.render_page(request, "login.html", code, **context))
+        return await run_in_threadpool(lambda: self._site.render_page(request, "login.html", code, **values))
 
     async def _begin_session(self, fields: Fields, address: str) -> str:
-        """The secret of a new session; empty when the credential gives no right to act."""
-        right, web = self._front.act_right(), self._front.web()
+        """Begin a session and return its secret; empty when the credential gives no right to act."""
+        right, web = self._context.acting_rights(), self._context.web()
         token, user = fields.get("token", "").strip(), fields.get("user", "")
         if token:
-            found = token_digest(token.encode())
-            good = identity_denial(Identity(token=found), right) is None
-            return self._sessions.begin_session(monotonic(), token=found) if good else ""
+            offered = token_digest(token.encode())
+            is_valid = identity_denial(Identity(token=offered), right) is None
+            return self._sessions.begin_session(monotonic(), token=offered) if is_valid else ""
         if not user:
             return ""
-        # before the right: who may act must not be told by the time of an answer
+        # before the right to act: the time of an answer must not reveal who may act
         verdict = await self._passwords.verify_password(web.users, user, fields.get("password", ""), address)
         if verdict is not PasswordVerdict.RIGHT or identity_denial(Identity(user=user), right) is not None:
             return ""
         return self._sessions.begin_session(monotonic(), user=user, hashed=web.users[user])
 
     async def _read_own_form(self, request: Request) -> Fields:
-        """The fields of a form that we gave to this visitor. Raises BadForm."""
+        """Return the fields of a form that was rendered for this viewer. Raises InvalidForm."""
         fields = await _read_fields(request)
         if not is_own_form(request, self._sessions, fields.get("key", "")):
-            raise InvalidForm("this form is not from a page of yours, or your session is over")
+            raise InvalidForm("this form was not sent from a page of your session, or the session has ended")
         return fields
 
     async def _reject_foreign_form(self, request: Request) -> Response | None:
@@ -262,9 +269,9 @@ class PageForms:
 
 
 async def _read_fields(request: Request) -> Fields:
-    """What a form says. Raises BadForm."""
+    """Return the fields of a form. Raises InvalidForm."""
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        raise InvalidForm("only forms of our pages are taken here")
+        raise InvalidForm("only forms of queuekeeper's own pages are accepted here")
     try:
         text = (await read_body(request)).decode("utf-8")
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict"))
@@ -273,7 +280,7 @@ async def _read_fields(request: Request) -> Fields:
 
 
 def _parse_options(known: Mapping[str, ActionOption], fields: Fields) -> dict[str, Option]:
-    """What was filled in, of the kind that the action wants; the action itself checks what it may be."""
+    """Return the options that were filled in, converted to their kind; the action itself checks their values."""
     given = {name: fields.get(f"option.{name}", "").strip() for name in known}
     return {name: _parse_option(name, known[name], text) for name, text in given.items() if text}
 
@@ -289,22 +296,22 @@ def _parse_option(name: str, kind: ActionOption, text: str) -> Option:
         raise InvalidForm(f"{name}: {text!r} is not a number: {kind.help}") from None
 
 
-def _dry_run_result(said: Event) -> _DryRunResult:
-    outcome = str(said.figures.get("outcome", "failed"))
-    figures = {name: value for name, value in said.figures.items() if name not in ("outcome", "next_step")}
+def _dry_run_result(event: Event) -> _DryRunResult:
+    outcome = str(event.figures.get("outcome", "failed"))
+    figures = {name: value for name, value in event.figures.items() if name not in ("outcome", "next_step")}
     ok = outcome in list(Outcome) and EXIT_CODES[Outcome(outcome)] == 0
-    return _DryRunResult(outcome, ok, said.message, str(said.figures.get("next_step") or ""), figures)
+    return _DryRunResult(outcome, ok, event.message, str(event.figures.get("next_step") or ""), figures)
 
 
 def _form_problem(error: Exception) -> _FormProblem:
     if isinstance(error, Refused):
         return _FormProblem(str(error), error.next_step)
     if isinstance(error, TooManyDryRuns):
-        return _FormProblem("other dry runs are being made", "ask again in a moment")
+        return _FormProblem("too many dry runs are running", "try again in a moment")
     return _FormProblem(str(error))
 
 
 def _local_path(target: str) -> str:
-    """Where to after the login: a path of ours and nothing else, whatever the address said."""
+    """Return the path to show after the login: a path of this server, or `/` where `target` is something else."""
     plain = target.startswith("/") and not target.startswith("//") and "\\" not in target
     return target if plain and target.isprintable() and target.isascii() else "/"

@@ -1,7 +1,7 @@
-"""The pages that people read. Everything is rendered here, from memory and our history; scripts only ask again."""
+"""The HTML pages. Everything is rendered here, from memory and the state store; the script only fetches pages again."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 from urllib.parse import urlencode
@@ -19,19 +19,18 @@ from exporter.status.database import HEALTH_STATES, QueueSummary
 from exporter.status.operations import UnknownDatabase
 from exporter.status.recent_readings import SERIES
 from exporter.web.context import WebContext
-from exporter.web.run_number import RUN_NUMBER
+from exporter.web.responses import RUN_NUMBER, Handler
 from exporter.web.sessions import SessionStore
 from exporter.web.viewer import viewer_of
 
-Handler = Callable[[Request], Awaitable[Response]]
 RUNS_PER_PAGE = 50
-# Nothing of another host, no script or style in the page itself, no frame around it, no form to elsewhere.
+# Allows nothing of another host, no inline script or style, no frame around the page, no form to another host.
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "deny",
-    "Referrer-Policy": "same-origin",  # `no-referrer` would make our own forms look like a stranger's (Origin: null)
+    "Referrer-Policy": "same-origin",  # `no-referrer` would make our own forms look like another site's (Origin: null)
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -41,74 +40,74 @@ _TASK_STATES = ("waiting", "scheduled", "running", "done", "failed", "dead")
 
 
 class HtmlPages:
-    """The pages of one agent."""
+    """Renders the pages of one agent."""
 
-    def __init__(self, front: WebContext, sessions: SessionStore) -> None:
-        self._front, self._sessions = front, sessions
-        mount = front.mount
-        self._templates = PageTemplates(mount.prefix, front.version, mount.telemetry_path)
+    def __init__(self, context: WebContext, sessions: SessionStore) -> None:
+        self._context, self._sessions = context, sessions
+        mount = context.mount
+        self._templates = PageTemplates(mount.prefix, context.version, mount.telemetry_path)
 
-    def render_page(self, request: Request, template: str, code: int = 200, **context: object) -> Response:
-        """One page for this visitor. Reads our history: call it beside the event loop."""
-        visitor = viewer_of(request, self._front, self._sessions)
+    def render_page(self, request: Request, template: str, code: int = 200, **values: object) -> Response:
+        """Render one page for this viewer. It reads the state store, so call it outside the event loop."""
+        viewer = viewer_of(request, self._context, self._sessions)
         html = self._templates.render_html(
-            template, visitor=visitor, standing=self._front.operations.agent_status(), **context
+            template, viewer=viewer, agent=self._context.operations.agent_status(), **values
         )
         return _page_response(request, html.encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", code)
 
     def render_not_found(self, request: Request, what: str) -> Response:
-        """There is no such thing."""
+        """Render the page for something that does not exist."""
         return self.render_page(request, "error.html", 404, title="Not found", what=what)
 
     async def handle_not_found(self, request: Request, _error: Exception) -> Response:
-        """An address that leads nowhere: a page for who reads pages."""
+        """Answer an unknown address: with a page for browsers, in plain text for others."""
         if "text/html" in request.headers.get("accept", ""):
-            return await run_in_threadpool(self.render_not_found, request, "This address leads nowhere.")
+            return await run_in_threadpool(self.render_not_found, request, "There is no page at this address.")
         return PlainTextResponse("Not Found\n", 404)
 
     def show_overview(self, request: Request) -> Response:
-        """Every database at a glance, the worst first."""
-        found = self._front.operations.list_databases()
-        shown = request.query_params.get("health", "")
-        shown = shown if shown in HEALTH_STATES else ""
-        ranked = sorted(found, key=lambda one: HEALTH_STATES.index(one.health))
+        """Show all databases, the worst first."""
+        statuses = self._context.operations.list_databases()
+        health = request.query_params.get("health", "")
+        health = health if health in HEALTH_STATES else ""
+        ranked = sorted(statuses, key=lambda status: HEALTH_STATES.index(status.health))
         return self.render_page(
             request,
             "overview.html",
-            databases=found,
-            listed=[one for one in ranked if not shown or one.health == shown],
-            counts=Counter(one.health for one in found),
-            totals={one.name: _queue_totals(one.queues) for one in found},
-            shown=shown,
-            not_ready=self._front.not_ready(),
+            databases=statuses,
+            listed=[status for status in ranked if not health or status.health == health],
+            counts=Counter(status.health for status in statuses),
+            totals={status.name: _queue_totals(status.queues) for status in statuses},
+            selected_health=health,
+            not_ready=self._context.not_ready(),
         )
 
     def show_database(self, request: Request) -> Response:
-        """One database: readings, charts, rules, actions, what was done."""
-        operations, name = self._front.operations, request.path_params["database"]
+        """Show one database: readings, charts, rules, actions, and its last runs."""
+        operations, name = self._context.operations, request.path_params["database"]
         try:
-            one = operations.database_status(name)
+            status = operations.database_status(name)
         except UnknownDatabase as error:
             return self.render_not_found(request, f"{error}.")
-        lines, now = operations.last_hour(one.name), time()
+        lines, now = operations.last_hour(status.name), time()
         width = choose_span(lines, now)
         charts = [draw_chart(*pair, now, width, operations.longest_gap) for pair in zip(SERIES, lines, strict=True)]
-        standing = operations.agent_status()
-        states = [state for state in _TASK_STATES if any(state in queue.tasks for queue in one.queues)]
+        agent = operations.agent_status()
+        states = [state for state in _TASK_STATES if any(state in queue.tasks for queue in status.queues)]
         return self.render_page(
             request,
             "database.html",
-            one=one,
+            status=status,
             states=states,
             charts=[made for made in charts if made is not None],
             offered=list(remote_actions()),
-            runs=self._recent_runs(one.name),
-            at_work_here=[run for run in standing.at_work if run.database == one.name],
-            schedules=operations.schedule_texts(one.name, standing.paused),
+            runs=self._recent_runs(status.name),
+            active_runs_here=[run for run in agent.active_runs if run.database == status.name],
+            schedules=operations.schedule_texts(status.name, agent.paused),
         )
 
     def show_history(self, request: Request) -> Response:
-        """The runs of all databases, page by page."""
+        """Show the runs of all databases, page by page."""
         given = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome", "before")}
         is_number = RUN_NUMBER.fullmatch(given["before"]) is not None
         if given["before"].isdigit() and not is_number:
@@ -116,7 +115,7 @@ class HtmlPages:
         before = int(given["before"]) if is_number else None
         words = {name: value for name, value in given.items() if name != "before"}
         try:
-            runs = self._front.operations.list_runs(RUNS_PER_PAGE, before=before, **words)
+            runs = self._context.operations.list_runs(RUNS_PER_PAGE, before=before, **words)
         except StoreUnavailable as error:
             return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
         older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_PER_PAGE else ""
@@ -126,16 +125,18 @@ class HtmlPages:
         )
 
     def show_run(self, request: Request) -> Response:
-        """One run, whole."""
+        """Show one run with its plan, figures and effect."""
         try:
-            return self.render_page(request, "run.html", run=self._front.operations.find_run(request.path_params["id"]))
+            return self.render_page(
+                request, "run.html", run=self._context.operations.find_run(request.path_params["id"])
+            )
         except (KeyError, OverflowError):
             return self.render_not_found(request, f"There is no run {request.path_params['id']}.")
         except StoreUnavailable as error:
             return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
 
     def send_asset(self, request: Request) -> Response:
-        """Style, script, icon. Their address has their content's mark in it, so a browser may keep them."""
+        """Send the style sheet, script or icon. The address contains a hash of the content, so browsers may cache it."""
         name = request.path_params["name"]
         if name not in ASSETS:
             return self.render_not_found(request, "There is no such file.")
@@ -145,13 +146,13 @@ class HtmlPages:
 
     def _recent_runs(self, database: str) -> list[Run] | None:
         try:
-            return self._front.operations.list_runs(10, database=database)
+            return self._context.operations.list_runs(10, database=database)
         except StoreUnavailable:
             return None  # the page says so
 
 
 def page_handler(make: Callable[[Request], Response]) -> Handler:
-    """A handler that renders beside the event loop."""
+    """Return a handler that renders in a thread, outside the event loop."""
 
     async def render_in_thread(request: Request) -> Response:
         return await run_in_threadpool(make, request)
@@ -161,7 +162,7 @@ def page_handler(make: Callable[[Request], Response]) -> Handler:
 
 @dataclass(frozen=True, slots=True)
 class _QueueTotals:
-    """All queues of a database together; None: not known."""
+    """The sums over all queues of a database; None is not known."""
 
     waiting: float | None
     running: float | None

@@ -1,4 +1,4 @@
-"""Who sent a request, as far as they proved it. Proving it gives no right yet: `exporter.web.authorization` decides."""
+"""The proved identity of a client. It gives no right by itself: `exporter.web.authorization` decides that."""
 
 import base64
 import binascii
@@ -14,9 +14,9 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`user`: whose password was right; `names`: those of a verified client certificate; `token`: the digest of one offered.
+    """What a client proved: a user with a valid password, the names of its certificate, the digest of the token it sent.
 
-    `session`: it was proved by logging in on the page.
+    `session` is the secret of the session where the client logged in on the page. The token is not checked yet.
     """
 
     user: str = ""
@@ -26,19 +26,19 @@ class Identity:
 
 
 def identity_of(request: Request) -> Identity:
-    """What the gate found out about this request."""
-    found = request.scope.get("state", {}).get("identity")
-    return found if isinstance(found, Identity) else Identity()
+    """Return the identity that the middleware stored for this request."""
+    identity = request.scope.get("state", {}).get("identity")
+    return identity if isinstance(identity, Identity) else Identity()
 
 
 def offered_token(headers: RawHeaders) -> bytes | None:
-    """The digest of the bearer token, when the request has one and no second authorization beside it."""
+    """Return the digest of the bearer token; None without one, or with more than one Authorization header."""
     scheme, value = _authorization_header(headers)
     return token_digest(value) if scheme == b"bearer" and value else None
 
 
 def offered_password(headers: RawHeaders) -> tuple[str, str] | None:
-    """Name and password of basic authentication (https://www.rfc-editor.org/rfc/rfc7617), as UTF-8."""
+    """Return the name and password of basic authentication (https://www.rfc-editor.org/rfc/rfc7617), as UTF-8."""
     scheme, value = _authorization_header(headers)
     if scheme != b"basic":
         return None

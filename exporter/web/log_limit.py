@@ -1,4 +1,4 @@
-"""Says what was refused, but not without end: whoever may not act must not be able to fill the disk with our log either."""
+"""Logs rejected requests at a limited rate, so that a client without rights cannot fill the disk with our log."""
 
 import logging
 import threading
@@ -11,26 +11,26 @@ MAX_LOG_LINES = 30
 
 
 class RejectionLog:
-    """At most MOST lines in each WINDOW seconds; how many more there were is said with the first line after it.
+    """Logs at most MAX_LOG_LINES lines in LOG_WINDOW seconds; the first line after it says how many were left out.
 
-    `what`: how each line begins.
+    Each line starts with `what`.
     """
 
-    def __init__(self, what: str = "alerts refused") -> None:
+    def __init__(self, what: str = "alerts rejected") -> None:
         self._what = what
         self._guard = threading.Lock()
         self._begun = float("-inf")
-        self._said = self._unsaid = 0
+        self._logged = self._omitted = 0
 
     def log_rejection(self, code: int, reason: str, peer: str, now: float) -> None:
-        """One request was refused. `now`: seconds of a clock that does not jump."""
+        """Log the rejection of one request. `now` is in seconds of a monotonic clock."""
         with self._guard:
-            unsaid = 0
+            omitted = 0
             if now - self._begun >= LOG_WINDOW:
-                unsaid, self._begun, self._said, self._unsaid = self._unsaid, now, 0, 0
-            self._said += 1
-            if self._said > MAX_LOG_LINES:
-                self._unsaid += 1
+                omitted, self._begun, self._logged, self._omitted = self._omitted, now, 0, 0
+            self._logged += 1
+            if self._logged > MAX_LOG_LINES:
+                self._omitted += 1
                 return
-        more = {"refused_unsaid_before": unsaid} if unsaid else {}
+        more = {"rejections_not_logged": omitted} if omitted else {}
         log_event(LOG, logging.WARNING, self._what, code=code, reason=reason, peer=peer, **more)

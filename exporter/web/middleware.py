@@ -1,7 +1,7 @@
-"""What every request passes before anything else looks at it: who may read, the operator's headers, where we are mounted.
+"""The middleware that every request passes first: rate limit, who may read, the operator's headers, path prefix, origin.
 
-In the order of the exporters' common toolkit: rate limit, headers, password. A valid right to act opens the door too: an
-Alertmanager with a token need not have a password as well.
+The order is that of the exporters' common toolkit: rate limit, headers, password. A valid right to act is accepted in place of
+a password, so that an Alertmanager with a token needs no password as well.
 """
 
 import time
@@ -15,7 +15,7 @@ from exporter.web.context import WebContext
 from exporter.web.identity import Identity, offered_password, offered_token
 from exporter.web.origin import is_cross_site, is_from_browser, is_loopback, may_be_our_host
 from exporter.web.passwords import PasswordChecker, PasswordVerdict
-from exporter.web.rate import TokenBucket
+from exporter.web.rate_limit import TokenBucket
 from exporter.web.session_cookie import session_secret
 from exporter.web.sessions import SessionStore
 from exporter.web.token_attempts import TokenAttempts, client_address, too_many_requests
@@ -24,24 +24,24 @@ from exporter.web_config.settings import WebConfig
 _CSP = "Content-Security-Policy"
 REFRESH_HEADER = "x-queuekeeper-refresh"
 WEBHOOK_PATH = "/api/v1/alerts"
-# No answer is taken for a script, nor is one of them part of another site's page.
+# No answer may be executed as a script, or be embedded in a page of another site.
 _DEFAULT_HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class AccessMiddleware:
-    """An ASGI application around another one."""
+    """An ASGI application that checks each request and passes it on to another ASGI application."""
 
-    def __init__(self, app: ASGIApp, front: WebContext, passwords: PasswordChecker, sessions: SessionStore) -> None:
-        self._app, self._front, self._passwords, self._sessions = app, front, passwords, sessions
+    def __init__(self, app: ASGIApp, context: WebContext, passwords: PasswordChecker, sessions: SessionStore) -> None:
+        self._app, self._context, self._passwords, self._sessions = app, context, passwords, sessions
         self._rate = TokenBucket()
         self._guesses = TokenAttempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer it, or pass it on."""
+        """Reject the request with an answer, or pass it on."""
         if scope["type"] != "http":
             return
-        web, now = self._front.web(), time.monotonic()
+        web, now = self._context.web(), time.monotonic()
         if not self._rate.take_token(web.rate_interval, web.rate_burst, now):
             await PlainTextResponse("Too Many Requests\n", 429)(scope, receive, send)
             return
@@ -50,20 +50,20 @@ class AccessMiddleware:
         if answer is not None:
             await answer(scope, receive, send)
             return
-        scope["root_path"] = self._front.mount.prefix
+        scope["root_path"] = self._context.mount.prefix
         await self._app(scope, receive, send)
 
     async def _identify_or_reject(self, scope: Scope, web: WebConfig, now: float) -> Response | None:
-        """Who they are goes into the request's state; the answer to those who may not pass."""
+        """Store the identity of the client in the request's state, or return the response that rejects the request."""
         headers = Headers(scope=scope)
         if _is_no_longer_allowed(scope, web):
             return PlainTextResponse("Forbidden\n", 403, {"Connection": "close"})
-        secret = session_secret(scope, self._front.mount)
+        secret = session_secret(scope, self._context.mount)
         identity = self._with_session(
             self._offered_identity(scope), secret, web, now, by_person=_is_from_person(scope, headers)
         )
-        if (no := self._limit_token_attempts(scope, web, identity)) is not None:
-            return no
+        if (rejection := self._limit_token_attempts(scope, web, identity)) is not None:
+            return rejection
         if web.users:
             answer, user = await self._check_password(scope, web)
             if answer is not None:
@@ -78,7 +78,7 @@ class AccessMiddleware:
     def _with_session(
         self, identity: Identity, secret: str, web: WebConfig, now: float, *, by_person: bool
     ) -> Identity:
-        """Who logged in, as if they sent their credential with every request."""
+        """Return the identity with the credential of the session added, as if each request carried it."""
         session = self._sessions.find_session(secret, now, used=by_person) if secret else None
         if session is None:
             return identity
@@ -86,21 +86,24 @@ class AccessMiddleware:
         return Identity(user, identity.names, identity.token or session.token, secret)
 
     def _has_valid_token(self, scope: Scope) -> bool:
-        """A token that gives the right to act, sent with this very request: no browser adds one by itself."""
+        """Return whether the request itself carries a token that gives the right to act: no browser adds one by itself."""
         token = offered_token(scope["headers"])
-        return token is not None and bool(actor_name(Identity(token=token), self._front.act_right()))
+        return token is not None and bool(actor_name(Identity(token=token), self._context.acting_rights()))
 
     def _limit_token_attempts(self, scope: Scope, web: WebConfig, identity: Identity) -> Response | None:
-        """The answer to one wrong token too many, where tokens count at all: for acting, and in place of a password."""
+        """Return the rejection of a client that sent too many wrong tokens.
+
+        Tokens are only checked where they matter: for acting, and in place of a password.
+        """
         if scope["method"] in _SAFE_METHODS and not web.users:
             return None
-        answer = self._guesses.check_attempt(scope, identity, self._front.act_right())
-        if answer is not None and scope["path"] == f"{self._front.mount.prefix}{WEBHOOK_PATH}":
-            self._front.answered(answer.status_code)
+        answer = self._guesses.check_attempt(scope, identity, self._context.acting_rights())
+        if answer is not None and scope["path"] == f"{self._context.mount.prefix}{WEBHOOK_PATH}":
+            self._context.count_answer(answer.status_code)
         return answer
 
     async def _check_password(self, scope: Scope, web: WebConfig) -> tuple[Response | None, str]:
-        """The answer to who may not read, or the name of who may."""
+        """Return the rejection of a client that may not read, or None and the name of the user."""
         given = offered_password(scope["headers"])
         if given is None:
             return (None, "") if self._has_valid_token(scope) else (_unauthorized_response(), "")
@@ -116,8 +119,8 @@ class AccessMiddleware:
         return _unauthorized_response(), ""
 
     def _check_prefix(self, scope: Scope) -> Response | None:
-        """Below our prefix, or shown the way there."""
-        prefix, path = self._front.mount.prefix, scope["path"]
+        """Return None for a path below the route prefix, a redirect from the root, and 404 for other paths."""
+        prefix, path = self._context.mount.prefix, scope["path"]
         if not prefix or path.startswith(prefix + "/"):
             return None
         if path in ("/", prefix):
@@ -125,13 +128,13 @@ class AccessMiddleware:
         return PlainTextResponse("Not Found\n", 404)
 
     def _check_origin(self, scope: Scope, headers: Headers) -> Response | None:
-        """Whether it was really sent to us, and by whom it seems to be from."""
-        own = self._front.mount.own_hosts
+        """Return the rejection of a request that another site sent, or that names a host which is not this server."""
+        own = self._context.mount.own_hosts
         reads = scope["method"] in _SAFE_METHODS
-        # another site may lead here, and no more: nor may it have parts of us in its pages, whatever it can see of them
+        # another site may link here and no more: it may not embed any part of this server in its pages
         if is_cross_site(headers, own) and not (reads and headers.get("sec-fetch-mode") == "navigate"):
-            return PlainTextResponse("another site sent this; nothing was done\n", 403, {"Connection": "close"})
-        open_to_all = scope["path"].removeprefix(self._front.mount.prefix) in self._front.mount.open_paths
+            return PlainTextResponse("another site sent this request; nothing was done\n", 403, {"Connection": "close"})
+        open_to_all = scope["path"].removeprefix(self._context.mount.prefix) in self._context.mount.open_paths
         server = scope.get("server")
         open_to_this = open_to_all and not is_from_browser(headers)
         if open_to_this or server is None or not is_loopback(server[0]) or self._has_valid_token(scope):
@@ -139,22 +142,22 @@ class AccessMiddleware:
         host = headers.get("host", "")
         if may_be_our_host(host, own):
             return None
-        cure = "if this is a name of ours, start with --web.external-url=http://NAME/"
-        return PlainTextResponse(f"nobody here is called by this name; {cure}\n", 421)
+        cure = "if it is right, start with --web.external-url=http://NAME/"
+        return PlainTextResponse(f"this is not a name of this server; {cure}\n", 421)
 
 
 def _is_from_person(scope: Scope, headers: Headers) -> bool:
-    """An open page asks again by itself: that must not keep its session alive."""
+    """Return whether a person caused the request: an open page refreshes itself, which must not keep its session alive."""
     return REFRESH_HEADER not in headers and not scope["path"].endswith("/api/v1/events")
 
 
 def _with_user(identity: Identity, user: str) -> Identity:
-    """Who logged in on the page acts as that; else as whom the browser's password says."""
+    """Return the identity with the user of the browser's password, unless a session already names the user."""
     return identity if identity.user else Identity(user, identity.names, identity.token, identity.session)
 
 
 def _is_no_longer_allowed(scope: Scope, web: WebConfig) -> bool:
-    """Whether a connection that was let in names nobody who is still allowed: it may live long."""
+    """Return whether the client certificate of an open connection is no longer allowed: connections may live long."""
     names = scope.get("state", {}).get("client_names", ())
     return web.allowed_names is not None and web.allowed_names.isdisjoint(names)
 
@@ -171,7 +174,10 @@ def _unauthorized_response() -> Response:
 
 
 def _add_headers(send: Send, web: WebConfig) -> Send:
-    """Ours and the operator's on every answer. Ours never weakens theirs: a page has both Content-Security-Policies."""
+    """Add our headers and the operator's to every answer.
+
+    Ours never weaken theirs: a page has both Content-Security-Policies.
+    """
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,8 +1,9 @@
-"""Are name and password right? bcrypt is slow on purpose, so it runs beside the loop, one at a time, and what it said
-is remembered: a scrape every few seconds must not cost it again. The hash is part of what is remembered, so a changed
-file is a changed answer.
+"""Checks names and passwords with bcrypt.
 
-A name that is not known costs as much as one that is: time must not tell which names there are.
+bcrypt is slow on purpose, so it runs in a thread of its own, one check at a time, and its results are cached: a scrape every
+few seconds must not pay for it again. The cache key includes the hash, so a changed file gives a new result.
+
+An unknown name costs as much time as a known one, so that the time of an answer does not reveal which names exist.
 """
 
 import asyncio
@@ -20,14 +21,14 @@ from exporter.web.log_limit import RejectionLog
 from exporter.web.rate_limit import FailureLimiter
 
 MAX_REMEMBERED = 100
-# So many may wait for their turn; more would wait so long that they gave up.
+# How many checks may wait; more would wait so long that their clients gave up.
 MAX_WAITING_CHECKS = 32
 MAX_PASSWORD_FAILURES, PASSWORD_FAILURE_WINDOW = 10, 60.0
 _USUAL_COST = 10
 
 
 class PasswordVerdict(Enum):
-    """BUSY: nobody looked, too many others wait. BLOCKED: this address was wrong too often."""
+    """The result of a check. BUSY: not checked, too many others wait. BLOCKED: this address failed too often."""
 
     RIGHT = 0
     WRONG = 1
@@ -36,21 +37,21 @@ class PasswordVerdict(Enum):
 
 
 class PasswordChecker:
-    """Of one server; used from its event loop only."""
+    """Checks the passwords of one server. Use it from the server's event loop only."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
-        self._turn = ThreadPoolExecutor(1, "bcrypt")
+        self._worker = ThreadPoolExecutor(1, "bcrypt")
         self._waiting = 0
         self.failures = FailureLimiter(MAX_PASSWORD_FAILURES, PASSWORD_FAILURE_WINDOW)
-        self._refusals = RejectionLog("wrong passwords")
+        self._rejections = RejectionLog("wrong passwords")
 
     async def verify_password(
         self, users: Mapping[str, str], user: str, password: str, address: str
     ) -> PasswordVerdict:
-        """`users`: name to hash. Only guesses that are new count against the address."""
+        """Check a password against `users`, which maps names to hashes. Only new wrong passwords count against the address."""
         hashed = users.get(user)
         key = self._cache_key(user, hashed or "", password)
         if key in self._right:
@@ -68,21 +69,21 @@ class PasswordChecker:
     async def _compare_hash(self, password: str, hashed: str) -> bool:
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._turn, _matches_hash, password, hashed)
+            return await asyncio.get_running_loop().run_in_executor(self._worker, _matches_hash, password, hashed)
         finally:
             self._waiting -= 1
 
     def _remember_verdict(self, key: bytes, address: str, *, right: bool) -> PasswordVerdict:
-        kept = self._right if right else self._wrong
-        kept[key] = None
-        if len(kept) > MAX_REMEMBERED:
-            kept.popitem(last=False)
+        cache = self._right if right else self._wrong
+        cache[key] = None
+        if len(cache) > MAX_REMEMBERED:
+            cache.popitem(last=False)
         if right:
             self.failures.clear_failures(address)
             return PasswordVerdict.RIGHT
         now = time.monotonic()
         if self.failures.record_failure(address, now):
-            self._refusals.log_rejection(
+            self._rejections.log_rejection(
                 429,
                 f"{MAX_PASSWORD_FAILURES} within {PASSWORD_FAILURE_WINDOW:.0f} s, so this address must wait",
                 address,
@@ -91,7 +92,7 @@ class PasswordChecker:
         return PasswordVerdict.WRONG
 
     def _cache_key(self, *parts: str) -> bytes:
-        """Passwords are not kept, not even hashed without a secret."""
+        """Return the cache key: no password is stored, nor a hash of one without a secret."""
         sized = b"".join(len(raw).to_bytes(4, "big") + raw for raw in (part.encode() for part in parts))
         return hmac.digest(self._secret, sized, "sha256")
 
@@ -99,11 +100,11 @@ class PasswordChecker:
 def _matches_hash(password: str, hashed: str) -> bool:
     try:
         return bcrypt.checkpw(password.encode(), hashed.encode())
-    except ValueError:  # longer than the 72 bytes that bcrypt looks at, or with a NUL: nobody's password
+    except ValueError:  # longer than the 72 bytes that bcrypt reads, or with a NUL: no valid password
         return False
 
 
 def _unmatchable_hash(users: Mapping[str, str]) -> str:
-    """A hash that nothing matches, as costly as the costliest of the known ones."""
+    """Return a hash that no password matches, as costly as the costliest of the known ones."""
     cost = max((int(hashed[4:6]) for hashed in users.values()), default=_USUAL_COST)
     return f"$2b${cost:02d}${'.' * 53}"

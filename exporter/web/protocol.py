@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol, with a bound on everything that a client can make us wait for or keep.
+"""uvicorn's HTTP protocol with limits on the time and the memory that a client can make the server spend.
 
-uvicorn itself waits for ever for a request that does not come, and keeps what nobody reads for ever.
+uvicorn itself waits for ever for a request that does not arrive, and keeps an answer that the client does not read for ever.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-# Seconds: to the end of a request's head, to the end of its body, and for an answer that the client does not take.
+# In seconds: to the end of a request's head, to the end of its body, and for an answer that the client does not read.
 HEAD_DEADLINE = 10.0
 READ_DEADLINE = 15.0
 WRITE_DEADLINE = 30.0
@@ -25,9 +25,10 @@ _HEAD_TOO_LONG = (
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Of too many connections the oldest idle one goes: idle ones of anybody must not lock a scrape out.
+    """One connection. Above MAX_CONNECTIONS the oldest idle one is closed, so that idle connections cannot lock out a scrape.
 
-    `allowed_names`: what a client's certificate must name one of, None: anything. A request's state has `client_names`.
+    A client's certificate must have one of `allowed_names`; None allows every client. The names are in a request's state as
+    `client_names`.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_read_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
-        # uvicorn leaves this timer when the connection broke: it would keep all of the connection for a minute
+        # uvicorn leaves this timer after a broken connection, which would keep the whole connection in memory for a minute
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
@@ -91,7 +92,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.idle_since = self.loop.time()
         super().on_response_complete()
         if self._read_timer is not None and not self.transport.is_closing():
-            self.transport.close()  # answered without reading: what is left of the body is nobody's
+            self.transport.close()  # answered without reading the whole body: its rest must not be read as the next request
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -103,10 +104,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _close_oldest_idle(self) -> None:
-        others = (one for one in self.connections if isinstance(one, BoundedProtocol) and one is not self)
-        idle = [one for one in others if one.cycle is None or one.cycle.response_complete]
-        victim = min(idle, key=lambda one: one.idle_since, default=self)
-        victim.transport.abort()
+        others = (other for other in self.connections if isinstance(other, BoundedProtocol) and other is not self)
+        idle = [other for other in others if other.cycle is None or other.cycle.response_complete]
+        oldest = min(idle, key=lambda other: other.idle_since, default=self)
+        oldest.transport.abort()
 
     def _start_request_timers(self) -> None:
         self._head_bytes = 0
@@ -131,13 +132,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The subject alternative names of a verified client certificate: DNS, e-mail, address, URI."""
-    found = certificate.get("subjectAltName", ()) if certificate else ()
-    return tuple(_canonical_address(value) if kind == "IP Address" else value for kind, value in found)
+    """Return the subject alternative names of a verified client certificate: DNS, e-mail, address, URI."""
+    names = certificate.get("subjectAltName", ()) if certificate else ()
+    return tuple(_canonical_address(value) if kind == "IP Address" else value for kind, value in names)
 
 
 def _canonical_address(text: str) -> str:
-    """As it is usually written: OpenSSL spells all of an IPv6 address out."""
+    """Return the address in its usual short form: OpenSSL writes IPv6 addresses in full."""
     try:
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:

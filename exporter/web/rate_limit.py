@@ -1,4 +1,7 @@
-"""How often somebody may be wrong about a secret before they must wait. Per address; pure but for what it remembers."""
+"""Limits of how often a client may ask: a token bucket for all requests, and a limit of wrong secrets for each address.
+
+Both take the time as a parameter and do no I/O.
+"""
 
 import ipaddress
 from collections import OrderedDict, deque
@@ -6,10 +9,34 @@ from collections import OrderedDict, deque
 MAX_ADDRESSES = 4096
 
 
-class FailureLimiter:
-    """At most `most` within `window` seconds: then so many seconds of rest, and the count begins anew.
+class TokenBucket:
+    """A token bucket of one server: one more token each interval, at most a burst of them. Times are in seconds."""
 
-    What is remembered is bounded: of many addresses the oldest is forgotten.
+    def __init__(self) -> None:
+        self._limit = (0.0, 0)
+        self._tokens, self._filled_at = 0.0, 0.0
+
+    def take_token(self, interval: float, burst: int, now: float) -> bool:
+        """Take a token and return True, or return False when the bucket is empty.
+
+        An interval of 0 means no limit. A changed limit starts with a full bucket.
+        """
+        if interval == 0:
+            return True
+        if (interval, burst) != self._limit:
+            self._limit, self._tokens, self._filled_at = (interval, burst), float(burst), now
+        self._tokens = min(float(burst), self._tokens + (now - self._filled_at) / interval)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class FailureLimiter:
+    """Allows at most `most` failures of an address within `window` seconds; then it must wait that long.
+
+    Memory is bounded: above MAX_ADDRESSES the address that failed longest ago is dropped.
     """
 
     def __init__(self, most: int, window: float) -> None:
@@ -17,14 +44,14 @@ class FailureLimiter:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait_seconds(self, address: str, now: float) -> float:
-        """Seconds until this address may try again; 0 when it may now."""
+        """Return the seconds until this address may try again; 0 when it may now."""
         times = self._times.get(_address_network(address))
         if times is None or len(times) < self._most:
             return 0.0
         return max(0.0, times[-1] + self._window - now)
 
     def record_failure(self, address: str, now: float) -> bool:
-        """It was wrong once more. Whether that was once too often: from now on it must wait."""
+        """Count one more wrong secret; True when this one reached the limit, so that the address must wait from now on."""
         network = _address_network(address)
         recent = [at for at in self._times.pop(network, ()) if now - at < self._window]
         self._times[network] = deque([*recent, now], maxlen=self._most)
@@ -33,14 +60,14 @@ class FailureLimiter:
         return len(recent) == self._most - 1
 
     def clear_failures(self, address: str) -> None:
-        """It was right."""
+        """Forget the failures of an address that sent a right secret."""
         self._times.pop(_address_network(address), None)
 
 
 def _address_network(address: str) -> str:
-    """One household: an IPv6 user has a whole /64 to choose from."""
+    """Return the key that failures are counted by: an IPv6 client can choose from a whole /64, so that counts as one."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)

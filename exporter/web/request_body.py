@@ -1,4 +1,4 @@
-"""Reads a request's body within a size and a time: uvicorn alone puts no bound on either."""
+"""Reads the body of a request within limits of size and time; uvicorn itself has neither limit."""
 
 import asyncio
 
@@ -9,20 +9,23 @@ BODY_DEADLINE = 5.0
 
 
 class BodyTooLarge(Exception):
-    """The body is, or says it is, larger than allowed."""
+    """The body is larger than MAX_BODY_BYTES, or its Content-Length says so."""
 
 
 class BodyTooSlow(Exception):
-    """The body did not arrive within its time."""
+    """The body did not arrive within BODY_DEADLINE seconds."""
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises TooLarge (before reading when Content-Length tells), TooSlow, ClientDisconnect."""
+    """Return the whole body.
+
+    Raises BodyTooLarge (before reading where Content-Length says so), BodyTooSlow, ClientDisconnect.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
         raise BodyTooLarge
     try:
-        # not `wait_for`: its task, its error and what was read by then would hold each other until cycles are looked for
+        # not `wait_for`: its task, its error and the parts read by then would refer to each other until the next cycle search
         async with asyncio.timeout(BODY_DEADLINE):
             return await _collect_parts(request)
     except TimeoutError as error:
@@ -30,7 +33,9 @@ async def read_body(request: Request) -> bytes:
 
 
 async def _collect_parts(request: Request) -> bytes:
-    """Not by `request.stream()`: a generator that is left half way lives until cycles are looked for, and so does the body."""
+    """Read all parts without `request.stream()`: a generator that is abandoned half way keeps the body until the next cycle
+    search.
+    """
     parts: list[bytes] = []
     size, more = 0, True
     while more:

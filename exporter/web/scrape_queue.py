@@ -1,5 +1,4 @@
-"""Pages of metrics, rendered by a worker of their own: what a person asks for, however slow, takes nothing from a scrape,
-and scrapes, however many, take one worker.
+"""Renders pages of metrics in one thread of their own: slow HTML pages do not delay a scrape, and many scrapes take one thread.
 
 Scrapes that wait for the same page when its rendering begins share it: 64 at once cost little more than one.
 """
@@ -13,16 +12,16 @@ from exporter.exposition.page import MetricsPage
 
 RenderPage = Callable[[str, str, Sequence[str]], MetricsPage]
 PageKey = tuple[str, str, tuple[str, ...]]
-# So many different pages may wait (who asks for `name[]` can ask for ever new ones).
+# How many different pages may wait (a client that sends `name[]` can request ever new ones).
 MAX_WAITING_PAGES = 100
 
 
 class ScrapeQueueFull(Exception):
-    """Too many different pages are asked for at once."""
+    """Too many different pages are requested at once."""
 
 
 class ScrapeQueue:
-    """Of one server."""
+    """Renders the metrics pages of one server."""
 
     def __init__(self, render: RenderPage) -> None:
         self._render = render
@@ -31,7 +30,7 @@ class ScrapeQueue:
         self._waiting: dict[PageKey, Future[MetricsPage]] = {}
 
     async def render_page(self, accept: str, accept_encoding: str, names: Sequence[str]) -> MetricsPage:
-        """A page whose rendering begins after this call. Raises Overloaded."""
+        """Return a page whose rendering begins after this call. Raises ScrapeQueueFull."""
         page = self._join_or_submit((accept, accept_encoding, tuple(names)))
         return await asyncio.shield(asyncio.wrap_future(page))
 
@@ -44,7 +43,7 @@ class ScrapeQueue:
             return self._waiting[key]
 
     def _render_now(self, key: PageKey) -> MetricsPage:
-        """From now on it is too late to join: whoever comes gets a later page."""
+        """Render the page; a scrape that arrives from now on gets a later one."""
         with self._guard:
             del self._waiting[key]
         return self._render(*key)

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn with our own listeners and protocol, and an end without a signal's status.
+"""The HTTP server: uvicorn with our own listeners and protocol, and an exit status of its own after a signal.
 
 uvicorn raises the signal again after its shutdown, which turns a clean stop into exit status -15; here SIGTERM and
 SIGINT end it with the caller's own exit code.
@@ -27,8 +27,9 @@ SHUTDOWN_GRACE = 5
 class HttpServer(uvicorn.Server):
     """`run(sockets)` blocks until SIGTERM, SIGINT or `stop()`.
 
-    `web`: the web configuration as of now. `on_hangup` is called in the event loop at SIGHUP, `on_start` once it listens.
-    `behind_proxy`: a proxy of this machine tells who the visitor is (X-Forwarded-For); else anybody's word would count.
+    `web` returns the web configuration as of now. `on_hangup` is called in the event loop at SIGHUP, `on_start` once the server
+    listens, `on_stop` when it begins to stop. `behind_proxy` makes it trust the client address that a proxy on this machine
+    sends in X-Forwarded-For; without a proxy every client could forge it.
     """
 
     def __init__(
@@ -61,20 +62,20 @@ class HttpServer(uvicorn.Server):
         self._regular: list[tuple[float, Callable[[], object]]] = []
 
     def call_every(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call this in the event loop, again and again, once it runs."""
+        """Call `call` every `seconds` in the event loop, from the start on."""
         self._regular.append((seconds, call))
 
     def stop(self) -> None:
-        """End soon; callable from any thread."""
+        """Make the server stop soon. May be called from any thread."""
         if self._on_stop is not None and not self.should_exit:
             self._on_stop()
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on the sockets: instead of asyncio's servers, which know one TLS context for ever."""
+        """Listen on the sockets with our own listeners: asyncio's servers keep one TLS context for ever."""
         await self.lifespan.startup()
-        listeners = [SocketListener(one, lambda: self._web().tls, self._create_protocol) for one in sockets or ()]
-        self.servers = cast("list[asyncio.base_events.Server]", listeners)  # closed and waited for alike
+        listeners = [SocketListener(sock, lambda: self._web().tls, self._create_protocol) for sock in sockets or ()]
+        self.servers = cast("list[asyncio.base_events.Server]", listeners)  # both have close() and wait_closed()
         self.started = True
         for seconds, call in self._regular:
             _call_repeatedly(asyncio.get_running_loop(), seconds, call)
@@ -87,7 +88,7 @@ class HttpServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Our own handlers while it runs, the former ones afterwards. Outside the main thread: none."""
+        """Install our signal handlers while the server runs, and restore the former ones. Outside the main thread: none."""
         wanted: dict[int, Callable[[int, FrameType | None], None]] = {
             signal.SIGTERM: lambda *_: self.stop(),
             signal.SIGINT: lambda *_: self.stop(),
@@ -112,7 +113,7 @@ class HttpServer(uvicorn.Server):
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Whoever sends what is no HTTP is answered 400; a line for each would let them fill the disk with our log."""
+    """Drop uvicorn's warnings of invalid HTTP, which it answers 400: a line each could fill the disk with our log."""
     return record.levelno > logging.WARNING or record.module != "httptools_impl"
 
 

@@ -1,7 +1,7 @@
-"""The cookie that a session's secret travels in.
+"""The cookie that carries the secret of a session.
 
-Over https its name begins with a word that browsers reserve: whoever speaks to the visitor over http, or owns a neighbouring
-name, cannot plant a session of theirs (https://www.rfc-editor.org/rfc/rfc6265#section-8.6,
+Over https its name starts with a prefix that browsers reserve, so that an attacker who answers the viewer over http, or who
+owns a neighbouring host name, cannot plant a session of theirs (https://www.rfc-editor.org/rfc/rfc6265#section-8.6,
 https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes).
 """
 
@@ -11,21 +11,21 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
-from exporter.web.mount import Mount
+from exporter.web.address import Mount
 from exporter.web.sessions import COOKIE_NAME, LIFETIME_LIMIT
 
 
 def session_secret(scope: Scope, mount: Mount) -> str:
-    """What the cookie of a request holds; empty when there is none."""
+    """Return the secret in the cookie of a request; empty when there is none."""
     try:
-        found = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(_cookie_name(scope, mount))
+        cookie = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(_cookie_name(scope, mount))
     except CookieError:
         return ""
-    return found.value if found is not None else ""
+    return cookie.value if cookie is not None else ""
 
 
 def set_session_cookie(answer: Response, secret: str, scope: Scope, mount: Mount) -> None:
-    """To us only, by no script, and with nothing that another site begins."""
+    """Set the cookie: sent to this server only, hidden from scripts, and not sent with requests that another site starts."""
     answer.set_cookie(
         _cookie_name(scope, mount),
         secret,
@@ -38,7 +38,7 @@ def set_session_cookie(answer: Response, secret: str, scope: Scope, mount: Mount
 
 
 def delete_session_cookie(answer: Response, scope: Scope, mount: Mount) -> None:
-    """After a log out."""
+    """Delete the cookie after a log out."""
     answer.delete_cookie(
         _cookie_name(scope, mount),
         path=mount.prefix or "/",

@@ -1,6 +1,6 @@
-"""Who logged in on the page. Kept in memory only, and short: a restart ends them all.
+"""The sessions of people who logged in on the page. They are in memory only and short: a restart ends them all.
 
-A session stands for the credential it was begun with: when the token or the password is no longer valid, nor is it.
+A session is bound to the credential it was begun with: it ends when that token or password is no longer valid.
 """
 
 import hmac
@@ -17,7 +17,10 @@ COOKIE_NAME = "queuekeeper_session"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`token`: the digest of the token that began it; or `user` and the `hashed` password that was valid then."""
+    """One session, begun with a token (its digest), or with a user and the `hashed` password that was valid then.
+
+    `begun` and `seen` (the last request of a person) are in seconds of a monotonic clock.
+    """
 
     begun: float
     seen: float
@@ -27,14 +30,17 @@ class Session:
 
 
 class SessionStore:
-    """Used from the event loop only. Times are of a clock that does not jump, in seconds."""
+    """The open sessions. Use it from the event loop only. Times are in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
         self._sessions: dict[bytes, Session] = {}
 
     def begin_session(self, now: float, *, token: bytes | None = None, user: str = "", hashed: str = "") -> str:
-        """A new secret for the cookie. Never the visitor's own: one that was planted on them opens nothing."""
+        """Begin a session and return its secret for the cookie.
+
+        The secret is always new: one that an attacker planted in the viewer's cookie opens nothing.
+        """
         self._drop_expired(now)
         if len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].seen)]
@@ -43,40 +49,43 @@ class SessionStore:
         return secret
 
     def find_session(self, secret: str, now: float, *, used: bool = True) -> Session | None:
-        """The session; None when there is none, or not any more. `used`: its person did something, so it goes on."""
+        """Return the session of a secret; None when there is none or it has expired.
+
+        `used` means that a person caused the request, which keeps the session alive.
+        """
         key = token_digest(secret.encode("utf-8", "replace"))
-        found = self._sessions.get(key)
-        if found is None:
+        session = self._sessions.get(key)
+        if session is None:
             return None
-        if _is_expired(found, now):
+        if _is_expired(session, now):
             del self._sessions[key]
             return None
         if used:
-            self._sessions[key] = found = replace(found, seen=now)
-        return found
+            self._sessions[key] = session = replace(session, seen=now)
+        return session
 
     def end_session(self, secret: str) -> None:
-        """Log out."""
+        """End the session of a secret, if there is one."""
         self._sessions.pop(token_digest(secret.encode("utf-8", "replace")), None)
 
-    def form_key(self, *whose: str) -> str:
-        """What a form must send back to be from a page that we gave to this visitor: nobody else can make or read it.
+    def form_key(self, *owner: str) -> str:
+        """Return the key that a form must send back, which only a page rendered for this viewer (`owner`) contains.
 
-        Another one each time: a secret that stays the same in compressed pages can be guessed by their lengths (BREACH).
+        It differs each time: a secret that stays the same in compressed pages can be guessed by their lengths (BREACH).
         """
-        once = secrets.token_hex(8)
-        return f"{once}.{self._sign_parts(once, *whose)}"
+        nonce = secrets.token_hex(8)
+        return f"{nonce}.{self._sign_parts(nonce, *owner)}"
 
-    def is_form_key(self, offered: str, *whose: str) -> bool:
-        """Whether it is one of this visitor's."""
-        once, _, signed = offered.partition(".")
-        return hmac.compare_digest(signed.encode("utf-8", "replace"), self._sign_parts(once, *whose).encode())
+    def is_form_key(self, offered: str, *owner: str) -> bool:
+        """Return whether the key was made for this viewer."""
+        nonce, _, signed = offered.partition(".")
+        return hmac.compare_digest(signed.encode("utf-8", "replace"), self._sign_parts(nonce, *owner).encode())
 
     def _sign_parts(self, *parts: str) -> str:
         return hmac.new(self._secret, "\0".join(parts).encode("utf-8", "replace"), "sha256").hexdigest()
 
     def _drop_expired(self, now: float) -> None:
-        self._sessions = {key: one for key, one in self._sessions.items() if not _is_expired(one, now)}
+        self._sessions = {key: session for key, session in self._sessions.items() if not _is_expired(session, now)}
 
 
 def _is_expired(session: Session, now: float) -> bool:

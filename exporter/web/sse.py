@@ -1,6 +1,7 @@
-"""`GET /api/v1/events`: news of the agent as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+"""`GET /api/v1/events`: the events of the agent as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-A client that does not read is cut off by the protocol's write deadline; until then the broadcast keeps a bounded amount for it.
+A client that does not read is disconnected at the protocol's write deadline; until then a bounded number of events is
+queued for it.
 """
 
 import asyncio
@@ -13,22 +14,25 @@ from starlette.responses import Response, StreamingResponse
 from exporter.status.events import EventListener, StatusEvent
 from exporter.web.context import WebContext
 
-# Proxies cut what says nothing; a comment says nothing too.
+# Proxies close silent connections, so a comment is sent in between.
 HEARTBEAT = 15.0
 RECONNECT_MS = 3000
 
 
-def events_handler(front: WebContext) -> Callable[[Request], Awaitable[Response]]:
-    """The handler. Each stream ends when the agent stops, when too many others came, or when who may read or act changed:
-    whoever still may opens another one, and passes the gate again."""
+def events_handler(context: WebContext) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of event streams.
+
+    A stream ends when the agent stops, when too many newer ones are open, or when the rights to read or act changed. The
+    browser then reconnects, and the middleware checks its rights again.
+    """
 
     async def open_stream(_request: Request) -> Response:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
-        let_in = _current_rights(front)
-        listener = front.operations.broadcast.add_listener(lambda: _wake_stream(loop, news))
+        rights = _current_rights(context)
+        listener = context.operations.broadcast.add_listener(lambda: _wake_stream(loop, news))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"}
         return StreamingResponse(
-            _stream_events(front, listener, news, let_in), media_type="text/event-stream", headers=headers
+            _stream_events(context, listener, news, rights), media_type="text/event-stream", headers=headers
         )
 
     return open_stream
@@ -39,14 +43,14 @@ def _wake_stream(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
         loop.call_soon_threadsafe(news.set)
 
 
-def _current_rights(front: WebContext) -> object:
-    """Whatever a visitor's rights follow from; equal as long as nobody's can have changed."""
-    web = front.web()
-    return web.users, web.allowed_names, front.act_right()
+def _current_rights(context: WebContext) -> object:
+    """Return all that the rights of viewers depend on; it is equal as long as they cannot have changed."""
+    web = context.web()
+    return web.users, web.allowed_names, context.acting_rights()
 
 
 async def _stream_events(
-    front: WebContext, listener: EventListener, news: asyncio.Event, let_in: object
+    context: WebContext, listener: EventListener, news: asyncio.Event, rights: object
 ) -> AsyncIterator[str]:
     try:
         yield f"retry: {RECONNECT_MS}\n\n"
@@ -56,15 +60,15 @@ async def _stream_events(
             except TimeoutError:
                 yield ": still here\n\n"
             news.clear()
-            if _current_rights(front) != let_in:
+            if _current_rights(context) != rights:
                 return
-            taken = listener.take_events()
-            if taken:
-                yield "".join(_format_event(one) for one in taken)
+            events = listener.take_events()
+            if events:
+                yield "".join(_format_event(event) for event in events)
     finally:
-        front.operations.broadcast.remove_listener(listener)
+        context.operations.broadcast.remove_listener(listener)
 
 
 def _format_event(news: StatusEvent) -> str:
-    """One event. JSON has no line breaks of its own, so nothing that is told can begin another field."""
+    """Return one event as text. JSON has no line breaks, so no data can start another field."""
     return f"event: {news.kind}\ndata: {json.dumps(news.about)}\n\n"

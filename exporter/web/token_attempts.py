@@ -1,7 +1,7 @@
-"""Wrong tokens: a few from one address are answered as they deserve, what comes after them waits.
+"""Limits wrong tokens: the first ones of an address are answered 401 or 403, later ones 429 until it has waited.
 
-A token that is right is never kept waiting, whoever else is wrong from the same address: an Alertmanager beside somebody who
-guesses, or behind the same proxy, goes on. Tokens are too long to be guessed; what is bounded is the work and the log.
+A valid token is always accepted, also from an address that sent wrong ones: an Alertmanager on the same host as an attacker, or
+behind the same proxy, keeps working. Tokens are too long to be guessed; the limit bounds the work and the log.
 """
 
 import math
@@ -20,14 +20,14 @@ MAX_TOKEN_FAILURES, TOKEN_FAILURE_WINDOW = 20, 60.0
 
 
 class TokenAttempts:
-    """Of one server; used from its event loop only."""
+    """Counts the wrong tokens of one server. Use it from the server's event loop only."""
 
     def __init__(self) -> None:
         self._failures = FailureLimiter(MAX_TOKEN_FAILURES, TOKEN_FAILURE_WINDOW)
-        self._refusals = RejectionLog("wrong tokens")
+        self._rejections = RejectionLog("wrong tokens")
 
     def check_attempt(self, scope: Scope, identity: Identity, right: ActingRights) -> Response | None:
-        """The answer to one wrong token too many. Each before it is counted, and answered by whoever asks for the right."""
+        """Count a wrong token; return the response once its address must wait, None before that."""
         wrong = offered_token(scope["headers"]) is not None and not actor_name(identity, right)
         if not (wrong and right.enabled and right.token_digests):
             return None
@@ -35,7 +35,7 @@ class TokenAttempts:
         if wait := self._failures.wait_seconds(address, now):
             return too_many_requests(wait)
         if self._failures.record_failure(address, now):
-            self._refusals.log_rejection(
+            self._rejections.log_rejection(
                 429,
                 f"{MAX_TOKEN_FAILURES} within {TOKEN_FAILURE_WINDOW:.0f} s, so this address must wait",
                 address,
@@ -45,11 +45,14 @@ class TokenAttempts:
 
 
 def too_many_requests(wait: float) -> Response:
-    """What is left of an unread body must not be taken for the next request. `wait` in seconds."""
+    """Return a 429 response that tells to wait `wait` seconds.
+
+    It closes the connection: the rest of an unread body must not be read as the next request.
+    """
     return PlainTextResponse("Too Many Requests\n", 429, {"Retry-After": f"{math.ceil(wait)}", "Connection": "close"})
 
 
 def client_address(scope: Scope) -> str:
-    """Whose failures they are; empty for a local socket."""
+    """Return the address that failures are counted for; empty for a local socket."""
     client = scope.get("client")
     return client[0] if client else ""

@@ -1,7 +1,7 @@
-"""`POST /api/v1/alerts`: Alertmanager's webhook. Stored first, answered in milliseconds, done later.
+"""`POST /api/v1/alerts`: Alertmanager's webhook. A delivery is stored first and answered in milliseconds; runs come later.
 
-Alertmanager retries 5xx and network errors, and tries every other non-2xx again at each group interval: a decision
-that is stored is answered 202, whatever it is.
+Alertmanager retries 5xx and network errors, and tries every other non-2xx answer again at each group interval, so every
+decision that is stored is answered 202, also one against a run.
 """
 
 import json
@@ -25,26 +25,26 @@ from exporter.web.webhook_payload import InvalidPayload, parse_delivery
 LOG = logging.getLogger(__name__)
 
 
-def webhook_endpoint(front: WebContext) -> Callable[[Request], Awaitable[Response]]:
-    """The handler; every answer is counted."""
+def webhook_endpoint(context: WebContext) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler, which counts every answer and logs every rejection."""
 
-    refusals = RejectionLog()
+    rejections = RejectionLog()
 
     async def receive_and_count(request: Request) -> Response:
-        answer = await _handle_delivery(front, request)
-        front.answered(answer.status_code)
+        answer = await _handle_delivery(context, request)
+        context.count_answer(answer.status_code)
         if answer.status_code != 202:
             reason = json.loads(bytes(answer.body))["error"]
             peer = request.client.host if request.client is not None else ""
-            refusals.log_rejection(answer.status_code, reason, peer, time.monotonic())
+            rejections.log_rejection(answer.status_code, reason, peer, time.monotonic())
         return answer
 
     return receive_and_count
 
 
-async def _handle_delivery(front: WebContext, request: Request) -> Response:
-    if (no := request_denial(request, front.act_right())) is not None:
-        return _rejection_response(no.status, no.reason)
+async def _handle_delivery(context: WebContext, request: Request) -> Response:
+    if (denial := request_denial(request, context.acting_rights())) is not None:
+        return _rejection_response(denial.status, denial.reason)
     try:
         delivery = await run_in_threadpool(parse_delivery, await read_body(request))
     except BodyTooLarge:
@@ -60,7 +60,7 @@ async def _handle_delivery(front: WebContext, request: Request) -> Response:
     if left_out := delivery.truncated:
         log_event(LOG, logging.WARNING, "the sender left alerts out", truncated=left_out, next_step="raise max_alerts")
     try:
-        receipt = await run_in_threadpool(front.receive, delivery)
+        receipt = await run_in_threadpool(context.receive_delivery, delivery)
     except StoreUnavailable as error:
         return _rejection_response(503, str(error))
     decisions = [{"decision": d.decision, "database": d.database, "run": d.run_id} for d in receipt.decisions]
@@ -70,5 +70,5 @@ async def _handle_delivery(front: WebContext, request: Request) -> Response:
 def _rejection_response(status: int, reason: str) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="queuekeeper"'} if status == 401 else {}
     if status in (401, 403, 408, 413):
-        headers["Connection"] = "close"  # what is left of an unread body must not be taken for the next request
+        headers["Connection"] = "close"  # the rest of an unread body must not be read as the next request
     return AsciiJsonResponse({"error": reason}, status, headers)

@@ -1,8 +1,8 @@
-"""What calls the webhook: Alertmanager's payload, version 4, and Grafana Alerting's, which says version 1.
+"""Parses the payloads of the webhook: Alertmanager's, version 4, and Grafana Alerting's, which says version 1.
 
 https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
-Unknown fields are ignored (newer versions add some); what we act on must be there and be text.
+Unknown fields are ignored (newer versions add some); the fields that select a run must be present and be text.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
 class InvalidPayload(Exception):
-    """The delivery cannot be understood; the message says why, for the sender's log."""
+    """A delivery cannot be parsed; the message says why, for the sender's log."""
 
 
 class _AlertPayload(BaseModel):
@@ -44,22 +44,22 @@ class _DeliveryPayload(BaseModel):
 
 
 def parse_delivery(body: bytes) -> Delivery:
-    """The alerts of a delivery, each with its own status. Raises BadPayload."""
+    """Return the alerts of a delivery, each with its own status. Raises InvalidPayload."""
     data = parse_strict_json(body)
     if not isinstance(data, dict):
         raise InvalidPayload("the body is not a JSON object")
     _check_version(data)
     try:
-        found = _DeliveryPayload.model_validate(data)
+        payload = _DeliveryPayload.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part)[:40] for part in first["loc"][:4])
         raise InvalidPayload(f"{place}: {first['msg']}") from error
-    return Delivery(tuple(_to_alert(each, found.receiver) for each in found.alerts), found.truncated)
+    return Delivery(tuple(_to_alert(alert, payload.receiver) for alert in payload.alerts), payload.truncated)
 
 
 def _check_version(data: dict[str, object]) -> None:
-    """Grafana's is told by its organisation: another sender's version 1 would be another format."""
+    """Reject unknown versions. Grafana's has an orgId: version 1 of another sender would be another format."""
     version = data.get("version")
     if version == ALERTMANAGER or (version == GRAFANA and isinstance(data.get("orgId"), int)):
         return
@@ -68,18 +68,18 @@ def _check_version(data: dict[str, object]) -> None:
     )
 
 
-def _to_alert(found: _AlertPayload, receiver: str) -> DeliveredAlert:
-    fingerprint = found.fingerprint or _label_fingerprint(found.labels)
-    return DeliveredAlert(found.status, found.labels, fingerprint, found.starts_at, receiver)
+def _to_alert(payload: _AlertPayload, receiver: str) -> DeliveredAlert:
+    fingerprint = payload.fingerprint or _label_fingerprint(payload.labels)
+    return DeliveredAlert(payload.status, payload.labels, fingerprint, payload.starts_at, receiver)
 
 
 def _label_fingerprint(labels: dict[str, str]) -> str:
-    """For a sender that gives none: what it stands for is the label set."""
+    """Return a fingerprint of the label set, for a sender that gives none."""
     return hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()[:16]
 
 
 def parse_strict_json(body: bytes) -> object:
-    """What a body says, when it is UTF-8, not nested deeply, and says each thing once. Raises BadPayload."""
+    """Parse JSON that is UTF-8, not nested deeper than MAX_DEPTH, and has no duplicate keys. Raises InvalidPayload."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -93,23 +93,23 @@ def parse_strict_json(body: bytes) -> object:
 
 
 def _is_too_deep(text: str) -> bool:
-    """Whether brackets outside of strings can be nested deeper than MAX_DEPTH: told without a parser's recursion.
+    """Return whether brackets outside of strings are nested deeper than MAX_DEPTH, without a parser's recursion.
 
-    The innermost pairs are taken away, once for each level that may be: a pair that is left lies deeper. Brackets that
-    are never closed count, too.
+    The innermost pairs are removed once for each allowed level; a pair that remains is nested deeper. Brackets that are never
+    closed count as well.
     """
-    left = _NO_BRACKETS.sub("", _JSON_STRING.sub("", text))
+    brackets = _NO_BRACKETS.sub("", _JSON_STRING.sub("", text))
     for _ in range(MAX_DEPTH):
-        left = _BRACKET_PAIR.sub("", left)
-    return "[]" in left or "{}" in left or left.count("[") + left.count("{") > MAX_DEPTH
+        brackets = _BRACKET_PAIR.sub("", brackets)
+    return "[]" in brackets or "{}" in brackets or brackets.count("[") + brackets.count("{") > MAX_DEPTH
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """RFC 8259 leaves it open which of two equal keys counts; what we act on must not be open."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    """Build an object, or raise ValueError for a duplicate key: RFC 8259 does not say which of two equal keys counts."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("a key is given twice")
-    return found
+    return members
 
 
 def _reject_constant(word: str) -> object:

@@ -11,6 +11,7 @@ import pytest
 
 from collectors import backups, disk, owner
 from collectors.access.context import PollContext
+from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.backup_catalog.manifest import (
     BackupSource,
     Manifest,
@@ -18,8 +19,6 @@ from collectors.backup_catalog.manifest import (
     belongs_to,
     decode_manifest,
     encode_manifest,
-    manifest_path,
-    read_manifest,
 )
 from collectors.metric import Sample, Since
 from collectors.raw_reader.client import RawReader
@@ -36,9 +35,9 @@ def _target(tmp_path: Path, **changes: Any) -> Target:
 
 
 def _manifest(target: Target, snapshot: float = NOW, size: int = 4) -> Manifest:
-    found = target.path.stat()
+    status = target.path.stat()
     return Manifest(
-        source=BackupSource(str(target.path), found.st_dev, found.st_ino, target.name),
+        source=BackupSource(str(target.path), status.st_dev, status.st_ino, target.name),
         snapshot_time=snapshot,
         finished_time=snapshot + 3,
         kind="manual",
@@ -57,7 +56,7 @@ def _manifest(target: Target, snapshot: float = NOW, size: int = 4) -> Manifest:
 
 def _add(target: Target, name: str, manifest: Manifest | str | None, content: bytes = b"copy") -> Path:
     assert target.backup is not None
-    folder = target.backup.database_folder(target.name)
+    folder = target.backup.directory / target.name
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"queue_backup_{name}.db"
     file.write_bytes(content)
@@ -67,7 +66,7 @@ def _add(target: Target, name: str, manifest: Manifest | str | None, content: by
 
 
 def _look(target: Target) -> PollContext:
-    return PollContext(target, NOW, RawReader(), None, None, None)  # the raw reader starts no child unless it is asked
+    return PollContext(target, NOW, RawReader())  # the raw reader starts no child unless it is asked
 
 
 def _read(target: Target, previous: backups.BackupsReading | None = None) -> backups.BackupsReading:
@@ -144,18 +143,18 @@ def test_backups_are_judged_by_their_manifest(tmp_path: Path) -> None:
     _add(target, "foreign", replace(_manifest(target, NOW - 4), source=BackupSource("/elsewhere.db", 1, 2, "jobs")))
     _add(target, "short", _manifest(target, NOW - 3, size=5))
     _add(target, "garbled", "{")
-    found = _values(backups.samples(_read(target)))
-    assert {state: found["sqlite_backups", state] for state in backups.BACKUP_STATES} == {
+    values = _values(backups.samples(_read(target)))
+    assert {state: values["sqlite_backups", state] for state in backups.BACKUP_STATES} == {
         "verified": 2,
         "unverified": 3,
         "failed": 2,
     }
-    assert found["sqlite_backups_size_bytes", "unverified"] == 6 + 4 + 4
-    assert found[("sqlite_backup_last_success_timestamp_seconds",)] == NOW - 100
-    assert found[("sqlite_backup_age_seconds",)] == Since(NOW - 100)
-    assert found[("sqlite_backup_last_verified_timestamp_seconds",)] == NOW - 96
-    assert found[("sqlite_backup_last_size_bytes",)] == 4
-    assert found[("sqlite_backup_last_duration_seconds",)] == 3
+    assert values["sqlite_backups_size_bytes", "unverified"] == 6 + 4 + 4
+    assert values[("sqlite_backup_last_success_timestamp_seconds",)] == NOW - 100
+    assert values[("sqlite_backup_age_seconds",)] == Since(NOW - 100)
+    assert values[("sqlite_backup_last_verified_timestamp_seconds",)] == NOW - 96
+    assert values[("sqlite_backup_last_size_bytes",)] == 4
+    assert values[("sqlite_backup_last_duration_seconds",)] == 3
 
 
 def test_a_backup_from_before_a_failed_one_still_counts_its_own_age(tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ def test_partial_files_and_strangers_are_no_backups(tmp_path: Path) -> None:
     for name in (".queue_backup_b.db.partial-77", "notes.txt", "a.db-wal", "a.sqlite-journal", "a.sqlite3-shm"):
         (file.parent / name).write_bytes(b"x")
     (file.parent / "folder.db").mkdir()
-    assert list(_read(target).by_path) == [file]
+    assert list(_read(target).listing.backups) == [str(file)]
 
 
 def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:
@@ -186,32 +185,32 @@ def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: 
     file = _add(target, "a", replace(_manifest(target), verified_time=None))
     first = _read(target)
     again = _read(target, first)
-    assert again.by_path[file] is first.by_path[file]
+    assert again.listing.backups[str(file)] is first.listing.backups[str(file)]
     manifest_path(file).write_text(encode_manifest(_manifest(target)))
-    assert _read(target, again).by_path[file].state == "verified"
+    assert _read(target, again).listing.backups[str(file)].state == "verified"
     file.unlink()
-    assert _read(target, again).by_path == {}
+    assert _read(target, again).listing.backups == {}
 
 
-def test_what_somebody_elses_job_keeps_is_listed_unverified(tmp_path: Path) -> None:
+def test_copies_of_another_tool_are_listed_unverified(tmp_path: Path) -> None:
     target = _target(tmp_path)
     assert target.backup is not None
-    own = target.backup.database_folder(target.name)
+    own = target.backup.directory / target.name
     own.mkdir(parents=True)
     for path in (own / "nightly.sqlite3", own / "old.db"):
         path.write_bytes(b"copy")
     names = ("jobs-2026-11-23.db", "2026_queue.sqlite", "queue.db", "queue2.db", "unqueued.db", "mail.db", "jobs.txt")
     for name in names:
         (target.backup.directory / name).write_bytes(b"copy")
-    found = _read(target).by_path
-    assert {path.name for path in found} == {
+    listed = _read(target).listing.backups
+    assert {backup.name for backup in listed.values()} == {
         "nightly.sqlite3",
         "old.db",
         "jobs-2026-11-23.db",
         "2026_queue.sqlite",
         "queue.db",
     }
-    assert {backup.state for backup in found.values()} == {"unverified"}
+    assert {backup.state for backup in listed.values()} == {"unverified"}
     counts = _values(backups.samples(_read(target)))
     assert counts["sqlite_backups", "unverified"] == 5
     assert "sqlite_backup_age_seconds" not in {name for name, *_ in counts}
@@ -222,7 +221,7 @@ def test_the_database_itself_is_no_backup_of_itself(tmp_path: Path) -> None:
     beside = replace(target, backup=BackupSettings(target.path.parent, own_folder=False))
     target.path.with_name("queue-copy.db").write_bytes(b"copy")
     target.path.with_name("queue-link.db").symlink_to(target.path)
-    assert [path.name for path in _read(beside).by_path] == ["queue-copy.db"]
+    assert [backup.name for backup in _read(beside).listing.backups.values()] == ["queue-copy.db"]
 
 
 def test_a_folder_that_did_not_change_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,13 +235,13 @@ def test_a_folder_that_did_not_change_is_not_listed_again(tmp_path: Path, monkey
     first = _read(target)
     again = _read(target, first)
     assert len(listed) == 2
-    assert again.by_path == first.by_path
+    assert again.listing.backups == first.listing.backups
     file.write_bytes(b"another length")
-    assert _read(target, again).by_path[file].state == "failed"
+    assert _read(target, again).listing.backups[str(file)].state == "failed"
     assert len(listed) == 2
     _add(target, "b", _manifest(target))
     os.utime(file.parent, (NOW - 30, NOW - 30))
-    assert len(_read(target, again).by_path) == 2
+    assert len(_read(target, again).listing.backups) == 2
     assert len(listed) == 3
 
 
@@ -254,7 +253,7 @@ def test_a_folder_that_changed_a_moment_ago_is_not_trusted(tmp_path: Path) -> No
     first = _read(target)
     _add(target, "b", _manifest(target))
     os.utime(file.parent, stamp)  # within one tick of the file system's clock
-    assert len(_read(target, first).by_path) == 2
+    assert len(_read(target, first).listing.backups) == 2
 
 
 # --- disk ---
@@ -263,12 +262,12 @@ def test_a_folder_that_changed_a_moment_ago_is_not_trusted(tmp_path: Path) -> No
 def test_every_role_has_its_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLITE_TMPDIR", "/dev/shm")
     target = _target(tmp_path, state=tmp_path / "not" / "made" / "yet")
-    found = {room.role: room for room in disk.read(_look(target), None).file_systems}
-    assert list(found) == ["database", "backups", "temp", "state"]
+    spaces = {room.role: room for room in disk.read(_look(target), None).file_systems}
+    assert list(spaces) == ["database", "backups", "temp", "state"]
     here, shm = os.statvfs(tmp_path), os.statvfs("/dev/shm")
-    assert {found[role].size for role in ("database", "backups", "state")} == {here.f_blocks * here.f_frsize}
-    assert found["temp"].size == shm.f_blocks * shm.f_frsize
-    assert 0 < found["database"].free <= found["database"].size
+    assert {spaces[role].size for role in ("database", "backups", "state")} == {here.f_blocks * here.f_frsize}
+    assert spaces["temp"].size == shm.f_blocks * shm.f_frsize
+    assert 0 < spaces["database"].free <= spaces["database"].size
     assert not (tmp_path / "not").exists()
 
 

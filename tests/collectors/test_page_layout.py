@@ -1,4 +1,4 @@
-"""Page order and room inside pages: from a backup where there is one, seldom, and never at the application's cost."""
+"""Page order and unused bytes inside pages: rarely read, from a backup if there is one, at no cost to the application."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,8 @@ import pytest
 
 from collectors import page_layout
 from collectors.access.snapshot import Snapshot
-from collectors.backup_catalog.manifest import encode_manifest, manifest_path
+from collectors.backup_catalog.local_directory import manifest_path
+from collectors.backup_catalog.manifest import encode_manifest
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
@@ -38,7 +39,7 @@ def _scattered(queue: prismq.Queue) -> None:
 
 def _backup(target: Target, source: apsw.Connection, snapshot: float, **changes: object) -> Path:
     assert target.backup is not None
-    folder = target.backup.database_folder(target.name)
+    folder = target.backup.directory / target.name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"queue_backup_{snapshot:.0f}.db"
     copy = apsw.Connection(str(path))
@@ -54,16 +55,16 @@ def _backup(target: Target, source: apsw.Connection, snapshot: float, **changes:
 def test_both_numbers_equal_independent_sql_before_and_after_a_vacuum(queue: prismq.Queue, raw: RawReader) -> None:
     _scattered(queue)
     target = Target("jobs", queue.path, limits=ROOMY)
-    found = _values(poll_database(target, None, time.time(), raw, only=ONLY))
+    scattered = _values(poll_database(target, None, time.time(), raw, only=ONLY))
     pages = queue.owner.execute("SELECT name, pageno, unused FROM dbstat ORDER BY name, path").fetchall()
-    jumps = sum(one[0] == before[0] and one[1] != before[1] + 1 for before, one in pairwise(pages))
-    assert found["sqlite_unused_bytes"] == sum(page[2] for page in pages)
-    assert found["sqlite_out_of_order_pages_ratio"] == pytest.approx(jumps / len(pages))
-    assert found["sqlite_out_of_order_pages_ratio"] > 0.3
+    jumps = sum(page[0] == before[0] and page[1] != before[1] + 1 for before, page in pairwise(pages))
+    assert scattered["sqlite_unused_bytes"] == sum(page[2] for page in pages)
+    assert scattered["sqlite_out_of_order_pages_ratio"] == pytest.approx(jumps / len(pages))
+    assert scattered["sqlite_out_of_order_pages_ratio"] > 0.3
     queue.owner.execute("VACUUM")
     tidy = _values(poll_database(target, None, time.time(), raw, only=ONLY))
     assert tidy["sqlite_out_of_order_pages_ratio"] < 0.1
-    assert tidy["sqlite_unused_bytes"] < found["sqlite_unused_bytes"]
+    assert tidy["sqlite_unused_bytes"] < scattered["sqlite_unused_bytes"]
 
 
 def test_it_is_read_again_only_when_due(queue: prismq.Queue, raw: RawReader) -> None:
@@ -117,7 +118,7 @@ def test_a_live_file_beyond_the_budget_is_left_alone(
 
 
 def _look(target: Target, queue: prismq.Queue, raw: RawReader, journal_mode: str) -> page_layout.PollContext:
-    return page_layout.PollContext(target, 1000.0, raw, raw.read_database_header(queue.path), queue.owner, None)
+    return page_layout.PollContext(target, 1000.0, raw, raw.read_database_header(queue.path), queue.owner)
 
 
 def test_a_failed_try_is_told_until_the_next_and_not_repeated_before(

@@ -12,7 +12,7 @@ import pytest
 
 from collectors import disk
 from collectors.access.change_detection import SETTLED_AFTER, FileSignature, is_settled, read_signature
-from collectors.access.refresh import REOPEN_AFTER, any_reading_ages, reason_to_open
+from collectors.access.refresh import REOPEN_AFTER, any_reading_can_age, reason_to_open
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.leases import LeasesReading
 from collectors.poll_if_changed import poll_if_changed
@@ -68,7 +68,7 @@ def test_what_did_not_change_is_not_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("previous", "found", "reason"),
+    ("previous", "signature", "reason"),
     [
         (None, SIGNED, "never read"),
         (read(signature=None), SIGNED, "never read"),
@@ -82,15 +82,15 @@ def test_what_did_not_change_is_not_opened() -> None:
         (read(opened_at=NOW + 60), SIGNED, "long ago"),
         (read(up=False, state="busy"), SIGNED, "not read"),
         (read(collectors={"tasks": CollectorResult(False, 0.1, "busy")}), SIGNED, "not read"),
-        (read(ages=True), SIGNED, "ages"),
+        (read(can_age=True), SIGNED, "ages"),
     ],
 )
-def test_each_reason_to_open(previous: Snapshot | None, found: FileSignature, reason: str) -> None:
-    assert reason_to_open(previous, found, NOW) == reason
+def test_each_reason_to_open(previous: Snapshot | None, signature: FileSignature, reason: str) -> None:
+    assert reason_to_open(previous, signature, NOW) == reason
 
 
 def test_an_application_that_is_down_is_left_alone_until_a_file_changes() -> None:
-    down = read(state="owner_down", collectors={"tasks": CollectorResult(False, 0.0, "owner_down")}, ages=True)
+    down = read(state="owner_down", collectors={"tasks": CollectorResult(False, 0.0, "owner_down")}, can_age=True)
     assert reason_to_open(down, SIGNED, NOW) == ""
     assert reason_to_open(down, replace(SIGNED, wal=(0, 1, 1, 1)), NOW) == "changed"
 
@@ -129,7 +129,7 @@ def wal(frames: int, copied: int, pinners: tuple[PinningReader, ...] = (), earli
     ],
 )
 def test_what_the_clock_or_a_reader_can_make_wrong_is_read_again(readings: tuple[object, ...], old: bool) -> None:
-    assert any_reading_ages({str(number): reading for number, reading in enumerate(readings)}) is old
+    assert any_reading_can_age({str(number): reading for number, reading in enumerate(readings)}) is old
 
 
 def test_every_kind_of_commit_shows_in_the_signature(make_queue: Callable[..., prismq.Queue]) -> None:
@@ -183,20 +183,22 @@ def test_a_reader_that_begins_to_pin_a_quiet_wal_is_seen_and_seen_to_leave(
             queue.owner.execute("UPDATE task_queue SET priority = 1")
         settle(queue.path)
         calm = replace(
-            poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw), ages=False, collectors={}
+            poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw), can_age=False, collectors={}
         )  # as if it had been read before the reader came
         opens.paths.clear()
         pinned = until(lambda at: poll_if_changed(target, calm, at, raw), lambda _: bool(opens.paths), now + 16)
         again = poll_if_changed(target, pinned, pinned.taken_at + 15, raw)
     assert state_of(again) == "pinned"
-    left = poll_if_changed(target, again, again.taken_at + 15, raw)
-    assert state_of(left) == "idle"
+    after_leaving = poll_if_changed(target, again, again.taken_at + 15, raw)
+    assert state_of(after_leaving) == "idle"
     opens.paths.clear()
     until(
-        lambda at: poll_if_changed(target, left, at, raw), lambda _: not raw.is_pinned(queue.path), left.taken_at + 15
+        lambda at: poll_if_changed(target, after_leaving, at, raw),
+        lambda _: not raw.is_pinned(queue.path),
+        after_leaving.taken_at + 15,
     )
     opens.paths.clear()
-    poll_if_changed(target, left, left.taken_at + 30, raw)
+    poll_if_changed(target, after_leaving, after_leaving.taken_at + 30, raw)
     assert opens.paths == []
 
 
@@ -254,8 +256,8 @@ def test_what_lies_beside_an_unchanged_database_is_read_again(
     place = BackupSettings(tmp_path / "backups")
     target, now = Target("jobs", queue.path, backup=place), time.time()
     before = poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw)
-    place.database_folder("jobs").mkdir(parents=True)
-    (place.database_folder("jobs") / "queue_backup_jobs_20260101T000000Z.db").write_bytes(b"no manifest")
+    (place.directory / "jobs").mkdir(parents=True)
+    ((place.directory / "jobs") / "queue_backup_jobs_20260101T000000Z.db").write_bytes(b"no manifest")
     opens.paths.clear()
     after = poll_if_changed(target, before, now + 15, raw)
     assert opens.paths == []

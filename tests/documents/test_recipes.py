@@ -1,4 +1,4 @@
-"""Every command in the recipes is one that the command line takes, options and all."""
+"""The command line accepts every command in the recipes, with its options."""
 
 import re
 import shlex
@@ -15,18 +15,18 @@ CALL = re.compile(
 )
 
 
-def commands() -> list[str]:
+def recipe_commands() -> list[str]:
     text = "\n".join(re.findall(r"```\w+\n(.*?)```", RECIPES.read_text(), re.DOTALL))
-    found = [match[1].partition(" >")[0].rstrip('"') for match in CALL.finditer(text)]
-    found += re.findall(r'-Argument "([^"]*)"', text)
-    return found
+    calls = [match[1].partition(" >")[0].rstrip('"') for match in CALL.finditer(text)]
+    calls += re.findall(r'-Argument "([^"]*)"', text)
+    return calls
 
 
 def test_there_are_some_for_each_scheduler() -> None:
-    assert len(commands()) >= 8
+    assert len(recipe_commands()) >= 8
 
 
-@pytest.mark.parametrize("call", commands())
+@pytest.mark.parametrize("call", recipe_commands())
 def test_a_recipe_is_a_command_that_exists(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUEUEKEEPER_CONFIG", "/etc/queuekeeper/queuekeeper.yaml")
     words = shlex.split(call.replace("\\", "/").replace("%i", "jobs"))
@@ -34,7 +34,7 @@ def test_a_recipe_is_a_command_that_exists(call: str, monkeypatch: pytest.Monkey
     context = click.Context(main)
     while isinstance(command, click.Group):
         name = words.pop(0)
-        found = command.get_command(context, name)
-        assert found is not None, name
-        command = found
+        subcommand = command.get_command(context, name)
+        assert subcommand is not None, name
+        command = subcommand
     command.make_context("queuekeeper", words)

@@ -1,4 +1,4 @@
-"""docs/web.md names what there is: every field of the API, every option of the command line, every picture."""
+"""docs/web.md names every field of the API, every option of the HTTP server, every picture."""
 
 import dataclasses
 import re
@@ -12,14 +12,14 @@ TEXT = (DOCS / "web.md").read_text()
 
 
 def test_every_field_of_a_database_is_documented() -> None:
-    ours = [one for one in vars(database).values() if getattr(one, "__module__", "") == database.__name__]
-    values = [one for one in ours if dataclasses.is_dataclass(one) and one is not database.StatusInputs]
+    ours = [value for value in vars(database).values() if getattr(value, "__module__", "") == database.__name__]
+    values = [value for value in ours if dataclasses.is_dataclass(value) and value is not database.StatusInputs]
     fields = {field.name for value in values for field in dataclasses.fields(value)}
     assert len(values) > 5
     assert {name for name in fields if f"`{name}`" not in TEXT} == set()
 
 
-def test_every_option_of_the_front_door_is_documented() -> None:
+def test_every_option_of_the_http_server_is_documented() -> None:
     options = {name for option in serve.params for name in option.opts if name.startswith("--web")}
     assert {name for name in options if f"`{name}`" not in TEXT} == set()
 

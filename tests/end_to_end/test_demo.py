@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.checks.documents import ROOT, blocks
+from tests.support.checks.documents import ROOT, fenced_blocks
 from tests.support.checks.drawn import FACTS, differences, quoted, story
 from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import UNPACKED, require, until
@@ -181,7 +181,9 @@ def test_the_pictures_of_the_dashboards_show_what_it_tells(whole: tuple[int, str
 @pytest.mark.real
 def test_the_readme_quotes_it(whole: tuple[int, str, Path]) -> None:
     """Every line of the README's excerpt, numbers aside and with anything for its dots."""
-    (excerpt,) = [block.text for block in blocks(ROOT / "README.md") if "application: a slow report" in block.text]
+    (excerpt,) = [
+        block.text for block in fenced_blocks(ROOT / "README.md") if "application: a slow report" in block.text
+    ]
     assert len(excerpt.splitlines()) > 5
     for line in excerpt.splitlines():
         assert re.search(quoted(line), whole[1]), line

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from tests.support.checks.documents import ROOT, parse
+from tests.support.checks.documents import ROOT, parse_command
 from tests.support.real.real_parts import run
 
 FILE = ROOT / "deploy" / "compose.yaml"
@@ -112,7 +112,7 @@ def test_the_image_does_not_run_as_root_and_installs_what_is_locked() -> None:
     copied = [line.split()[1:-1] for line in lines if line.startswith("COPY") and "--from" not in line]
     assert all(f"!{name}" in ignored for names in copied for name in names)
     entry = [json.loads(line.partition(" ")[2]) for line in lines if re.match(r"ENTRYPOINT|CMD", line)]
-    parse(" ".join(word for words in entry for word in words))
+    parse_command(" ".join(word for words in entry for word in words))
 
 
 def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:

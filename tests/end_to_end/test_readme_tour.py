@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from tests.support.checks.dashboard_check import load_dashboard, panels, substituted
-from tests.support.checks.documents import ROOT, Block, anchors, blocks
+from tests.support.checks.documents import ROOT, Block, fenced_blocks, heading_anchors
 from tests.support.real.real_parts import Pair, free_addresses, running
 from tests.support.scenes.documented_machine import machine_with_a_queue, serving
 
 pytestmark = [pytest.mark.soak, pytest.mark.real]
-README = blocks(ROOT / "README.md")
+README = fenced_blocks(ROOT / "README.md")
 
 
 def having(words: str) -> Block:
@@ -50,7 +50,7 @@ def test_the_readme_leads_to_an_alert_its_section_and_the_panel_that_shows_the_r
             pair.wait(lambda: pair.query('ALERTS{alertname="QueueStaleLeases", alertstate="firing"}'), "the alert")
             url = next(each for each in pair.alerts() if each["labels"]["alertname"] == "QueueStaleLeases")
             pair.wait(lambda: _panel_tells(pair), "the panel to show the remediation")
-    assert url["annotations"]["runbook_url"].partition("#")[2] in anchors(ROOT / "docs" / "runbook.md")
+    assert url["annotations"]["runbook_url"].partition("#")[2] in heading_anchors(ROOT / "docs" / "runbook.md")
     assert time.monotonic() - began < 600
 
 

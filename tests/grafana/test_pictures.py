@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.checks.dashboard_check import load_dashboard
-from tests.support.checks.documents import ROOT, links
+from tests.support.checks.documents import ROOT, link_targets
 from tests.support.checks.drawn import FACTS, PICTURES, Story, differences, quoted, story
 
 NAMES = sorted(file.name for file in PICTURES.glob("*.png"))
@@ -54,7 +54,7 @@ def test_every_panel_of_every_dashboard_is_in_a_picture() -> None:
 
 def test_the_pictures_are_shown_and_their_maker_is_named() -> None:
     page = PICTURES / "README.md"
-    assert sorted(link for link in links(page) if link.endswith(".png")) == NAMES
+    assert sorted(link for link in link_targets(page) if link.endswith(".png")) == NAMES
     assert "not by a Grafana" in page.read_text()
     assert all(Path(name).stat().st_size < 300_000 for name in PICTURES.glob("*.png"))
 

@@ -1,5 +1,5 @@
-// Live news on a page that reads well without: the server renders, this asks it again when something happened and takes over
-// what differs. One stream, one timer, no listener on anything that comes and goes.
+// Live updates of a page that works without them: the server renders; after an event this script fetches the page again and copies
+// what differs. One stream, one timer, no listener on elements that come and go.
 "use strict";
 
 (() => {
@@ -9,8 +9,8 @@
   const watched = body.dataset.refresh;
   let timer = 0, asking = false, again = false, count = 0;
 
-  // Make `old` say what `fresh` says, keeping every element that is still meant: focus, scroll and typed text stay.
-  function take(old, fresh) {
+  // Copy the content of `fresh` into `old` and keep every element that is still there: focus, scroll and typed text stay.
+  function merge(old, fresh) {
     for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
     for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     const known = new Map();
@@ -21,8 +21,8 @@
       if (same && !(wanted.id === "" && same.id) && same.nodeType === wanted.nodeType && same.nodeName === wanted.nodeName) {
         if (same !== place) old.insertBefore(same, place); else place = place.nextSibling;
         if (same.nodeType !== Node.ELEMENT_NODE) { if (same.data !== wanted.data) same.data = wanted.data; }
-        else if (same.nodeName === "PROGRESS" || same.hasAttribute("data-said")) { /* the stream's */ }
-        else if (!same.isEqualNode(wanted)) take(same, wanted);
+        else if (same.nodeName === "PROGRESS" || same.hasAttribute("data-said")) { /* set by the stream */ }
+        else if (!same.isEqualNode(wanted)) merge(same, wanted);
       } else old.insertBefore(document.importNode(wanted, true), place);
     }
     while (place) { const next = place.nextSibling; place.remove(); place = next; }
@@ -37,12 +37,12 @@
       const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html", "X-Queuekeeper-Refresh": "1" } });
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        take(document.getElementById("main"), page.getElementById("main"));
-        take(document.querySelector(".bar"), page.querySelector(".bar"));
-        live.textContent = page.getElementById("live").textContent.split(";")[0] + "; this page is live.";
+        merge(document.getElementById("main"), page.getElementById("main"));
+        merge(document.querySelector(".bar"), page.querySelector(".bar"));
+        live.textContent = page.getElementById("live").textContent.split(";")[0] + "; updates are live.";
         body.dataset.refreshed = ++count;
       }
-    } catch { tell("The agent does not answer; trying again.", true); }
+    } catch { tell("The agent does not answer; retrying.", true); }
     asking = false;
     if (again) { again = false; soon(); }
   }
@@ -66,8 +66,8 @@
 
   if (!watched || !window.EventSource) return;
   const stream = new EventSource(body.dataset.events);
-  stream.addEventListener("open", () => { tell("This page is live."); soon(); });
-  stream.addEventListener("error", () => tell("The connection was lost; what you see may be old. Trying again.", true));
+  stream.addEventListener("open", () => { tell("Updates are live."); soon(); });
+  stream.addEventListener("error", () => tell("The connection was lost, so this page may be old; retrying.", true));
   stream.addEventListener("reading", (event) => {
     if (watched === "all" || watched === JSON.parse(event.data).database) soon();
   });

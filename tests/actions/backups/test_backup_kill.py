@@ -12,14 +12,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.backups.content_proof import open_immutable
 from actions.model.request import Request
 from actions.runner.protocol import Job
 from actions.runner.spawn import RunningAction
 from actions.store.database import state_store
 from actions.store.recovery import recover_lost_runs
 from actions.store.runs import enqueue_and_claim, newest_runs, unfinished_runs
-from collectors.backup_catalog.catalog import find_backups
+from collectors.access.connection import open_immutable
+from collectors.backup_catalog.store import find_backups
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, RetentionCounts, Target
 from tests.support.scenes import prismq
@@ -53,13 +53,13 @@ def target(owner: apsw.Connection, tmp_path: Path) -> Target:
 
 
 def kill_in(target: Target, request: Request, phase: str, chance: random.Random) -> bool:
-    """Start the action, kill its child just after it said that `phase` begins; whether that phase was reached."""
+    """Start the action, kill its child just after it reports that `phase` begins; returns whether that phase was reached."""
     with state_store(target.state) as store:
         claim = enqueue_and_claim(store, request, str(target.path), time.time())
     child = RunningAction(Job(request, target, target.state, claim))
     reached = False
-    for said in child.read_events():
-        if said.kind == "phase" and said.message == phase:
+    for event in child.read_events():
+        if event.kind == "phase" and event.message == phase:
             time.sleep(chance.random() * 0.005)
             os.kill(child.pid, signal.SIGKILL)
             reached = True
@@ -79,13 +79,13 @@ def check_source(target: Target, owner: apsw.Connection, raw: RawReader) -> None
 
 
 def check_backups(target: Target) -> None:
-    """Whatever has a final name is whole; what was half written is not under one."""
+    """A file with a final name is whole; a file that was half written has none."""
     for backup in find_backups(target):
-        with open_immutable(backup.path) as copy:
+        with open_immutable(Path(backup.reference)) as copy:
             assert copy.execute("PRAGMA integrity_check").get == "ok"
             n = copy.execute("SELECT n FROM meta").get
             assert copy.execute("SELECT count(*), max(k) FROM log").fetchone() == (n, n or None)
-        assert backup.path.stat().st_mode & 0o777 == 0o600
+        assert Path(backup.reference).stat().st_mode & 0o777 == 0o600
 
 
 def in_each_phase(target: Target, owner: apsw.Connection, raw: RawReader, times: int) -> None:

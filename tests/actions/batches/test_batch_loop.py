@@ -13,9 +13,16 @@ import pytest
 
 from actions.batches import batch_loop, select_rows
 from actions.model.errors import Blocked, Cancelled, Failed, Locked
-from actions.sqlite import wal_room
-from actions.sqlite.pacing import BACK_OFF, WritePacing, delay_after_hold, nearest_rank_percentile
-from actions.sqlite.turn_length import CAREFUL_TRANSACTIONS, SHORT_HOLD, HoldLength
+from actions.sqlite import wal_budget
+from actions.sqlite.pacing import (
+    BACK_OFF,
+    CAREFUL_TRANSACTIONS,
+    SHORT_HOLD,
+    HoldLength,
+    WritePacing,
+    delay_after_hold,
+    nearest_rank_percentile,
+)
 from actions.sqlite.write_transaction import WriteTransaction
 from collectors.queue_profiles import detection
 from collectors.raw_reader.client import RawReader
@@ -289,7 +296,7 @@ def test_readers_of_a_rollback_journal_database_are_never_shut_out_for_long(
 
 @contextmanager
 def budget_of(monkeypatch: pytest.MonkeyPatch, kibibytes: int) -> Iterator[Limits]:
-    monkeypatch.setattr(wal_room, "CHECKPOINT_PATIENCE", 0.3)
+    monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 0.3)
     yield Limits(wal_growth_bytes=kibibytes * 1024, wal_growth_ratio=0.0)
 
 
@@ -303,7 +310,7 @@ def test_where_nobody_checkpoints_it_ends_inside_the_budget_and_says_so(
     with budget_of(monkeypatch, 2000) as limits:
         done = run_here("requeue", work_on(target_of(queue.path, limits=limits), raw))
         assert 0 < int(str(done.figures["requeued"])) < 3000
-        assert "the WAL has grown to its budget and nobody checkpoints it" in done.message
+        assert "the WAL has grown to its budget and no process checkpoints it" in done.message
         assert wal.stat().st_size <= 2000 * 1024
         assert "queuekeeper checkpoint queue, then run this again" in done.message
 
@@ -314,7 +321,7 @@ def test_the_applications_own_checkpoints_make_room_and_it_goes_on(
     stale(queue, 3000, payload=f'"{"x" * 1500}"')
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     wal = queue.path.with_name("queue.db-wal")
-    monkeypatch.setattr(wal_room, "CHECKPOINT_PATIENCE", 30.0)
+    monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 30.0)
     limits = Limits(wal_growth_bytes=3000 * 1024, wal_growth_ratio=0.0)
     ends = threading.Event()
 

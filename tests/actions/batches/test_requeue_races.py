@@ -208,7 +208,7 @@ class Schedule:
                 )
             else:
                 apply_steps(self.ours, self.taking.bind_row_steps(self.now), waiting, taken, self.own)
-        self.said.append(f"take: {dict(taken.to)}")
+        self.said.append(f"take: {dict(taken.destinations)}")
         self.seen = []
         self.check_living()
 

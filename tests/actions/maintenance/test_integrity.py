@@ -11,13 +11,13 @@ import apsw
 import pytest
 
 from actions.maintenance import integrity_check
+from actions.model.context import RunHistory
 from actions.model.errors import Cancelled, Failed, Refused, Unverified
-from actions.model.memory import RunHistory
 from actions.store.database import state_store
-from actions.store.read_totals import read_totals
 from actions.store.runs import Run
-from collectors.backup_catalog.catalog import find_backups
-from collectors.backup_catalog.manifest import manifest_path
+from actions.store.totals import read_totals
+from collectors.backup_catalog.local_directory import manifest_path
+from collectors.backup_catalog.store import find_backups
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import damage, prismq, runner_child
@@ -222,7 +222,7 @@ def test_a_schema_that_only_the_application_understands_is_not_called_damaged(
     queue.owner.create_scalar_function("twice", lambda x: x * 2, 1, deterministic=True)
     queue.owner.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x); CREATE INDEX i ON t (twice(x))").fetchall()
     queue.owner.execute("INSERT INTO t VALUES (1, 1)")
-    with pytest.raises(Failed, match=r"not checked: t \(.*twice.*\); in the rest nothing is wrong") as told:
+    with pytest.raises(Failed, match=r"not checked: t \(.*twice.*\); no problem in the rest") as told:
         run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw, full=True))
     assert told.value.reason == "unchecked"
 
@@ -291,18 +291,21 @@ def test_what_is_too_large_to_be_read_live_is_checked_on_the_newest_backup(backe
 def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_up: Target) -> None:
     """The manifest is of the damaged copy: as if the damage had been there when it was taken."""
     backup = find_backups(backed_up)[0]
-    copy = apsw.Connection(str(backup.path))
+    copy = apsw.Connection(str(Path(backup.reference)))
     leaf = damage.leaf_of(copy, INDEX)
     copy.close()
-    damage.damage(backup.path, leaf, b"completed", b"complated")
+    damage.damage(Path(backup.reference), leaf, b"completed", b"complated")
     told = by_hand(backed_up, "integrity", full=True, on_backup=True)
     assert (told.outcome, told.reason) == ("unverified", "damaged")
-    assert "it was damaged where it lies" in told.message
+    assert "it was damaged in the backup store" in told.message
     assert find_backups(backed_up)[0].state == "unverified", "it no longer counts as a way back"
     assert verdicts(backed_up) == {("full", "backup"): False}
-    manifest = json.loads(manifest_path(backup.path).read_text())
-    manifest |= {"sha256": __import__("hashlib").sha256(backup.path.read_bytes()).hexdigest(), "verified_time": 1.0}
-    manifest_path(backup.path).write_text(json.dumps(manifest))
+    manifest = json.loads(manifest_path(Path(backup.reference)).read_text())
+    manifest |= {
+        "sha256": __import__("hashlib").sha256(Path(backup.reference).read_bytes()).hexdigest(),
+        "verified_time": 1.0,
+    }
+    manifest_path(Path(backup.reference)).write_text(json.dumps(manifest))
     again = by_hand(backed_up, "integrity", full=True, on_backup=True)
     assert "the database itself was damaged when it was copied" in again.message
     assert by_hand(backed_up, "backup").outcome == "done"
@@ -387,8 +390,16 @@ def test_a_sequence_that_went_back_since_the_last_check_is_told(queue: prismq.Qu
 def test_memory_of_another_make_does_not_matter(queue: prismq.Queue, raw: RawReader) -> None:
     queue.put()
     work = work_on(target_of(queue.path, limits=PATIENT), raw)
-    assert run_here("integrity", replace(work, memory=RunHistory(figure=lambda _name: "{}"))).figures["notes"] == ""
+    assert (
+        run_here("integrity", replace(work, run_history=RunHistory(figure=lambda _name: "{}"))).figures["notes"] == ""
+    )
 
 
 def test_a_schedule_may_ask_for_it(queue: prismq.Queue) -> None:
     assert by_rule(target_of(queue.path, limits=PATIENT), "integrity", full=True).outcome == "done"
+
+
+@pytest.mark.parametrize(("full", "rate"), [(False, 400_000_000), (True, 100_000_000)])
+def test_a_check_reads_as_much_in_a_second_as_is_documented(full: bool, rate: int) -> None:
+    assert integrity_check.predicted_check_seconds(rate, full=full) == 1.0
+    assert integrity_check.predicted_check_seconds(3 * rate, full=full) == 3.0

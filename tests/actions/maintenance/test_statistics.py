@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from actions import analyze
-from actions.maintenance import gathering
+from actions.maintenance import analyze_tables
 from actions.model.errors import Failed, Locked, NothingToDo, Refused
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
@@ -118,7 +118,7 @@ def test_a_collation_of_the_application_is_left_out_and_the_rest_is_done(queue: 
     ).fetchall()
     queue.owner.execute("INSERT INTO a VALUES ('x')")
     done = run_here("analyze", work_on(target_of(queue.path, limits=PATIENT), raw))
-    assert "analyzed 3 of 4 tables; left as they were: ax (no such collation sequence: german)" in done.message
+    assert "analyzed 3 of 4 tables; left unchanged: ax (no such collation sequence: german)" in done.message
     assert "task_queue" in analyzed(queue)
 
 
@@ -157,7 +157,7 @@ def test_a_writer_that_keeps_the_lock_is_not_waited_for_for_ever(
 ) -> None:
     from actions import optimize
 
-    for module in (gathering, optimize):
+    for module in (analyze_tables, optimize):
         monkeypatch.setattr(module, "LOCK_WAIT", 0.05)
     with_tasks(queue)
     work = work_on(target_of(queue.path), raw)

@@ -11,14 +11,15 @@ import apsw
 import pytest
 
 from actions import vacuum
+from actions.batches import batch_loop
 from actions.maintenance import vacuum_full, vacuum_incremental
 from actions.maintenance.rowids import renumbered_tables
 from actions.model.errors import Blocked, Failed, Locked, NothingToDo, Refused
 from actions.model.stop import StopSignal
-from actions.sqlite import wal_room
+from actions.sqlite import wal_budget
 from actions.store.database import state_store
-from actions.store.read_totals import read_totals
 from actions.store.runs import Run
+from actions.store.totals import read_totals
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
@@ -148,13 +149,13 @@ def test_a_full_vacuum_packs_the_file_and_says_when_it_shrinks(queue: prismq.Que
 
 
 def test_what_it_took_the_last_time_predicts_the_next(queue: prismq.Queue, raw: RawReader) -> None:
-    from actions.model.memory import RunHistory
+    from actions.model.context import RunHistory
 
     work = work_on(target_of(filled(queue).path), raw)
     assert plan_here("vacuum", work).stall == plan_here("vacuum", work).figures["live_bytes"] / vacuum.DEFAULT_RATE
     rate = run_here("vacuum", work).figures["full_bytes_per_second"]
     filled(queue)
-    slow = replace(work, memory=RunHistory(figure=lambda name: {"full_bytes_per_second": 1000}.get(name)))
+    slow = replace(work, run_history=RunHistory(figure=lambda name: {"full_bytes_per_second": 1000}.get(name)))
     assert plan_here("vacuum", slow).stall == plan_here("vacuum", slow).figures["live_bytes"] / 1000
     assert rate > 1000
 
@@ -207,12 +208,12 @@ def test_slices_are_not_to_be_had_where_the_file_has_no_map_of_its_pages(queue: 
 def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wal_room, "CHECKPOINT_PATIENCE", 0.2)
+    monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 0.2)
     queue = filled(make_queue(), auto_vacuum=2)
     limits = Limits(wal_growth_bytes=100_000, wal_growth_ratio=0.0, disk_reserve=0)
     work = work_on(target_of(queue.path, limits=limits), raw)
     done = run_here("vacuum", work)
-    assert "more wait: the WAL has grown to its budget; checkpoint it" in done.message
+    assert "more remain: the WAL has grown to its budget; checkpoint it" in done.message
     left = pages(queue)[1]
     assert 0 < left == done.figures["free_pages"]
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -229,13 +230,13 @@ def test_slices_wait_for_the_applications_own_checkpoint(
     checkpoints: list[object] = []
 
     def checkpoint_instead_of_waiting(_stop: StopSignal, seconds: float) -> bool:
-        if seconds == wal_room.ROOM_CHECK_INTERVAL:
+        if seconds == wal_budget.ROOM_CHECK_INTERVAL:
             checkpoints.append(queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return False
 
     monkeypatch.setattr(StopSignal, "wait_for_stop", checkpoint_instead_of_waiting)
     done = run_here("vacuum", work_on(target_of(queue.path, limits=limits), raw))
-    assert "more wait" not in done.message
+    assert "more remain" not in done.message
     assert len(checkpoints) > 3
     assert pages(queue)[1] == 0
 
@@ -243,7 +244,7 @@ def test_slices_wait_for_the_applications_own_checkpoint(
 def test_readers_of_a_rollback_journal_database_hold_a_slice_up_only_for_a_moment(
     make_queue: Make, held_reader: Hold, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum_incremental, "PATIENCE", 0.2)
+    monkeypatch.setattr(batch_loop, "FIRST_LOCK_PATIENCE", 0.2)
     queue = filled(make_queue("rollback.db", "delete"), auto_vacuum=2)
     before = pages(queue)
     work = work_on(target_of(queue.path), raw)
@@ -290,7 +291,7 @@ def test_rows_that_may_be_found_by_their_number_are_not_numbered_anew(queue: pri
     filled(queue)
     queue.owner.execute("CREATE TABLE extra (x); INSERT INTO extra VALUES (7)").fetchall()
     target = target_of(queue.path)
-    with pytest.raises(Refused, match="no INTEGER PRIMARY KEY, in extra") as told:
+    with pytest.raises(Refused, match="without INTEGER PRIMARY KEY: extra") as told:
         plan_here("vacuum", work_on(target, raw))
     assert "--rowids-unused" in told.value.next_step
     assert plan_here("vacuum", work_on(target, raw, rowids_unused=True)).figures["way"] == "full"

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from actions.model.outcome import Effect, Outcome
-from actions.policy.cooldown import ActionHistory, admit, cooldown_left
-from actions.policy.elapsed import elapsed_seconds
+from actions.policy.cooldown import ActionHistory, admit, cooldown_left, elapsed_seconds
 from actions.policy.episodes import (
     Episode,
     EpisodeRun,
@@ -44,7 +43,7 @@ def test_nobody_repeats_it_for_a_week_so_it_was_over() -> None:
 
 
 def test_the_first_delivery_asks() -> None:
-    assert decide_delivery(NEW, None, COOLDOWN, 1000.0) == "ask"
+    assert decide_delivery(NEW, None, COOLDOWN, 1000.0) == "enqueue"
 
 
 def test_while_its_run_waits_or_works_every_delivery_is_the_same_news() -> None:
@@ -68,33 +67,33 @@ def test_soon_after_its_run_a_delivery_is_the_pairs_other_half_or_a_lost_answer(
 def test_a_repeat_of_what_still_fires_asks_again_after_the_cooldown() -> None:
     assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED + SAME_NEWS) == "cooldown"
     assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED + COOLDOWN - 0.1) == "cooldown"
-    assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED + COOLDOWN) == "ask"
-    assert decide_delivery(TRIED, ended(), 0.0, ENDED + SAME_NEWS) == "ask"
+    assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED + COOLDOWN) == "enqueue"
+    assert decide_delivery(TRIED, ended(), 0.0, ENDED + SAME_NEWS) == "enqueue"
 
 
 @pytest.mark.parametrize(("tries", "times"), [(0, 1), (1, 1), (2, 2), (3, 4), (5, 16)])
 def test_the_rest_doubles_as_long_as_nothing_helps(tries: int, times: int) -> None:
     episode = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=tries)
     assert decide_delivery(episode, ended(), COOLDOWN, ENDED + times * COOLDOWN - 0.1) == "cooldown"
-    assert decide_delivery(episode, ended(), COOLDOWN, ENDED + times * COOLDOWN) == "ask"
+    assert decide_delivery(episode, ended(), COOLDOWN, ENDED + times * COOLDOWN) == "enqueue"
 
 
 def test_the_rest_is_never_longer_than_a_day() -> None:
     episode = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=5)
     assert decide_delivery(episode, ended(), 80_000.0, ENDED + DAY - 0.1) == "cooldown"
-    assert decide_delivery(episode, ended(), 80_000.0, ENDED + DAY) == "ask"
+    assert decide_delivery(episode, ended(), 80_000.0, ENDED + DAY) == "enqueue"
 
 
 def test_after_six_tries_an_episode_asks_no_more() -> None:
     worn = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=6)
-    assert decide_delivery(replace(worn, tries=5), ended(), COOLDOWN, ENDED + 10 * DAY) == "ask"
+    assert decide_delivery(replace(worn, tries=5), ended(), COOLDOWN, ENDED + 10 * DAY) == "enqueue"
     assert decide_delivery(worn, ended(), COOLDOWN, ENDED + 10 * DAY) == "disabled"
-    assert decide_delivery(worn, ended(effect=Effect.FIXED), COOLDOWN, ENDED + SAME_NEWS) == "ask"
+    assert decide_delivery(worn, ended(effect=Effect.FIXED), COOLDOWN, ENDED + SAME_NEWS) == "enqueue"
 
 
 @pytest.mark.parametrize("outcome", [Outcome.LOCKED, Outcome.INTERRUPTED, Outcome.REFUSED, Outcome.BLOCKED])
 def test_a_run_that_was_kept_from_its_work_is_none(outcome: Outcome) -> None:
-    assert decide_delivery(TRIED, ended(outcome, None), COOLDOWN, ENDED) == "ask"
+    assert decide_delivery(TRIED, ended(outcome, None), COOLDOWN, ENDED) == "enqueue"
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.FAILED, Outcome.CANCELLED, Outcome.UNVERIFIED])
@@ -104,8 +103,8 @@ def test_a_run_that_did_its_work_or_was_stopped_is_one(outcome: Outcome) -> None
 
 def test_what_helped_and_became_wrong_again_does_not_wait_for_what_did_not_help() -> None:
     episode = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=5)
-    assert decide_delivery(episode, ended(effect=Effect.FIXED), COOLDOWN, ENDED + SAME_NEWS) == "ask"
-    assert decide_delivery(episode, ended(Outcome.NOTHING_TO_DO, None), COOLDOWN, ENDED + SAME_NEWS) == "ask"
+    assert decide_delivery(episode, ended(effect=Effect.FIXED), COOLDOWN, ENDED + SAME_NEWS) == "enqueue"
+    assert decide_delivery(episode, ended(Outcome.NOTHING_TO_DO, None), COOLDOWN, ENDED + SAME_NEWS) == "enqueue"
 
 
 def test_a_run_that_found_nothing_to_do_about_what_is_wrong_did_not_help() -> None:
@@ -128,7 +127,7 @@ def test_tries_are_counted_since_one_helped() -> None:
 
 def test_a_clock_set_back_a_little_repeats_nothing_and_set_back_far_waits_for_nothing() -> None:
     assert decide_delivery(TRIED, ended(), 0.0, ENDED - 1) == "duplicate"
-    assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED - HOUR - 1) == "ask"
+    assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED - HOUR - 1) == "enqueue"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.model.memory import FreePageMinimum
-from actions.policy.check_duration import predicted_check_seconds
+from actions.model.context import FreePageMinimum
 from actions.policy.vacuum_plan import (
     MAX_SLICE_SECONDS,
     FilePages,
@@ -163,9 +162,3 @@ def test_what_was_not_watched_yet_says_only_what_is_free_now() -> None:
     assert choice.why == "2000 of 262144 pages are free: too few to be worth it"
     refilled = choose_vacuum(file(2000), LastingFreePages(10, 0.0), RATE, careful=True, only_slices=False)
     assert refilled.why == "2000 of 262144 pages are free, and at times only 10: the others are filled again"
-
-
-@pytest.mark.parametrize(("full", "rate"), [(False, 400_000_000), (True, 100_000_000)])
-def test_a_check_reads_as_much_in_a_second_as_is_documented(full: bool, rate: int) -> None:
-    assert predicted_check_seconds(rate, full=full) == 1.0
-    assert predicted_check_seconds(3 * rate, full=full) == 3.0

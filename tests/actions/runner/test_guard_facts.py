@@ -15,7 +15,8 @@ from actions.runner.guard_facts import gather_guard_inputs
 from actions.runner.guards import GuardInputs, first_refusal
 from actions.runner.protocol import Job
 from actions.store.database import state_store
-from collectors.backup_catalog.manifest import encode_manifest, manifest_path, read_manifest
+from collectors.backup_catalog.local_directory import manifest_path, read_manifest
+from collectors.backup_catalog.manifest import encode_manifest
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import ALL_DAY, act, by_hand, target_of
@@ -38,7 +39,7 @@ def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "sc
     assert target.state is not None
     wish = Request("vacuum", target.name, trigger)
     return gather_guard_inputs(
-        Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"], store, now
+        Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"].SPEC, store, now
     )
 
 

@@ -10,8 +10,8 @@ from actions.runner.guards import STATE_RESERVE, AutomaticInputs, GuardInputs, f
 MIB = 1024 * 1024
 NOON = 12 * 3600.0
 DAY = 86400.0
-FINE = GuardInputs("purge", "jobs", 1000, 1000, STATE_RESERVE, None, False, "3.54.1", 256 * MIB, 256 * MIB)
-BY_ITSELF = AutomaticInputs(NOON, windowed=True, window=Window(0, 24 * 60), fresh_backup=3600.0, backup_age=3600.0)
+FINE = GuardInputs("purge", "purge", "jobs", 1000, 1000, STATE_RESERVE, None, False, "3.54.1", 256 * MIB, 256 * MIB)
+BY_ITSELF = AutomaticInputs(NOON, needs_window=True, window=Window(0, 24 * 60), fresh_backup=3600.0, backup_age=3600.0)
 
 
 def test_nothing_stands_in_the_way_of_what_is_fine() -> None:
@@ -21,10 +21,8 @@ def test_nothing_stands_in_the_way_of_what_is_fine() -> None:
 
 def test_what_nobody_configured_stands_in_nobodys_way() -> None:
     assert first_refusal(replace(FINE, automatic=AutomaticInputs(NOON))) is None
-    assert (
-        first_refusal(GuardInputs("checkpoint", "jobs", 1000, 1000, 16 * MIB, None, False, "3.54.1", database_free=0))
-        is None
-    )
+    bare = GuardInputs("checkpoint", "checkpoint", "jobs", 1000, 1000, 16 * MIB, None, False, "3.54.1", database_free=0)
+    assert first_refusal(bare) is None
 
 
 def test_the_history_needs_16_mib() -> None:
@@ -78,6 +76,8 @@ def test_what_binds_only_what_runs_by_itself(changed: dict[str, object], reason:
     assert cure in refused.next_step
 
 
-@pytest.mark.parametrize("changed", [{"windowed": False, "window": None}, {"fresh_backup": None, "backup_age": None}])
+@pytest.mark.parametrize(
+    "changed", [{"needs_window": False, "window": None}, {"fresh_backup": None, "backup_age": None}]
+)
 def test_an_action_that_needs_no_window_or_destroys_nothing(changed: dict[str, object]) -> None:
     assert first_refusal(replace(FINE, automatic=replace(BY_ITSELF, **changed))) is None  # type: ignore[arg-type] # by its names

@@ -12,9 +12,8 @@ import pytest
 from actions.model.errors import Refused
 from actions.model.request import Request
 from actions.policy.windows import Window
-from actions.runner.cancel import cancel_run
 from actions.runner.enqueue import enqueue_automatic
-from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
+from actions.runner.pause_and_cancel import cancel_run, pause_actions, wait_for_runs
 from actions.store import recent_runs, runs
 from actions.store.database import state_store
 from actions.store.pause import clear_pause, pause_reason

@@ -16,9 +16,9 @@ from actions.model.request import Request
 from actions.runner.enqueue import enqueue_automatic
 from actions.store import recent_runs, runs
 from actions.store.database import StoreUnavailable, open_state_store, state_store
-from actions.store.read_totals import read_totals
 from actions.store.recovery import CLAIM_PATIENCE, recover_lost_runs
 from actions.store.runs import Claim, RunEnding
+from actions.store.totals import read_totals
 from tests.support.patience import LONGEST_WAIT
 
 CHECKPOINT = Request("checkpoint", "jobs", "threshold", rule="wal", cooldown=600.0)

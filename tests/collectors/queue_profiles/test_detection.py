@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from collectors.queue_profiles import detection
 from collectors.queue_profiles.schema import ProfileError
 from collectors.queue_profiles.settings import resolve_settings
-from collectors.queue_profiles.table_match import match_tables
-from collectors.queue_profiles.tables import read_tables
+from collectors.queue_profiles.table_match import match_tables, read_tables
 from collectors.target import Target
 from tests.support.scenes import queue_files
 
@@ -36,11 +35,10 @@ def required_columns() -> list[tuple[str, str, str]]:
     for name in NAMES:
         profile = detection.find_profile(name)
         with database(queue_files.SCHEMAS[name]) as connection:
-            tables = read_tables(connection)
-            places = match_tables(profile, resolve_settings(profile, {}), tables)
+            match = match_tables(profile, resolve_settings(profile, {}), read_tables(connection))
         for key, columns in profile.detect.items():
-            spots = places.tables_named(key, resolve_settings(profile, {}))
-            needed += [(name, spot.table, column.lower()) for spot in spots for column in sorted(columns)]
+            tables = match.tables_named(key, resolve_settings(profile, {}))
+            needed += [(name, table.name, column.lower()) for table in tables for column in sorted(columns)]
     return needed
 
 
@@ -83,7 +81,7 @@ def test_two_systems_in_one_file_are_both_found(pair: tuple[str, str]) -> None:
         profile = detection.detect_profile(connection, TARGET)
         assert profile is not None
         assert set(profile.name.split("+")) == set(pair)
-        prefixes = {rows.spot.prefix for rows in profile.rows}
+        prefixes = {rows.context.prefix for rows in profile.rows}
         assert prefixes == {f"{name}/" for name in pair}
 
 
@@ -91,7 +89,7 @@ def test_one_system_under_two_names_of_its_tables_is_told_apart() -> None:
     with database(queue_files.solid_queue(), queue_files.solid_queue("firm_queue_")) as connection:
         profile = detection.detect_profile(connection, TARGET)
         assert profile is not None
-        assert {rows.spot.prefix for rows in profile.rows} == {
+        assert {rows.context.prefix for rows in profile.rows} == {
             "solid-queue:solid_queue_jobs/", "solid-queue:firm_queue_jobs/",
         }  # fmt: skip
 

@@ -19,8 +19,7 @@ from collectors.queue_profiles.compile import CompiledProfile, compile_profile
 from collectors.queue_profiles.run_queries import count_workers, read_count, read_heads, read_last_numbers
 from collectors.queue_profiles.schema import ProfileError, parse_profile
 from collectors.queue_profiles.settings import required_settings, resolve_settings
-from collectors.queue_profiles.table_match import match_tables
-from collectors.queue_profiles.tables import read_tables
+from collectors.queue_profiles.table_match import match_tables, read_tables
 from tests.support.scenes import prismq, queue_files
 from tests.support.scenes.select_and_apply import look, take
 

@@ -16,8 +16,7 @@ from collectors.queue_profiles.row_selection import CompiledRequeue
 from collectors.queue_profiles.run_queries import read_count, read_queue_names
 from collectors.queue_profiles.schema import ProfileError, TimeFormat, load_profile, parse_profile
 from collectors.queue_profiles.settings import ProfileSettings, resolve_settings
-from collectors.queue_profiles.table_match import match_tables
-from collectors.queue_profiles.tables import read_tables
+from collectors.queue_profiles.table_match import match_tables, read_tables
 from collectors.queue_profiles.time_formats import epoch_sql, format_moment, is_time_sql, moment_of
 from collectors.target import Target
 from tests.support.scenes import prismq
@@ -206,8 +205,8 @@ def test_counts_stop_at_their_bound_and_say_so(queue: prismq.Queue) -> None:
     profile = _profile(queue)
     assert profile is not None
     (_, bound), *_ = profile.count_statements(time.time() + 1)
-    assert read_count(queue.owner, bound, rows=30).capped is False
-    capped = read_count(queue.owner, bound, rows=29)
+    assert read_count(queue.owner, bound, limit=30).capped is False
+    capped = read_count(queue.owner, bound, limit=29)
     assert capped.capped is True
     assert capped.queues[0].rows == 30
 
@@ -228,8 +227,8 @@ def test_an_index_counts_the_same_as_the_rows_do(queue: prismq.Queue) -> None:
         left, right = (read_count(queue.owner, bound) for bound in (quick, plain))
         assert (state, set(left.queues), left.capped) == (state, set(right.queues), right.capped)
     done = dict(fast.count_statements(NOW))["done"]
-    assert read_count(queue.owner, done, rows=4).capped
-    assert not read_count(queue.owner, done, rows=5).capped
+    assert read_count(queue.owner, done, limit=4).capped
+    assert not read_count(queue.owner, done, limit=5).capped
 
 
 def test_tasks_without_a_queue_name_are_counted_too(tmp_path: Path) -> None:

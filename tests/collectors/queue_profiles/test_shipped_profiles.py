@@ -292,7 +292,7 @@ def test_every_actions_statements_stay_inside_their_fence_and_touch_one_row_by_k
         takings = [t for action in (profile.requeue, profile.purge) if action for t in action.selections]
         for taking in takings:
             for step in taking.bind_row_steps(time.time(), 5.0):
-                with allow_changes(owner, step.fence):
+                with allow_changes(owner, step.access):
                     for statement in step.statements:
                         owner.execute(
                             f"EXPLAIN {statement}", {**step.values, "key": 1, "seen": None, "holder": None}

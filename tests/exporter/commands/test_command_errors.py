@@ -106,7 +106,7 @@ CASES = [
     case("serve --config.file @typo.yaml", USAGE, "limts: unknown key"),
     case("pause --config.file @typo.yaml", USAGE, "limts: unknown key"),
     case("history --config.file @list.yaml", USAGE, "no configuration in it", "queuekeeper config example"),
-    case("status --config.file @none.yaml", USAGE, "no database is there now", "check `path`"),
+    case("status --config.file @none.yaml", USAGE, "no database exists now", "check `path`"),
     # profiles
     case("profiles show hue", USAGE, "no profile is called 'hue'", "huey", "the path of a file"),
     case("profiles check @missing.yaml", USAGE, "missing.yaml: cannot be read: No such file", "check the path"),
@@ -244,9 +244,9 @@ def _word(world: World, word: str) -> str:
 
 
 def test_the_table_covers_every_command(world: World) -> None:
-    said = {word for one in CASES for word in one.arguments.split()[:2]}
+    covered = {word for case in CASES for word in case.arguments.split()[:2]}
     quiet = {"config", "resume", "example", "schema", "list"}
-    assert set(main.commands) - quiet <= said
+    assert set(main.commands) - quiet <= covered
     assert len(CASES) >= 60
 
 

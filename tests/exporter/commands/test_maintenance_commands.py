@@ -97,7 +97,7 @@ MISTAKES: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("vacuum", "FOLDER"), 2, ("is a directory",)),
     (("vacuum", "DB", "--incremental"), 3, ("auto_vacuum is none", "leave --incremental out")),
     (("vacuum", "DB", "--free-for", "soon"), 2, ("soon",)),
-    (("vacuum", "ROWIDS"), 3, ("no INTEGER PRIMARY KEY, in extra", "--rowids-unused")),
+    (("vacuum", "ROWIDS"), 3, ("without INTEGER PRIMARY KEY: extra", "--rowids-unused")),
     (("vacuum", "TEXT"), 1, ("file is not a database",)),
     (("analyze", "DB", "--table", "task_queu"), 3, ("there is no table task_queu", "did you mean task_queue?")),
     (("analyze", "DB", "--table", "x'; DROP TABLE workers; --"), 3, ("there is no table x'; DROP", "its tables: ")),

@@ -3,13 +3,13 @@
 from actions.model.condition import Condition
 from actions.model.outcome import Outcome
 from actions.policy.rules import Rule
+from actions.runner.catalogue import ACTION_SPECS
 from actions.store.totals import ActionTotals
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.metric import Metric, Sample
 from collectors.registry import COLLECTORS
 from collectors.wal import MAX_COMMANDS
 from collectors.wal_state import STATES as WAL_STATES
-from exporter.config.window_parts import ACTION_WORDS
 from exporter.exposition.latest import LatestSnapshots
 from exporter.exposition.page import Exposition
 from tests.support.scenes.exporter_state import NOW, config, facts, snapshot, target
@@ -59,7 +59,7 @@ def test_a_database_that_is_observed_stays_in_the_budget() -> None:
 def test_with_every_action_and_two_rules_for_each_of_the_usual_ones_it_still_does() -> None:
     """What acting adds belongs to what the configuration can start: twelve action words exist, three act by themselves."""
     usual = ("checkpoint", "requeue", "backup")
-    assert set(usual) < set(ACTION_WORDS)
+    assert set(usual) < set(ACTION_SPECS)
     rules = tuple(Rule(f"rule-{word}", Condition("sqlite_wal_backlog_bytes", above=1), word) for word in usual)
     board = LatestSnapshots()
     board.set_targets([target("jobs")])

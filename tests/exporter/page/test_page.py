@@ -70,7 +70,7 @@ def row(page: Page, name: str) -> Any:
 
 
 SITUATIONS = {
-    "mail": ("Healthy", "idle", "2\N{NO-BREAK SPACE}waiting", "restore proved"),
+    "mail": ("Healthy", "idle", "2\N{NO-BREAK SPACE}waiting", "last drill"),
     "jobs": (
         "Needs attention",
         "3 tasks have a stale lease",
@@ -81,13 +81,13 @@ SITUATIONS = {
     "reports": (
         "Needs attention",
         "pinned by a reader",
-        "to copy",
+        "backlog",
         "python (",
         "wal-backlog: wrong",
-        "no place configured",
+        "no backup directory",
     ),
-    "gone": ("Cannot be read", "is not there", "not known", "cannot be judged"),
-    "notes": ("Cannot be read", "is no SQLite database", "not known"),
+    "gone": ("Cannot be read", "is not there", "unknown"),
+    "notes": ("Cannot be read", "is no SQLite database", "unknown"),
 }
 
 
@@ -97,15 +97,15 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
             text = row(tab.page, name).inner_text()
             for word in words:
                 assert word.replace("\N{NO-BREAK SPACE}", " ") in text.replace("\N{NO-BREAK SPACE}", " "), (name, word)
-        assert "load the page again for news" in tab.page.inner_text("footer")
+        assert "reload the page for updates" in tab.page.inner_text("footer")
         tab.page.get_by_role("link", name="Needs attention 2").click()
         assert tab.page.locator("tbody tr").count() == 2
         tab.page.get_by_role("link", name="reports").click()
         text = tab.page.inner_text("main")
         for word in (
-            "held back by python",
+            "blocked by python",
             "python report.py reports.db",
-            "No place for backups",
+            "No backup directory",
             "wrong for",
             "asks for checkpoint",
         ):
@@ -151,7 +151,7 @@ def test_nothing_serious_is_inaccessible_and_nothing_is_wider_than_the_window(
         tab.complaints.clear()  # the page that is not there
 
 
-def test_names_and_messages_are_text_whatever_is_in_them(opened: Open, scene: Scene) -> None:
+def test_names_and_messages_are_shown_as_text(opened: Open, scene: Scene) -> None:
     with opened("/") as tab:
         tab.page.get_by_role("link", name=page_scene.STRANGE.removesuffix(".db")).click()
         expect(tab.page.get_by_role("heading", level=1)).to_have_text(page_scene.STRANGE.removesuffix(".db"))
@@ -224,7 +224,7 @@ def test_a_refusal_names_its_cure(opened: Open, scene: Scene) -> None:
         tab.page.get_by_role("button", name="Dry run").click()
         said = tab.page.get_by_role("status").filter(has_text="Dry run: refused")
         expect(said).to_contain_text("WAL-reset bug")
-        expect(said).to_contain_text("What to do:")
+        expect(said).to_contain_text("Next step:")
         tab.page.get_by_role("button", name="Run it").click()
         scene.finished(int(tab.page.url.rpartition("/")[2]))
         tab.page.reload()
@@ -259,7 +259,7 @@ def test_who_fails_to_log_in_learns_nothing_and_waits_after_five(opened: Open, s
     with opened("/login") as tab:
         for _ in range(5):
             log_in(tab.page, scene.url, "wrong")
-            expect(tab.page.get_by_role("alert")).to_contain_text("That is not right")
+            expect(tab.page.get_by_role("alert")).to_contain_text("This token or password is wrong")
         assert tab.serious() == []
         log_in(tab.page, scene.url)
         expect(tab.page.get_by_role("alert")).to_contain_text("Too many attempts failed. Try again in")
@@ -308,17 +308,17 @@ def test_the_connection_lost_is_said_and_found_again(opened: Open, scene: Scene)
         scene.agent.stop()
         expect(tab.page.locator("#live")).to_contain_text("The connection was lost")
         scene.agent.start()
-        expect(tab.page.locator("#live")).to_contain_text("this page is live", timeout=1000 * LONGEST_WAIT)
+        expect(tab.page.locator("#live")).to_contain_text("updates are live", timeout=1000 * LONGEST_WAIT)
         tab.complaints.clear()  # the browser tells of what it could not reach
 
 
-def quiet_front(folder: Path, *targets: Target) -> WebContext:
-    return web_server.front(folder, operations=idle_operations(folder, *targets))
+def quiet_context(folder: Path, *targets: Target) -> WebContext:
+    return web_server.idle_context(folder, operations=idle_operations(folder, *targets))
 
 
 @pytest.mark.parametrize("updates", [250, pytest.param(5000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, tmp_path: Path, updates: int) -> None:
-    shown = quiet_front(tmp_path, *(Target(f"queue{number}", tmp_path / f"{number}.db") for number in range(20)))
+    shown = quiet_context(tmp_path, *(Target(f"queue{number}", tmp_path / f"{number}.db") for number in range(20)))
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
         tab.page.goto(url)
         expect(tab.page.locator("#live")).to_contain_text("live")
@@ -369,7 +369,7 @@ def held(client: Any) -> dict[str, float]:
 
 
 def test_two_hundred_databases_are_one_light_page(chromium: Browser, tmp_path: Path) -> None:
-    shown = quiet_front(tmp_path, *(Target(f"queue-{number:03}", tmp_path / f"{number}.db") for number in range(200)))
+    shown = quiet_context(tmp_path, *(Target(f"queue-{number:03}", tmp_path / f"{number}.db") for number in range(200)))
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
         tab.page.goto(url)
         assert tab.page.locator("tbody tr").count() == 200
@@ -378,18 +378,18 @@ def test_two_hundred_databases_are_one_light_page(chromium: Browser, tmp_path: P
 
 
 def test_nothing_configured_and_nothing_done_have_pages_of_their_own(chromium: Browser, tmp_path: Path) -> None:
-    with web_server.serving(quiet_front(tmp_path)) as url, browser.tab(chromium) as tab:
+    with web_server.serving(quiet_context(tmp_path)) as url, browser.tab(chromium) as tab:
         tab.page.goto(url)
         assert "No database matches the configuration" in tab.page.inner_text("main")
         assert "Observing only" not in tab.page.inner_text("main")
         tab.page.goto(f"{url}/history")
-        assert "Nothing was done yet" in tab.page.inner_text("main")
+        assert "There are no runs yet" in tab.page.inner_text("main")
         assert tab.serious() == []
-    shown = web_server.front(tmp_path, not_ready=lambda: "not every database was read yet", operations=idle_operations(
+    shown = web_server.idle_context(tmp_path, not_ready=lambda: "not every database was polled yet", operations=idle_operations(
         tmp_path, Target("jobs", tmp_path / "jobs.db")))  # fmt: skip
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
         tab.page.goto(url)
-        assert "Still starting: not every database was read yet" in tab.page.inner_text("main")
+        assert "Still starting: not every database was polled yet" in tab.page.inner_text("main")
         assert "Not read yet" in row(tab.page, "jobs").inner_text()
         tab.page.goto(f"{url}/databases/jobs")
         assert "No reading yet" in tab.page.inner_text("main")
@@ -398,13 +398,13 @@ def test_nothing_configured_and_nothing_done_have_pages_of_their_own(chromium: B
 
 def test_a_history_that_cannot_be_read_is_said_and_the_rest_is_shown(chromium: Browser, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
-    shown = web_server.front(
+    shown = web_server.idle_context(
         tmp_path, operations=idle_operations(tmp_path / "state", Target("jobs", tmp_path / "jobs.db"))
     )
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
         for path, said in (
-            ("/", "Trouble with queuekeeper itself"),
-            ("/databases/jobs", "The history cannot be read now"),
+            ("/", "Problem of queuekeeper itself"),
+            ("/databases/jobs", "The state store cannot be read now"),
         ):
             tab.page.goto(url + path)
             assert said in tab.page.inner_text("main")

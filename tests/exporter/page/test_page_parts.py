@@ -18,7 +18,7 @@ from collectors.metric import Sample, Since
 from collectors.target import Target
 from collectors.tasks import OLDEST, TASKS
 from exporter.page.chart import HEIGHT, WIDTH, choose_span, draw_chart
-from exporter.page.words import condition, format_amount, format_count, thinks
+from exporter.page.words import condition_text, format_amount, format_count, rule_text
 from exporter.status.database import StatusInputs, build_status, rule_statuses
 from exporter.status.events import MAX_QUEUED_EVENTS, EventBroadcast, StatusEvent
 from exporter.status.recent_readings import (
@@ -157,33 +157,35 @@ RULE = Rule("stale", Condition("sqlite_queue_stale_leases", above=5, clear=2), "
 @pytest.mark.parametrize(
     ("value", "watch", "said"),
     [
-        (0, ConditionWatch(), "all is well: 0"),
-        (4, ConditionWatch(AT - 30), "4, not yet back where it counts as well for 30.0 s"),
-        (9, ConditionWatch(AT - 30), "wrong for 30.0 s: 9; asks for requeue once that lasted 1m"),
-        (None, ConditionWatch(AT - 30), "cannot be judged: the value is not known now"),
+        (0, ConditionWatch(), "within its limit: 0"),
+        (4, ConditionWatch(AT - 30), "4, not yet past the value that clears it for 30.0 s"),
+        (9, ConditionWatch(AT - 30), "outside its limit for 30.0 s: 9; requests requeue after 1m"),
+        (None, ConditionWatch(AT - 30), "unknown: the value cannot be read now"),
     ],
 )
-def test_what_a_rule_thinks_is_said_in_words(value: float | None, watch: ConditionWatch, said: str) -> None:
+def test_what_a_rule_judges_is_said_in_words(value: float | None, watch: ConditionWatch, said: str) -> None:
     seen = snapshot(AT, *([] if value is None else [STALE(value, "mail")]))
     (opinion,) = rule_statuses("jobs", seen, StatusInputs((RULE,), {("stale", "jobs"): watch}), AT)
-    assert thinks(opinion, AT).replace("\N{NO-BREAK SPACE}", " ") == said
-    assert condition(opinion) == "sqlite_queue_stale_leases above 5"
+    assert rule_text(opinion, AT).replace("\N{NO-BREAK SPACE}", " ") == said
+    assert condition_text(opinion) == "sqlite_queue_stale_leases above 5"
 
 
 def test_a_suspended_rule_says_why_nothing_follows() -> None:
     stopped = SuspensionState(strikes=2, since=AT, message="a reader held it", next_step="end that reader")
     beside = StatusInputs((RULE,), {}, {("jobs", "requeue"): stopped})
     (opinion,) = rule_statuses("jobs", snapshot(AT, STALE(9, "mail")), beside, AT)
-    assert "suspended: 2 runs in a row did not help, the last: a reader held it (end that reader" in thinks(opinion, AT)
+    assert "suspended: 2 runs in a row did not help, the last: a reader held it (end that reader" in rule_text(
+        opinion, AT
+    )
 
 
 def test_a_rule_without_a_threshold_says_what_it_waits_for() -> None:
     for rule, said in (
-        (replace(RULE, hold=None, alerts=((),)), "requeue follows when an alert asks"),
-        (replace(RULE, hold=None), "nothing starts it"),
+        (replace(RULE, hold=None, alerts=((),)), "an alert requests requeue"),
+        (replace(RULE, hold=None), "no trigger is configured"),
     ):
         (opinion,) = rule_statuses("jobs", snapshot(AT, STALE(9, "mail")), StatusInputs((rule,)), AT)
-        assert thinks(opinion, AT).endswith(said)
+        assert rule_text(opinion, AT).endswith(said)
 
 
 def test_a_glance_of_what_is_not_known_has_no_zeros() -> None:

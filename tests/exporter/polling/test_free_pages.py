@@ -5,7 +5,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.model.memory import FreePageMinimum
+from actions.model.context import FreePageMinimum
 from actions.store.database import history_file, state_store
 from actions.store.free_pages import HOUR, RETENTION_SECONDS, load_free_page_minimums, record_free_pages
 from collectors.storage import FREE_PAGES

@@ -14,10 +14,10 @@ from actions.policy.schedules import Schedule
 from actions.policy.suspension import SuspensionState
 from actions.store import runs
 from actions.store.database import StoreUnavailable, state_store
-from actions.store.read_totals import read_totals
 from actions.store.runs import RunEnding
 from actions.store.schedules import save_schedule_progress as keep_schedule
 from actions.store.suspensions import save_suspension
+from actions.store.totals import read_totals
 from collectors.target import Target
 from exporter.triggers.schedules import LONGEST_CLOCK_WAIT, ScheduleTrigger
 from tests.support.scenes import agent_process, prismq

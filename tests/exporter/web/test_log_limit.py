@@ -28,6 +28,6 @@ def test_the_first_of_the_next_minute_says_how_many_were_not_said(said: Any) -> 
     refusals.log_rejection(400, "y", "b", 1000.0 + LOG_WINDOW - 0.1)
     assert len(said()) == MAX_LOG_LINES
     refusals.log_rejection(400, "y", "b", 1000.0 + LOG_WINDOW)
-    assert said()[-1] == {"code": 400, "reason": "y", "peer": "b", "refused_unsaid_before": 51}
+    assert said()[-1] == {"code": 400, "reason": "y", "peer": "b", "rejections_not_logged": 51}
     refusals.log_rejection(400, "y", "b", 1000.0 + 2 * LOG_WINDOW)
-    assert "refused_unsaid_before" not in said()[-1]
+    assert "rejections_not_logged" not in said()[-1]

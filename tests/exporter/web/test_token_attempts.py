@@ -19,7 +19,7 @@ from exporter.web.rate_limit import MAX_ADDRESSES, FailureLimiter
 from exporter.web.token_attempts import MAX_TOKEN_FAILURES
 from exporter.web_config.settings import WebConfig
 from tests.support.patience import LONGEST_WAIT
-from tests.support.scenes.web_server import front, serving
+from tests.support.scenes.web_server import idle_context, serving
 
 TOKEN = "correct-horse-battery-staple-0123456789"
 RIGHT = ActingRights(enabled=True, token_digests=(token_digest(TOKEN.encode()),))
@@ -52,10 +52,10 @@ class Served:
 @contextmanager
 def served(folder: Path, right: ActingRights = RIGHT, web: WebConfig | None = None) -> Iterator[Served]:
     counted: list[int] = []
-    parts: dict[str, Any] = {"act_right": lambda: right, "answered": counted.append}
+    parts: dict[str, Any] = {"acting_rights": lambda: right, "count_answer": counted.append}
     if web is not None:
         parts["web"] = lambda: web
-    with serving(front(folder, **parts)) as url:
+    with serving(idle_context(folder, **parts)) as url:
         yield Served(url, counted)
 
 

@@ -50,22 +50,18 @@ class Agent:
         self.received += delivery.alerts
         return DeliveryReceipt(tuple(AlertDecision("accepted", "jobs", 7 + i) for i, _ in enumerate(delivery.alerts)))
 
-    def front(self) -> WebContext:
+    def web_context(self) -> WebContext:
         return WebContext(
             version="1.2.3",
             render=lambda accept, encoding, names: MetricsPage(
                 f"{accept}|{encoding}|{','.join(names)}".encode(), "text/plain; version=0.0.4; charset=utf-8"
             ),
             not_ready=lambda: self.not_ready,
-            act_right=lambda: self.right,
-            receive=self.receive,
-            answered=self.codes.append,
+            acting_rights=lambda: self.right,
+            receive_delivery=self.receive,
+            count_answer=self.codes.append,
             reload=lambda: (),
-            pause=lambda why: why,
-            resume=lambda: None,
             operations=self.operations or idle_operations(self.state),
-            finishing=tuple,
-            cancel=lambda run_id, _who: self.runs[run_id],
         )
 
 
@@ -79,7 +75,7 @@ def agent(tmp_path: Path) -> Agent:
 def client(agent: Agent) -> Iterator[httpx.Client]:
     sockets = bind_addresses(["127.0.0.1:0"])
     (url,) = listening_urls(sockets)
-    server = HttpServer(build_app(agent.front()))
+    server = HttpServer(build_app(agent.web_context()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     with httpx.Client(base_url=url, timeout=LONGEST_WAIT) as made:
@@ -173,7 +169,7 @@ def test_tokens_rotate_while_it_runs(client: httpx.Client, agent: Agent) -> None
     ("right", "reason"),
     [
         (ActingRights(False, (token_digest(TOKEN.encode()),)), "acting is disabled"),
-        (ActingRights(True), "nobody is allowed to act"),
+        (ActingRights(True), "no token, user or certificate may act"),
     ],
 )
 def test_where_nobody_may_act_the_answer_says_why(
@@ -459,7 +455,7 @@ def test_what_is_no_address_is_one_line(address: str) -> None:
 
 def test_several_addresses_are_served(agent: Agent) -> None:
     sockets = bind_addresses(["127.0.0.1:0", "127.0.0.2:0"])
-    server = HttpServer(build_app(agent.front()))
+    server = HttpServer(build_app(agent.web_context()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     assert [httpx.get(f"{url}/-/healthy").status_code for url in listening_urls(sockets)] == [200, 200]

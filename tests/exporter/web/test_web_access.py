@@ -23,13 +23,12 @@ from exporter.config.tokens import token_digest
 from exporter.status.events import EventListener
 from exporter.web import listener as listener_module
 from exporter.web import protocol as protocol_module
+from exporter.web.address import InvalidMount, Mount, parse_mount
 from exporter.web.context import ActingRights
-from exporter.web.mount import BadMount, Mount, parse_mount
 from exporter.web.origin import is_cross_site, is_loopback, may_be_our_host
 from exporter.web.passwords import PasswordChecker, PasswordVerdict
 from exporter.web.protocol import BoundedProtocol, certificate_names
-from exporter.web.rate import TokenBucket
-from exporter.web.rate_limit import FailureLimiter
+from exporter.web.rate_limit import FailureLimiter, TokenBucket
 from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.patience import LONGEST_WAIT
 from tests.support.real import real_parts
@@ -64,7 +63,7 @@ def serving(folder: Path, text: str, **changes: Any) -> Iterator[str]:
     """A server on this web configuration."""
     (folder / "web.yml").write_text(text)
     kept = ReloadingWebConfig(folder / "web.yml")
-    with web_server.serving(web_server.front(folder, web=kept.current_config, **changes)) as url:
+    with web_server.serving(web_server.idle_context(folder, web=kept.current_config, **changes)) as url:
         yield url
 
 
@@ -211,7 +210,7 @@ def test_a_file_that_cannot_be_used_leaves_the_last_good_one(
         assert kept.current_config() is good, bad
         assert kept.problems, bad
     said = " ".join(str(vars(record)) for record in caplog.records)
-    assert "TLS is switched on or off by a restart only" in said
+    assert "switching TLS on or off needs a restart" in said
     assert HASH not in said
     (folder / "later.pem").write_bytes((folder / "server.pem").read_bytes())
     real_parts.until(lambda: kept.current_config() is not good, "the file that was missing to be found")
@@ -237,37 +236,37 @@ def pause(url: str, context: ssl.SSLContext | bool = True, **headers: str) -> tu
 def test_a_user_with_the_right_password_acts_only_where_the_configuration_says_so(folder: Path) -> None:
     text = f"basic_auth_users: {{admin: '{HASH}', reader: '{HASH}'}}"
     reader = {"Authorization": "Basic " + base64.b64encode(b"reader:secret").decode()}
-    with serving(folder, text, act_right=lambda: RIGHT) as url:
+    with serving(folder, text, acting_rights=lambda: RIGHT) as url:
         code, said = pause(url, **BASIC)
         assert (code, "user admin from 127.0.0.1" in said) == (200, True)
         code, said = pause(url, **reader)
-        assert (code, "user reader may read, not act" in said) == (403, True)
+        assert (code, "user reader may read but not act" in said) == (403, True)
         assert status(url, **reader) == 200
         assert pause(url)[0] == 401
 
 
 def test_a_token_opens_the_door_that_asks_for_a_password(folder: Path) -> None:
-    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", act_right=lambda: RIGHT) as url:
+    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", acting_rights=lambda: RIGHT) as url:
         assert pause(url, **BEARER)[0] == 200
         assert pause(url, Authorization="Bearer wrong")[0] == 401
-    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", act_right=lambda: ActingRights(False)) as url:
+    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", acting_rights=lambda: ActingRights(False)) as url:
         assert pause(url, **BEARER)[0] == 401, "where acting is off a token is worth nothing"
 
 
 def test_a_client_certificate_acts_only_where_the_configuration_names_it(folder: Path, ca: Authority) -> None:
     named = ca.signed("alertmanager", "DNS:alertmanager.example")
     other = ca.signed("scraper", "DNS:scraper.example")
-    with serving(folder, MTLS + "}", act_right=lambda: RIGHT) as url:
+    with serving(folder, MTLS + "}", acting_rights=lambda: RIGHT) as url:
         code, said = pause(url, trusting(ca, named))
         assert (code, "certificate alertmanager.example" in said) == (200, True)
         code, said = pause(url, trusting(ca, other))
-        assert (code, "scraper.example may read, not act" in said) == (403, True)
+        assert (code, "scraper.example may read but not act" in said) == (403, True)
         assert status(url, trusting(ca, other)) == 200
 
 
 def test_below_a_prefix_everything_moves(folder: Path) -> None:
     place = Mount("/scrape", "/queues", frozenset({"ops.example"}))
-    with web_server.serving(web_server.front(folder, mount=place)) as url, httpx.Client(base_url=url) as client:
+    with web_server.serving(web_server.idle_context(folder, mount=place)) as url, httpx.Client(base_url=url) as client:
         paths = ("/queues/scrape", "/queues/-/ready", "/queues/", "/scrape", "/-/ready", "/queuesx/scrape", "/metrics")
         assert [client.get(path).status_code for path in paths] == [200, 200, 200, 404, 404, 404, 404]
         assert [client.get(path).headers.get("location") for path in ("/", "/queues")] == ["/queues/", "/queues/"]
@@ -286,12 +285,12 @@ def test_words_of_the_command_line_become_a_mount() -> None:
         ("/metrics", "//x?", None),
         ("/a b", "", None),
     ):
-        with pytest.raises(BadMount):
+        with pytest.raises(InvalidMount):
             parse_mount(*wrong)
 
 
-def test_a_form_of_another_site_does_nothing_whatever_the_browser_adds(folder: Path) -> None:
-    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", act_right=lambda: RIGHT) as url:
+def test_a_form_of_another_site_is_rejected_with_any_headers(folder: Path) -> None:
+    with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", acting_rights=lambda: RIGHT) as url:
         host = url.removeprefix("http://")
         for strange in (
             {"Origin": "http://evil.example"},
@@ -304,10 +303,10 @@ def test_a_form_of_another_site_does_nothing_whatever_the_browser_adds(folder: P
         assert pause(url, **BASIC, Origin=url, **{"Sec-Fetch-Site": "same-origin"})[0] == 200
 
 
-def test_on_loopback_a_name_that_cannot_be_ours_is_not_answered(folder: Path) -> None:
+def test_on_loopback_a_foreign_host_name_gets_no_answer(folder: Path) -> None:
     """DNS rebinding: the browser believes that the stranger's page and we are one site."""
     with (
-        web_server.serving(web_server.front(folder, act_right=lambda: RIGHT)) as url,
+        web_server.serving(web_server.idle_context(folder, acting_rights=lambda: RIGHT)) as url,
         httpx.Client(base_url=url) as client,
     ):
         rebound = {"Host": "evil.example:9977"}
@@ -338,14 +337,14 @@ def test_names_that_can_be_ours() -> None:
 
 
 def test_a_request_without_a_host_or_with_two_is_refused(folder: Path) -> None:
-    with web_server.serving(web_server.front(folder)) as url:
+    with web_server.serving(web_server.idle_context(folder)) as url:
         for head in (b"", b"Host: a\r\nHost: 127.0.0.1\r\n"):
             assert raw(url, b"GET /metrics HTTP/1.1\r\n" + head + b"\r\n").startswith(b"HTTP/1.1 400")
 
 
-def test_a_length_that_is_told_in_two_ways_is_refused(folder: Path) -> None:
+def test_a_request_with_two_lengths_is_rejected(folder: Path) -> None:
     """Request smuggling: a proxy before us may believe the other one."""
-    with web_server.serving(web_server.front(folder)) as url:
+    with web_server.serving(web_server.idle_context(folder)) as url:
         both = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
         twice = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\n"
         for sent in (both, twice):
@@ -383,7 +382,7 @@ def test_a_client_that_says_nothing_holds_up_nobodys_handshake(
 def test_an_answer_that_nobody_takes_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol_module, "WRITE_DEADLINE", 0.3)
     large = web_server.MetricsPage(b"x" * 50_000_000, "text/plain")
-    with web_server.serving(web_server.front(folder, render=lambda *_: large)) as url:
+    with web_server.serving(web_server.idle_context(folder, render=lambda *_: large)) as url:
         host, _, port = url.removeprefix("http://").rpartition(":")
         with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
             one.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -405,7 +404,7 @@ def slowly_taken(one: socket.socket) -> int:
 
 
 def test_a_body_that_nobody_reads_does_not_keep_the_connection(folder: Path) -> None:
-    with web_server.serving(web_server.front(folder)) as url:
+    with web_server.serving(web_server.idle_context(folder)) as url:
         answer = raw(
             url, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 209715200\r\n\r\n" + b"x" * 1000
         )
@@ -424,7 +423,7 @@ def test_what_a_stranger_sent_is_given_back_at_once(folder: Path, head: str, len
     """The agent looks for cycles seldom: a connection that only a cycle holds would stay, and what was read of its body."""
     form = "Content-Type: application/x-www-form-urlencoded\r\n"
     sent = f"{head} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{form}{length}".encode()
-    with serving(folder, TLS + "}", act_right=lambda: RIGHT) as url:
+    with serving(folder, TLS + "}", acting_rights=lambda: RIGHT) as url:
         host, _, port = url.removeprefix("https://").rpartition(":")
         context = ssl.create_default_context(cafile=folder / "ca.pem")
         gc.collect()
@@ -445,7 +444,7 @@ def send(address: tuple[str, int], context: ssl.SSLContext, sent: bytes) -> None
 
 
 def test_an_event_stream_that_is_left_is_given_back_at_once(folder: Path) -> None:
-    with web_server.serving(web_server.front(folder)) as url:
+    with web_server.serving(web_server.idle_context(folder)) as url:
         gc.collect()
         gc.disable()
         try:
@@ -462,7 +461,7 @@ def alive(*kinds: type) -> list[object]:
 
 
 def test_a_head_that_is_too_long_is_told_so(folder: Path) -> None:
-    with web_server.serving(web_server.front(folder)) as url, httpx.Client(base_url=url) as client:
+    with web_server.serving(web_server.idle_context(folder)) as url, httpx.Client(base_url=url) as client:
         with pytest.raises((httpx.HTTPStatusError, httpx.TransportError)):
             client.get("/metrics", headers={"X": "y" * 1024 * 1024}).raise_for_status()
         assert client.get("/metrics", headers={"X": "y" * 10_000}).status_code == 200
@@ -485,7 +484,7 @@ def test_passwords_are_remembered_but_never_kept() -> None:
     assert checked(passwords, ("a", "secret"), ("a", "x")) == [PasswordVerdict.RIGHT, PasswordVerdict.WRONG]
 
 
-def test_who_guesses_must_wait_and_nobody_else() -> None:
+def test_a_client_that_guesses_must_wait_and_no_other() -> None:
     passwords = PasswordChecker()
     for number in range(10):
         assert checked(passwords, ("a", f"guess {number}")) == [PasswordVerdict.WRONG]
@@ -503,7 +502,7 @@ def test_a_crowd_of_guesses_is_turned_away_before_it_costs_anything() -> None:
     assert asyncio.run(crowd()) == {PasswordVerdict.WRONG: 32, PasswordVerdict.BUSY: 168}
 
 
-def test_a_name_that_nobody_has_costs_as_much_as_one_that_somebody_has() -> None:
+def test_an_unknown_user_name_takes_as_long_as_a_known_one() -> None:
     costly = bcrypt.hashpw(b"secret", bcrypt.gensalt(9)).decode()
 
     def seconds(user: str) -> float:

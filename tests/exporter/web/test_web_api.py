@@ -142,7 +142,7 @@ REFUSED = {
     "a bad value": ("/api/v1/databases/jobs/actions/checkpoint", {"mode": "; DROP"}, 400, "one of auto"),
     "a file": ("/api/v1/databases/jobs/actions/verify", {"backup": "/etc/passwd"}, 400, "not an option"),
     "no object": ("/api/v1/databases/jobs/actions/checkpoint", ["full"], 400, "JSON object"),
-    "nested": ("/api/v1/databases/jobs/actions/checkpoint", {"mode": {"a": 1}}, 400, "an option is a text"),
+    "nested": ("/api/v1/databases/jobs/actions/checkpoint", {"mode": {"a": 1}}, 400, "an option must be a text"),
     "dry_run as a word": ("/api/v1/databases/jobs/actions/checkpoint", {"dry_run": "no"}, 400, "true or false"),
     "a key twice": ("/api/v1/databases/jobs/actions/backup", b'{"dry_run":true,"dry_run":false}', 400, "given twice"),
     "not JSON": ("/api/v1/databases/jobs/actions/backup", b"mode=full", 400, "not JSON"),
@@ -151,7 +151,7 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_meant_is_refused_with_the_reason(agent: Agent) -> None:
+def test_an_invalid_request_is_rejected_with_the_reason(agent: Agent) -> None:
     before = newest(agent)
     for case, (path, body, code, said) in REFUSED.items():
         answer = post(agent, path, body)
@@ -159,7 +159,7 @@ def test_what_cannot_be_meant_is_refused_with_the_reason(agent: Agent) -> None:
     assert newest(agent) == before
 
 
-def test_only_who_may_act_may_ask(agent: Agent) -> None:
+def test_only_users_who_may_act_may_request_actions(agent: Agent) -> None:
     before = newest(agent)
     for path in ("/api/v1/databases/jobs/actions/checkpoint", "/api/v1/runs/1/cancel"):
         for token in (None, "wrong"):

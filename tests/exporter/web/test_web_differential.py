@@ -159,7 +159,7 @@ def test_the_same_file_means_the_same(folder: Path, case: str, tmp_path: Path) -
     scheme = "https" if "cert_file" in text else "http"
     with node_exporter(file, tmp_path) as address:
         expected = [answer(folder, f"{scheme}://{address}", one) for one in asked]
-    with web_server.serving(web_server.front(tmp_path, web=ReloadingWebConfig(file).current_config)) as url:
+    with web_server.serving(web_server.idle_context(tmp_path, web=ReloadingWebConfig(file).current_config)) as url:
         found = [answer(folder, url, one) for one in asked]
     assert dict(zip(asked, found, strict=True)) == dict(zip(asked, expected, strict=True))
     assert (

@@ -16,13 +16,14 @@ import pytest
 
 from exporter import page as page_module
 from exporter.config.tokens import token_digest
+from exporter.web.address import Mount
 from exporter.web.context import ActingRights
 from exporter.web.middleware import REFRESH_HEADER
-from exporter.web.mount import Mount
 from exporter.web.sessions import COOKIE_NAME, IDLE_LIMIT, LIFETIME_LIMIT, MAX_SESSIONS, SessionStore
 from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import certificates, web_server
+from tests.support.scenes.idle_operations import pause_reasons
 
 TOKEN = "correct-horse-battery-staple"
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -35,10 +36,9 @@ def basic(user: str) -> dict[str, str]:
 
 @dataclass
 class Place:
-    """A server, and what was done through it."""
+    """A server with a state store, which tells whether it was paused."""
 
     folder: Path
-    paused: list[str] = field(default_factory=list)
     right: ActingRights = field(
         default_factory=lambda: ActingRights(
             True, (token_digest(TOKEN.encode()),), frozenset({"admin", "second"}), frozenset({"ops.example"})
@@ -51,17 +51,17 @@ class Place:
         (self.folder / "web.yml").write_text(text)
         kept = ReloadingWebConfig(self.folder / "web.yml")
         parts: dict[str, Any] = {
-            "act_right": lambda: self.right,
-            "pause": self.pause,
+            "acting_rights": lambda: self.right,
             "web": kept.current_config,
             **changes,
         }
-        with web_server.serving(web_server.front(self.folder, **parts)) as self.url:
+        with web_server.serving(web_server.idle_context(self.folder, **parts)) as self.url:
             yield self
 
-    def pause(self, why: str) -> str:
-        self.paused.append(why)
-        return why
+    @property
+    def paused(self) -> list[str]:
+        """The reason of the pause, if there is one."""
+        return pause_reasons(self.folder)
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=LONGEST_WAIT, trust_env=False, **options)
@@ -83,7 +83,7 @@ def key(client: httpx.Client, path: str = "/") -> str:
     return found[1]
 
 
-def test_a_session_is_begun_with_a_secret_of_ours_whatever_cookie_was_planted(place: Place) -> None:
+def test_a_session_begins_with_a_new_secret_even_beside_a_planted_cookie(place: Place) -> None:
     with place.serving(), place.client() as client:
         client.cookies.set(COOKIE_NAME, "planted")
         answer = log_in(client)
@@ -121,7 +121,7 @@ def test_the_cookie_goes_to_us_only_and_no_script_can_read_it(place: Place, tmp_
         assert not client.cookies
 
 
-def test_a_form_without_the_key_of_this_very_visitor_does_nothing(place: Place) -> None:
+def test_a_form_without_the_key_of_this_session_is_rejected(place: Place) -> None:
     with place.serving(), place.client() as mine, place.client() as other, place.client() as nobody:
         for client in (mine, other):
             log_in(client)
@@ -188,7 +188,7 @@ def test_a_client_certificate_acts_on_the_page(place: Place, tmp_path: Path) -> 
         assert place.paused[0].startswith("by certificate ops.example from")
 
 
-def test_a_session_is_worth_no_more_than_its_token_or_password(place: Place) -> None:
+def test_a_session_ends_with_its_token_or_password(place: Place) -> None:
     with place.serving(USERS), place.client(headers=basic("reader")) as by_token, place.client(
         headers=basic("reader")
     ) as by_password:  # fmt: skip
@@ -255,7 +255,7 @@ def test_a_forms_key_is_another_one_each_time_and_fits_one_visitor_only() -> Non
         "/ü",
     ],
 )
-def test_logging_in_leads_nowhere_but_here(place: Place, strange: str) -> None:
+def test_a_log_in_redirects_only_to_our_own_pages(place: Place, strange: str) -> None:
     with place.serving(), place.client() as client:
         answer = log_in(client, token=TOKEN, next=strange)
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -320,7 +320,7 @@ def test_every_page_forbids_what_it_does_not_need(place: Place) -> None:
         assert "immutable" in client.get("/assets/page.css").headers["cache-control"]
 
 
-def test_a_crowd_of_wrong_tokens_is_stopped_and_the_right_one_with_it(place: Place) -> None:
+def test_many_wrong_tokens_are_stopped_and_the_right_one_with_them(place: Place) -> None:
     with place.serving(), place.client() as client:
         codes = [log_in(client, token=f"guess {number}").status_code for number in range(7)]
         assert codes == [403] * 5 + [429] * 2

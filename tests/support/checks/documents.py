@@ -1,7 +1,7 @@
-"""What is in our documents: fenced blocks with their tags, commands inside sentences, links and the anchors they lead to.
+"""Reads our documents: fenced blocks with their tags, commands inside sentences, links and the anchors of headings.
 
-A fence's first word is the language, the second says how it can be tried: `sh` is run as it is written, `sh service` is
-started, `sh agent` is run while a service runs; `sh network`, `root`, `docker` and `kubernetes` are only looked at.
+A fence's first word is the language, the second says how it is tested: `sh` is run as it is written, `sh service` is
+started, `sh agent` is run while a service runs; `sh network`, `root`, `docker` and `kubernetes` are only parsed.
 """
 
 import re
@@ -22,7 +22,7 @@ _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block; `line` is where it begins."""
+    """A fenced block of a document, with the line on which it begins."""
 
     file: Path
     line: int
@@ -31,38 +31,38 @@ class Block:
 
     @property
     def where(self) -> str:
-        """For a test's name."""
+        """The place in the form FILE:LINE, for a test's name."""
         return f"{self.file.relative_to(ROOT)}:{self.line}"
 
 
-def blocks(file: Path) -> list[Block]:
-    """All fenced blocks, in order."""
+def fenced_blocks(file: Path) -> list[Block]:
+    """Returns all fenced blocks of a document, in order."""
     text = file.read_text()
     return [
-        Block(file, text[: found.start()].count("\n") + 1, found[1].strip(), found[2])
-        for found in _FENCE.finditer(text)
+        Block(file, text[: fence.start()].count("\n") + 1, fence[1].strip(), fence[2])
+        for fence in _FENCE.finditer(text)
     ]
 
 
 def commands_in_sentences(file: Path) -> list[str]:
-    """Whole commands of ours that the prose tells to type, each once."""
+    """Returns the queuekeeper commands that the prose quotes, each once."""
     prose = _FENCE.sub("", file.read_text())
     return list(dict.fromkeys(_COMMAND.findall(prose)))
 
 
-def links(file: Path) -> list[str]:
-    """Where links and pictures lead."""
-    return [one or other for one, other in _LINK.findall(_FENCE.sub("", file.read_text()))]
+def link_targets(file: Path) -> list[str]:
+    """Returns the targets of links and pictures."""
+    return [link or picture for link, picture in _LINK.findall(_FENCE.sub("", file.read_text()))]
 
 
-def anchors(file: Path) -> set[str]:
-    """The anchors of the headings, as GitHub makes them."""
+def heading_anchors(file: Path) -> set[str]:
+    """Returns the anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", file.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def exists(command: str) -> bool:
-    """Whether this version has the command: documents know those of the next one."""
+def is_known_command(command: str) -> bool:
+    """Tells whether this version has the command: documents may name those of the next one."""
     group: click.Command | None = main
     for word in shlex.split(command)[1:]:
         if not isinstance(group, click.Group):
@@ -73,16 +73,16 @@ def exists(command: str) -> bool:
     return True
 
 
-def parse(command: str) -> None:
-    """Raises click's UsageError for an unknown option or a missing argument."""
+def parse_command(command: str) -> None:
+    """Parses a command; raises click's UsageError for an unknown option or a missing argument."""
     group: click.Command = main
     context = click.Context(main)
     words = shlex.split(command)[1:]
     while isinstance(group, click.Group) and words:
-        found = group.commands.get(words[0])
-        if found is None:
+        subcommand = group.commands.get(words[0])
+        if subcommand is None:
             return
-        group, words = found, words[1:]
+        group, words = subcommand, words[1:]
     if isinstance(group, click.Group) or "--help" in words:
         return
     try:

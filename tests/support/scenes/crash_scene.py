@@ -21,7 +21,7 @@ import pytest
 
 from actions.backups.publish import PARTIAL
 from actions.store.runs import Run
-from collectors.backup_catalog.manifest import manifest_path
+from collectors.backup_catalog.local_directory import manifest_path
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq, runner_child
@@ -68,7 +68,7 @@ class Scene:
     def backups(self) -> list[Path]:
         """Everything that lies where the backups go."""
         assert self.target.backup is not None
-        folder = self.target.backup.database_folder(self.target.name)
+        folder = self.target.backup.directory / self.target.name
         return sorted(folder.iterdir()) if folder.exists() else []
 
     def give_work(self) -> None:

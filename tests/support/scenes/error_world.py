@@ -15,7 +15,7 @@ import pytest
 
 from actions.store.database import state_store
 from actions.store.pause import clear_pause, set_pause
-from collectors.backup_catalog.manifest import manifest_path
+from collectors.backup_catalog.local_directory import manifest_path
 from tests.support.scenes import prismq, queue_files
 
 NOBODY = 65534

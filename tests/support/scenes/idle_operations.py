@@ -1,7 +1,9 @@
-"""The operations of an agent that has read nothing yet and runs nothing: for tests of what stands before it."""
+"""The operations of an agent that has read nothing yet and runs nothing, for tests of the web server before it."""
 
 from pathlib import Path
 
+from actions.store.database import state_store
+from actions.store.pause import pause_reason
 from collectors.target import Target
 from exporter.config.settings import ActingSettings, Config
 from exporter.exposition.latest import LatestSnapshots
@@ -13,7 +15,7 @@ from exporter.triggers.dispatcher import Dispatcher
 
 
 def idle_operations(state: Path, *targets: Target) -> Operations:
-    """Its history lies in `state`, made when it is first asked."""
+    """Return operations whose state store lies in `state` and is created at its first use."""
     config = Config(state / "queuekeeper.yaml", (), state=state)
     board = LatestSnapshots()
     board.set_targets(targets)
@@ -33,3 +35,10 @@ def idle_operations(state: Path, *targets: Target) -> Operations:
         EventBroadcast(),
         RecentReadings(),
     )
+
+
+def pause_reasons(state: Path) -> list[str]:
+    """Return the reason of the pause in this state store, or nothing when actions are not paused."""
+    with state_store(state) as store:
+        reason = pause_reason(store)
+    return [] if reason is None else [reason]

@@ -100,11 +100,11 @@ def _without_anything(chromium: Browser, folder: Path, place: Path) -> None:
     (folder / "file").write_text("in the way")
     jobs = Target("jobs", folder / "jobs.db")
     fronts = {
-        "empty": web_server.front(folder),
-        "starting": web_server.front(
-            folder, operations=idle_operations(folder, jobs), not_ready=lambda: "not every database was read yet"
+        "empty": web_server.idle_context(folder),
+        "starting": web_server.idle_context(
+            folder, operations=idle_operations(folder, jobs), not_ready=lambda: "not every database was polled yet"
         ),
-        "trouble": web_server.front(folder, operations=idle_operations(folder / "file", jobs)),
+        "trouble": web_server.idle_context(folder, operations=idle_operations(folder / "file", jobs)),
     }
     for name, shown in fronts.items():
         with web_server.serving(shown) as url, browser.tab(chromium, **WIDE) as tab:

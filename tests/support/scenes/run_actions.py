@@ -9,7 +9,7 @@ from actions.model.condition import Condition
 from actions.model.events import Event
 from actions.model.request import Request
 from actions.policy.windows import Window
-from actions.runner.by_hand import plan_only, read_all_events, run_manually
+from actions.runner.manual import plan_only, read_all_events, run_manually
 from actions.runner.protocol import Job
 from actions.runner.spawn import RunningAction
 from actions.store.database import state_store

@@ -4,8 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from actions.model.context import ActionContext
-from actions.model.memory import FreePageMinimum, RunHistory
+from actions.model.context import ActionContext, FreePageMinimum, RunHistory
 from actions.model.plan import Done, Plan
 from actions.model.stop import StopSignal
 from actions.registry import ACTIONS

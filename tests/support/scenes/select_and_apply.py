@@ -34,4 +34,4 @@ def take(
     taken = AppliedRows()
     for taking, found in looked:
         take_rows(connection, taking.bind_row_steps(now, older_than), deque(found), taken)
-    return taken.to
+    return taken.destinations

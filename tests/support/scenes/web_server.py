@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from actions.store.runs import Run
 from exporter.exposition.page import MetricsPage
 from exporter.triggers.alerts import DeliveryReceipt
 from exporter.web.address import bind_addresses, listening_urls
@@ -19,27 +18,19 @@ from tests.support.scenes.idle_operations import idle_operations
 PAGE = MetricsPage(b"up 1\n", "text/plain; version=0.0.4; charset=utf-8")
 
 
-def front(state: Path, **changes: Any) -> WebContext:
+def idle_context(state: Path, **changes: Any) -> WebContext:
     """An agent that does nothing; `changes` are its parts."""
     parts: dict[str, Any] = {
         "version": "1.2.3",
         "render": lambda _accept, _encoding, _names: PAGE,
         "not_ready": lambda: "",
-        "act_right": lambda: ActingRights(enabled=False),
-        "receive": lambda _alerts: DeliveryReceipt(()),
-        "answered": lambda _code: None,
+        "acting_rights": lambda: ActingRights(enabled=False),
+        "receive_delivery": lambda _alerts: DeliveryReceipt(()),
+        "count_answer": lambda _code: None,
         "reload": lambda: (),
-        "pause": lambda why: why,
-        "resume": lambda: None,
-        "finishing": tuple,
-        "cancel": _no_run,
         "operations": idle_operations(state),
     }
     return WebContext(**{**parts, **changes})
-
-
-def _no_run(run_id: int, _who: str) -> Run:
-    raise KeyError(f"there is no run {run_id}")
 
 
 @contextmanager

@@ -1,0 +1,183 @@
+"""Do the values of one poll belong to one moment, and how long does a poll hold its read transaction?
+
+Two writers, each beside its own run of polls:
+
+* one frees and uses pages: in how many polls is sqlite_fragmentation_ratio not sqlite_free_pages / sqlite_pages?
+* one flips all of 500 tasks between two states every millisecond: in how many polls is their sum not 500?
+
+A hold is the time from a statement's first step, outside a transaction, to its end, or from the first read of a
+transaction to its commit (SQLite's own trace). It pins the WAL, or stops the commits of a rollback-journal database.
+The script runs on older trees too: copy it into a worktree of the commit to compare with.
+
+    python bench/one_moment.py [--polls 400] [--tasks 500] [--journal wal|delete]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+from processes import percentile
+
+from collectors.target import Limits, Target
+from exporter.demo.queue import SCHEMA
+
+try:
+    from collectors.poll import poll_database
+    from collectors.raw_reader.client import RawReader
+except ImportError:  # a tree of before
+    from collectors.raw_reader.ask import RawReader
+
+    from collectors.poll import take as poll_database
+
+USE_PAGES = "INSERT INTO ballast (bytes) VALUES (zeroblob(40000))"
+FREE_PAGES = "DELETE FROM ballast WHERE id % 2 = (SELECT max(id) % 2 FROM ballast)"
+FLIP = "UPDATE task_queue SET status = iif(status = 'queued', 'completed', 'queued')"
+NO_READ = ("BEGIN", "COMMIT", "END", "ROLLBACK", "PRAGMA WAL_CHECKPOINT", "PRAGMA BUSY_TIMEOUT")
+
+
+@dataclass
+class Holds:
+    """How long each poll held a read lock: nanoseconds of each hold, of the poll that runs."""
+
+    of_poll: list[int] = field(default_factory=list)
+    since: int | None = None
+    explicit: bool = False
+
+    def trace(self, event: dict[str, Any]) -> None:
+        """One event of SQLite's trace."""
+        now = time.perf_counter_ns()
+        sql = str(event.get("sql") or "").upper()
+        if event["code"] == apsw.SQLITE_TRACE_STMT:
+            self.explicit = self.explicit or sql.startswith("BEGIN")
+            if self.since is None and not sql.startswith(NO_READ):
+                self.since = now
+        elif sql.startswith(("COMMIT", "END", "ROLLBACK")):
+            self.explicit = False
+            self.end(now)
+        elif not self.explicit and not sql.startswith(NO_READ):
+            self.end(now)
+
+    def end(self, now: int) -> None:
+        """The lock is given back."""
+        if self.since is not None:
+            self.of_poll.append(now - self.since)
+        self.since = None
+
+    def watch(self, connection: apsw.Connection) -> None:
+        """Trace every connection that a poll opens."""
+        self.explicit, self.since = False, None
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_PROFILE, self.trace)
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.write is not None:
+        _write(arguments.write, arguments.what)
+        return
+    with tempfile.TemporaryDirectory(prefix="queuekeeper-bench-") as folder, RawReader() as raw:
+        _report("pages", Path(folder) / "pages.db", raw, arguments, _ratio_differs)
+        _report("tasks", Path(folder) / "tasks.db", raw, arguments, _sum_of_tasks)
+
+
+def _report(
+    what: str, path: Path, raw: RawReader, arguments: argparse.Namespace, verdict: Callable[[Any], object]
+) -> None:
+    _make(path, arguments)
+    target = Target("jobs", path, limits=Limits(read_wal=30, read_rollback=30))
+    verdicts: Counter[object] = Counter()
+    longest, total = [], []
+    failed = 0
+    holds = Holds()
+    with _writer(path, what):
+        snapshot = poll_database(target, None, time.time(), raw)
+        apsw.connection_hooks.append(holds.watch)
+        for _ in range(arguments.polls):
+            holds.of_poll.clear()
+            snapshot = poll_database(target, snapshot, time.time(), raw)
+            holds.end(time.perf_counter_ns())
+            failed += not snapshot.up or any(not result.success for result in snapshot.collectors.values())
+            verdicts[verdict({(s.metric.name, *s.labels): s.value for s in snapshot.samples})] += 1
+            longest.append(max(holds.of_poll, default=0) / 1e6)
+            total.append(sum(holds.of_poll) / 1e6)
+            time.sleep(0.005)
+        apsw.connection_hooks.clear()
+    told = ", ".join(f"{number} x {value}" for value, number in sorted(verdicts.items(), key=str))
+    print(f"{what}: {arguments.polls} polls ({failed} with a failed collector): {told}")
+    for name, numbers in (("longest hold of a poll", longest), ("all holds of a poll", total)):
+        p50, p99 = percentile(numbers, 0.5), percentile(numbers, 0.99)
+        print(f"  {name}, ms: p50 {p50:.2f}, p99 {p99:.2f}, max {max(numbers):.2f}")
+
+
+def _ratio_differs(values: dict[tuple[str, ...], Any]) -> object:
+    try:
+        ratio, pages = values["sqlite_fragmentation_ratio",], values["sqlite_pages",]
+        return "ratio = free / pages" if ratio == values["sqlite_free_pages",] / pages else "ratio differs"
+    except KeyError:
+        return "no value"
+
+
+def _sum_of_tasks(values: dict[tuple[str, ...], Any]) -> object:
+    return f"sum {sum(value for labels, value in values.items() if labels[0] == 'sqlite_queue_tasks'):.0f}"
+
+
+def _make(path: Path, arguments: argparse.Namespace) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute(f"PRAGMA journal_mode = {arguments.journal}")
+    connection.execute(SCHEMA)
+    connection.execute("CREATE TABLE ballast (id INTEGER PRIMARY KEY, bytes)")
+    with connection:
+        connection.executemany(
+            "INSERT INTO task_queue (type, payload) VALUES ('mail', ?)", (("{}",) for _ in range(arguments.tasks))
+        )
+        connection.executemany(USE_PAGES, (() for _ in range(40)))
+    connection.close()
+
+
+@contextmanager
+def _writer(path: Path, what: str) -> Iterator[None]:
+    command = [sys.executable, __file__, "--write", str(path), "--what", what]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        if child.stdout is None or child.stdout.readline() != b"ready\n":
+            raise SystemExit("the writer did not start")
+        yield
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _write(path: Path, what: str) -> None:
+    """Until it is killed: one commit, a millisecond's rest, the next."""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(60_000)
+    connection.execute("PRAGMA synchronous = OFF")
+    statements = (FLIP,) if what == "tasks" else (USE_PAGES, FREE_PAGES)
+    connection.execute(statements[0])
+    print("ready", flush=True)
+    while True:
+        for sql in statements:
+            connection.execute(sql)
+            time.sleep(0.001)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--polls", type=int, default=400)
+    parser.add_argument("--tasks", type=int, default=500)
+    parser.add_argument("--journal", choices=("wal", "delete"), default="wal")
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--what", choices=("pages", "tasks"), default="pages", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""A backup store in local directories, the side that reads: the one module that knows where a backup's file lies.
+
+`DIRECTORY/DATABASE/NAME` when a directory is configured; a directory given on a command line is used as it is. The side
+that writes is actions/backups/local_directory.py. Nothing here touches a database.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+
+from collectors.access.file_facts import nearest_existing_directory
+from collectors.backup_catalog.catalog import Backup, CatalogListing, assess_backup
+from collectors.backup_catalog.manifest import Manifest, ManifestError, decode_manifest
+from collectors.backup_catalog.names import has_word, is_database_name, is_own_name, manifest_name
+from collectors.target import BackupSettings, Target
+
+_SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
+# Two changes of a directory within one tick of a clock show as one (inode(7)): only an older time stamp is trusted.
+SETTLED_AFTER = 2.0
+# A file's modification time, size and inode; a directory's modification time, inode and device; () is never the same.
+_Signature = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderListing:
+    """The names of the backups in one directory, and the signature of the directory when they were listed."""
+
+    names: tuple[str, ...] = ()
+    directory: _Signature = ()
+
+
+@dataclass(frozen=True)
+class LocalDirectoryCatalog:
+    """The backups of `target` in `folder`. `dedicated`: the folder holds backups of this database only.
+
+    `upper` is the directory above a dedicated folder, where another tool may put copies; None where it is not looked at.
+    """
+
+    target: Target
+    folder: Path
+    dedicated: bool = False
+    upper: Path | None = None
+
+    @property
+    def location(self) -> str:
+        """The directory, for people and figures."""
+        return str(self.folder)
+
+    def reference_of(self, name: str) -> str:
+        """What a backup of this name in this store is called by options and messages."""
+        return str(self.folder / name)
+
+    def list_backups(self, before: CatalogListing | None = None, now: float = 0.0) -> CatalogListing:
+        """List the backups; directories and manifests that did not change since `before` are not read again.
+
+        `now`: seconds since the epoch. Raises OSError.
+        """
+        previous = before or CatalogListing()
+        cursor = previous.cursor if isinstance(previous.cursor, dict) else {}
+        folders = [self.folder] if self.upper is None else [self.folder, self.upper]
+        listings = {folder: self._list_folder(folder, cursor.get(folder), now) for folder in folders}
+        return CatalogListing({b.reference: b for b in self._assess(listings, previous.backups)}, listings)
+
+    def has_backup(self, reference: str) -> bool:
+        """Whether there is a file of this reference."""
+        return Path(reference).is_file()
+
+    def stored_size(self, reference: str) -> int:
+        """The bytes of the file as it lies there. Raises OSError."""
+        return Path(reference).stat().st_size
+
+    def read_manifest(self, reference: str) -> Manifest:
+        """Read the manifest of a backup. Raises ManifestError, OSError."""
+        return read_manifest(manifest_path(Path(reference)))
+
+    @contextmanager
+    def open_local(self, reference: str) -> Iterator[Path]:
+        """Give a local file with the bytes of the backup as they are stored, readable inside the block."""
+        yield Path(reference)
+
+    def disk_usage(self) -> tuple[int, int]:
+        """Bytes free to unprivileged users, and in all, where the store puts new backups. Raises OSError."""
+        usage = shutil.disk_usage(nearest_existing_directory(self.folder))
+        return usage.free, usage.total
+
+    def _list_folder(self, folder: Path, before: FolderListing | None, now: float) -> FolderListing:
+        """A folder that is not made yet holds none; `before` when the directory did not change."""
+        try:
+            status = folder.stat()
+        except FileNotFoundError:
+            return FolderListing()
+        settled = 0 < status.st_mtime < now - SETTLED_AFTER
+        signature = (status.st_mtime_ns, status.st_ino, status.st_dev) if settled else ()
+        if before is not None and before.directory and before.directory == signature:
+            return before
+        own = self.dedicated and folder == self.folder
+        names = (path.name for path in folder.iterdir() if self._is_backup(path, own))
+        return FolderListing(tuple(sorted(names)), signature)
+
+    def _is_backup(self, path: Path, own: bool) -> bool:
+        """Whether to list this name. Beside other databases' files, a foreign copy counts when it names this database."""
+        name = path.name
+        if name.startswith(".") or name.endswith(_SIDECAR_SUFFIXES) or path == self.target.path:
+            return False
+        if is_own_name(name):
+            return own or not self.dedicated
+        words = {self.target.path.stem, Path(self.target.name).name}
+        return is_database_name(name) and (own or has_word(name, words))
+
+    def _assess(self, listings: Mapping[Path, FolderListing], before: Mapping[str, Backup]) -> Iterator[Backup]:
+        """What each file is worth; one whose stat and whose manifest's stat are as `before` is not read again."""
+        for folder, listing in listings.items():
+            for name in listing.names:
+                path = folder / name
+                backup = self._assess_file(path, before.get(str(path)))
+                if backup is not None:
+                    yield backup
+
+    def _assess_file(self, path: Path, before: Backup | None) -> Backup | None:
+        """None for what was removed since the listing, is no file, or is the database itself under another name."""
+        try:
+            status = path.stat()
+            signature = _file_signature(path) + _file_signature(manifest_path(path))
+        except FileNotFoundError:
+            return None
+        if before is not None and before.signature == signature:
+            return before
+        if not S_ISREG(status.st_mode) or self._is_live_database(status):
+            return None
+        state, manifest = assess_backup(lambda: read_manifest(manifest_path(path)), status.st_size, self.target)
+        return Backup(path.name, str(path), status.st_size, status.st_mtime, state, manifest, signature)
+
+    def _is_live_database(self, status: os.stat_result) -> bool:
+        """By the stat taken before: a file may be deleted at any moment."""
+        try:
+            return os.path.samestat(status, self.target.path.stat())
+        except FileNotFoundError:
+            return False
+
+
+def configured_place(target: Target, settings: BackupSettings) -> tuple[Path, bool, Path | None]:
+    """Where backups of this database lie: `folder`, `dedicated` and `upper` of a catalog."""
+    folder = settings.directory / target.name
+    return (folder, True, settings.directory) if settings.own_folder else (settings.directory, False, None)
+
+
+def place_of(reference: str) -> tuple[Path, bool, Path | None]:
+    """The same of the directory in which this backup lies, configured or not."""
+    return Path(reference).parent, False, None
+
+
+def local_snapshot_time(reference: str) -> float | None:
+    """The snapshot time of a backup in any directory; None without a readable manifest."""
+    try:
+        return read_manifest(manifest_path(Path(reference))).snapshot_time
+    except (OSError, ManifestError):
+        return None
+
+
+def manifest_path(backup: Path) -> Path:
+    """The file of a backup's manifest: SAME.manifest.json beside SAME.db or SAME.db.zst."""
+    return backup.with_name(manifest_name(backup.name))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest in this file. Raises ManifestError, OSError."""
+    return decode_manifest(path.read_bytes())
+
+
+def _file_signature(path: Path) -> _Signature:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return status.st_mtime_ns, status.st_size, status.st_ino

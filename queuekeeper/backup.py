@@ -1,0 +1,103 @@
+"""`QueueBackup`: take, verify, restore, list and prune the backups of a database from Python."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from queuekeeper.child_call import DatabaseReference, Options, RunAnswer, ask_child, run_action
+
+_MIB = 1024 * 1024
+
+
+class QueueBackupError(Exception):
+    """A backup, a verification or a restore did not succeed; the message says why, and the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupInfo:
+    """One backup file. `created_at` (UTC): the time of its snapshot by the manifest, or else the time of the file."""
+
+    path: Path
+    size_bytes: int
+    created_at: datetime
+
+    @property
+    def size_mb(self) -> float:
+        """The size in MiB."""
+        return self.size_bytes / _MIB
+
+    @classmethod
+    def from_path(cls, path: Path | str) -> "BackupInfo":
+        """The backup in this file. Raises QueueBackupError when there is no such file."""
+        file = Path(path)
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            raise QueueBackupError(f"{file} not found") from None
+        answer = ask_child("snapshot_time", DatabaseReference(file.absolute()), QueueBackupError)
+        created = answer["snapshot_time"]
+        return cls(file, status.st_size, datetime.fromtimestamp(status.st_mtime if created is None else created, UTC))
+
+
+class QueueBackup:
+    """Backups of one database in one directory, which is created. Safe to call from any thread.
+
+    `backup_dir`: by default the directory `backups` beside the database. `state`: the directory of the history, by default the
+    one of the command line. Every method raises QueueBackupError.
+    """
+
+    def __init__(self, path: Path | str, backup_dir: Path | str | None = None, state: Path | str | None = None) -> None:
+        real = Path(path).resolve()
+        if not real.exists():
+            raise QueueBackupError(f"{path} not found")
+        directory = Path(backup_dir).absolute() if backup_dir is not None else real.parent / "backups"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise QueueBackupError(f"cannot create {directory}: {error.strerror}") from error
+        history = None if state is None else Path(state).absolute()
+        self._database = DatabaseReference(real, history, backup_directory=directory)
+
+    def create_backup(self, name: str | None = None) -> Path:
+        """Take and verify a backup beside live writers; returns its path. `name` becomes part of the file's name."""
+        return Path(str(self._run_action("backup", {} if name is None else {"name": name}).figures["path"]))
+
+    def verify_backup(self, backup: Path | str) -> bool:
+        """True when the content of the backup equals its manifest. Raises QueueBackupError when it does not."""
+        self._run_action("verify", {"backup": str(Path(backup).absolute())})
+        return True
+
+    def restore_backup(self, backup: Path | str, target: Path | str | None = None) -> Path:
+        """Restore to `target`, where no file may be, or (None) into the database itself; returns the restored path."""
+        where: Options = {"in_place": True} if target is None else {"to": str(Path(target).absolute())}
+        self._run_action("restore", {"backup": str(Path(backup).absolute()), **where})
+        return self._database.path if target is None else Path(target)
+
+    def list_backups(self) -> list[BackupInfo]:
+        """The backups of this database, newest first."""
+        return [backup for backup, _ in self._list_with_safety()]
+
+    def get_latest_backup(self) -> BackupInfo | None:
+        """The newest backup that is not a safety copy of a restore, or None."""
+        return next((backup for backup, is_safety in self._list_with_safety() if not is_safety), None)
+
+    def cleanup_old_backups(self, keep_count: int = 10) -> int:
+        """Keep the newest `keep_count` backups and delete the others; returns how many were deleted."""
+        if keep_count < 1:
+            raise QueueBackupError("keep_count must be at least 1: the newest verified backup is never deleted")
+        return int(self._run_action("prune", {"keep_last": keep_count}).figures.get("deleted") or 0)
+
+    def _run_action(self, action: str, options: Options) -> RunAnswer:
+        return run_action(self._database, action, options, QueueBackupError)
+
+    def _list_with_safety(self) -> list[tuple[BackupInfo, bool]]:
+        """(backup, whether it is a safety copy), newest first."""
+        rows = ask_child("backups", self._database, QueueBackupError)["backups"]
+        backups = [
+            (
+                BackupInfo(Path(row["path"]), row["bytes"], datetime.fromtimestamp(row["snapshot_time"], UTC)),
+                bool(row["is_safety"]),
+            )
+            for row in rows
+        ]
+        return sorted(backups, key=lambda pair: pair[0].created_at, reverse=True)

@@ -1,0 +1,133 @@
+"""A new action is one new file: a throw-away one, put into a copy of the packages, is known everywhere at once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from actions.registry import ACTIONS
+
+ROOT = Path(__file__).parents[2]
+REINDEX = '''
+"""Rebuilds the indexes of one table."""
+
+from actions.model.context import ActionContext
+from actions.model.options import ActionOption
+from actions.model.plan import Done, Plan
+from actions.spec import ActionSpec
+from actions.sqlite.connection import open_writable
+
+SPEC = ActionSpec(
+    name="reindex",
+    summary="Rebuild the indexes of a table.",
+    options={
+        "table": ActionOption("text", "Only this table."),
+        "longest_hold": ActionOption("seconds", "How long a writer may wait.", example="2s"),
+    },
+    lane="long",
+    needs_window=True,
+)
+
+
+def plan(work: ActionContext) -> Plan:
+    """Which table."""
+    return Plan(steps=(f"REINDEX {work.options['table']}",))
+
+
+def run(work: ActionContext, plan: Plan) -> Done:
+    """Rebuild."""
+    with open_writable(work.target.path, 1.0) as connection:
+        connection.execute(plan.steps[0])
+    return Done("rebuilt")
+'''
+CONFIG = """
+databases:
+  - {path: jobs.db}
+schedules:
+  - {name: weekly, cron: "0 4 * * 0", do: reindex, options: {table: task, longest_hold: 2s}}
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree")
+    for part in ("exporter", "actions", "collectors", "queuekeeper", "tests/support/checks"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".importlinter", folder)
+    (folder / "actions" / "reindex.py").write_text(REINDEX.lstrip())
+    (folder / "queuekeeper.yaml").write_text(CONFIG)
+    return folder
+
+
+def run(copy: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+
+
+def queuekeeper(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(copy, sys.executable, "-m", "exporter.commands", *arguments)
+
+
+def test_the_registry_has_it(copy: Path) -> None:
+    code = (
+        "from actions.registry import ACTIONS; action = ACTIONS['reindex'];"
+        "print(action.SPEC.summary, len(ACTIONS), action.__file__)"
+    )
+    listed = run(copy, sys.executable, "-c", code)
+    assert listed.stdout.startswith(f"Rebuild the indexes of a table. {len(ACTIONS) + 1} {copy}"), listed.stderr
+
+
+def test_a_configuration_may_name_it_and_its_options(copy: Path) -> None:
+    checked = queuekeeper(copy, "config", "check", "queuekeeper.yaml")
+    assert checked.returncode == 0, checked.stderr
+    assert "reindex runs by itself only inside a window, and none is configured" in checked.stdout + checked.stderr
+    (copy / "wrong.yaml").write_text(CONFIG.replace("longest_hold: 2s", "longest_hold: high"))
+    wrong = queuekeeper(copy, "config", "check", "wrong.yaml")
+    assert wrong.returncode == 2
+    assert "it is a time in seconds" in wrong.stderr + wrong.stdout
+
+
+def test_the_command_line_has_it(copy: Path) -> None:
+    assert "reindex" in queuekeeper(copy, "--help").stdout
+    shown = queuekeeper(copy, "reindex", "--help").stdout
+    assert "Rebuild the indexes of a table." in shown
+    assert "--longest-hold 2s" in shown
+    assert "--dry-run" in shown
+
+
+def test_the_page_and_the_api_have_it(copy: Path) -> None:
+    code = (
+        "from exporter.page.words import ACTIONS; from actions.runner.manual import remote_actions;"
+        "print(ACTIONS['reindex'], sorted(remote_actions()['reindex']))"
+    )
+    shown = run(copy, sys.executable, "-c", code)
+    assert shown.stdout == "Rebuild the indexes of a table. ['longest_hold', 'table']\n", shown.stderr
+
+
+def test_the_generated_document_lists_it(copy: Path) -> None:
+    code = "from exporter.reference.commands import commands_document; print(commands_document())"
+    document = run(copy, sys.executable, "-c", code).stdout
+    assert "## `queuekeeper reindex DB`" in document
+
+
+def test_the_import_contracts_bind_it(copy: Path) -> None:
+    lint = [str(Path(sys.executable).with_name("lint-imports")), "--config", ".importlinter", "--no-cache"]
+    assert run(copy, *lint).returncode == 0
+    place = copy / "exporter" / "agent.py"
+    before = place.read_text()
+    place.write_text(f"{before}\nimport actions.reindex\n")
+    broken = run(copy, *lint)
+    place.write_text(before)
+    assert "Only the runner changes anything: actions by the registry BROKEN" in broken.stdout
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_every_action_names_itself_after_its_file_and_says_what_it_is(name: str) -> None:
+    spec = ACTIONS[name].SPEC
+    assert spec.name == name
+    for sentence in (spec.summary, *(option.help for option in spec.options.values())):
+        assert sentence[:1].isupper()
+        assert sentence.endswith(".")
