@@ -1,4 +1,4 @@
-"""Who keeps us from a lock, in words: for the message of a run that had to give up."""
+"""Names the process that holds a lock we need, for the message of a run that gave up."""
 
 import os
 from contextlib import suppress
@@ -9,13 +9,13 @@ from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 
 def describe_lock_holder(work: ActionContext) -> str:
-    """Who writes or, when nobody does, who reads; always something that can stand in a sentence."""
+    """The process that writes or, without a writer, one that reads; always words that fit into a sentence."""
     with suppress(LockTableUnseen, RawReaderUnavailable, OSError):
         writer = describe_writer(work.raw, work.target.path)
         if writer:
             return writer
         holders = work.raw.find_held_locks(work.target.path)
-        others = [one for one in holders if one.pid not in (-1, os.getpid()) and one.row.kind != "FLOCK"]
-        if others:
-            return describe_holder(others[0])
+        others = (holder for holder in holders if holder.pid not in (-1, os.getpid()) and holder.row.kind != "FLOCK")
+        if (other := next(others, None)) is not None:
+            return describe_holder(other)
     return "a process that is not visible to us"

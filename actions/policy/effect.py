@@ -1,9 +1,9 @@
-"""Did it help? The same condition, measured before and after. Pure."""
+"""The effect of a run: the same condition, measured before and after. Pure."""
 
 from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.outcome import Effect
 
-# A run that brought the value at least this share of the way to the clear level is on its way: a requeue with a limit.
+# A run that brought the value at least this share of the way to the clear level is making progress: a requeue with a limit.
 PROGRESS_SHARE = 0.1
 
 
@@ -19,7 +19,7 @@ def measured_effect(condition: Condition, before: Measurement, after: Measuremen
 
 
 def made_progress(condition: Condition, before: float | None, after: float | None) -> bool:
-    """Whether the value came at least PROGRESS of the way to where it counts as healed."""
+    """Whether the value came at least PROGRESS_SHARE of the way to the clear level."""
     if before is None or after is None or condition.clear_level is None:
         return False
     way = abs(before - condition.clear_level)
@@ -27,7 +27,7 @@ def made_progress(condition: Condition, before: float | None, after: float | Non
 
 
 def _distance_worsened(condition: Condition, before: float | None, after: float | None) -> float:
-    """How far the value went the wrong way; negative when it came closer. An absence has no way."""
+    """How far the value moved away from the bound; negative when it came closer, 0 for an absence."""
     if before is None or after is None:
         return 0.0
     return after - before if condition.above is not None else before - after
