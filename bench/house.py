@@ -242,11 +242,20 @@ def layers_of(tree: Path) -> list[list[list[str]]]:
     """Reads the layers contracts of `.importlinter`, each from the top line to the bottom one, rooms of a line apart."""
     parser = configparser.ConfigParser()
     parser.read(tree / ".importlinter")
-    contracts = [parser[name] for name in parser.sections() if parser[name].get("type") == "layers"]
+    contracts = [parser[name] for name in parser.sections() if parser[name].get("type", "").endswith("layers")]
     return [
-        [[f"{container}{room.strip('() ')}" for room in line.split("|")] for line in _lines_of(contract["layers"])]
+        [[f"{container}{room}" for room in _rooms_of(line, tree)] for line in _lines_of(contract["layers"])]
         for contract in contracts
         for container in ([f"{name}." for name in _lines_of(contract.get("containers", ""))] or [""])
+    ]
+
+
+def _rooms_of(line: str, tree: Path) -> list[str]:
+    """Splits a line of a layers contract; `{actions}` stands for every flat file of actions/ that holds a spec."""
+    if line != "{actions}":
+        return [room.strip("() ") for room in line.split("|")]
+    return [
+        f"actions.{file.stem}" for file in (tree / "actions").glob("*.py") if "\nSPEC = " in file.read_text("utf-8")
     ]
 
 

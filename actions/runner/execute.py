@@ -261,7 +261,7 @@ def _translate_sqlite_error(work: ActionContext, error: apsw.Error) -> ActionErr
             next_step="`queuekeeper readers` shows who holds it; run it again later",
         )
     if isinstance(error, apsw.FullError):
-        cure = "free space where the database, its WAL and temporary files lie; nothing was left half done"
+        cure = "free space on the disk of the database, its WAL and temporary files; nothing was left half done"
         return Failed(f"{path}: {error}", reason="disk_full", next_step=cure)
     return Failed(
         f"{path}: {describe_failure(error)[1]}",

@@ -37,7 +37,7 @@ def test_after_it_was_over_it_is_the_next_episode_and_owes_nothing_to_the_last()
     assert on_firing(over, 1600.0) == Episode("firing", 2, 1600.0, 1600.0)
 
 
-def test_nobody_repeats_it_for_a_week_so_it_was_over() -> None:
+def test_an_alert_that_is_not_repeated_for_a_week_was_over() -> None:
     assert on_firing(NEW, 1000.0 + WEEK).number == 1
     assert on_firing(NEW, 1000.1 + WEEK).number == 2
 
