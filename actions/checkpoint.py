@@ -1,12 +1,12 @@
-"""Copies the write-ahead log back into the database, without ever making the application wait long.
+"""Copies the write-ahead log back into the database, without making the application wait long.
 
 Runbook: docs/runbook.md#queuewalbacklog. Which mode is safe depends on the *application's* SQLite: on one that has the
-WAL-reset bug (3.7.0 to 3.51.2) a checkpoint by anybody that leaves a completed, un-reset WAL can make it lose committed
+WAL-reset bug (3.7.0 to 3.51.2) a checkpoint by any process that leaves a completed, un-reset WAL can make it lose committed
 rows. A successful TRUNCATE leaves nothing to mis-mark, so on an owner not proved safe `auto` means one TRUNCATE, when no
-reader is in its way, at most once a minute (docs/safety.md, https://sqlite.org/wal.html).
+reader blocks it, at most once a minute (docs/safety.md, https://sqlite.org/wal.html).
 
-On an owner proved safe `auto` goes by the measured state of the WAL: what waits is copied passively, which holds nobody
-up; one TRUNCATE follows only when the file must shrink; against a reader that pins the log nothing is tried at all.
+On an owner proved safe `auto` goes by the measured state of the WAL: what waits is copied passively, which blocks no
+process; one TRUNCATE follows only when the file must shrink; against a reader that pins the log nothing is tried at all.
 FULL, RESTART and TRUNCATE hold the write lock while they wait for readers, limits.checkpoint_wait at most.
 """
 
@@ -24,11 +24,13 @@ from actions.model.plan import Done, Figure, Plan
 from actions.policy.cooldown import CHECKPOINT_PAUSE, may_retry_checkpoint
 from actions.spec import ActionSpec
 from actions.sqlite.blockers import (
+    CheckpointBlocker,
     ProcessRef,
     describe_processes,
+    find_checkpoint_blocker,
     find_lasting_readers,
+    find_other_checkpoint,
     measure_wal_blockers,
-    sample_wal_traffic,
 )
 from actions.sqlite.connection import open_writable
 from actions.sqlite.disk_space import size_or_zero
@@ -56,7 +58,7 @@ SPEC = ActionSpec(
 # Bytes copied per second with the WAL in the page cache, for predicting stalls only (416 MB took 0.62 s:
 # bench/README.md). A slower disk stalls longer; what was measured is in the result.
 COPY_RATE = 650e6
-# How long to wait for somebody else's checkpoint, in seconds; waiting for that holds nobody up. SQLite itself does not wait:
+# How long to wait for another process's checkpoint, in seconds; that wait blocks no process. SQLite itself does not wait:
 # https://sqlite.org/c3ref/wal_checkpoint_v2.html ("the busy handler is not invoked").
 OTHER_CHECKPOINT_WAIT, OTHER_CHECKPOINT_POLL = 2.0, 0.002
 # The pragma's row while another checkpoint runs.
@@ -79,18 +81,8 @@ class WalStatus:
 
     @property
     def must_shrink(self) -> bool:
-        """Larger than an application ever needs it that checkpoints as SQLite does by default, every 1,000 frames."""
+        """Whether the file is larger than SQLite's own checkpoints, every 1,000 frames, let it become."""
         return self.file_bytes > wal_file_bytes(BACKLOG_FRAMES, self.page_size)
-
-
-@dataclass(frozen=True, slots=True)
-class _CheckpointBlocker:
-    """Why a checkpoint was given up, in a stable word and in a sentence; the cure; who, where that is seen."""
-
-    reason: str
-    why: str
-    cure: str
-    who: tuple[ProcessRef, ...] = ()
 
 
 def plan(work: ActionContext) -> Plan:
@@ -125,7 +117,7 @@ def plan(work: ActionContext) -> Plan:
 
 
 def run(work: ActionContext, plan: Plan) -> Done:
-    """Checkpoint. Raises Blocked, naming who is in the way, when a wait for readers or writers was given up."""
+    """Checkpoint. Raises Blocked, naming the processes, when a wait for readers or writers was given up."""
     before = _read_wal_status(work)
     result = (0, before.frames, before.copied)
     seconds = 0.0
@@ -149,7 +141,7 @@ def run(work: ActionContext, plan: Plan) -> Done:
 
 
 def _read_wal_status(work: ActionContext) -> WalStatus:
-    """The WAL now. NOOP looks without side effects (SQLite 3.51 and newer)."""
+    """Read the state of the WAL. NOOP has no side effects (SQLite 3.51 and newer)."""
     file_bytes = size_or_zero(work.target.wal)
     if file_bytes == 0:
         return WalStatus(0, 0, 0, 0)  # without opening: an open of ours would create the file
@@ -160,7 +152,7 @@ def _read_wal_status(work: ActionContext) -> WalStatus:
 
 
 def _require_database(work: ActionContext) -> None:
-    """What has no WAL was not opened: is it a database at all? An empty file is a valid one."""
+    """Raises Failed when a file without a WAL, which was not opened, is no database. An empty file is a valid one."""
     header = work.raw.read_database_header(work.target.path)
     if size_or_zero(work.target.path) > 0 and (header is None or not header.valid):
         raise Failed(
@@ -171,7 +163,7 @@ def _require_database(work: ActionContext) -> None:
 
 
 def _choose_modes(work: ActionContext, mode: str, log: WalStatus) -> tuple[str, ...]:
-    """On an owner proved safe: what can be copied without holding anybody up is copied so first."""
+    """Choose the modes on an owner proved safe: what can be copied without blocking a process is copied passively first."""
     if mode == "passive":
         return ("passive",)
     passive = ("passive",) if log.pending_frames > 0 else ()
@@ -190,12 +182,12 @@ def _choose_modes(work: ActionContext, mode: str, log: WalStatus) -> tuple[str, 
 
 
 def _require_unpinned_wal(work: ActionContext, log: WalStatus) -> str:
-    """The measured state of the WAL. Raises Blocked, naming who, when a reader pins it: waiting would only stall writers."""
+    """Measure the state of the WAL. Raises Blocked, naming the readers that pin it: waiting would only stall writers."""
     measured = measure_wal_blockers(work)
     if measured.readers:
         raise Blocked(
-            f"{log.pending_frames} of {log.frames} frames are held back by {describe_processes(measured.readers)}; nothing was tried, "
-            "since waiting for a reader holds up every writer",
+            f"{log.pending_frames} of {log.frames} frames are held back by {describe_processes(measured.readers)}; "
+            "nothing was tried, since waiting for a reader stalls every writer",
             reason=GIVEN_UP_BEFORE_TRYING,
             next_step="let that process end its read transaction (`queuekeeper readers` shows it); "
             "--mode passive copies what it does not hold back",
@@ -205,7 +197,7 @@ def _require_unpinned_wal(work: ActionContext, log: WalStatus) -> str:
 
 
 def _predict_stall(work: ActionContext, log: WalStatus, modes: tuple[str, ...]) -> float:
-    """How long writers may wait: the wait for readers, and the copying that is done under the write lock."""
+    """Seconds that writers may wait: the wait for readers, and the copying under the write lock."""
     if modes == ("passive",):
         return 0.0
     copying = 0.0 if modes[0] == "passive" else log.pending_frames * log.page_size / COPY_RATE
@@ -214,14 +206,14 @@ def _predict_stall(work: ActionContext, log: WalStatus, modes: tuple[str, ...]) 
 
 def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
     version = work.target.owner_sqlite
-    whose = (
+    exposure = (
         f"the application's SQLite {version} has"
         if version
         else "nothing proves that the application's SQLite is free of"
     )
     if mode in ("passive", "full", "restart"):
         raise Refused(
-            f"{whose} the WAL-reset bug: a {mode} checkpoint by us can make it lose committed rows",
+            f"{exposure} the WAL-reset bug: a {mode} checkpoint by us can make it lose committed rows",
             reason="owner_vulnerable",
             next_step="use --mode auto (truncates only); or, if the application runs 3.51.3 or newer, say so: "
             "--owner-sqlite 3.51.3 (owner_sqlite in the configuration)",
@@ -229,7 +221,7 @@ def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
     readers = find_lasting_readers(work)
     if readers:
         raise Blocked(
-            f"a reader holds the WAL, and {whose} the WAL-reset bug, so a checkpoint that it would stop is not tried: "
+            f"a reader holds the WAL, and {exposure} the WAL-reset bug, so a checkpoint that it would stop is not tried: "
             + describe_processes(readers),
             reason=GIVEN_UP_BEFORE_TRYING,
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
@@ -237,7 +229,7 @@ def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
         )
     if not _may_try_again(work):
         raise Refused(
-            f"{whose} the WAL-reset bug, and the last checkpoint is less than {CHECKPOINT_PAUSE:.0f} s ago",
+            f"{exposure} the WAL-reset bug, and the last checkpoint is less than {CHECKPOINT_PAUSE:.0f} s ago",
             reason="owner_vulnerable_pause",
             next_step="wait a minute, or prove the owner with --owner-sqlite",
         )
@@ -257,20 +249,20 @@ def _refuse_too_soon(why: str) -> tuple[str, ...]:
 
 
 def _guard_stall(work: ActionContext, stall: float) -> None:
-    """An automatic run keeps its budget or has the operator's word; a person consents by asking."""
+    """Raises Refused when an automatic run would exceed its budget without consent; a manual run has the operator's consent."""
     budget = work.target.limits.checkpoint_wait
     accepted = max(2 * budget, work.numeric_option("stall", 0.0))
     if work.automatic and stall > accepted:
         raise Refused(
             f"the application would wait about {stall:.2f} s for the copying, {accepted:.2f} s are allowed",
             reason="stall",
-            next_step="run it by hand at a quiet time, prove the owner (owner_sqlite) so that most is copied without "
-            "stopping anybody, or accept it in the rule: options: {stall: 2s}",
+            next_step="start it yourself at a quiet time, prove the owner (owner_sqlite) so that most is copied without "
+            "stopping the application, or accept it in the rule: options: {stall: 2s}",
         )
 
 
 def _run_checkpoint(work: ActionContext, mode: str) -> tuple[int, int, int]:
-    """One try; a busy application checkpoints at each commit, so its turn is waited for."""
+    """Run one checkpoint; a busy application checkpoints at each commit, so wait until its checkpoint has ended."""
     wait = 0.0 if mode == "passive" else work.target.limits.checkpoint_wait
     deadline = time.monotonic() + OTHER_CHECKPOINT_WAIT
     with open_writable(work.target.path, wait) as connection:
@@ -283,7 +275,7 @@ def _run_checkpoint(work: ActionContext, mode: str) -> tuple[int, int, int]:
 
 
 def _run_checkpoint_pragma(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
-    """The pragma's row: busy, frames in the log, frames copied. `mode` is one of ours, never the caller's text."""
+    """Run the pragma; its row: busy, frames in the log, frames copied. `mode` is one of ours, never the caller's text."""
     busy, frames, copied = (
         int(str(value)) for value in connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
     )
@@ -297,45 +289,22 @@ def _blocked_error(
     figures: Mapping[str, Figure],
     totals: Mapping[str, float],
 ) -> Blocked:
-    """Who was in the way, as far as it shows."""
+    """The error that names the blocking processes, as far as they are seen."""
+    pending = f"{log.pending_frames} of {log.frames} frames are held back"
     try:
-        found = _blocked_by_checkpoint(work) if result == OTHER_CHECKPOINT_RUNNING else _blocked_by_process(work, log)
-    except Refused as error:  # it was tried all the same, and who was in the way stays unknown
-        found = _CheckpointBlocker(
-            "reader", f"{log.pending_frames} of {log.frames} frames are held back: {error}", error.next_step
-        )
+        if result == OTHER_CHECKPOINT_RUNNING:
+            blocker = find_other_checkpoint(work, OTHER_CHECKPOINT_WAIT)
+        else:
+            blocker = find_checkpoint_blocker(work, pending)
+    except Refused as error:  # the checkpoint was tried, but the blocking process is unknown
+        blocker = CheckpointBlocker("reader", f"{pending}: {error}", error.next_step)
     return Blocked(
-        found.why,
-        reason=found.reason,
-        next_step=found.cure,
-        figures={**figures, **_process_figures(found.who)},
+        blocker.why,
+        reason=blocker.reason,
+        next_step=blocker.cure,
+        figures={**figures, **_process_figures(blocker.processes)},
         totals=totals,
     )
-
-
-def _blocked_by_checkpoint(work: ActionContext) -> _CheckpointBlocker:
-    who = sample_wal_traffic(work).checkpointers
-    by = f": {describe_processes(who)}" if who else ""
-    cure = "run it again when that checkpoint has ended; `queuekeeper readers` shows it"
-    return _CheckpointBlocker("checkpointer", f"another checkpoint ran for {OTHER_CHECKPOINT_WAIT:g} s{by}", cure, who)
-
-
-def _blocked_by_process(work: ActionContext, log: WalStatus) -> _CheckpointBlocker:
-    """One reader, one writer, or readers that take turns without a gap."""
-    left = f"{log.pending_frames} of {log.frames} frames are held back"
-    end_it = "let that process end its transaction; `queuekeeper readers` shows it"
-    if who := find_lasting_readers(work):
-        return _CheckpointBlocker("reader", f"{left} by {describe_processes(who)}", end_it, who)
-    seen = sample_wal_traffic(work)
-    if seen.writer is not None:
-        return _CheckpointBlocker("writer", f"{seen.writer} holds the write lock all the time", end_it, (seen.writer,))
-    if not seen.readers:
-        unseen = "in a container share the pid namespace (docs/safety.md)"
-        return _CheckpointBlocker("reader", f"{left} by nobody whom this process can see", unseen)
-    wait = work.target.limits.checkpoint_wait
-    why = f"somebody read the log at every moment of {wait:g} s, so it could not start over: {describe_processes(seen.readers)}"
-    cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
-    return _CheckpointBlocker("reset_starved", why, cure, seen.readers)
 
 
 def _result_message(work: ActionContext, result: tuple[int, int, int], figures: Mapping[str, Figure]) -> str:
@@ -343,14 +312,14 @@ def _result_message(work: ActionContext, result: tuple[int, int, int], figures: 
     shrunk = int(figures["wal_bytes_before"] or 0) - int(figures["wal_bytes"] or 0)
     words = f"copied {figures['frames_copied']} frames" + (f", gave {shrunk} bytes back" if shrunk > 0 else "")
     if frames > copied:
-        with suppress(Refused):  # then it stays unsaid who
+        with suppress(Refused):  # then the message names no process
             readers = find_lasting_readers(work)
             words += f"; {frames - copied} frames are held back by {describe_processes(readers)}" if readers else ""
     return words
 
 
 def _pragma_counts(busy: int, frames: int, copied: int) -> dict[str, Figure]:
-    """The numbers as SQLite's pragma gives them."""
+    """The numbers of the pragma's row by their names in the figures."""
     return {"busy": busy, "log": frames, "checkpointed": copied}
 
 

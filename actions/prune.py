@@ -1,7 +1,7 @@
-"""Deletes the backups that no retention rule keeps. What stays and why is decided in actions/backups/retention.py.
+"""Deletes the backups that no retention rule keeps. actions/backups/retention.py decides which are kept and why.
 
 Never the newest verified backup, never what is not verified, never another database's. When the source itself failed its
-last check, nothing is deleted: the good backups may be all that is left.
+last check, nothing is deleted: the good backups may be all that remains.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ SPEC = ActionSpec(
 
 
 def plan(work: ActionContext) -> Plan:
-    """Decide, and show it. Raises Refused, NothingToDo."""
+    """Decide what to delete. Raises Refused, NothingToDo."""
     store = open_store(work, "--from")
     if work.source_failure:
         raise Refused(
@@ -41,24 +41,24 @@ def plan(work: ActionContext) -> Plan:
     backups = {backup.name: backup for backup in store.list_backups().backups.values()}
     candidates = (_retention_candidate(work, backup) for backup in backups.values())
     decision = decide_retention(candidates, _keep_rules(work), work.now())
-    deletions = (*decision.dropped, *store.orphaned_manifests())
+    deletions = (*decision.to_delete, *store.orphaned_manifests())
     if not deletions:
         raise NothingToDo(f"all {len(backups)} backups are kept", reason="all_kept", next_step="")
     return Plan(steps=tuple(f"delete {name}" for name in deletions), figures=_plan_figures(backups, decision))
 
 
 def run(work: ActionContext, plan: Plan) -> Done:
-    """Delete what was decided."""
+    """Delete the backups that were decided upon."""
     store = open_store(work, "--from")
-    store.prepare()
+    store.prepare_location()
     freed = deleted = 0
     work.emit_phase("prune")
     for step in plan.steps:
         work.stop.raise_if_requested()
         name = step.removeprefix("delete ")
-        freed += store.delete(store.reference_of(name))
+        freed += store.delete_backup(store.reference_of(name))
         deleted += not is_manifest_name(name)
-    store.sync()
+    store.sync_deletions()
     kept_count = plan.figures["kept"]
     return Done(
         f"deleted {deleted} backups, kept {kept_count}",
@@ -82,6 +82,11 @@ def _retention_candidate(work: ActionContext, backup: Backup) -> RetentionCandid
 
 
 def _plan_figures(backups: Mapping[str, Backup], decision: RetentionDecision) -> Mapping[str, Figure]:
-    freed = sum(backups[name].size for name in decision.dropped)
-    reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in list(decision.kept.items())[:20])
-    return {"kept": len(decision.kept), "delete": len(decision.dropped), "freed_bytes": freed, "why_kept": reasons}
+    freed = sum(backups[name].size for name in decision.to_delete)
+    reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in list(decision.keep_reasons.items())[:20])
+    return {
+        "kept": len(decision.keep_reasons),
+        "delete": len(decision.to_delete),
+        "freed_bytes": freed,
+        "why_kept": reasons,
+    }

@@ -1,8 +1,7 @@
-"""Brings a backup back: to another path, into the live database, or where a missing or malformed one was. Never automatic.
+"""Restores a backup: to another path, into the live database, or in place of a missing or malformed one. Never automatic.
 
-Runbook: docs/runbook.md#procedure-restore. The backup is proved first; what is there is backed up first; into a live
-database the content goes through SQLite's backup API in one step, so that its applications see the old rows or the new
-ones.
+Runbook: docs/runbook.md#procedure-restore. The backup is proved first, and what is there is backed up first. A live
+database gets the content through SQLite's backup API in one step, so that its applications see the old rows or the new ones.
 """
 
 import time
@@ -65,70 +64,70 @@ SPEC = ActionSpec(
 )
 
 RestoreWay = Literal["to", "live", "missing", "malformed"]
-# Bytes written per second by the one step, for predicting only (1 GB took 1.5 s).
+# Bytes that the one step writes per second, for predicting only (1 GB took 1.5 s).
 STEP_RATE = 600e6
 
 
 def plan(work: ActionContext) -> Plan:
-    """Choose and prove the backup, choose the way, and say what would be lost. Raises ActionError."""
+    """Select and prove the backup, choose the way, and describe what would be lost. Raises ActionError."""
     if work.automatic:
         raise Refused(
             "a restore is never automatic", reason="automatic", next_step="a person runs `queuekeeper restore`"
         )
-    chosen = _select_backup(work)
-    require_same_source(work, chosen)
-    prove_backup(work, chosen)
+    backup = _select_backup(work)
+    require_same_source(work, backup)
+    prove_backup(work, backup)
     way = _choose_way(work)
-    lost = _describe_losses(work, chosen) if way == "live" else ()
-    _require_disk_space(work, chosen, way)
+    lost = _describe_losses(work, backup) if way == "live" else ()
+    _require_disk_space(work, backup, way)
     return Plan(
-        steps=tuple(_plan_steps(work, chosen, way)),
+        steps=tuple(_plan_steps(work, backup, way)),
         figures={
-            "backup": chosen.reference,
+            "backup": backup.reference,
             "way": way,
-            "snapshot_time": chosen.manifest.snapshot_time,
+            "snapshot_time": backup.manifest.snapshot_time,
             "lost": "; ".join(lost),
         },
-        stall=chosen.plain_bytes / STEP_RATE if way == "live" else 0.0,
+        stall=backup.plain_bytes / STEP_RATE if way == "live" else 0.0,
         warnings=lost,
     )
 
 
 def run(work: ActionContext, plan: Plan) -> Done:
-    """Restore. Raises ActionError, apsw.Error, OSError; until the last step nothing that was there has changed."""
+    """Restore; until the last step the database is unchanged. Raises ActionError, apsw.Error, OSError."""
     started = time.monotonic()
-    chosen = load_backup(work, str(plan.figures["backup"]))
-    way: RestoreWay = plan.figures["way"]  # type: ignore[assignment] # it is what plan() put there
+    backup = load_backup(work, str(plan.figures["backup"]))
+    way: RestoreWay = plan.figures["way"]  # type: ignore[assignment] # plan() put it there
     destination = _destination_path(work, way)
     place = _copy_directory(work, way)
     remove_orphaned_partials(place)
     work.emit_phase("restore")
-    figures: dict[str, Figure] = {"backup": chosen.reference, "way": way, "lost": plan.figures["lost"]}
+    figures: dict[str, Figure] = {"backup": backup.reference, "way": way, "lost": plan.figures["lost"]}
     with (
-        explain_full_disk(place, 2 * chosen.plain_bytes, "the restore"),
-        _make_private_copy(work, chosen, place, destination.name) as plain,
+        explain_full_disk(place, 2 * backup.plain_bytes, "the restore"),
+        _make_private_copy(work, backup, place, destination.name) as plain,
     ):
         if way == "to":
             sync_file(plain)
             publish_file(plain, destination)
         elif way == "live":
-            figures["safety_backup"] = _take_safety_copy(work, chosen)
-            with explain_full_disk(destination.parent, chosen.plain_bytes, "the restore"):
-                _restore_into_live(work, chosen, plain)
+            figures["safety_backup"] = _take_safety_copy(work, backup)
+            with explain_full_disk(destination.parent, backup.plain_bytes, "the restore"):
+                _restore_into_live(work, backup, plain)
         else:
             require_no_open_files(work)
             copy_ownership(plain, work.target.path)
             figures["moved_aside"] = ", ".join(str(path) for path in swap_in_restored(work, plain))
     figures["seconds"] = round(time.monotonic() - started, 4)
-    return Done(f"restored {chosen.name} to {destination}", figures)
+    return Done(f"restored {backup.name} to {destination}", figures)
 
 
 def _select_backup(work: ActionContext) -> SelectedBackup:
     given = work.options.get("backup")
-    chosen = load_backup(work, str(given)) if given is not None else select_newest_verified(work)
-    if chosen is None:
+    backup = load_backup(work, str(given)) if given is not None else select_newest_verified(work)
+    if backup is None:
         raise no_backup_error(work)
-    return chosen
+    return backup
 
 
 def _choose_way(work: ActionContext) -> RestoreWay:
@@ -140,9 +139,7 @@ def _choose_way(work: ActionContext) -> RestoreWay:
             )
         return "to"
     if not work.options.get("in_place"):
-        raise Refused(
-            "nothing says where to restore", reason="no_destination", next_step="give --to PATH or --in-place"
-        )
+        raise Refused("no destination is given", reason="no_destination", next_step="give --to PATH or --in-place")
     if not target.exists():
         return "missing"
     if not _is_readable(work):
@@ -151,7 +148,7 @@ def _choose_way(work: ActionContext) -> RestoreWay:
 
 
 def _passes_integrity_check(work: ActionContext) -> bool:
-    """Whether it passes its own check; one that does not can be moved aside, but not be backed up as it is."""
+    """Whether the database passes SQLite's check; one that does not can be moved aside, but not be backed up."""
     with open_read_only(work.target.path) as database:
         try:
             return bool(database.execute("PRAGMA integrity_check(1)").get == "ok")
@@ -160,17 +157,17 @@ def _passes_integrity_check(work: ActionContext) -> bool:
 
 
 def _copy_directory(work: ActionContext, way: RestoreWay) -> Path:
-    """Where the private copy lies: beside what it becomes by its name; for a live database nothing appears beside it."""
+    """Where the private copy is made: in the directory of its final name; never beside a live database."""
     return make_scratch_folder(work) if way == "live" else _destination_path(work, way).parent
 
 
-def _require_disk_space(work: ActionContext, chosen: SelectedBackup, way: RestoreWay) -> None:
-    """Raises Refused. A live database's directory takes the restored pages in its WAL; the safety copy has its own place."""
+def _require_disk_space(work: ActionContext, backup: SelectedBackup, way: RestoreWay) -> None:
+    """Raises Refused when a disk lacks space: a live database's WAL takes the restored pages, its store the safety copy."""
     reserve = work.target.limits.disk_reserve
-    require_free_space(_copy_directory(work, way), 2 * chosen.plain_bytes, reserve, "the restore")
+    require_free_space(_copy_directory(work, way), 2 * backup.plain_bytes, reserve, "the restore")
     if way == "live":
-        require_free_space(work.target.path.parent, chosen.plain_bytes, reserve, "the restore")
-        _safety_store(work, chosen).require_space(backup_bytes_needed(work), reserve, "the safety backup")
+        require_free_space(work.target.path.parent, backup.plain_bytes, reserve, "the restore")
+        _safety_store(work, backup).require_space(backup_bytes_needed(work), reserve, "the safety backup")
 
 
 def _is_readable(work: ActionContext) -> bool:
@@ -190,55 +187,55 @@ def _destination_path(work: ActionContext, way: RestoreWay) -> Path:
     return Path(str(work.options["to"])).absolute() if way == "to" else work.target.path
 
 
-def _describe_losses(work: ActionContext, chosen: SelectedBackup) -> tuple[str, ...]:
+def _describe_losses(work: ActionContext, backup: SelectedBackup) -> tuple[str, ...]:
     with (
-        open_plain_backup(work, chosen, chosen.store.draft_directory) as plain,
-        open_immutable(plain) as backup,
+        open_plain_backup(work, backup, backup.store.draft_directory) as plain,
+        open_immutable(plain) as content,
         open_read_only(work.target.path) as live,
     ):
         try:
-            return tuple(loss.as_sentence() for loss in find_table_losses(live, backup, chosen.manifest.row_counts))
+            return tuple(loss.as_sentence() for loss in find_table_losses(live, content, backup.manifest.row_counts))
         except apsw.CorruptError as error:
             raise _damaged_source_error(error) from error
 
 
-def _plan_steps(work: ActionContext, chosen: SelectedBackup, way: RestoreWay) -> Iterator[str]:
-    age = max(0.0, work.now() - chosen.manifest.snapshot_time)
+def _plan_steps(work: ActionContext, backup: SelectedBackup, way: RestoreWay) -> Iterator[str]:
+    age = max(0.0, work.now() - backup.manifest.snapshot_time)
     if way == "live":
         yield "take a safety backup of what is there"
-        yield f"write {chosen.name} into {work.target.path} in one step: every change of the last {age:.0f} s is lost"
+        yield f"write {backup.name} into {work.target.path} in one step: every change of the last {age:.0f} s is lost"
     elif way == "to":
-        yield f"write {chosen.name} to {_destination_path(work, way)}"
+        yield f"write {backup.name} to {_destination_path(work, way)}"
     else:
         yield f"move what is left of {work.target.path} aside" if way == "malformed" else "move stale sidecars aside"
-        yield f"put {chosen.name} there"
+        yield f"put {backup.name} there"
 
 
 @contextmanager
-def _make_private_copy(work: ActionContext, chosen: SelectedBackup, place: Path, name: str) -> Iterator[Path]:
-    """The backup as a private plain file in `place`, proved again there."""
+def _make_private_copy(work: ActionContext, backup: SelectedBackup, place: Path, name: str) -> Iterator[Path]:
+    """Copy the backup to a private plain file in `place` for the block, and prove it again there."""
     with create_partial_file(place, name) as copy:
         with (
-            open_plain_backup(work, chosen, place) as plain,
+            open_plain_backup(work, backup, place) as plain,
             plain.open("rb") as source,
             copy.open("wb") as file,
         ):
             while block := source.read(16 * 1024 * 1024):
                 file.write(block)
-                work.emit_progress("restored bytes", file.tell(), chosen.plain_bytes)
+                work.emit_progress("restored bytes", file.tell(), backup.plain_bytes)
                 work.stop.raise_if_requested()
-        prove_contents(copy, chosen.expected_contents)
+        prove_contents(copy, backup.expected_contents)
         yield copy
 
 
-def _safety_store(work: ActionContext, chosen: SelectedBackup) -> BackupStore:
+def _safety_store(work: ActionContext, backup: SelectedBackup) -> BackupStore:
     """The store of the database; else the one that this backup lies in, never the directory of the live database."""
-    return chosen.store if work.target.backup is None else open_store(work, "--from")
+    return backup.store if work.target.backup is None else open_store(work, "--from")
 
 
-def _take_safety_copy(work: ActionContext, chosen: SelectedBackup) -> str:
-    store = _safety_store(work, chosen)
-    store.prepare()
+def _take_safety_copy(work: ActionContext, backup: SelectedBackup) -> str:
+    store = _safety_store(work, backup)
+    store.prepare_location()
     try:
         return take_backup(work, store, "safety", kind="safety").reference
     except Unverified as error:
@@ -253,12 +250,12 @@ def _damaged_source_error(error: Exception) -> Unverified:
     )
 
 
-def _restore_into_live(work: ActionContext, chosen: SelectedBackup, plain: Path) -> None:
+def _restore_into_live(work: ActionContext, backup: SelectedBackup, plain: Path) -> None:
     with open_read_only(work.target.path) as live:
         page_size = int(live.pragma("page_size"))
-    if page_size != chosen.manifest.page_size:
+    if page_size != backup.manifest.page_size:
         change_page_size(plain, page_size)
-        if not has_same_rows(plain, chosen.expected_contents):
+        if not has_same_rows(plain, backup.expected_contents):
             raise Failed(
                 "the backup changed while its page size was changed", reason="page_size", next_step="restore with --to"
             )

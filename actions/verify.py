@@ -1,4 +1,4 @@
-"""Proves a backup: its checksum, its integrity, and that it holds what its manifest says the source held.
+"""Proves a backup: its checksum, its integrity, and that it holds what its manifest says its source held.
 
 Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the file.
 """

@@ -243,20 +243,21 @@ def layers_of(tree: Path) -> list[list[list[str]]]:
     parser = configparser.ConfigParser()
     parser.read(tree / ".importlinter")
     contracts = [parser[name] for name in parser.sections() if parser[name].get("type", "").endswith("layers")]
+    actions = " | ".join(action_modules(tree))
     return [
-        [[f"{container}{room}" for room in _rooms_of(line, tree)] for line in _lines_of(contract["layers"])]
+        [
+            [f"{container}{room.strip('() ')}" for room in line.replace("{actions}", actions).split("|")]
+            for line in _lines_of(contract["layers"])
+        ]
         for contract in contracts
         for container in ([f"{name}." for name in _lines_of(contract.get("containers", ""))] or [""])
     ]
 
 
-def _rooms_of(line: str, tree: Path) -> list[str]:
-    """Splits a line of a layers contract; `{actions}` stands for every flat file of actions/ that holds a spec."""
-    if line != "{actions}":
-        return [room.strip("() ") for room in line.split("|")]
-    return [
-        f"actions.{file.stem}" for file in (tree / "actions").glob("*.py") if "\nSPEC = " in file.read_text("utf-8")
-    ]
+def action_modules(tree: Path) -> list[str]:
+    """Lists the modules of the actions, for which `{actions}` stands in a contract: the flat files that hold a spec."""
+    files = sorted((tree / "actions").glob("*.py"))
+    return [f"actions.{file.stem}" for file in files if "\nSPEC = ActionSpec(" in file.read_text()]
 
 
 def _lines_of(text: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""Which backups there are, and how old the newest proved one is. Reads the backup folders only, never the live file."""
+"""Which backups exist, and how old the newest verified one is. Reads the backup store only, never the live file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collectors.access.context import CollectorSpec, PollContext
 from collectors.backup_catalog.catalog import BACKUP_STATES, CatalogListing, newest_verified
@@ -38,14 +38,14 @@ METRICS = (LAST_SUCCESS, AGE, LAST_VERIFIED, LAST_SIZE, LAST_DURATION, COUNT, SI
 
 @dataclass(frozen=True, slots=True)
 class BackupsReading:
-    """The backups that lie in the store of one database. `configured` is false where no place for backups is known."""
+    """The backups in the store of one database. `configured` is false where no store is configured."""
 
     configured: bool = False
-    listing: CatalogListing = CatalogListing()
+    listing: CatalogListing = field(default_factory=CatalogListing)
 
     @property
     def newest_manifest(self) -> Manifest | None:
-        """The manifest of the newest verified backup; a safety copy holds what an operator chose to leave behind."""
+        """The manifest of the newest verified backup; a safety backup holds what an operator chose to replace."""
         newest = newest_verified(self.listing.backups.values())
         return None if newest is None else newest.manifest
 
@@ -65,7 +65,7 @@ def read(context: PollContext, previous: BackupsReading | None) -> BackupsReadin
 
 
 def samples(reading: BackupsReading) -> Iterator[Sample]:
-    """Counts always, times only when there is a verified backup."""
+    """Yield counts always, times only when there is a verified backup."""
     if not reading.configured:
         return
     for state in BACKUP_STATES:

@@ -1,4 +1,4 @@
-"""Free room where the database, its backups, SQLite's temporary files and our state lie."""
+"""Free disk space where the database, its backups, SQLite's temporary files and our state are stored."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ SHARED_FOR = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FileSystemSpace:
-    """One file system, in bytes."""
+    """Free and total bytes of the file system of one role."""
 
     role: str
     free: int
@@ -40,13 +40,13 @@ class FileSystemSpace:
 
 @dataclass(frozen=True, slots=True)
 class DiskReading:
-    """One entry for each role that the target has."""
+    """One file system for each role that the target has."""
 
     file_systems: tuple[FileSystemSpace, ...]
 
 
 def read(context: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
-    """Ask the file systems. Raises OSError."""
+    """Read the free space of each file system. Raises OSError."""
     target, catalog = context.target, open_catalog(context.target)
     spaces = _space_by_role(target.path.parent, target.state, int(context.now / SHARED_FOR))
     if catalog is None:
@@ -55,14 +55,14 @@ def read(context: PollContext, previous: DiskReading | None) -> DiskReading:  # 
 
 
 def samples(reading: DiskReading) -> Iterator[Sample]:
-    """Free and size of each role."""
+    """Yield free and total space of each role."""
     for room in reading.file_systems:
         yield FREE(room.free, room.role)
         yield SIZE(room.size, room.role)
 
 
 def temporary_directory() -> Path:
-    """Where SQLite puts temporary files: the first usable place of https://sqlite.org/tempfiles.html, section 5."""
+    """Where SQLite creates temporary files: the first usable directory of https://sqlite.org/tempfiles.html, section 5."""
     named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"))
     for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"):  # noqa: S108 - SQLite's own list
         if place and Path(place).is_dir() and os.access(place, os.W_OK | os.X_OK):
@@ -72,13 +72,13 @@ def temporary_directory() -> Path:
 
 @lru_cache(maxsize=256)
 def _space_by_role(database: Path, state: Path | None, moment: int) -> tuple[FileSystemSpace, ...]:
-    """Many databases share their places: each is asked once in SHARED_FOR seconds."""
+    """The space of each role. Many databases share directories: each is read once in SHARED_FOR seconds."""
     places = (("database", database), ("temp", temporary_directory()), ("state", state))
     return tuple(FileSystemSpace(role, *_disk_usage(place, moment)) for role, place in places if place is not None)
 
 
 @lru_cache(maxsize=256)
 def _disk_usage(place: Path, _moment: int) -> tuple[int, int]:
-    """Bytes free and in all. A folder that is not made yet will lie where its nearest existing parent lies."""
+    """Free and total bytes. A directory that does not exist yet will be created in its nearest existing parent."""
     usage = shutil.disk_usage(nearest_existing_directory(place))
     return usage.free, usage.total

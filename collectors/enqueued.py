@@ -1,4 +1,4 @@
-"""How many tasks were ever enqueued, without any help of the workers: SQLite numbers the rows of AUTOINCREMENT tables.
+"""How many tasks were ever enqueued, without help from the workers: SQLite numbers the rows of AUTOINCREMENT tables.
 
 The number never goes back in a file that lives on (https://sqlite.org/autoinc.html). When it does, commits were lost: a
 restore, a copy put back, a crash with synchronous off.
@@ -31,7 +31,10 @@ METRICS = (ENQUEUED, REGRESSIONS)
 
 @dataclass(frozen=True, slots=True)
 class EnqueuedReading:
-    """The last number of each table, and how often one went back; None where nothing is numbered."""
+    """The last number of each table, and how often a number went back; None where no table numbers its rows.
+
+    `seen`: the highest number that was read of each table so far.
+    """
 
     numbers: Mapping[str, int] | None = None
     regressions: int = 0
@@ -39,7 +42,7 @@ class EnqueuedReading:
 
 
 def read(context: PollContext, previous: EnqueuedReading | None) -> EnqueuedReading:
-    """Ask for the last numbers. Raises apsw.Error."""
+    """Read the last number of each table. Raises apsw.Error."""
     before = previous or EnqueuedReading()
     profile = context.find_profile()
     if profile is None or not profile.sequences:
@@ -50,7 +53,7 @@ def read(context: PollContext, previous: EnqueuedReading | None) -> EnqueuedRead
 
 
 def samples(reading: EnqueuedReading) -> Iterator[Sample]:
-    """Both, where rows are numbered."""
+    """Yield both counters where rows are numbered."""
     if reading.numbers is not None:
         yield ENQUEUED(sum(reading.numbers.values()))
         yield REGRESSIONS(reading.regressions)

@@ -1,4 +1,4 @@
-"""How much of the file is free pages, which a VACUUM would give back."""
+"""Which share of the file is free pages, which a VACUUM would give back to the file system."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,5 +30,5 @@ def read(context: PollContext, previous: FragmentationReading | None) -> Fragmen
 
 
 def samples(reading: FragmentationReading) -> Iterator[Sample]:
-    """The ratio."""
+    """Yield the ratio."""
     yield RATIO(reading.ratio)

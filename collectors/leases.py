@@ -1,4 +1,4 @@
-"""Tasks whose worker's time is over: the same rows that requeue would take, counted by the same predicate."""
+"""Running tasks with a stale lease, counted by the same predicate that requeue uses."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ class LeasesReading:
     names: LabelLimit = field(default_factory=LabelLimit)
 
     def can_age(self) -> bool:
-        """More of them may come without any write (`collectors.access.refresh`)."""
+        """Whether more leases may become stale without any write (`collectors.access.refresh`)."""
         return any(count.rows > 0 for count in self.counts.values())
 
 
@@ -46,21 +46,21 @@ def read(context: PollContext, previous: LeasesReading | None) -> LeasesReading:
     if profile is None or not profile.stale_rows:
         return LeasesReading()
     database = context.require_connection()
-    found = [
+    counts = [
         count for bound in profile.stale_count_statements(context.now) for count in read_count(database, bound).queues
     ]
-    # A queue with stale leases is named before one without.
-    urgent = limit_labels((count.queue for count in found), previous.names.named if previous else ())
-    names = limit_labels({count.queue for count in found} | context.read_queue_names(profile), urgent.named)
+    # Queues with stale leases get a label before those without.
+    urgent = limit_labels((count.queue for count in counts), previous.names.named if previous else ())
+    names = limit_labels({count.queue for count in counts} | context.read_queue_names(profile), urgent.named)
     groups: dict[str, list[QueueCount]] = defaultdict(list)
-    for count in found:
+    for count in counts:
         groups[names.label_for(count.queue)].append(count)
-    counts = {queue: total for queue, parts in groups.items() if (total := merge_counts(parts)) is not None}
-    return LeasesReading(known=True, counts=counts, names=names)
+    totals = {queue: total for queue, parts in groups.items() if (total := merge_counts(parts)) is not None}
+    return LeasesReading(known=True, counts=totals, names=names)
 
 
 def samples(reading: LeasesReading) -> Iterator[Sample]:
-    """Every known queue, zeros too."""
+    """Yield both metrics of every known queue, zeros too."""
     for queue in reading.names.all_labels() if reading.known else ():
         count = reading.counts.get(queue)
         yield STALE(count.rows if count else 0, queue)

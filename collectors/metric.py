@@ -1,7 +1,7 @@
 """A metric's declaration, and one value of it.
 
-A value is a number, or the time since which it grows: ages are computed when somebody looks (`Sample.at`), in one place
-for the scrape, the rules, the page and the commands, so an age never freezes when the poller does.
+A value is a number, or the time since which it grows. Ages are computed when a sample is used (`Sample.value_at`), in one
+place for the scrape, the rules, the page and the commands, so an age never freezes when the poller does.
 Naming follows the Prometheus guideline "Metric and label naming": base units, the unit in the name.
 """
 
@@ -38,11 +38,11 @@ class Metric:
     moved_by_actions: bool = False
 
     def __hash__(self) -> int:
-        """By its name: there is one declaration of each."""
+        """Hash the name: there is one declaration of each metric."""
         return hash(self.name)
 
     def __call__(self, value: float | Since, *labels: str) -> "Sample":
-        """One value; labels in the declared order. Raises ValueError when their number differs."""
+        """Make one sample; labels in the declared order. Raises ValueError when their number differs."""
         if len(labels) != len(self.labels):
             raise ValueError(f"{self.name} takes the labels {self.labels}, got {labels}")
         return Sample(self, labels, value)
@@ -63,7 +63,7 @@ class Sample(NamedTuple):
 
 
 def fold_samples(samples: Iterable[Sample], now: float) -> float | None:
-    """One number of many samples of one metric, as its declaration says; None of none."""
+    """Fold the samples of one metric into one number, as its declaration says; None without samples."""
     values = [(sample.metric.fold, sample.value_at(now)) for sample in samples]
     if not values:
         return None

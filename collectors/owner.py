@@ -1,4 +1,4 @@
-"""What is known of the database and of the SQLite that its application uses."""
+"""Facts about the database, and about the SQLite that its application uses."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _NOT_FIXED = frozenset({(3, 52, 0)})
 
 @dataclass(frozen=True, slots=True)
 class OwnerReading:
-    """`warning` says in a sentence where the file contradicts the configuration."""
+    """Facts as label values. `warning` is a sentence where the file contradicts the configuration."""
 
     path: str
     journal_mode: str
@@ -73,7 +73,7 @@ def read(context: PollContext, previous: OwnerReading | None) -> OwnerReading:  
 
 
 def samples(reading: OwnerReading) -> Iterator[Sample]:
-    """The labels, and the judgement."""
+    """Yield the labels, and whether the owner is vulnerable."""
     yield INFO(
         1,
         reading.path,
@@ -86,8 +86,8 @@ def samples(reading: OwnerReading) -> Iterator[Sample]:
     yield VULNERABLE(float(reading.vulnerable))
 
 
-def _version_contradiction(configured: str | None, found: str) -> str:
-    """The file only informs (a version there may be ours), but it may contradict a promise."""
-    if configured is None or not found or is_vulnerable_version(configured) or not is_vulnerable_version(found):
+def _version_contradiction(configured: str | None, in_file: str) -> str:
+    """A warning where the file shows an older SQLite than configured; it proves nothing (the version there may be ours)."""
+    if configured is None or not in_file or is_vulnerable_version(configured) or not is_vulnerable_version(in_file):
         return ""
-    return f"owner_sqlite says {configured}, but the file was last written by SQLite {found}: check the application"
+    return f"owner_sqlite says {configured}, but the file was last written by SQLite {in_file}: check the application"

@@ -1,7 +1,7 @@
 """How well the pages are filled and ordered (dbstat), which a VACUUM would mend. On the slow timer.
 
-dbstat reads every page of the file (https://sqlite.org/dbstat.html). So it reads the newest proved backup, which is
-nobody's, and the live file only when that is small enough for the time in which we may read it.
+dbstat reads every page of the file (https://sqlite.org/dbstat.html). So it reads the newest verified backup, which no
+process uses, and the live file only when that is small enough to be read within its budget.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ METRICS = (UNUSED, OUT_OF_ORDER)
 
 # dbstat with the order of pages: 1.2 GB/s from the page cache, half of it from disk (bench/many_tasks.py): a tenth of it.
 BYTES_PER_SECOND = 128 * 1024 * 1024
-# Of a backup nobody waits for us but the next poll of this database.
+# Seconds. While a backup is read, only the next poll of this database waits.
 BACKUP_LIMIT = 5.0
 _SQL = """
 SELECT total(unused), total(pageno <> before + 1), count(*)
@@ -62,7 +62,7 @@ class PageLayoutReading:
 
 
 def read(context: PollContext, previous: PageLayoutReading | None) -> PageLayoutReading:
-    """The layout, from memory until it is due again. Raises SlowReadingFailed also while the last try is remembered."""
+    """The layout; the previous one until it is due again. Raises SlowReadingFailed also while a failed try is remembered."""
     reading = previous if previous is not None and not _is_due(context, previous) else _try_measuring(context)
     if reading.trouble is not None:
         raise SlowReadingFailed(*reading.trouble, remember=reading)
@@ -70,14 +70,14 @@ def read(context: PollContext, previous: PageLayoutReading | None) -> PageLayout
 
 
 def samples(reading: PageLayoutReading) -> Iterator[Sample]:
-    """Nothing where nothing was read."""
+    """Yield both metrics, or nothing where nothing could be read."""
     if reading.source != "none":
         yield UNUSED(reading.unused)
         yield OUT_OF_ORDER(reading.out_of_order)
 
 
 def _is_due(context: PollContext, previous: PageLayoutReading) -> bool:
-    """After the interval, or when the clock was set back. Where nothing could be read: as soon as that changes."""
+    """Whether the interval is over or the clock was set back. Where nothing could be read: at every poll."""
     if previous.source == "none" and previous.trouble is None:
         return True
     return not 0 <= context.now - previous.tried_at < context.target.slow_interval

@@ -1,4 +1,4 @@
-"""One poll of one database: look whether it may be opened, open it once, run every collector, isolated and bounded."""
+"""One poll of one database: check whether it may be opened, open it once, run every collector, isolated and bounded."""
 
 import os
 import time
@@ -78,7 +78,7 @@ def poll_database(
 ) -> Snapshot:
     """Read one database. `now`: seconds since the epoch. `only`: names of the collectors to run, by default all.
 
-    `signature`: what stat said of its files right before.
+    `signature`: the stat of its files right before.
     Never raises for what is wrong with the database: `up`, `state`, `message` and each collector's result say it.
     """
     # SQLite puts -wal and -shm beside the file that a symbolic link leads to.
@@ -137,7 +137,7 @@ def _was_replaced(opened: _OpenedDatabase) -> bool:
 
 
 def _replaced_snapshot(target: Target, previous: Snapshot | None, now: float, wanted: list[Collector]) -> Snapshot:
-    """A snapshot without values: they may belong to two files. The memory of the collectors outlives it."""
+    """A snapshot without values: they may belong to two files. The collectors keep their previous readings."""
     message = f"{target.path} was replaced while it was read; the next poll reads the new file"
     return Snapshot(
         target=target,
@@ -152,7 +152,7 @@ def _replaced_snapshot(target: Target, previous: Snapshot | None, now: float, wa
 
 @contextmanager
 def _open_database(target: Target, raw: RawReader) -> Iterator[_OpenedDatabase]:
-    """Preflight, then one connection for all collectors. What fails here becomes the verdict."""
+    """Decide whether to open, and open one connection for all collectors. A failure becomes the verdict."""
     facts = None
     with ExitStack() as stack:
         try:
@@ -200,7 +200,7 @@ def _prove_readable(target: Target, opened: _OpenedDatabase, connection: apsw.Co
 def _run_collectors(
     wanted: list[Collector], context: PollContext, opened: _OpenedDatabase, previous: Snapshot | None
 ) -> _CollectedReadings:
-    """Those that share the transaction first, so that it ends before anything slow begins; then the others."""
+    """Run those that share the transaction first, so that it ends before anything slow begins; then the others."""
     before: Mapping[str, Any] = previous.readings if previous else {}
     collected = _CollectedReadings()
     if any(collector.SPEC.needs_profile for collector in wanted):
@@ -225,7 +225,7 @@ def _run_collector(
     before: Mapping[str, Any],
     collected: _CollectedReadings,
 ) -> None:
-    """One collector: its reading and samples, or the reason why there are none. Its memory outlives a failure."""
+    """Record the reading and samples of a collector, or why there are none. Its previous reading outlives a failure."""
     started = time.perf_counter()
     previous = before.get(collector.NAME)
     try:

@@ -1,4 +1,4 @@
-"""Looks at a database again: by stat, and only when that or the clock gives a reason, by opening it."""
+"""Polls a database again: by stat, and by opening it only when its files or the clock give a reason."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -18,38 +18,38 @@ _OUTSIDE_FILE = frozenset(m.name for collector in COLLECTORS if collector.SPEC.o
 
 
 def poll_if_changed(target: Target, previous: Snapshot | None, now: float, raw: RawReader) -> Snapshot:
-    """The database's snapshot at `now` (seconds since the epoch). Like `take`, never raises for what is wrong with it.
+    """The snapshot at `now` (seconds since the epoch). Like `poll_database`, it never raises for a faulty database.
 
-    At the first look, what is read at leisure is left out: the next one brings it.
-    Without a reason to open it, the previous snapshot holds: its `taken_at` moves on, ages in it go on growing, and
-    what lies beside the database (disk, backups) is read again. Call it with a path that has no symbolic link in it.
+    The first poll leaves out the collectors with `skip_first_poll`: the next one runs them.
+    Without a reason to open it, the previous snapshot still holds: its `taken_at` moves on, ages in it go on growing, and
+    what lies outside the file (disk, backups) is read again. Call it with a path that has no symbolic link in it.
     """
-    found = _signature_or_none(target, now)
+    signature = _signature_or_none(target, now)
     if (
         previous is not None
         and previous.target == target
-        and found is not None
-        and not reason_to_open(previous, found, now)
+        and signature is not None
+        and not reason_to_open(previous, signature, now)
         and not _is_pinned(target, raw)
     ):
         return _confirm_snapshot(previous, now, raw)
-    # the signature is from before the reading: what is committed in between shows as a change next time
-    return poll_database(target, previous, now, raw, _AT_FIRST if previous is None else None, found)
+    # The signature is from before the reading: a commit in between shows as a change at the next poll.
+    return poll_database(target, previous, now, raw, _AT_FIRST if previous is None else None, signature)
 
 
 def prefetch_surveys(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawReader) -> None:
-    """Before so many databases are revisited with their previous snapshots: ask about those that will surely be opened.
+    """Ask the raw reader in one exchange about the databases of a batch (with previous snapshots) that will be opened.
 
-    Opens nothing and looks at no file itself. Not for what could not be read before: it may hang, and hold up the others.
+    Opens nothing and reads no file itself. It leaves out what could not be read before: that may hang and delay the others.
     """
-    surely = [one.path for one, previous in batch if previous is None or (previous.up and previous.can_age)]
-    if len(surely) > 1:
-        raw.prefetch_surveys(surely)
+    to_open = [target.path for target, previous in batch if previous is None or (previous.up and previous.can_age)]
+    if len(to_open) > 1:
+        raw.prefetch_surveys(to_open)
 
 
 def _is_pinned(target: Target, raw: RawReader) -> bool:
-    """Whether a reader has begun to hold back a WAL to which nobody writes: no file tells of it, its locks do."""
-    with suppress(RawReaderUnavailable, OSError):  # then the collector that asks for the samples says why
+    """Whether a reader has begun to pin a WAL that is not written to: that changes no file, only locks show it."""
+    with suppress(RawReaderUnavailable, OSError):  # then the write_lock collector reports why
         return raw.is_pinned(target.path)
     return False
 
@@ -58,19 +58,19 @@ def _signature_or_none(target: Target, now: float) -> FileSignature | None:
     try:
         return read_signature(target, now)
     except OSError:
-        return None  # it may not be looked at: the poll says why
+        return None  # no permission: the poll reports why
 
 
 def _confirm_snapshot(previous: Snapshot, now: float, raw: RawReader) -> Snapshot:
-    beside = poll_outside_file(previous, now, raw)
-    if beside is None:
+    outside = poll_outside_file(previous, now, raw)
+    if outside is None:
         return replace(previous, taken_at=now)
     return replace(
         previous,
         taken_at=now,
-        readings={**previous.readings, **beside.readings},
-        samples=(*_samples_of_file(previous), *beside.samples),
-        collectors={**previous.collectors, **beside.collectors},
+        readings={**previous.readings, **outside.readings},
+        samples=(*_samples_of_file(previous), *outside.samples),
+        collectors={**previous.collectors, **outside.collectors},
     )
 
 

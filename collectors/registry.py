@@ -1,4 +1,4 @@
-"""The collectors, in the order they run. Adding one is an import and a word here."""
+"""The collectors, in the order of their metrics. To add one, import its module and name it here."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""How big the files are. Sizes come from stat, so they are known also while the owner is down."""
+"""Sizes of the files. They come from stat, so they are known also while the owner is down."""
 
 import os
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class StorageReading:
 
 
 def read(context: PollContext, previous: StorageReading | None) -> StorageReading:  # noqa: ARG001 - the collectors' signature
-    """Stat the files, and ask SQLite where it may be asked. Raises OSError when the database is gone, apsw.Error."""
+    """Stat the files, and count pages where a connection is open. Raises OSError when the database is gone, apsw.Error."""
     counts = None if context.connection is None else context.read_page_counts()
     header = context.header if context.header is not None and context.header.valid else None
     return StorageReading(
@@ -50,7 +50,7 @@ def read(context: PollContext, previous: StorageReading | None) -> StorageReadin
 
 
 def samples(reading: StorageReading) -> Iterator[Sample]:
-    """What is known."""
+    """Yield the sizes and counts that are known."""
     yield SIZE(reading.size)
     yield WAL_SIZE(reading.wal_size)
     for metric, value in ((PAGE_SIZE, reading.page_size), (PAGES, reading.pages), (FREE_PAGES, reading.free_pages)):
@@ -59,5 +59,5 @@ def samples(reading: StorageReading) -> Iterator[Sample]:
 
 
 def _file_size(path: Path) -> int:
-    found = stat_or_none(path)
-    return 0 if found is None else found.st_size
+    status = stat_or_none(path)
+    return 0 if status is None else status.st_size

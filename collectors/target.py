@@ -1,4 +1,4 @@
-"""What is watched: one database, and the budgets that hold while we touch it. Sizes in bytes, times in seconds."""
+"""A watched database, and the budgets that apply to every access to it. Sizes in bytes, times in seconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long *we* hold what the application needs, and how much room we take (docs/safety.md)."""
+    """How long *we* may hold what the application needs, and how much space we may use (docs/safety.md)."""
 
     write_lock: float = 0.050
     checkpoint_wait: float = 0.125
@@ -27,7 +27,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class RetentionCounts:
-    """How many backups of each age class stay."""
+    """How many backups of each age class the retention keeps."""
 
     last: int = 10
     hourly: int = 24
@@ -38,7 +38,7 @@ class RetentionCounts:
 
 @dataclass(frozen=True, slots=True)
 class BackupSettings:
-    """Where backups go. `own_folder`: DIRECTORY/DATABASE/ when configured, else DIRECTORY itself (a command line's)."""
+    """Where backups are stored. `own_folder`: in DIRECTORY/DATABASE/, as configured; else in DIRECTORY itself (`--to`)."""
 
     directory: Path
     keep: RetentionCounts = RetentionCounts()
@@ -48,7 +48,7 @@ class BackupSettings:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One watched database. `owner_sqlite` is the operator's word on the application's SQLite version, else None.
+    """One watched database. `owner_sqlite` is the SQLite version of the application by the configuration, else None.
 
     `settings` are the queue profile's; `slow_interval`: seconds between readings that cost much. `wal`, `shm` and
     `journal` lie beside the database: the write-ahead log, its index, the rollback journal.
@@ -68,6 +68,6 @@ class Target:
     journal: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Made once: they are looked at at every poll of every database."""
+        """Build the three paths once: every poll of every database uses them."""
         for name in ("wal", "shm", "journal"):
             object.__setattr__(self, name, self.path.with_name(f"{self.path.name}-{name}"))

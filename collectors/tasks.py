@@ -1,4 +1,4 @@
-"""How many tasks are in each state, how long the oldest waiting one waits, and whether the first one moves."""
+"""How many tasks are in each state, how long the oldest waiting task waits, and whether the head of the queue changes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ METRICS = (TASKS, CAPPED, OLDEST, HEAD)
 
 @dataclass(frozen=True, slots=True)
 class SlowCount:
-    """A row set that is counted on the slow timer: what was found at `tried_at`, None when it took too long."""
+    """A row set that is counted on the slow timer: its result at `tried_at`, None when counting took too long."""
 
     tried_at: float
     result: CountResult | None
@@ -54,7 +54,7 @@ class SlowCount:
 class TasksReading:
     """Counts by (queue label, state). `names` remembers which queues have a label of their own.
 
-    `slow` is by position in the profile `profile`; `first`: each queue's head, and since when it is that.
+    `slow` is by position in the profile `profile`; `heads`: each queue's head, and since when it is the same.
     """
 
     profile: str = ""
@@ -64,10 +64,10 @@ class TasksReading:
     names: LabelLimit = field(default_factory=LabelLimit)
     has_times: bool = False
     slow: Mapping[int, SlowCount] = field(default_factory=dict)
-    first: Mapping[str, tuple[QueueHead, float]] | None = None
+    heads: Mapping[str, tuple[QueueHead, float]] | None = None
 
     def can_age(self) -> bool:
-        """A lease may end and a task may fall due without any write (`collectors.access.refresh`)."""
+        """Whether a lease may end or a task may fall due without any write (`collectors.access.refresh`)."""
         return any(count.rows > 0 for (_, state), count in self.counts.items() if state in ("running", "scheduled"))
 
 
@@ -82,11 +82,11 @@ def read(context: PollContext, previous: TasksReading | None) -> TasksReading:
     before = previous if previous is not None and previous.profile == profile.name else TasksReading()
     quick = context.read_quick_counts(profile)
     slow = _slow_counts(context, profile.rows, before.slow)
-    counts = dict(quick.counts) | {i: one.result for i, one in slow.items() if one.result is not None}
+    counts = dict(quick.counts) | {i: count.result for i, count in slow.items() if count.result is not None}
     results = [(profile.rows[i].state, result) for i, result in counts.items()]
-    found = {count.queue for _, result in results for count in result.queues} | quick.names
-    names = limit_labels(found, before.names.named)
-    late = frozenset(profile.rows[i].state for i, one in slow.items() if one.result is None)
+    queues = {count.queue for _, result in results for count in result.queues} | quick.names
+    names = limit_labels(queues, before.names.named)
+    late = frozenset(profile.rows[i].state for i, count in slow.items() if count.result is None)
     reading = TasksReading(
         profile=profile.name,
         states=tuple(state for state in profile.task_states if state not in late),
@@ -95,7 +95,7 @@ def read(context: PollContext, previous: TasksReading | None) -> TasksReading:
         names=names,
         has_times=any(rows.state == "waiting" and rows.since is not None for rows in profile.rows),
         slow=slow,
-        first=None if quick.heads is None else _track_heads(quick.heads, names, before.first or {}, context.now),
+        heads=None if quick.heads is None else _track_heads(quick.heads, names, before.heads or {}, context.now),
     )
     if late:
         raise PartialReading(f"{', '.join(sorted(late))}: counting took too long", reading, "timeout")
@@ -103,7 +103,7 @@ def read(context: PollContext, previous: TasksReading | None) -> TasksReading:
 
 
 def samples(reading: TasksReading) -> Iterator[Sample]:
-    """Every state of every known queue, zeros too: an empty queue is a reading, not an absence."""
+    """Yield every state of every known queue, zeros too: an empty queue is a reading, not an absence."""
     for queue in reading.names.all_labels() if reading.states else ():
         for state in reading.states:
             count = reading.counts.get((queue, state))
@@ -111,19 +111,19 @@ def samples(reading: TasksReading) -> Iterator[Sample]:
             yield CAPPED(float(state in reading.capped), queue, state)
         if reading.has_times:
             yield from _oldest_samples(queue, reading.counts.get((queue, "waiting")))
-        if reading.first is not None and queue in (*reading.names.named, ""):
-            head = reading.first.get(queue)
+        if reading.heads is not None and queue in (*reading.names.named, ""):
+            head = reading.heads.get(queue)
             yield HEAD(0 if head is None else Since(head[1]), queue)
 
 
 def _slow_counts(
     context: PollContext, rows: tuple[CompiledRowSet, ...], before: Mapping[int, SlowCount]
 ) -> Mapping[int, SlowCount]:
-    """What is slow to count keeps its value until it is due. The time limit of the poll ends the whole attempt."""
+    """Counts of the slow row sets: the previous one until it is due. The first that runs out of time ends the attempt."""
     counts: dict[int, SlowCount] = {}
     out_of_time = False
-    for i, one in enumerate(rows):
-        if not one.slow:
+    for i, row_set in enumerate(rows):
+        if not row_set.slow:
             continue
         last = before.get(i)
         if last is not None and 0 <= context.now - last.tried_at < context.target.slow_interval:
@@ -131,7 +131,7 @@ def _slow_counts(
         elif out_of_time:
             counts[i] = last or SlowCount(float("-inf"), None)
         else:
-            result = _count_in_time(context, one)
+            result = _count_in_time(context, row_set)
             out_of_time = result is None
             counts[i] = SlowCount(context.now, result)
     return counts
@@ -155,15 +155,15 @@ def _group_by_label(
 
 
 def _track_heads(
-    found: tuple[QueueHead, ...], names: LabelLimit, before: Mapping[str, tuple[QueueHead, float]], now: float
+    current: tuple[QueueHead, ...], names: LabelLimit, before: Mapping[str, tuple[QueueHead, float]], now: float
 ) -> Mapping[str, tuple[QueueHead, float]]:
-    """Each named queue's head with the time since which it is the same; queues without a label have no memory."""
-    first: dict[str, tuple[QueueHead, float]] = {}
-    for head in found:
+    """Each labelled queue's head with the time since which it is the same; other queues are not remembered."""
+    heads: dict[str, tuple[QueueHead, float]] = {}
+    for head in current:
         if head.queue in names.named:
             known = before.get(head.queue)
-            first[head.queue] = known if known is not None and known[0] == head else (head, now)
-    return first
+            heads[head.queue] = known if known is not None and known[0] == head else (head, now)
+    return heads
 
 
 def _oldest_samples(queue: str, waiting: QueueCount | None) -> Iterator[Sample]:

@@ -1,4 +1,4 @@
-"""The write-ahead log: how much waits to be copied, and what stands in the way.
+"""The write-ahead log: how many frames wait to be copied, and which readers prevent that.
 
 Numbers come from `PRAGMA wal_checkpoint(NOOP)`, which changes nothing; generation and readers from the WAL-index and
 the kernel's lock table, read by the raw reader (docs/safety.md).
@@ -12,11 +12,10 @@ from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.file_facts import stat_or_none
 from collectors.metric import Metric, Sample, Since
 from collectors.raw_reader.client import RAW_READER_MODULE as RAW_READER
-from collectors.raw_reader.wal_readers import HeldLock, PinningReader, flock_holder_pid, pinning_readers
+from collectors.raw_reader.wal_readers import HeldLock, Pin, PinningReader, flock_holder_pid, pinning_readers
 from collectors.wal_state import (
     BACKLOG_FRAMES,
     STATES,
-    Pin,
     WalMemory,
     WalObservation,
     classify_wal,
@@ -60,7 +59,7 @@ PINNED = Metric(
 METRICS = (FRAMES, COPIED, BACKLOG, STATE, PINNED)
 
 MAX_COMMANDS = 5
-# Our children that read with a snapshot: they hold the WAL by design, and are no finding.
+# Our children that read with a snapshot: they pin the WAL by design, which is no finding.
 _OUR_CHILDREN = ("actions.runner.child", RAW_READER)
 
 
@@ -68,7 +67,7 @@ _OUR_CHILDREN = ("actions.runner.child", RAW_READER)
 class WalReading:
     """One reading. `frames` and `copied` are None where no connection could be asked.
 
-    `pinners` are everybody else's; `pinned_since` is when each pin was first seen (seconds since the epoch).
+    `pinners` are readers of other processes; `pinned_since` is when each pin was first seen (seconds since the epoch).
     """
 
     state: str
@@ -81,7 +80,7 @@ class WalReading:
     commands: Mapping[str, float] = field(default_factory=dict)
 
     def can_age(self) -> bool:
-        """Readers come and go without any write: somebody who pins must be seen to leave (`collectors.access.refresh`).
+        """Whether the state may change without any write: a reader that pins may leave (`collectors.access.refresh`).
 
         A quiet database usually has some frames pending, up to its application's checkpoint size: they do not age.
         """
@@ -114,7 +113,7 @@ def read(context: PollContext, previous: WalReading | None) -> WalReading:
 
 
 def samples(reading: WalReading) -> Iterator[Sample]:
-    """The numbers that are known, all states, and who pins."""
+    """Yield the numbers that are known, all states, and which commands pin."""
     if reading.frames is not None and reading.copied is not None:
         yield FRAMES(reading.frames)
         yield COPIED(reading.copied)
@@ -126,13 +125,13 @@ def samples(reading: WalReading) -> Iterator[Sample]:
 
 
 def _observe_wal(context: PollContext) -> tuple[WalObservation, tuple[PinningReader, ...]]:
-    """What the WAL-index and the lock table say now."""
+    """The observation of the WAL-index and the lock table, and the readers that pin."""
     index = context.raw.read_wal_index(context.target.path)
     foreign = None if context.held_locks is None else tuple(_foreign_locks(context.held_locks))
     if index is None:
         return WalObservation(context.now, "", 0, 0, 0, frozenset(), seen=False), ()
     held = pinning_readers(index, foreign or ())
-    pins = frozenset((pinner.pid, pinner.lock_byte, pinner.mark) for pinner in held)
+    pins = frozenset(pinner.pin for pinner in held)
     connected = foreign is not None and any(holder.file == "shm" for holder in foreign)
     return (
         WalObservation(
@@ -143,7 +142,7 @@ def _observe_wal(context: PollContext) -> tuple[WalObservation, tuple[PinningRea
 
 
 def _foreign_locks(holders: Sequence[HeldLock]) -> Iterator[HeldLock]:
-    """Without ourselves, the children that we started, and whoever runs an action of ours: it holds the action lock."""
+    """Locks of other processes: without ours, our children's and those of a running action (it holds the action lock)."""
     me, acting = os.getpid(), flock_holder_pid(holders)
     for holder in holders:
         ours = holder.parent == me and any(name in holder.command_line for name in _OUR_CHILDREN)
@@ -162,12 +161,11 @@ def _pinning_commands(
     """Since when each command pins; only pins of both readings count. The longest ones, at most MAX_COMMANDS."""
     if earlier is None:
         return {}
-    found: dict[str, float] = {}
+    pinned_since: dict[str, float] = {}
     for pinner in held:
-        pin = (pinner.pid, pinner.lock_byte, pinner.mark)
-        if pin in earlier.pins:
+        if pinner.pin in earlier.pins:
             command = pinner.command or "unknown"
-            found[command] = min(since[pin], found.get(command, since[pin]))
-    if not found and is_stuck_unseen(earlier, now):
-        found["unknown"] = earlier.at
-    return dict(sorted(found.items(), key=lambda item: item[1])[:MAX_COMMANDS])
+            pinned_since[command] = min(since[pinner.pin], pinned_since.get(command, since[pinner.pin]))
+    if not pinned_since and is_stuck_unseen(earlier, now):
+        pinned_since["unknown"] = earlier.at
+    return dict(sorted(pinned_since.items(), key=lambda item: item[1])[:MAX_COMMANDS])

@@ -1,22 +1,21 @@
-"""Which state a WAL is in, from two readings at least half a second apart. Pure.
+"""Classifies the state of a WAL from two readings at least half a second apart. Pure.
 
 One reading cannot tell: a busy writer always has some hundred frames pending, and readers come and go.
 """
 
 from dataclasses import dataclass
 
+from collectors.raw_reader.wal_readers import Pin
+
 MIN_DISTANCE = 0.5
 # A healthy writer that checkpoints every 1,000 pages (SQLite's default) always has up to that many frames pending.
 BACKLOG_FRAMES = 1000
 STATES = ("idle", "backlog", "pinned", "reset_starved", "absent", "unknown")
 
-# Process, lock byte, read mark.
-Pin = tuple[int, int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class WalObservation:
-    """One look at a WAL. `at`: seconds since the epoch; `salt`: its generation; `seen`: lock table and index were read.
+    """One observation of a WAL. `at`: seconds since the epoch; `salt`: its generation; `seen`: lock table and index were read.
 
     `connected`: a process other than ours is seen to have the database open.
     """
@@ -32,7 +31,7 @@ class WalObservation:
 
     @property
     def pending_frames(self) -> int:
-        """Frames that wait to be copied."""
+        """Frames that are not yet copied into the database."""
         return self.frames - self.copied
 
 
@@ -45,7 +44,7 @@ class WalMemory:
 
 
 def remember_observation(memory: WalMemory, now: WalObservation) -> WalMemory:
-    """The memory after this reading. Readings that follow each other too fast keep the older one to compare with."""
+    """The memory after this reading. When readings follow each other too fast, the older one stays to compare with."""
     if memory.latest is None:
         return WalMemory(None, now)
     if now.at - memory.latest.at >= MIN_DISTANCE:
@@ -69,15 +68,15 @@ def classify_wal(earlier: WalObservation | None, now: WalObservation) -> str:
 
 
 def is_writer_hidden(earlier: WalObservation, now: WalObservation) -> bool:
-    """Somebody wrote between the readings and nobody was ever seen: the lock table does not show their process.
+    """Whether a process wrote between the readings that the lock table never showed.
 
-    So it is in a container whose processes we do not see (proc(5), pid namespaces): "nobody pins" cannot be said.
+    Such a process is in a container that we do not see into (proc(5), pid namespaces): then a pin can be hidden as well.
     """
     wrote = (earlier.salt, earlier.changes) != (now.salt, now.changes)
     return wrote and not earlier.connected and not now.connected
 
 
 def is_stuck_unseen(earlier: WalObservation, now: WalObservation) -> bool:
-    """A backlog that nobody visible explains, where not everybody is visible."""
+    """Whether a backlog stays that no visible process explains, while some processes are hidden."""
     stuck = earlier.salt == now.salt and now.pending_frames > BACKLOG_FRAMES and now.copied == earlier.copied
     return stuck and is_writer_hidden(earlier, now)

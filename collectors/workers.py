@@ -1,4 +1,4 @@
-"""Whether anybody works: the queue's own list of workers, where it keeps one."""
+"""How many workers are alive, by the queue's own list of workers, where it keeps one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ METRICS = (WORKERS,)
 
 @dataclass(frozen=True, slots=True)
 class WorkerCounts:
-    """`known` is false where the file has no list of workers."""
+    """Workers by state. `known` is false where the file has no list of workers."""
 
     known: bool = False
     alive: int = 0
     stale: int = 0
 
     def can_age(self) -> bool:
-        """A heartbeat grows old without any write (`collectors.access.refresh`)."""
+        """Whether a heartbeat may grow too old without any write (`collectors.access.refresh`)."""
         return self.alive > 0
 
 
 def read(context: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  # noqa: ARG001 - the collectors' signature
-    """Count the list. Raises apsw.Error, TimeLimitExceeded."""
+    """Count the workers in the list. Raises apsw.Error, TimeLimitExceeded."""
     profile = context.find_profile()
     if profile is None or not profile.worker_tables:
         return WorkerCounts()
@@ -43,7 +43,7 @@ def read(context: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  
 
 
 def samples(reading: WorkerCounts) -> Iterator[Sample]:
-    """Both states, zeros too."""
+    """Yield both states, zeros too."""
     if reading.known:
         yield WORKERS(reading.alive, "alive")
         yield WORKERS(reading.stale, "stale")

@@ -1,4 +1,4 @@
-"""How busy the database's write lock is: the answer to "database is locked".
+"""For which share of the time the write lock is held: what explains "database is locked".
 
 Sampled by the raw reader from the kernel's lock table (collectors/raw_reader/lock_sampler.py): nothing is opened.
 """
@@ -15,7 +15,7 @@ SPEC = CollectorSpec(outside_file=True)
 
 BUSY = Metric(
     "sqlite_write_lock_busy_ratio",
-    "Share of samples, 0 to 1, in which somebody held the write lock since the last poll: about 10 a second from the "
+    "Share of samples, 0 to 1, in which a process held the write lock since the last poll: about 10 a second from the "
     "kernel's lock table. Absent when the table, or the application's processes in it, cannot be seen.",
 )
 METRICS = (BUSY,)
@@ -23,19 +23,19 @@ METRICS = (BUSY,)
 
 @dataclass(frozen=True, slots=True)
 class WriteLockReading:
-    """`ratio` is None where nothing is known. Readings are equal when they say the same, whoever it was."""
+    """`ratio` is None where it is unknown. Readings with the same ratio are equal, whichever process held the lock."""
 
     ratio: float | None
     use: LockUsage = field(default=LockUsage(), compare=False)
 
 
 def read(context: PollContext, previous: WriteLockReading | None) -> WriteLockReading:  # noqa: ARG001 - the collectors' signature
-    """What was sampled since the last poll. Raises RawReaderUnavailable."""
+    """Fetch what was sampled since the last poll. Raises RawReaderUnavailable."""
     use = context.raw.read_lock_usage(context.target.path)
     return WriteLockReading(use.busy_ratio, use)
 
 
 def samples(reading: WriteLockReading) -> Iterator[Sample]:
-    """The share, where it is known."""
+    """Yield the ratio where it is known."""
     if reading.ratio is not None:
         yield BUSY(reading.ratio)

@@ -1,4 +1,4 @@
-"""Builds the agent of its configuration: what looks, what decides, what acts, what answers. The wiring, nothing else."""
+"""Builds the agent of a configuration and connects its parts: polling, triggers, dispatcher, metrics page and web server."""
 
 import gc
 import logging
@@ -51,7 +51,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Agent:
-    """One running agent. `start`, then serve `web_context`, then `stop`. `hosts`: the addresses it answers at, without a port."""
+    """One agent: call `start`, serve `web_context`, then call `stop`.
+
+    `hosts` are the addresses where it listens, without a port.
+    """
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class Agent:
             self._is_lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
-            on_event=lambda run, said: self._broadcast.publish_event(run_event(run, said)),
+            on_event=lambda run, event: self._broadcast.publish_event(run_event(run, event)),
             rules=self._active_rules,
         )
         self._dry_runs = DryRuns(config.state, lambda: self._config.acting)
@@ -91,7 +94,7 @@ class Agent:
             config.state,
             self._active_rules,
             busy_with=self._dispatcher.is_busy_with,
-            standings=lambda: self._dispatcher.view.totals.suspensions,
+            suspensions=lambda: self._dispatcher.view.totals.suspensions,
             wake=self._dispatcher.wake_up,
         )
         self._schedules = ScheduleTrigger(
@@ -105,14 +108,14 @@ class Agent:
             self._board,
             self._on_snapshot,
             PollTiming(config.interval, config.rescan),
-            ahead=lambda batch: prefetch_surveys(batch, self._raw),
+            prefetch=lambda batch: prefetch_surveys(batch, self._raw),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._exporter_state, time.time)
         self.web_context = self._build_web_context(mount or Mount())
 
     def start(self) -> None:
-        """Recover what a former agent lost, then look and act. Raises StoreUnavailable."""
+        """Recover the runs and waits of a former agent, then start to poll and to act. Raises StoreUnavailable."""
         self._dispatcher.recover_lost()
         self._watch.recover_waits()
         self._polls.start()
@@ -120,12 +123,12 @@ class Agent:
         self._schedules.start()
 
     def begin_to_stop(self) -> None:
-        """Not ready any more; what runs goes on until `stop`."""
+        """Report not ready from now on, and end the event streams; running actions continue until `stop`."""
         self._stopping = True
         self._broadcast.close()
 
     def stop(self) -> None:
-        """End the polls, and every action at its next safe point."""
+        """Stop the polls, and every action at its next safe point."""
         self._stopping = True
         self._schedules.stop()
         self._dry_runs.stop()
@@ -135,7 +138,7 @@ class Agent:
         self._raw.close()
 
     def _build_web_context(self, mount: Mount) -> WebContext:
-        """What answers over HTTP: it reads the board and history, and asks us for everything else."""
+        """Return what the web server needs of this agent."""
         return WebContext(
             version=VERSION,
             render=self._exposition.render,
@@ -159,50 +162,50 @@ class Agent:
         )
 
     def reload_configuration(self) -> tuple[str, ...]:
-        """Read the configuration again; the reasons why it was not taken over, none when it was.
+        """Read the configuration again and return the reasons why it was rejected, none when it was applied.
 
-        Databases, times, rules, the right to act: everything but where our history lives. A bad file changes nothing.
+        Everything can change but the path of the state store. A configuration with an error changes nothing.
         """
         with self._reloading:
             reasons = self._apply_configuration()
         for reason in reasons:
-            log_event(LOG, logging.ERROR, "configuration not reloaded, the former one goes on", reason=reason)
+            log_event(LOG, logging.ERROR, "configuration rejected, the former one stays in effect", reason=reason)
         return reasons
 
     def _apply_configuration(self) -> tuple[str, ...]:
         try:
-            read = load_config(self._config.source, known_actions(), known_metrics())
+            config = load_config(self._config.source, known_actions(), known_metrics())
         except ConfigErrors as error:
             self._not_reloaded = error.lines
             return error.lines
-        if (trouble := exposure_problem(read.acting, self._hosts)) is not None:
-            self._not_reloaded = (trouble,)
-            return (trouble,)
-        if read.state != self._config.state:
-            reason = f"state: {read.state} instead of {self._config.state}: that needs a restart; nothing was changed"
+        if (problem := exposure_problem(config.acting, self._hosts)) is not None:
+            self._not_reloaded = (problem,)
+            return (problem,)
+        if config.state != self._config.state:
+            reason = f"state: {config.state} instead of {self._config.state}: changing it needs a restart; nothing was changed"
             self._not_reloaded = (reason,)
             return self._not_reloaded
-        self._config, self._reloaded, self._not_reloaded = read, time.time(), ()
+        self._config, self._reloaded, self._not_reloaded = config, time.time(), ()
         self._watch.keep_only(self._active_rules())
-        self._polls.rescan_soon(PollTiming(read.interval, read.rescan))
+        self._polls.rescan_soon(PollTiming(config.interval, config.rescan))
         self._schedules.check_soon()
         self._dispatcher.wake_up()
-        for warning in read.warnings:
+        for warning in config.warnings:
             log_event(LOG, logging.WARNING, warning)
-        log_event(LOG, logging.INFO, "configuration reloaded", file=read.source, acting=read.acting.enabled)
+        log_event(LOG, logging.INFO, "configuration reloaded", file=config.source, acting=config.acting.enabled)
         return ()
 
     def _find_targets(self) -> tuple[Target, ...]:
-        found = resolve_targets(self._config)
-        self._recent.keep_only(target.name for target in found)
-        return found
+        targets = resolve_targets(self._config)
+        self._recent.keep_only(target.name for target in targets)
+        return targets
 
     def _own_problems(self) -> tuple[str, ...]:
-        """What is wrong with the agent itself, a sentence each."""
-        unwritable = "our history cannot be written: free space or fix permissions; nothing is done meanwhile"
+        """Return the problems of the agent itself, a sentence each."""
+        unwritable = "the state store cannot be written, so no action starts: free space or fix its permissions"
         reasons = (*self._not_reloaded, *self._web.problems)
-        not_taken = tuple(f"the configuration was not taken over, the former one goes on: {one}" for one in reasons)
-        return not_taken if self._dispatcher.view.writable else (*not_taken, unwritable)
+        rejected = tuple(f"configuration rejected, the former one stays in effect: {reason}" for reason in reasons)
+        return rejected if self._dispatcher.view.writable else (*rejected, unwritable)
 
     def _active_rules(self) -> tuple[Rule, ...]:
         return self._config.rules if self._config.acting.enabled else ()
@@ -226,24 +229,27 @@ class Agent:
             raise
 
     def _is_lock_held(self, path: str) -> bool:
-        """Whether somebody holds the action lock of this database. Unknown counts as held: nothing is ended on a guess."""
+        """Return whether a process holds the action lock of this database.
+
+        An unknown holder counts as one: no run is ended on a guess.
+        """
         try:
             return self._raw.find_flock_holder(Path(path)) is not None
         except (RawReaderUnavailable, LockTableUnseen):
             return True
 
     def _exporter_state(self, now: float) -> ExporterState:
-        seen = self._dispatcher.view
+        view = self._dispatcher.view
         return ExporterState(
             version=VERSION,
             config=self._config,
             view=self._board.view_at(now, self._config.interval),
-            totals=seen.totals,
+            totals=view.totals,
             webhook_requests=dict(self._answers),
             webhook_alerts=dict(self._inbox.counts),
             webhook_truncated=self._inbox.truncated,
-            paused=seen.paused,
-            state_writable=seen.writable,
+            paused=view.paused,
+            state_writable=view.writable,
             reload_successful=not (self._not_reloaded or self._web.problems),
             reload_time=self._reloaded,
         )
@@ -251,7 +257,7 @@ class Agent:
     def _not_ready_reason(self) -> str:
         if self._stopping:
             return "stopping"
-        return "" if self._board.all_polled() else "not every database was read yet"
+        return "" if self._board.all_polled() else "not every database was polled yet"
 
     def _count_answer(self, code: int) -> None:
         self._answers[code] += 1

@@ -1,7 +1,7 @@
-"""Log lines on standard error: one event, one line, `key=value` or JSON. Values are the caller's: never a secret.
+"""Logs to standard error: one line for each event, `key=value` or JSON. Callers never pass a secret.
 
-logfmt as Prometheus writes it: a value is quoted when it holds a space, a quote, an equals sign, or what a terminal would obey
-or show in another order.
+logfmt as Prometheus writes it: a value is quoted when it has a space, a quote, an equals sign, a control character, or a
+character that changes the direction of text.
 """
 
 import json
@@ -20,12 +20,12 @@ _PYTHON_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.
 
 
 def log_event(logger: logging.Logger, level: int, message: str, **values: object) -> None:
-    """Something happened that an operator may want to know."""
+    """Log one event with its values; a value of None is left out."""
     logger.log(level, message, extra={"values": values})
 
 
 def configure_logging(level: str = "info", form: LogFormat = "logfmt", stream: TextIO | None = None) -> None:
-    """Write to `stream` (default: standard error) from now on, ours and what the libraries say from warnings on."""
+    """Send log lines to `stream` (default: standard error): queuekeeper's from `level` on, of libraries from warnings on."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter() if form == "json" else _LogfmtFormatter())
     root = logging.getLogger()
@@ -38,13 +38,13 @@ def configure_logging(level: str = "info", form: LogFormat = "logfmt", stream: T
 def _record_fields(record: logging.LogRecord) -> dict[str, object]:
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
-    found: dict[str, object] = {"ts": moment, "level": level, "msg": record.getMessage()}
+    fields: dict[str, object] = {"ts": moment, "level": level, "msg": record.getMessage()}
     if record.name.partition(".")[0] not in PACKAGES:
-        found["logger"] = record.name
-    found |= {k: v for k, v in getattr(record, "values", {}).items() if v is not None}
+        fields["logger"] = record.name
+    fields |= {k: v for k, v in getattr(record, "values", {}).items() if v is not None}
     if record.exc_info and record.exc_info[1] is not None:
-        found["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-    return found
+        fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+    return fields
 
 
 class _LogfmtFormatter(logging.Formatter):

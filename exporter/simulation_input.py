@@ -1,9 +1,9 @@
-"""What was recorded, from a file: deliveries to the webhook, our own readings, and what Prometheus kept of them.
+"""Reads recorded data for `simulate`: deliveries to the webhook, readings of queuekeeper, and answers of Prometheus.
 
-Any number of JSON values one after the other, or in an array. Each is one of:
-* a payload of Alertmanager or Grafana, or {"at": SECONDS, "payload": {...}} to say when it came;
+A file has any number of JSON values one after the other, or in an array. Each is one of:
+* a payload of Alertmanager or Grafana, or {"at": SECONDS, "payload": {...}} with the time of its delivery;
 * the output of `queuekeeper stats DB --json`;
-* the answer of Prometheus to /api/v1/query_range (a matrix), of as many series as the rules look at.
+* the answer of Prometheus to /api/v1/query_range (a matrix), with the series that the rules use.
 """
 
 import json
@@ -28,16 +28,16 @@ class UnreadableRecording(Exception):
 def read_recordings(
     path: Path, metrics: Mapping[str, Metric], now: float, identity: str | None = None
 ) -> list[RecordedReading | RecordedDelivery]:
-    """Everything in one file. Raises NoRecording.
+    """The deliveries and readings of one file. Raises UnreadableRecording.
 
-    `now`: when a delivery came that does not say; `identity`: whose series of several (the label `instance`).
+    `now`: the time of a delivery without one; `identity`: the label `instance` of the series to use.
     """
-    found: list[RecordedReading | RecordedDelivery] = []
+    records: list[RecordedReading | RecordedDelivery] = []
     for value in _json_values(path):
-        found += _parse_value(path, value, metrics, now, identity)
-    if not found:
+        records += _parse_value(path, value, metrics, now, identity)
+    if not records:
         raise UnreadableRecording(f"{path}: nothing in it that can be replayed; see `queuekeeper simulate --help`")
-    return found
+    return records
 
 
 def _json_values(path: Path) -> Iterator[dict[str, Any]]:
@@ -90,16 +90,16 @@ def _parse_delivery(payload: object, at: float) -> RecordedDelivery:
 
 
 def _parse_reading(value: Mapping[str, Any], metrics: Mapping[str, Metric]) -> RecordedReading:
-    samples = (_build_sample(metrics.get(one["name"]), one["labels"], one["value"]) for one in value["samples"])
+    samples = (_build_sample(metrics.get(row["name"]), row["labels"], row["value"]) for row in value["samples"])
     failed = frozenset(name for name, result in value.get("collectors", {}).items() if not result["success"])
-    kept = tuple(sample for sample in samples if sample is not None)
-    return RecordedReading(float(value["taken_at"]), str(value["database"]), kept, failed)
+    known = tuple(sample for sample in samples if sample is not None)
+    return RecordedReading(float(value["taken_at"]), str(value["database"]), known, failed)
 
 
 def _parse_prometheus(
     data: Mapping[str, Any], metrics: Mapping[str, Metric], identity: str | None
 ) -> Iterator[RecordedReading]:
-    """One reading for each database and moment. A collector has failed where queuekeeper_collector_success says so."""
+    """One reading for each database and time. queuekeeper_collector_success 0 marks a failed collector."""
     if data.get("resultType") != "matrix":
         raise ValueError(f"a {data.get('resultType')} of Prometheus; ask /api/v1/query_range")
     samples: dict[tuple[float, str], list[Sample]] = defaultdict(list)

@@ -1,7 +1,8 @@
-"""One consistent copy of a database that others write to: the way that the file system and the journal allow.
+"""Makes one consistent copy of a database while its application writes to it.
 
-`file`: the snapshot pinned, the files copied by a process without SQLite. `pages`: pinned, through the backup API.
-`one_step`: a rollback-journal database, unpinned, in one step of the backup API.
+The method follows from the file system and the journal. `file`: the snapshot is pinned and a process without SQLite copies
+the files. `pages`: the snapshot is pinned and copied through the backup API. `one_step`: a rollback-journal database is
+copied without a pin, in one step of the backup API.
 """
 
 import time
@@ -25,10 +26,10 @@ CopyMethod = Literal["file", "pages", "one_step"]
 
 @dataclass(frozen=True, slots=True)
 class ProvedCopy:
-    """What was copied, and that it was proved. `snapshot_time`: seconds since the epoch; sizes in bytes; times in seconds.
+    """A copy that was proved. `snapshot_time`: seconds since the epoch; `wal_growth` in bytes; the other times in seconds.
 
-    `expected` was read from the pinned source, so the copy could be held against it; for a rollback-journal database,
-    whose commits must not wait for a count, the rows were counted in the copy. `note`: why a faster way was not taken.
+    `expected` was read from the pinned source, and the copy was compared with it; for a rollback-journal database, whose
+    commits must not wait for a count, the rows were counted in the copy. `note`: why a faster method was not used.
     """
 
     method: CopyMethod
@@ -64,7 +65,7 @@ def _copy_snapshot(work: ActionContext, destination: Path, *, by_file: bool, not
     work.emit_phase("pin")
     with start_copy_process() as process, pin_snapshot(work) as pin:
         work.emit_phase("copy")
-        begun = time.monotonic()
+        started = time.monotonic()
         if by_file and pin.mark is not None:
             method: CopyMethod = "file"
             restarts = 0
@@ -83,17 +84,17 @@ def _copy_snapshot(work: ActionContext, destination: Path, *, by_file: bool, not
     work.emit_phase("verify")
     prove_contents(destination, expected)
     proved_at = time.monotonic()
-    return ProvedCopy(method, taken_at, expected, restarts, grown, copied_at - begun, proved_at - copied_at, note)
+    return ProvedCopy(method, taken_at, expected, restarts, grown, copied_at - started, proved_at - copied_at, note)
 
 
 def _read_pinned_contents(work: ActionContext, pin: SnapshotPin) -> DatabaseContents:
-    """Counting rows takes its time, and the WAL grows meanwhile."""
+    """Read the expected contents from the pinned source; counting rows takes time, in which the WAL grows."""
     with limit_wal_growth(work, pin.wal_before, pin.source):
         return read_contents(pin.source)
 
 
 def _damaged_source_error(work: ActionContext, error: apsw.Error) -> Unverified:
-    """Unverified, not failed: it is the source that is not sound, and nothing of it may be rotated away now."""
+    """The error of a source that is damaged: unverified, not failed, so that none of its backups is pruned now."""
     return Unverified(
         f"{work.target.path} cannot be copied whole, SQLite says: {error}",
         reason="source",
@@ -109,11 +110,10 @@ def _read_file_contents(path: Path) -> DatabaseContents:
 def _make_single_file(destination: Path) -> None:
     copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        # First of all, so that no WAL-index file is made: on a full disk that is an I/O error.
+        # Before anything else, so that no WAL-index file is made: on a full disk that is an I/O error.
         copy.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         copy.execute("PRAGMA synchronous=OFF")
-        copy.execute(
-            "PRAGMA journal_mode=MEMORY"
-        ).fetchall()  # the copied header says WAL; from here on a rollback journal
+        # The copied header says WAL; this changes it to a rollback journal.
+        copy.execute("PRAGMA journal_mode=MEMORY").fetchall()
     finally:
         copy.close()

@@ -1,7 +1,7 @@
-"""What a database file holds, and whether a backup holds what its source held.
+"""Reads what a database file holds, and proves that a backup holds what its source held.
 
 integrity_check alone proves nothing about content: a half copy with its journal opens as a valid *empty* database
-(docs/safety.md). So pages, schema and row counts are held against what was read from the source's snapshot.
+(docs/safety.md). So pages, schema and row counts are compared with what was read from the source's snapshot.
 A backup is opened immutable: that leaves nothing beside the file and runs no recovery.
 """
 
@@ -21,7 +21,7 @@ _BLOCK = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class DatabaseContents:
-    """What one snapshot holds. `row_counts` by table name."""
+    """What one snapshot holds: its pages, the hash of its schema, and `row_counts` by table name."""
 
     page_size: int
     pages: int
@@ -30,7 +30,7 @@ class DatabaseContents:
 
 
 def read_contents(connection: apsw.Connection) -> DatabaseContents:
-    """What the connection's snapshot holds. Raises apsw.Error."""
+    """Read what the connection's snapshot holds. Raises apsw.Error."""
     schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
     tables = [str(row[1]) for row in schema if row[0] == "table" and not is_virtual_table(row[3])]
     counts = {name: connection.execute(f"SELECT count(*) FROM {quote_identifier(name)}").get for name in tables}  # noqa: S608
@@ -47,21 +47,21 @@ def prove_contents(path: Path, expected: DatabaseContents) -> None:
     try:
         with open_immutable(path) as connection:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-            found = read_contents(connection)
+            actual = read_contents(connection)
     except apsw.Error as error:
         raise _not_proved_error(path, f"SQLite cannot read it: {error}") from error
     if problems != ["ok"]:
         raise _not_proved_error(path, f"integrity_check says: {problems[0]}")
-    difference = _content_difference(expected, found) or _size_difference(path, expected)
+    difference = _content_difference(expected, actual) or _size_difference(path, expected)
     if difference:
         raise _not_proved_error(path, difference)
 
 
 def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
-    """Whether it holds the same schema and numbers of rows, whatever its pages."""
+    """Whether a file holds the expected schema and numbers of rows; its pages may differ."""
     with open_immutable(path) as connection:
-        found = read_contents(connection)
-    return (found.schema_sha256, found.row_counts) == (expected.schema_sha256, expected.row_counts)
+        actual = read_contents(connection)
+    return (actual.schema_sha256, actual.row_counts) == (expected.schema_sha256, expected.row_counts)
 
 
 def file_sha256(path: Path) -> str:
@@ -73,21 +73,21 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _content_difference(expected: DatabaseContents, found: DatabaseContents) -> str:
-    if (expected.page_size, expected.pages) != (found.page_size, found.pages):
-        return f"{found.pages} pages of {found.page_size} bytes instead of {expected.pages} of {expected.page_size}"
-    if expected.schema_sha256 != found.schema_sha256:
+def _content_difference(expected: DatabaseContents, actual: DatabaseContents) -> str:
+    if (expected.page_size, expected.pages) != (actual.page_size, actual.pages):
+        return f"{actual.pages} pages of {actual.page_size} bytes instead of {expected.pages} of {expected.page_size}"
+    if expected.schema_sha256 != actual.schema_sha256:
         return "its schema differs from the source's"
     for table, rows in expected.row_counts.items():
-        if found.row_counts.get(table) != rows:
-            return f"table {table} has {found.row_counts.get(table)} rows instead of {rows}"
+        if actual.row_counts.get(table) != rows:
+            return f"table {table} has {actual.row_counts.get(table)} rows instead of {rows}"
     return ""
 
 
 def _size_difference(path: Path, expected: DatabaseContents) -> str:
-    """SQLite ignores what lies beyond the last page; it was not written by us."""
-    size, right = path.stat().st_size, expected.page_size * expected.pages
-    return f"{size} bytes instead of {right}" if size != right else ""
+    """SQLite ignores bytes beyond the last page; a file with such bytes was not written by us."""
+    size, right_size = path.stat().st_size, expected.page_size * expected.pages
+    return f"{size} bytes instead of {right_size}" if size != right_size else ""
 
 
 def _not_proved_error(path: Path, why: str) -> Unverified:
@@ -99,5 +99,5 @@ def _not_proved_error(path: Path, why: str) -> Unverified:
 
 
 def is_virtual_table(sql: object) -> bool:
-    """Virtual tables may need an extension that we do not have; their content is in ordinary shadow tables."""
+    """Whether the statement creates a virtual table: it may need an extension, and its rows are in shadow tables."""
     return isinstance(sql, str) and sql.lstrip().upper().startswith("CREATE VIRTUAL")

@@ -1,4 +1,4 @@
-"""The pinned snapshot copied at the speed of files, by a process without SQLite (actions/backups/copy_process.py)."""
+"""Has the pinned snapshot copied at the speed of files, by a process without SQLite (actions/backups/copy_process.py)."""
 
 import errno
 import json
@@ -17,12 +17,12 @@ from actions.sqlite.wal_budget import check_wal_growth
 
 
 class FileCopyImpossible(Exception):
-    """These files cannot be copied this way; the message says why. Nothing is wrong with the database."""
+    """These files cannot be copied by the copy process; the message says why. The database is not at fault."""
 
 
 @contextmanager
 def start_copy_process() -> Iterator["subprocess.Popen[bytes]"]:
-    """The copying process, waiting for its orders: started before the pin, so that the pin does not wait for it."""
+    """Start the copy process, which waits for its order: before the pin, so that the pin does not last while it starts."""
     process = subprocess.Popen(
         [sys.executable, "-I", "-m", "actions.backups.copy_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -36,40 +36,43 @@ def start_copy_process() -> Iterator["subprocess.Popen[bytes]"]:
 def copy_snapshot_files(
     work: ActionContext, pin: SnapshotPin, mark: SnapshotMark, process: "subprocess.Popen[bytes]", destination: Path
 ) -> None:
-    """Copy into the empty private file `destination`. Raises FileCopyImpossible, ActionError, OSError when it is full."""
+    """Copy the snapshot into the empty private file `destination`.
+
+    Raises FileCopyImpossible, ActionError, OSError when the disk is full.
+    """
     target = work.target
-    orders = CopyOrder(
+    order = CopyOrder(
         str(target.path), str(target.wal), str(destination), mark.frame, mark.salt, pin.page_size, pin.pages
     )
-    _run_copy_order(work, pin, process, orders)
+    _run_copy_order(work, pin, process, order)
 
 
 def _run_copy_order(
-    work: ActionContext, pin: SnapshotPin, process: "subprocess.Popen[bytes]", orders: CopyOrder
+    work: ActionContext, pin: SnapshotPin, process: "subprocess.Popen[bytes]", order: CopyOrder
 ) -> None:
-    assert process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
-    assert process.stdout is not None  # noqa: S101 for the type checker: PIPE was asked for
-    process.stdin.write(encode_order(orders))
+    assert process.stdin is not None  # noqa: S101 for the type checker: it was started with PIPE
+    assert process.stdout is not None  # noqa: S101 for the type checker: it was started with PIPE
+    process.stdin.write(encode_order(order))
     process.stdin.flush()
     total = pin.pages * pin.page_size
     for line in process.stdout:
-        said: dict[str, Any] = json.loads(line)
-        if "ok" in said:
+        message: dict[str, Any] = json.loads(line)
+        if "ok" in message:
             return
-        if "error" in said:
-            raise _copy_error(said)
-        if "phase" in said:
-            work.emit_phase(said["phase"])
+        if "error" in message:
+            raise _copy_error(message)
+        if "phase" in message:
+            work.emit_phase(message["phase"])
             continue
-        work.emit_progress("copied bytes", min(said["done"], total), total)
+        work.emit_progress("copied bytes", min(message["done"], total), total)
         work.stop.raise_if_requested()
         check_wal_growth(work, pin.wal_before)
-    raise Failed("the copying process died", reason="copier_died", next_step="run it again; see the log if it stays so")
+    raise Failed("the copy process died", reason="copier_died", next_step="run it again; if it dies again, see the log")
 
 
-def _copy_error(said: dict[str, Any]) -> Exception:
-    if said.get("errno") == errno.ENOENT:
-        return FileCopyImpossible(said["error"])  # a file under another name than SQLite's
-    if said.get("errno") is not None:
-        return OSError(said["errno"], said["error"])
-    return FileCopyImpossible(said["error"])
+def _copy_error(message: dict[str, Any]) -> Exception:
+    if message.get("errno") == errno.ENOENT:
+        return FileCopyImpossible(message["error"])  # a file under another name than SQLite's
+    if message.get("errno") is not None:
+        return OSError(message["errno"], message["error"])
+    return FileCopyImpossible(message["error"])

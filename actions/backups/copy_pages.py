@@ -1,7 +1,8 @@
-"""The pinned snapshot copied page by page through SQLite's backup API: slower, and works wherever SQLite does.
+"""Copies the pinned snapshot page by page through SQLite's backup API: slower, and works wherever SQLite does.
 
-Without the pin each commit of another process would restart the copy from its first page, silently and for ever
-(https://sqlite.org/backup.html). A rollback-journal database is copied in one step: a read held there stops every commit.
+Without the pin each commit of another process would restart the copy from its first page, without a sign and without end
+(https://sqlite.org/backup.html). A rollback-journal database is copied in one step: a read transaction there stops every
+commit.
 """
 
 import time
@@ -15,20 +16,20 @@ from actions.model.context import ActionContext
 from actions.sqlite.wal_budget import allowed_wal_growth, check_wal_growth
 
 PAGES_PER_STEP = 1000
-# Rest this share of the time each step took while the WAL is well within its budget: the application's I/O comes first.
-REST_SHARE = 0.25
+# Pause for this share of the time that a step took while the WAL is well within its budget: the application's I/O comes first.
+PAUSE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class CopySteps:
-    """How it went. `restarts`: how often the source was found changed; 0 under a pin."""
+    """How many steps a copy took. `restarts`: how often the source had changed since the last step; 0 under a pin."""
 
     steps: int
     restarts: int
 
 
 def copy_pages(work: ActionContext, pin: SnapshotPin, destination: Path) -> CopySteps:
-    """Copy into the empty private file `destination`. Raises ActionError, apsw.Error."""
+    """Copy the snapshot into the empty private file `destination`. Raises ActionError, apsw.Error."""
     copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         copy.execute("PRAGMA synchronous=OFF")  # publishing syncs the file itself, once
@@ -37,7 +38,7 @@ def copy_pages(work: ActionContext, pin: SnapshotPin, destination: Path) -> Copy
         try:
             return _run_copy_steps(work, backup, pin)
         finally:
-            backup.close(True)  # an error was raised by the step already
+            backup.close(True)  # the step raised the error already
     finally:
         copy.close()
 
@@ -55,5 +56,5 @@ def _run_copy_steps(work: ActionContext, backup: apsw.Backup, pin: SnapshotPin) 
         work.emit_progress("copied pages", backup.page_count - remaining, backup.page_count)
         work.stop.raise_if_requested()
         if check_wal_growth(work, pin.wal_before) < half:
-            work.stop.wait_for_stop(REST_SHARE * (time.monotonic() - started))
+            work.stop.wait_for_stop(PAUSE_SHARE * (time.monotonic() - started))
     return CopySteps(steps, restarts)

@@ -1,11 +1,11 @@
-"""Copies a database's file and lays the WAL's frames over it: `python -I -m actions.backups.copy_process`, orders on its input.
+"""Copies a database's file and writes the WAL's frames over the copy: `python -I -m actions.backups.copy_process`.
 
-A process of its own, with no SQLite in it: closing a descriptor of the database in a process that has a connection to it
-would drop that connection's locks (docs/safety.md). Whoever started it holds the snapshot pinned meanwhile.
+It reads one order from its input. It is a process of its own, with no SQLite in it: closing a descriptor of the database in a
+process that has a connection to it would drop that connection's locks (docs/safety.md). The caller holds the snapshot pinned.
 
 Why the result is the snapshot: while a reader's mark M is held, checkpoints write nothing but frames 1 to M into the
-database file, and the WAL is not reset. So whatever state a page of the file is copied in, even torn, its newest frame up
-to M, laid over it afterwards, makes it right; and a page without such a frame is not written at all. At mark 0 the reader
+database file, and the WAL is not reset. So a page of the file may be copied in any state, even torn: its newest frame up to M,
+written over it afterwards, makes it right; and a page without such a frame is not written by a checkpoint. At mark 0 the reader
 uses no frame, and no checkpoint may write the file while it reads (https://sqlite.org/walformat.html, "WAL locks").
 """
 
@@ -41,14 +41,14 @@ class CopyOrder:
 
 
 class CopyOrderMismatch(Exception):
-    """The files are not what the orders say: the caller must copy otherwise."""
+    """The files are not what the order says: the caller must copy in another way."""
 
 
 def main() -> int:
-    """Do what the one line of input orders; tell the bytes done, a line each, then `{"ok": ...}` or `{"error": ...}`."""
-    orders = CopyOrder(**json.loads(sys.stdin.buffer.readline()))
+    """Execute the order on the input; write the bytes done, a line each, then `{"ok": ...}` or `{"error": ...}`."""
+    order = CopyOrder(**json.loads(sys.stdin.buffer.readline()))
     try:
-        for done in execute_copy_order(orders):
+        for done in execute_copy_order(order):
             _send_line({"done": done})
     except (CopyOrderMismatch, OSError) as error:
         _send_line({"error": str(error), "errno": error.errno if isinstance(error, OSError) else None})
@@ -57,26 +57,26 @@ def main() -> int:
     return 0
 
 
-def execute_copy_order(orders: CopyOrder) -> Iterator[int]:
-    """Copy, yielding how many bytes are done after each chunk. Raises CannotCopy, OSError."""
-    destination = os.open(orders.destination, os.O_WRONLY | os.O_CLOEXEC)
+def execute_copy_order(order: CopyOrder) -> Iterator[int]:
+    """Copy, yielding how many bytes are done after each chunk. Raises CopyOrderMismatch, OSError."""
+    destination = os.open(order.destination, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        yield from _copy_database_file(orders, destination)
-        if orders.frames > 0:
+        yield from _copy_database_file(order, destination)
+        if order.frames > 0:
             _send_line({"phase": "frames"})
-            yield from _apply_wal_frames(orders, destination)
-        os.ftruncate(destination, orders.pages * orders.page_size)
+            yield from _apply_wal_frames(order, destination)
+        os.ftruncate(destination, order.pages * order.page_size)
     finally:
         os.close(destination)
 
 
-def encode_order(orders: CopyOrder) -> bytes:
-    """The line that orders this."""
-    return json.dumps(asdict(orders)).encode() + b"\n"
+def encode_order(order: CopyOrder) -> bytes:
+    """The order as the line of input."""
+    return json.dumps(asdict(order)).encode() + b"\n"
 
 
-def _copy_database_file(orders: CopyOrder, destination: int) -> Iterator[int]:
-    source = os.open(orders.source, os.O_RDONLY | os.O_CLOEXEC)
+def _copy_database_file(order: CopyOrder, destination: int) -> Iterator[int]:
+    source = os.open(order.source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _try_clone(source, destination):
             yield os.fstat(source).st_size
@@ -97,7 +97,7 @@ def _try_clone(source: int, destination: int) -> bool:
 
 
 def _copy_chunks(source: int, destination: int) -> Iterator[int]:
-    """Inside the kernel where it can. The file may grow meanwhile: what lies beyond the snapshot is cut off later."""
+    """Copy inside the kernel where it can. The file may grow at the same time: pages beyond the snapshot are cut off later."""
     done, total = 0, os.fstat(source).st_size
     while done < total:
         copied = _copy_chunk(source, destination, done, min(CHUNK_BYTES, total - done))
@@ -123,36 +123,36 @@ def _copy_chunk(source: int, destination: int, offset: int, size: int) -> int:
     return len(block)
 
 
-def _apply_wal_frames(orders: CopyOrder, destination: int) -> Iterator[int]:
+def _apply_wal_frames(order: CopyOrder, destination: int) -> Iterator[int]:
     """Write the newest frame of each page up to the mark over the copy, checking that each is of the pinned generation."""
-    wal = os.open(orders.wal, os.O_RDONLY | os.O_CLOEXEC)
+    wal = os.open(order.wal, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        salt = bytes.fromhex(orders.salt)
+        salt = bytes.fromhex(order.salt)
         if os.pread(wal, WAL_HEADER_BYTES, 0)[WAL_HEADER_SALT] != salt:
             raise CopyOrderMismatch("the WAL is of another generation than the pinned one")
-        size = FRAME_HEADER_BYTES + orders.page_size
-        newest = _index_newest_frames(wal, orders, salt)
+        size = FRAME_HEADER_BYTES + order.page_size
+        newest = _index_newest_frames(wal, order, salt)
         for number, (page, index) in enumerate(newest.items(), 1):
             frame = os.pread(wal, size, WAL_HEADER_BYTES + index * size)
             if len(frame) < size:
-                raise CopyOrderMismatch(f"frame {index + 1} of {orders.frames} is not whole")
-            _write_all(destination, frame[FRAME_HEADER_BYTES:], (page - 1) * orders.page_size)
+                raise CopyOrderMismatch(f"frame {index + 1} of {order.frames} is not whole")
+            _write_all(destination, frame[FRAME_HEADER_BYTES:], (page - 1) * order.page_size)
             if number % 1000 == 0:
-                yield orders.pages * orders.page_size
+                yield order.pages * order.page_size
     finally:
         os.close(wal)
 
 
-def _index_newest_frames(wal: int, orders: CopyOrder, salt: bytes) -> dict[int, int]:
-    """Page number to the index of its newest frame up to the mark; pages beyond the snapshot's end are left out."""
+def _index_newest_frames(wal: int, order: CopyOrder, salt: bytes) -> dict[int, int]:
+    """Map page numbers to the index of the newest frame up to the mark, without pages beyond the snapshot's end."""
     newest: dict[int, int] = {}
-    size = FRAME_HEADER_BYTES + orders.page_size
-    for index in range(orders.frames):
+    size = FRAME_HEADER_BYTES + order.page_size
+    for index in range(order.frames):
         header = os.pread(wal, FRAME_HEADER_BYTES, WAL_HEADER_BYTES + index * size)
         if len(header) < FRAME_HEADER_BYTES or header[FRAME_HEADER_SALT] != salt:
-            raise CopyOrderMismatch(f"frame {index + 1} of {orders.frames} is not of the pinned generation")
+            raise CopyOrderMismatch(f"frame {index + 1} of {order.frames} is not of the pinned generation")
         page = int.from_bytes(header[:4])
-        if page <= orders.pages:
+        if page <= order.pages:
             newest[page] = index
     return newest
 
@@ -164,7 +164,7 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 
 
 def _send_line(line: dict[str, object]) -> None:
-    """Tell the caller; when it is gone, nobody needs the copy."""
+    """Send a line to the caller; when the caller is gone, the copy is no longer needed."""
     try:
         sys.stdout.buffer.write(json.dumps(line).encode() + b"\n")
         sys.stdout.buffer.flush()

@@ -1,5 +1,6 @@
-"""What must hold in a queue's rows although SQLite's integrity check does not ask for it: numbers never go back, keys point
-to something. Each statement is short: run them under a time limit.
+"""Checks what SQLite's integrity check does not: sequences never go back, foreign keys point to rows that exist.
+
+Each statement is short: run them under a time limit.
 """
 
 import json
@@ -19,15 +20,15 @@ _TABLES_WITH_KEYS = """
 SELECT DISTINCT t.name FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name)
 WHERE t.schema = 'main' AND t.type = 'table' ORDER BY t.name
 """
-# More need not be counted.
+# Rows with dangling keys are counted up to this number.
 MAX_COUNTED_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class QueueCheckResult:
-    """What was seen beside the pages. `problems` are damage; `notes` may be the application's own doing.
+    """The result of a check of rows. `problems` are damage; `notes` may be the application's own doing.
 
-    `numbers`: the last number of each AUTOINCREMENT table, as text to compare the next ones with.
+    `numbers`: the last number of each AUTOINCREMENT table, as text with which the next check compares.
     """
 
     problems: tuple[str, ...]
@@ -38,11 +39,9 @@ class QueueCheckResult:
 def check_queue_rows(
     work: ActionContext, connection: apsw.Connection, longest: float | None, remembered: Figure
 ) -> QueueCheckResult:
-    """Look at numbers and keys; no read lasts longer than `longest` seconds. Raises ActionError, apsw.Error."""
-    with (
-        limit_statements(work, connection, longest),
-        in_one_snapshot(connection),
-    ):  # else a row inserted meanwhile lies beyond
+    """Check sequences and keys; no read lasts longer than `longest` seconds. Raises ActionError, apsw.Error."""
+    # One snapshot: else a row inserted between two statements would lie beyond its sequence.
+    with limit_statements(work, connection, longest), in_one_snapshot(connection):
         numbers = read_sequences(connection)
         problems = tuple(find_rows_beyond_sequence(connection, numbers))
         keyed = tables_with_foreign_keys(connection)
@@ -55,7 +54,7 @@ def check_queue_rows(
 
 @contextmanager
 def in_one_snapshot(connection: apsw.Connection) -> Iterator[None]:
-    """All reads of this block see the same commit."""
+    """Have all reads of the block see the same commit."""
     connection.execute("BEGIN")
     try:
         yield
@@ -83,7 +82,7 @@ def read_sequences(connection: apsw.Connection) -> Mapping[str, int]:
 
 
 def find_rows_beyond_sequence(connection: apsw.Connection, numbers: Mapping[str, int]) -> Iterator[str]:
-    """AUTOINCREMENT never gives a number twice: no row lies beyond the last one (https://sqlite.org/autoinc.html)."""
+    """Describe rows beyond the last number of their table: AUTOINCREMENT makes none (https://sqlite.org/autoinc.html)."""
     for table, last in numbers.items():
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchall():
             continue
@@ -93,7 +92,10 @@ def find_rows_beyond_sequence(connection: apsw.Connection, numbers: Mapping[str,
 
 
 def find_sequence_regressions(numbers: Mapping[str, int], remembered: Figure) -> Iterator[str]:
-    """Tables whose number is lower than it was: commits were lost. `remembered`: what `_as_text` made of the former ones."""
+    """Describe tables whose last number is lower than before: commits were lost.
+
+    `remembered`: the former numbers as `_encode_sequences` wrote them.
+    """
     former: Mapping[str, int] = json.loads(str(remembered)) if remembered else {}
     for table, last in numbers.items():
         if last < former.get(table, 0):
@@ -108,11 +110,11 @@ def tables_with_foreign_keys(connection: apsw.Connection) -> tuple[str, ...]:
 def describe_dangling_keys(connection: apsw.Connection, table: str) -> str:
     """A sentence about rows whose foreign key points nowhere, empty when there are none. Raises apsw.Error.
 
-    SQLite enforces foreign keys only for applications that ask for it, so this need not be damage.
+    SQLite enforces foreign keys only for applications that switch it on, so this need not be damage.
     """
-    found = connection.execute(f"PRAGMA foreign_key_check({quote_identifier(table)})")
+    rows = connection.execute(f"PRAGMA foreign_key_check({quote_identifier(table)})")
     parents: dict[str, int] = {}
-    for number, row in enumerate(found, 1):
+    for number, row in enumerate(rows, 1):
         parents[str(row[2])] = parents.get(str(row[2]), 0) + 1
         if number == MAX_COUNTED_ROWS:
             break
@@ -124,5 +126,5 @@ def describe_dangling_keys(connection: apsw.Connection, table: str) -> str:
 
 
 def _encode_sequences(numbers: Mapping[str, int]) -> str:
-    """For the figures of a run."""
+    """The numbers as text for the figures of a run."""
     return json.dumps(dict(numbers), ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""Restoring into a database that applications have open: SQLite's backup API, in one step.
+"""Restores into a database that applications have open, through SQLite's backup API in one step.
 
-The only way that is safe beside a connected application: copying or renaming files under it corrupts (docs/safety.md).
-Readers keep their snapshot, writers wait for the step, then everybody sees the restored rows.
+No other way is safe beside a connected application: copying or renaming files under it corrupts them (docs/safety.md).
+Readers keep their snapshot, writers wait for the step, then every connection sees the restored rows.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from actions.model.errors import Locked
 from actions.sqlite.connection import open_writable
 from collectors.access.connection import open_immutable
 
-# How long to wait for the application to be between two writes, in seconds. Waiting holds nobody up.
+# How long to wait for the application to be between two writes, in seconds. The wait itself blocks no process.
 LOCK_WAIT = 5.0
 
 
@@ -25,7 +25,7 @@ def restore_live(work: ActionContext, plain: Path) -> None:
             backup.step(-1)
         except apsw.BusyError:
             raise Locked(
-                f"the application did not let go of the write lock within {LOCK_WAIT:g} s; nothing was changed",
+                f"the application did not release the write lock within {LOCK_WAIT:g} s; nothing was changed",
                 reason="write_lock",
                 next_step="stop its workers, or run it again; `queuekeeper readers` shows who holds it",
             ) from None

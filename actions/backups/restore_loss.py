@@ -1,4 +1,4 @@
-"""What a restore over a live database would lose: rows that the backup does not have, named before they are gone."""
+"""Names the rows that a restore over a live database would lose, before it runs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SHOWN_ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class TableLoss:
-    """One table. `newer`: rows beyond the backup's last one; `shown`: the first of their rowids."""
+    """The difference in one table. `newer`: rows beyond the backup's last one; `shown`: the first of their rowids."""
 
     table: str
     rows_now: int
@@ -22,7 +22,7 @@ class TableLoss:
     shown: tuple[int, ...]
 
     def as_sentence(self) -> str:
-        """One line for a person."""
+        """The loss in one line for people."""
         which = (
             f", of them {self.newer} newer than the backup (rows {', '.join(map(str, self.shown))}"
             if self.newer
@@ -34,12 +34,12 @@ class TableLoss:
 
 
 def find_table_losses(live: apsw.Connection, backup: apsw.Connection, counts: Mapping[str, int]) -> Iterator[TableLoss]:
-    """Each table that differs in number of rows or has rows beyond the backup's last. Raises apsw.Error.
+    """Compare each table: those that differ in number of rows or have rows beyond the backup's last. Raises apsw.Error.
 
-    A row that only *changed* since the snapshot is not seen here: its change is lost too, and the plan says so.
+    A row that only *changed* since the snapshot is not counted here: its change is lost too, and the plan says so.
     """
-    found = live.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
-    names = [str(name) for name, sql in found if not is_virtual_table(sql)]
+    tables = live.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
+    names = [str(name) for name, sql in tables if not is_virtual_table(sql)]
     for name in names:
         if name.startswith("sqlite_"):
             continue
@@ -61,9 +61,8 @@ def _largest_rowid(backup: apsw.Connection, table: str) -> int | None:
 def _rows_beyond(live: apsw.Connection, table: str, last: int) -> tuple[int, tuple[int, ...]]:
     try:
         newer = _query_integer(live, f"SELECT count(*) FROM {quote_identifier(table)} WHERE rowid > {last}")  # noqa: S608 quoted, a number
-        first = live.execute(
-            f"SELECT rowid FROM {quote_identifier(table)} WHERE rowid > ? ORDER BY rowid LIMIT ?", (last, SHOWN_ROWS)
-        )
+        sql = f"SELECT rowid FROM {quote_identifier(table)} WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608 quoted
+        first = live.execute(sql, (last, SHOWN_ROWS))
         return newer, tuple(int(str(row[0])) for row in first.fetchall())
     except apsw.SQLError:
         return 0, ()

@@ -1,4 +1,4 @@
-"""Putting a restored file where no healthy database is: missing, or malformed. Never beside a connected application.
+"""Puts a restored file where the database is missing or malformed. Never beside a connected application.
 
 Old sidecars are moved aside together with the old file: an old WAL beside a new database would be replayed into it
 (docs/safety.md). Nothing is overwritten or deleted.
@@ -12,15 +12,15 @@ from pathlib import Path
 from actions.backups.publish import publish_file, sync_directory, sync_file
 from actions.model.context import ActionContext
 from actions.model.errors import Blocked, Refused
-from collectors.raw_reader.client import RAW_READER_MODULE as RAW_READER
+from collectors.raw_reader.client import RAW_READER_MODULE
 
 _SIDECARS = ("-wal", "-shm", "-journal")
 
 
 def require_no_open_files(work: ActionContext) -> None:
-    """Raises Blocked naming who has the database or a sidecar open, Refused where that cannot be seen.
+    """Raises Blocked naming the processes that have the database or a sidecar open, Refused where they cannot be seen.
 
-    A rollback-journal application that is idle holds no lock, so open files are looked at, not locks.
+    An idle application with a rollback journal holds no lock, so open files decide, not locks.
     """
     if work.options.get("application_stopped"):
         return
@@ -32,9 +32,9 @@ def require_no_open_files(work: ActionContext) -> None:
         )
     users = sorted(set(_processes_using(work.target.path)))
     if users:
-        who = ", ".join(f"pid {pid} ({name})" for pid, name in users[:3])
+        names = ", ".join(f"pid {pid} ({name})" for pid, name in users[:3])
         raise Blocked(
-            f"the database is open in {who}; a file swapped under an application corrupts it",
+            f"the database is open in {names}; a file swapped under an application corrupts it",
             reason="application_connected",
             next_step="stop the application and run it again",
             figures={"pid": users[0][0]},
@@ -42,9 +42,9 @@ def require_no_open_files(work: ActionContext) -> None:
 
 
 def swap_in_restored(work: ActionContext, restored: Path) -> list[Path]:
-    """Move the old file and its sidecars aside and give `restored` its name; what was moved. Raises Failed, OSError.
+    """Move the old file and its sidecars aside and give `restored` its name; returns what was moved. Raises Failed, OSError.
 
-    `restored` is a proved private file in the same directory; it is locked for us before it gets the name.
+    `restored` is a proved private file in the same directory; it is locked for our run before it gets the name.
     """
     target = work.target.path
     descriptor = os.open(restored, os.O_RDONLY | os.O_CLOEXEC)  # never closed: see actions/runner/action_lock.py
@@ -63,11 +63,11 @@ def swap_in_restored(work: ActionContext, restored: Path) -> list[Path]:
 
 
 def copy_ownership(restored: Path, target: Path) -> None:
-    """The owner and mode of what it replaces; where nothing is left, private to whose the directory is."""
-    like = target.stat() if target.exists() else target.parent.stat()
-    restored.chmod(like.st_mode & 0o777 if target.exists() else 0o600)
+    """Give a restored file the owner and mode of the database; without a database it is private to the directory's owner."""
+    model = target.stat() if target.exists() else target.parent.stat()
+    restored.chmod(model.st_mode & 0o777 if target.exists() else 0o600)
     if os.geteuid() == 0:
-        os.chown(restored, like.st_uid, like.st_gid)
+        os.chown(restored, model.st_uid, model.st_gid)
 
 
 def _owner_uid(path: Path) -> int:
@@ -78,9 +78,9 @@ def _owner_uid(path: Path) -> int:
 
 
 def _processes_using(path: Path) -> Iterator[tuple[int, str]]:
-    """(pid, command) of every other process that has the database or a sidecar open; raw readers of ours do no harm."""
+    """(pid, command) of every other process that has the database or a sidecar open. Raw readers of ours are left out."""
     names = {os.path.realpath(path) + suffix for suffix in ("", *_SIDECARS)}
-    files = {(found.st_dev, found.st_ino) for found in (Path(name).stat() for name in names if Path(name).exists())}
+    files = {(status.st_dev, status.st_ino) for status in (Path(name).stat() for name in names if Path(name).exists())}
     for process in Path("/proc").iterdir():
         other = process.name.isdigit() and int(process.name) != os.getpid()
         if other and _has_file_open(process, names, files) and not _is_raw_reader(process):
@@ -91,22 +91,22 @@ def _has_file_open(process: Path, names: set[str], files: set[tuple[int, int]]) 
     try:
         return any(_refers_to_database(entry, names, files) for entry in (process / "fd").iterdir())
     except (FileNotFoundError, PermissionError, ProcessLookupError):
-        return False  # it ended meanwhile; another user's process cannot have a file open that only its owner may open
+        return False  # it ended; a process of another user cannot have a file open that only its owner may open
 
 
 def _refers_to_database(entry: Path, names: set[str], files: set[tuple[int, int]]) -> bool:
-    """By the file itself, which has another name in another container; a deleted one by the name it had."""
+    """Whether an open file is one of them: by its inode, since its path differs in a container; a deleted one by its path."""
     try:
-        found = entry.stat()
-        return (found.st_dev, found.st_ino) in files or str(entry.readlink()).removesuffix(" (deleted)") in names
+        status = entry.stat()
+        return (status.st_dev, status.st_ino) in files or str(entry.readlink()).removesuffix(" (deleted)") in names
     except FileNotFoundError:
-        return False  # closed meanwhile: the others of this process still count
+        return False  # it was closed; the other files of this process still count
 
 
 def _is_raw_reader(process: Path) -> bool:
-    """An agent's keeps the -shm open for some seconds after the application has gone; there is no SQLite in it."""
+    """A raw reader keeps the -shm open for some seconds after the application has gone; there is no SQLite in it."""
     try:
-        return RAW_READER.encode() in (process / "cmdline").read_bytes().split(b"\0")
+        return RAW_READER_MODULE.encode() in (process / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
 

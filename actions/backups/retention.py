@@ -1,7 +1,7 @@
-"""Which backups stay. Pure, and apart from deleting: a decision can be shown before anything is gone.
+"""Decides which backups are kept. Pure, and apart from deleting, so that a decision can be shown before it is carried out.
 
-Classes as in restic and borg: the newest of each of the last N hours, days, weeks, months that have one, and the last N of
-all. Every rule only ever *keeps*: what no rule keeps may go. The newest verified backup always stays.
+The classes are those of restic and borg: the newest backup of each of the last N hours, days, weeks, months that have one,
+and the last N of all. A rule only ever *keeps*; what no rule keeps is deleted. The newest verified backup is always kept.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Literal
 
 from collectors.target import RetentionCounts
 
-# A safety copy, taken before a restore, stays this long (seconds), and the newest one always.
+# A safety copy, taken before a restore, is kept for this many seconds, and the newest one always.
 SAFETY_AGE = 30 * 86400.0
 
 BackupState = Literal["verified", "unverified", "failed"]
@@ -20,7 +20,7 @@ BackupKind = Literal["scheduled", "manual", "safety"]
 
 @dataclass(frozen=True, slots=True)
 class RetentionCandidate:
-    """One backup as retention sees it. `own`: its manifest says it is of this database. Time in seconds since the epoch."""
+    """One backup. `own`: its manifest says that it is of this database. Time in seconds since the epoch."""
 
     name: str
     snapshot_time: float
@@ -31,52 +31,49 @@ class RetentionCandidate:
 
 @dataclass(frozen=True, slots=True)
 class RetentionDecision:
-    """`kept`: name to the reasons. `dropped`: names, oldest first."""
+    """What to keep and what to delete. `keep_reasons` by name; `to_delete`: names, oldest first."""
 
-    kept: Mapping[str, tuple[str, ...]]
-    dropped: tuple[str, ...]
+    keep_reasons: Mapping[str, tuple[str, ...]]
+    to_delete: tuple[str, ...]
 
 
 def decide_retention(candidates: Iterable[RetentionCandidate], keep: RetentionCounts, now: float) -> RetentionDecision:
-    """What stays and why, and what may go."""
-    found = sorted(candidates, key=lambda one: (one.snapshot_time, one.name), reverse=True)
-    reasons: dict[str, list[str]] = {one.name: [] for one in found}
-    for one in found:
-        reasons[one.name].extend(_protection_reasons(one, now))
-    counted = [one for one in found if not reasons[one.name] and one.kind != "safety"]
-    for name, reason in _age_class_reasons(counted, keep):
+    """Decide what is kept and why, and what is deleted."""
+    newest_first = sorted(candidates, key=lambda backup: (backup.snapshot_time, backup.name), reverse=True)
+    reasons = {backup.name: list(_protection_reasons(backup, now)) for backup in newest_first}
+    counted = [backup for backup in newest_first if not reasons[backup.name] and backup.kind != "safety"]
+    for name, reason in (*_age_class_reasons(counted, keep), *_newest_reasons(newest_first)):
         reasons[name].append(reason)
-    for name, reason in _newest_reasons(found):
-        reasons[name].append(reason)
-    kept = {name: tuple(why) for name, why in reasons.items() if why}
-    return RetentionDecision(kept, tuple(one.name for one in reversed(found) if one.name not in kept))
+    keep_reasons = {name: tuple(why) for name, why in reasons.items() if why}
+    to_delete = tuple(backup.name for backup in reversed(newest_first) if backup.name not in keep_reasons)
+    return RetentionDecision(keep_reasons, to_delete)
 
 
-def _protection_reasons(one: RetentionCandidate, now: float) -> Iterator[str]:
-    """What is never ours to delete, whatever its age."""
-    if not one.own:
+def _protection_reasons(backup: RetentionCandidate, now: float) -> Iterator[str]:
+    """Why a backup is never deleted, at any age."""
+    if not backup.own:
         yield "not a backup of this database"
-    elif one.state != "verified":
-        yield "not verified: for a person to decide"
-    elif one.snapshot_time > now:
+    elif backup.state != "verified":
+        yield "not verified: the operator decides"
+    elif backup.snapshot_time > now:
         yield "its time is in the future: a clock was wrong"
-    elif one.kind == "safety" and now - one.snapshot_time <= SAFETY_AGE:
+    elif backup.kind == "safety" and now - backup.snapshot_time <= SAFETY_AGE:
         yield "safety copy"
 
 
-def _newest_reasons(found: list[RetentionCandidate]) -> Iterator[tuple[str, str]]:
-    """The newest verified one, and the newest verified safety copy."""
-    verified = [one for one in found if one.own and one.state == "verified"]
-    ordinary = [one for one in verified if one.kind != "safety"]
-    safety = [one for one in verified if one.kind == "safety"]
-    for of, reason in ((ordinary, "newest verified"), (safety, "newest safety copy")):
-        if of:
-            yield of[0].name, reason
+def _newest_reasons(newest_first: list[RetentionCandidate]) -> Iterator[tuple[str, str]]:
+    """The newest verified backup, and the newest verified safety copy."""
+    verified = [backup for backup in newest_first if backup.own and backup.state == "verified"]
+    ordinary = [backup for backup in verified if backup.kind != "safety"]
+    safety = [backup for backup in verified if backup.kind == "safety"]
+    for backups, reason in ((ordinary, "newest verified"), (safety, "newest safety copy")):
+        if backups:
+            yield backups[0].name, reason
 
 
 def _age_class_reasons(counted: list[RetentionCandidate], keep: RetentionCounts) -> Iterator[tuple[str, str]]:
-    """`counted` is newest first."""
-    yield from ((one.name, "last") for one in counted[: keep.last])
+    """The backups that the configured counts keep; `counted` is newest first."""
+    yield from ((backup.name, "last") for backup in counted[: keep.last])
     for reason, number, period in (
         ("hourly", keep.hourly, "%Y-%m-%d %H"),
         ("daily", keep.daily, "%Y-%m-%d"),
@@ -92,10 +89,10 @@ def _period_formatter(form: str) -> Callable[[float], str]:
 
 def _newest_per_period(counted: list[RetentionCandidate], number: int, period: Callable[[float], str]) -> Iterator[str]:
     seen: set[str] = set()
-    for one in counted:
+    for backup in counted:
         if len(seen) >= number:
             return
-        which = period(one.snapshot_time)
-        if which not in seen:
-            seen.add(which)
-            yield one.name
+        period_name = period(backup.snapshot_time)
+        if period_name not in seen:
+            seen.add(period_name)
+            yield backup.name

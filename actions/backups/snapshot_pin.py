@@ -1,10 +1,10 @@
-"""A snapshot held still: a read transaction, and which frames of the WAL belong to it.
+"""Pins the newest commit of a database: a read transaction, and which frames of the WAL belong to its snapshot.
 
-`BEGIN` alone does not pin: a row must be read. While it is held the WAL cannot be reset.
+`BEGIN` alone does not pin: a row must be read. While the pin is held the WAL cannot be reset.
 
 A slot's mark need not be the reader's own snapshot: when all four slots are taken, a reader shares one whose mark is older,
-perhaps hours older, than what it sees (walTryBeginRead in https://sqlite.org/src/file/src/wal.c). So the mark is held
-against the newest commit that was there *before* the pin, whose time is the snapshot's: a mark below that is not used.
+perhaps hours older, than what it sees (walTryBeginRead in https://sqlite.org/src/file/src/wal.c). So the mark is compared
+with the newest commit *before* the pin, whose time is the time of the snapshot: a mark below that is not used.
 """
 
 import os
@@ -23,7 +23,7 @@ from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, WalIn
 
 @dataclass(frozen=True, slots=True)
 class SnapshotMark:
-    """The frames of the snapshot: 1 to `frame` of the generation `salt` (hex). 0: the database file alone is the snapshot."""
+    """The frames of the snapshot: 1 to `frame` of the generation `salt` (hex); 0: the database file alone is the snapshot."""
 
     frame: int
     salt: str
@@ -31,9 +31,10 @@ class SnapshotMark:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPin:
-    """`taken_at`: seconds since the epoch. `held`: false for a rollback-journal database, which is not pinned.
+    """A read transaction on `source`. `taken_at`: seconds since the epoch; `wal_before`: bytes of the WAL file before it.
 
-    `mark` is None where the kernel's lock table does not show it, or where it is older than `taken_at`.
+    `held` is false for a rollback-journal database, which is not pinned. `mark` is None where the kernel's lock table does
+    not show it, or where it is older than `taken_at`.
     """
 
     source: apsw.Connection
@@ -47,9 +48,9 @@ class SnapshotPin:
 
 @contextmanager
 def pin_snapshot(work: ActionContext) -> Iterator[SnapshotPin]:
-    """Hold the newest commit of the target still. Raises apsw.Error, OSError.
+    """Pin the newest commit of the target for the block. Raises apsw.Error, OSError.
 
-    In rollback-journal mode a held read would stop every commit, so there nothing is held.
+    In rollback-journal mode a read transaction would stop every commit, so there none is held.
     """
     wal_before = size_or_zero(work.target.wal)
     with open_read_only(work.target.path) as source:
@@ -77,7 +78,7 @@ def _read_wal_index(work: ActionContext) -> WalIndex | None:
 
 
 def _own_read_mark(work: ActionContext, before: WalIndex | None) -> SnapshotMark | None:
-    """By the read lock that this process holds on the WAL-index: this is its only connection that reads."""
+    """The mark of the read lock that this process holds on the WAL-index: this is its only connection that reads."""
     try:
         index = work.raw.read_wal_index(work.target.path)
         holders = work.raw.find_held_locks(work.target.path)
@@ -93,7 +94,7 @@ def _own_read_mark(work: ActionContext, before: WalIndex | None) -> SnapshotMark
 
 
 def _covers_earlier_commits(mark: SnapshotMark, before: WalIndex | None, index: WalIndex) -> bool:
-    """Whether frames 1 to the mark have every commit that was there before the pin.
+    """Whether frames 1 to the mark hold every commit from before the pin.
 
     In a newer generation of the WAL everything of the older one is in the database file already.
     """

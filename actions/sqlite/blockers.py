@@ -1,7 +1,7 @@
-"""Who stands in the way of a checkpoint: processes by name, where the kernel's lock table shows them; never a guess.
+"""Names the processes that block a checkpoint, where the kernel's lock table shows them; it never guesses.
 
-One look proves little: reads are short, and a writer holds the lock for a moment in each transaction. Somebody counts as
-in the way who is seen again (docs/safety.md).
+One sample proves little: reads are short, and a writer holds the lock for a moment in each transaction. A process counts as
+a blocker when it is seen again (docs/safety.md).
 """
 
 import os
@@ -27,18 +27,18 @@ from collectors.raw_reader.wal_readers import (
 from collectors.wal import WalReading
 from collectors.wal_state import MIN_DISTANCE
 
-# Seconds between two looks at the same reader.
+# Seconds between two samples of the same reader.
 SECOND_LOOK_AFTER = 0.1
-# Questions to a raw reader that is late.
+# How often a raw reader that is late is queried.
 RAW_READER_TRIES = 3
 LockUser = TypeVar("LockUser", PinningReader, HeldLock)
-# Looks at who comes and goes, and the seconds between two of them.
+# Samples of the readers and writers that come and go, and the seconds between two of them.
 TRAFFIC_SAMPLES, SAMPLE_INTERVAL = 6, 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRef:
-    """One process. `command_line` is empty where only its short name is known."""
+    """A process. `command_line` is empty where only its short name is known."""
 
     pid: int
     command: str
@@ -58,29 +58,71 @@ class WalBlockers:
 
 @dataclass(frozen=True, slots=True)
 class WalTraffic:
-    """Who came and went in LOOKS looks, most often seen first; `writer` held the write lock in all of them."""
+    """The processes in TRAFFIC_SAMPLES samples, most often seen first; `writer` held the write lock in all of them."""
 
     readers: tuple[ProcessRef, ...] = ()
     writer: ProcessRef | None = None
     checkpointers: tuple[ProcessRef, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointBlocker:
+    """Why a checkpoint was given up, in a stable word and in a sentence; the cure; the processes, where they are seen."""
+
+    reason: str
+    why: str
+    cure: str
+    processes: tuple[ProcessRef, ...] = ()
+
+
 def measure_wal_blockers(work: ActionContext) -> WalBlockers:
-    """The state of the WAL by the two readings that it needs. Raises Refused, and Cancelled or Interrupted between them."""
+    """Measure the state of the WAL with the two readings that it needs, and the readers that pin it.
+
+    Raises Refused, and Cancelled or Interrupted between the readings.
+    """
     only = frozenset({"wal"})
     first = poll_database(work.target, None, work.now(), work.raw, only)
     work.stop.wait_for_stop(MIN_DISTANCE + 0.01)
     work.stop.raise_if_requested()
-    found = poll_database(work.target, first, work.now(), work.raw, only).readings.get("wal")
-    if not isinstance(found, WalReading) or found.memory.earlier is None:
+    wal = poll_database(work.target, first, work.now(), work.raw, only).readings.get("wal")
+    if not isinstance(wal, WalReading) or wal.memory.earlier is None:
         return WalBlockers("unknown", find_lasting_readers(work))
-    earlier = found.memory.earlier.pins
-    pinning = [one for one in found.pinners if _pin_key(one) in earlier and not _is_own_process(work, one.pid)]
-    return WalBlockers(found.state, tuple(_process_ref(one) for one in pinning))
+    earlier = wal.memory.earlier.pins
+    pinning = [pin for pin in wal.pinners if _pin_key(pin) in earlier and not _is_own_process(work, pin.pid)]
+    return WalBlockers(wal.state, tuple(_process_ref(pin) for pin in pinning))
+
+
+def find_other_checkpoint(work: ActionContext, waited: float) -> CheckpointBlocker:
+    """Name the process whose checkpoint still ran after `waited` seconds. Raises Refused."""
+    processes = sample_wal_traffic(work).checkpointers
+    names = f": {describe_processes(processes)}" if processes else ""
+    cure = "run it again when that checkpoint has ended; `queuekeeper readers` shows it"
+    return CheckpointBlocker("checkpointer", f"another checkpoint ran for {waited:g} s{names}", cure, processes)
+
+
+def find_checkpoint_blocker(work: ActionContext, pending: str) -> CheckpointBlocker:
+    """Name one reader, one writer, or readers that follow each other without a gap. Raises Refused.
+
+    `pending` is the beginning of the sentence: how many frames are held back.
+    """
+    end_it = "let that process end its transaction; `queuekeeper readers` shows it"
+    if readers := find_lasting_readers(work):
+        return CheckpointBlocker("reader", f"{pending} by {describe_processes(readers)}", end_it, readers)
+    traffic = sample_wal_traffic(work)
+    if traffic.writer is not None:
+        why = f"{traffic.writer} held the write lock in every sample"
+        return CheckpointBlocker("writer", why, end_it, (traffic.writer,))
+    if not traffic.readers:
+        unseen = "in a container share the pid namespace (docs/safety.md)"
+        return CheckpointBlocker("reader", f"{pending}, but this process sees no reader", unseen)
+    wait, names = work.target.limits.checkpoint_wait, describe_processes(traffic.readers)
+    why = f"readers followed each other without a gap for {wait:g} s, so the log could not start over: {names}"
+    cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
+    return CheckpointBlocker("reset_starved", why, cure, traffic.readers)
 
 
 def find_lasting_readers(work: ActionContext) -> tuple[ProcessRef, ...]:
-    """Who holds the WAL back at the same mark now and LOOK_TWICE later. None where nobody is shown. Raises Refused."""
+    """The readers that pin the WAL at the same mark now and SECOND_LOOK_AFTER later, as far as shown. Raises Refused."""
     first = {_pin_key(pinner) for pinner in _find_pinners(work)}
     if not first:
         return ()
@@ -89,35 +131,36 @@ def find_lasting_readers(work: ActionContext) -> tuple[ProcessRef, ...]:
 
 
 def sample_wal_traffic(work: ActionContext) -> WalTraffic:
-    """Who reads and writes now, whatever their marks: a log starts over only when nobody reads it at all."""
-    looks = []
+    """Sample the readers and writers, at any mark: a log starts over only while no process reads it."""
+    samples = []
     for number in range(TRAFFIC_SAMPLES):
         if number:
             time.sleep(SAMPLE_INTERVAL)
-        looks.append(_find_holders(work))
-    writers = _count_sightings((one,) if (one := find_write_lock(holders)) else () for holders in looks)
+        samples.append(_find_holders(work))
+    writers = _count_sightings((lock,) if (lock := find_write_lock(holders)) else () for holders in samples)
     return WalTraffic(
-        readers=tuple(_count_sightings(find_read_locks(holders) for holders in looks)),
-        writer=next((who for who, seen in writers.items() if seen == TRAFFIC_SAMPLES), None),
+        readers=tuple(_count_sightings(find_read_locks(holders) for holders in samples)),
+        writer=next((process for process, seen in writers.items() if seen == TRAFFIC_SAMPLES), None),
         checkpointers=tuple(
-            _count_sightings((one,) if (one := find_checkpoint_lock(holders)) else () for holders in looks)
+            _count_sightings((lock,) if (lock := find_checkpoint_lock(holders)) else () for holders in samples)
         ),
     )
 
 
-def _count_sightings(looks: Iterable[Iterable[HeldLock]]) -> dict[ProcessRef, int]:
-    """In how many looks each was seen, most often first."""
-    return dict(Counter(who for holders in looks for who in {_process_ref(one) for one in holders}).most_common())
+def _count_sightings(samples: Iterable[Iterable[HeldLock]]) -> dict[ProcessRef, int]:
+    """In how many samples each process was seen, most often first."""
+    seen = (process for holders in samples for process in {_process_ref(holder) for holder in holders})
+    return dict(Counter(seen).most_common())
 
 
-def describe_processes(found: Iterable[ProcessRef]) -> str:
-    """The first three, in words."""
-    return ", ".join(str(one) for one in list(found)[:3])
+def describe_processes(processes: Iterable[ProcessRef]) -> str:
+    """The first three processes, joined for a message."""
+    return ", ".join(str(process) for process in list(processes)[:3])
 
 
 def _find_pinners(work: ActionContext) -> tuple[PinningReader, ...]:
-    found = _query_raw_reader(work, work.raw.find_pinning_readers)
-    return tuple(pinner for pinner in found if pinner.blocks_frames > 0 and not _is_own_process(work, pinner.pid))
+    pinners = _query_raw_reader(work, work.raw.find_pinning_readers)
+    return tuple(pinner for pinner in pinners if pinner.blocks_frames > 0 and not _is_own_process(work, pinner.pid))
 
 
 def _find_holders(work: ActionContext) -> tuple[HeldLock, ...]:
@@ -127,9 +170,10 @@ def _find_holders(work: ActionContext) -> tuple[HeldLock, ...]:
 
 
 def _query_raw_reader(work: ActionContext, question: Callable[[Path], tuple[LockUser, ...]]) -> tuple[LockUser, ...]:
-    """Nobody where this system shows no locks. A raw reader that is late on a busy machine is asked again: late is not nobody.
+    """The answer of the raw reader; empty where this system shows no locks.
 
-    Raises Refused when it stays so.
+    One that is late on a busy machine is queried again, since no answer does not mean no process. Raises Refused when it
+    stays late.
     """
     for _ in range(RAW_READER_TRIES):
         with suppress(RawReaderUnavailable):
@@ -138,14 +182,14 @@ def _query_raw_reader(work: ActionContext, question: Callable[[Path], tuple[Lock
             except LockTableUnseen:
                 return ()
     raise Refused(
-        "the raw reader does not answer, so who is in the way cannot be known",
+        "the raw reader does not answer, so the blocking process cannot be known",
         reason="raw_reader",
         next_step="run it again when the machine is less busy",
     )
 
 
 def _is_own_process(work: ActionContext, pid: int) -> bool:
-    """Ourselves, and the agent, whose polls are short. A person's run may be started by the application itself."""
+    """Whether it is this process or the agent, whose polls are short. The application itself may start a manual run."""
     return pid == os.getpid() or (work.automatic and pid == os.getppid())
 
 
@@ -153,5 +197,5 @@ def _pin_key(pinner: PinningReader) -> tuple[int, int, int]:
     return pinner.pid, pinner.lock_byte, pinner.mark
 
 
-def _process_ref(one: PinningReader | HeldLock) -> ProcessRef:
-    return ProcessRef(one.pid, one.command, one.command_line)
+def _process_ref(user: PinningReader | HeldLock) -> ProcessRef:
+    return ProcessRef(user.pid, user.command, user.command_line)

@@ -1,7 +1,7 @@
-"""Waiting for a lock of SQLite's with a deadline of our own.
+"""Limits the wait for a lock of SQLite.
 
-`interrupt()` does not cut a checkpoint's wait for a reader short, and a checkpoint that waits for a reader holds the write
-lock all the while: only a busy handler with a deadline bounds the application's stall (docs/safety.md).
+`interrupt()` does not end a checkpoint's wait for a reader, and a checkpoint that waits for a reader holds the write lock:
+only a busy handler with a deadline bounds the application's stall (docs/safety.md).
 """
 
 import time
@@ -12,7 +12,7 @@ RETRY_INTERVAL = 0.002
 
 
 def set_busy_timeout(connection: apsw.Connection, seconds: float) -> None:
-    """Give up each wait after `seconds`; 0 gives up at once."""
+    """Have the connection give up each wait after `seconds`; 0 gives up at once."""
     deadline = 0.0
 
     def wait_again(tries: int) -> bool:

@@ -1,4 +1,4 @@
-"""The one way to open a watched database for change.
+"""Opens a watched database for change: the one way to do it.
 
 Every connection of ours leaves checkpoints to the checkpoint action: no autocheckpoint, none on close. Closing a
 read-write connection as the last one would otherwise checkpoint and delete the WAL under an application that comes back
@@ -19,9 +19,10 @@ from collectors.raw_reader.client import RawReaderUnavailable
 
 
 def relax_commit_syncs(connection: apsw.Connection) -> None:
-    """Commits do not wait for the disk where a WAL keeps their order: for what may be lost, and holds the lock less long.
+    """Let commits return before they are on disk, where a WAL keeps their order: for changes that may be lost.
 
-    A crash of the machine may undo the newest commits, never tear one (https://sqlite.org/pragma.html#pragma_synchronous).
+    The write lock is then held for a shorter time. A crash of the machine may undo the newest commits, never tear one
+    (https://sqlite.org/pragma.html#pragma_synchronous).
     In rollback-journal mode only the syncs keep the file whole: there nothing changes.
     """
     if connection.pragma("journal_mode") == "wal":
@@ -30,7 +31,7 @@ def relax_commit_syncs(connection: apsw.Connection) -> None:
 
 @contextmanager
 def open_writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
-    """Open for change; waits at most `busy_wait` seconds for each lock. Raises apsw.Error."""
+    """Open a database for change; each wait for a lock ends after `busy_wait` seconds. Raises apsw.Error."""
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
     connection = apsw.Connection(f"file:{quote(str(path))}", flags=flags)
     try:
@@ -43,13 +44,13 @@ def open_writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
 
 
 def uses_rollback_journal(work: ActionContext) -> bool:
-    """Whether readers and commits exclude each other there. By the header; a WAL database whose owner is down has no WAL file.
+    """Whether the database has a rollback journal, so that readers and commits exclude each other.
 
-    Raises OSError, apsw.Error.
+    The header tells; the WAL file does not, since a WAL database has none while its owner is down. Raises OSError, apsw.Error.
     """
     try:
         header = work.raw.read_database_header(work.target.path)
-    except RawReaderUnavailable:  # on a machine that hardly moves
+    except RawReaderUnavailable:  # on a machine that is too busy
         with open_read_only(work.target.path) as connection:
             return bool(connection.pragma("journal_mode") != "wal")
     return header is not None and header.valid and not header.wal

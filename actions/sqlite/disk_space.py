@@ -1,4 +1,4 @@
-"""Is there room? Asked before anything is written, so that a full disk is a sentence and not an accident."""
+"""Checks free space before anything is written, and turns a disk that fills up into a sentence."""
 
 import errno
 import os
@@ -14,13 +14,13 @@ from collectors.raw_reader.client import RawReaderUnavailable
 
 
 def free_bytes(directory: Path) -> int:
-    """What an unprivileged process may still write where `directory` lives, in bytes."""
-    found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize
+    """Bytes that an unprivileged process may still write to the file system of `directory`."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 def size_or_zero(path: Path) -> int:
-    """The size by stat; 0 when there is no such file."""
+    """The size of a file in bytes by stat; 0 when there is no such file."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -28,7 +28,7 @@ def size_or_zero(path: Path) -> int:
 
 
 def database_bytes(work: ActionContext) -> int:
-    """How large a copy of the target's newest commit is: what lies in the WAL counts, whatever the file's size."""
+    """Bytes of a copy of the target's newest commit: pages that are still in the WAL count too."""
     size = work.target.path.stat().st_size
     with suppress(RawReaderUnavailable):
         index = work.raw.read_wal_index(work.target.path) if work.target.wal.exists() else None
@@ -50,7 +50,7 @@ def require_free_space(directory: Path, needed: int, reserve: int, what: str) ->
 
 @contextmanager
 def explain_full_disk(directory: Path, needed: int, what: str) -> Iterator[None]:
-    """Turns a disk that fills up while we write into one sentence with the missing bytes. Raises Failed."""
+    """Raises Failed with the missing bytes when the disk fills up inside the block."""
     try:
         yield
     except OSError as error:

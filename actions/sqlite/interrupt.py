@@ -1,7 +1,7 @@
-"""Statements that end early: when we are asked to stop, when something is over, or when their time is up.
+"""Ends statements early: at a request to stop, on a condition, or when their time is over.
 
-By a thread that calls `interrupt()`, the only call on a connection that another thread may make: a progress handler is not
-called in `count(*)` and ANALYZE (https://sqlite.org/c3ref/interrupt.html).
+A thread calls `interrupt()`, the only call on a connection that another thread may make: a progress handler is not called in
+`count(*)` and ANALYZE (https://sqlite.org/c3ref/interrupt.html).
 """
 
 import threading
@@ -19,14 +19,17 @@ CHECK_INTERVAL = 0.02
 
 @contextmanager
 def interrupt_when(
-    connection: apsw.Connection, over: Callable[[], bool], every: float = CHECK_INTERVAL
+    connection: apsw.Connection, condition: Callable[[], bool], every: float = CHECK_INTERVAL
 ) -> Iterator[None]:
-    """Interrupts the connection's statements of this block once `over()` says so. Raises apsw.InterruptError then."""
+    """Interrupt the connection's statements in the block once `condition()` is true, looked at `every` seconds.
+
+    Raises apsw.InterruptError then.
+    """
     ended = threading.Event()
 
     def watch_condition() -> None:
         while not ended.wait(every):
-            if over():
+            if condition():
                 connection.interrupt()
 
     watcher = threading.Thread(target=watch_condition, name="watcher", daemon=True)
@@ -40,9 +43,9 @@ def interrupt_when(
 
 @contextmanager
 def limit_statements(work: ActionContext, connection: apsw.Connection, seconds: float | None = None) -> Iterator[None]:
-    """Statements of this block end when asked to stop, or `seconds` after it began.
+    """Interrupt the statements of the block at a request to stop, or `seconds` after it began.
 
-    Interrupted again and again until the block ends: an interrupt between two statements is lost.
+    They are interrupted again and again until the block ends: an interrupt between two statements has no effect.
     Raises Cancelled, Interrupted, TimeLimitExceeded.
     """
     ends = None if seconds is None else time.monotonic() + seconds

@@ -1,6 +1,6 @@
-"""Work that nobody waits for gives way to the application: a lower priority for as long as it lasts.
+"""Runs work at a lower priority, so that the application gets the processor first.
 
-Never while a lock is held that the application may wait for: it would then wait for us to get a processor as well.
+Never while a lock is held that the application may wait for: it would then wait until we get a processor as well.
 """
 
 import os
@@ -12,7 +12,7 @@ NICENESS = 10
 
 @contextmanager
 def lower_priority() -> Iterator[None]:
-    """This thread with a niceness of at least NICENESS; nothing changes where a system has none."""
+    """Run the block with a niceness of at least NICENESS; nothing changes on a system without niceness."""
     if not hasattr(os, "setpriority"):
         yield
         return
@@ -21,5 +21,5 @@ def lower_priority() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(PermissionError):  # only root may take it back; our process ends soon
+        with suppress(PermissionError):  # only root may raise it again; our process ends soon
             os.setpriority(os.PRIO_PROCESS, 0, before)

@@ -1,13 +1,13 @@
-"""How long a turn with the write lock may go on, how long to rest after it, and when to let others go first.
+"""Paces write transactions: how long one may hold the lock, how long to pause after it, when to let the application go first.
 
-What the application feels is the time that the lock is held, and that its own next try is still away. SQLite's busy
-handler sleeps 1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 50, then 100 ms between two tries (sqliteDefaultBusyCallback in
-https://sqlite.org/src/file/src/main.c). So after each turn we rest as long as somebody who began to wait when it began
-may be asleep, and a little more: then everybody who waits gets a try, and waits no longer than the turn and one such step.
+The application feels how long the lock is held, and how long its own next try is still away. SQLite's busy handler sleeps
+1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 50, then 100 ms between two tries (sqliteDefaultBusyCallback in
+https://sqlite.org/src/file/src/main.c). So after each transaction we pause for as long as a process that began to wait with
+it may be asleep, and a little longer: then each waiting process gets a try, after the transaction and one such step at most.
 
-The little more is what counts. With rests of half that length, or of just that length, or of random lengths, turns of
-15 ms keep one waiter in ten thousand out for a second, since every miss makes the next sleep longer; with it the longest
-wait is 23 ms (bench/back_off.py).
+The little more matters. With pauses of half that length, or of just that length, or of random lengths, transactions of 15 ms
+keep one waiting process in ten thousand out for a second, since every failed try makes the next sleep longer; with it the
+longest wait is 23 ms (bench/back_off.py).
 """
 
 import math
@@ -16,62 +16,68 @@ from dataclasses import dataclass, field
 
 from actions.sqlite.write_transaction import WriteTransaction, next_batch_size
 
-# Seconds of a short turn: less than a kernel's usual time slice, and its rest is short too.
+# Long transactions do more between two pauses. But a transaction that the kernel interrupts holds the lock for as long as
+# other processes run; one that is shorter than a time slice ends before. Which is better depends on the machine at that
+# moment, so both lengths are tried, and the one with more rows a second is used.
+# Seconds of a short transaction: less than a kernel's usual time slice, and the pause after it is short too.
 SHORT_HOLD = 0.002
-# The other length is tried for so many of so many turns.
+# The other length is tried for TRIALS of each TRIAL_CYCLE transactions.
 TRIALS, TRIAL_CYCLE = 4, 40
-# After a turn beyond the budget so many are short, whatever is faster.
+# After a transaction beyond the budget this many are short, even if long ones are faster.
 CAREFUL_TRANSACTIONS = 200
-# How much the newest turn counts.
+# The weight of the newest transaction in the moving average of rows a second.
 RATE_WEIGHT = 0.2
 
 
 @dataclass(slots=True)
 class HoldLength:
-    """`longest`: seconds of a long turn. `rates`: rows a second of the whole cycle, rest included, by length."""
+    """Chooses how long the next transaction may hold the lock.
+
+    `longest`: seconds of a long transaction. `rates`: rows a second of the whole cycle, pause included, by length.
+    """
 
     longest: float
-    turns: int = 0
+    transactions: int = 0
     careful_until: int = 0
     rates: dict[float, float] = field(default_factory=dict)
 
     @property
     def available_lengths(self) -> tuple[float, ...]:
-        """What there is to choose from, the long one first."""
+        """The lengths to choose from, the long one first."""
         return (self.longest, SHORT_HOLD) if self.longest > SHORT_HOLD else (self.longest,)
 
     @property
     def planned_seconds(self) -> float:
-        """Seconds that the next turn is planned for."""
-        if self.turns < self.careful_until:
+        """Seconds that the next transaction is planned for."""
+        if self.transactions < self.careful_until:
             return self.available_lengths[-1]
         best = max(self.available_lengths, key=lambda length: self.rates.get(length, 0.0))
         other = self.available_lengths[-1] if best == self.longest else self.longest
-        return other if self.turns % TRIAL_CYCLE >= TRIAL_CYCLE - TRIALS else best
+        return other if self.transactions % TRIAL_CYCLE >= TRIAL_CYCLE - TRIALS else best
 
     def record_cycle(self, rows: int, cycle: float, *, overran: bool) -> None:
-        """From a turn of this length that took `rows` rows, `cycle` seconds after the one before it ended."""
+        """Learn from a transaction of the planned length, which ended `cycle` seconds after the one before it."""
         length, rate = self.planned_seconds, rows / cycle if cycle > 0 else 0.0
         known = self.rates.get(length)
         self.rates[length] = rate if known is None else known + RATE_WEIGHT * (rate - known)
-        self.turns += 1
+        self.transactions += 1
         if overran:
-            self.careful_until = self.turns + CAREFUL_TRANSACTIONS
+            self.careful_until = self.transactions + CAREFUL_TRANSACTIONS
 
 
 # Seconds between two tries of a connection that waits for the lock.
 BACK_OFF = tuple(step / 1000 for step in (1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 50, 100))
-# By how much a sleep may be longer than it was asked for: in proportion, and in seconds.
+# By how much a sleep may be longer than requested: in proportion, and in seconds.
 SLEEP_FACTOR, SLEEP_LATENESS = 1.2, 0.0005
-# Share of the longest hold that turns are planned for; the rest is for a busy machine.
+# Transactions are planned for this share of the budget; the remainder is for a busy machine.
 PLANNED_SHARE = 0.33
 FIRST_BATCH, LARGEST_BATCH = 50, 20_000
-# How much the newest turn counts in what a row's commit is thought to cost.
+# The weight of the newest transaction in the estimated cost of a row's commit.
 COMMIT_COST_WEIGHT = 0.3
 
 
 def delay_after_hold(held: float) -> float:
-    """Seconds within which whoever has waited for `held` seconds tries again; sleeps are a little longer than asked for."""
+    """Seconds within which a process that has waited for `held` seconds tries again, with sleeps a little too long."""
     tried = 0.0
     for step in BACK_OFF:
         tried += step
@@ -81,17 +87,17 @@ def delay_after_hold(held: float) -> float:
 
 
 def nearest_rank_percentile(values: list[float], share: float) -> float:
-    """The nearest-rank percentile; 0 of none. `share` from 0 to 1."""
+    """The nearest-rank percentile of the values, 0 without any. `share` from 0 to 1."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
 @dataclass(slots=True)
 class WritePacing:
-    """The turns of one run. `budget`: seconds, limits.write_lock; `rows`: the most that the next turn may take.
+    """Paces the write transactions of one run. `budget`: seconds, limits.write_lock; `rows`: the most for the next transaction.
 
-    `row_commit`: seconds of a commit for each row in it, learned: the commit comes after the last look at the clock.
-    `holds`: seconds, of all turns; `yields`: how often others went first.
+    `row_commit`: seconds of a commit for each of its rows, learned, since the clock is last read before the commit.
+    `holds`: seconds of each transaction; `yields`: how often the application went first.
     """
 
     budget: float
@@ -106,34 +112,36 @@ class WritePacing:
     def __post_init__(self) -> None:
         self.length = HoldLength(PLANNED_SHARE * self.budget)
 
-    def may_add_row(self, turn: WriteTransaction, rows: int) -> bool:
-        """Whether a turn that has taken `rows` rows may take one more. The first one always: else nothing would be done."""
+    def may_add_row(self, transaction: WriteTransaction, rows: int) -> bool:
+        """Whether a transaction with `rows` rows may change one more. The first one always may: else nothing would be done."""
         if rows == 0:
             return True
-        return rows < self.rows and turn.seconds_held() + rows * self.row_commit < self.length.planned_seconds
+        return rows < self.rows and transaction.seconds_held() + rows * self.row_commit < self.length.planned_seconds
 
     def remaining_delay(self) -> float:
-        """Seconds."""
+        """Seconds until the next transaction may begin."""
         return max(0.0, self.delayed_until - time.monotonic())
 
-    def record_transaction(self, turn: WriteTransaction, rows: int, committing: float) -> None:
-        """Learn from a turn that is over; `committing`: the seconds of it that its commit took."""
-        self.holds.append(turn.held)
+    def record_transaction(self, transaction: WriteTransaction, rows: int, committing: float) -> None:
+        """Learn from a transaction that has ended; `committing`: the seconds that its commit took."""
+        self.holds.append(transaction.held)
         now = time.monotonic()
         if self.ended_at is not None:
-            self.length.record_cycle(rows, now - self.ended_at, overran=turn.held > self.budget)
+            self.length.record_cycle(rows, now - self.ended_at, overran=transaction.held > self.budget)
         self.ended_at = now
         if rows:
             self.row_commit += (COMMIT_COST_WEIGHT if self.row_commit else 1.0) * (committing / rows - self.row_commit)
-        # A long turn says what its own rows cost; a short one may have ended for want of rows.
-        size = max(1, rows) if turn.held > self.budget / 2 else self.rows
-        self.rows = next_batch_size(size, turn.held, self.budget, LARGEST_BATCH)
-        self._extend_delay(max(delay_after_hold(turn.held), turn.held if turn.held > self.budget else 0.0))
-        if turn.waited > self.budget:  # somebody needs the lock more than we do
-            self.record_yield(turn.waited)
+        # A long transaction tells what its own rows cost; a short one may have had no more rows.
+        size = max(1, rows) if transaction.held > self.budget / 2 else self.rows
+        self.rows = next_batch_size(size, transaction.held, self.budget, LARGEST_BATCH)
+        self._extend_delay(
+            max(delay_after_hold(transaction.held), transaction.held if transaction.held > self.budget else 0.0)
+        )
+        if transaction.waited > self.budget:  # another process needs the lock more than we do
+            self.record_yield(transaction.waited)
 
     def record_yield(self, seconds: float) -> None:
-        """Others go first for so long, and the next turn is smaller."""
+        """Let other processes go first for `seconds`, and make the next transaction smaller."""
         self.yields += 1
         self.rows = max(1, self.rows // 2)
         self._extend_delay(seconds)

@@ -1,4 +1,9 @@
-"""How much the WAL may grow because of us. A pin keeps it from being reset, so it grows at the commit rate meanwhile."""
+"""Limits how much the WAL grows because of us.
+
+A pin keeps the WAL from being reset, so under a pin it grows at the commit rate. While we write in batches we pause until the
+application's own checkpoints make room: we never checkpoint here (docs/safety.md). A log that is copied whole starts over with
+the next write, ours too, unless a reader still uses it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,19 +17,21 @@ from actions.sqlite.interrupt import interrupt_when
 from collectors.raw_reader.client import RawReaderUnavailable
 from collectors.raw_reader.formats import wal_file_bytes
 
-# Seconds between two looks at the WAL's size while a statement runs under the pin.
+# Seconds between two measurements of the WAL's size while a statement runs under the pin.
 GROWTH_CHECK_INTERVAL = 0.05
+# How long to wait for the application's own checkpoint, and between two measurements while waiting, in seconds.
+CHECKPOINT_PATIENCE, ROOM_CHECK_INTERVAL = 10.0, 0.01
 
 
 def wal_growth(work: ActionContext, before: int) -> int:
-    """Bytes by which the WAL file is larger than it was."""
+    """Bytes by which the WAL file is larger than `before`."""
     return max(0, size_or_zero(work.target.wal) - before)
 
 
 def live_wal_growth(work: ActionContext, before: int) -> int:
-    """Bytes of the WAL that are in use now, beyond the size that its file had: falls when the WAL starts over.
+    """Bytes of the WAL in use now, beyond the size `before` of its file; they fall when the WAL starts over.
 
-    The file itself is never shortened by that, so `growth` cannot tell when there is room again.
+    The file is not shortened then, so `wal_growth` cannot tell when there is room again.
     """
     with suppress(RawReaderUnavailable):
         index = work.raw.read_wal_index(work.target.path)
@@ -39,7 +46,7 @@ def allowed_wal_growth(work: ActionContext) -> int:
 
 
 def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> int:
-    """The growth so far. Raises Failed beyond the budget: what we do must end or be given up. `what` holds the pin."""
+    """The growth until now. Raises Failed beyond the budget: what holds the pin (`what`) must end."""
     grown, allowed = wal_growth(work, before), allowed_wal_growth(work)
     if grown > allowed:
         raise Failed(
@@ -52,7 +59,7 @@ def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> in
 
 @contextmanager
 def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection, what: str = "copy") -> Iterator[None]:
-    """Interrupts the pinning connection's statements when the WAL outgrows its budget, or when asked to stop.
+    """Interrupt the pinning connection's statements in the block when the WAL outgrows its budget, or at a request to stop.
 
     Raises Failed, Cancelled, Interrupted.
     """
@@ -70,17 +77,12 @@ def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection,
     check_wal_growth(work, before, what)
 
 
-# How long to wait for the application's own checkpoint, in seconds.
-CHECKPOINT_PATIENCE = 10.0
-ROOM_CHECK_INTERVAL = 0.01
-
-
 class WalBudgetExhausted(Exception):
-    """The WAL has grown to its budget and nobody checkpoints it."""
+    """The WAL has grown to its budget and no process checkpoints it."""
 
 
 class WalHeadroom:
-    """The growth of one database's WAL since this was made. `pauses`, `paused`: how often and how long we waited, seconds."""
+    """The room left in the WAL's budget. `pauses`, `paused`: how often and how many seconds we waited for it."""
 
     def __init__(self, work: ActionContext) -> None:
         self._work = work
@@ -90,9 +92,9 @@ class WalHeadroom:
         self.paused = 0.0
 
     def wait_for_room(self) -> None:
-        """Until the growth is well within the budget: the application's own commits need the rest.
+        """Wait until the growth is well within the budget: the application's own commits need the remainder.
 
-        Raises WalFull, Cancelled, Interrupted.
+        Raises WalBudgetExhausted, Cancelled, Interrupted.
         """
         if self._has_room():
             return

@@ -1,7 +1,7 @@
-"""One short turn with the write lock beside a live application: waited for, held briefly, measured.
+"""One short write transaction beside a live application, measured.
 
-Holding the lock is what the application feels; waiting for it holds nobody up. So a turn says how long it held, and the
-next one is made as large as half the budget allows (docs/safety.md).
+The application feels how long the write lock is held; a wait for the lock blocks no other process. So a transaction measures
+how long it held the lock, and the next batch is made as large as half the budget allows (docs/safety.md).
 """
 
 import time
@@ -16,34 +16,34 @@ from actions.model.errors import Locked
 
 @dataclass(slots=True)
 class WriteTransaction:
-    """`began`: monotonic seconds since when the lock is held. `waited` and `held` in seconds; `held` once it is over."""
+    """A write transaction. `began`: monotonic time at which it got the lock. `waited`, and after its end `held`: seconds."""
 
     began: float
     waited: float
     held: float = 0.0
 
     def seconds_held(self) -> float:
-        """How long the lock has been held until now, in seconds."""
+        """Seconds for which the lock has been held until now."""
         return time.monotonic() - self.began
 
 
 @contextmanager
 def begin_write_transaction(connection: apsw.Connection, wait: float) -> Iterator[WriteTransaction]:
-    """A transaction that holds the write lock from its start; commits at the end, rolls back on any error.
+    """Begin a transaction that holds the write lock from its start; it commits after the block, and rolls back on any error.
 
     `wait`: the seconds after which the connection's busy handler gives up. Raises Locked, apsw.Error.
     """
-    asked = time.monotonic()
+    requested = time.monotonic()
     try:
         connection.execute("BEGIN IMMEDIATE")
     except apsw.BusyError:
         raise Locked(
-            f"the write lock did not come free within {wait:g} s",
+            f"the write lock was not released within {wait:g} s",
             reason="write_lock",
-            next_step="`queuekeeper readers` shows who holds it; run it again later",
+            next_step="`queuekeeper readers` shows which process holds it; run it again later",
         ) from None
     began = time.monotonic()
-    turn = WriteTransaction(began, began - asked)
+    turn = WriteTransaction(began, began - requested)
     try:
         yield turn
         connection.execute("COMMIT")
@@ -56,7 +56,7 @@ def begin_write_transaction(connection: apsw.Connection, wait: float) -> Iterato
 
 
 def next_batch_size(size: int, held: float, budget: float, largest: int) -> int:
-    """How much to do in the next turn: doubled after a short hold, shrunk in proportion to half the budget after a long one."""
+    """The size of the next batch: doubled after a short hold, reduced in proportion to half the budget after a long one."""
     if held <= budget / 4:
         return min(largest, size * 2)
     return max(1, min(largest, int(size * budget / 2 / held)))

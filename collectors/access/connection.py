@@ -1,7 +1,7 @@
 """The one place that opens a watched database for reading.
 
 `mode=ro`, never read-write with `query_only`: the latter still runs `PRAGMA journal_mode=` and `wal_checkpoint`, and
-the last such connection to close checkpoints and deletes the WAL (docs/safety.md). Ask `preflight` first: a read-only
+the last such connection to close checkpoints and deletes the WAL (docs/safety.md). Call `preflight` first: a read-only
 connection to a WAL database without a running owner creates files beside it.
 """
 
@@ -28,7 +28,7 @@ def open_read_only(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[a
 
 @contextmanager
 def open_immutable(path: Path) -> Iterator[apsw.Connection]:
-    """A connection to a file that nobody writes (a backup), without any lock and without any file made beside it.
+    """A connection to a file that no process writes (a backup): it takes no lock and creates no file beside it.
 
     Never for a live database: `immutable` does not see its WAL, and shows half-written pages. Raises apsw.Error.
     """

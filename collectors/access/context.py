@@ -67,7 +67,7 @@ class PollContext:
 
     @property
     def read_limit(self) -> float:
-        """How long one read may last, in seconds."""
+        """Seconds for which one read may last."""
         return read_limit(self.target, self.header)
 
     def require_connection(self) -> apsw.Connection:
@@ -93,7 +93,7 @@ class PollContext:
         return self._looked_up and self._profile is None and self.profile_failure is None
 
     def read_page_counts(self) -> PageCounts:
-        """Both counts of one moment, read once. Raises apsw.Error."""
+        """All pages and free pages, read once in a poll. Raises apsw.Error."""
         if self._page_counts is None:
             connection = self.require_connection()
             pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
@@ -101,7 +101,7 @@ class PollContext:
         return self._page_counts
 
     def read_quick_counts(self, profile: CompiledProfile) -> QuickCounts:
-        """What every poll counts of the queue, read once. Raises apsw.Error, TimeLimitExceeded, ValueError."""
+        """What every poll counts of the queue, read once in a poll. Raises apsw.Error, TimeLimitExceeded, ValueError."""
         if self._quick_counts is None:
             self._quick_counts = read_quick_counts(self.require_connection(), profile, self.now)
         return self._quick_counts

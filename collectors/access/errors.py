@@ -1,4 +1,4 @@
-"""What went wrong with a reading: a short stable word for a label, and a sentence for a person.
+"""Describes a failed reading: a short stable word for a label, and a sentence for a person.
 
 SQLite's own texts mislead in places: "disk I/O error" also stands for a checkpoint on a read-only connection,
 "attempt to write a readonly database" for a directory or a journal that the reader may not use
@@ -16,7 +16,10 @@ from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 
 class PartialReading(Exception):
-    """`reading` has what could be read; `word` is the reason as a label, the message a sentence."""
+    """Only a part could be read: it is published, and the collector reports the rest as failed.
+
+    `reading` has what could be read; `word` is the reason as a label, the message a sentence.
+    """
 
     def __init__(self, message: str, reading: Any, word: str) -> None:
         super().__init__(message)
@@ -86,7 +89,7 @@ _SYSTEM = {
 
 
 def describe_failure(error: BaseException) -> tuple[str, str]:
-    """(word, sentence) of a failed reading."""
+    """(word, sentence) of an error that a reading raised."""
     if isinstance(error, SlowReadingFailed):
         return error.word, str(error)
     for kind, word in _OURS:
@@ -101,13 +104,13 @@ def describe_failure(error: BaseException) -> tuple[str, str]:
 
 
 def reading_after_failure(error: BaseException, previous: Any) -> Any:
-    """What a collector knows after this failure: its previous reading, unless the failure brings its own."""
+    """The reading that a collector remembers after an error: the previous one, unless the error carries another."""
     return error.remember if isinstance(error, SlowReadingFailed) else previous
 
 
 def _describe_sqlite_error(error: apsw.Error) -> tuple[str, str]:
-    if (found := _EXTENDED.get(getattr(error, "extendedresult", 0))) is not None:
-        return found[0], f"{found[1]} ({error})"
+    if (extended := _EXTENDED.get(getattr(error, "extendedresult", 0))) is not None:
+        return extended[0], f"{extended[1]} ({error})"
     for kind, word, sentence in _SQLITE:
         if isinstance(error, kind):
             return word, f"{sentence} ({error})"

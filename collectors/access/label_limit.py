@@ -12,13 +12,13 @@ QUEUES = 20
 
 @dataclass(frozen=True, slots=True)
 class LabelLimit:
-    """Which values keep their own name; `folded` is how many distinct values became `other`."""
+    """Which values have a label of their own (`named`); `folded` is how many distinct values share the label `other`."""
 
     named: tuple[str, ...] = ()
     folded: int = 0
 
     def label_for(self, value: str) -> str:
-        """The label of this value."""
+        """The label of this value: itself, or `other`."""
         return value if value in self.named else OTHER
 
     def all_labels(self) -> tuple[str, ...]:
@@ -27,11 +27,11 @@ class LabelLimit:
 
 
 def limit_labels(values: Iterable[str], before: tuple[str, ...] = (), limit: int = QUEUES) -> LabelLimit:
-    """At most `limit` values keep their name: those that had one before, then new ones in alphabetical order.
+    """Give at most `limit` values a label: those that had one before, then new ones in alphabetical order.
 
-    A name once shown stays: a series that comes and goes would read as a task that does.
+    A label that was published stays: a series that comes and goes would read as a task that does.
     """
-    kept = before[:limit]
-    new = sorted(set(values) - set(kept))
-    room = limit - len(kept)
-    return LabelLimit(kept + tuple(new[:room]), len(new[room:]))
+    known = before[:limit]
+    new = sorted(set(values) - set(known))
+    free = limit - len(known)
+    return LabelLimit(known + tuple(new[:free]), len(new[free:]))

@@ -1,4 +1,4 @@
-"""May we open this database? Decided from file facts and its header, before SQLite is asked anything.
+"""Decides whether we may open a database, from facts about its files and its header, before SQLite opens it.
 
 A read-only connection is not harmless by itself: on a WAL database without its -wal and -shm it creates both and leaves
 them, and made by another user in a directory that user can write, they turn the application's next write into
@@ -26,7 +26,7 @@ READABLE = PreflightVerdict("readable", may_open=True, up=True)
 
 
 def decide_preflight(facts: DatabaseFacts) -> PreflightVerdict:
-    """Whether to open. Every refusal says what to do."""
+    """Decide whether to open. Every refusal says what to do."""
     if facts.database is None:
         return _refused_verdict("missing", f"{facts.path} is not there")
     if (wrong := _refuse_non_database(facts, facts.database)) is not None:
@@ -51,7 +51,7 @@ def _refuse_non_database(facts: DatabaseFacts, database: FileFacts) -> Preflight
 
 
 def _readable_verdict(facts: DatabaseFacts) -> PreflightVerdict:
-    """A warning is no refusal: what can be read is read."""
+    """The verdict to open, with a warning on a network file system: what can be read is read."""
     if facts.file_system not in NETWORK_FILE_SYSTEMS:
         return READABLE
     warning = (
@@ -85,7 +85,10 @@ def _decide_wal_database(facts: DatabaseFacts, database: FileFacts) -> Preflight
 
 
 def _exclusively_held_verdict(facts: DatabaseFacts) -> PreflightVerdict:
-    """Exclusively, of a WAL database: the last connection while it closes, or PRAGMA locking_mode=EXCLUSIVE (no -shm)."""
+    """The verdict on a WAL database that is held exclusively.
+
+    By its last connection while that closes, or with PRAGMA locking_mode=EXCLUSIVE, which has no -shm.
+    """
     if not facts.exclusive_holder:
         return _owner_down_verdict(f"{facts.path}: its last connection is closing; only its size is read")
     return _refused_verdict(
@@ -100,14 +103,14 @@ def _owner_down_verdict(message: str) -> PreflightVerdict:
 
 
 def _would_leave_foreign_files(facts: DatabaseFacts, database: FileFacts) -> bool:
-    """Another user who can write the directory."""
+    """Whether we are another user than the owner and can write the directory."""
     if not is_foreign_user(facts.user, database) or not facts.directory_writable:
         return False
     return not _shared_by_group(database, facts.directory)
 
 
 def _shared_by_group(database: FileFacts, directory: FileFacts | None) -> bool:
-    """A setgid directory and a group-writable database of its group: what we create there, the owner can write."""
+    """Whether a setgid directory and a group-writable database of its group let the owner write what we create."""
     if directory is None or not directory.mode & stat.S_ISGID or directory.group != database.group:
         return False
     return database.mode & (stat.S_IRGRP | stat.S_IWGRP) == stat.S_IRGRP | stat.S_IWGRP

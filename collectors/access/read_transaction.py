@@ -57,7 +57,7 @@ class ReadTransaction:
             return read()
 
     def _begin_if_needed(self) -> bool:
-        """Whether a new one was begun."""
+        """Begin a transaction when there is none, or too little of its budget is left. Returns whether one was begun."""
         spent = time.monotonic() - self._began_at
         # SQLite itself ends a transaction on some errors (https://sqlite.org/lang_transaction.html, section 2.4).
         if self._connection.in_transaction and spent <= LATEST_START * self._budget:

@@ -1,7 +1,7 @@
-"""Must a database be opened again, or does what was read of it still hold? Pure.
+"""Decides whether a database must be opened again, or its last readings still hold. Pure.
 
-Cost follows what changed: everything is looked at by stat at each interval, opened is what was written to, what the
-clock alone can change, and what could not be read.
+Cost follows what changed: every database is checked by stat at each interval; those are opened that were written to,
+whose values the clock alone can change, or that could not be read.
 """
 
 from collections.abc import Mapping
@@ -10,30 +10,30 @@ from typing import Any
 from collectors.access.change_detection import FileSignature
 from collectors.access.snapshot import Snapshot
 
-# However quiet the files are: a reading is repeated after this many seconds.
+# Seconds after which a database is read again even when its files did not change.
 REOPEN_AFTER = 600.0
 
 
-def reason_to_open(previous: Snapshot | None, found: FileSignature, now: float) -> str:
-    """Why to open it now, "" for no reason. `now`: seconds since the epoch."""
+def reason_to_open(previous: Snapshot | None, signature: FileSignature, now: float) -> str:
+    """The reason to open it now, "" for none. `now`: seconds since the epoch."""
     if previous is None or previous.signature is None:
         return "never read"
-    if not previous.signature.settled or not previous.signature.is_same_as(found):
+    if not previous.signature.settled or not previous.signature.is_same_as(signature):
         return "changed"
     if not 0 <= now - previous.opened_at < REOPEN_AFTER:
         return "long ago"
     if previous.state == "owner_down":
-        return ""  # nobody has it open and no file changed: there is nothing to read
+        return ""  # no process has it open and no file changed: there is nothing to read
     if not previous.up or any(not result.success for result in previous.collectors.values()):
         return "not read"
     return "ages" if previous.can_age else ""
 
 
 def any_reading_can_age(readings: Mapping[str, Any]) -> bool:
-    """Whether the clock or a reader can make a reading wrong although nobody writes: their collectors say it.
+    """Whether a reading can become wrong without any write, by the clock or by a reader: its `can_age` says so.
 
     A lease ends, a task falls due, a heartbeat grows old, a reader that pins the WAL leaves. A first look at a WAL
     (`unknown`) needs a second one.
     """
-    found = (getattr(reading, "can_age", None) for reading in readings.values())
-    return any(one() for one in found if one is not None)
+    methods = (getattr(reading, "can_age", None) for reading in readings.values())
+    return any(can_age() for can_age in methods if can_age is not None)

@@ -1,4 +1,4 @@
-"""Everything that was read of one database at one moment."""
+"""Everything that one poll read of one database."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from collectors.target import Target
 
 
 class CollectorResult(NamedTuple):
-    """How one collector fared. `reason` is a short stable word for a label, `message` a sentence for a person."""
+    """The outcome of one collector. `reason` is a short stable word for a label, `message` a sentence for a person."""
 
     success: bool
     duration: float
@@ -22,8 +22,8 @@ class CollectorResult(NamedTuple):
 class Snapshot:
     """One poll. `up`: the poll could read what may be read; `state` is a word for `queuekeeper_databases`.
 
-    `taken_at`: when what it says was last known to hold: by reading it, or by finding every file unchanged (seconds since
-    the epoch). `opened_at`: when it was last read; `signature`: what stat said right before;
+    `taken_at`: when its values were last known to hold: by reading them, or because no file had changed (seconds since
+    the epoch). `opened_at`: when it was last read; `signature`: the stat of its files right before;
     `can_age`: the clock alone may make it wrong (`collectors.access.refresh`), or only a part of it was read.
     `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
     Samples of a collector that failed are absent, and `collectors` says why. `folded_labels`: how many distinct queue

@@ -1,4 +1,4 @@
-"""A bound on how long statements may run.
+"""Bounds how long statements may run.
 
 One thread for all connections calls `interrupt()`, the only call on a connection that another thread may make
 (https://sqlite.org/c3ref/interrupt.html). A progress handler is not enough: it is not called in `count(*)` and ANALYZE.
@@ -21,7 +21,7 @@ class TimeLimitExceeded(Exception):
 
 
 class _ArmedLimit:
-    """One armed limit. All fields are read and written under the watchdog's lock."""
+    """The limit of one block that runs. All fields are read and written under the watchdog's lock."""
 
     __slots__ = ("connection", "fired", "over", "repeat")
 
@@ -32,7 +32,7 @@ class _ArmedLimit:
 
 
 class _Watchdog:
-    """Fires each limit at its deadline (monotonic seconds), and again as long as its block goes on."""
+    """Interrupts each connection at its deadline (monotonic seconds), and again as long as its block goes on."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -53,7 +53,7 @@ class _Watchdog:
         return limit
 
     def disarm_limit(self, limit: _ArmedLimit) -> bool:
-        """After this the connection is never interrupted for this limit. Whether it was already."""
+        """Stop interrupting the connection for this limit. Returns whether that happened already."""
         with self._changed:
             limit.over = True
             return limit.fired
@@ -65,7 +65,7 @@ class _Watchdog:
                 self._changed.wait(wait)
 
     def _fire_due(self, now: float) -> float | None:
-        """Interrupt what is due; seconds until the next deadline, None when there is none. Finished limits go first."""
+        """Interrupt what is due. Returns the seconds until the next deadline, None when there is none."""
         while self._queue and (self._queue[0][2].over or self._queue[0][0] <= now):
             _, _, limit = heapq.heappop(self._queue)
             if not limit.over:
@@ -76,7 +76,7 @@ class _Watchdog:
 
 
 def _interrupt_connection(connection: apsw.Connection) -> None:
-    with suppress(apsw.ConnectionClosedError):  # closed inside its limit: nothing is left to stop
+    with suppress(apsw.ConnectionClosedError):  # closed inside its limit: there is nothing to stop
         connection.interrupt()
 
 

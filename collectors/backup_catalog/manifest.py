@@ -36,7 +36,7 @@ class BackupSource:
 @with_config(ConfigDict(extra="ignore", strict=True))
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One backup. Times in seconds since the epoch (UTC); `bytes` and `sha256` are of the file as it lies there.
+    """The manifest of one backup. Times in seconds since the epoch (UTC); `bytes` and `sha256` are of the file as stored.
 
     `snapshot_time`: up to which commit it holds everything. `verified_time`: when its content was last proved.
     """
@@ -67,13 +67,13 @@ def encode_manifest(manifest: Manifest) -> str:
 
 
 def decode_manifest(text: str | bytes) -> Manifest:
-    """The manifest in this JSON. Fields of a later version are ignored. Raises ManifestError."""
+    """Read the manifest in this JSON; fields of a later version are ignored. Raises ManifestError."""
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ManifestError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        field = ".".join(map(str, first["loc"]))
+        raise ManifestError(f"{field}: {first['msg']}" if field else first["msg"]) from error
 
 
 def belongs_to(manifest: Manifest, target: Target) -> bool:
@@ -88,7 +88,7 @@ def belongs_to(manifest: Manifest, target: Target) -> bool:
 
 def _is_same_file(source: BackupSource, path: Path) -> bool:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return False
-    return (source.device, source.inode) == (found.st_dev, found.st_ino)
+    return (source.device, source.inode) == (status.st_dev, status.st_ino)

@@ -1,4 +1,8 @@
-"""The parent's side of the raw reader: one child, started when first needed, kept, replaced when it dies or hangs."""
+"""The parent's side of the raw reader: one child, started when first needed, replaced when it ends or hangs.
+
+A question costs two switches between processes: with a thousand databases, three questions each are most of a poll. So
+one exchange answers everything that one poll asks about one database (`SurveyedReader`), or about many ahead.
+"""
 
 import json
 import os
@@ -27,9 +31,9 @@ from collectors.raw_reader.wal_readers import (
 )
 
 ANSWER_WITHIN = 2.0
-# What was asked about many databases ahead of their polls is used for so many seconds.
+# Answers about many databases that were prefetched for their polls are used for so many seconds.
 AHEAD_FOR = 0.25
-# How its processes are known by their command lines.
+# Its processes are recognised by this word in their command lines.
 RAW_READER_MODULE = "collectors.raw_reader.server"
 _COMMAND = (sys.executable, "-I", "-m", RAW_READER_MODULE)
 
@@ -40,15 +44,15 @@ def sampling_command(every: float, share: float) -> tuple[str, ...]:
 
 
 class RawReaderUnavailable(Exception):
-    """The raw reader did not answer in time or could not be started; the next question gets a new one."""
+    """The raw reader did not answer in time or could not be started; the next question starts a new one."""
 
 
 class LockTableUnseen(Exception):
-    """This system shows no table of locks: who holds one is unknown, which is not the same as nobody."""
+    """This system shows no table of locks: it is unknown which process holds one."""
 
 
 class _ChildEnded(Exception):
-    """The child is gone: worth one more try with a new one, every question is only a reading."""
+    """The child ended. One more try with a new one is safe: every question only reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +77,17 @@ class RawReader:
         self._to_release: deque[str] = deque()
         self._child: _RawReaderChild | None = None
         self._started_by = 0
-        self.lock_uses = LockUsageAccounts()
+        self.lock_usage = LockUsageAccounts()
 
     def read_database_header(self, path: Path) -> DatabaseHeader | None:
-        """The header of a database; None when the file is missing, no regular file or shorter than a header."""
+        """Read the header of a database; None when the file is missing, no regular file or shorter than a header."""
         data = _decode_hex(self.query_reader("database_header", path))
-        return (
-            None if data is None or len(data) < formats.DATABASE_HEADER_BYTES else formats.parse_database_header(data)
-        )
+        if data is None or len(data) < formats.DATABASE_HEADER_BYTES:
+            return None
+        return formats.parse_database_header(data)
 
     def read_wal_index(self, path: Path) -> WalIndex | None:
-        """The WAL-index of a database; None when there is none or it could not be read whole."""
+        """Read the WAL-index of a database; None when there is none or it could not be read whole."""
         data = _decode_hex(self.query_reader("wal_index", path))
         return None if data is None else formats.parse_wal_index(data)
 
@@ -92,59 +96,57 @@ class RawReader:
         return bool(self.query_reader("journal_is_hot", path))
 
     def read_lock_table(self) -> tuple[LockRow, ...] | None:
-        """Every file lock that the kernel shows us; None where there is no such table (not Linux)."""
+        """Read every file lock that the kernel shows us; None where there is no such table (not Linux)."""
         table = self.query_reader("locks", None)
         return None if table is None else formats.parse_lock_rows(table)
 
     def find_held_locks(self, path: Path) -> tuple[HeldLock, ...]:
-        """Who holds locks on the database or its WAL-index. Raises LockTableUnseen where that cannot be seen."""
-        found = self.query_reader("holders", path)
-        if found is None:
+        """Find the locks on the database and its WAL-index. Raises LockTableUnseen where they cannot be seen."""
+        answer = self.query_reader("holders", path)
+        if answer is None:
             raise LockTableUnseen("this system shows no table of locks (/proc/locks)")
-        return join_held_locks(formats.parse_lock_rows(found["table"]), found["files"], found["processes"])
+        return join_held_locks(formats.parse_lock_rows(answer["table"]), answer["files"], answer["processes"])
 
     def find_pinning_readers(self, path: Path) -> tuple[PinningReader, ...]:
-        """The readers, not of this process, that stop checkpoints short of the newest frame. Raises LockTableUnseen."""
+        """Find the readers of other processes that stop checkpoints short of the newest frame. Raises LockTableUnseen."""
         index = self.read_wal_index(path)
         if index is None:
             return ()
         return pinning_readers(index, (holder for holder in self.find_held_locks(path) if holder.pid != os.getpid()))
 
     def find_flock_holder(self, path: Path) -> int | None:
-        """The process that holds an exclusive `flock` on this file, None when nobody does. Never tried by taking it.
+        """Find the process that holds an exclusive `flock` on this file, None when none does. Never tries to take it.
 
         Raises LockTableUnseen where that cannot be seen. Locks of processes outside our pid namespace are not shown.
         """
         return flock_holder_pid(self.find_held_locks(path))
 
     def read_file_system_type(self, path: Path) -> str:
-        """The kernel's name of the file system that the file lies on; empty where it is not told."""
+        """Read the kernel's name of the file system that the file lies on; empty where it is unknown."""
         return str(self.query_reader("file_system", path))
 
     def hold_wal(self, path: Path) -> str | None:
-        """Keep -wal and -shm of a WAL database from being deleted until `release` (raw_reader/hold.py says how).
+        """Keep -wal and -shm of a WAL database from being deleted until `release_wal` (file_hold.py explains how).
 
-        "held"; "refused": somebody holds the file exclusively; None: no WAL database, or not possible on this system.
+        "held"; "refused": a process holds the file exclusively; None: no WAL database, or not possible on this system.
         """
-        held = self.query_reader("hold_wal", path)
-        return None if held is None else str(held)
+        answer = self.query_reader("hold_wal", path)
+        return None if answer is None else str(answer)
 
     def release_wal(self, path: Path) -> None:
-        """End `hold_wal`; nothing happens when it was not held. Of databases that were asked about ahead: with the last."""
+        """End `hold_wal`; without one, nothing happens. Of prefetched databases, all are released with the last."""
         self._to_release.append(os.fspath(path))
         if not self._ahead or time.monotonic() - self._ahead_at > AHEAD_FOR:
             with self._turn:
                 self._exchange_with_retry(_encode_request("release", release=self._pop_releases()))
 
     def survey_database(self, path: Path) -> dict[str, Any]:
-        """The answers to what a poll usually asks about a database, by question, each for `result`."""
+        """The answers to what a poll usually asks about a database, by question, each for `unwrap_answer`."""
         answers = self._pop_survey(path)
         if answers is None:
-            with self._turn:  # an exchange that runs may just bring them
-                answers = (
-                    self._pop_survey(path)
-                    or self._exchange_with_retry(_encode_request("survey", path=os.fspath(path)))["result"]
-                )
+            request = _encode_request("survey", path=os.fspath(path))
+            with self._turn:  # another thread's exchange may just have brought them
+                answers = self._pop_survey(path) or self._exchange_with_retry(request)["result"]
         return answers
 
     def prefetch_surveys(self, paths: Sequence[Path]) -> None:
@@ -152,20 +154,20 @@ class RawReader:
 
         For databases that can be read: one that hangs costs the others two seconds.
         """
-        with suppress(RawReaderUnavailable), self._turn:  # then each poll asks for itself, and says so
+        with suppress(RawReaderUnavailable), self._turn:  # then each poll asks for itself, and reports the failure
             wanted = [os.fspath(path) for path in paths]
             answer = self._exchange_with_retry(_encode_request("surveys", paths=wanted, release=self._pop_releases()))
             at = self._ahead_at = time.monotonic()
-            self._ahead = {path: kept for path, kept in self._ahead.items() if at - kept[0] < AHEAD_FOR}
-            self._ahead |= {path: (at, found) for path, found in zip(paths, answer["result"], strict=True)}
+            self._ahead = {path: survey for path, survey in self._ahead.items() if at - survey[0] < AHEAD_FOR}
+            self._ahead |= {path: (at, answers) for path, answers in zip(paths, answer["result"], strict=True)}
 
     def read_lock_usage(self, path: Path) -> LockUsage:
-        """How busy the write lock was since the last call for this database; the first call begins to watch it."""
-        return self.lock_uses.usage_since_last(path, self.query_reader)
+        """How long the write lock was held since the last call for this database; the first call begins to sample it."""
+        return self.lock_usage.usage_since_last(path, self.query_reader)
 
     def is_pinned(self, path: Path) -> bool:
-        """Whether the samples of write locks met a reader that pins the WAL; never for what they do not watch yet."""
-        return self.lock_uses.is_pinned(path, self.query_reader)
+        """Whether the samples saw a reader that pins the WAL; false for a database that is not sampled yet."""
+        return self.lock_usage.is_pinned(path, self.query_reader)
 
     @property
     def pid(self) -> int | None:
@@ -184,20 +186,20 @@ class RawReader:
         self.close()
 
     def query_reader(self, what: str, path: Path | None) -> Any:
-        """The child's answer to one question, as JSON has it. Raises as every method here does."""
+        """Ask the child one question; its answer as JSON has it. Raises as every method here does."""
         with self._turn:
             answer = self._exchange_with_retry(_encode_request(what, path="" if path is None else os.fspath(path)))
         return self.unwrap_answer(answer, path)
 
     @staticmethod
     def unwrap_answer(answer: dict[str, Any], path: Path | None) -> Any:
-        """What an answer holds. Raises the OSError that the child met."""
+        """The value in an answer. Raises the OSError that the child met."""
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path or ""))
         return answer["result"]
 
     def _pop_releases(self) -> list[str]:
-        """What is to be released by now, for the request that says it."""
+        """Take the paths that are to be released, to send them with a request."""
         return [self._to_release.popleft() for _ in range(len(self._to_release))]
 
     def _pop_survey(self, path: Path) -> dict[str, Any] | None:
@@ -225,7 +227,7 @@ class RawReader:
             raise _ChildEnded from error
 
     def _read_line(self, child: _RawReaderChild) -> bytes:
-        """One line of the child, within the time. Kills it and raises RawReaderUnavailable when it takes longer."""
+        """Read one line of the child. Kills it and raises RawReaderUnavailable when it takes longer than allowed."""
         deadline = time.monotonic() + self._answer_within
         parts: list[bytes] = []
         with selectors.DefaultSelector() as selector:
@@ -273,9 +275,9 @@ class RawReader:
 
 
 class SurveyedReader(RawReader):
-    """`raw`, with the usual questions about `path` answered in advance, at the first of them. For one poll only.
+    """`raw`, for one poll of the database at `path`: the first question brings the answers to all usual ones.
 
-    Each answer is given once: who asks a second time gets what is true by then.
+    Each of these answers is used once: the same question again goes to the child, for what is true by then.
     """
 
     def __init__(self, raw: RawReader, path: Path) -> None:
@@ -283,7 +285,7 @@ class SurveyedReader(RawReader):
         self._answers: dict[str, Any] | None = None
 
     def query_reader(self, what: str, path: Path | None) -> Any:
-        """The answer in advance, or the reader's. Raises as RawReader does."""
+        """The answer of the survey, or the reader's. Raises as RawReader does."""
         if path != self._path:
             return self._raw.query_reader(what, path)
         if self._answers is None:
@@ -292,19 +294,19 @@ class SurveyedReader(RawReader):
         return self._raw.query_reader(what, path) if answer is None else self.unwrap_answer(answer, path)
 
     def release_wal(self, path: Path) -> None:
-        """At the reader."""
+        """Release it at the shared reader."""
         self._raw.release_wal(path)
 
     def read_lock_usage(self, path: Path) -> LockUsage:
-        """By the reader's accounts: it keeps them for all."""
-        return self._raw.lock_uses.usage_since_last(path, self.query_reader)
+        """As the shared reader's, which accounts for all databases."""
+        return self._raw.lock_usage.usage_since_last(path, self.query_reader)
 
     def close(self) -> None:
-        """The reader is another's: it goes on."""
+        """Nothing to close: the shared reader goes on."""
 
 
 def _encode_request(what: str, **arguments: str | list[str]) -> bytes:
-    """A path that is not UTF-8 has surrogates in it, which JSON carries as escapes."""
+    """Encode one line. A path that is not UTF-8 has surrogates in it, which JSON carries as escapes."""
     return json.dumps({"do": what, **arguments}).encode() + b"\n"
 
 

@@ -1,4 +1,7 @@
-"""The first bytes of a database's files, in hexadecimal. Runs in the raw reader: a process with SQLite must not do this."""
+"""Reads the first bytes of a database's files (as hexadecimal), and on which file system a file lies.
+
+Runs in the raw reader: a process with SQLite must not open these files.
+"""
 
 import errno
 import os
@@ -11,7 +14,7 @@ from collectors.raw_reader.file_hold import CAN_PROBE, READS_WAL, find_blocking_
 from collectors.raw_reader.formats import DATABASE_HEADER_BYTES, WAL_INDEX_BYTES, parse_database_header, parse_wal_index
 
 _TRIES = 20
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # opening a pipe must not wait
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # opening a pipe must not wait
 
 # By the kernel's names (proc(5), mountinfo); a FUSE one has its program's name behind a dot. SQLite's locks are not reliable
 # there, a WAL cannot be shared over them (https://sqlite.org/wal.html), and a question about a lock may wait for a server.
@@ -26,18 +29,18 @@ _file_systems: dict[int, str] = {}
 
 
 def read_database_header_hex(path: str) -> str | None:
-    """The header of a database; None when there is no such file. Raises OSError."""
+    """Read the header of a database; None when there is no such file. Raises OSError."""
     data = _read_head(path, DATABASE_HEADER_BYTES)
     return None if data is None else data.hex()
 
 
 def read_wal_index_hex(path: str) -> str | None:
-    """The header of the WAL-index beside a database, read again while a writer changes it. Raises OSError."""
+    """Read the header of the WAL-index of a database, again while a writer changes it. Raises OSError."""
     return read_wal_index_and_readers(path)[0]
 
 
 def read_wal_index_and_readers(path: str) -> tuple[str | None, bool]:
-    """The same, and whether somebody reads the WAL now (true also where that cannot be asked). Raises OSError."""
+    """Read the same, and whether a process reads the WAL now (true also where that is unknown). Raises OSError."""
     with _open_regular_file(path + "-shm") as descriptor:
         if descriptor is None:
             return None, False
@@ -52,9 +55,9 @@ def read_wal_index_and_readers(path: str) -> tuple[str | None, bool]:
 
 
 def has_hot_journal(path: str) -> bool:
-    """Whether a live journal lies beside a database. One whose header is zeroed or gone was finished. Raises OSError.
+    """Whether a live rollback journal lies beside a database. Raises OSError.
 
-    (PRAGMA journal_mode=PERSIST or TRUNCATE.)
+    A journal whose header is zeroed or gone is finished (PRAGMA journal_mode=PERSIST or TRUNCATE).
     """
     data = _read_head(path + "-journal", 1)
     return bool(data) and data != b"\0"
@@ -77,9 +80,9 @@ def _read_head(path: str, size: int) -> bytes | None:
 
 @contextmanager
 def _open_regular_file(path: str) -> Iterator[int | None]:
-    """A regular file, None when there is none."""
+    """Open a regular file; None when there is none. Closed in any case."""
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, READ_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
         yield None
         return
@@ -95,7 +98,7 @@ def _open_regular_file(path: str) -> Iterator[int | None]:
 
 
 def file_system_type(path: str) -> str:
-    """The kernel's name of the file system that `path` lies on ("ext4", "nfs4"); empty where it is not told."""
+    """The kernel's name of the file system that `path` lies on ("ext4", "nfs4"); empty where it is unknown."""
     try:
         device = os.stat(path).st_dev  # noqa: PTH116 - thousands of these a second: no Path is built for them
         if device not in _file_systems:
@@ -107,7 +110,7 @@ def file_system_type(path: str) -> str:
 
 
 def mount_device(path: str) -> tuple[int, int] | None:
-    """(major, minor) of the mount that `path` lies in, as the kernel's tables name it; None where it is not told."""
+    """(major, minor) of the mount that `path` lies in, as the kernel's tables name it; None where it is unknown."""
     words = _mount_info(path)
     if not words:
         return None
@@ -116,7 +119,7 @@ def mount_device(path: str) -> tuple[int, int] | None:
 
 
 def _mount_info(path: str) -> list[str]:
-    """The line of /proc/self/mountinfo of the mount of `path`. O_PATH opens no file, so it has no locks to lose."""
+    """The line of /proc/self/mountinfo of the mount of `path`. O_PATH opens no file, so that no lock can be lost."""
     if not hasattr(os, "O_PATH"):
         return []
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -31,7 +31,7 @@ from collectors.raw_reader.formats import (
     WRITE_BYTE,
 )
 
-# After so many seconds the process that asked for a hold has long gone on, or is gone.
+# After so many seconds the process that requested a hold has opened the file, or has ended.
 MAX_HOLD_SECONDS = 2.0
 
 CAN_PROBE = sys.platform == "linux"  # elsewhere nothing can be asked
@@ -42,28 +42,28 @@ else:
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
 _FREE = struct.pack("h", F_UNLCK)
-# What the kernel says of a lock of a process that our pid namespace does not show, and of an open-file-description lock.
+# The kernel's answers for a process that our pid namespace does not show, and for an open-file-description lock.
 NOT_VISIBLE, NOT_NAMED = 0, -1
 
 
 def lock_question(first: int, last: int, *, shared: bool) -> bytes:
-    """Could these bytes be locked, `shared` with other readers or for ourselves alone?"""
+    """The question whether these bytes could be locked: `shared` with other readers, or exclusively."""
     return _FLOCK.pack(F_RDLCK if shared else F_WRLCK, os.SEEK_SET, first, last - first + 1, 0)
 
 
-# A shared lock could not be had: somebody holds the write lock of a WAL, or that of a rollback journal.
+# What refuses a shared lock: the write lock of a WAL, or that of a rollback journal.
 WRITES_WAL = lock_question(WRITE_BYTE, WRITE_BYTE, shared=True)
 WRITES_JOURNAL = lock_question(PENDING_BYTE, RESERVED_BYTE, shared=True)
-# An exclusive lock could not be had: somebody has the WAL-index open, reads a WAL, is at a rollback-journal database.
+# What refuses an exclusive lock: a connection to a WAL-index, a reader of a WAL, any lock on a rollback-journal database.
 CONNECTED = lock_question(CONNECTED_BYTE, CONNECTED_BYTE, shared=False)
 READS_WAL = lock_question(FIRST_READ_BYTE, LAST_READ_BYTE, shared=False)
 READS_SLOT = tuple(lock_question(byte, byte, shared=False) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
 AT_DATABASE = lock_question(PENDING_BYTE, SHARED_FIRST + SHARED_BYTES - 1, shared=False)
 
 
-def find_blocking_process(descriptor: int, asked: bytes) -> int | None:
-    """The process that stands in the way (or NOT_VISIBLE, NOT_TOLD), None when nobody does. Raises OSError."""
-    answer = fcntl(descriptor, F_OFD_GETLK, asked)
+def find_blocking_process(descriptor: int, question: bytes) -> int | None:
+    """The process whose lock refuses it (or NOT_VISIBLE, NOT_NAMED), None when it could be had. Raises OSError."""
+    answer = fcntl(descriptor, F_OFD_GETLK, question)
     return None if answer.startswith(_FREE) else int(_FLOCK.unpack(answer)[4])
 
 
@@ -77,7 +77,7 @@ _holds: dict[str, _FileHold] = {}
 
 
 def hold_file(path: str) -> bool | None:
-    """Take the lock, without waiting. False: somebody holds the file exclusively; None: not possible on this system."""
+    """Take the lock, without waiting. False: a process holds the file exclusively; None: not possible on this system."""
     release_file(path)
     if os.name == "nt":
         return None
@@ -100,22 +100,22 @@ def hold_file(path: str) -> bool | None:
 
 
 def hold_file_as_word(path: str) -> str | None:
-    """`hold` as the raw reader answers it: "held", "refused", or None where it is not possible."""
+    """Hold a file and answer as the raw reader does: "held", "refused", or None where it is not possible."""
     return {True: "held", False: "refused", None: None}[hold_file(path)]
 
 
 def release_file(path: str) -> None:
-    """Give the lock back, if it is held."""
-    held = _holds.pop(path, None)
-    if held is not None:
+    """Release the lock, if it is held."""
+    hold = _holds.pop(path, None)
+    if hold is not None:
         with suppress(OSError):
-            os.close(held.descriptor)
+            os.close(hold.descriptor)
 
 
 def release_expired_holds(now: float) -> None:
-    """Give back what nobody gave back in time. `now`: monotonic seconds."""
-    for path, held in tuple(_holds.items()):
-        if now - held.since > MAX_HOLD_SECONDS:
+    """Release what was held for longer than MAX_HOLD_SECONDS. `now`: monotonic seconds."""
+    for path, hold in tuple(_holds.items()):
+        if now - hold.since > MAX_HOLD_SECONDS:
             release_file(path)
 
 

@@ -1,4 +1,4 @@
-"""Parsers of what lies in a database's first bytes, in its WAL-index and in the kernel's lock table. Pure.
+"""The file formats: a database's header, its WAL and WAL-index, and the kernel's lock table. Constants and parsers, pure.
 
 Formats: https://sqlite.org/fileformat2.html#the_database_header, https://sqlite.org/walformat.html (the WAL-index), and
 proc(5) for /proc/locks. Nothing here may import SQLite: the raw reader is a process without it (docs/safety.md).
@@ -61,12 +61,12 @@ class WalIndex:
 
     @property
     def pending_frames(self) -> int:
-        """Frames not yet copied into the database."""
+        """Frames that are not yet copied into the database."""
         return max(0, self.frames - self.copied)
 
 
 class LockRow(NamedTuple):
-    """One held lock of the kernel's table. `pid` is -1 for an open-file-description lock (the kernel names nobody)."""
+    """One held lock of the kernel's table. `pid` is -1 for an open-file-description lock (the kernel names no process)."""
 
     kind: str
     mode: str
@@ -78,7 +78,7 @@ class LockRow(NamedTuple):
     end: int
 
     def covers_byte(self, byte: int) -> bool:
-        """Whether this byte of the file lies in the locked range."""
+        """Whether this byte of the file is in the locked range."""
         return self.start <= byte <= self.end
 
 
@@ -88,7 +88,7 @@ def wal_file_bytes(frames: int, page_size: int) -> int:
 
 
 def parse_database_header(data: bytes) -> DatabaseHeader:
-    """The header in the first 100 bytes. Raises ValueError when there are fewer."""
+    """Parse the header in the first 100 bytes. Raises ValueError when there are fewer."""
     if len(data) < DATABASE_HEADER_BYTES:
         raise ValueError(f"a database header has {DATABASE_HEADER_BYTES} bytes, got {len(data)}")
     (page_size,) = struct.unpack_from(">H", data, 16)
@@ -108,9 +108,9 @@ def parse_database_header(data: bytes) -> DatabaseHeader:
 
 
 def parse_wal_index(data: bytes) -> WalIndex | None:
-    """The WAL-index in its first 136 bytes; None when it is torn, not initialised or its checksum is wrong.
+    """Parse the WAL-index in its first 136 bytes; None when it is torn, not initialised or its checksum is wrong.
 
-    A writer publishes two copies one after the other; two different ones mean that it is doing so now: read again.
+    A writer publishes two copies one after the other; two different ones mean that it is publishing now: read again.
     Numbers are in the byte order of the machine, salts are raw bytes.
     """
     if len(data) < WAL_INDEX_BYTES or data[:48] != data[48:96] or not _checksum_matches(data):
@@ -131,7 +131,7 @@ def parse_wal_index(data: bytes) -> WalIndex | None:
 
 
 def parse_lock_rows(text: str) -> tuple[LockRow, ...]:
-    """The held locks of /proc/locks; who waits ("->") and what is no file lock (leases) is left out."""
+    """Parse the held locks of /proc/locks; waiting processes ("->") and what is no file lock (leases) are left out."""
     rows = (_parse_lock_row(line.split()) for line in text.splitlines())
     return tuple(row for row in rows if row is not None)
 

@@ -1,9 +1,9 @@
 """The kernel's lock table (/proc/locks, proc(5)) and the names under which files and processes stand in it.
 
-Reading it costs the kernel about a microsecond for each row of the whole machine, and meanwhile, page by page, whoever takes
-or gives back any lock on the machine waits (bench/lock_sampler.py). So polls of many databases share one table, and samples
-of write locks do without it (raw_reader/file_hold.py). After a tenth of a second without a reader the kernel lets it wait
-some milliseconds more (it makes all takers of locks agree, without stopping them).
+Reading it costs the kernel about a microsecond for each row of the whole machine. For each page of it, every process of the
+machine that takes or releases a lock waits (bench/lock_sampler.py). So polls of many databases share one table, and samples
+of write locks do without it (raw_reader/file_hold.py). After a tenth of a second without a reader the kernel delays it
+by some milliseconds more (it makes all takers of locks agree, without stopping them).
 """
 
 import os
@@ -18,8 +18,8 @@ from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, LockR
 
 LOCKS = Path("/proc/locks")
 READS, PAGE = 3, 4096
-# A table of so many bytes is dear: it is used again, for REUSE times as long as it took.
-DEAR, REUSE = 16384, 2.0
+# A table of so many bytes is expensive: it is used again, for REUSE times as long as it took to read.
+EXPENSIVE, REUSE = 16384, 2.0
 DeviceInode = tuple[int, int, int]
 
 _mounts: dict[int, tuple[int, int]] = {}
@@ -27,20 +27,20 @@ _mounts: dict[int, tuple[int, int]] = {}
 
 @dataclass(frozen=True, slots=True)
 class LockTable:
-    """The rows of one reading or of several, by the file that they lie on ("fe:01:1234", as the table writes it)."""
+    """The rows of one reading or of several, by the file that is locked ("fe:01:1234", as the table writes it)."""
 
     rows: Mapping[str, Sequence[str]]
     size: int
     _processes: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def cached_process(self, pid: int) -> dict[str, Any]:
-        """Who it is, looked up once: one application may have many databases."""
+        """A process, looked up once: one application may have many databases."""
         if pid not in self._processes:
             self._processes[pid] = describe_process(pid)
         return self._processes[pid]
 
     def rows_on(self, places: Iterable[DeviceInode]) -> list[str]:
-        """The rows that lie on these files, each once."""
+        """The rows of locks on these files, each once."""
         return _distinct_rows(
             row for major, minor, inode in places for row in self.rows.get(_file_key(major, minor, inode), ())
         )
@@ -61,9 +61,9 @@ _cached_table: _CachedLockTable | None = None
 
 
 def read_lock_table(reads: int = READS) -> LockTable | None:
-    """The table, read anew; None where this system has none.
+    """Read the table; None where this system has none.
 
-    The kernel gives it out in pages and finds its place again by counting: a lock that somebody releases meanwhile makes it
+    The kernel returns it in pages and finds its position again by counting: a lock that is released in between makes it
     leave out the row at the page's end (bench/lock_sampler.py). So a table of several pages is read `reads` times, and what
     any of them shows is there.
     """
@@ -82,15 +82,15 @@ def read_lock_table(reads: int = READS) -> LockTable | None:
 
 
 def cached_lock_table(oldest: float = 0.0) -> LockTable | None:
-    """The same for many databases polled at once: a dear one is used again while it is fresh, or `oldest` seconds old.
+    """The table for many databases polled at once: an expensive one is used again while fresh, or `oldest` seconds old.
 
-    A short table is read anew in any case: then it is cheap, and being wrong by a millisecond would not be worth it.
+    A short table is read again in any case: that is cheap, and saving it is not worth being wrong by a millisecond.
     """
     global _cached_table
     now = time.monotonic()
     if (
         _cached_table is not None
-        and _cached_table.table.size > DEAR
+        and _cached_table.table.size > EXPENSIVE
         and now - _cached_table.at < max(oldest, REUSE * _cached_table.cost)
     ):
         return _cached_table.table
@@ -106,24 +106,24 @@ def device_inodes(path: str) -> list[DeviceInode]:
     On some file systems (btrfs subvolumes) stat shows a made-up device while the lock table shows the mount's.
     """
     try:
-        found = os.stat(path)  # noqa: PTH116 - thousands of these a second: no Path is built for them
-    except OSError:  # not there, not to be seen, or a name too long to exist: no row is its
+        status = os.stat(path)  # noqa: PTH116 - thousands of these a second: no Path is built for them
+    except OSError:  # missing, without permission, or a name too long to exist: no row is about it
         return []
-    device = os.major(found.st_dev), os.minor(found.st_dev)
-    if found.st_dev not in _mounts:
-        _mounts[found.st_dev] = mount_device(path) or device
-    return [(*name, found.st_ino) for name in dict.fromkeys((device, _mounts[found.st_dev]))]
+    device = os.major(status.st_dev), os.minor(status.st_dev)
+    if status.st_dev not in _mounts:
+        _mounts[status.st_dev] = mount_device(path) or device
+    return [(*name, status.st_ino) for name in dict.fromkeys((device, _mounts[status.st_dev]))]
 
 
 def find_lock_rows(table: LockTable | None, path: str, *, readers: bool = True) -> dict[str, Any] | None:
-    """The rows of a database and its WAL-index, under which names the two stand there, and who the lockers are.
+    """The rows of a database and its WAL-index, the names of the two in the table, and the processes that hold locks.
 
-    `readers` is false when it is known that nobody reads the WAL now: the table may be older.
+    `readers` is false when it is known that no process reads the WAL now: then the table may be older.
     """
     if table is None:
         return None
-    files = {name: found for name, end in (("db", ""), ("shm", "-shm")) if (found := device_inodes(path + end))}
-    lines = table.rows_on(place for found in files.values() for place in found)
+    files = {name: inodes for name, end in (("db", ""), ("shm", "-shm")) if (inodes := device_inodes(path + end))}
+    lines = table.rows_on(inode for inodes in files.values() for inode in inodes)
     rows = [(line, row) for line in lines for row in parse_lock_rows(line) if readers or not _is_reader_row(row)]
     pids = {row.pid for _, row in rows if row.pid > 0}
     text = "\n".join(line for line, _ in rows)
@@ -131,7 +131,7 @@ def find_lock_rows(table: LockTable | None, path: str, *, readers: bool = True) 
 
 
 def describe_process(pid: int) -> dict[str, Any]:
-    """Kernel short name, command line and parent of a process; empty where it is gone or hidden."""
+    """Look up kernel short name, command line and parent of a process; empty where it is gone or hidden."""
     try:
         place = Path("/proc") / str(pid)
         comm = (place / "comm").read_text(errors="replace").rstrip("\n")
@@ -148,10 +148,10 @@ def _file_key(major: int, minor: int, inode: int) -> str:
 
 
 def _is_reader_row(row: LockRow) -> bool:
-    """Whether this is a reader's row, if it lies on a WAL-index."""
+    """Whether a row of a WAL-index is a reader's."""
     return row.start >= FIRST_READ_BYTE and row.end <= LAST_READ_BYTE
 
 
 def _distinct_rows(rows: Iterator[str]) -> list[str]:
-    """Without their running numbers, which differ from one reading to the next."""
+    """The rows without their running numbers, which differ from one reading to the next, each once."""
     return [f"0: {row}" for row in dict.fromkeys(row.partition(": ")[2] for row in rows)]

@@ -1,4 +1,4 @@
-"""How busy the write lock of each database was, and who held it: the asker's side of the samples."""
+"""How long the write lock of each database was held, and by which processes: the side that receives the samples."""
 
 import threading
 import time
@@ -10,13 +10,13 @@ from typing import Any
 QueryReader = Callable[[str, Path | None], Any]
 # One answer serves all databases that are polled about now.
 SHARED_FOR = 0.25
-# The child forgets what nobody names; so do we.
+# The child forgets what is not requested again; so do we.
 NAME_AGAIN, FORGET_AFTER = 1800.0, 7200.0
 
 
 @dataclass(frozen=True, slots=True)
 class WriteLockHolder:
-    """A process that held the write lock in `samples` samples; `longest`: seconds over which every sample met it."""
+    """A process that held the write lock in `samples` samples; `longest`: seconds over which every sample saw it."""
 
     pid: int
     samples: int
@@ -27,9 +27,9 @@ class WriteLockHolder:
 
 @dataclass(frozen=True, slots=True)
 class LockUsage:
-    """Samples since the last question. `holders`: who held it in most of them comes first.
+    """Samples since the last question. `holders`: the process that held it in most samples comes first.
 
-    `seen` is false where the table, or the application's processes in it, cannot be seen: then nothing is known.
+    `seen` is false where locks, or the application's processes, cannot be seen: then nothing is known.
     """
 
     samples: int = 0
@@ -39,13 +39,13 @@ class LockUsage:
 
     @property
     def busy_ratio(self) -> float | None:
-        """The share of the samples in which somebody held it; None when nothing is known."""
+        """The share of the samples in which a process held it; None when nothing is known."""
         return min(1.0, self.busy / self.samples) if self.seen and self.samples else None
 
 
 @dataclass(slots=True)
 class _UsageAccount:
-    """What came in for one database and was not asked for yet."""
+    """The samples of one database that were received and not read yet."""
 
     since_tick: int
     named_at: float
@@ -55,7 +55,7 @@ class _UsageAccount:
 
 
 class LockUsageAccounts:
-    """Keeps accounts from the shared answers. Safe to use from any thread; `ask` is a RawReader's."""
+    """Keeps an account for each database from the shared answers. Thread-safe; `ask` is `RawReader.query_reader`."""
 
     def __init__(self, shared_for: float = SHARED_FOR) -> None:
         self._shared_for = shared_for
@@ -69,7 +69,7 @@ class LockUsageAccounts:
         self._fetched_at = float("-inf")
 
     def usage_since_last(self, path: Path, ask: QueryReader) -> LockUsage:
-        """What was seen of this database since the last call for it; nothing at the first, which begins to watch it.
+        """The samples of this database since the last call for it; none at the first, which begins to watch it.
 
         Raises as a RawReader does.
         """
@@ -87,7 +87,7 @@ class LockUsageAccounts:
             return self._usage_of_account(path, account)
 
     def is_pinned(self, path: Path, ask: QueryReader) -> bool:
-        """Whether a reader was seen to pin the WAL of this database at the last two looks. Raises as a RawReader does."""
+        """Whether a reader pinned the WAL of this database at the last two refreshes. Raises as a RawReader does."""
         with self._turn:
             if path in self._accounts:
                 self._fetch_samples(time.monotonic(), ask)

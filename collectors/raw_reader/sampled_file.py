@@ -1,8 +1,8 @@
 """The file of a database that shows its write lock: the -shm of a WAL, the database itself with a rollback journal.
 
-Runs in the raw reader, which has no SQLite in it and no POSIX locks to lose. A -shm stays open while somebody else is
-connected to it, so that a look costs one question to the kernel; it is let go as soon as nobody is, and whatever keeps no
-connection open is opened for each look.
+Runs in the raw reader, which has no SQLite in it and no POSIX locks to lose. A -shm stays open while another process is
+connected to it, so that a sample costs one question to the kernel; it is closed as soon as none is. A file without such a
+connection is opened for each sample.
 """
 
 import errno
@@ -10,6 +10,7 @@ import os
 import stat
 from contextlib import suppress
 
+from collectors.raw_reader.file_headers import READ_FLAGS
 from collectors.raw_reader.file_hold import (
     AT_DATABASE,
     CONNECTED,
@@ -20,17 +21,13 @@ from collectors.raw_reader.file_hold import (
     find_blocking_process,
 )
 from collectors.raw_reader.formats import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, parse_wal_index
-from collectors.raw_reader.wal_readers import HeldLock, pinning_readers
-
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-# Process, lock byte, read mark.
-Pin = tuple[int, int, int]
+from collectors.raw_reader.wal_readers import HeldLock, Pin, pinning_readers
 
 
 class SampledFile:
-    """One database by its path. `others_seen`: a process other than ours was ever seen there. `parent`: ours.
+    """One database by its path. `others_seen`: a process other than `parent`, ours, was ever seen there.
 
-    Methods raise OSError where the file may not be looked at, or its file system knows no such question.
+    Methods raise OSError where permission is missing, or the file system cannot answer such a question.
     """
 
     __slots__ = ("_descriptor", "_identity", "_is_wal", "_parent", "_path", "_written", "others_seen")
@@ -44,7 +41,7 @@ class SampledFile:
         self.others_seen = False
 
     def find_writer(self) -> int | None:
-        """The process that holds the write lock (`lock_probe.NOT_VISIBLE` and the like), None when nobody does."""
+        """The process that holds the write lock (or `file_hold.NOT_VISIBLE`, `NOT_NAMED`), None when none does."""
         if self._descriptor >= 0:
             return find_blocking_process(self._descriptor, WRITES_WAL)
         if self._identity is None:
@@ -52,16 +49,16 @@ class SampledFile:
         return self._probe_once(WRITES_WAL if self._is_wal else WRITES_JOURNAL)
 
     def refresh_file(self) -> bool:
-        """Find the file anew; whether the database was written to since the last time."""
+        """Open the file again if it was replaced. Returns whether the database was written to since the last call."""
         index = _stat_regular_file(self._path + "-shm")
-        found = index or _stat_regular_file(self._path)
-        identity = None if found is None else (found.st_dev, found.st_ino)
+        status = index or _stat_regular_file(self._path)
+        identity = None if status is None else (status.st_dev, status.st_ino)
         if identity != self._identity:
             self.close()
             self._identity, self._is_wal = identity, index is not None
         if self._is_wal:
             self._stay_open_while_connected()
-        log = _stat_regular_file(self._path + "-wal") if self._is_wal else found
+        log = _stat_regular_file(self._path + "-wal") if self._is_wal else status
         written = (0, 0) if log is None else (log.st_mtime_ns, log.st_size)
         changed = self._written not in (None, written)
         self._written = written
@@ -76,11 +73,11 @@ class SampledFile:
         index = parse_wal_index(os.pread(self._descriptor, WAL_INDEX_BYTES, 0))
         if index is None or index.pending_frames == 0:
             return None
-        found = pinning_readers(index, (self._lock_in_slot(slot) for slot in range(len(READS_SLOT))))
-        return next(((one.pid, one.lock_byte, one.mark) for one in found if one.pid not in (0, self._parent)), None)
+        readers = pinning_readers(index, (self._lock_in_slot(slot) for slot in range(len(READS_SLOT))))
+        return next((reader.pin for reader in readers if reader.pid not in (0, self._parent)), None)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._descriptor >= 0:
             with suppress(OSError):
                 os.close(self._descriptor)
@@ -96,7 +93,7 @@ class SampledFile:
     def _stay_open_while_connected(self) -> None:
         if self._descriptor < 0:
             with suppress(FileNotFoundError):
-                self._descriptor = os.open(self._path + "-shm", _FLAGS)
+                self._descriptor = os.open(self._path + "-shm", READ_FLAGS)
         if self._descriptor < 0:
             return
         connected = find_blocking_process(self._descriptor, CONNECTED)
@@ -109,7 +106,7 @@ class SampledFile:
 
     def _probe_once(self, question: bytes) -> int | None:
         try:
-            descriptor = os.open(self._path + "-shm" if self._is_wal else self._path, _FLAGS)
+            descriptor = os.open(self._path + "-shm" if self._is_wal else self._path, READ_FLAGS)
         except FileNotFoundError:
             return None
         try:
@@ -120,11 +117,11 @@ class SampledFile:
 
 def _stat_regular_file(path: str) -> os.stat_result | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - thousands of these a second: no Path is built for them
+        status = os.stat(path)  # noqa: PTH116 - thousands of these a second: no Path is built for them
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # then there is no such file
             return None
         raise
-    return found if stat.S_ISREG(found.st_mode) else None
+    return status if stat.S_ISREG(status.st_mode) else None

@@ -30,24 +30,24 @@ from collectors.raw_reader.lock_sampler import LockSampler
 from collectors.raw_reader.lock_table import cached_lock_table, find_lock_rows, read_lock_table
 
 Answer = dict[str, Any]
-# Who is connected to a WAL may be a moment old: what is grave of it is looked at again before anything is said of it.
+# Which processes are connected to a WAL may be so many seconds old: before a grave conclusion it is read again.
 CONNECTED_LATELY = 2.0
 
 
 def main() -> None:
-    """Answer until the input ends or nobody reads the answers; sample the write locks meanwhile."""
+    """Answer requests until the input ends or the answers are no longer read; sample the write locks in between."""
     _allow_many_files()
     try:
         for line in _read_requests():
             sys.stdout.write(json.dumps(_answer_request(json.loads(line))) + "\n")
             sys.stdout.flush()
     except (BrokenPipeError, KeyboardInterrupt):
-        # Nobody listens any more. Python flushes standard output once more at exit: give it a place to go.
+        # The reading side is closed. Python flushes standard output once more at exit: give it a place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _read_requests() -> Iterator[bytes]:
-    """The requests as they come. Between them, what is due."""
+    """Yield requests as they arrive; do in between what is due."""
     if os.name == "nt":  # select() takes no pipes there, and there is nothing to sample
         yield from sys.stdin.buffer
         return
@@ -62,14 +62,14 @@ def _read_requests() -> Iterator[bytes]:
 
 
 def _run_due_work(now: float) -> float | None:
-    """Do what is due; seconds until something will be."""
+    """Do what is due. Returns the seconds until something will be, None for never."""
     file_hold.release_expired_holds(now)
     pause = _LOCK_SAMPLER.sample_if_due(now)
     return min(file_hold.MAX_HOLD_SECONDS, pause or file_hold.MAX_HOLD_SECONDS) if file_hold.is_holding() else pause
 
 
 def _allow_many_files() -> None:
-    """One descriptor for each database whose application is there: as many as the system lets us have."""
+    """Allow as many descriptors as the system does: one is open for each database with a connected application."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -93,21 +93,21 @@ def _run_operation(operation: Callable[[str], Any], path: str) -> Answer:
 
 
 def _survey_database(path: str) -> dict[str, Answer]:
-    """What one poll asks about one database, in one exchange. Each answer stands for itself."""
+    """Answer what one poll asks about one database, in one exchange. Each answer has its own error."""
     header = _run_operation(read_database_header_hex, path)
-    found = {
+    answers = {
         "database_header": header,
         "file_system": _run_operation(file_system_type, path),
         "watch_write_lock": _run_operation(_watch_write_lock, path),
     }
     if is_wal_header(header.get("result")):
-        found |= _survey_wal(path)
-        found["hold_wal"] = _run_operation(file_hold.hold_file_as_word, path)  # last: it should be short
-    return found
+        answers |= _survey_wal(path)
+        answers["hold_wal"] = _run_operation(file_hold.hold_file_as_word, path)  # last: it should be held only briefly
+    return answers
 
 
 def _survey_wal(path: str) -> dict[str, Answer]:
-    """Who reads is looked for in a fresh table; when nobody does, an older one tells who is connected."""
+    """Look up readers in a fresh lock table; without any, a cached one is enough to tell which processes are connected."""
     try:
         index, reading = read_wal_index_and_readers(path)
         holders = find_lock_rows(cached_lock_table(0.0 if reading else CONNECTED_LATELY), path, readers=reading)

@@ -1,4 +1,4 @@
-"""Who holds what on a database: the kernel's lock table joined with the WAL-index. Pure.
+"""Which process holds which lock on a database: the kernel's lock table joined with the WAL-index. Pure.
 
 A READ lock on byte 123+i whose mark lies below the newest frame stops the checkpoint there; slot 0 reads the database
 alone and stops it altogether (https://sqlite.org/walformat.html, "WAL locks"; docs/safety.md).
@@ -21,9 +21,12 @@ from collectors.raw_reader.formats import (
     WalIndex,
 )
 
+# Process, lock byte, read mark.
+Pin = tuple[int, int, int]
+
 
 class HeldLock(NamedTuple):
-    """One lock on a database (`file` "db") or its WAL-index ("shm"), and whose it is.
+    """One lock on a database (`file` "db") or its WAL-index ("shm"), and the process that holds it.
 
     `command` is the kernel's short name, empty when the process is not visible; `parent` its parent's id.
     """
@@ -36,13 +39,13 @@ class HeldLock(NamedTuple):
 
     @property
     def pid(self) -> int:
-        """The process, -1 when the kernel names nobody."""
+        """The process that holds it, -1 when the kernel names none."""
         return self.row.pid
 
 
 @dataclass(frozen=True, slots=True)
 class PinningReader:
-    """A reader that holds checkpoints back: `blocks_frames` frames beyond its `mark` cannot be copied meanwhile."""
+    """A reader that pins the WAL: `blocks_frames` frames beyond its `mark` cannot be copied until it ends."""
 
     pid: int
     command: str
@@ -51,14 +54,19 @@ class PinningReader:
     mark: int
     blocks_frames: int
 
+    @property
+    def pin(self) -> Pin:
+        """What makes it the same pin in two readings."""
+        return self.pid, self.lock_byte, self.mark
+
 
 def join_held_locks(
     rows: Iterable[LockRow],
     files: Mapping[str, Sequence[Sequence[int]]],
     processes: Mapping[str, Mapping[str, Any]],
 ) -> tuple[HeldLock, ...]:
-    """The rows that lie on one of the files, with their processes. `files`: name -> its (major, minor, inode)s."""
-    places = {tuple(place): name for name, found in files.items() for place in found}
+    """Join the rows on one of the files with their processes. `files`: name -> its (major, minor, inode)s."""
+    places = {tuple(inode): name for name, inodes in files.items() for inode in inodes}
     holders = []
     for row in rows:
         name = places.get((row.major, row.minor, row.inode))
@@ -84,13 +92,13 @@ def pinning_readers(index: WalIndex, holders: Iterable[HeldLock]) -> tuple[Pinni
 
 
 def find_write_lock(holders: Iterable[HeldLock]) -> HeldLock | None:
-    """Who holds the write lock: the WRITE byte of the WAL-index, or RESERVED or more on a rollback-journal database."""
+    """The write lock: the WRITE byte of the WAL-index, or RESERVED or more on a rollback-journal database."""
     bytes_of = {"shm": (WRITE_BYTE, RECOVER_BYTE), "db": (RESERVED_BYTE, PENDING_BYTE)}
     return _find_exclusive_lock(holders, bytes_of)
 
 
 def find_read_locks(holders: Iterable[HeldLock]) -> tuple[HeldLock, ...]:
-    """The locks of those who read the log now, at whatever mark: a checkpoint that starts it over waits for each."""
+    """The locks of readers of the WAL, at any mark: a checkpoint that starts the WAL over waits for each."""
     return tuple(
         holder
         for holder in _read_locks(holders)
@@ -99,12 +107,12 @@ def find_read_locks(holders: Iterable[HeldLock]) -> tuple[HeldLock, ...]:
 
 
 def find_checkpoint_lock(holders: Iterable[HeldLock]) -> HeldLock | None:
-    """Who is running a checkpoint."""
+    """The lock of a running checkpoint; None when none runs."""
     return _find_exclusive_lock(holders, {"shm": (CHECKPOINT_BYTE,)})
 
 
 def flock_holder_pid(holders: Iterable[HeldLock]) -> int | None:
-    """The process that holds the database file's exclusive `flock`; None when nobody does."""
+    """The process that holds the database file's exclusive `flock`; None when none does."""
     for holder in holders:
         if holder.file == "db" and holder.row.kind == "FLOCK" and holder.row.mode == "WRITE":
             return holder.pid

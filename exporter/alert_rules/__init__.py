@@ -1,1 +1,1 @@
-"""Prometheus' alert rules, made of the one table of thresholds; each has a section in docs/runbook.md."""
+"""Alert rules for Prometheus, built from the table of thresholds; each alert has a section in docs/runbook.md."""

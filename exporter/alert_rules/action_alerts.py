@@ -1,15 +1,15 @@
-"""What queuekeeper does: failures, runs that do not end, automation that gave up."""
+"""Alerts about actions: failures, runs that do not end, suspended automation."""
 
 from exporter.alert_rules.alert import DAY, MINUTE, AlertGroup, AlertRule
 from exporter.alert_rules.thresholds import Bounds
 
 _MISSED = "queuekeeper_schedule_missed_total"
-# A failed drill has an alert of its own, which does not forget.
+# A failed drill has its own alert, which stays until a drill succeeds.
 _FAILURE = 'queuekeeper_action_last_failure_timestamp_seconds{action!="drill"}'
 
 
 def action_group(bounds: Bounds) -> AlertGroup:
-    """Everything about actions."""
+    """The group of alerts about actions."""
     return AlertGroup("queuekeeper-actions", (*_run_alerts(bounds), *_automation_alerts()))
 
 
@@ -24,7 +24,7 @@ def _run_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             "The last {{ $labels.action }} of {{ $labels.database }} failed.",
             "The newest {{ $labels.action }} of {{ $labels.database }} ended as failed, and none succeeded since. The "
             "history has its message.",
-            why="The newest run failed: no success since. Two days, so that one failed try of a person does not stay forever.",
+            why="The newest run failed: no success since. Two days, so that one failed manual run does not stay forever.",
         ),
         AlertRule(
             "QueueActionStuck",
@@ -33,7 +33,7 @@ def _run_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             "warning",
             "The {{ $labels.action }} of {{ $labels.database }} does not end.",
             "{{ $labels.action }} of {{ $labels.database }} runs for {{ $value | humanizeDuration }}. No other action "
-            "can run on this database meanwhile.",
+            "can run on this database until it ends.",
         ),
     )
 
@@ -47,7 +47,7 @@ def _automation_alerts() -> tuple[AlertRule, ...]:
             "warning",
             "queuekeeper gave up on {{ $labels.action }} of {{ $labels.database }}.",
             "Two automatic runs of {{ $labels.action }} on {{ $labels.database }} in a row did not help, so it starts "
-            "no more. A person is needed: the history says what stood in the way.",
+            "no more. A person is needed: the history says what blocked it.",
         ),
         AlertRule(
             "QueueScheduleMissed",
@@ -57,7 +57,7 @@ def _automation_alerts() -> tuple[AlertRule, ...]:
             "The schedule {{ $labels.schedule }} of {{ $labels.instance }} was missed.",
             "A time of the schedule {{ $labels.schedule }} passed without a run, noticed within the last hour: queuekeeper was "
             "not running, or the action is suspended because it did not help before.",
-            why="More than an hour ago: who was not there for a night comes back with what was missed counted already.",
+            why="More than an hour ago: an agent that was off for a night starts with the missed times counted already.",
         ),
         AlertRule(
             "QueueActionsPaused",
@@ -65,6 +65,6 @@ def _automation_alerts() -> tuple[AlertRule, ...]:
             DAY,
             "info",
             "queuekeeper on {{ $labels.instance }} is paused.",
-            "Somebody paused it more than a day ago. No schedule, threshold or alert starts an action, backups included.",
+            "It was paused more than a day ago. No schedule, threshold or alert starts an action, backups included.",
         ),
     )

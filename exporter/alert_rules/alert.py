@@ -1,4 +1,4 @@
-"""One alert, and a group of them: values without Prometheus' syntax around them."""
+"""An alert rule and a group of them as values, without the syntax of Prometheus."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,11 +10,11 @@ RUNBOOK = "https://github.com/queuekeeper/queuekeeper/blob/main/docs/runbook.md"
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """One rule. `hold`: seconds for which the expression must hold (`for`).
+    """One alert rule. `hold`: seconds for which the expression must hold (`for`).
 
     `summary` and `description` are Prometheus' templates; the summary does not change while it fires, so that chat and
-    pager show one alert as one. `remediation` is the action that queuekeeper takes on it where its configuration has a
-    rule; `page` then names the alert that tells people when that did not help. `why` becomes a comment.
+    pager show one alert as one. `remediation` is the action that queuekeeper runs on it when its configuration has a
+    rule; `page` then names the alert that calls a person when that did not help. `why` becomes a comment.
     """
 
     name: str
@@ -29,20 +29,20 @@ class AlertRule:
 
     @property
     def runbook_url(self) -> str:
-        """Its section of the runbook."""
+        """The address of its section in the runbook."""
         return f"{RUNBOOK}#{self.name.lower()}"
 
 
 @dataclass(frozen=True, slots=True)
 class AlertGroup:
-    """Rules that are evaluated together."""
+    """Alert rules that Prometheus evaluates together."""
 
     name: str
     alerts: tuple[AlertRule, ...]
 
 
 def with_paging_alert(alert: AlertRule, hold: int, summary: str, description: str) -> tuple[AlertRule, AlertRule]:
-    """An alert for queuekeeper, and the one for people: the same expression, after it had the time to help."""
+    """(the alert for queuekeeper, the alert for a person): the same expression, later, when the action had time to help."""
     page = f"{alert.name}NotRemediated"
     people = replace(alert, name=page, hold=hold, severity="warning", summary=summary, description=description)
     return replace(alert, page=page), replace(people, remediation="", why="")
@@ -52,7 +52,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def time_in_words(seconds: float) -> str:
-    """A time in the words of a description: `5 minutes`, `49 hours`, `15 days`."""
+    """A duration in words for a description: `5 minutes`, `49 hours`, `15 days`."""
     for size, word in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
         if seconds >= 2 * size and seconds % size == 0:
             return f"{seconds / size:.0f} {word}s"

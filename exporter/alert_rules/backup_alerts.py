@@ -1,4 +1,4 @@
-"""Can it be restored? Backups, their drills, and the checks of what they are made of."""
+"""Alerts about recovery: backups, restore drills, and integrity checks."""
 
 from exporter.alert_rules.alert import DAY, HOUR, MINUTE, AlertGroup, AlertRule, time_in_words
 from exporter.alert_rules.thresholds import Bounds
@@ -8,7 +8,7 @@ _LAST_DRILL = "sqlite_restore_drill_last_success_timestamp_seconds"
 
 
 def backup_group(bounds: Bounds) -> AlertGroup:
-    """Everything about keeping."""
+    """The group of alerts about backups, drills and integrity."""
     return AlertGroup("queuekeeper-keeping", (*_backup_alerts(bounds), *_drill_alerts(bounds), _integrity_alert()))
 
 
@@ -32,7 +32,7 @@ def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             f"sqlite_backup_age_seconds > {late.promql}",
             10 * MINUTE,
             "critical",
-            "The newest proved backup of {{ $labels.database }} is too old.",
+            "The newest verified backup of {{ $labels.database }} is too old.",
             "The newest verified backup of {{ $labels.database }} is {{ $value | humanizeDuration }} old. What "
             "happened since would be lost with the disk.",
             why=f"{late.why[0].upper()}{late.why[1:]}.",
@@ -42,7 +42,7 @@ def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             f"{_VERIFIED_BACKUPS} == 0",
             26 * HOUR,
             "warning",
-            "The database {{ $labels.database }} has no proved backup.",
+            "The database {{ $labels.database }} has no verified backup.",
             "A backup directory is configured for {{ $labels.database }}, and for 26 hours it holds no backup whose "
             "content was verified.",
             why="A day for the first daily backup of a new database, and two hours for running it.",
@@ -70,9 +70,9 @@ def _drill_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             f"time() - {_LAST_DRILL} > {age.promql}",
             HOUR,
             "warning",
-            "The backups of {{ $labels.database }} were not restored for long.",
+            "The backups of {{ $labels.database }} were not restored for a long time.",
             "The last successful restore drill of {{ $labels.database }} is {{ $value | humanizeDuration }} ago. "
-            "Nobody knows whether its backups still come back, and how long that takes.",
+            "It is not known whether its backups can still be restored, and how long that takes.",
         ),
         AlertRule(
             "QueueDrillNever",
@@ -80,8 +80,8 @@ def _drill_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             15 * DAY,
             "info",
             "The backups of {{ $labels.database }} were never restored.",
-            f"The database {{{{ $labels.database }}}} has verified backups for {time_in_words(15 * DAY)}, and no drill restored one "
-            "successfully.",
+            f"The database {{{{ $labels.database }}}} has verified backups for {time_in_words(15 * DAY)}, and no drill "
+            "restored one successfully.",
         ),
         AlertRule(
             "QueueDrillFailed",

@@ -1,4 +1,4 @@
-"""All alerts, by group. Adding one is an Alert in its group, a case in grafana/alerts/cases.yaml, a section in the runbook."""
+"""All alert rules by group. A new one: an AlertRule in its group, a case in grafana/alerts/cases.yaml, a runbook section."""
 
 from exporter.alert_rules import action_alerts, backup_alerts, database_alerts, exporter_alerts, queue_alerts
 from exporter.alert_rules.alert import AlertGroup, AlertRule
@@ -8,7 +8,7 @@ JOB = "queuekeeper"
 
 
 def alert_groups(bounds: Bounds = THRESHOLDS, job: str = JOB) -> tuple[AlertGroup, ...]:
-    """The groups with these bounds. `job` is what Prometheus' configuration calls the agents."""
+    """The groups with these thresholds. `job` is the job name of the agents in the configuration of Prometheus."""
     return (
         exporter_alerts.exporter_group(bounds, job),
         database_alerts.database_group(bounds),
@@ -19,5 +19,5 @@ def alert_groups(bounds: Bounds = THRESHOLDS, job: str = JOB) -> tuple[AlertGrou
 
 
 def all_alerts(bounds: Bounds = THRESHOLDS, job: str = JOB) -> tuple[AlertRule, ...]:
-    """The alerts of all groups, in order."""
+    """The alert rules of all groups, in order."""
     return tuple(alert for group in alert_groups(bounds, job) for alert in group.alerts)

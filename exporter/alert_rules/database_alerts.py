@@ -1,11 +1,11 @@
-"""The files: their write-ahead log, their free pages, their disks, and what an application may lose."""
+"""Alerts about database files: the write-ahead log, free pages, disks, and lost commits."""
 
 from exporter.alert_rules.alert import DAY, HOUR, MINUTE, AlertGroup, AlertRule, time_in_words, with_paging_alert
 from exporter.alert_rules.thresholds import Bounds
 
 
 def database_group(bounds: Bounds) -> AlertGroup:
-    """Everything about files."""
+    """The group of alerts about database files."""
     return AlertGroup(
         "queuekeeper-databases",
         (*_file_alerts(), *_wal_alerts(bounds), *_free_page_alerts(bounds), *_disk_alerts(bounds)),
@@ -30,7 +30,7 @@ def _file_alerts() -> tuple[AlertRule, ...]:
             "critical",
             "The database {{ $labels.database }} went back in time.",
             "The number of the newest task of {{ $labels.database }} became smaller within the last hour: commits were "
-            "lost. Somebody restored or replaced the file, or it is damaged.",
+            "lost. The file was restored or replaced, or it is damaged.",
         ),
         AlertRule(
             "QueueOwnerVulnerable",
@@ -64,7 +64,7 @@ def _backlog_alerts(bounds: Bounds) -> tuple[AlertRule, AlertRule]:
         30 * MINUTE,
         "The write-ahead log of {{ $labels.database }} stays long.",
         "{{ $value | humanize1024 }}B of {{ $labels.database }} wait in the write-ahead log for 30 minutes. No "
-        "checkpoint ran, or none helped; mostly a reader stands in the way.",
+        "checkpoint ran, or none helped; mostly a reader blocks it.",
     )
 
 
@@ -88,7 +88,7 @@ def _starved_alerts() -> tuple[AlertRule, AlertRule]:
         "info",
         "The write-ahead log of {{ $labels.database }} does not start over.",
         "For 5 minutes overlapping short reads keep the write-ahead log of {{ $labels.database }} from being reset. It "
-        "is copied back, and its file grows all the same. queuekeeper checkpoints where its configuration says so.",
+        "is copied back, but its file still grows. queuekeeper checkpoints where its configuration says so.",
         remediation="checkpoint",
     )
     return with_paging_alert(
@@ -149,6 +149,6 @@ def _disk_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             "The disk for {{ $labels.role }} of {{ $labels.database }} fills up.",
             "By the trend of the last 6 hours the disk for {{ $labels.role }} of {{ $labels.database }} will be full within "
             f"{time_in_words(bounds['disk_soon'].value)}.",
-            why="A database grows and shrinks in steps: six hours and a disk that is not empty keep one step from calling.",
+            why="A database grows and shrinks in steps: six hours and a disk that is not empty keep one step from firing.",
         ),
     )

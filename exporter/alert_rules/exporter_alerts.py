@@ -1,11 +1,11 @@
-"""Is queuekeeper there, does it read, may it write down what it does? Everything else depends on it."""
+"""Alerts about queuekeeper itself: scrapes, readings, configuration, state. All other alerts depend on it."""
 
 from exporter.alert_rules.alert import MINUTE, AlertGroup, AlertRule, time_in_words
 from exporter.alert_rules.thresholds import Bounds
 
 
 def exporter_group(bounds: Bounds, job: str) -> AlertGroup:
-    """`job` is what Prometheus' configuration calls the agents."""
+    """The group of alerts about the agents. `job` is their job name in the configuration of Prometheus."""
     return AlertGroup("queuekeeper-exporter", (*_scrape_alerts(job), *_reading_alerts(bounds), *_state_alerts()))
 
 
@@ -50,7 +50,7 @@ def _reading_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             "warning",
             "The collector {{ $labels.collector }} fails on {{ $labels.database }}.",
             "The collector {{ $labels.collector }} could not read {{ $labels.database }} for 15 minutes. Its values "
-            "are absent; queuekeeper_collector_errors_total tells the reason.",
+            "are absent; queuekeeper_collector_errors_total has the reason.",
         ),
     )
 
@@ -63,7 +63,7 @@ def _state_alerts() -> tuple[AlertRule, ...]:
             "queuekeeper_config_last_reload_successful == 0",
             5 * MINUTE,
             "warning",
-            "queuekeeper on {{ $labels.instance }} refused its new configuration.",
+            "queuekeeper on {{ $labels.instance }} rejected its new configuration.",
             "The last reload failed and the configuration before it is still in use. The next restart will fail.",
         ),
         AlertRule(
@@ -72,16 +72,16 @@ def _state_alerts() -> tuple[AlertRule, ...]:
             5 * MINUTE,
             "warning",
             "queuekeeper on {{ $labels.instance }} cannot write its history.",
-            "For 5 minutes the folder of its state is full, gone or not writable. It goes on observing and starts "
-            "nothing: no backup, no schedule, and alerts are answered with 503.",
+            "For 5 minutes the folder of its state is full, gone or not writable. It still observes, but starts no "
+            "action: no backup, no schedule, and alerts are answered with 503.",
         ),
         AlertRule(
             "QueueWebhookRefused",
             f'increase(queuekeeper_webhook_requests_total{{code!~"2.."}}[{window // MINUTE}m]) > 0',
             5 * MINUTE,
             "warning",
-            "queuekeeper on {{ $labels.instance }} refuses what Alertmanager sends ({{ $labels.code }}).",
-            f"Within the last {time_in_words(window)} it answered with HTTP {{{{ $labels.code }}}}: 401 and 403 are a missing or "
-            "wrong token, 503 is a state that cannot be written. No alert starts an action meanwhile.",
+            "queuekeeper on {{ $labels.instance }} rejects requests of Alertmanager ({{ $labels.code }}).",
+            f"Within the last {time_in_words(window)} it answered with HTTP {{{{ $labels.code }}}}: 401 and 403 mean a missing "
+            "or wrong token, 503 a state that cannot be written. Until that is repaired, no alert starts an action.",
         ),
     )

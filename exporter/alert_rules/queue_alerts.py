@@ -1,11 +1,11 @@
-"""The queue itself: tasks nobody works on, workers that are gone, failures."""
+"""Alerts about the queue itself: waiting tasks, expired leases, dead workers, failures."""
 
 from exporter.alert_rules.alert import MINUTE, AlertGroup, AlertRule, with_paging_alert
 from exporter.alert_rules.thresholds import Bounds
 
 
 def queue_group(bounds: Bounds) -> AlertGroup:
-    """Everything about tasks and workers."""
+    """The group of alerts about tasks and workers."""
     return AlertGroup(
         "queuekeeper-work",
         (*_lease_alerts(bounds), *_waiting_alerts(bounds), *_worker_alerts(bounds), _failure_alert(bounds)),
@@ -19,8 +19,8 @@ def _lease_alerts(bounds: Bounds) -> tuple[AlertRule, AlertRule]:
         2 * MINUTE,
         "info",
         "Tasks of {{ $labels.queue }} in {{ $labels.database }} are held by workers that are gone.",
-        "{{ $value }} tasks of {{ $labels.queue }} in {{ $labels.database }} have a lease that nobody renews. "
-        "queuekeeper gives them back where its configuration says so.",
+        "{{ $value }} tasks of {{ $labels.queue }} in {{ $labels.database }} have a lease that no worker renews. "
+        "queuekeeper requeues them where its configuration says so.",
         remediation="requeue",
     )
     return with_paging_alert(
@@ -28,7 +28,7 @@ def _lease_alerts(bounds: Bounds) -> tuple[AlertRule, AlertRule]:
         30 * MINUTE,
         "Tasks of {{ $labels.queue }} in {{ $labels.database }} stay with workers that are gone.",
         "{{ $value }} tasks of {{ $labels.queue }} in {{ $labels.database }} wait for 30 minutes behind leases that "
-        "nobody renews. Nobody gave them back, or they are taken and lost again.",
+        "no worker renews. They were not requeued, or they are claimed and lost again.",
     )
 
 
@@ -50,7 +50,7 @@ def _waiting_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             "warning",
             "The queue {{ $labels.queue }} in {{ $labels.database }} does not move.",
             "The same task of {{ $labels.queue }} in {{ $labels.database }} is first in line for {{ $value | "
-            "humanizeDuration }}, and nobody takes it.",
+            "humanizeDuration }}, and no worker claims it.",
         ),
     )
 
@@ -62,9 +62,9 @@ def _worker_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             f'sum without (state) (sqlite_queue_workers{{state="stale"}}) > {bounds["dead_workers"].promql}',
             15 * MINUTE,
             "warning",
-            "Workers of {{ $labels.database }} died without saying so.",
-            "{{ $value }} workers in the list of {{ $labels.database }} have not given a sign of life for 15 minutes "
-            "or more. What they held is stale or becomes so.",
+            "Workers of {{ $labels.database }} died without signing off.",
+            "{{ $value }} workers in the list of {{ $labels.database }} have sent no heartbeat for 15 minutes "
+            "or more. Their leases are stale or will be.",
         ),
         AlertRule(
             "QueueNoWorkers",
@@ -72,7 +72,7 @@ def _worker_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             '  and sum without (queue, state) (sqlite_queue_tasks{state="waiting"}) > 0',
             10 * MINUTE,
             "critical",
-            "Nobody works on {{ $labels.database }}.",
+            "No worker of {{ $labels.database }} is alive.",
             "Tasks wait in {{ $labels.database }}, and for 10 minutes no worker in its list is alive.",
         ),
     )

@@ -1,6 +1,6 @@
-"""The one table of bounds: alert rules, example rules, dashboards and the runbook take their numbers from here.
+"""The table of thresholds: alert rules, example rules, dashboards and the runbook take their numbers from here.
 
-A bound that is written down twice is wrong in one of the places sooner or later.
+A threshold that is written down twice is wrong in one of the places sooner or later.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,11 +22,11 @@ _UNITS: Mapping[Unit, tuple[tuple[int, str], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """One bound in base units: bytes, seconds, a share from 0 to 1, or a count.
+    """One threshold in base units: bytes, seconds, a share from 0 to 1, or a count.
 
-    `name` is what `rules render --threshold NAME=VALUE` calls it, `metric` the reading it bounds, `why` where the
-    number comes from. Wrong is above `value`, or below it where `below` says so. At `clear` a rule of our own
-    configuration counts it as healed; Prometheus' alerts know no such level.
+    `name` is its name in `rules render --threshold NAME=VALUE`, `metric` the metric that it bounds, `why` the
+    origin of the number. A reading is wrong above `value`, or below it when `below` is set. At `clear` a rule of
+    queuekeeper's configuration counts it as healed; alerts of Prometheus have no such level.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Threshold:
 
     @property
     def written_value(self) -> str:
-        """The value as the configuration file and the command line take it: `64MiB`, `49h`, `10%`, `5`."""
+        """The value as it is written in the configuration file and on the command line: `64MiB`, `49h`, `10%`, `5`."""
         return format_in_unit(self.value, self.unit)
 
     @property
     def promql(self) -> str:
-        """The value as a person would write it into an expression: `64 * 1024 * 1024`, `49 * 3600`, `600`, `0.1`."""
+        """The value as a person writes it into an expression: `64 * 1024 * 1024`, `49 * 3600`, `600`, `0.1`."""
         powers = [" * ".join(["1024"] * power) for power in (3, 2, 1)] if self.unit == "bytes" else ["86400", "3600"]
         sizes = (_GIB, _MIB, _KIB) if self.unit == "bytes" else (_DAY, _HOUR)
         for size, factors in zip(sizes, powers, strict=True):
@@ -64,9 +64,9 @@ _TABLE = (
     ),
     Threshold(
         "free_ratio", "sqlite_fragmentation_ratio", 0.3, "ratio",
-        "below, the pages are mostly taken again before a vacuum pays for itself", clear=0.1,
+        "below, the pages are mostly used again before a vacuum is worth its cost", clear=0.1,
     ),
-    Threshold("free_room", "sqlite_free_pages", 256 * _MIB, "bytes", "less is not worth a vacuum, whatever its share"),
+    Threshold("free_room", "sqlite_free_pages", 256 * _MIB, "bytes", "less is not worth a vacuum, at any share"),
     Threshold(
         "disk_low", "sqlite_disk_free_bytes", 0.1, "ratio", "a tenth of the disk: time to make room in working hours",
         below=True,
@@ -84,7 +84,7 @@ _TABLE = (
     ),
     Threshold(
         "head", "sqlite_queue_head_unchanged_seconds", 30 * _MINUTE, "seconds",
-        "the same task first in line: longer than a worker needs to take one",
+        "the same task first in line: longer than a worker needs to claim one",
     ),
     Threshold(
         "dead_workers", "sqlite_queue_workers", 0, "count", "the queue's own list has a worker without a heartbeat"
@@ -115,7 +115,7 @@ THRESHOLDS: Bounds = {each.name: each for each in _TABLE}
 
 
 def override_thresholds(assignments: Iterable[str]) -> Bounds:
-    """The table with other values, each written `NAME=VALUE`. Raises ValueError that says how to write it."""
+    """The table with other values, each written `NAME=VALUE`. Raises ValueError, which says how they are written."""
     bounds = dict(THRESHOLDS)
     for text in assignments:
         name, equals, value = text.partition("=")
@@ -127,7 +127,7 @@ def override_thresholds(assignments: Iterable[str]) -> Bounds:
 
 
 def format_in_unit(value: float, unit: Unit) -> str:
-    """`67108864` bytes as `64MiB`, `176400` seconds as `49h`, `0.1` as `10%`: the largest unit that leaves no rest."""
+    """`67108864` bytes as `64MiB`, `176400` seconds as `49h`, `0.1` as `10%`: the largest unit that divides it."""
     if unit == "ratio":
         return f"{value * 100:.15g}%"
     if unit == "seconds" and 0 < value < 1:
@@ -139,7 +139,7 @@ def format_in_unit(value: float, unit: Unit) -> str:
 
 
 def _replace_value(threshold: Threshold, text: str) -> Threshold:
-    """Another value; the level at which it counts as healed keeps its distance."""
+    """The threshold with another value; the level at which it counts as healed changes in proportion."""
     readers: Mapping[Unit, Callable[[object], float]] = {"bytes": parse_size, "seconds": parse_duration}
     try:
         value = readers.get(threshold.unit, _parse_plain_value)(text)

@@ -1,4 +1,4 @@
-"""The second stage: what needs more than one place of the file, and the frozen Config that comes out."""
+"""The second stage: checks what depends on several keys of the file, and builds the frozen Config."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ from exporter.config.yaml_positions import Loc
 
 @dataclass(frozen=True, slots=True)
 class KnownNames:
-    """What rules may name: each action's options, and the declared metrics."""
+    """The names that rules may use: actions with their options, and declared metrics."""
 
     actions: Mapping[str, Mapping[str, ActionOption]]
     metrics: Mapping[str, Metric]
@@ -62,9 +62,9 @@ def build_config(
     )
 
 
-def with_warnings(made: Config, warnings: tuple[str, ...]) -> Config:
+def with_warnings(config: Config, warnings: tuple[str, ...]) -> Config:
     """The same Config with its warnings as sentences."""
-    return dataclasses.replace(made, warnings=warnings)
+    return dataclasses.replace(config, warnings=warnings)
 
 
 def _absolute_path(text: str, folder: Path) -> Path:
@@ -135,9 +135,9 @@ def _build_rules(
     rules: list[Rule] = []
     for i, part in enumerate(file.rules):
         loc: Loc = ("rules", i)
-        found = list(rule_parts.rule_problems(part, loc, known.actions, known.metrics, named))
-        problems += found
-        if not found:
+        part_problems = list(rule_parts.rule_problems(part, loc, known.actions, known.metrics, named))
+        problems += part_problems
+        if not part_problems:
             rules.append(rule_parts.build_rule(part, known.actions[part.do], file.actions.blast_radius))
     problems += _duplicate_name_problems("rules", [part.name for part in file.rules])
     return tuple(rules)
@@ -148,9 +148,9 @@ def _build_schedules(
 ) -> tuple[Schedule, ...]:
     schedules: list[Schedule] = []
     for i, part in enumerate(file.schedules):
-        found = list(schedule_parts.schedule_problems(part, ("schedules", i), known.actions, named))
-        problems += found
-        if not found:
+        part_problems = list(schedule_parts.schedule_problems(part, ("schedules", i), known.actions, named))
+        problems += part_problems
+        if not part_problems:
             schedules.append(schedule_parts.build_schedule(part, known.actions[part.do], otherwise))
     problems += _duplicate_name_problems("schedules", [part.name for part in file.schedules])
     return tuple(schedules)
@@ -163,46 +163,48 @@ def _duplicate_name_problems(where: str, names: list[str]) -> Iterator[ConfigPro
 
 
 def _database_problems(databases: tuple[DatabaseSpec, ...]) -> list[ConfigProblem]:
-    found: list[ConfigProblem] = []
+    problems: list[ConfigProblem] = []
     names: dict[str, int] = {}
     paths: dict[str, int] = {}
     for i, database in enumerate(databases):
         if database.is_glob and database.name is not None:
             cure = "a glob takes the names from the files; leave `name` out"
-            found.append(ConfigProblem(("databases", i, "name"), cure))
+            problems.append(ConfigProblem(("databases", i, "name"), cure))
             continue
         if database.name is not None and database.name in names:
-            found.append(
+            problems.append(
                 ConfigProblem(
                     ("databases", i, "name"), f'"{database.name}" is also the name of databases[{names[database.name]}]'
                 )
             )
         if database.path in paths:
-            found.append(ConfigProblem(("databases", i, "path"), f"the same path as databases[{paths[database.path]}]"))
+            problems.append(
+                ConfigProblem(("databases", i, "path"), f"the same path as databases[{paths[database.path]}]")
+            )
         if database.name is not None:
             names.setdefault(database.name, i)
         paths.setdefault(database.path, i)
-    return found
+    return problems
 
 
 def _missing_backup_directories(file: ConfigFile, databases: tuple[DatabaseSpec, ...]) -> Iterator[ConfigProblem]:
-    """What needs backups where no place for them is named: it would be refused every time."""
+    """Rules and schedules that need backups of a database without a backup directory: every run would be refused."""
     bare = [database.name or Path(database.path).stem for database in databases if database.backup is None]
     rules: list[tuple[Loc, RulePart | SchedulePart]] = [(("rules", i), part) for i, part in enumerate(file.rules)]
     for loc, part in [*rules, *((("schedules", i), part) for i, part in enumerate(file.schedules))]:
         without = [name for name in bare if not part.databases or name in part.databases]
         if _needs_backups(part.do) and without:
             cure = "give it `backup: {directory: ...}`, or name the others in `databases`"
-            yield ConfigProblem((*loc, "do"), f"{without[0]} has no place for backups: {cure}")
+            yield ConfigProblem((*loc, "do"), f"{without[0]} has no backup directory: {cure}")
 
 
 def _needs_backups(action: str) -> bool:
-    """Whether it writes or reads backups, or runs by itself only after a fresh one."""
+    """Whether the action takes or reads backups, or runs automatically only after a fresh one."""
     return action in ACTION_SPECS and ACTION_SPECS[action].needs_backups
 
 
 def _unpruned_retentions(file: ConfigFile) -> Iterator[ConfigProblem]:
-    """A retention that nothing keeps to by itself."""
+    """Databases with a retention while no rule and no schedule prunes."""
     if "prune" in {*(rule.do for rule in file.rules), *(schedule.do for schedule in file.schedules)}:
         return
     for i, database in enumerate(file.databases):
@@ -210,4 +212,4 @@ def _unpruned_retentions(file: ConfigFile) -> Iterator[ConfigProblem]:
             cure = (
                 'add a schedule, like {name: prune, cron: "30 3 * * *", do: prune}, or run `queuekeeper backups prune`'
             )
-            yield ConfigProblem(("databases", i, "backup", "keep"), f"nothing prunes by itself: {cure}")
+            yield ConfigProblem(("databases", i, "backup", "keep"), f"no rule or schedule prunes: {cure}")

@@ -1,4 +1,4 @@
-"""What this version can do, for checking a configuration: its actions with their options, and its metrics."""
+"""The actions, options and metrics of this version, against which a configuration is checked."""
 
 from collections.abc import Mapping
 
@@ -14,5 +14,5 @@ def known_actions() -> Mapping[str, Mapping[str, ActionOption]]:
 
 
 def known_metrics() -> Mapping[str, Metric]:
-    """What a rule may look at: the collectors' metrics, since a rule is judged on one database's snapshot."""
+    """The metrics that a rule may use: those of the collectors, since a rule is judged on one database's snapshot."""
     return {metric.name: metric for collector in COLLECTORS for metric in collector.METRICS}

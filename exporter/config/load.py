@@ -1,4 +1,4 @@
-"""From a file to a Config: everything that is wrong is said at once, each with its line."""
+"""Loads a configuration file into a Config; every error in it is reported at once, each with its line."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -21,8 +21,8 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 def load_config(path: Path, known_actions: ActionOptions, known_metrics: Mapping[str, Metric]) -> Config:
     """The configuration of one file. Raises ConfigErrors.
 
-    `known_actions`: the options of each action, by its name. `known_metrics`: what a rule may look
-    at. Relative paths in the file start at its own folder.
+    `known_actions`: the options of each action by its name. `known_metrics`: the metrics that a rule may
+    use. Relative paths in the file begin at its folder.
     """
     path = path.absolute()
     try:

@@ -1,4 +1,4 @@
-"""How an error of the configuration reads: `FILE:LINE: databases[1].path: what, cause, cure`."""
+"""Errors of the configuration as lines: `FILE:LINE: databases[1].path: what is wrong, why, next step`."""
 
 import difflib
 import typing
@@ -22,14 +22,14 @@ _EXPECTED = {
 
 @dataclass(frozen=True, slots=True)
 class ConfigProblem:
-    """What is wrong at one place of the document."""
+    """An error at one place of the document, as a sentence."""
 
     loc: Loc
     message: str
 
 
 class ConfigErrors(Exception):
-    """Everything that is wrong with a configuration file; `lines` are sentences, each with its place."""
+    """All errors of a configuration file; `lines` are sentences, each with its place."""
 
     def __init__(self, lines: Collection[str]) -> None:
         super().__init__("\n".join(lines))
@@ -37,13 +37,13 @@ class ConfigErrors(Exception):
 
 
 def problem_lines(path: Path, document: YamlDocument, problems: Collection[ConfigProblem]) -> tuple[str, ...]:
-    """The problems in the order of the file, each as one line."""
+    """One line for each problem, in the order of the file."""
     placed = sorted(((document.line_of(p.loc), p) for p in problems), key=lambda pair: pair[0])
     return tuple(f"{path}:{line}: {_location_label(p.loc)}{p.message}" for line, p in placed)
 
 
 def schema_problems(error: ValidationError, model: type[BaseModel] = ConfigFile) -> tuple[ConfigProblem, ...]:
-    """The first stage's errors in our words; `model` is the file's."""
+    """pydantic's errors of the first stage as problems in plain words; `model` describes the whole file."""
     return tuple(
         ConfigProblem(tuple(detail["loc"]), _describe_error(detail, model))
         for detail in error.errors(include_url=False)
@@ -56,7 +56,7 @@ def unknown_name(what: str, value: str, known: Collection[str]) -> str:
 
 
 def suggest_name(value: str, known: Collection[str]) -> str:
-    """The nearest known word, and all of them (the nearest ones of many)."""
+    """The nearest known word, then all known words (of many only the nearest)."""
     near = difflib.get_close_matches(value, known, n=5, cutoff=0.6)
     listed = sorted(known) if len(known) <= 20 else (near or sorted(known)[:10])
     hint = f'did you mean "{near[0]}"? ' if near else ""

@@ -1,4 +1,4 @@
-"""From configured entries to the databases that exist now: globs, names, and what is never watched."""
+"""Resolves configured entries to the databases that exist now: globs, names, and files that are never watched."""
 
 import fnmatch
 import glob
@@ -12,33 +12,33 @@ from collectors.backup_catalog.names import FILE_PATTERNS
 from collectors.target import Target
 from exporter.config.settings import Config, DatabaseSpec
 
-# Our own files, and what SQLite keeps beside a database: a glob never means them.
+# Files of queuekeeper and the files that SQLite keeps beside a database: a glob never matches them.
 NEVER_WATCHED = ("*-wal", "*-shm", "*-journal", "*.partial", "*.lock", *FILE_PATTERNS)
 
 
 def resolve_targets(config: Config) -> tuple[Target, ...]:
-    """The databases to watch now, in the order of the file. Looks at directories, opens nothing.
+    """The databases to watch now, in the order of the file. Lists directories, opens no file.
 
-    A configured path is watched even while it is missing; a glob gives what matches at this moment.
-    A file meant by two entries belongs to the one that names it, else to the first.
+    A configured path is watched even while it is missing; a glob gives the files that match now.
+    A file of two entries belongs to the entry that names it, otherwise to the first.
     """
-    found = _explicit_paths(config.databases)
+    specs = _explicit_paths(config.databases)
     for spec in config.databases:
         if spec.is_glob:
             for path in _glob_matches(spec.path, config):
-                found.setdefault(path, spec)
-    fixed = {path: spec.name for path, spec in found.items() if spec.name is not None}
-    names = _unique_names([path for path in found if path not in fixed], set(fixed.values()))
-    return tuple(_build_target(path, fixed.get(path) or names[path], spec, config) for path, spec in found.items())
+                specs.setdefault(path, spec)
+    fixed = {path: spec.name for path, spec in specs.items() if spec.name is not None}
+    names = _unique_names([path for path in specs if path not in fixed], set(fixed.values()))
+    return tuple(_build_target(path, fixed.get(path) or names[path], spec, config) for path, spec in specs.items())
 
 
 def _explicit_paths(specs: tuple[DatabaseSpec, ...]) -> dict[Path, DatabaseSpec]:
-    # SQLite keeps -wal and -shm beside the file that a link leads to, so that is the path we watch.
-    found: dict[Path, DatabaseSpec] = {}
+    # SQLite keeps -wal and -shm beside the file that a link leads to, so the watched path is that of the file.
+    explicit: dict[Path, DatabaseSpec] = {}
     for spec in specs:
         if not spec.is_glob:
-            found.setdefault(Path(os.path.realpath(spec.path)), spec)
-    return found
+            explicit.setdefault(Path(os.path.realpath(spec.path)), spec)
+    return explicit
 
 
 def _glob_matches(pattern: str, config: Config) -> Iterator[Path]:
@@ -65,13 +65,13 @@ def _is_own_file(path: Path, config: Config) -> bool:
     return any(path.is_relative_to(place) and path.parent != Path(place) for place in places)
 
 
-def _unique_names(paths: list[Path], taken: set[str]) -> dict[Path, str]:
-    """The stem; where several are equal, as much of the path before it as tells them apart."""
+def _unique_names(paths: list[Path], used: set[str]) -> dict[Path, str]:
+    """A name for each path: its stem, and for equal stems as many parent folders as make the names unique."""
     names = {path: path.stem for path in paths}
     longest = max((len(path.parts) for path in paths), default=0)
     for length in range(1, longest + 1):
         counts = Counter(names.values())
-        again = [path for path, name in names.items() if counts[name] > 1 or name in taken]
+        again = [path for path, name in names.items() if counts[name] > 1 or name in used]
         if not again:
             return names
         names |= {path: _path_tail(path, length) for path in again}

@@ -1,4 +1,4 @@
-"""Rules of the file: checked against declared metrics and known actions, then made into values."""
+"""Checks the rules of the file against the declared metrics and known actions, and builds Rule values."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -21,7 +21,7 @@ def rule_problems(
     metrics: Mapping[str, Metric],
     databases: Collection[str] | None,
 ) -> Iterator[ConfigProblem]:
-    """What is wrong with one rule. `databases` are the configured names; None when a glob makes them unknown."""
+    """The errors of one rule. `databases` are the configured names; None when a glob makes them unknown."""
     (name, bound), *_ = part.when.items()
     yield from _metric_problems(name, bound, (*loc, "when", name), metrics)
     yield from _bound_problems(bound, (*loc, "when", name))
@@ -31,7 +31,7 @@ def rule_problems(
 
 
 def build_rule(part: RulePart, kinds: Mapping[str, ActionOption], radius: RadiusPart) -> Rule:
-    """The Rule of a part without problems. `kinds`: of its action's options; `radius`: where it has none of its own."""
+    """The Rule of a part without errors. `kinds`: its action's options; `radius`: for a rule without its own blast radius."""
     (metric, bound), *_ = part.when.items()
     return Rule(
         name=part.name,
@@ -60,8 +60,8 @@ def _metric_problems(name: str, bound: BoundPart, loc: Loc, metrics: Mapping[str
 def _bound_problems(bound: BoundPart, loc: Loc) -> Iterator[ConfigProblem]:
     given = [word for word in ("above", "below", "absent") if getattr(bound, word) is not None]
     if len(given) != 1:
-        found = f"`{'` and `'.join(given)}` are given" if given else "none is given"
-        yield ConfigProblem(loc, f"write one of `above`, `below` or `absent`: {found}")
+        given_words = f"`{'` and `'.join(given)}` are given" if given else "none is given"
+        yield ConfigProblem(loc, f"write one of `above`, `below` or `absent`: {given_words}")
         return
     if bound.clear is None:
         return
@@ -80,7 +80,7 @@ def _bound_problems(bound: BoundPart, loc: Loc) -> Iterator[ConfigProblem]:
 def action_problems(
     part: RulePart | SchedulePart, loc: Loc, actions: Mapping[str, Mapping[str, ActionOption]]
 ) -> Iterator[ConfigProblem]:
-    """What is wrong with `do` and `options` of what runs by itself."""
+    """The errors of `do` and `options` of a rule or schedule."""
     if part.do not in actions:
         yield ConfigProblem((*loc, "do"), unknown_name("an action", part.do, actions))
         return
@@ -90,7 +90,7 @@ def action_problems(
 
 
 def options_in_base_units(given: Mapping[str, Option], kinds: Mapping[str, ActionOption]) -> Mapping[str, Option]:
-    """The options in base units: seconds may be written as every other time of the file, `2s` or `1h30m`."""
+    """The options in base units: seconds may be written like every other duration of the file, `2s` or `1h30m`."""
     return {
         name: _parse_seconds(value) if _is_duration_text(kinds.get(name), value) else value
         for name, value in given.items()
@@ -111,7 +111,7 @@ def _parse_seconds(value: Option) -> Option:
 def database_problems(
     part: RulePart | SchedulePart, loc: Loc, databases: Collection[str] | None
 ) -> Iterator[ConfigProblem]:
-    """Names that nobody configured; None when a glob makes the names unknown."""
+    """The names in `databases` that are not configured. `databases` is None when a glob makes the names unknown."""
     for i, database in enumerate(part.databases if databases is not None else ()):
         if database not in (databases or ()):
             yield ConfigProblem(
@@ -122,7 +122,7 @@ def database_problems(
 def _start_problems(part: RulePart, loc: Loc) -> Iterator[ConfigProblem]:
     if part.on.threshold is None and not part.on.alert:
         yield ConfigProblem(
-            (*loc, "on"), "nothing can start this rule; give `threshold: {for: 1m}`, `alert: [...]` or both"
+            (*loc, "on"), "no trigger can start this rule; give `threshold: {for: 1m}`, `alert: [...]` or both"
         )
     for i, text in enumerate(part.on.alert):
         try:
@@ -132,7 +132,7 @@ def _start_problems(part: RulePart, loc: Loc) -> Iterator[ConfigProblem]:
 
 
 def _parse_matchers(text: str) -> tuple[Matcher, ...]:
-    found = parse_matchers(text)
-    if all(matcher.matches({}) for matcher in found):
-        raise ValueError(f'{text} would fit every alert; name one: alertname="QueueStaleLeases"')
-    return found
+    matchers = parse_matchers(text)
+    if all(matcher.matches({}) for matcher in matchers):
+        raise ValueError(f'{text} would match every alert; name one: alertname="QueueStaleLeases"')
+    return matchers

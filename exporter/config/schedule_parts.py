@@ -1,4 +1,4 @@
-"""Schedules of the file: checked against known actions, the calendar and the time zones, then made into values."""
+"""Checks the schedules of the file against known actions, calendar and time zones, and builds Schedule values."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -18,7 +18,7 @@ from exporter.config.yaml_positions import Loc
 def schedule_problems(
     part: SchedulePart, loc: Loc, actions: Mapping[str, Mapping[str, ActionOption]], databases: Collection[str] | None
 ) -> Iterator[ConfigProblem]:
-    """What is wrong with one schedule. `databases` are the configured names; None when a glob makes them unknown."""
+    """The errors of one schedule. `databases` are the configured names; None when a glob makes them unknown."""
     yield from action_problems(part, loc, actions)
     yield from database_problems(part, loc, databases)
     yield from _cron_problems(part, loc)
@@ -26,7 +26,7 @@ def schedule_problems(
 
 
 def build_schedule(part: SchedulePart, kinds: Mapping[str, ActionOption], otherwise: tzinfo) -> Schedule:
-    """The Schedule of a part without problems. `kinds`: of its action's options; `otherwise`: where it names no zone."""
+    """The Schedule of a part without errors. `kinds`: its action's options; `otherwise`: the time zone when it names none."""
     return Schedule(
         name=part.name,
         cron=part.cron,

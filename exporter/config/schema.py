@@ -1,6 +1,6 @@
-"""The configuration file as it is written: names, types, bounds. Strict: what is not named here is an error.
+"""The configuration file as it is written: keys, types, bounds. Strict: a key that is not declared here is an error.
 
-The second stage (`exporter.config.load`) checks what needs more than one place, and makes `exporter.config.settings`.
+The second stage (`exporter.config.assemble`) checks what depends on several keys, and builds `exporter.config.settings`.
 """
 
 from typing import Annotated, Any, Literal
@@ -11,14 +11,14 @@ from exporter.config.sizes import GrowthBudget, parse_duration, parse_growth, pa
 
 
 def _value_schema(words: str, examples: tuple[str, ...], *kinds: str) -> WithJsonSchema:
-    """How a value is written in the file, for `queuekeeper config schema`."""
+    """The JSON Schema of a value as it is written in the file, for `queuekeeper config schema`."""
     return WithJsonSchema({"type": ["string", *kinds], "description": words, "examples": list(examples)})
 
 
 Size = Annotated[int, BeforeValidator(parse_size), _value_schema("A size", ("64MiB", "1GB"), "integer")]
 Duration = Annotated[float, BeforeValidator(parse_duration), _value_schema("A time", ("50ms", "15s", "26h"), "integer")]
 Level = Annotated[float, BeforeValidator(parse_level), _value_schema("A level", ("3", "64MiB", "26h", "25%"), "number")]
-# A profile's setting: a level where it reads as one, else a text (the profile says which it wants).
+# A setting of a profile: a level when the text can be read as one, otherwise a text (the profile says which it needs).
 SettingValue = Annotated[
     float | str, BeforeValidator(parse_setting), _value_schema("A setting", ("60s", "solid_queue_"), "number")
 ]
@@ -41,13 +41,13 @@ Scalar = Annotated[
 
 
 class ConfigPart(BaseModel):
-    """Every part refuses what it does not know."""
+    """The base of every part: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
 class KeepPart(ConfigPart):
-    """How many backups of each age class stay."""
+    """How many backups of each age class are kept."""
 
     last: Annotated[int, Field(ge=1)] = 10
     hourly: Count = 24
@@ -57,7 +57,7 @@ class KeepPart(ConfigPart):
 
 
 class BackupPart(ConfigPart):
-    """Where the backups of a database go."""
+    """The backups of one database: directory, retention, compression."""
 
     directory: Text
     keep: KeepPart | None = None
@@ -76,7 +76,7 @@ class DatabasePart(ConfigPart):
 
 
 class PollPart(ConfigPart):
-    """How often we look. Seconds."""
+    """How often databases are read and globs are listed, in seconds."""
 
     interval: Annotated[Duration, Field(ge=1, le=3600)] = 15.0
     slow_interval: Annotated[Duration, Field(ge=60)] = 3600.0
@@ -84,7 +84,7 @@ class PollPart(ConfigPart):
 
 
 class LimitsPart(ConfigPart):
-    """The budgets that hold while we touch a database; what is not given keeps its default."""
+    """The budgets for work on a database; a budget that is not given keeps its default."""
 
     write_lock: Annotated[Duration, Field(gt=0)] | None = None
     checkpoint_wait: Annotated[Duration, Field(gt=0)] | None = None
@@ -96,7 +96,7 @@ class LimitsPart(ConfigPart):
     @model_validator(mode="before")
     @classmethod
     def _rejoin_wal_growth(cls, data: Any) -> Any:
-        """In `{wal_growth: max(64MiB, 25%)}` YAML takes the comma for its own: `25%)` becomes a key without a value."""
+        """Rejoin `{wal_growth: max(64MiB, 25%)}`: YAML splits it at the comma, and `25%)` becomes a key without a value."""
         if not isinstance(data, dict):
             return data
         first, second = data.get("wal_growth"), next((key for key in data if str(key).endswith("%)")), None)
@@ -107,7 +107,7 @@ class LimitsPart(ConfigPart):
 
 
 class AllowPart(ConfigPart):
-    """Who may act."""
+    """Which callers may run actions over HTTP."""
 
     token_files: list[Text] = Field(default_factory=list)
     users: list[Text] = Field(default_factory=list)
@@ -115,14 +115,14 @@ class AllowPart(ConfigPart):
 
 
 class ConcurrencyPart(ConfigPart):
-    """How many actions may run at once."""
+    """How many actions of each lane may run at once."""
 
     short: Annotated[int, Field(ge=1, le=64)] = 4
     long: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class RadiusPart(ConfigPart):
-    """On how many databases a rule may begin within a time: the larger of a number and a share of all."""
+    """On how many databases a rule may start runs within a time: the larger of a number and a share of all."""
 
     databases: Annotated[int, Field(ge=1)] = 10
     share: Annotated[Level, Field(ge=0, le=1)] = 0.1
@@ -130,7 +130,7 @@ class RadiusPart(ConfigPart):
 
 
 class ActionsPart(ConfigPart):
-    """The right to act, and its bounds."""
+    """Whether actions may run, for which callers, and within which bounds."""
 
     enabled: bool = False
     allow: AllowPart = Field(default_factory=AllowPart)
@@ -145,7 +145,7 @@ class ActionsPart(ConfigPart):
 
 
 class BoundPart(ConfigPart):
-    """When one metric counts as wrong."""
+    """When the value of one metric counts as wrong, and when as healed."""
 
     above: Level | None = None
     below: Level | None = None
@@ -155,20 +155,20 @@ class BoundPart(ConfigPart):
 
 
 class ThresholdPart(ConfigPart):
-    """Our own readings may start it, once the condition held this long."""
+    """Starts a rule when the condition held this long in queuekeeper's own readings."""
 
     for_: Annotated[Duration, Field(alias="for")] = 0.0
 
 
 class StartPart(ConfigPart):
-    """What may start a rule."""
+    """The triggers that may start a rule: a threshold, alerts, or both."""
 
     threshold: ThresholdPart | None = None
     alert: list[Text] = Field(default_factory=list)
 
 
 class RulePart(ConfigPart):
-    """What is wrong, what to do about it, what may start it."""
+    """One rule: the condition, the action, and the triggers."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
     when: Annotated[dict[str, BoundPart], Field(min_length=1, max_length=1)]
@@ -182,7 +182,7 @@ class RulePart(ConfigPart):
 
 
 class SchedulePart(ConfigPart):
-    """What to do at which times."""
+    """One schedule: the action and its times."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
     cron: Text
@@ -196,7 +196,7 @@ class SchedulePart(ConfigPart):
 
 
 class ConfigFile(ConfigPart):
-    """The whole file."""
+    """The whole configuration file."""
 
     databases: Annotated[list[DatabasePart], Field(min_length=1)]
     identity: Text | None = None

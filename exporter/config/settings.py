@@ -1,4 +1,4 @@
-"""The configuration after both stages: paths resolved, bytes and seconds. Nothing checks it again."""
+"""The checked configuration: absolute paths, sizes in bytes, times in seconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from collectors.target import BackupSettings, Limits
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSpec:
-    """One entry of `databases`: an absolute path, or a glob of them (`exporter.config.resolve` makes Targets)."""
+    """One entry of `databases`: an absolute path or glob; `exporter.config.resolve` builds Targets of it."""
 
     path: str
     name: str | None = None
@@ -24,17 +24,17 @@ class DatabaseSpec:
 
     @property
     def is_glob(self) -> bool:
-        """Whether it can stand for several files."""
+        """Whether the path is a glob, which may match several files."""
         return any(letter in self.path for letter in "*?[")
 
 
 @dataclass(frozen=True, slots=True)
 class ActingSettings:
-    """The right to act and its bounds. `token_digests` are SHA-256 of the tokens: a token itself is never kept.
+    """Whether actions may run, for which callers, and within which bounds. `token_digests`: SHA-256 of the tokens.
 
-    `users` are names of the web configuration file, `client_sans` names in client certificates. `windows` by action: when
-    it may run by itself. `fresh_backup`: how old the newest verified backup may be, in seconds, before an automatic run
-    that destroys something.
+    `users` are names of the web configuration file, `client_sans` names in client certificates. `windows`: by action, when
+    automatic runs may start. `fresh_backup`: how old (seconds) the newest verified backup may be before an automatic run
+    of a destructive action.
     """
 
     enabled: bool = False
@@ -51,15 +51,15 @@ class ActingSettings:
 
     @property
     def has_allowed_callers(self) -> bool:
-        """Whether anybody may ask for an action over HTTP."""
+        """Whether any caller may start an action over HTTP."""
         return bool(self.token_digests or self.users or self.client_sans)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What `serve` runs on. `warnings` are sentences for a person, each with its place; intervals are seconds.
+    """The configuration of the agent. `warnings` are sentences, each with its place; intervals are seconds.
 
-    `timezone` is that of schedules and windows where they name none.
+    `timezone` is the default of schedules and windows.
     """
 
     source: Path

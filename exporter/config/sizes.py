@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: `64MiB`, `50ms`, `26h`, `max(64MiB, 25%)`. Bytes and seconds come out.
+"""Parses sizes and durations as people write them (`64MiB`, `50ms`, `26h`, `max(64MiB, 25%)`) into bytes and seconds.
 
 Prometheus' rule for durations (docs "Configuration", <duration>): a number needs a unit, and `1h30m` is allowed.
 """
@@ -28,7 +28,7 @@ class GrowthBudget:
 
 
 def parse_size(value: object) -> int:
-    """Bytes of `64MiB`, `1.5GB`, `0`. Raises ValueError that says how to write it."""
+    """The bytes of `64MiB`, `1.5GB`, `0`. Raises ValueError, which says how a size is written."""
     if value == 0 and not isinstance(value, bool):
         return 0
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -38,7 +38,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of `50ms`, `15s`, `1h30m`, `0`. Raises ValueError that says how to write it."""
+    """The seconds of `50ms`, `15s`, `1h30m`, `0`. Raises ValueError, which says how a duration is written."""
     if value == 0 and not isinstance(value, bool):
         return 0.0
     text = value.strip() if isinstance(value, str) else ""
@@ -48,7 +48,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_growth(value: object) -> GrowthBudget:
-    """The parts of `64MiB`, `25%` or `max(64MiB, 25%)`. Raises ValueError that says how to write it."""
+    """The size and share of `64MiB`, `25%` or `max(64MiB, 25%)`. Raises ValueError, which says how a budget is written."""
     if isinstance(value, str):
         text = value.strip()
         if ratio := _RATIO.fullmatch(text):
@@ -81,7 +81,7 @@ def parse_level(value: object) -> float:
 
 
 def parse_setting(value: object) -> float | str:
-    """A level where it reads as one, else the text as it is written. Raises ValueError."""
+    """A level when the text can be read as one, otherwise the text itself. Raises ValueError for any other type."""
     try:
         return parse_level(value)
     except ValueError:
@@ -91,7 +91,7 @@ def parse_setting(value: object) -> float | str:
 
 
 def quote_value(value: object) -> str:
-    """The value as the person wrote it, cut to what fits in one line."""
+    """The value as it was written, on one line of at most 60 characters."""
     text = f'"{value}"' if isinstance(value, str) else str(value)
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."

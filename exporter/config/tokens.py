@@ -1,4 +1,4 @@
-"""Tokens of those who may act. Kept as SHA-256 digests only; the text of a token is never logged nor kept."""
+"""Reads the tokens of callers that may act. Only their SHA-256 digests are held; the text is never stored or logged."""
 
 import hashlib
 import os
@@ -10,9 +10,10 @@ MAX_TOKEN_FILE_BYTES = 64 * 1024
 
 
 def read_digests(path: Path) -> tuple[bytes, ...]:
-    """One digest for each line of a private file (several lines: rotation). Blank lines and `#` comments are skipped.
+    """One digest for each line of a private file (several lines: rotation), without blank lines and `#` comments.
 
-    Raises ValueError, without the token, when the file is missing, not private, not ours or root's, or has no token.
+    Raises ValueError, without the token, when the file is missing, not private, owned by another user than the agent or
+    root, or has no token.
     """
     text = _read_private_file(path)
     lines = (line.strip() for line in text.splitlines())
@@ -23,13 +24,13 @@ def read_digests(path: Path) -> tuple[bytes, ...]:
 
 
 def token_digest(token: bytes) -> bytes:
-    """What is kept of a token; equal length for all, so that a comparison tells nothing about it."""
+    """The SHA-256 of a token; all have the same length, so that the time of a comparison reveals nothing."""
     return hashlib.sha256(token).digest()
 
 
 def _read_private_file(path: Path) -> str:
     try:
-        # O_NONBLOCK: a fifo put there by mistake must not hold the start up
+        # O_NONBLOCK: a fifo put there by mistake must not block the start
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise ValueError(
@@ -46,13 +47,15 @@ def _read_private_file(path: Path) -> str:
         raise ValueError(f"{path} is not text; write tokens as lines of ASCII") from error
 
 
-def _check_private(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _check_private(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is not a regular file; point token_files to a private file")
     geteuid: Callable[[], int] | None = getattr(os, "geteuid", None)
     if geteuid is None:
-        return  # not POSIX: access is in lists that stat does not show
-    if found.st_mode & 0o077:
-        raise ValueError(f"{path} is open to others (mode {found.st_mode & 0o777:04o}); run: chmod 600 {path}")
-    if found.st_uid not in (0, geteuid()):
-        raise ValueError(f"{path} belongs to uid {found.st_uid}; it must belong to root or the agent (uid {geteuid()})")
+        return  # not POSIX: access control lists are not visible to stat
+    if status.st_mode & 0o077:
+        raise ValueError(f"{path} is open to others (mode {status.st_mode & 0o777:04o}); run: chmod 600 {path}")
+    if status.st_uid not in (0, geteuid()):
+        raise ValueError(
+            f"{path} belongs to uid {status.st_uid}; it must belong to root or the agent (uid {geteuid()})"
+        )

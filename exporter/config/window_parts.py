@@ -1,4 +1,4 @@
-"""Windows of the file: checked against the actions and the time zones, then made into values."""
+"""Checks the maintenance windows and time zones of the file, and builds their values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
@@ -12,12 +12,12 @@ from exporter.config.yaml_positions import Loc
 
 
 def build_windows(file: ConfigFile) -> Mapping[str, Window]:
-    """The window of each action, of a part without problems."""
+    """The window of each action; the file must have no problems."""
     return {name: _build_window(text, file.timezone or "UTC") for name, text in file.actions.windows.items()}
 
 
 def window_problems(file: ConfigFile) -> Iterator[ConfigProblem]:
-    """What is wrong with the windows, and with the time zone that they are in."""
+    """The errors of the windows and of their time zone."""
     for name, text in file.actions.windows.items():
         if name not in ACTION_SPECS:
             yield ConfigProblem(("actions", "windows", name), unknown_name("an action", name, ACTION_SPECS))
@@ -30,7 +30,7 @@ def window_problems(file: ConfigFile) -> Iterator[ConfigProblem]:
 
 
 def window_warnings(file: ConfigFile) -> Iterator[ConfigProblem]:
-    """What would have no effect: an action that needs a window and has none, a window of one that never runs by itself."""
+    """Actions that need a window and have none, and windows of actions that never run automatically."""
     sections: tuple[tuple[str, Sequence[RulePart | SchedulePart]], ...] = (
         ("rules", file.rules),
         ("schedules", file.schedules),
@@ -40,12 +40,13 @@ def window_warnings(file: ConfigFile) -> Iterator[ConfigProblem]:
             if part.do in ACTION_SPECS and ACTION_SPECS[part.do].needs_window and part.do not in file.actions.windows:
                 cure = f'add actions: {{windows: {{{part.do}: "02:00-04:00"}}}}'
                 yield ConfigProblem(
-                    (kind, i, "do"), f"{part.do} runs by itself only inside a window, and none is configured; {cure}"
+                    (kind, i, "do"),
+                    f"{part.do} runs automatically only inside a window, and none is configured; {cure}",
                 )
     for name in file.actions.windows:
         if name in ACTION_SPECS and not ACTION_SPECS[name].automatic:
             yield ConfigProblem(
-                ("actions", "windows", name), f"{name} never runs by itself; its window restricts nothing"
+                ("actions", "windows", name), f"{name} never runs automatically; its window restricts nothing"
             )
 
 
@@ -65,7 +66,7 @@ def load_zone(name: str | None) -> tzinfo:
 
 
 def zone_problems(name: str | None, loc: Loc) -> Iterator[ConfigProblem]:
-    """What is wrong with the name of a time zone."""
+    """The error of a time zone's name, if it has one."""
     try:
         load_zone(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

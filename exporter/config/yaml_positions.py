@@ -1,6 +1,6 @@
-"""YAML with the line of every value, so that an error can say where. Raises Misread when it is not YAML at all.
+"""Parses YAML with the line of every value, so that an error can name it.
 
-Booleans are `true` and `false` only: YAML 1.1 would read the key `on` as true, and `02:00` as a number.
+Booleans are only `true` and `false`: YAML 1.1 would read the key `on` as true, and `02:00` as a number.
 """
 
 import re
@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 Loc = tuple[str | int, ...]
-MAX_NODES = 100_000  # a file of aliases to aliases must not grow without end,
-MAX_DEPTH = 32  # nor one with an alias to itself
+MAX_NODES = 100_000  # aliases of aliases must not grow without end,
+MAX_DEPTH = 32  # and an alias to itself must not recurse without end
 
 
 class InvalidYaml(Exception):
-    """`line` counts from 1; the message says what is wrong there."""
+    """The text is no YAML, or none that is accepted; `line` counts from 1, the message says what is wrong there."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class InvalidYaml(Exception):
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """The data, and the line of each key or list entry."""
+    """A parsed document: its data, and the line of each key or list entry."""
 
     data: Any
     lines: dict[Loc, int]
@@ -33,8 +33,8 @@ class YamlDocument:
     def line_of(self, loc: Loc) -> int:
         """The line of the nearest known place at or above `loc`."""
         for length in range(len(loc), -1, -1):
-            if (found := self.lines.get(loc[:length])) is not None:
-                return found
+            if (line := self.lines.get(loc[:length])) is not None:
+                return line
         return 1
 
 
@@ -53,7 +53,7 @@ _StrictLoader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> YamlDocument:
-    """The one document of `text`. Raises Misread for bad YAML, a key given twice, or too many values."""
+    """The only document of `text`. Raises InvalidYaml for bad YAML, a duplicate key, or too many values."""
     try:
         loader = _StrictLoader(text)
         node = loader.get_single_node()

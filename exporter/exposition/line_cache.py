@@ -1,6 +1,6 @@
-"""The lines of the page, kept between scrapes: only what changed is written again, and what grows.
+"""Caches the lines of the metrics page between scrapes: only changed and growing samples are formatted again.
 
-Formatting a page of a thousand databases costs a tenth of a second, joining lines that are there a millisecond
+Formatting a page of a thousand databases costs a tenth of a second, joining cached lines takes a millisecond
 (bench/scrape.py). Every line is what prometheus_client would write (tests/exporter/exposition/test_line_cache.py).
 """
 
@@ -14,22 +14,22 @@ from prometheus_client.utils import floatToGoString
 from collectors.metric import Metric, Sample, Since
 
 PlacedSample = tuple[str, Sample]  # database ("" for none), sample
-# A whole line and None; or the start of one whose value grows, and since when (seconds since the epoch).
+# A whole line and None; or the start of a line whose value grows, and since when it grows (seconds since the epoch).
 LinePiece = tuple[str, float | None]
 
 
 @dataclass(slots=True)
 class _CachedPart:
-    """What is on the page of one part: its samples by family, and what they were made of."""
+    """The cached samples of one part of the page by family, and the objects that they were made from."""
 
     made_of: tuple[object, ...] = ()
     samples: dict[str, tuple[PlacedSample, ...]] = field(default_factory=dict)
 
 
 class LineCache:
-    """Text by family, with one slot for each part (a database, the process), in the parts' order.
+    """The text of each family, with one slot for each part (a database, the process), in the order of the parts.
 
-    Not safe for several threads at once.
+    Not safe to use from several threads.
     """
 
     def __init__(self, families: Iterable[str]) -> None:
@@ -43,7 +43,7 @@ class LineCache:
         self._columns: dict[str, tuple[Mapping[str, float], bytes]] = {}
 
     def set_parts(self, names: tuple[str, ...]) -> None:
-        """These parts, in this order, and no others; what is known of them stays."""
+        """Set the parts and their order; cached lines of remaining parts stay."""
         if names is self._names or names == self._names:
             return
         before = self._place
@@ -58,11 +58,11 @@ class LineCache:
         self._flat.clear()
 
     def has_part(self, name: str) -> bool:
-        """Whether the page has this part."""
+        """Return whether the page has this part."""
         return name in self._place
 
     def is_current(self, name: str, made_of: tuple[object, ...]) -> bool:
-        """Whether what is shown of this part was made of these very objects."""
+        """Return whether the lines of this part were made from these very objects (compared by identity)."""
         place = self._place.get(name)
         return place is not None and _are_same_objects(self._shown[place].made_of, made_of)
 
@@ -73,7 +73,7 @@ class LineCache:
         made_of: tuple[object, ...] = (),
         only: Collection[str] | None = None,
     ) -> None:
-        """Show these samples of a part; `only`: the families to look at, where the others are known to be unchanged."""
+        """Replace the samples of a part. `only` names the families that may have changed; None means all."""
         place = self._place.get(name)
         if place is None:
             return
@@ -88,12 +88,12 @@ class LineCache:
             del shown.samples[family]
             self._write_slot(family, place, ())
         for family, group in groups.items():
-            if shown.samples.get(family) != (found := tuple(group)):
-                shown.samples[family] = found
-                self._write_slot(family, place, found)
+            if shown.samples.get(family) != (new := tuple(group)):
+                shown.samples[family] = new
+                self._write_slot(family, place, new)
 
     def column_lines(self, metric: Metric, values: Mapping[str, float]) -> bytes:
-        """The lines of a family that has nothing but one number for each database."""
+        """Return the lines of a family that has one number for each database and no other label."""
         before = self._columns.get(metric.name)
         if before is None or before[0] != values or list(before[0]) != list(values):
             text = "".join(
@@ -103,7 +103,7 @@ class LineCache:
         return before[1]
 
     def family_lines(self, family: str, now: float) -> bytes:
-        """The lines of one family at `now`; empty when it has none."""
+        """Return the lines of one family at `now`; empty when it has none."""
         if not self._growing[family]:
             if family not in self._joined:
                 self._joined[family] = "".join(self._slots[family]).encode()
@@ -128,12 +128,12 @@ class LineCache:
 
 
 def format_line(name: str, labels: Iterable[tuple[str, str]], value: float) -> str:
-    """One line of the exposition format; labels in the order of their names, as prometheus_client writes them."""
+    """Return one line of the exposition format, with labels sorted by name, as prometheus_client writes them."""
     return f"{_line_start(name, sorted(labels))}{_format_number(value)}\n"
 
 
 def _are_same_objects(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
+    return len(before) == len(now) and all(old is new for old, new in zip(before, now, strict=True))
 
 
 def _line_piece(database: str, sample: Sample) -> LinePiece:
@@ -148,7 +148,7 @@ def _line_piece(database: str, sample: Sample) -> LinePiece:
 
 @lru_cache(maxsize=65536)
 def _split_line_start(metric: Metric, labels: tuple[str, ...]) -> tuple[str, str]:
-    """The start of a line before and after the name of the database; most databases have the same ones."""
+    """Return the start of a line before and after the name of the database; most databases share it."""
     pairs = sorted(zip(metric.labels, labels, strict=True))
     first = "".join([f"{_label_pair(pair)}," for pair in pairs if pair[0] < "database"])
     last = "".join([f",{_label_pair(pair)}" for pair in pairs if pair[0] > "database"])
@@ -166,26 +166,26 @@ def _label_pair(label: tuple[str, str]) -> str:
 
 
 def _database_line_start(metric: Metric, database: str) -> str:
-    """The start of the line of a family with no other label."""
+    """Return the start of a line with the database as the only label."""
     before, after = _split_line_start(metric, ())
     return f"{before}{_escape_label(database)}{after}"
 
 
 def _format_number(value: float) -> str:
-    """Numbers below a million, the usual ones, are written as the library would, several times faster."""
+    """Return a number as the library writes it; numbers below a million, the usual ones, are several times faster."""
     if -math.inf < value < 1e6:
         return repr(float(value))
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
 def _format_age(seconds: float) -> str:
-    """As `Sample.at` says: never negative."""
+    """Return an age as text; like `Sample.value_at` it is never negative."""
     return repr(seconds) if 0.0 < seconds < 1e6 else _format_number(max(0.0, seconds))
 
 
 @lru_cache(maxsize=65536)
 def _escape_label(value: str) -> str:
-    """A label value as https://prometheus.io/docs/instrumenting/exposition_formats/ writes it.
+    """Escape a label value (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
     A file name of Linux need not be UTF-8, a label value must; two different names must stay different.
     """

@@ -1,7 +1,7 @@
-"""The page that Prometheus reads: from what is in memory, at every scrape. Opens no database.
+"""Renders the metrics page for each scrape from memory. It opens no database.
 
-Lines stay from one scrape to the next (`exporter.exposition.line_cache`). Negotiation, and what the process tells of itself,
-are prometheus_client's; gzip is ours, at level 1: a fifth of the time of level 9 for an eighth more bytes.
+Lines are cached from one scrape to the next (`exporter.exposition.line_cache`). prometheus_client negotiates the format and
+gives the metrics of the process; gzip is ours, at level 1: a fifth of the time of level 9 for an eighth more bytes.
 """
 
 import gzip
@@ -25,17 +25,17 @@ from exporter.exposition.self_metrics import ExporterState
 
 Encoder = Callable[[Collector], bytes]
 _EOF = b"# EOF\n"
-_PROCESS_PART, _HISTORY_PART = "\0process", "\0history"  # parts of the page; no database is called like that
-# What can change of a database without a new reading of its file.
+_PROCESS_PART, _HISTORY_PART = "\0process", "\0history"  # parts of the page; no database has such a name
+# The metrics of a database that can change without a new reading of its file.
 _OUTSIDE_FILE = frozenset(
-    {m.name for one in COLLECTORS if one.SPEC.outside_file for m in one.METRICS}
+    {m.name for collector in COLLECTORS if collector.SPEC.outside_file for m in collector.METRICS}
     | {self_metrics.COLLECTOR_SUCCESS.name, self_metrics.COLLECTOR_DURATION.name}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsPage:
-    """An answer: its bytes, and the values of Content-Type and Content-Encoding ("" for none)."""
+    """A metrics page: its bytes, and the values of Content-Type and Content-Encoding ("" for none)."""
 
     body: bytes
     content_type: str
@@ -43,105 +43,105 @@ class MetricsPage:
 
 
 class Exposition:
-    """Renders `facts(now)` for whoever asks. `metrics` are the collectors' declarations; `clock` gives unix seconds."""
+    """Renders `state(now)` as metrics pages. `metrics` are declared by the collectors; `clock` returns unix seconds."""
 
     def __init__(
         self,
         metrics: Iterable[Metric],
-        facts: Callable[[float], ExporterState],
+        state: Callable[[float], ExporterState],
         clock: Callable[[], float],
         *,
         with_process: bool = True,
     ) -> None:
         self._metrics = (*self_metrics.METRICS, *metrics)
-        self._facts, self._clock = facts, clock
-        self._kept = LineCache(metric.name for metric in self._metrics)
-        self._seen: dict[
+        self._state, self._clock = state, clock
+        self._cache = LineCache(metric.name for metric in self._metrics)
+        self._shown: dict[
             str, Snapshot | bool
         ] = {}  # by database: of what its lines are; without a reading, if it is stale
         self._heads: dict[str, dict[str, bytes]] = {}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._process = CollectorRegistry()
         if with_process:
             ProcessCollector(registry=self._process)
             PlatformCollector(registry=self._process)
 
     def render(self, accept: str, accept_encoding: str, names: Iterable[str] = ()) -> MetricsPage:
-        """The page in the best format that `accept` allows; of `names` only, when there are any."""
+        """Render the page in the best format that `accept` allows; where `names` are given, only those samples."""
         encoder, content_type = _negotiate_encoder(accept)
-        with self._turn:
+        with self._lock:
             body = self._render_body(encoder, frozenset(names))
         if _accepts_gzip(accept_encoding):
             return MetricsPage(gzip.compress(body, compresslevel=1), content_type, "gzip")
         return MetricsPage(body, content_type)
 
     def update_database(self, snapshot: Snapshot) -> None:
-        """Write a database's lines as soon as it was read, so that no scrape has to wait for it."""
+        """Format the lines of a database right after its poll, so that no scrape has to wait for it."""
         name = snapshot.target.name
-        with self._turn:
-            if not self._kept.has_part(name):  # found since the last scrape
-                self._set_parts(self._facts(self._clock()).view.names)
+        with self._lock:
+            if not self._cache.has_part(name):  # added since the last scrape
+                self._set_parts(self._state(self._clock()).view.names)
             self._update_part(name, snapshot)
 
     def _render_body(self, encoder: Encoder, names: Collection[str]) -> bytes:
         now = self._clock()
-        facts = self._facts(now)
-        self._update_parts(facts)
+        state = self._state(now)
+        self._update_parts(state)
         heads = self._family_heads(encoder)
         parts: list[bytes] = []
         for metric in self._metrics:
-            if lines := self._family_lines(metric, facts, now, names):
+            if lines := self._family_lines(metric, state, now, names):
                 parts += (heads[metric.name], lines)
         process = encoder(self._process.restricted_registry(names) if names else self._process)
         return b"".join((*parts, process))
 
-    def _update_parts(self, facts: ExporterState) -> None:
-        """Bring every part up to date; most are."""
-        view = facts.view
+    def _update_parts(self, state: ExporterState) -> None:
+        """Update every part of the page; most are unchanged."""
+        view = state.view
         self._set_parts(view.names)
-        self._kept.update_part(_PROCESS_PART, self_metrics.process_samples(facts))
-        history = (facts.totals, facts.config, view.names)
-        if not self._kept.is_current(_HISTORY_PART, history):
-            self._kept.update_part(_HISTORY_PART, self_metrics.history_samples(facts), history)
+        self._cache.update_part(_PROCESS_PART, self_metrics.process_samples(state))
+        history = (state.totals, state.config, view.names)
+        if not self._cache.is_current(_HISTORY_PART, history):
+            self._cache.update_part(_HISTORY_PART, self_metrics.history_samples(state), history)
         for name in view.names:
             snapshot = view.fresh.get(name)
             now = name in view.stale if snapshot is None else snapshot
-            if self._seen.get(name) is not now:
+            if self._shown.get(name) is not now:
                 self._update_part(name, snapshot, stale=name in view.stale)
 
     def _set_parts(self, names: tuple[str, ...]) -> None:
-        self._kept.set_parts((_PROCESS_PART, _HISTORY_PART, *names))
-        if len(self._seen) > len(names):
-            self._seen = {name: self._seen[name] for name in names if name in self._seen}
+        self._cache.set_parts((_PROCESS_PART, _HISTORY_PART, *names))
+        if len(self._shown) > len(names):
+            self._shown = {name: self._shown[name] for name in names if name in self._shown}
 
     def _update_part(self, name: str, snapshot: Snapshot | None, *, stale: bool = False) -> None:
-        """A database that was only found unchanged has another snapshot with the same samples in it."""
-        before = self._seen.get(name)
-        self._seen[name] = stale if snapshot is None else snapshot
+        """Update the lines of one database. The snapshot of an unchanged file is new but holds the same samples."""
+        before = self._shown.get(name)
+        self._shown[name] = stale if snapshot is None else snapshot
         made_of = (stale,) if snapshot is None else (snapshot.samples, snapshot.collectors, snapshot.up)
-        if not self._kept.is_current(name, made_of):
+        if not self._cache.is_current(name, made_of):
             only = _OUTSIDE_FILE if _is_same_reading(before, snapshot) else None
-            self._kept.update_part(name, _database_samples(name, snapshot, stale=stale), made_of, only)
+            self._cache.update_part(name, _database_samples(name, snapshot, stale=stale), made_of, only)
 
-    def _family_lines(self, metric: Metric, facts: ExporterState, now: float, names: Collection[str]) -> bytes:
+    def _family_lines(self, metric: Metric, state: ExporterState, now: float, names: Collection[str]) -> bytes:
         if metric.name in self_metrics.HISTOGRAMS:
             lines = (
-                one
-                for action, durations in facts.totals.durations.items()
-                for one in _histogram_lines(action, durations)
+                line
+                for action, durations in state.totals.durations.items()
+                for line in _histogram_lines(action, durations)
             )
             return "".join(text for name, text in lines if not names or name in names).encode()
         if names and metric.name not in names:
             return b""
         column = self_metrics.COLUMNS.get(metric.name)
         return (
-            self._kept.family_lines(metric.name, now)
+            self._cache.family_lines(metric.name, now)
             if column is None
-            else self._kept.column_lines(metric, column(facts.view))
+            else self._cache.column_lines(metric, column(state.view))
         )
 
     def _family_heads(self, encoder: Encoder) -> dict[str, bytes]:
-        """HELP and TYPE of each family as this encoder writes them."""
+        """Return the HELP and TYPE lines of each family as this encoder writes them."""
         form = "openmetrics" if encoder(CollectorRegistry()) else "text"
         if form not in self._heads:
             made = {m.name: encoder(_SingleFamily(_prometheus_family(m))).removesuffix(_EOF) for m in self._metrics}
@@ -150,7 +150,7 @@ class Exposition:
 
 
 class _SingleFamily(Collector):
-    """A registry with one family in it."""
+    """A collector with a single family."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
@@ -160,7 +160,7 @@ class _SingleFamily(Collector):
 
 
 def _is_same_reading(before: Snapshot | bool | None, now: Snapshot | None) -> bool:
-    """Whether both are of one reading of the file, so that they differ only in what lies beside it."""
+    """Return whether both come from one reading of the file, so that they differ only in readings from outside of it."""
     return isinstance(before, Snapshot) and now is not None and 0 < now.opened_at == before.opened_at
 
 
@@ -171,7 +171,7 @@ def _database_samples(name: str, snapshot: Snapshot | None, *, stale: bool) -> I
 
 
 def _negotiate_encoder(accept: str) -> tuple[Encoder, str]:
-    """The library's choice. Our names need no escaping, so every scheme asked for gives what `underscores` gives."""
+    """Return the library's encoder. Our names need no escaping, so every escaping scheme gives the same as `underscores`."""
     encoder, content_type = choose_encoder(accept)
     for scheme in ("dots", "values"):
         if content_type.endswith(f"escaping={scheme}"):
@@ -187,7 +187,7 @@ def _prometheus_family(metric: Metric) -> Family:
 
 
 def _histogram_lines(action: str, durations: DurationHistogram) -> Iterator[tuple[str, str]]:
-    """(name of the sample, its line) of one action: cumulative buckets, count, sum."""
+    """Yield (sample name, line) of one action: cumulative buckets, count, sum."""
     name, labels = self_metrics.DURATION.name, [("action", action)]
     total = 0
     for bound, count in zip((*map(str, DURATION_BUCKETS), "+Inf"), durations.counts, strict=True):
@@ -198,7 +198,7 @@ def _histogram_lines(action: str, durations: DurationHistogram) -> Iterator[tupl
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:
-    """RFC 9110 §12.5.3: listed, and not with q=0."""
+    """Return whether gzip is acceptable (RFC 9110 §12.5.3): listed, and not with q=0."""
     for part in accept_encoding.split(","):
         coding, _, weight = part.partition(";")
         if coding.strip().lower() in ("gzip", "*"):

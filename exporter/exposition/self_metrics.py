@@ -1,4 +1,4 @@
-"""Metrics of the process itself and of its actions: declarations, and samples from pure inputs.
+"""The metrics of the exporter itself and of its actions: declarations, and samples from pure inputs.
 
 Counters start at 0 for every value that can be expected, else `increase()` misses the first event
 (Prometheus' "Instrumentation", avoid missing metrics).
@@ -23,7 +23,7 @@ from exporter.exposition.line_cache import PlacedSample
 UP = Metric("sqlite_up", "1 when the last poll could read the database, from our own poll.", fold="min")
 BUILD_INFO = Metric(
     "queuekeeper_build_info",
-    "1; what this exporter is built of. sqlite_version is our own library's.",
+    "1; the versions of this exporter. sqlite_version is its own library's.",
     ("version", "revision", "python_version", "sqlite_version"),
     of_database=False,
 )
@@ -45,7 +45,7 @@ COLLECTOR_DURATION = Metric(
 )
 COLLECTOR_ERRORS = Metric(
     "queuekeeper_collector_errors_total",
-    "Readings that failed since the start, of all databases.",
+    "Failed readings of all databases since the start.",
     ("collector", "reason"),
     "counter",
     of_database=False,
@@ -73,36 +73,36 @@ RELOAD_TIME = Metric(
     of_database=False,
 )  # fmt: skip
 ACTIONS_ENABLED = Metric("queuekeeper_actions_enabled", "1 when the configuration enables acting.", of_database=False)
-PAUSED = Metric("queuekeeper_paused", "1 while the kill switch holds all automatic actions.", of_database=False)
-PENDING = Metric("queuekeeper_actions_pending", "Runs that wait to be started, from our history.", of_database=False)
-STATE_WRITABLE = Metric("queuekeeper_state_writable", "1 when our own history can be written.", of_database=False)
+PAUSED = Metric("queuekeeper_paused", "1 while all actions are paused.", of_database=False)
+PENDING = Metric("queuekeeper_actions_pending", "Pending runs, from the state store.", of_database=False)
+STATE_WRITABLE = Metric("queuekeeper_state_writable", "1 when the state store can be written.", of_database=False)
 RUNS = Metric(
     "queuekeeper_action_runs_total",
-    "Ended runs by outcome, from our history: survives restarts, counts the command line's runs too.",
+    "Ended runs by outcome, from the state store: survives restarts, counts the command line's runs too.",
     ("action", "outcome"),
     "counter",
     "sum",
 )
 TRIGGERS = Metric(
-    "queuekeeper_action_triggers_total", "Runs asked for, by what asked.", ("action", "trigger"), "counter",
+    "queuekeeper_action_triggers_total", "Runs requested, by trigger.", ("action", "trigger"), "counter",
     of_database=False, fold="sum",
 )  # fmt: skip
 DURATION = Metric(
-    "queuekeeper_action_duration_seconds", "How long ended runs took, from our history (a histogram).", ("action",),
+    "queuekeeper_action_duration_seconds", "How long ended runs took, from the state store (a histogram).", ("action",),
     of_database=False,
 )  # fmt: skip
 STARTED = Metric(
     "queuekeeper_action_started_timestamp_seconds", "When the running action began; absent otherwise.", ("action",)
 )
 LAST_SUCCESS = Metric(
-    "queuekeeper_action_last_success_timestamp_seconds", "When the action last ended well.", ("action",)
+    "queuekeeper_action_last_success_timestamp_seconds", "When the action last succeeded.", ("action",)
 )
 LAST_FAILURE = Metric("queuekeeper_action_last_failure_timestamp_seconds", "When the action last failed.", ("action",))
 RECLAIMED = Metric(
-    "queuekeeper_action_reclaimed_bytes_total", "Bytes that actions gave back to the disk.", kind="counter", fold="sum"
+    "queuekeeper_action_reclaimed_bytes_total", "Bytes that actions returned to the disk.", kind="counter", fold="sum"
 )
 REQUEUED = Metric(
-    "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were given back to the queue.",
+    "queuekeeper_action_requeued_tasks_total", "Tasks with a stale lease that were requeued.",
     kind="counter", fold="sum",
 )  # fmt: skip
 PURGED = Metric(
@@ -110,36 +110,39 @@ PURGED = Metric(
 )
 DRILL_SUCCESS = Metric(
     "sqlite_restore_drill_last_success_timestamp_seconds",
-    "When the newest backup was last restored and found healthy, from our history.",
+    "When the newest backup was last restored and found healthy, from the state store.",
 )
 DRILL_DURATION = Metric(
-    "sqlite_restore_drill_duration_seconds", "How long the newest successful drill took to restore, from our history."
+    "sqlite_restore_drill_duration_seconds",
+    "How long the newest successful drill took to restore, from the state store.",
 )
 INTEGRITY_OK = Metric(
     "sqlite_integrity_ok",
-    "1 when no integrity check of this kind found anything wrong, from our history. Only a full check of the whole target "
+    "1 when no integrity check of this kind found anything wrong, from the state store. Only a full check of the whole target "
     "clears a failure.",
     ("check", "target"),
     fold="min",
 )
 INTEGRITY_TIME = Metric(
-    "sqlite_integrity_last_check_timestamp_seconds", "When it was last checked, from our history.", ("check", "target")
+    "sqlite_integrity_last_check_timestamp_seconds",
+    "When it was last checked, from the state store.",
+    ("check", "target"),
 )
 EFFECT = Metric(
     "queuekeeper_remediation_effect_total",
-    "Automatic runs by what the same reading said afterwards.",
+    "Automatic runs by their effect on the reading that triggered them.",
     ("rule", "effect"),
     "counter",
     "sum",
 )
 SUSPENDED = Metric(
     "queuekeeper_remediation_suspended",
-    "1 while automatic runs of the action are stopped because two in a row did not help, from our history.",
+    "1 while automatic runs of the action are stopped because two in a row did not help, from the state store.",
     ("action",),
 )
 MISSED = Metric(
     "queuekeeper_schedule_missed_total",
-    "Times of a schedule at which its action was not asked for: nobody looked at the clock, or it was suspended.",
+    "Times of a schedule at which no run was requested: the agent did not run, or the action was suspended.",
     ("schedule",),
     "counter",
     "sum",
@@ -173,14 +176,17 @@ METRICS = (
 HISTOGRAMS = frozenset({DURATION.name})
 AMOUNTS = {"reclaimed_bytes": RECLAIMED, "requeued_tasks": REQUEUED, "purged_tasks": PURGED}
 DECISIONS = ("accepted", "duplicate", "cooldown", "no_match", "disabled", "rejected")
-# What the webhook may answer; each is there from the start, so that the first one of it is an increase.
+# The status codes of the webhook; each exists from the start, so that its first answer is an increase.
 WEBHOOK_CODES = (202, 400, 401, 403, 408, 413, 429, 503)
 EFFECTS = ("fixed", "no_effect", "worse", "blocked", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
 class ExporterState:
-    """All that our own metrics are made of. `webhook_alerts`: by (decision, database); `reload_*`: the last reload."""
+    """The inputs of the exporter's own metrics.
+
+    `webhook_alerts` is by (decision, database), `reload_*` is of the last reload.
+    """
 
     version: str
     config: Config
@@ -198,16 +204,16 @@ class ExporterState:
     reload_time: float | None = None
 
 
-def process_samples(facts: ExporterState) -> Iterator[PlacedSample]:
-    """What is the process' own, and may differ at every scrape."""
-    yield from (("", sample) for sample in _agent_samples(facts))
-    yield from _webhook_samples(facts)
+def process_samples(state: ExporterState) -> Iterator[PlacedSample]:
+    """Yield the samples of the process, which may differ at every scrape."""
+    yield from (("", sample) for sample in _agent_samples(state))
+    yield from _webhook_samples(state)
 
 
 def poll_samples(snapshot: Snapshot | None, *, stale: bool) -> Iterator[Sample]:
-    """What the last poll of one database tells of itself; `stale`: its reading is too old to be shown."""
+    """Yield the samples of one database's last poll. `stale` means that its reading is too old to be shown."""
     if stale:
-        yield UP(0)  # the poll that should have replaced it did not end: the database cannot be read now
+        yield UP(0)  # the poll that should have replaced the reading did not end: the database cannot be read now
     if snapshot is not None:
         yield UP(snapshot.up)
         for collector, result in snapshot.collectors.items():
@@ -236,38 +242,43 @@ COLUMNS = {
 
 
 def startable_actions(config: Config, databases: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """(database, action) of what the configuration can start by itself."""
+    """Return the (database, action) pairs that rules and schedules of the configuration can start."""
     if not config.acting.enabled:
         return ()
     starters: tuple[Rule | Schedule, ...] = (*config.rules, *config.schedules)
-    return tuple(sorted({(name, one.action) for one in starters for name in databases if one.covers_database(name)}))
+    return tuple(
+        sorted({(name, starter.action) for starter in starters for name in databases if starter.covers_database(name)})
+    )
 
 
-def _agent_samples(facts: ExporterState) -> Iterator[Sample]:
-    view = facts.view
-    yield BUILD_INFO(1, facts.version, facts.revision, facts.python_version, facts.sqlite_version)
-    states = Counter({"found": 0, "readable": 0, "stale": 0})
-    states.update(view.state_of(target.name) for target in view.targets)
-    yield from (DATABASES(count, state) for state, count in states.items())
+def _agent_samples(state: ExporterState) -> Iterator[Sample]:
+    view = state.view
+    yield BUILD_INFO(1, state.version, state.revision, state.python_version, state.sqlite_version)
+    counts = Counter({"found": 0, "readable": 0, "stale": 0})
+    counts.update(view.state_of(target.name) for target in view.targets)
+    yield from (DATABASES(count, word) for word, count in counts.items())
     yield from (COLLECTOR_ERRORS(count, *key) for key, count in view.errors.items())
-    yield RELOAD_SUCCESS(facts.reload_successful)
-    if facts.reload_time is not None:
-        yield RELOAD_TIME(facts.reload_time)
-    yield ACTIONS_ENABLED(facts.config.acting.enabled)
-    yield PAUSED(facts.paused)
-    yield STATE_WRITABLE(facts.state_writable)
-    yield PENDING(facts.totals.pending)
-    yield from (TRIGGERS(count, *key) for key, count in facts.totals.triggers.items())
+    yield RELOAD_SUCCESS(state.reload_successful)
+    if state.reload_time is not None:
+        yield RELOAD_TIME(state.reload_time)
+    yield ACTIONS_ENABLED(state.config.acting.enabled)
+    yield PAUSED(state.paused)
+    yield STATE_WRITABLE(state.state_writable)
+    yield PENDING(state.totals.pending)
+    yield from (TRIGGERS(count, *key) for key, count in state.totals.triggers.items())
 
 
-def history_samples(facts: ExporterState) -> Iterator[PlacedSample]:
-    """What our history tells but the histogram; the same as long as totals, configuration and databases are."""
-    totals, databases = facts.totals, tuple(target.name for target in facts.view.targets)
-    expected = {(d, a, o): 0 for d, a in startable_actions(facts.config, databases) for o in ("done", "failed")}
+def history_samples(state: ExporterState) -> Iterator[PlacedSample]:
+    """Yield the samples of the state store except the histogram.
+
+    They are the same while totals, configuration and databases are.
+    """
+    totals, databases = state.totals, tuple(target.name for target in state.view.targets)
+    expected = {(d, a, o): 0 for d, a in startable_actions(state.config, databases) for o in ("done", "failed")}
     yield from ((d, RUNS(n, a, o)) for (d, a, o), n in {**expected, **totals.runs}.items())
-    yield from _effect_samples(facts, databases)
-    yield from _suspension_samples(facts, databases)
-    yield from _schedule_samples(facts, databases)
+    yield from _effect_samples(state, databases)
+    yield from _suspension_samples(state, databases)
+    yield from _schedule_samples(state, databases)
     for metric, times in (
         (STARTED, totals.started),
         (LAST_SUCCESS, totals.last_success),
@@ -285,36 +296,38 @@ def history_samples(facts: ExporterState) -> Iterator[PlacedSample]:
         yield from ((database, metric(totals.amounts.get((database, word), 0))) for database in sorted(known))
 
 
-def _effect_samples(facts: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
-    rules = facts.config.rules if facts.config.acting.enabled else ()
+def _effect_samples(state: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
+    rules = state.config.rules if state.config.acting.enabled else ()
     pairs = [(d, rule.name) for rule in rules for d in databases if rule.covers_database(d)]
     expected = {(d, rule, effect): 0 for d, rule in pairs for effect in EFFECTS[:2]}
-    yield from ((d, EFFECT(n, rule, effect)) for (d, rule, effect), n in {**expected, **facts.totals.effects}.items())
+    yield from ((d, EFFECT(n, rule, effect)) for (d, rule, effect), n in {**expected, **state.totals.effects}.items())
 
 
-def _suspension_samples(facts: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
-    suspended = {key for key, found in facts.totals.suspensions.items() if found.is_suspended and key[0] in databases}
-    for database, action in sorted({*startable_actions(facts.config, databases), *suspended}):
+def _suspension_samples(state: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
+    suspended = {
+        key for key, suspension in state.totals.suspensions.items() if suspension.is_suspended and key[0] in databases
+    }
+    for database, action in sorted({*startable_actions(state.config, databases), *suspended}):
         yield database, SUSPENDED((database, action) in suspended, action)
 
 
-def _schedule_samples(facts: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
-    schedules = facts.config.schedules if facts.config.acting.enabled else ()
-    for one in schedules:
+def _schedule_samples(state: ExporterState, databases: tuple[str, ...]) -> Iterator[PlacedSample]:
+    schedules = state.config.schedules if state.config.acting.enabled else ()
+    for schedule in schedules:
         yield from (
-            (d, MISSED(facts.totals.missed.get((d, one.name), 0), one.name))
+            (d, MISSED(state.totals.missed.get((d, schedule.name), 0), schedule.name))
             for d in databases
-            if one.covers_database(d)
+            if schedule.covers_database(d)
         )
 
 
-def _webhook_samples(facts: ExporterState) -> Iterator[PlacedSample]:
-    codes = {**dict.fromkeys(WEBHOOK_CODES, 0), **facts.webhook_requests}
+def _webhook_samples(state: ExporterState) -> Iterator[PlacedSample]:
+    codes = {**dict.fromkeys(WEBHOOK_CODES, 0), **state.webhook_requests}
     yield from (("", WEBHOOK_REQUESTS(count, str(code))) for code, count in codes.items())
-    decisions = {**{(decision, ""): 0 for decision in DECISIONS}, **facts.webhook_alerts}
+    decisions = {**{(decision, ""): 0 for decision in DECISIONS}, **state.webhook_alerts}
     yield from (
         (database, WEBHOOK_ALERTS(count, decision))
         for (decision, database), count in decisions.items()
         if decision in DECISIONS
     )
-    yield "", WEBHOOK_TRUNCATED(facts.webhook_truncated)
+    yield "", WEBHOOK_TRUNCATED(state.webhook_truncated)

@@ -1,6 +1,6 @@
-"""Remembers how few free pages each database had, hour by hour, so that a vacuum knows what stays free.
+"""Records the lowest number of free pages of each database in each hour, so that a vacuum knows which pages stay free.
 
-Noted in memory at every poll, written to our history once in WRITE_EVERY seconds for all databases together.
+It is noted in memory at every poll, and written to the state store every WRITE_EVERY seconds for all databases together.
 """
 
 import logging
@@ -21,7 +21,7 @@ WRITE_EVERY = 300.0
 
 
 class FreePageRecorder:
-    """Safe from any thread."""
+    """Records low marks of free pages. Safe to use from any thread."""
 
     def __init__(self, state: Path, write_every: float = WRITE_EVERY) -> None:
         self._state, self._write_every = state, write_every
@@ -31,19 +31,19 @@ class FreePageRecorder:
         self._written_at: float | None = None
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
-        """Note the free pages of this reading; nothing where they could not be read."""
-        found = next(iter(snapshot.samples_of(FREE_PAGES.name)), None)
-        if found is None:
+        """Note the free pages of this reading, if they could be read."""
+        sample = next(iter(snapshot.samples_of(FREE_PAGES.name)), None)
+        if sample is None:
             return
         now = snapshot.taken_at
         with self._guard:
-            self._note_low(snapshot.target.name, FreePageMinimum(int(now // HOUR), int(found.value_at(now))))
+            self._note_low(snapshot.target.name, FreePageMinimum(int(now // HOUR), int(sample.value_at(now))))
             due = self._written_at is None or not 0 <= now - self._written_at < self._write_every
         if due:
             self.write(now)
 
     def write(self, now: float) -> None:
-        """Write what is not written yet. `now`: seconds since the epoch."""
+        """Write the marks that are not written yet. `now` is in seconds since the epoch."""
         with self._guard:
             lows, self._unwritten = self._unwritten, {}
             self._written_at = now
@@ -54,9 +54,9 @@ class FreePageRecorder:
                 record_free_pages(store, lows, now)
         except (StoreUnavailable, apsw.Error) as error:
             cure = "free space or fix permissions"
-            log_event(LOG, logging.ERROR, "history cannot be used", error=str(error), next_step=cure)
+            log_event(LOG, logging.ERROR, "the state store cannot be used", error=str(error), next_step=cure)
             with self._guard:
-                self._unwritten = {**lows, **self._unwritten}  # what came meanwhile is lower
+                self._unwritten = {**lows, **self._unwritten}  # marks that arrived in between are lower
 
     def _note_low(self, database: str, low: FreePageMinimum) -> None:
         known = self._known.get(database)

@@ -1,4 +1,4 @@
-"""Says once when a database cannot be read any more, once when it can again, and once what contradicts itself."""
+"""Logs once when a database becomes unreadable, once when it is readable again, and each new warning about its owner."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ LOG = logging.getLogger(__name__)
 
 
 class StateLog:
-    """Remembers what was said of each database. Safe to use from several threads, one for each database."""
+    """Remembers what was logged of each database. Safe to use from several threads, one for each database."""
 
     def __init__(self) -> None:
         self._states: dict[str, tuple[str, bool]] = {}
@@ -19,7 +19,7 @@ class StateLog:
         self._guard = threading.Lock()
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
-        """Log what is new in this snapshot."""
+        """Log what changed with this snapshot."""
         name, now = snapshot.target.name, (snapshot.state, snapshot.up)
         with self._guard:
             before, self._states[name] = self._states.get(name), now

@@ -1,4 +1,4 @@
-"""Writes docs/commands.md from the commands themselves: `python -m exporter.reference.commands [--check]`."""
+"""Writes docs/commands.md from the commands: `python -m exporter.reference.commands [--check]`."""
 
 import sys
 from collections.abc import Iterator
@@ -11,30 +11,30 @@ from exporter.commands.main import main as root
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "commands.md"
 _HEAD = """# Commands
 
-Generated from the commands themselves by `python -m exporter.reference.commands`; do not edit.
+Generated from the commands by `python -m exporter.reference.commands`; do not edit.
 
-`DB` is a path, or a configured name where `--config.file FILE` (or `QUEUEKEEPER_CONFIG`) is given. What changes something takes
-`--dry-run`, and ends with the exit code of its outcome:
+`DB` is a path, or a configured name where `--config.file FILE` (or `QUEUEKEEPER_CONFIG`) is given. A command that runs an
+action takes `--dry-run`, and ends with the exit code of its outcome:
 
 | outcome | exit |
 | --- | --- |
 | `done`, `nothing_to_do` | 0 |
 | `failed`, `cancelled`, `interrupted` | 1 |
 | usage or configuration error | 2 |
-| `refused` (a guard, with its cure) | 3 |
-| `locked`, `blocked` (by whom) | 4 |
+| `refused` (by a guard; the message says why and the next step) | 3 |
+| `locked`, `blocked` (the message names the process) | 4 |
 | `unverified` | 5 |
 
-`--json` of what changes something prints one object: `run` (its number in history), `database`, `action`, `outcome`, `reason`
+`--json` of such a command prints one object: `run` (its number in history), `database`, `action`, `outcome`, `reason`
 (a short stable word), `message`, `next_step`, `plan` (a list of sentences), `figures` (numbers in bytes, seconds and rows, by
 the action), `seconds`. That of `pause` prints `paused`, `why`, and two lists of runs: `stopped` and `finishing` (each with
 `run`, `database`, `action`, `state`, `outcome`); that of `cancel` such a run and `ended`; that of `resume` `paused` and `why`.
-Consumers must ignore fields they do not know.
+Consumers must ignore unknown fields.
 """
 
 
 def commands_document() -> str:
-    """The whole document."""
+    """The text of docs/commands.md."""
     return "\n".join([_HEAD, *_command_sections(root, "queuekeeper")])
 
 
@@ -47,10 +47,10 @@ def _command_sections(group: click.Group, path: str) -> Iterator[str]:
 
 
 def _command_section(command: click.Command, path: str) -> Iterator[str]:
-    words = " ".join(_argument_name(one) for one in command.params if isinstance(one, click.Argument))
+    words = " ".join(_argument_name(param) for param in command.params if isinstance(param, click.Argument))
     yield f"## `{path}{' ' + words if words else ''}`\n"
     yield f"{_join_paragraphs(command.help or '')}\n"
-    options = [one for one in command.params if isinstance(one, click.Option)]
+    options = [param for param in command.params if isinstance(param, click.Option)]
     if options:
         yield "| option | meaning |\n| --- | --- |"
         yield "\n".join(_option_row(option) for option in options) + "\n"
@@ -70,10 +70,10 @@ def _join_paragraphs(text: str) -> str:
 
 
 def write_document(check: bool) -> int:
-    """Write the document, or only say whether it is current (exit code 1 when not)."""
+    """Write the document, or with `check` only compare it; returns the exit code, 1 when it is not current."""
     current = DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == commands_document()
     if check and not current:
-        click.echo("docs/commands.md is not what the commands say; run `make docs`", err=True)
+        click.echo("docs/commands.md does not match the commands; run `make docs`", err=True)
         return 1
     if not current:
         DOCUMENT.write_text(commands_document(), "utf-8")

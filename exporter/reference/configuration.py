@@ -22,12 +22,12 @@ DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
 _HEAD = """# Configuration
 
 Generated from the schema by `python -m exporter.reference.configuration`; do not edit. One YAML file, given by
-`--config.file`. Unknown keys are errors with their place, cause and a suggestion; all errors are told at once.
+`--config.file`. Unknown keys are errors with their place, cause and a suggestion; all errors are reported at once.
 `queuekeeper config check FILE` reads it as `serve` would, `queuekeeper config schema` prints a JSON Schema for editors,
 `queuekeeper config explain FILE` says what it means for each database now.
 
 Sizes are written `64MiB` or `1GB`, durations `50ms`, `15s`, `10m`, `26h` or `7d`, shares `25%`. Relative paths begin at
-the folder of the file. SIGHUP or `POST /-/reload` reads it again; a refused file leaves the last good one in use.
+the folder of the file. SIGHUP or `POST /-/reload` reads it again; after an error the last good configuration stays in use.
 """
 _KINDS: tuple[tuple[Any, str], ...] = (
     (Duration, "duration"), (Size, "size"), (Level, "level"), (Budget, "size, share or `max(size, share)`"),
@@ -36,7 +36,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
 
 
 def configuration_document() -> str:
-    """The whole document."""
+    """The text of docs/configuration.md."""
     table = ["| key | written as | default | meaning |", "| --- | --- | --- | --- |"]
     rows = [f"| `{key}` | {kind} | {default} | {KEY_DESCRIPTIONS[key]} |" for key, kind, default in describe_keys()]
     example = [
@@ -59,7 +59,7 @@ def describe_keys() -> Iterator[tuple[str, str, str]]:
 
 
 def _default_limits() -> dict[str, str]:
-    """The budgets that hold where the file says nothing."""
+    """The default of each budget of `limits`, as it would be written."""
     limits = Limits()
     growth = (
         f"max({format_in_unit(limits.wal_growth_bytes, 'bytes')}, {format_in_unit(limits.wal_growth_ratio, 'ratio')})"
@@ -81,7 +81,7 @@ def _walk_keys(part: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
 
 
 def _inner_part(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    """The part that a key holds, and `[]` for a list of them, `.NAME` for a mapping."""
+    """(the part that a key holds, or None; `[]` for a list of parts, `.NAME` for a mapping)."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
     endings: dict[Any, str] = {list: "[]", dict: ".NAME"}
@@ -114,7 +114,7 @@ def _kind_in_words(given: Any, plain: Any) -> str:
 
 
 def _is_same_kind(given: Any, kind: Any) -> bool:
-    """Whether `given` is `kind` with more said about it: bounds, a pattern."""
+    """Whether `given` is `kind` with further annotations: bounds, a pattern."""
     if get_origin(given) is not Annotated:
         return False
     if get_origin(kind) is not Annotated:

@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md from the declarations: `python -m exporter.reference.metrics [--check]`."""
+"""Writes docs/metrics.md from the declared metrics: `python -m exporter.reference.metrics [--check]`."""
 
 import sys
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from exporter.exposition import self_metrics
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 _HEAD = """# Metrics
 
-Generated from the declarations by `python -m exporter.reference.metrics`; do not edit. Sizes are bytes, times are seconds.
-Values are the newest poll's; an age is computed at the scrape. A value that could not be read is absent, and
+Generated from the declared metrics by `python -m exporter.reference.metrics`; do not edit. Sizes are bytes, times are seconds.
+Values are those of the newest poll; an age is computed at the scrape. A value that could not be read is absent, and
 `queuekeeper_collector_success` of its collector is 0; a reading older than three polls (at least a minute) is
 withdrawn.
 """
 
 
 def metrics_document() -> str:
-    """The whole document."""
-    parts = [_HEAD, *(_metric_table(f"Collector `{one.NAME}`", one.METRICS) for one in COLLECTORS)]
+    """The text of docs/metrics.md."""
+    parts = [_HEAD, *(_metric_table(f"Collector `{collector.NAME}`", collector.METRICS) for collector in COLLECTORS)]
     parts.append(_metric_table("The exporter and its actions", self_metrics.METRICS))
     return "\n".join(parts)
 

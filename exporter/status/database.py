@@ -1,6 +1,6 @@
-"""One database at a glance: what the page and the API show of it. Pure: a snapshot, what watches it, a clock.
+"""The status of one database as the page and the API show it. Pure: it takes a snapshot, rule states and the time.
 
-What could not be read is None or missing, never a zero.
+A value that could not be read is None or missing, never zero.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,13 +17,13 @@ from collectors.target import Target
 from collectors.wal import WalReading
 from exporter.status.findings import Finding, find_problems
 
-# What the word `health` can say, worst first: the order of the page.
+# The values of `health`, worst first: the order of the page.
 HEALTH_STATES = ("unreadable", "attention", "stale", "unread", "healthy")
 
 
 @dataclass(frozen=True, slots=True)
 class BlockingReader:
-    """Somebody whose read holds the WAL back; `seconds`: at least so long."""
+    """A reader that blocks the checkpoint of the WAL, for at least `seconds`."""
 
     pid: int
     command: str
@@ -34,7 +34,7 @@ class BlockingReader:
 
 @dataclass(frozen=True, slots=True)
 class WalSummary:
-    """The write-ahead log. `state` as docs/metrics.md says; `busy_ratio`: the share of time the write lock was held."""
+    """The write-ahead log. docs/metrics.md lists its states; `busy_ratio` is the share of time the write lock was held."""
 
     state: str
     backlog_bytes: float | None
@@ -45,7 +45,7 @@ class WalSummary:
 
 @dataclass(frozen=True, slots=True)
 class QueueSummary:
-    """One queue: tasks by state, ages in seconds (None: not known). `capped`: states whose number is a lower bound."""
+    """One queue: tasks by state, ages in seconds (None is not known). `capped` are states whose number is a lower bound."""
 
     name: str
     tasks: Mapping[str, float]
@@ -57,7 +57,7 @@ class QueueSummary:
 
 @dataclass(frozen=True, slots=True)
 class BackupSummary:
-    """Backups: how many by state, how old the newest verified one is, how long ago a restore of one was proved."""
+    """The backups: their number by state, the age of the newest verified one, and the time since the last successful drill."""
 
     count: Mapping[str, float]
     age_seconds: float | None
@@ -68,7 +68,7 @@ class BackupSummary:
 
 @dataclass(frozen=True, slots=True)
 class DiskSummary:
-    """Room in bytes on the file system of a role."""
+    """The free space in bytes on the file system that serves a role."""
 
     role: str
     free_bytes: float
@@ -77,10 +77,10 @@ class DiskSummary:
 
 @dataclass(frozen=True, slots=True)
 class RuleStatus:
-    """What one rule thinks now. `verdict`: wrong, between, clear, unknown; `wrong_since`: seconds since the epoch.
+    """How one rule judges the database now. `verdict` is wrong, between, clear or unknown; `wrong_since` is in unix seconds.
 
-    `hold`: how long it must be wrong before the threshold asks for the action; None where only alerts ask. `suspended`: why
-    nothing asks any more, since runs did not help.
+    `hold` is how long the condition must be met before the threshold requests the action; None where only alerts do.
+    `suspended` says why automatic runs are suspended; empty when they are not.
     """
 
     rule: str
@@ -101,7 +101,7 @@ class RuleStatus:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatus:
-    """One database. `health` is one of HEALTH; `state` the word of `queuekeeper_databases`; times are seconds, UTC."""
+    """One database. `health` is one of HEALTH_STATES, `state` as in `queuekeeper_databases`; times are in unix seconds."""
 
     name: str
     path: str
@@ -124,72 +124,74 @@ class DatabaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatusInputs:
-    """What the agent knows beside the readings. Keys are (rule, database) and (database, action).
+    """What the agent knows in addition to the readings. Keys are (rule, database) and (database, action).
 
-    `drills`: by database, when a restore was last proved, and the seconds it took.
+    `drills` holds by database when the last drill succeeded and how many seconds it took.
     """
 
     rules: Sequence[Rule] = ()
     watches: Mapping[tuple[str, str], ConditionWatch] = field(default_factory=dict)
-    standings: Mapping[tuple[str, str], SuspensionState] = field(default_factory=dict)
+    suspensions: Mapping[tuple[str, str], SuspensionState] = field(default_factory=dict)
     drills: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def build_status(
-    target: Target, snapshot: Snapshot | None, state: str, beside: StatusInputs, now: float
+    target: Target, snapshot: Snapshot | None, state: str, inputs: StatusInputs, now: float
 ) -> DatabaseStatus:
-    """The database now. `snapshot` None: nothing fresh is known, and `state` says why."""
+    """Build the status of a database. `snapshot` is None without a fresh reading, and `state` says why."""
     name, path = target.name, str(target.path)
     if snapshot is None:
         message = "the last reading is too old to be shown" if state == "stale" else "not read yet"
         return DatabaseStatus(name, path, "stale" if state == "stale" else "unread", state, message, ())
-    wrong = find_problems(snapshot, beside.rules, now)
+    problems = find_problems(snapshot, inputs.rules, now)
     owner = snapshot.readings.get("owner")
-    seen = _SampleIndex(snapshot, now)
+    samples = _SampleIndex(snapshot, now)
     return DatabaseStatus(
         name=name,
         path=path,
-        health="unreadable" if not snapshot.up else "attention" if wrong else "healthy",
+        health="unreadable" if not snapshot.up else "attention" if problems else "healthy",
         state=state,
         message=snapshot.message,
-        findings=wrong,
+        findings=problems,
         read_at=snapshot.taken_at,
         profile=owner.profile if isinstance(owner, OwnerReading) else "",
         journal_mode=owner.journal_mode if isinstance(owner, OwnerReading) else "",
-        size_bytes=seen.single_value("sqlite_database_size_bytes"),
-        free_ratio=seen.single_value("sqlite_fragmentation_ratio"),
-        log=_wal_summary(seen),
-        queues=tuple(_queue_summaries(seen)),
-        workers=seen.values_by_label("sqlite_queue_workers") or None,
-        backups=_backup_summary(seen, beside.drills.get(name)),
-        disk=tuple(_disk_summaries(seen)),
-        rules=tuple(rule_statuses(name, snapshot, beside, now)),
+        size_bytes=samples.single_value("sqlite_database_size_bytes"),
+        free_ratio=samples.single_value("sqlite_fragmentation_ratio"),
+        log=_wal_summary(samples),
+        queues=tuple(_queue_summaries(samples)),
+        workers=samples.values_by_label("sqlite_queue_workers") or None,
+        backups=_backup_summary(samples, inputs.drills.get(name)),
+        disk=tuple(_disk_summaries(samples)),
+        rules=tuple(rule_statuses(name, snapshot, inputs, now)),
     )
 
 
-def rule_statuses(database: str, snapshot: Snapshot, beside: StatusInputs, now: float) -> Iterator[RuleStatus]:
-    """What each rule that covers the database thinks."""
-    for rule in beside.rules:
+def rule_statuses(database: str, snapshot: Snapshot, inputs: StatusInputs, now: float) -> Iterator[RuleStatus]:
+    """Yield how each rule that covers the database judges it."""
+    for rule in inputs.rules:
         if not rule.covers_database(database):
             continue
-        found = condition_measurement(rule.condition, snapshot, now)
-        verdict = rule.condition.judge_measurement(found)
-        watch = beside.watches.get((rule.name, database))
+        measurement = condition_measurement(rule.condition, snapshot, now)
+        verdict = rule.condition.judge_measurement(measurement)
+        watch = inputs.watches.get((rule.name, database))
         since = watch.wrong_since if watch is not None and verdict is not ConditionVerdict.CLEAR else None
-        bound, standing = rule.condition, beside.standings.get((database, rule.action), SuspensionState())
+        bound, suspension = rule.condition, inputs.suspensions.get((database, rule.action), SuspensionState())
         yield RuleStatus(
             *(rule.name, rule.action, bound.metric, bound.where, bound.above, bound.below, bound.absent, bound.clear),
-            value=found.value,
+            value=measurement.value,
             verdict=str(verdict),
             wrong_since=since,
             hold=rule.hold,
             alerts=len(rule.alerts),
-            suspended=f"{standing.suspension_reason} ({standing.suspension_cure})" if standing.is_suspended else "",
+            suspended=f"{suspension.suspension_reason} ({suspension.suspension_cure})"
+            if suspension.is_suspended
+            else "",
         )
 
 
 class _SampleIndex:
-    """A snapshot's samples by metric, at one moment."""
+    """The samples of a snapshot by metric, at one moment."""
 
     def __init__(self, snapshot: Snapshot, now: float) -> None:
         self.snapshot, self.now = snapshot, now
@@ -198,20 +200,20 @@ class _SampleIndex:
             self._samples.setdefault(sample.metric.name, []).append(sample)
 
     def samples_of(self, metric: str) -> list[Sample]:
-        """All samples of a metric."""
+        """Return all samples of a metric."""
         return self._samples.get(metric, [])
 
     def single_value(self, metric: str) -> float | None:
-        """The only sample of a metric; None when there is none."""
+        """Return the value of a metric's first sample; None when there is none."""
         return next((sample.value_at(self.now) for sample in self.samples_of(metric)), None)
 
     def values_by_label(self, metric: str) -> dict[str, float]:
-        """The samples by their first label."""
+        """Return the values of a metric by their first label."""
         return {sample.labels[0]: sample.value_at(self.now) for sample in self.samples_of(metric)}
 
 
-def _wal_summary(seen: _SampleIndex) -> WalSummary | None:
-    wal = seen.snapshot.readings.get("wal")
+def _wal_summary(samples: _SampleIndex) -> WalSummary | None:
+    wal = samples.snapshot.readings.get("wal")
     if not isinstance(wal, WalReading):
         return None
     readers = (
@@ -219,26 +221,26 @@ def _wal_summary(seen: _SampleIndex) -> WalSummary | None:
             pinner.pid,
             pinner.command,
             pinner.command_line,
-            max(0.0, seen.now - wal.pinned_since.get((pinner.pid, pinner.lock_byte, pinner.mark), seen.now)),
+            max(0.0, samples.now - wal.pinned_since.get((pinner.pid, pinner.lock_byte, pinner.mark), samples.now)),
             pinner.blocks_frames,
         )
         for pinner in wal.pinners
     )
     return WalSummary(
         wal.state,
-        seen.single_value("sqlite_wal_backlog_bytes"),
-        seen.single_value("sqlite_wal_size_bytes"),
-        seen.single_value("sqlite_write_lock_busy_ratio"),
+        samples.single_value("sqlite_wal_backlog_bytes"),
+        samples.single_value("sqlite_wal_size_bytes"),
+        samples.single_value("sqlite_write_lock_busy_ratio"),
         tuple(sorted(readers, key=lambda reader: -reader.seconds)),
     )
 
 
-def _queue_summaries(seen: _SampleIndex) -> Iterator[QueueSummary]:
-    tasks = _group_by_queue(seen.samples_of("sqlite_queue_tasks"), seen.now)
-    capped = _group_by_queue(seen.samples_of("sqlite_queue_tasks_capped"), seen.now)
-    oldest = seen.values_by_label("sqlite_queue_oldest_waiting_age_seconds")
-    head = seen.values_by_label("sqlite_queue_head_unchanged_seconds")
-    stale = seen.values_by_label("sqlite_queue_stale_leases")
+def _queue_summaries(samples: _SampleIndex) -> Iterator[QueueSummary]:
+    tasks = _group_by_queue(samples.samples_of("sqlite_queue_tasks"), samples.now)
+    capped = _group_by_queue(samples.samples_of("sqlite_queue_tasks_capped"), samples.now)
+    oldest = samples.values_by_label("sqlite_queue_oldest_waiting_age_seconds")
+    head = samples.values_by_label("sqlite_queue_head_unchanged_seconds")
+    stale = samples.values_by_label("sqlite_queue_stale_leases")
     for name in dict.fromkeys((*tasks, *stale)):
         yield QueueSummary(
             name,
@@ -251,27 +253,27 @@ def _queue_summaries(seen: _SampleIndex) -> Iterator[QueueSummary]:
 
 
 def _group_by_queue(samples: Iterable[Sample], now: float) -> dict[str, dict[str, float]]:
-    """By queue, then by state."""
-    found: dict[str, dict[str, float]] = {}
+    """Return the values by queue, then by state."""
+    grouped: dict[str, dict[str, float]] = {}
     for sample in samples:
-        found.setdefault(sample.labels[0], {})[sample.labels[1]] = sample.value_at(now)
-    return found
+        grouped.setdefault(sample.labels[0], {})[sample.labels[1]] = sample.value_at(now)
+    return grouped
 
 
-def _backup_summary(seen: _SampleIndex, drill: tuple[float, float] | None) -> BackupSummary | None:
-    count = seen.values_by_label("sqlite_backups")
+def _backup_summary(samples: _SampleIndex, drill: tuple[float, float] | None) -> BackupSummary | None:
+    count = samples.values_by_label("sqlite_backups")
     if not count:
         return None
     return BackupSummary(
         count,
-        seen.single_value("sqlite_backup_age_seconds"),
-        seen.single_value("sqlite_backup_last_size_bytes"),
-        max(0.0, seen.now - drill[0]) if drill else None,
+        samples.single_value("sqlite_backup_age_seconds"),
+        samples.single_value("sqlite_backup_last_size_bytes"),
+        max(0.0, samples.now - drill[0]) if drill else None,
         drill[1] if drill else None,
     )
 
 
-def _disk_summaries(seen: _SampleIndex) -> Iterator[DiskSummary]:
-    sizes = seen.values_by_label("sqlite_disk_size_bytes")
-    for role, free in seen.values_by_label("sqlite_disk_free_bytes").items():
+def _disk_summaries(samples: _SampleIndex) -> Iterator[DiskSummary]:
+    sizes = samples.values_by_label("sqlite_disk_size_bytes")
+    for role, free in samples.values_by_label("sqlite_disk_free_bytes").items():
         yield DiskSummary(role, free, sizes.get(role))

@@ -1,4 +1,4 @@
-"""Dry runs of the agent: the child of a run, stopping after its plan. Waited for by the one who asked; nothing is recorded."""
+"""Dry runs: the child process of a run that stops after its plan. The caller waits for it; nothing is recorded."""
 
 import threading
 from collections.abc import Callable
@@ -15,11 +15,11 @@ MAX_DRY_RUNS = 2
 
 
 class TooManyDryRuns(Exception):
-    """So many dry runs are being made that another one would only slow them down."""
+    """MAX_DRY_RUNS dry runs are running already; another one would only slow them down."""
 
 
 class DryRuns:
-    """Makes plans, AT_ONCE at a time. Safe to use from any thread."""
+    """Makes plans, at most MAX_DRY_RUNS at once. Safe to use from any thread."""
 
     def __init__(self, state: Path, acting: Callable[[], ActingSettings]) -> None:
         self._state, self._acting = state, acting
@@ -27,20 +27,20 @@ class DryRuns:
         self._guard = threading.Lock()
 
     def plan(self, request: Request, target: Target) -> Event:
-        """What the run would do, or why it would not: the child's last word. Raises TooMany, OSError."""
+        """Return what the run would do, or why it would not: the last event of the child. Raises TooManyDryRuns, OSError."""
         child = self._start_child(Job(request, target, self._state, None, self._acting().checkpoint_vulnerable_owner))
         try:
-            said = list(child.read_events())
+            events = list(child.read_events())
             _, error = child.wait_for_exit()
         finally:
             with self._guard:
                 self._running.discard(child)
-        if said and said[-1].kind == "ended":
-            return said[-1]
-        return Event("ended", error or "its process ended without telling how", {"outcome": "failed"})
+        if events and events[-1].kind == "ended":
+            return events[-1]
+        return Event("ended", error or "its process ended without a result", {"outcome": "failed"})
 
     def stop(self) -> None:
-        """Leave all children, so that they stop at their next safe point."""
+        """Make all children stop at their next safe point."""
         with self._guard:
             children = tuple(self._running)
         for child in children:

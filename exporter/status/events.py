@@ -1,7 +1,7 @@
-"""News of the agent, passed on to whoever listens now: readings, runs, the pause. Nobody who listens can hold up who tells.
+"""Events of the agent for the listeners that are open now: readings, runs, the pause. A listener never delays the publisher.
 
-News of the same thing replaces what a listener has not taken yet, and a listener that takes nothing loses news and learns
-that it did: what is kept for it is bounded.
+An event replaces an older one of the same subject that a listener has not taken yet. The queue of a listener is bounded: one
+that takes nothing loses events, and gets an event that says so.
 """
 
 import threading
@@ -17,7 +17,10 @@ MAX_QUEUED_EVENTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class StatusEvent:
-    """`kind`: reading, run, paused, lost. `about` is plain data; `same_as` names what newer news of it replaces."""
+    """One event. `kind` is reading, run, paused or lost; `about` is plain data.
+
+    A newer event replaces an older one with the same `same_as`, unless that is empty.
+    """
 
     kind: str
     about: Mapping[str, object] = field(default_factory=dict)
@@ -28,57 +31,57 @@ EVENTS_LOST = StatusEvent("lost")
 
 
 def reading_event(snapshot: Snapshot) -> StatusEvent:
-    """A database was looked at."""
+    """Return the event of a new reading."""
     name = snapshot.target.name
     return StatusEvent(
         "reading", {"database": name, "state": snapshot.state, "taken_at": snapshot.taken_at}, ("reading", name)
     )
 
 
-def run_event(run: Run, said: Event) -> StatusEvent:
-    """What the child of a run says; of its progress only the newest is news."""
+def run_event(run: Run, event: Event) -> StatusEvent:
+    """Return the event for a message of a run's child; a newer progress replaces an older one."""
     about = {"run": run.id, "database": run.database, "action": run.action, "trigger": run.trigger}
-    same = ("progress", run.id) if said.kind == "progress" else ()
+    same = ("progress", run.id) if event.kind == "progress" else ()
     return StatusEvent(
-        "run", {**about, "kind": said.kind, "message": said.message, "figures": dict(said.figures)}, same
+        "run", {**about, "kind": event.kind, "message": event.message, "figures": dict(event.figures)}, same
     )
 
 
 class EventListener:
-    """One who listens. `wake` is called, from any thread, when there is something to take."""
+    """The queue of one listener. `wake` is called, from any thread, when there is an event to take."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._kept: dict[tuple[object, ...], StatusEvent] = {}
+        self._queued: dict[tuple[object, ...], StatusEvent] = {}
         self._guard = threading.Lock()
         self._count = 0
         self.ended = False
 
     def add_event(self, news: StatusEvent) -> None:
-        """Keep it until it is taken."""
+        """Queue an event until it is taken."""
         with self._guard:
             self._count += 1
             key = news.same_as or (self._count,)
-            self._kept.pop(key, None)  # the newest comes last
-            if len(self._kept) >= MAX_QUEUED_EVENTS:
-                self._kept = {("lost",): EVENTS_LOST}
-            self._kept[key] = news
+            self._queued.pop(key, None)  # the newest comes last
+            if len(self._queued) >= MAX_QUEUED_EVENTS:
+                self._queued = {("lost",): EVENTS_LOST}
+            self._queued[key] = news
         self._wake()
 
     def take_events(self) -> list[StatusEvent]:
-        """Everything since the last time, in order."""
+        """Return all events since the last call, in order."""
         with self._guard:
-            taken, self._kept = list(self._kept.values()), {}
-        return taken
+            events, self._queued = list(self._queued.values()), {}
+        return events
 
     def end_stream(self) -> None:
-        """Nothing more will come."""
+        """Mark the stream as ended, and wake the listener."""
         self.ended = True
         self._wake()
 
 
 class EventBroadcast:
-    """Safe to use from any thread. Of more than `places` listeners the oldest one ends."""
+    """Passes events on to listeners. Safe to use from any thread. Above `places` listeners the oldest one ends."""
 
     def __init__(self, places: int = 32) -> None:
         self._places = places
@@ -87,34 +90,34 @@ class EventBroadcast:
         self._closed = False
 
     def publish_event(self, news: StatusEvent) -> None:
-        """Pass it on; costs next to nothing while nobody listens."""
+        """Pass an event on to all listeners; almost free while there is none."""
         with self._guard:
             listeners = tuple(self._listeners)
-        for one in listeners:
-            one.add_event(news)
+        for listener in listeners:
+            listener.add_event(news)
 
     def add_listener(self, wake: Callable[[], None]) -> EventListener:
-        """Begin to listen, until `leave`."""
+        """Add a listener, until `remove_listener`."""
         listener = EventListener(wake)
         with self._guard:
             self._listeners.append(listener)
-            outlived = self._listeners[: -self._places]
+            ended = self._listeners[: -self._places]
             self._listeners = self._listeners[-self._places :]
             if self._closed:
-                outlived = [*outlived, listener]
-        for one in outlived:
-            one.end_stream()
+                ended = [*ended, listener]
+        for oldest in ended:
+            oldest.end_stream()
         return listener
 
     def remove_listener(self, listener: EventListener) -> None:
-        """Listen no more."""
+        """Remove a listener."""
         with self._guard:
-            self._listeners = [one for one in self._listeners if one is not listener]
+            self._listeners = [other for other in self._listeners if other is not listener]
 
     def close(self) -> None:
-        """End all listeners, and whoever comes later: the agent stops."""
+        """End all listeners and later ones at once: the agent stops."""
         with self._guard:
             self._closed = True
             listeners = tuple(self._listeners)
-        for one in listeners:
-            one.end_stream()
+        for listener in listeners:
+            listener.end_stream()

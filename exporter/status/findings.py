@@ -1,4 +1,4 @@
-"""What is wrong with a database, in words, each with what to do about it. Pure."""
+"""Finds the problems of a database, in words, each with its next step. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ from collectors.wal import WalReading
 from collectors.wal_state import BACKLOG_FRAMES
 from exporter.text.units import format_duration, format_metric_value, format_size
 
-# Of what cannot be read at all; the other states' messages say themselves what to do.
+# Next steps for databases that cannot be read at all; the messages of the other states contain theirs.
 _NEXT_STEPS = {
     "missing": "correct its path in the configuration, mount its disk, or start the application that makes it",
-    "not_a_database": "take it out of databases: in the configuration; if it was a queue, restore a backup",
+    "not_a_database": "remove it from databases: in the configuration; if it was a queue, restore a backup",
 }
-_RUNBOOK = "docs/runbook.md tells more, at QueueDatabaseDown and QueueCollectorFailing"
+_RUNBOOK = "see docs/runbook.md at QueueDatabaseDown and QueueCollectorFailing"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong; `cure` is the next step."""
+    """One problem; `cure` is the next step."""
 
     what: str
     cure: str
 
 
 def find_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> tuple[Finding, ...]:
-    """Everything that is wrong, worst first; nothing for a healthy database. `now`: seconds since the epoch."""
+    """Return all problems, worst first; none for a healthy database. `now` is in seconds since the epoch."""
     if not snapshot.up:
         return (
             Finding(snapshot.message or f"cannot be read: {snapshot.state}", _NEXT_STEPS.get(snapshot.state, _RUNBOOK)),
@@ -47,7 +47,7 @@ def find_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> tupl
 
 
 def _unread_findings(snapshot: Snapshot) -> Iterator[Finding]:
-    """What its application being down explains is no finding."""
+    """Yield the collectors that failed; a failure that the state of the database explains is no finding."""
     for name, result in snapshot.collectors.items():
         if not result.success and result.reason != snapshot.state:
             yield Finding(f"{name} could not be read: {result.message or result.reason}", _RUNBOOK)
@@ -57,15 +57,19 @@ def _wal_findings(snapshot: Snapshot, now: float) -> Iterator[Finding]:
     wal = snapshot.readings.get("wal")
     if not isinstance(wal, WalReading) or wal.frames is None or wal.copied is None:
         return
-    waits = f"{format_size((wal.frames - wal.copied) * wal.page_size)} of the WAL wait to be copied"
+    waits = f"{format_size((wal.frames - wal.copied) * wal.page_size)} of the WAL wait for a checkpoint"
     name = snapshot.target.name
     if wal.state == "pinned" and wal.frames - wal.copied > BACKLOG_FRAMES:
         who = ", ".join(
             f"{command} for {format_duration(max(0.0, now - since))}" for command, since in wal.commands.items()
         )
-        yield Finding(f"{waits}, held back by {who or 'a reader'}", f"queuekeeper readers {name}")
+        yield Finding(f"{waits}, blocked by {who or 'a reader'}", f"queuekeeper readers {name}")
     if wal.state in ("backlog", "reset_starved"):
-        why = "nobody copies them" if wal.state == "backlog" else "short readers follow each other without a gap"
+        why = (
+            "no checkpoint copies them"
+            if wal.state == "backlog"
+            else "short readers overlap, so the WAL cannot restart"
+        )
         yield Finding(f"{waits}: {why}", f"queuekeeper checkpoint {name}")
 
 
@@ -88,7 +92,8 @@ def _disk_findings(snapshot: Snapshot, now: float) -> Iterator[Finding]:
     for sample in snapshot.samples_of("sqlite_disk_free_bytes"):
         if sample.value_at(now) < reserve:
             yield Finding(
-                f"only {format_size(sample.value_at(now))} are free for {sample.labels[0]} (limits.disk_reserve is {format_size(reserve)})",
+                f"only {format_size(sample.value_at(now))} are free for {sample.labels[0]} "
+                f"(limits.disk_reserve is {format_size(reserve)})",
                 "free space there",
             )
 
@@ -103,7 +108,9 @@ def _rule_findings(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> Ite
     for rule in rules:
         if not rule.covers_database(snapshot.target.name):
             continue
-        found = condition_measurement(rule.condition, snapshot, now)
-        if rule.condition.judge_measurement(found) is ConditionVerdict.WRONG:
-            value = "absent" if found.value is None else format_metric_value(rule.condition.metric, found.value)
+        measurement = condition_measurement(rule.condition, snapshot, now)
+        if rule.condition.judge_measurement(measurement) is ConditionVerdict.WRONG:
+            value = (
+                "absent" if measurement.value is None else format_metric_value(rule.condition.metric, measurement.value)
+            )
             yield Finding(f"rule {rule.name}: {rule.condition.metric} is {value}", "queuekeeper config explain")

@@ -1,6 +1,6 @@
-"""What a person sees of a running agent from afar, and what they may ask of it: by the page, and by the API..
+"""What a person sees of a running agent and may request of it, by the page and by the API.
 
-All may be called from any thread. What reads or writes our history raises StoreUnavailable.
+All methods may be called from any thread; those that use the state store raise StoreUnavailable.
 """
 
 import logging
@@ -34,12 +34,12 @@ PAUSE_WAIT = 1.0
 
 
 class UnknownDatabase(Exception):
-    """No watched database is called so."""
+    """No watched database has this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorRequest:
-    """What somebody asks for; `who` is kept in history."""
+    """A request of a person for a run; `who` is recorded in the history."""
 
     database: str
     action: str
@@ -61,7 +61,7 @@ class AgentStatus:
 
 
 class Operations:
-    """Of one agent."""
+    """The operations of one agent."""
 
     def __init__(
         self,
@@ -72,73 +72,73 @@ class Operations:
         dry_runs: DryRuns,
         broadcast: EventBroadcast,
         recent: RecentReadings,
-        trouble: Callable[[], tuple[str, ...]] = tuple,
+        own_problems: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._config, self._board, self._dispatcher = config, board, dispatcher
         self._watches, self._dry_runs, self.broadcast, self._recent = watches, dry_runs, broadcast, recent
-        self._trouble = trouble
+        self._own_problems = own_problems
 
     def list_databases(self) -> list[DatabaseStatus]:
-        """Every watched database now, in the order of the configuration."""
+        """Return the status of every watched database, in the order of the configuration."""
         return self._database_statuses(None)
 
     def database_status(self, name: str) -> DatabaseStatus:
-        """One of them. Raises UnknownDatabase."""
-        for found in self._database_statuses(name):
-            return found
+        """Return the status of one database. Raises UnknownDatabase."""
+        for status in self._database_statuses(name):
+            return status
         raise UnknownDatabase(f"no watched database is called {name}")
 
     def list_runs(
         self, limit: int, *, before: int | None = None, database: str = "", action: str = "", outcome: str = ""
     ) -> list[Run]:
-        """The newest runs older than `before` that fit, newest first."""
+        """Return at most `limit` runs that match, older than `before`, newest first."""
         with state_store(self._state_path) as store:
             return find_runs(store, limit, before=before, database=database, action=action, outcome=outcome)
 
     def find_run(self, run_id: int) -> Run:
-        """One run. Raises KeyError."""
+        """Return one run. Raises KeyError."""
         with state_store(self._state_path) as store:
             return load_run(store, run_id)
 
     def agent_status(self) -> AgentStatus:
-        """How the agent itself is. Never raises: what cannot be told is said."""
-        enabled, trouble = self._config().acting.enabled, self._trouble()
+        """Return the status of the agent. Never raises: an unavailable state store is one of its problems."""
+        enabled, problems = self._config().acting.enabled, self._own_problems()
         try:
             with state_store(self._state_path) as store:
                 return AgentStatus(
-                    enabled, pause_reason(store), (*unfinished_runs(store), *pending_runs(store)), trouble
+                    enabled, pause_reason(store), (*unfinished_runs(store), *pending_runs(store)), problems
                 )
         except StoreUnavailable as error:
-            return AgentStatus(enabled, None, (), (*trouble, str(error)))
+            return AgentStatus(enabled, None, (), (*problems, str(error)))
 
     def last_hour(self, name: str) -> tuple[tuple[ChartPoint, ...], ...]:
-        """The readings of a database, one line for each of `exporter.status.recent_readings.SERIES`."""
+        """Return the readings of a database in the last hour, one line for each of `exporter.status.recent_readings.SERIES`."""
         return self._recent.series_points(name, time.time())
 
     def schedule_texts(self, name: str, why_paused: str | None) -> list[tuple[str, str]]:
-        """The schedules that cover a database, each with when it comes next, in words."""
+        """Return the schedules that cover a database, each with the time of its next run in words."""
         config, now = self._config(), time.time()
-        found = (one for one in config.schedules if one.covers_database(name))
-        return [(one.name, explain_schedule(one, name, config, why_paused, now)) for one in found]
+        covering = (schedule for schedule in config.schedules if schedule.covers_database(name))
+        return [(schedule.name, explain_schedule(schedule, name, config, why_paused, now)) for schedule in covering]
 
     @property
     def longest_gap(self) -> float:
-        """How far apart two readings may be, in seconds, before something is missing between them."""
+        """How many seconds two readings may be apart before readings are missing between them."""
         return max_age(self._config().interval)
 
-    def request_run(self, asked: OperatorRequest) -> EnqueuedRun:
-        """Record a pending run. Raises UnknownDatabase, Refused."""
-        target = self._find_target(asked.database)
-        request = manual_request(asked.action, asked.database, asked.options, asked.who)
+    def request_run(self, wanted: OperatorRequest) -> EnqueuedRun:
+        """Enqueue a run. Raises UnknownDatabase, Refused."""
+        target = self._find_target(wanted.database)
+        request = manual_request(wanted.action, wanted.database, wanted.options, wanted.who)
         with state_store(self._state_path) as store:
-            recorded = enqueue_manual(store, request, str(target.path), time.time())
+            enqueued = enqueue_manual(store, request, str(target.path), time.time())
         self._dispatcher.wake_up()
-        return recorded
+        return enqueued
 
-    def plan(self, asked: OperatorRequest) -> Event:
-        """What it would do, or why not. Raises UnknownDatabase, Refused, TooMany."""
-        target = self._find_target(asked.database)
-        return self._dry_runs.plan(manual_request(asked.action, asked.database, asked.options, asked.who), target)
+    def plan(self, wanted: OperatorRequest) -> Event:
+        """Return what the run would do, or why not. Raises UnknownDatabase, Refused, TooManyDryRuns."""
+        target = self._find_target(wanted.database)
+        return self._dry_runs.plan(manual_request(wanted.action, wanted.database, wanted.options, wanted.who), target)
 
     def pause_actions(self, why: str) -> str:
         """Stop every action from starting, and return since when and why actions are paused.
@@ -184,6 +184,6 @@ class Operations:
     def _database_statuses(self, only: str | None) -> list[DatabaseStatus]:
         now, config, totals = time.time(), self._config(), self._dispatcher.view.totals
         view = self._board.view_at(now, config.interval)
-        beside = StatusInputs(config.rules, self._watches(), totals.suspensions, totals.drills)
+        inputs = StatusInputs(config.rules, self._watches(), totals.suspensions, totals.drills)
         chosen = (target for target in view.targets if only is None or target.name == only)
-        return [build_status(one, view.fresh.get(one.name), view.state_of(one.name), beside, now) for one in chosen]
+        return [build_status(t, view.fresh.get(t.name), view.state_of(t.name), inputs, now) for t in chosen]

@@ -1,7 +1,7 @@
-"""What the last hour's readings said, for the page's charts. In memory only, bounded, and cheap where nothing changes.
+"""The readings of the last hour for the charts of the page: in memory only, bounded, and cheap while nothing changes.
 
-A row is since when, until when, and one number for each series. Readings that say the same make one row longer, so a quiet
-database costs one. Older than FINE seconds at most one row in each SLOT stays.
+A row is a start time, an end time, and one number for each series. Equal readings extend one row, so a quiet database needs
+only one. Of rows older than FINE_SPAN seconds at most one stays in each SLOT_LENGTH.
 """
 
 import math
@@ -16,13 +16,16 @@ from collectors.metric import Since, fold_samples
 CHART_SPAN = 3600.0
 FINE_SPAN = 120.0
 SLOT_LENGTH = 20.0
-# More than 180 slots and two minutes of readings each second.
+# More than 180 slots and two minutes with a reading each second.
 MAX_ROWS = 360
 
 
 @dataclass(frozen=True, slots=True)
 class ChartSeries:
-    """One line of a chart. `state`: only samples with this as their last label. `unit`: count, seconds, bytes, ratio."""
+    """One line of a chart, in the unit count, seconds, bytes or ratio.
+
+    With `state` only samples with this last label belong to it.
+    """
 
     name: str
     metric: str
@@ -45,21 +48,21 @@ _ROW_WIDTH = 2 + len(SERIES)
 
 @dataclass(frozen=True, slots=True)
 class ChartPoint:
-    """One value at one time (seconds since the epoch); None: nothing could be read."""
+    """One value at one time (seconds since the epoch); None where it could not be read."""
 
     at: float
     value: float | None
 
 
 class RecentReadings:
-    """Of all watched databases. Safe to use from any thread."""
+    """The recent readings of all watched databases. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._rows: dict[str, array[float]] = {}
         self._guard = threading.Lock()
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Remember what this reading says."""
+        """Add the values of a snapshot."""
         now, values = (
             snapshot.taken_at,
             [_pack_value(series, snapshot) if snapshot.up else math.nan for series in SERIES],
@@ -74,21 +77,24 @@ class RecentReadings:
                 self._rows[snapshot.target.name] = _thin_rows(rows, now)
 
     def keep_only(self, names: Iterable[str]) -> None:
-        """Forget what is no longer watched."""
-        kept = set(names)
+        """Drop the readings of databases that are no longer watched."""
+        watched = set(names)
         with self._guard:
-            self._rows = {name: rows for name, rows in self._rows.items() if name in kept}
+            self._rows = {name: rows for name, rows in self._rows.items() if name in watched}
 
     def series_points(self, database: str, now: float) -> tuple[tuple[ChartPoint, ...], ...]:
-        """One line for each of SERIES, oldest first; nothing where nothing was ever known."""
+        """Return one line for each of SERIES, oldest point first; empty where there was no reading."""
         with self._guard:
             rows = self._rows.get(database, array("d"))[:]
         return tuple(tuple(_unpack_points(rows, place, now)) for place in range(len(SERIES)))
 
 
 def _pack_value(series: ChartSeries, snapshot: Snapshot) -> float:
-    """A number; for one that grows by itself minus the time since when, so that it stays the same; NaN for none."""
-    samples = [one for one in snapshot.samples_of(series.metric) if not series.state or one.labels[-1] == series.state]
+    """Return the value of a series as one number, NaN for none.
+
+    A value that grows by itself is stored as minus its start time, so that it stays equal.
+    """
+    samples = [s for s in snapshot.samples_of(series.metric) if not series.state or s.labels[-1] == series.state]
     since = [sample.value.time for sample in samples if isinstance(sample.value, Since)]
     if since:
         return -min(since)
@@ -101,14 +107,14 @@ def _are_equal(before: Iterable[float], now: Iterable[float]) -> bool:
 
 
 def _thin_rows(rows: "array[float]", now: float) -> "array[float]":
-    """Without what is older than SPAN, and with one row in each slot of what is older than FINE."""
-    kept: dict[object, array[float]] = {}
+    """Return the rows without those older than CHART_SPAN, and with one in each slot of those older than FINE_SPAN."""
+    remaining: dict[object, array[float]] = {}
     for start in range(0, len(rows), _ROW_WIDTH):
         row = rows[start : start + _ROW_WIDTH]
         age = now - row[1]
         if 0 <= age <= CHART_SPAN:
-            kept[start if age <= FINE_SPAN else (int(row[1] // SLOT_LENGTH),)] = row
-    return array("d", (number for row in kept.values() for number in row))
+            remaining[start if age <= FINE_SPAN else (int(row[1] // SLOT_LENGTH),)] = row
+    return array("d", (number for row in remaining.values() for number in row))
 
 
 def _unpack_points(rows: "array[float]", place: int, now: float) -> Iterator[ChartPoint]:

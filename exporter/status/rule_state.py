@@ -1,4 +1,4 @@
-"""What the configuration means for one database now: its profile's settings, and for each rule whether it would act. Pure."""
+"""The state of the rules and schedules on one database: would each act now, and if not, why not. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from exporter.text.units import format_duration, format_time
 
 @dataclass(frozen=True, slots=True)
 class RuleHistory:
-    """What history knows that bears on one rule and one database. `limits`: the bounds that are used up, in words."""
+    """The part of the history that decides about one rule and one database. `limits`: exhausted limits, in words."""
 
     past: ActionHistory = field(default_factory=ActionHistory)
     paused: str | None = None
@@ -26,7 +26,7 @@ class RuleHistory:
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """One rule on one database. `value` is None when the metric has none; `acts`: nothing stands in the way."""
+    """Whether one rule would act on one database, and why. `value` is None when the metric has no value."""
 
     rule: str
     metric: str
@@ -37,7 +37,7 @@ class RuleState:
 
 
 def describe_settings(profile: QueueProfile, given: Mapping[str, float | str]) -> Iterator[str]:
-    """Each setting of the profile with its value, where that comes from, and what it means."""
+    """One line for each setting of the profile: its value, its origin, and its meaning."""
     for name, setting in profile.settings.items():
         value = given.get(name, setting.default)
         origin = "configured" if name in given else "default"
@@ -48,17 +48,17 @@ def describe_settings(profile: QueueProfile, given: Mapping[str, float | str]) -
 def explain_rule(
     rule: Rule, snapshot: Snapshot, config: Config, memory: RuleHistory, profile: QueueProfile | None, now: float
 ) -> RuleState:
-    """Whether this rule would act on this database at `now` (seconds since the epoch), and why not."""
-    found = condition_measurement(rule.condition, snapshot, now)
-    against = next(_rule_obstacles(rule, rule.condition.judge_measurement(found), config, memory, profile, now), "")
+    """Whether this rule would act on this database at `now` (seconds since the epoch), or why not."""
+    measured = condition_measurement(rule.condition, snapshot, now)
+    against = next(_rule_obstacles(rule, rule.condition.judge_measurement(measured), config, memory, profile, now), "")
     bounds = bound_in_words(rule.condition)
     return RuleState(
-        rule.name, rule.condition.metric, found.value, bounds, not against, against or _start_in_words(rule)
+        rule.name, rule.condition.metric, measured.value, bounds, not against, against or _start_in_words(rule)
     )
 
 
 def explain_schedule(schedule: Schedule, database: str, config: Config, paused: str | None, now: float) -> str:
-    """When this schedule comes next on this database, and what would hold it."""
+    """When this schedule runs next on this database, and what would prevent it."""
     at = due_firing(schedule, database, now, now).next_at
     when = "never again" if at is None else f"next {schedule.action} at {format_time(at)}"
     if not config.acting.enabled:
@@ -67,7 +67,7 @@ def explain_schedule(schedule: Schedule, database: str, config: Config, paused: 
 
 
 def bound_in_words(condition: Condition) -> str:
-    """`above 67108864, healed at 8388608`."""
+    """The bound of a condition in words: `above 67108864, healed at 8388608`."""
     if condition.absent is not None:
         return f"absent for {format_duration(condition.absent)}"
     word = f"above {condition.above:.12g}" if condition.above is not None else f"below {condition.below:.12g}"
@@ -77,9 +77,9 @@ def bound_in_words(condition: Condition) -> str:
 def _rule_obstacles(
     rule: Rule, verdict: ConditionVerdict, config: Config, memory: RuleHistory, profile: QueueProfile | None, now: float
 ) -> Iterator[str]:
-    """Everything that stands in the way, what weighs most first."""
+    """Every reason why the rule does not act, the most important first."""
     if verdict is ConditionVerdict.UNKNOWN:
-        yield "its metric could not be read: nothing is done on a guess"
+        yield "its metric could not be read, so no action runs"
     if verdict is not ConditionVerdict.WRONG:
         yield "nothing is wrong"
     if not config.acting.enabled:
@@ -101,18 +101,19 @@ def _cooldown_obstacles(rule: Rule, past: ActionHistory, now: float) -> Iterator
         since = format_time(past.suspension.since or 0.0)
         yield f"suspended since {since}: {past.suspension.suspension_reason} ({past.suspension.suspension_cure})"
     if decision == "cooldown":
-        yield f"cooldown: {format_duration(cooldown_left(past, rule.cooldown, now))} of {format_duration(rule.cooldown)} are left"
+        remaining = format_duration(cooldown_left(past, rule.cooldown, now))
+        yield f"cooldown: {remaining} of {format_duration(rule.cooldown)} are left"
 
 
 def _requeue_refusal(rule: Rule, profile: QueueProfile | None) -> str | None:
-    """What requeue itself would refuse (`actions/requeue.py`), told before it is tried."""
+    """Why requeue would be refused (`actions/requeue.py`), or None."""
     if rule.action != "requeue":
         return None
     requeue = profile.actions.requeue if profile is not None else None
     if requeue is None:
-        return "no queue profile fits that knows how to requeue here"
+        return "no queue profile that can requeue fits this database"
     if requeue.when == "workers_stopped":
-        return "requeue here needs all workers stopped: only a person can say so"
+        return "requeue here needs all workers stopped: only a person can confirm that"
     if requeue.when == "guarded" and not (rule.options.get("guarded") and rule.options.get("limit")):
         return "guarded: a slow worker may run its task twice; say in the rule: options: {guarded: true, limit: 500}"
     return None

@@ -1,4 +1,4 @@
-"""One run in one line: when, what, how it ended, whether it helped, why it ran, what it says."""
+"""One run as a line for people, and as documented JSON fields."""
 
 from actions.model.condition import Condition
 from actions.store.runs import Run
@@ -6,19 +6,19 @@ from exporter.text.units import format_duration, format_time
 
 
 def run_line(run: Run) -> str:
-    """One run in one line."""
+    """The run in one line: when, what, how it ended, whether it helped, why it ran, and its message."""
     at = format_time(run.ended_at or run.started_at or run.requested_at)
     took = f" in {format_duration(run.ended_at - run.started_at)}" if run.ended_at and run.started_at else ""
     effect = f", effect {run.effect}" if run.effect else ""
     measured = f" ({_format_number(run.before)} -> {_format_number(run.after)})" if run.effect else ""
     ended = f"{run.outcome or run.state}{took}{effect}{measured}"
-    said = " ".join(run.message.split()) or "not ended yet"
-    return f"{at} #{run.id} {run.database} {run.action}: {ended}; {_trigger_in_words(run)}: {said}"
+    message = " ".join(run.message.split()) or "not ended yet"
+    return f"{at} #{run.id} {run.database} {run.action}: {ended}; {_trigger_in_words(run)}: {message}"
 
 
 def _trigger_in_words(run: Run) -> str:
     if run.trigger == "person":
-        return "asked by a person"
+        return "requested by a person"
     if run.trigger == "schedule":
         return f"schedule {run.rule}"
     condition = run.request.condition
@@ -48,7 +48,10 @@ _FIELD_NAMES = (
 
 
 def run_fields(run: Run) -> dict[str, object]:
-    """Times in seconds since the epoch; `before` and `after` are the condition's number. Claims and tokens stay inside."""
+    """The fields of `history --json` and the HTTP API; times in seconds since the epoch, without claim and token.
+
+    `before` and `after` are the values of the condition's metric.
+    """
     fields: dict[str, object] = {name: getattr(run, name) for name in _FIELD_NAMES}
     fields["plan"] = list(run.plan.steps) if run.plan else []
     fields["figures"] = dict(run.figures)

@@ -1,4 +1,4 @@
-"""Bytes and seconds in the units that a person reads. Only for terminals: inside, everything is bytes and seconds."""
+"""Formats bytes, seconds and times for people. Inside the program everything is bytes and seconds."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ def format_size(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`93784` as `1d 2h 3m`; below a minute with what matters of the fraction."""
+    """`93784` as `1d 2h 3m`; below a minute as seconds with one decimal or milliseconds."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -30,30 +30,30 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time(time: float) -> str:
-    """Seconds since the epoch as UTC."""
+    """Seconds since the epoch as a time in UTC: `2026-03-01 03:00:00Z`."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-# Names that are no words for a person.
+# Words for figures with names that a person would not understand.
 _FIGURE_WORDS = {
     "chunks": "transactions",
     "longest_hold_seconds": "write lock held at a time, at most",
     "p999_hold_seconds": "and in 999 of 1,000 times",
-    "gave_way": "gave way to a writer that waited, times",
-    "wal_pauses": "pauses for a checkpoint of the application's",
+    "gave_way": "gave way to a waiting writer, times",
+    "wal_pauses": "pauses for a checkpoint of the application",
     "wal_paused_seconds": "which took",
 }
 
 
 def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
-    """One `name: value` a line, by the unit that the name tells."""
+    """One line `name: value` for each figure, in the unit that its name implies."""
     for name, value in figures.items():
         words = _FIGURE_WORDS.get(name) or name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
         yield f"{words}: {_format_figure(name, value)}"
 
 
 def format_metric_value(metric: str, value: float) -> str:
-    """A metric's value by the unit that its name ends with."""
+    """A metric's value in the unit that its name ends with."""
     if metric.endswith("_bytes"):
         return format_size(value)
     return format_duration(value) if metric.endswith("_seconds") else f"{value:.12g}"

@@ -1,6 +1,6 @@
-"""Alerts that Alertmanager delivered: each becomes a pending run, or a decision why not, stored before the answer.
+"""The alert trigger: each delivered alert becomes a pending run, or a stored decision against one, before the answer is sent.
 
-The payload of an alert only selects: which rule, which database. Condition, action and options are the rule's.
+The payload of an alert only selects the rule and the database. Condition, action and options come from the rule.
 """
 
 import logging
@@ -25,9 +25,9 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AlertDecision:
-    """What became of one alert: accepted, duplicate, cooldown, disabled, no_match, rejected, or resolved.
+    """The decision on one alert: accepted, duplicate, cooldown, disabled, no_match, rejected, or resolved.
 
-    `run_id`: the run that serves it, whoever asked for it first.
+    `run_id` is the run that serves the alert, also where another trigger requested it first.
     """
 
     decision: str
@@ -37,24 +37,24 @@ class AlertDecision:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReceipt:
-    """What became of one delivery, alert by alert."""
+    """The decisions on one delivery, alert by alert."""
 
     decisions: tuple[AlertDecision, ...]
 
     @property
     def run_ids(self) -> tuple[int, ...]:
-        """The runs that serve its alerts, each once."""
-        return tuple(dict.fromkeys(decided.run_id for decided in self.decisions if decided.run_id is not None))
+        """The runs that serve the alerts, without duplicates."""
+        return tuple(dict.fromkeys(decision.run_id for decision in self.decisions if decision.run_id is not None))
 
     @property
     def has_accepted(self) -> bool:
-        """Whether anything new waits."""
-        return any(decided.decision == "accepted" for decided in self.decisions)
+        """Whether a new run is pending."""
+        return any(decision.decision == "accepted" for decision in self.decisions)
 
 
 @dataclass(slots=True)
 class _WaitingDelivery:
-    """One delivery that waits to be stored, and what became of it."""
+    """One delivery that waits to be stored, and its receipt or error after that."""
 
     delivery: Delivery
     receipt: DeliveryReceipt | None = None
@@ -66,10 +66,10 @@ class _WaitingDelivery:
 
 
 class AlertInbox:
-    """Stores deliveries through one connection; the answers of a delivery are one transaction.
+    """Stores deliveries through one connection; the decisions on a delivery are one transaction.
 
-    What arrives while another one is being synced to the disk is stored together, with one sync: a disk that takes 10 ms for it
-    would else make the tenth of ten at once wait for 100. Whoever comes first serves all who wait by then.
+    Deliveries that arrive while another one is synced to the disk are stored together with one sync: with a disk that takes
+    10 ms for it, the last of ten deliveries would wait 100 ms otherwise. The first waiting thread stores all that wait by then.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class AlertInbox:
         self._clock = clock
         self._history: apsw.Connection | None = None
         self._guard = threading.Lock()
-        self._line = threading.Lock()
+        self._queue_lock = threading.Lock()
         self._waiting: list[_WaitingDelivery] = []
         self.counts: Counter[tuple[str, str]] = Counter()  # (decision, database)
         self.truncated = 0
@@ -93,7 +93,7 @@ class AlertInbox:
     def receive_delivery(self, delivery: Delivery) -> DeliveryReceipt:
         """Decide and store all alerts of a delivery, or none. Raises StoreUnavailable."""
         ticket = _WaitingDelivery(delivery)
-        with self._line:
+        with self._queue_lock:
             self._waiting.append(ticket)
         with self._guard:
             if not ticket.is_served:
@@ -105,8 +105,8 @@ class AlertInbox:
         return ticket.receipt
 
     def _store_waiting(self) -> None:
-        """Everybody who waits: together, and where that fails one by one, so that nobody fails for another's delivery."""
-        with self._line:
+        """Store all waiting deliveries together; where that fails, one by one, so that none fails because of another."""
+        with self._queue_lock:
             together, self._waiting = self._waiting, []
         try:
             self._store_deliveries(together)
@@ -124,7 +124,7 @@ class AlertInbox:
             self._history, ticket.error = None, error
 
     def _store_deliveries(self, tickets: Sequence[_WaitingDelivery]) -> None:
-        """In one transaction; what became of it is told once that is committed."""
+        """Store deliveries in one transaction; their receipts are set after the commit."""
         if self._history is None:
             self._history = open_state_store(self._state)
         now = self._clock()
@@ -133,11 +133,11 @@ class AlertInbox:
         for ticket, receipt in zip(tickets, receipts, strict=True):
             ticket.receipt = receipt
             self.truncated += ticket.delivery.truncated
-            self.counts.update((decided.decision, decided.database) for decided in receipt.decisions)
+            self.counts.update((decision.decision, decision.database) for decision in receipt.decisions)
 
     def _decide_alerts(self, history: apsw.Connection, alerts: Sequence[DeliveredAlert], now: float) -> DeliveryReceipt:
         return DeliveryReceipt(
-            tuple(decided for alert in alerts for decided in self._decide_alert(history, alert, now))
+            tuple(decision for alert in alerts for decision in self._decide_alert(history, alert, now))
         )
 
     def _decide_alert(self, history: apsw.Connection, alert: DeliveredAlert, now: float) -> list[AlertDecision]:

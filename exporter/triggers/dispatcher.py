@@ -1,7 +1,7 @@
-"""Claims pending runs and has a child perform each: by priority, within the lanes, while acting is allowed.
+"""Claims pending runs by priority within the lanes, and starts a child process for each, while acting is allowed.
 
-The only place of the agent that starts children. Our own history is the queue: nothing is lost when we die, and the
-command line's runs are seen here too.
+It is the only part of the agent that starts children. The state store is the queue: no run is lost when the agent dies, and
+runs of the command line are seen here too.
 """
 
 import logging
@@ -33,7 +33,7 @@ from exporter.triggers.next_runs import next_runs, scheduling_bounds
 
 LOG = logging.getLogger(__name__)
 
-# How long the dispatcher sleeps when nobody wakes it, in seconds: the command line's runs are noticed this late.
+# How long the dispatcher sleeps when it is not woken, in seconds: runs of the command line are noticed this late.
 IDLE_WAIT = 0.5
 RECOVER_EVERY = 30.0
 STOP_PATIENCE = 10.0
@@ -48,7 +48,7 @@ _UNKNOWN_DATABASE = RunEnding(
 
 @dataclass(frozen=True, slots=True)
 class DispatcherView:
-    """What the scrape shows of the dispatcher: read here once after each change, so that a scrape opens no database."""
+    """The state that scrapes show: read once after each change, so that a scrape opens no database."""
 
     totals: ActionTotals
     paused: bool
@@ -56,7 +56,7 @@ class DispatcherView:
 
 
 class Dispatcher:
-    """One thread that claims, and one for each running child."""
+    """Runs one thread that claims runs, and one thread for each child process."""
 
     def __init__(
         self,
@@ -74,44 +74,44 @@ class Dispatcher:
         self._wake = threading.Event()
         self._stopping = self._doubted = False
         self._running: dict[int, tuple[Run, RunningAction]] = {}
-        self._held: frozenset[int] = frozenset()  # the runs that a limit holds, which was said
+        self._held: frozenset[int] = frozenset()  # the runs that wait for a limit and were logged
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self.view = DispatcherView(ActionTotals(), paused=False, writable=True)
 
     def recover_lost(self) -> None:
-        """End what a former agent lost. Raises StoreUnavailable."""
+        """End the runs that a former agent left behind. Raises StoreUnavailable."""
         with state_store(self._state) as store:
             self._recover_runs(store)
             self.view = _read_view(store)
 
     def start(self) -> None:
-        """Begin to claim. The databases must be known by now: a run on an unknown one is refused.
+        """Start to claim runs. The databases must be known by now: a run on an unknown one is refused.
 
         Raises StoreUnavailable.
         """
-        store = open_state_store(self._state)  # here, not in the thread: nobody would see it die
+        store = open_state_store(self._state)  # here, not in the thread: its error would not be seen there
         self._thread = threading.Thread(target=self._dispatch_loop, args=(store,), name="dispatcher", daemon=True)
         self._thread.start()
 
     def wake_up(self) -> None:
-        """Something was asked for."""
+        """Look for pending runs now: a run was enqueued or the configuration changed."""
         self._wake.set()
 
     def recheck_store(self) -> None:
-        """Somebody else of the agent could not write our history: find out whether it can be written."""
+        """Check soon whether the state store can be written: another part of the agent could not write it."""
         self._doubted = True
         self._wake.set()
 
     def is_busy_with(self, database: str) -> bool:
-        """Whether an action of ours works on this database now, ours or one of the command line's."""
+        """Return whether an action runs on this database now, started by the agent or the command line."""
         if any(name == database for name, _ in self.view.totals.started):
             return True
         with self._guard:
             return any(run.database == database for run, _ in self._running.values())
 
     def stop(self) -> None:
-        """Leave all children, so that they stop at their next safe point, and wait for them a while."""
+        """Make all children stop at their next safe point, and wait for them at most STOP_PATIENCE seconds."""
         self._stopping = True
         with self._guard:
             children = list(self._running.values())
@@ -139,12 +139,12 @@ class Dispatcher:
                 self._claim_runnable(store)
                 version = self._refresh_view(store, version)
             except (apsw.Error, StoreUnavailable) as error:
-                self._doubted = True  # until it was written again, whatever can be read
+                self._doubted = True  # until a write succeeds, even if it can be read
                 self.view = DispatcherView(self.view.totals, paused=self.view.paused, writable=False)
                 log_event(
                     LOG,
                     logging.ERROR,
-                    "history cannot be used",
+                    "the state store cannot be used",
                     error=str(error),
                     next_step="free space or fix permissions",
                 )
@@ -153,7 +153,7 @@ class Dispatcher:
         store.close()
 
     def _refresh_view(self, store: apsw.Connection, version: object) -> object:
-        """Read the totals again when somebody else changed the file, or we did."""
+        """Read the totals again when the file was changed, and return its new version."""
         now = (store.pragma("data_version"), store.total_changes())
         if now != version or not self.view.writable:
             self.view = _read_view(store)
@@ -179,14 +179,14 @@ class Dispatcher:
         with self._guard:
             ours = tuple(run for run, _ in self._running.values())
         held = set()
-        for one, hold in next_runs(store, self._current_bounds(), ours, now):
+        for pending, hold in next_runs(store, self._current_bounds(), ours, now):
             if self._stopping:
                 return
             if hold is not None and hold.limit:
-                held.add(one.id)
-                self._log_hold(one, hold)
-            if hold is None and (taken := claim_run(store, one.id, now)) is not None:
-                self._start_claimed(store, taken)
+                held.add(pending.id)
+                self._log_hold(pending, hold)
+            if hold is None and (claim := claim_run(store, pending.id, now)) is not None:
+                self._start_claimed(store, claim)
         self._held = frozenset(held)
 
     def _current_bounds(self) -> SchedulingLimits:
@@ -194,28 +194,28 @@ class Dispatcher:
             self._acting(), self._rules(), len(self._targets()), self.view.totals.suspensions, time.time()
         )
 
-    def _log_hold(self, one: PendingRun, hold: WaitReason) -> None:
-        """Once: waiting for its turn is nothing to tell of, being bound by a limit is."""
-        if one.id not in self._held:
-            about = {"run": one.id, "database": one.database, "rule": one.rule}
+    def _log_hold(self, pending: PendingRun, hold: WaitReason) -> None:
+        """Log once that a limit holds a run; waiting for its turn is not logged."""
+        if pending.id not in self._held:
+            about = {"run": pending.id, "database": pending.database, "rule": pending.rule}
             log_event(LOG, logging.WARNING, "run waits", **about, reason=hold.why)
 
-    def _start_claimed(self, store: apsw.Connection, taken: Claim) -> None:
-        claimed = load_run(store, taken.run_id)
+    def _start_claimed(self, store: apsw.Connection, claim: Claim) -> None:
+        claimed = load_run(store, claim.run_id)
         target = self._targets().get(claimed.database)
         if target is None:
-            end_run(store, taken, _UNKNOWN_DATABASE, time.time())
+            end_run(store, claim, _UNKNOWN_DATABASE, time.time())
         else:
-            self._start_child(claimed, target, taken)
+            self._start_child(claimed, target, claim)
 
-    def _start_child(self, waiting: Run, target: Target, taken: Claim) -> None:
+    def _start_child(self, waiting: Run, target: Target, claim: Claim) -> None:
         try:
-            child = RunningAction(_child_job(waiting, target, self._state, taken, self._acting()))
+            child = RunningAction(_child_job(waiting, target, self._state, claim, self._acting()))
         except OSError as error:
             with state_store(self._state) as store:
                 end_run(
                     store,
-                    taken,
+                    claim,
                     _failed_to_start(f"no process could be started for it: {error}"),
                     time.time(),
                     ("claimed",),
@@ -228,11 +228,11 @@ class Dispatcher:
         ).start()
 
     def _follow_child(self, waiting: Run, child: RunningAction) -> None:
-        """Pass one child's events on to the log, and see its run ended."""
+        """Publish and log the events of one child until it exits, then record the end of its run."""
         about = {"run": waiting.id, "database": waiting.database, "action": waiting.action}
-        for said in child.read_events():
-            self._on_event(waiting, said)
-            if said.kind == "planned":
+        for message in child.read_events():
+            self._on_event(waiting, message)
+            if message.kind == "planned":
                 log_event(
                     LOG,
                     logging.INFO,
@@ -240,7 +240,7 @@ class Dispatcher:
                     **about,
                     trigger=waiting.trigger,
                     rule=waiting.rule,
-                    plan=said.message,
+                    plan=message.message,
                 )
         status, last_line = child.wait_for_exit()
         try:
@@ -248,7 +248,12 @@ class Dispatcher:
                 self._finish_run(store, waiting, about, status, last_line)
         except (apsw.Error, StoreUnavailable) as error:
             log_event(
-                LOG, logging.ERROR, "history cannot be used", **about, error=str(error), next_step="free space there"
+                LOG,
+                logging.ERROR,
+                "the state store cannot be used",
+                **about,
+                error=str(error),
+                next_step="free space there",
             )
         finally:
             with self._guard:
@@ -260,7 +265,7 @@ class Dispatcher:
         self, store: apsw.Connection, waiting: Run, about: Mapping[str, object], status: int, last_line: str
     ) -> None:
         ended = load_run(store, waiting.id)
-        if ended.state == "claimed" and status > 0:  # given back it would fail again at once, and again
+        if ended.state == "claimed" and status > 0:  # if it were enqueued again, it would fail again at once
             ending = _failed_to_start(f"its process ended with status {status} before it began: {last_line}")
             end_run(store, Claim(ended.id, ended.token), ending, time.time(), ("claimed",))
             ended = load_run(store, waiting.id)
@@ -283,19 +288,21 @@ class Dispatcher:
 
 
 def _log_suspension(store: apsw.Connection, ended: Run) -> None:
-    """The run that made it so tells of it: nothing automatic comes after it."""
-    found = load_suspension(store, ended.database, ended.action)
-    if found.is_suspended and ended.ended_at is not None and found.since == ended.ended_at:
+    """Log the suspension that this run caused: no automatic run follows it."""
+    suspension = load_suspension(store, ended.database, ended.action)
+    if suspension.is_suspended and ended.ended_at is not None and suspension.since == ended.ended_at:
         about = {"database": ended.database, "action": ended.action, "rule": ended.rule}
-        log_event(LOG, logging.WARNING, "suspended", **about, reason=found.message, next_step=found.suspension_cure)
+        log_event(
+            LOG, logging.WARNING, "suspended", **about, reason=suspension.message, next_step=suspension.suspension_cure
+        )
 
 
-def _child_job(waiting: Run, target: Target, state: Path, taken: Claim, acting: ActingSettings) -> Job:
+def _child_job(waiting: Run, target: Target, state: Path, claim: Claim, acting: ActingSettings) -> Job:
     return Job(
         waiting.request,
         target,
         state,
-        taken,
+        claim,
         trust_owner=acting.checkpoint_vulnerable_owner,
         window=acting.windows.get(waiting.action),
         fresh_backup=acting.fresh_backup,
@@ -304,7 +311,10 @@ def _child_job(waiting: Run, target: Target, state: Path, taken: Claim, acting: 
 
 def _failed_to_start(why: str) -> RunEnding:
     return RunEnding(
-        Outcome.FAILED, why, reason="not_begun", next_step="see the agent's log; is queuekeeper installed whole?"
+        Outcome.FAILED,
+        why,
+        reason="not_begun",
+        next_step="see the agent's log; check that queuekeeper is installed completely",
     )
 
 

@@ -1,4 +1,4 @@
-"""Who of those that wait is next: gathers what actions/policy/scheduling.py decides upon."""
+"""Gathers the inputs of actions/policy/scheduling.py, which decides which pending run is next."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -22,42 +22,45 @@ from exporter.config.settings import ActingSettings
 
 
 def next_runs(
-    store: apsw.Connection, within: SchedulingLimits, at_work: Sequence[Run], now: float
+    store: apsw.Connection, within: SchedulingLimits, active: Sequence[Run], now: float
 ) -> Iterator[tuple[PendingRun, WaitReason | None]]:
-    """What waits, most urgent first, with what holds it. `at_work`: the runs whose children of ours are still there."""
+    """Yield the pending runs, most urgent first, each with its hold or None.
+
+    `active` are the runs whose child processes still exist.
+    """
     line = load_pending_runs(store, is_long_action)
     if line:
         known = load_started_runs(store, now - lookback_seconds(within.radius), is_long_action)
-        yield from order_pending_runs(line, [*known, *_ending_children(at_work, known, now)], within, now)
+        yield from order_pending_runs(line, [*known, *_ending_children(active, known, now)], within, now)
 
 
 def scheduling_bounds(
     acting: ActingSettings,
     rules: Iterable[Rule],
     watched: int,
-    standings: Mapping[tuple[str, str], SuspensionState],
+    suspensions: Mapping[tuple[str, str], SuspensionState],
     now: float,
 ) -> SchedulingLimits:
-    """What the configuration, the time of day, and what did not help before, allow."""
+    """Return the limits of the configuration, the time of day, and the suspensions."""
     return SchedulingLimits(
         short=acting.short,
         long=acting.long,
         quota_per_hour=acting.quota_per_hour,
         watched=watched,
         radius={rule.name: rule.radius for rule in rules},
-        suspended=frozenset(key for key, found in standings.items() if found.is_suspended),
+        suspended=frozenset(key for key, suspension in suspensions.items() if suspension.is_suspended),
         closed=closed_actions(acting.windows, now),
     )
 
 
 def is_long_action(action: str) -> bool:
-    """An action that this version does not know takes a short lane: its child refuses it in words."""
+    """Return whether an action takes the long lane. An unknown one takes a short lane, and its child rejects it."""
     return action in ACTION_SPECS and ACTION_SPECS[action].is_long
 
 
-def _ending_children(at_work: Sequence[Run], known: Sequence[StartedRun], now: float) -> Iterator[StartedRun]:
-    """A child that has ended its run holds its database's lock until it is gone: the next one would only find it taken."""
-    counted = {one.database for one in known if one.runs}
-    for one in at_work:
-        if one.database not in counted:
-            yield StartedRun(one.database, one.request.trigger, one.rule, now, is_long_action(one.action), runs=True)
+def _ending_children(active: Sequence[Run], known: Sequence[StartedRun], now: float) -> Iterator[StartedRun]:
+    """Yield the runs that ended while their child still exists: it holds the action lock of the database until it exits."""
+    counted = {begun.database for begun in known if begun.runs}
+    for run in active:
+        if run.database not in counted:
+            yield StartedRun(run.database, run.request.trigger, run.rule, now, is_long_action(run.action), runs=True)

@@ -1,7 +1,7 @@
-"""Looks at the clock for the schedules, and asks for what is due. The deciding is actions/policy/schedules.py's.
+"""The schedule trigger: enqueues the runs of schedules that are due. actions/policy/schedules.py decides which are.
 
-What was asked for and up to when it is dealt with are written in one transaction: a restart repeats nothing and loses
-nothing. Nothing waits longer than LOOK, so that a clock that was set is noticed.
+A run and the time up to which its schedule is handled are written in one transaction, so that a restart neither repeats nor
+loses one. It waits at most LONGEST_CLOCK_WAIT seconds, so that a change of the clock is noticed.
 """
 
 import logging
@@ -20,12 +20,12 @@ from collectors.target import Target
 from exporter.log import log_event
 
 LOG = logging.getLogger(__name__)
-# The longest time between two looks at the clock, in seconds.
+# The longest time between two checks of the clock, in seconds.
 LONGEST_CLOCK_WAIT = 15.0
 
 
 class ScheduleTrigger:
-    """One thread. `schedules` are empty while acting is not enabled."""
+    """Enqueues due runs in one thread. `schedules()` is empty while acting is not enabled."""
 
     def __init__(
         self,
@@ -45,65 +45,73 @@ class ScheduleTrigger:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._trigger_loop, name="schedules", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask for nothing more."""
+        """Stop the thread."""
         self._stopping = True
         self._changed.set()
         if self._thread is not None:
             self._thread.join(10)
 
     def check_soon(self) -> None:
-        """The configuration changed."""
+        """Check the schedules soon: the configuration changed."""
         self._changed.set()
 
     def enqueue_due(self) -> float:
-        """Ask for everything that is due; how long to wait for the next look, in seconds. Raises StoreUnavailable."""
+        """Enqueue all runs that are due, and return the seconds to wait for the next check. Raises StoreUnavailable."""
         now = self._clock()
         pairs = [(s, t) for s in self._schedules() for t in self._targets().values() if s.covers_database(t.name)]
         wanted = [(s, t) for s, t in pairs if self._is_due(s, t.name, now)]
         if wanted:
             with state_store(self._state) as store, store_transaction(store):
-                found = {(s.name, t.name): (s, self._handle_schedule(store, s, t, now)) for s, t in wanted}
-            self._next.update(found)  # once it is committed
+                handled = {(s.name, t.name): (s, self._handle_schedule(store, s, t, now)) for s, t in wanted}
+            self._next.update(handled)  # once it is committed
             self._wake()
         self._looked_at = now
         upcoming = [at for s, t in pairs if (at := self._next[s.name, t.name][1]) is not None]
         return max(0.05, min((LONGEST_CLOCK_WAIT, *(at - now for at in upcoming))))
 
     def _is_due(self, schedule: Schedule, database: str, now: float) -> bool:
-        """Whether its time has come, or it is new, or the clock was set back and its time must be found anew."""
+        """Return whether a schedule must be handled: it is due, it is new, or the clock was set back."""
         known, at = self._next.get((schedule.name, database), (None, None))
         return known != schedule or (at is not None and at <= now) or now < self._looked_at
 
     def _handle_schedule(self, store: apsw.Connection, schedule: Schedule, target: Target, now: float) -> float | None:
-        """Deal with one schedule on one database; when to look at it again (seconds since the epoch)."""
+        """Handle one schedule on one database, and return when it is due next (seconds since the epoch)."""
         until = schedules_module.schedule_done_until(store, schedule.name, target.name)
-        found = due_firing(schedule, target.name, now if until is None else until, now)
-        missed = found.missed
+        times = due_firing(schedule, target.name, now if until is None else until, now)
+        missed = times.missed
         if missed:
             _log_missed(
-                schedule, target, missed, "nobody looked at its time: the agent was down, or the machine asleep"
+                schedule, target, missed, "the agent did not run at that time: it was down, or the machine was asleep"
             )
-        if found.firing is not None:
+        if times.firing is not None:
             answer = enqueue_automatic(store, schedule_request(schedule, target.name), str(target.path), now)
             about = {"schedule": schedule.name, "database": target.name, "run": answer.run_id}
-            log_event(LOG, logging.INFO, "schedule asks", **about, decision=answer.decision)
+            log_event(LOG, logging.INFO, "schedule enqueued a run", **about, decision=answer.decision)
             if answer.decision == "disabled":
                 missed += 1
-                _log_missed(schedule, target, 1, "suspended: it did not help before; see `queuekeeper config explain`")
-        schedules_module.save_schedule_progress(store, schedule.name, target.name, found.done_until, missed)
-        return found.next_at
+                _log_missed(
+                    schedule, target, 1, "suspended: its last runs did not help; see `queuekeeper config explain`"
+                )
+        schedules_module.save_schedule_progress(store, schedule.name, target.name, times.done_until, missed)
+        return times.next_at
 
     def _trigger_loop(self) -> None:
         while not self._stopping:
             try:
                 wait = self.enqueue_due()
             except (StoreUnavailable, apsw.Error) as error:
-                log_event(LOG, logging.ERROR, "history cannot be used", error=str(error), next_step="free space there")
+                log_event(
+                    LOG,
+                    logging.ERROR,
+                    "the state store cannot be used",
+                    error=str(error),
+                    next_step="free space or fix permissions",
+                )
                 wait = LONGEST_CLOCK_WAIT
             self._changed.wait(wait)
             self._changed.clear()

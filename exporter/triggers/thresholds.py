@@ -1,7 +1,7 @@
-"""Steps every rule after every poll, and asks for what the rules ask for; tells history what a reading lifts.
+"""The threshold trigger: judges every rule after every poll, enqueues runs, and updates suspensions.
 
-The deciding is actions/policy's: rules.py, suspension.py. A wait of minutes begins again after a restart, one of hours
-does not: it is written down.
+actions/policy decides: rules.py and suspension.py. A wait of minutes starts again after a restart; one of hours is written to
+the state store and continues.
 """
 
 import logging
@@ -23,14 +23,14 @@ from exporter.log import log_event
 
 LOG = logging.getLogger(__name__)
 
-# Waits of at least this many seconds survive a restart.
+# Waits of at least this many seconds are written to the state store and survive a restart.
 PERSIST_FROM = 600.0
 
 RuleKey = tuple[str, str]  # rule, database
 
 
 class ThresholdTrigger:
-    """Remembers since when each rule's condition holds on each database."""
+    """Remembers since when the condition of each rule is met on each database."""
 
     def __init__(
         self,
@@ -38,28 +38,28 @@ class ThresholdTrigger:
         rules: Callable[[], Sequence[Rule]],
         *,
         busy_with: Callable[[str], bool],
-        standings: Callable[[], Mapping[tuple[str, str], SuspensionState]],
+        suspensions: Callable[[], Mapping[tuple[str, str], SuspensionState]],
         wake: Callable[[], None],
     ) -> None:
         self._state, self._rules, self._busy_with, self._wake = state, rules, busy_with, wake
-        self._standings = standings
+        self._suspensions = suspensions
         self._watches: dict[RuleKey, ConditionWatch] = {}
         self._written: dict[RuleKey, float | None] = {}
         self._known = {rule.name: rule for rule in rules()}
         self._guard = threading.Lock()
 
     def recover_waits(self) -> None:
-        """Go on with the waits that were written down. Raises StoreUnavailable."""
+        """Continue the waits that are in the state store. Raises StoreUnavailable."""
         with state_store(self._state) as store:
-            kept = pending_conditions.load_held_since(store)
-        for (name, database), (condition, since) in kept.items():
+            held = pending_conditions.load_held_since(store)
+        for (name, database), (condition, since) in held.items():
             rule = self._known.get(name)
             if rule is not None and rule.condition == condition:
                 self._watches[name, database] = ConditionWatch(since)
                 self._written[name, database] = since
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
-        """Step the rules that cover this database. What our own action is doing to the WAL is nobody's fault."""
+        """Judge the rules that cover this database. While an action runs, its own effect on the WAL is ignored."""
         database = snapshot.target.name
         busy = self._busy_with(database)
         rules = [rule for rule in self._rules() if rule.covers_database(database) and rule.hold is not None]
@@ -72,7 +72,7 @@ class ThresholdTrigger:
             self._record_changes(snapshot, due, changed, lifted)
 
     def keep_only(self, rules: Sequence[Rule]) -> None:
-        """Forget what rules remember that are gone, or say something else now: the configuration changed."""
+        """Forget the waits of rules that were removed or changed: the configuration changed."""
         same = {rule.name: rule for rule in rules}
         with self._guard:
             gone = [name for name, rule in self._known.items() if same.get(name) != rule]
@@ -80,21 +80,21 @@ class ThresholdTrigger:
             self._watches = {key: watch for key, watch in self._watches.items() if key[0] not in gone}
 
     def current_watches(self) -> Mapping[RuleKey, ConditionWatch]:
-        """What is watched now, by rule and database."""
+        """Return the waits by rule and database."""
         with self._guard:
             return dict(self._watches)
 
     def _step_rule(self, rule: Rule, snapshot: Snapshot) -> bool:
         key = (rule.name, snapshot.target.name)
-        found = condition_measurement(rule.condition, snapshot, snapshot.taken_at)
+        measurement = condition_measurement(rule.condition, snapshot, snapshot.taken_at)
         with self._guard:
             self._watches[key], due = advance_watch(
-                rule, self._watches.get(key, ConditionWatch()), found, snapshot.taken_at
+                rule, self._watches.get(key, ConditionWatch()), measurement, snapshot.taken_at
             )
             return due
 
     def _waits_to_write(self, rules: Sequence[Rule], database: str) -> Iterator[tuple[Rule, float | None]]:
-        """The long waits that began or ended with this reading."""
+        """Yield the long waits that began or ended with this reading."""
         with self._guard:
             for rule in rules:
                 since = self._watches[rule.name, database].wrong_since
@@ -102,9 +102,9 @@ class ThresholdTrigger:
                     yield rule, since
 
     def _changed_suspensions(self, snapshot: Snapshot) -> Iterator[str]:
-        """The actions that stand otherwise after this reading."""
-        for (database, action), standing in self._standings().items():
-            if database == snapshot.target.name and _after_snapshot(standing, snapshot) != standing:
+        """Yield the actions whose suspension changes with this reading."""
+        for (database, action), suspension in self._suspensions().items():
+            if database == snapshot.target.name and _after_snapshot(suspension, snapshot) != suspension:
                 yield action
 
     def _record_changes(
@@ -123,7 +123,7 @@ class ThresholdTrigger:
             log_event(
                 LOG,
                 logging.ERROR,
-                "history cannot be used",
+                "the state store cannot be used",
                 error=str(error),
                 next_step="free space or fix permissions",
             )
@@ -137,7 +137,7 @@ class ThresholdTrigger:
         self._written.update({(rule.name, snapshot.target.name): since for rule, since in changed})
 
     def _update_suspensions(self, store: apsw.Connection, snapshot: Snapshot, lifted: Sequence[str]) -> None:
-        """By what history says now: a run may have ended since the standings were read."""
+        """Update from the state store as it is now: a run may have ended since the suspensions were read."""
         database = snapshot.target.name
         for action in lifted:
             with store_transaction(store):
@@ -155,12 +155,14 @@ class ThresholdTrigger:
             request = rule_request(rule, target.name, "threshold")
             answer = enqueue_automatic(store, request, str(target.path), snapshot.taken_at)
             if answer.decision == "accepted":
-                log_event(LOG, logging.INFO, "rule asks", rule=rule.name, database=target.name, run=answer.run_id)
+                log_event(
+                    LOG, logging.INFO, "rule enqueued a run", rule=rule.name, database=target.name, run=answer.run_id
+                )
                 self._wake()
 
 
-def _after_snapshot(standing: SuspensionState, snapshot: Snapshot) -> SuspensionState:
-    if standing.condition is None:
-        return standing
-    found = condition_measurement(standing.condition, snapshot, snapshot.taken_at)
-    return state_after_reading(standing, found, snapshot.taken_at, held_back=is_wal_pinned(snapshot))
+def _after_snapshot(suspension: SuspensionState, snapshot: Snapshot) -> SuspensionState:
+    if suspension.condition is None:
+        return suspension
+    measurement = condition_measurement(suspension.condition, snapshot, snapshot.taken_at)
+    return state_after_reading(suspension, measurement, snapshot.taken_at, held_back=is_wal_pinned(snapshot))

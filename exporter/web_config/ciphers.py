@@ -1,4 +1,4 @@
-"""Go's names of cipher suites, curves and versions, and what OpenSSL calls the same.
+"""Maps Go's names of cipher suites, curves and versions to those of OpenSSL.
 
 Go's list: https://pkg.go.dev/crypto/tls#CipherSuites, as of Go 1.19 to 1.22 (later ones call the first four insecure).
 """

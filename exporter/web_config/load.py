@@ -1,4 +1,4 @@
-"""From a web configuration file to a WebConfig: everything that is wrong is said at once, each with its line."""
+"""Loads a web configuration file. All errors are reported at once, each with its line."""
 
 import re
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from exporter.web_config import tls
 from exporter.web_config.schema import HEADERS, WebFile
 from exporter.web_config.settings import WebConfig
 
-# A hash of bcrypt: version, cost, 22 letters of salt, 31 of hash.
+# A bcrypt hash: version, cost, 22 letters of salt, 31 of hash.
 _BCRYPT_HASH = re.compile(r"\$2[abxy]?\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
-# What a header's value can hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+# The characters of a header value: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 
 
 def load(path: Path) -> WebConfig:
-    """The configuration of one file, with its certificates. Raises ConfigErrors."""
+    """Load the configuration of one file, with its certificates. Raises ConfigErrors."""
     path = path.absolute()
     document = _read_document(path)
     try:
@@ -65,12 +65,12 @@ def _header_problems(file: WebFile) -> Iterator[ConfigProblem]:
         elif (known := HEADERS[name]) is not None and value not in known:
             yield ConfigProblem(loc, f"{quote_value(value)} is not known; write {' or '.join(known)}")
         elif not _HEADER_VALUE.fullmatch(value):
-            yield ConfigProblem(loc, "a header is one line of printable ASCII")
+            yield ConfigProblem(loc, "a header must be one line of printable ASCII")
 
 
 def _user_problems(file: WebFile) -> Iterator[ConfigProblem]:
-    """The hash itself is not shown: it is worth something."""
+    """Yield the users without a valid hash. The value is not shown, since it may be a secret."""
     for name, value in file.basic_auth_users.items():
         if not _BCRYPT_HASH.fullmatch(value):
             cure = "write the output of `queuekeeper hash-password`"
-            yield ConfigProblem(("basic_auth_users", name), f"this is no bcrypt hash; {cure}")
+            yield ConfigProblem(("basic_auth_users", name), f"this is not a bcrypt hash; {cure}")

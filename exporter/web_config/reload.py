@@ -1,7 +1,7 @@
-"""The web configuration as it is now: read again as soon as one of its files changed, the last good one kept.
+"""Reloads the web configuration as soon as one of its files changed; the last valid one stays in effect until then.
 
-It is asked at every request and every connection, so a renewed certificate, a new user or another header needs no
-reload. What cannot be used changes nothing, is logged once, and is told by `problems`.
+It is checked at every request and every connection, so that a renewed certificate, a new user or another header needs no
+reload. An invalid file changes nothing, is logged once, and is in `problems`.
 """
 
 import logging
@@ -21,7 +21,10 @@ FileMarks = tuple[tuple[int, int, int, int] | None, ...]
 
 
 class ReloadingWebConfig:
-    """Of one file, or of none at all. Raises ConfigErrors where the file cannot be used at the start."""
+    """The web configuration of one file, or the default without a file.
+
+    Raises ConfigErrors for an invalid file at the start.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -30,15 +33,15 @@ class ReloadingWebConfig:
         self.problems: tuple[str, ...] = ()
         self._config, self._seen = (WebConfig(), ()) if path is None else _load_with_marks(path)
         if self._config.http2_asked:
-            log_event(LOG, logging.INFO, "http2 is taken but not spoken: clients agree on HTTP/1.1", file=path)
+            log_event(LOG, logging.INFO, "http2 is accepted but not used: clients fall back to HTTP/1.1", file=path)
 
     def current_config(self) -> WebConfig:
-        """What holds now. Never raises."""
+        """Return the configuration in effect now. Never raises."""
         if self._path is None:
             return self._config
         with self._guard:
-            wrong = bool(self.problems) and time.monotonic() >= self._again_at
-            if wrong or _file_marks(self._config.files) != self._seen:
+            retry = bool(self.problems) and time.monotonic() >= self._again_at
+            if retry or _file_marks(self._config.files) != self._seen:
                 self._reload_config(self._path)
             return self._config
 
@@ -51,25 +54,28 @@ class ReloadingWebConfig:
             self._keep_former(error.lines, marks)
         else:
             self._config, self._seen, self.problems = config, seen, ()
-            log_event(LOG, logging.INFO, "web configuration read again", file=path)
+            log_event(LOG, logging.INFO, "web configuration reloaded", file=path)
 
     def _keep_former(self, reasons: tuple[str, ...], marks: FileMarks) -> None:
-        """What was wrong may lie in a file that only the bad configuration names: look again, but not at every request."""
+        """Keep the former configuration.
+
+        The error may be in a file that only the invalid one names, so retry, but not at every request.
+        """
         self._seen, self._again_at = marks, time.monotonic() + RETRY_DELAY
         if reasons == self.problems:
             return
         self.problems = reasons
         for reason in reasons:
-            log_event(LOG, logging.ERROR, "web configuration not read again, the former one goes on", reason=reason)
+            log_event(LOG, logging.ERROR, "web configuration rejected, the former one stays in effect", reason=reason)
 
 
 def _check_same_transport(path: Path, before: WebConfig, now: WebConfig) -> None:
     if (before.tls is None) != (now.tls is None):
-        raise ConfigErrors((f"{path}: TLS is switched on or off by a restart only",))
+        raise ConfigErrors((f"{path}: switching TLS on or off needs a restart",))
 
 
 def _load_with_marks(path: Path) -> tuple[WebConfig, FileMarks]:
-    """The configuration, and marks taken before its files were read: what changes meanwhile is seen as a change."""
+    """Load the configuration, with marks from before its files were read, so that a change during the load is noticed."""
     marks = _file_marks(load(path).files)
     return load(path), marks
 
@@ -80,7 +86,7 @@ def _file_marks(files: Iterable[Path]) -> FileMarks:
 
 def _file_mark(file: Path) -> tuple[int, int, int, int] | None:
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

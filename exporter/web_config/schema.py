@@ -1,7 +1,7 @@
 """The web configuration file as it is written: the format that all Prometheus exporters share, strict.
 
-https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. What is refused here although others
-take it is listed, with the reason, in docs/web.md.
+https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. docs/web.md lists what is rejected
+here although other exporters accept it, with the reason.
 """
 
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ CLIENT_AUTH = {
     "RequireAndVerifyClientCert": "required",
 }
 _UNVERIFIED_MODES = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
-# What may be set, and to what (None: anything).
+# The headers that may be set, and their allowed values (None allows all).
 HEADERS: dict[str, tuple[str, ...] | None] = {
     "Strict-Transport-Security": None,
     "X-Content-Type-Options": ("nosniff",),
@@ -32,7 +32,7 @@ HEADERS: dict[str, tuple[str, ...] | None] = {
 def _check_client_auth(value: object) -> str:
     if value in _UNVERIFIED_MODES:
         raise ValueError(
-            f"{value} takes client certificates without verifying them, which cannot be done here; "
+            f"{value} accepts client certificates without verifying them, which is not supported; "
             "write RequireAndVerifyClientCert with client_ca_file, or VerifyClientCertIfGiven"
         )
     if not isinstance(value, str) or value not in CLIENT_AUTH:
@@ -61,14 +61,14 @@ def _check_version(value: object) -> str:
 
 
 def _names_as_text(value: object) -> object:
-    """A name that YAML reads as a number is a name."""
+    """Turn names that YAML read as numbers back into text."""
     if not isinstance(value, dict):
         return value
-    return {str(key) if isinstance(key, int | float) else key: one for key, one in value.items()}
+    return {str(key) if isinstance(key, int | float) else key: item for key, item in value.items()}
 
 
 def _default_if_none(default: Any) -> BeforeValidator:
-    """A key without a value says nothing."""
+    """Return a validator that uses the default for a key without a value."""
     return BeforeValidator(lambda value: default if value is None else value)
 
 
@@ -76,7 +76,7 @@ OptionalText = Annotated[str, _default_if_none("")]
 
 
 class TlsPart(ConfigPart):
-    """Certificates, what clients must show, and how it is encrypted."""
+    """The certificate, the client certificates that are required, and the encryption."""
 
     cert: OptionalText = ""
     key: OptionalText = Field(default="", repr=False)
@@ -98,27 +98,27 @@ class TlsPart(ConfigPart):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anything of it asks for TLS."""
+        """Whether any of its keys enables TLS."""
         given = (self.cert, self.key, self.client_ca, self.cert_file, self.key_file, self.client_ca_file)
         return any(given) or "client_auth_type" in self.model_fields_set
 
 
 class HttpPart(ConfigPart):
-    """`http2` is taken and not spoken: clients agree on HTTP/1.1."""
+    """Headers of answers. `http2` is accepted but not used: clients fall back to HTTP/1.1."""
 
     http2: Annotated[bool, _default_if_none(True)] = True
     headers: Annotated[dict[str, str], _default_if_none({})] = Field(default_factory=dict)
 
 
 class RatePart(ConfigPart):
-    """One request each `interval` seconds, after a burst. An interval of 0: no limit."""
+    """The limit of requests: one each `interval` seconds after a burst; an interval of 0 means no limit."""
 
     interval: Annotated[float, BeforeValidator(parse_duration), _default_if_none(0)] = 0.0
     burst: Annotated[int, Field(ge=0), _default_if_none(0)] = 0
 
 
 class WebFile(ConfigPart):
-    """The whole file."""
+    """The whole web configuration file."""
 
     tls_server_config: Annotated[TlsPart, _default_if_none({})] = TlsPart()
     http_server_config: Annotated[HttpPart, _default_if_none({})] = HttpPart()

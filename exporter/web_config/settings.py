@@ -1,4 +1,4 @@
-"""The web configuration after its file was read: who may read, and over what. Nothing checks it again."""
+"""The validated web configuration: who may read, and over which transport."""
 
 import ssl
 from collections.abc import Mapping
@@ -8,9 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """`users`: name to bcrypt hash, empty: anybody may read. `allowed_names`: what a client certificate must name, if set.
+    """The settings. `users` maps names to bcrypt hashes; when it is empty, everyone may read.
 
-    `files`: what it was read from. `rate_interval` in seconds, 0: no limit. `http2`: asked for by name.
+    A client certificate must have one of `allowed_names`, if set. `files` are the files that were read. `rate_interval` is in
+    seconds, 0 means no limit. `http2_asked` is true where the file names http2.
     """
 
     files: tuple[Path, ...] = ()

@@ -35,9 +35,9 @@ def _target(tmp_path: Path, **changes: Any) -> Target:
 
 
 def _manifest(target: Target, snapshot: float = NOW, size: int = 4) -> Manifest:
-    found = target.path.stat()
+    status = target.path.stat()
     return Manifest(
-        source=BackupSource(str(target.path), found.st_dev, found.st_ino, target.name),
+        source=BackupSource(str(target.path), status.st_dev, status.st_ino, target.name),
         snapshot_time=snapshot,
         finished_time=snapshot + 3,
         kind="manual",
@@ -143,18 +143,18 @@ def test_backups_are_judged_by_their_manifest(tmp_path: Path) -> None:
     _add(target, "foreign", replace(_manifest(target, NOW - 4), source=BackupSource("/elsewhere.db", 1, 2, "jobs")))
     _add(target, "short", _manifest(target, NOW - 3, size=5))
     _add(target, "garbled", "{")
-    found = _values(backups.samples(_read(target)))
-    assert {state: found["sqlite_backups", state] for state in backups.BACKUP_STATES} == {
+    values = _values(backups.samples(_read(target)))
+    assert {state: values["sqlite_backups", state] for state in backups.BACKUP_STATES} == {
         "verified": 2,
         "unverified": 3,
         "failed": 2,
     }
-    assert found["sqlite_backups_size_bytes", "unverified"] == 6 + 4 + 4
-    assert found[("sqlite_backup_last_success_timestamp_seconds",)] == NOW - 100
-    assert found[("sqlite_backup_age_seconds",)] == Since(NOW - 100)
-    assert found[("sqlite_backup_last_verified_timestamp_seconds",)] == NOW - 96
-    assert found[("sqlite_backup_last_size_bytes",)] == 4
-    assert found[("sqlite_backup_last_duration_seconds",)] == 3
+    assert values["sqlite_backups_size_bytes", "unverified"] == 6 + 4 + 4
+    assert values[("sqlite_backup_last_success_timestamp_seconds",)] == NOW - 100
+    assert values[("sqlite_backup_age_seconds",)] == Since(NOW - 100)
+    assert values[("sqlite_backup_last_verified_timestamp_seconds",)] == NOW - 96
+    assert values[("sqlite_backup_last_size_bytes",)] == 4
+    assert values[("sqlite_backup_last_duration_seconds",)] == 3
 
 
 def test_a_backup_from_before_a_failed_one_still_counts_its_own_age(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_an_unchanged_manifest_is_not_read_again_and_a_changed_one_is(tmp_path: 
     assert _read(target, again).listing.backups == {}
 
 
-def test_what_somebody_elses_job_keeps_is_listed_unverified(tmp_path: Path) -> None:
+def test_copies_of_another_tool_are_listed_unverified(tmp_path: Path) -> None:
     target = _target(tmp_path)
     assert target.backup is not None
     own = target.backup.directory / target.name
@@ -202,15 +202,15 @@ def test_what_somebody_elses_job_keeps_is_listed_unverified(tmp_path: Path) -> N
     names = ("jobs-2026-11-23.db", "2026_queue.sqlite", "queue.db", "queue2.db", "unqueued.db", "mail.db", "jobs.txt")
     for name in names:
         (target.backup.directory / name).write_bytes(b"copy")
-    found = _read(target).listing.backups
-    assert {backup.name for backup in found.values()} == {
+    listed = _read(target).listing.backups
+    assert {backup.name for backup in listed.values()} == {
         "nightly.sqlite3",
         "old.db",
         "jobs-2026-11-23.db",
         "2026_queue.sqlite",
         "queue.db",
     }
-    assert {backup.state for backup in found.values()} == {"unverified"}
+    assert {backup.state for backup in listed.values()} == {"unverified"}
     counts = _values(backups.samples(_read(target)))
     assert counts["sqlite_backups", "unverified"] == 5
     assert "sqlite_backup_age_seconds" not in {name for name, *_ in counts}
@@ -262,12 +262,12 @@ def test_a_folder_that_changed_a_moment_ago_is_not_trusted(tmp_path: Path) -> No
 def test_every_role_has_its_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLITE_TMPDIR", "/dev/shm")
     target = _target(tmp_path, state=tmp_path / "not" / "made" / "yet")
-    found = {room.role: room for room in disk.read(_look(target), None).file_systems}
-    assert list(found) == ["database", "backups", "temp", "state"]
+    spaces = {room.role: room for room in disk.read(_look(target), None).file_systems}
+    assert list(spaces) == ["database", "backups", "temp", "state"]
     here, shm = os.statvfs(tmp_path), os.statvfs("/dev/shm")
-    assert {found[role].size for role in ("database", "backups", "state")} == {here.f_blocks * here.f_frsize}
-    assert found["temp"].size == shm.f_blocks * shm.f_frsize
-    assert 0 < found["database"].free <= found["database"].size
+    assert {spaces[role].size for role in ("database", "backups", "state")} == {here.f_blocks * here.f_frsize}
+    assert spaces["temp"].size == shm.f_blocks * shm.f_frsize
+    assert 0 < spaces["database"].free <= spaces["database"].size
     assert not (tmp_path / "not").exists()
 
 

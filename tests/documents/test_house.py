@@ -94,7 +94,10 @@ class TestTheMeasurement:
         (tmp_path / "collectors").mkdir()
         (tmp_path / ".importlinter").write_text(
             "[importlinter:contract:layers]\ntype = layers\nlayers =\n    actions\n    collectors\n"
+            "[importlinter:contract:rooms]\ntype = action_layers\nlayers =\n    {actions}\n    actions.one\n"
         )
+        (tmp_path / "actions" / "purge.py").write_text("import actions.vacuum\n\nSPEC = ActionSpec()\n")
+        (tmp_path / "actions" / "vacuum.py").write_text("import actions.one\n\nSPEC = ActionSpec()\n")
         (tmp_path / "actions" / "one.py").write_text(
             "from collectors import two\n\n\nclass Plan:\n    def take(self, found):\n        return found\n"
         )
@@ -116,4 +119,4 @@ class TestTheMeasurement:
 
     def test_it_finds_circles_and_arrows_back(self, planted) -> None:
         assert planted.import_circles == [["actions.one", "collectors.two"]]
-        assert planted.arrows_back == ["collectors.two -> actions.one"]
+        assert planted.arrows_back == ["actions.purge -> actions.vacuum", "collectors.two -> actions.one"]

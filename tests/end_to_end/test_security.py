@@ -84,7 +84,7 @@ def site(folder: Path, text: str = "", **changes: Any) -> Iterator[tuple[str, Ca
         yield url, lambda: pause_reasons(folder)
 
 
-def test_a_name_that_is_no_text_costs_the_others_nothing(agent: AgentProcess) -> None:
+def test_a_name_that_is_not_valid_text_does_not_affect_other_databases(agent: AgentProcess) -> None:
     names = {one["name"] for one in agent.get("/api/v1/databases").json()["databases"]}
     assert {"jobs", "bad\udcff"} <= names
     assert agent.get("/").status_code == agent.get("/metrics").status_code == 200
@@ -101,7 +101,7 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize("path", NUMBERS)
-def test_a_number_beyond_all_numbers_finds_nothing(agent: AgentProcess, path: str) -> None:
+def test_a_run_number_beyond_all_numbers_is_not_found(agent: AgentProcess, path: str) -> None:
     assert agent.get(path).status_code in (400, 404)
     assert httpx.post(f"{agent.url}/api/v1/runs/{LONG}/cancel", headers=BEARER).status_code == 404
 
@@ -111,7 +111,7 @@ def test_a_number_beyond_all_numbers_finds_nothing(agent: AgentProcess, path: st
     [r'{"\ud800": 1}', r'{"limit": "\ud800"}', '{"older_than": 1e999}', '{"older_than": 1e300}', '{"limit": 1e999}',
      f'{{"limit": {2**64}}}', '{"limit": true}', '{"limit": [1]}', '{"to": "/etc/x"}', '{"limit": 1, "limit": 2}'],
 )  # fmt: skip
-def test_an_option_that_cannot_be_meant_records_nothing(agent: AgentProcess, body: str) -> None:
+def test_an_invalid_option_records_nothing(agent: AgentProcess, body: str) -> None:
     answer = httpx.post(f"{agent.url}/api/v1/databases/jobs/actions/purge", content=body, headers=BEARER)
     assert (answer.status_code, agent.runs()) == (400, [])
 
@@ -125,7 +125,7 @@ def test_options_are_bounded_where_they_would_change_on_their_way() -> None:
     assert not option_problems(known, {"limit": 10**12, "older_than": 10**9}, automatic=False)
 
 
-def test_whom_a_request_is_from_is_not_believed_unless_there_is_a_proxy(agent: AgentProcess) -> None:
+def test_a_forwarded_address_is_trusted_only_behind_a_proxy(agent: AgentProcess) -> None:
     """Or failures would be counted for addresses that anybody makes up, and history would name them."""
     claimed = {"X-Forwarded-For": "8.8.8.8", "X-Forwarded-Proto": "https", "Forwarded": "for=8.8.8.8"}
     answer = httpx.post(f"{agent.url}/api/v1/pause", headers={**BEARER, **claimed})
@@ -137,7 +137,7 @@ def test_whom_a_request_is_from_is_not_believed_unless_there_is_a_proxy(agent: A
     assert [HttpServer(app, behind_proxy=is_proxy).config.proxy_headers for is_proxy in (False, True)] == [False, True]
 
 
-def test_what_is_no_http_writes_no_log(agent: AgentProcess) -> None:
+def test_input_that_is_not_http_is_not_logged(agent: AgentProcess) -> None:
     host, _, port = agent.url.removeprefix("http://").rpartition(":")
     before = agent.log.stat().st_size
     for sent in (b"\x00\xff\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
@@ -166,7 +166,7 @@ def test_no_answer_is_part_of_another_sites_page(tmp_path: Path) -> None:
             assert (answer.status_code, answer.headers.get("location")) == (404, None)
 
 
-def test_a_browser_is_answered_by_no_strangers_name_not_even_with_metrics(tmp_path: Path) -> None:
+def test_a_browser_gets_nothing_under_a_foreign_host_name_not_even_metrics(tmp_path: Path) -> None:
     """DNS rebinding, in a real browser: evil.test resolves to us, and its page tries to look like no browser."""
     hiding = "{headers: {'Accept-Language': '', 'User-Agent': 'Prometheus'}, referrerPolicy: 'no-referrer'}"
     with (
@@ -220,9 +220,7 @@ def evil(attacked: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_another_site_in_the_same_browser_can_do_nothing_in_the_name_of_who_logged_in(
-    tmp_path: Path, host: str
-) -> None:
+def test_another_site_in_the_same_browser_cannot_act_for_the_user_who_logged_in(tmp_path: Path, host: str) -> None:
     """`127.0.0.1` on another port is the same site, whose requests carry the session; `localhost` is another one."""
     with (
         site(tmp_path) as (url, paused),
@@ -265,7 +263,7 @@ def test_a_stream_ends_when_who_may_read_changes(tmp_path: Path, monkeypatch: py
         assert client.get("/api/v1/events").status_code == 401
 
 
-def test_a_certificate_that_is_not_named_any_more_is_turned_away_on_the_connection_that_it_has(tmp_path: Path) -> None:
+def test_a_certificate_that_is_no_longer_allowed_is_rejected_on_its_open_connection(tmp_path: Path) -> None:
     ca = certificates.authority(tmp_path, "ca")
     ca.signed("server")
     mine = ca.signed("mine", "DNS:ops.example")
@@ -281,7 +279,7 @@ def test_a_certificate_that_is_not_named_any_more_is_turned_away_on_the_connecti
         assert client.get("/metrics").status_code == 403
 
 
-def test_who_may_act_is_not_told_by_how_long_a_log_in_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_a_log_in_does_not_reveal_who_may_act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
     monkeypatch.setattr(passwords_module, "_matches_hash", lambda _, hashed: bool(compared.append(hashed)))
     web = f"basic_auth_users: {{admin: '{HASH}', reader: '{HASH}'}}"
@@ -293,7 +291,7 @@ def test_who_may_act_is_not_told_by_how_long_a_log_in_takes(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("name", ["a%3Fb=1%23c", "100%2525", "%C3%BCml%C3%A4ut", "a/b%20c"])
-def test_a_log_in_leads_back_to_the_very_database(tmp_path: Path, name: str) -> None:
+def test_a_log_in_leads_back_to_the_same_database(tmp_path: Path, name: str) -> None:
     path = f"/databases/{name}/act/backup"
     with site(tmp_path) as (url, _), httpx.Client(base_url=url) as client:
         shown = client.get(client.get(path).headers["location"]).text
@@ -329,12 +327,12 @@ def test_a_history_that_others_can_write_is_not_used(
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "- " * 5000 + "x", "? " * 20_000, "{a: " * 9000])
-def test_a_configuration_as_deep_as_a_well_is_one_line(text: str) -> None:
+def test_a_deeply_nested_configuration_is_reported_in_one_line(text: str) -> None:
     with pytest.raises(InvalidYaml, match="nested"):
         parse_yaml(text)
 
 
-def test_nothing_that_a_terminal_obeys_reaches_it_from_a_name(tmp_path: Path) -> None:
+def test_no_terminal_escape_in_a_name_reaches_the_terminal(tmp_path: Path) -> None:
     file = tmp_path / "[b]:x:\x1b]0;x\x07\x1b[31m\x9b\u202e.db"
     prismq.create(file).owner.close()
     for command in (["stats", str(file)], ["readers", str(file)], ["stats", f"{file}x"]):
@@ -358,13 +356,13 @@ def _on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
     return shown.decode()
 
 
-def test_a_line_of_the_log_obeys_nobody() -> None:
+def test_a_log_line_quotes_control_characters() -> None:
     for text in ("a\x9b31m", "a\u202eb", "a\nts=1", "a\x1b[0m", "a\u2028b", "a\x85b"):
         assert _quote_value(text).isascii(), text
     assert _quote_value("plain/ü.db") == "plain/ü.db"
 
 
-def test_an_event_is_one_event_whatever_is_told() -> None:
+def test_an_event_stays_one_event_with_any_text_in_it() -> None:
     said = _format_event(StatusEvent("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
     assert (said.count("\n"), said.count("\r"), said.isascii()) == (3, 0, True)
     assert json.loads(said.splitlines()[1].removeprefix("data: "))["database"] == "</script>"

@@ -88,11 +88,11 @@ def test_a_backup_is_one_private_file_with_a_manifest_and_opens_in_another_sqlit
     path = backup_of(by_hand(target, "backup"))
     folder = path.parent
     assert folder == target.backup.directory / "queue"
-    assert sorted(found.name for found in folder.iterdir()) == sorted([path.name, manifest_path(path).name])
-    assert {stat.S_IMODE(found.stat().st_mode) for found in folder.iterdir()} == {0o600}
+    assert sorted(file.name for file in folder.iterdir()) == sorted([path.name, manifest_path(path).name])
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM task_queue').fetchone()[0])"
-    found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert found.stdout == "25\n"
+    count = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert count.stdout == "25\n"
     assert [name for name in folder.iterdir() if name.suffix in ("-wal", "-shm", "-journal")] == []
 
 
@@ -113,9 +113,9 @@ def test_the_age_on_metrics_counts_from_the_snapshot(target: Target, raw: RawRea
     assert age(target, raw) is None
     path = backup_of(by_hand(target, "backup"))
     snapshot = read_manifest(manifest_path(path)).snapshot_time
-    found = age(target, raw)
-    assert found is not None
-    assert found == pytest.approx(time.time() - snapshot, abs=5)
+    seconds = age(target, raw)
+    assert seconds is not None
+    assert seconds == pytest.approx(time.time() - snapshot, abs=5)
 
 
 def test_two_backups_in_the_same_instant_do_not_collide(target: Target) -> None:
@@ -180,7 +180,7 @@ def rewrite(path: Path, sql: str) -> None:
 
 
 def fix_checksum(path: Path) -> None:
-    """As somebody would who wants a damaged backup to pass."""
+    """Make the checksum fit the damaged backup."""
     place = manifest_path(path)
     data = json.loads(place.read_text())
     data["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -49,9 +49,9 @@ def backed_up(target: Target) -> Path:
     return Path(str(run.figures["path"]))
 
 
-def work_on(target: Target, raw: RawReader, said: list[Event] | None = None) -> ActionContext:
+def work_on(target: Target, raw: RawReader, events: list[Event] | None = None) -> ActionContext:
     """What the door hands an action, without a door."""
-    tell = (lambda _event: None) if said is None else said.append
+    tell = (lambda _event: None) if events is None else events.append
     return ActionContext(
         target=target,
         options={},
@@ -152,9 +152,9 @@ def test_a_file_that_shrinks_or_is_longer_than_the_snapshot_is_copied_right(tmp_
             owner.pragma("wal_checkpoint", checkpoint)
         run = by_hand(target, "backup")
         assert (run.outcome, run.figures["method"]) == ("done", "file"), run.message
-        found = Path(str(run.figures["path"]))
-        assert value(found, "SELECT count(*) FROM t") == rows
-        assert found.stat().st_size == run.figures["pages"] * 4096
+        backup = Path(str(run.figures["path"]))
+        assert value(backup, "SELECT count(*) FROM t") == rows
+        assert backup.stat().st_size == run.figures["pages"] * 4096
     owner.close()
 
 
@@ -299,9 +299,9 @@ def test_damage_with_a_checksum_that_fits_is_found_by_verify_drill_and_restore(
     path = backed_up(target)
     damage(path)
     fix_checksum(path)
-    said = manifest_path(path).read_text()
+    manifest_text = manifest_path(path).read_text()
     for action, options in (("verify", {}), ("drill", {}), ("restore", {"in_place": True, "backup": str(path)})):
-        manifest_path(path).write_text(said)
+        manifest_path(path).write_text(manifest_text)
         assert by_hand(target, action, **options).outcome == "unverified", action
     assert queue.value("SELECT count(*) FROM task_queue") == 20
 
@@ -311,23 +311,23 @@ def test_a_flipped_byte_anywhere_is_found(target: Target, raw: RawReader) -> Non
     from actions.model.errors import Unverified
 
     work, path = work_on(target, raw), backed_up(target)
-    whole, said = path.read_bytes(), manifest_path(path).read_text()
+    whole, manifest_text = path.read_bytes(), manifest_path(path).read_text()
     chance = random.Random(4)
     for at in (0, 18, 24, 27, 40, 92, 99, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(60))):
         flip(path, at)
         with pytest.raises(Unverified):
             prove_backup(work, load_backup(work, str(path)))
         path.write_bytes(whole)
-        manifest_path(path).write_text(said)
+        manifest_path(path).write_text(manifest_text)
 
 
 def test_a_source_that_cannot_be_read_whole_stops_rotation(target: Target, queue: prismq.Queue) -> None:
-    kept = [backed_up(target), backed_up(target)]
+    earlier = [backed_up(target), backed_up(target)]
     damage_live_table(target, queue)
     run = by_hand(target, "backup")
     assert run.outcome == "unverified", (run.outcome, run.message)
     assert by_hand(target, "prune").reason == "source_failed"
-    assert all(path.exists() for path in kept)
+    assert all(path.exists() for path in earlier)
 
 
 # --- restores
@@ -349,7 +349,7 @@ def test_a_database_damaged_deep_inside_can_be_restored_once_its_application_is_
     assert aside.read_bytes() == damaged
 
 
-def test_nothing_appears_beside_a_live_database_meanwhile(target: Target, queue: prismq.Queue, tmp_path: Path) -> None:
+def test_no_file_appears_beside_a_live_database(target: Target, queue: prismq.Queue, tmp_path: Path) -> None:
     from actions.model.request import Request
     from actions.runner.protocol import Job
     from actions.runner.spawn import RunningAction
@@ -384,12 +384,12 @@ def test_a_safety_copy_without_a_backup_place_goes_where_the_backup_lies(target:
 
 
 @as_root
-@pytest.mark.parametrize("left", [True, False])
-def test_what_root_restores_belongs_to_the_application(target: Target, queue: prismq.Queue, left: bool) -> None:
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_root_restores_belongs_to_the_application(target: Target, queue: prismq.Queue, exists: bool) -> None:
     backed_up(target)
     queue.owner.close()
     os.chown(target.path.parent, 12345, 12346)
-    if left:
+    if exists:
         target.path.write_bytes(b"\0" * 5000)
         os.chown(target.path, 12345, 12346)
         target.path.chmod(0o640)
@@ -397,8 +397,8 @@ def test_what_root_restores_belongs_to_the_application(target: Target, queue: pr
         target.path.unlink()
     run = by_hand(target, "restore", in_place=True)
     assert run.outcome == "done", run.message
-    found = target.path.stat()
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (12345, 12346, 0o640 if left else 0o600)
+    status = target.path.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (12345, 12346, 0o640 if exists else 0o600)
 
 
 def test_a_file_open_under_another_name_is_not_swapped(target: Target, queue: prismq.Queue, tmp_path: Path) -> None:
@@ -450,11 +450,11 @@ def test_the_command_restores_the_backup_whose_losses_it_showed_or_none(target: 
 def test_leftovers_of_a_killed_decompression_go_at_the_next_start(target: Target) -> None:
     target = replace(target, backup=replace(target.backup, compress="zstd"))
     path = backed_up(target)
-    left = path.with_name(f".{path.name}.partial-{os.uname().nodename}@999999:1")
+    partial = path.with_name(f".{path.name}.partial-{os.uname().nodename}@999999:1")
     for action in ("verify", "drill"):
-        left.write_bytes(b"x" * 1000)
+        partial.write_bytes(b"x" * 1000)
         assert by_hand(target, action).outcome == "done"
-        assert not left.exists(), action
+        assert not partial.exists(), action
 
 
 # --- full disks
@@ -507,7 +507,7 @@ def test_looking_while_another_thread_deletes_is_no_error(target: Target, queue:
             while not stop.is_set():
                 backups.list_backups()
                 assert backups.get_latest_backup() is not None
-        except Exception as error:  # noqa: BLE001 told below
+        except Exception as error:  # noqa: BLE001 asserted below
             troubles.append(error)
 
     watchers = [threading.Thread(target=look) for _ in range(3)]

@@ -53,13 +53,13 @@ def target(owner: apsw.Connection, tmp_path: Path) -> Target:
 
 
 def kill_in(target: Target, request: Request, phase: str, chance: random.Random) -> bool:
-    """Start the action, kill its child just after it said that `phase` begins; whether that phase was reached."""
+    """Start the action, kill its child just after it reports that `phase` begins; returns whether that phase was reached."""
     with state_store(target.state) as store:
         claim = enqueue_and_claim(store, request, str(target.path), time.time())
     child = RunningAction(Job(request, target, target.state, claim))
     reached = False
-    for said in child.read_events():
-        if said.kind == "phase" and said.message == phase:
+    for event in child.read_events():
+        if event.kind == "phase" and event.message == phase:
             time.sleep(chance.random() * 0.005)
             os.kill(child.pid, signal.SIGKILL)
             reached = True
@@ -79,7 +79,7 @@ def check_source(target: Target, owner: apsw.Connection, raw: RawReader) -> None
 
 
 def check_backups(target: Target) -> None:
-    """Whatever has a final name is whole; what was half written is not under one."""
+    """A file with a final name is whole; a file that was half written has none."""
     for backup in find_backups(target):
         with open_immutable(Path(backup.reference)) as copy:
             assert copy.execute("PRAGMA integrity_check").get == "ok"

@@ -178,11 +178,11 @@ def test_to_another_path_it_makes_one_private_file(target: Target, tmp_path: Pat
 @pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
 def test_nothing_is_overwritten(target: Target, tmp_path: Path, suffix: str) -> None:
     backed_up(target)
-    taken = tmp_path / f"copy.db{suffix}"
-    taken.write_text("mine")
+    existing = tmp_path / f"copy.db{suffix}"
+    existing.write_text("mine")
     run = by_hand(target, "restore", to=str(tmp_path / "copy.db"))
     assert (run.outcome, run.reason) == ("refused", "exists")
-    assert taken.read_text() == "mine"
+    assert existing.read_text() == "mine"
 
 
 # --- where one is missing or malformed
@@ -218,7 +218,7 @@ def test_a_malformed_database_is_moved_aside_with_its_sidecars(target: Target, q
     assert not target.wal.exists()
 
 
-def test_a_malformed_database_that_somebody_has_open_is_not_swapped(target: Target, queue: prismq.Queue) -> None:
+def test_a_malformed_database_that_a_process_has_open_is_not_swapped(target: Target, queue: prismq.Queue) -> None:
     backed_up(target)
     queue.owner.close()
     target.path.write_bytes(b"\x00" * 5000)
@@ -233,7 +233,9 @@ def test_a_malformed_database_that_somebody_has_open_is_not_swapped(target: Targ
     assert target.path.stat().st_size == 5000
 
 
-def test_a_raw_reader_of_ours_that_still_has_the_wal_index_open_is_nobody(target: Target, queue: prismq.Queue) -> None:
+def test_a_raw_reader_of_ours_that_still_has_the_wal_index_open_does_not_block(
+    target: Target, queue: prismq.Queue
+) -> None:
     backed_up(target)
     queue.owner.close()
     target.path.write_bytes(b"\x00" * 5000)
@@ -321,11 +323,11 @@ def test_a_compressed_backup_verifies_and_restores(target: Target, queue: prismq
     queue.put("queued", 7)
     assert by_hand(target, "restore", in_place=True).outcome == "done"
     assert queue.value("SELECT count(*) FROM task_queue") == 20
-    assert sorted(found.name for found in path.parent.glob(".*")) == []
+    assert sorted(file.name for file in path.parent.glob(".*")) == []
 
 
 @pytest.mark.parametrize("at", [0, 100, -5])
-def test_a_damaged_compressed_backup_is_unverified_whatever_its_checksum(target: Target, at: int) -> None:
+def test_a_damaged_compressed_backup_is_unverified_even_with_a_fitting_checksum(target: Target, at: int) -> None:
     import hashlib
 
     target = replace(target, backup=replace(target.backup, compress="zstd"))
@@ -358,7 +360,7 @@ def test_prune_leaves_foreign_and_unverified_files_alone(target: Target) -> None
     target = replace(target, backup=replace(target.backup, keep=RetentionCounts(1, 0, 0, 0, 0)))
     first, second = backed_up(target), backed_up(target)
     manifest_path(first).unlink()
-    (first.parent / "queue_backup_mine.db").write_text("somebody's")
+    (first.parent / "queue_backup_mine.db").write_text("foreign")
     assert by_hand(target, "prune").outcome == "nothing_to_do"
     assert first.exists()
     assert second.exists()
@@ -426,7 +428,7 @@ def test_several_threads_take_turns(queue: prismq.Queue, tmp_path: Path) -> None
             path = backups.create_backup()
             backups.verify_backup(path)
             made.append(path)
-        except Exception as error:  # noqa: BLE001 told below
+        except Exception as error:  # noqa: BLE001 asserted below
             troubles.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(4)]

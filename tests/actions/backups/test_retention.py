@@ -15,50 +15,52 @@ def good(name: str, age: float, kind: str = "scheduled") -> RetentionCandidate:
 
 
 def test_the_last_n_stay() -> None:
-    found = [good(f"b{i}", i * 60.0) for i in range(5)]
-    decision = decide_retention(found, RetentionCounts(2, 0, 0, 0, 0), NOW)
-    assert decision.dropped == ("b4", "b3", "b2")
+    candidates = [good(f"b{i}", i * 60.0) for i in range(5)]
+    decision = decide_retention(candidates, RetentionCounts(2, 0, 0, 0, 0), NOW)
+    assert decision.to_delete == ("b4", "b3", "b2")
 
 
 def test_the_newest_of_each_day_stays() -> None:
-    found = [good(f"day{d}-{h}", d * DAY + h * HOUR) for d in range(4) for h in (0, 1)]
-    decision = decide_retention(found, RetentionCounts(0, 0, 3, 0, 0), NOW)
-    assert set(decision.kept) == {"day0-0", "day1-0", "day2-0"}
+    candidates = [good(f"day{d}-{h}", d * DAY + h * HOUR) for d in range(4) for h in (0, 1)]
+    decision = decide_retention(candidates, RetentionCounts(0, 0, 3, 0, 0), NOW)
+    assert set(decision.keep_reasons) == {"day0-0", "day1-0", "day2-0"}
 
 
 def test_a_week_and_a_month_reach_further_back_than_days() -> None:
-    found = [good(f"d{d}", d * DAY) for d in range(90)]
-    decision = decide_retention(found, RetentionCounts(0, 0, 2, 3, 3), NOW)
-    assert len(decision.kept) <= 8
-    assert max(int(name[1:]) for name in decision.kept) > 30
+    candidates = [good(f"d{d}", d * DAY) for d in range(90)]
+    decision = decide_retention(candidates, RetentionCounts(0, 0, 2, 3, 3), NOW)
+    assert len(decision.keep_reasons) <= 8
+    assert max(int(name[1:]) for name in decision.keep_reasons) > 30
 
 
 def test_only_an_empty_keep_leaves_the_newest_verified_alone() -> None:
     decision = decide_retention([good("a", 10), good("b", 20)], RetentionCounts(0, 0, 0, 0, 0), NOW)
-    assert decision.kept == {"a": ("newest verified",)}
+    assert decision.keep_reasons == {"a": ("newest verified",)}
 
 
 def test_a_newer_corrupt_one_does_not_count_as_the_newest() -> None:
     bad = RetentionCandidate("bad", NOW - 1, "failed", "scheduled", own=True)
     decision = decide_retention([bad, good("a", 10), good("b", 20)], RetentionCounts(0, 0, 0, 0, 0), NOW)
-    assert decision.dropped == ("b",)
+    assert decision.to_delete == ("b",)
 
 
-def test_safety_copies_have_their_own_rule_and_take_nobodys_place() -> None:
+def test_safety_copies_have_their_own_rule_and_displace_no_backup() -> None:
     ages = {"young": DAY, "month": 30 * DAY, "old": 30 * DAY + 1}
     safety = [good(name, age, "safety") for name, age in ages.items()]
     decision = decide_retention([*safety, good("a", 5), good("b", 6)], RetentionCounts(2, 0, 0, 0, 0), NOW)
-    assert set(decision.kept) == {"young", "month", "a", "b"}
+    assert set(decision.keep_reasons) == {"young", "month", "a", "b"}
 
 
 def test_the_newest_safety_copy_stays_however_old_it_is() -> None:
     copies = [good("old", 90 * DAY, "safety"), good("older", 91 * DAY, "safety")]
-    assert decide_retention(copies, RetentionCounts(2, 0, 0, 0, 0), NOW).kept == {"old": ("newest safety copy",)}
+    assert decide_retention(copies, RetentionCounts(2, 0, 0, 0, 0), NOW).keep_reasons == {
+        "old": ("newest safety copy",)
+    }
 
 
-def test_a_backup_from_the_future_stays_and_pushes_nobody_out() -> None:
+def test_a_backup_from_the_future_stays_and_displaces_no_backup() -> None:
     decision = decide_retention([good("future", -DAY), good("a", 5)], RetentionCounts(1, 0, 0, 0, 0), NOW)
-    assert set(decision.kept) == {"future", "a"}
+    assert set(decision.keep_reasons) == {"future", "a"}
 
 
 candidates = st.lists(
@@ -77,53 +79,55 @@ keeps = st.builds(RetentionCounts, *[st.integers(0, 5)] * 5)
 
 @given(candidates, keeps)
 def test_a_verified_backup_survives_if_one_was_ever_made(
-    found: list[RetentionCandidate], keep: RetentionCounts
+    candidates: list[RetentionCandidate], keep: RetentionCounts
 ) -> None:
-    decision = decide_retention(found, keep, NOW)
-    ordinary = [one for one in found if one.own and one.state == "verified" and one.kind != "safety"]
+    decision = decide_retention(candidates, keep, NOW)
+    ordinary = [
+        backup for backup in candidates if backup.own and backup.state == "verified" and backup.kind != "safety"
+    ]
     if ordinary:
-        assert max(ordinary, key=lambda one: (one.snapshot_time, one.name)).name in decision.kept
+        assert max(ordinary, key=lambda backup: (backup.snapshot_time, backup.name)).name in decision.keep_reasons
 
 
 @given(candidates, keeps)
 def test_only_proved_backups_of_this_database_are_ever_dropped(
-    found: list[RetentionCandidate], keep: RetentionCounts
+    candidates: list[RetentionCandidate], keep: RetentionCounts
 ) -> None:
-    dropped = set(decide_retention(found, keep, NOW).dropped)
-    for one in found:
-        if one.name in dropped:
-            assert one.own
-            assert one.state == "verified"
-            assert one.snapshot_time <= NOW
+    dropped = set(decide_retention(candidates, keep, NOW).to_delete)
+    for backup in candidates:
+        if backup.name in dropped:
+            assert backup.own
+            assert backup.state == "verified"
+            assert backup.snapshot_time <= NOW
 
 
 @given(candidates, keeps, keeps)
 def test_no_rule_deletes_what_another_keeps(
-    found: list[RetentionCandidate], one: RetentionCounts, two: RetentionCounts
+    candidates: list[RetentionCandidate], first: RetentionCounts, second: RetentionCounts
 ) -> None:
-    both = RetentionCounts(*(max(a, b) for a, b in zip(_numbers(one), _numbers(two), strict=True)))
-    kept = set(decide_retention(found, both, NOW).kept)
-    assert set(decide_retention(found, one, NOW).kept) <= kept
-    assert set(decide_retention(found, two, NOW).kept) <= kept
+    both = RetentionCounts(*(max(a, b) for a, b in zip(_numbers(first), _numbers(second), strict=True)))
+    both_keep = set(decide_retention(candidates, both, NOW).keep_reasons)
+    assert set(decide_retention(candidates, first, NOW).keep_reasons) <= both_keep
+    assert set(decide_retention(candidates, second, NOW).keep_reasons) <= both_keep
 
 
 @given(candidates, keeps)
 def test_every_backup_is_either_kept_with_a_reason_or_dropped(
-    found: list[RetentionCandidate], keep: RetentionCounts
+    candidates: list[RetentionCandidate], keep: RetentionCounts
 ) -> None:
-    decision = decide_retention(found, keep, NOW)
-    assert set(decision.kept) | set(decision.dropped) == {one.name for one in found}
-    assert not set(decision.kept) & set(decision.dropped)
-    assert all(decision.kept.values())
+    decision = decide_retention(candidates, keep, NOW)
+    assert set(decision.keep_reasons) | set(decision.to_delete) == {backup.name for backup in candidates}
+    assert not set(decision.keep_reasons) & set(decision.to_delete)
+    assert all(decision.keep_reasons.values())
 
 
 @given(candidates, keeps)
 def test_deciding_again_on_what_was_kept_drops_nothing_more(
-    found: list[RetentionCandidate], keep: RetentionCounts
+    candidates: list[RetentionCandidate], keep: RetentionCounts
 ) -> None:
-    decision = decide_retention(found, keep, NOW)
-    rest = [one for one in found if one.name in decision.kept]
-    assert decide_retention(rest, keep, NOW).dropped == ()
+    decision = decide_retention(candidates, keep, NOW)
+    remaining = [backup for backup in candidates if backup.name in decision.keep_reasons]
+    assert decide_retention(remaining, keep, NOW).to_delete == ()
 
 
 def _numbers(keep: RetentionCounts) -> tuple[int, ...]:

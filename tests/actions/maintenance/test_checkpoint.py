@@ -9,10 +9,12 @@ from pathlib import Path
 import apsw
 import pytest
 
+from actions.checkpoint import MODES
 from actions.model.condition import Condition
 from actions.model.errors import GIVEN_UP_BEFORE_TRYING, Refused
 from collectors.raw_reader.client import RawReader
 from collectors.target import Limits
+from queuekeeper import QueueMaintenance
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 from tests.support.scenes.run_in_process import plan_here, work_on
@@ -211,7 +213,7 @@ sys.stdin.read()
 """
 
 
-def test_somebody_elses_checkpoint_is_waited_for_and_then_named(backlog: prismq.Queue, tmp_path: Path) -> None:
+def test_another_checkpoint_is_waited_for_and_then_named(backlog: prismq.Queue, tmp_path: Path) -> None:
     script = tmp_path / "checkpointing.py"
     script.write_text(CHECKPOINTING)
     safe = target_of(backlog.path, owner_sqlite=SAFE)
@@ -222,12 +224,12 @@ def test_somebody_elses_checkpoint_is_waited_for_and_then_named(backlog: prismq.
 
 
 @pytest.mark.parametrize("owner", [None, SAFE])
-def test_a_raw_reader_that_does_not_answer_is_not_taken_for_nobody(backlog: prismq.Queue, owner: str | None) -> None:
+def test_a_silent_raw_reader_does_not_mean_that_no_process_reads(backlog: prismq.Queue, owner: str | None) -> None:
     before = log(backlog)
     target = target_of(backlog.path, owner_sqlite=owner)
-    with RawReader(("sleep", "60"), answer_within=0.01) as deaf, pytest.raises(Refused) as told:
+    with RawReader(("sleep", "60"), answer_within=0.01) as deaf, pytest.raises(Refused) as refusal:
         plan_here("checkpoint", work_on(target, deaf))
-    assert told.value.reason == "raw_reader"
+    assert refusal.value.reason == "raw_reader"
     assert log(backlog) == before
 
 
@@ -289,3 +291,8 @@ def test_nothing_of_ours_is_left_in_the_database(backlog: prismq.Queue) -> None:
     by_hand(target_of(backlog.path), "checkpoint")
     assert backlog.value("SELECT group_concat(name) FROM sqlite_schema") == tables
     assert isinstance(backlog.owner, apsw.Connection)
+
+
+def test_the_python_api_offers_the_modes_of_the_action() -> None:
+    offered = {value for name, value in vars(QueueMaintenance).items() if name.startswith("CHECKPOINT_")}
+    assert offered == {mode.upper() for mode in MODES if mode != "auto"}

@@ -1,4 +1,4 @@
-"""Windows of the configuration: what loads, what is wrong, what would ask in vain, and how they stand in words."""
+"""Windows of the configuration: what loads, what is wrong, what would never run, and how their state is described."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,26 +65,26 @@ def test_what_is_no_window_or_zone_is_said_with_its_place(tmp_path: Path, text: 
 
 def test_a_window_of_what_never_runs_by_itself_is_warned_of(tmp_path: Path) -> None:
     (warning,) = loaded(tmp_path, 'actions: {windows: {restore: "02:00-04:00"}}\n').warnings
-    assert "restore never runs by itself" in warning
+    assert "restore never runs automatically" in warning
 
 
 def test_how_a_window_stands_is_said_in_words() -> None:
     acting = ActingSettings(windows={"requeue": Window(120, 240), "backup": Window(240, 300), "prune": Window(0, 1440)})
-    said = list(window_state.window_lines(acting, THREE))
-    assert "requeue: 02:00-04:00 UTC, open until 2026-11-25 04:00:00Z" in said
-    assert "backup: 04:00-05:00 UTC, closed until 2026-11-25 04:00:00Z" in said
-    assert "prune: 00:00-24:00 UTC, open" in said
+    lines = list(window_state.window_lines(acting, THREE))
+    assert "requeue: 02:00-04:00 UTC, open until 2026-11-25 04:00:00Z" in lines
+    assert "backup: 04:00-05:00 UTC, closed until 2026-11-25 04:00:00Z" in lines
+    assert "prune: 00:00-24:00 UTC, open" in lines
     assert list(window_state.window_obstacles(acting, "requeue", THREE)) == []
     assert list(window_state.window_obstacles(acting, "checkpoint", THREE)) == []
     (closed,) = window_state.window_obstacles(acting, "backup", THREE)
     assert closed == "its window 04:00-05:00 UTC is closed: it waits until 2026-11-25 04:00:00Z"
 
 
-def test_a_rule_whose_action_needs_a_window_and_has_none_is_warned_of(tmp_path: Path) -> None:
+def test_a_rule_for_an_action_without_its_window_is_warned_of(tmp_path: Path) -> None:
     for action in (name for name, spec in ACTION_SPECS.items() if spec.needs_window and spec.automatic):
         rule = f"rules: [{{name: r, when: {{sqlite_pages: {{above: 1}}}}, on: {{threshold: {{}}}}, do: {action}}}]\n"
         (warning,) = loaded(tmp_path, rule).warnings
-        assert f"rules[0].do: {action} runs by itself only inside a window" in warning
+        assert f"rules[0].do: {action} runs automatically only inside a window" in warning
         assert f'{{windows: {{{action}: "02:00-04:00"}}}}' in warning
         assert loaded(tmp_path, rule + f'actions: {{windows: {{{action}: "02:00-04:00"}}}}\n').warnings == ()
         assert any(
@@ -99,4 +99,4 @@ def test_what_cannot_be_undone_and_has_no_place_for_backups_is_warned_of(tmp_pat
     windows = 'actions: {windows: {vacuum: "02:00-04:00"}}\n'
     file.write_text("databases: [{path: /var/lib/app/queue.db}]\n" + rule + windows)
     (warning,) = load_config(file, known_actions(), known_metrics()).warnings
-    assert "rules[0].do: queue has no place for backups" in warning
+    assert "rules[0].do: queue has no backup directory" in warning

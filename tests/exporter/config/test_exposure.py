@@ -1,4 +1,4 @@
-"""Acting is never enabled where everybody can reach it and nobody was named who may."""
+"""Acting is never enabled on an address that others reach while no caller is allowed to act."""
 
 import subprocess
 import sys
@@ -28,10 +28,10 @@ def test_these_only_this_machine_reaches(host: str) -> None:
 )
 def test_these_others_reach(host: str) -> None:
     assert not is_loopback(host)
-    found = exposure_problem(OPEN, ["127.0.0.1", host])
-    assert found is not None
-    assert f"it listens on {host}" in found
-    assert "actions.allow.token_files" in found
+    problem = exposure_problem(OPEN, ["127.0.0.1", host])
+    assert problem is not None
+    assert f"it listens on {host}" in problem
+    assert "actions.allow.token_files" in problem
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_these_others_reach(host: str) -> None:
         ActingSettings(enabled=True, client_sans=("am.example",)),
     ],
 )
-def test_where_nobody_acts_or_somebody_is_named_it_may_be_reached(acting: ActingSettings) -> None:
+def test_without_acting_or_with_an_allowed_caller_it_may_be_reached(acting: ActingSettings) -> None:
     assert exposure_problem(acting, ["0.0.0.0"]) is None
 
 
@@ -62,10 +62,10 @@ def serve(config: Path, address: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_such_a_start_is_refused_with_the_cure(config: Path) -> None:
-    found = serve(config, "0.0.0.0:0")
-    assert found.returncode == 2
-    assert found.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and nobody is named who may act")
-    assert len(found.stderr.splitlines()) == 1
+    done = serve(config, "0.0.0.0:0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and no caller is allowed to act")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_reload_cannot_make_it_so_either(config: Path) -> None:
@@ -74,5 +74,5 @@ def test_a_reload_cannot_make_it_so_either(config: Path) -> None:
     agent = Agent(load_config(config, known_actions(), known_metrics()), hosts=("0.0.0.0",))
     config.write_text(enabled)
     (reason,) = agent.reload_configuration()
-    assert "nobody is named who may act" in reason
+    assert "no caller is allowed to act" in reason
     assert not agent.web_context.acting_rights().enabled

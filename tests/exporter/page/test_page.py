@@ -103,7 +103,7 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
         tab.page.get_by_role("link", name="reports").click()
         text = tab.page.inner_text("main")
         for word in (
-            "held back by python",
+            "blocked by python",
             "python report.py reports.db",
             "No backup directory",
             "wrong for",
@@ -151,7 +151,7 @@ def test_nothing_serious_is_inaccessible_and_nothing_is_wider_than_the_window(
         tab.complaints.clear()  # the page that is not there
 
 
-def test_names_and_messages_are_text_whatever_is_in_them(opened: Open, scene: Scene) -> None:
+def test_names_and_messages_are_shown_as_text(opened: Open, scene: Scene) -> None:
     with opened("/") as tab:
         tab.page.get_by_role("link", name=page_scene.STRANGE.removesuffix(".db")).click()
         expect(tab.page.get_by_role("heading", level=1)).to_have_text(page_scene.STRANGE.removesuffix(".db"))
@@ -385,11 +385,11 @@ def test_nothing_configured_and_nothing_done_have_pages_of_their_own(chromium: B
         tab.page.goto(f"{url}/history")
         assert "There are no runs yet" in tab.page.inner_text("main")
         assert tab.serious() == []
-    shown = web_server.idle_context(tmp_path, not_ready=lambda: "not every database was read yet", operations=idle_operations(
+    shown = web_server.idle_context(tmp_path, not_ready=lambda: "not every database was polled yet", operations=idle_operations(
         tmp_path, Target("jobs", tmp_path / "jobs.db")))  # fmt: skip
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
         tab.page.goto(url)
-        assert "Still starting: not every database was read yet" in tab.page.inner_text("main")
+        assert "Still starting: not every database was polled yet" in tab.page.inner_text("main")
         assert "Not read yet" in row(tab.page, "jobs").inner_text()
         tab.page.goto(f"{url}/databases/jobs")
         assert "No reading yet" in tab.page.inner_text("main")

@@ -66,7 +66,7 @@ class Watched:
             self.state,
             lambda: self.rules,
             busy_with=lambda _: self.busy,
-            standings=lambda: load_suspensions(self.store),
+            suspensions=lambda: load_suspensions(self.store),
             wake=self.wake,
         )
         self.watch.recover_waits()
@@ -229,8 +229,8 @@ def test_a_history_that_cannot_be_used_is_said_and_does_not_stop_the_readings(
     watched.state = tmp_path / "file"
     watched.state.touch()
     watch = ThresholdTrigger(
-        watched.state, lambda: (REQUEUE,), busy_with=lambda _: False, standings=dict, wake=watched.wake
+        watched.state, lambda: (REQUEUE,), busy_with=lambda _: False, suspensions=dict, wake=watched.wake
     )
     watch.on_snapshot(seen(1000.0, leases.STALE(2, "mail")))
-    assert "history cannot be used" in caplog.text
+    assert "the state store cannot be used" in caplog.text
     assert watched.woken == 0

@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_used_leaves_the_last_good_one(
         assert kept.current_config() is good, bad
         assert kept.problems, bad
     said = " ".join(str(vars(record)) for record in caplog.records)
-    assert "TLS is switched on or off by a restart only" in said
+    assert "switching TLS on or off needs a restart" in said
     assert HASH not in said
     (folder / "later.pem").write_bytes((folder / "server.pem").read_bytes())
     real_parts.until(lambda: kept.current_config() is not good, "the file that was missing to be found")
@@ -289,7 +289,7 @@ def test_words_of_the_command_line_become_a_mount() -> None:
             parse_mount(*wrong)
 
 
-def test_a_form_of_another_site_does_nothing_whatever_the_browser_adds(folder: Path) -> None:
+def test_a_form_of_another_site_is_rejected_with_any_headers(folder: Path) -> None:
     with serving(folder, f"basic_auth_users: {{admin: '{HASH}'}}", acting_rights=lambda: RIGHT) as url:
         host = url.removeprefix("http://")
         for strange in (
@@ -303,7 +303,7 @@ def test_a_form_of_another_site_does_nothing_whatever_the_browser_adds(folder: P
         assert pause(url, **BASIC, Origin=url, **{"Sec-Fetch-Site": "same-origin"})[0] == 200
 
 
-def test_on_loopback_a_name_that_cannot_be_ours_is_not_answered(folder: Path) -> None:
+def test_on_loopback_a_foreign_host_name_gets_no_answer(folder: Path) -> None:
     """DNS rebinding: the browser believes that the stranger's page and we are one site."""
     with (
         web_server.serving(web_server.idle_context(folder, acting_rights=lambda: RIGHT)) as url,
@@ -342,7 +342,7 @@ def test_a_request_without_a_host_or_with_two_is_refused(folder: Path) -> None:
             assert raw(url, b"GET /metrics HTTP/1.1\r\n" + head + b"\r\n").startswith(b"HTTP/1.1 400")
 
 
-def test_a_length_that_is_told_in_two_ways_is_refused(folder: Path) -> None:
+def test_a_request_with_two_lengths_is_rejected(folder: Path) -> None:
     """Request smuggling: a proxy before us may believe the other one."""
     with web_server.serving(web_server.idle_context(folder)) as url:
         both = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -484,7 +484,7 @@ def test_passwords_are_remembered_but_never_kept() -> None:
     assert checked(passwords, ("a", "secret"), ("a", "x")) == [PasswordVerdict.RIGHT, PasswordVerdict.WRONG]
 
 
-def test_who_guesses_must_wait_and_nobody_else() -> None:
+def test_a_client_that_guesses_must_wait_and_no_other() -> None:
     passwords = PasswordChecker()
     for number in range(10):
         assert checked(passwords, ("a", f"guess {number}")) == [PasswordVerdict.WRONG]
@@ -502,7 +502,7 @@ def test_a_crowd_of_guesses_is_turned_away_before_it_costs_anything() -> None:
     assert asyncio.run(crowd()) == {PasswordVerdict.WRONG: 32, PasswordVerdict.BUSY: 168}
 
 
-def test_a_name_that_nobody_has_costs_as_much_as_one_that_somebody_has() -> None:
+def test_an_unknown_user_name_takes_as_long_as_a_known_one() -> None:
     costly = bcrypt.hashpw(b"secret", bcrypt.gensalt(9)).decode()
 
     def seconds(user: str) -> float:

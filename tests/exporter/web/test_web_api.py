@@ -151,7 +151,7 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_meant_is_refused_with_the_reason(agent: Agent) -> None:
+def test_an_invalid_request_is_rejected_with_the_reason(agent: Agent) -> None:
     before = newest(agent)
     for case, (path, body, code, said) in REFUSED.items():
         answer = post(agent, path, body)
@@ -159,7 +159,7 @@ def test_what_cannot_be_meant_is_refused_with_the_reason(agent: Agent) -> None:
     assert newest(agent) == before
 
 
-def test_only_who_may_act_may_ask(agent: Agent) -> None:
+def test_only_users_who_may_act_may_request_actions(agent: Agent) -> None:
     before = newest(agent)
     for path in ("/api/v1/databases/jobs/actions/checkpoint", "/api/v1/runs/1/cancel"):
         for token in (None, "wrong"):

@@ -53,7 +53,7 @@ def rewrite(agent: Agent, before: str, after: str) -> None:
     agent.config.write_text(text.replace(before, after))
 
 
-def test_only_who_may_act_may_control(agent: Agent) -> None:
+def test_only_users_who_may_act_may_pause_resume_and_reload(agent: Agent) -> None:
     for path in ENDPOINTS:
         assert ask(agent, path, token=None).status_code == 401
         assert ask(agent, path, token="wrong").status_code == 401
@@ -124,7 +124,7 @@ def test_a_bad_file_changes_nothing_and_says_why(agent: Agent, before: str, afte
     assert page.value("queuekeeper_actions_enabled") == 1
     assert not (agent.folder / "elsewhere").exists()
     assert [
-        said in str(event["reason"]) for event in agent.events("configuration not reloaded, the former one goes on")
+        said in str(event["reason"]) for event in agent.events("configuration rejected, the former one stays in effect")
     ]
     agent.config.write_text(good)
     assert ask(agent, "/-/reload").status_code == 200

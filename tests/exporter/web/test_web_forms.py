@@ -83,7 +83,7 @@ def key(client: httpx.Client, path: str = "/") -> str:
     return found[1]
 
 
-def test_a_session_is_begun_with_a_secret_of_ours_whatever_cookie_was_planted(place: Place) -> None:
+def test_a_session_begins_with_a_new_secret_even_beside_a_planted_cookie(place: Place) -> None:
     with place.serving(), place.client() as client:
         client.cookies.set(COOKIE_NAME, "planted")
         answer = log_in(client)
@@ -121,7 +121,7 @@ def test_the_cookie_goes_to_us_only_and_no_script_can_read_it(place: Place, tmp_
         assert not client.cookies
 
 
-def test_a_form_without_the_key_of_this_very_visitor_does_nothing(place: Place) -> None:
+def test_a_form_without_the_key_of_this_session_is_rejected(place: Place) -> None:
     with place.serving(), place.client() as mine, place.client() as other, place.client() as nobody:
         for client in (mine, other):
             log_in(client)
@@ -188,7 +188,7 @@ def test_a_client_certificate_acts_on_the_page(place: Place, tmp_path: Path) -> 
         assert place.paused[0].startswith("by certificate ops.example from")
 
 
-def test_a_session_is_worth_no_more_than_its_token_or_password(place: Place) -> None:
+def test_a_session_ends_with_its_token_or_password(place: Place) -> None:
     with place.serving(USERS), place.client(headers=basic("reader")) as by_token, place.client(
         headers=basic("reader")
     ) as by_password:  # fmt: skip
@@ -255,7 +255,7 @@ def test_a_forms_key_is_another_one_each_time_and_fits_one_visitor_only() -> Non
         "/ü",
     ],
 )
-def test_logging_in_leads_nowhere_but_here(place: Place, strange: str) -> None:
+def test_a_log_in_redirects_only_to_our_own_pages(place: Place, strange: str) -> None:
     with place.serving(), place.client() as client:
         answer = log_in(client, token=TOKEN, next=strange)
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -320,7 +320,7 @@ def test_every_page_forbids_what_it_does_not_need(place: Place) -> None:
         assert "immutable" in client.get("/assets/page.css").headers["cache-control"]
 
 
-def test_a_crowd_of_wrong_tokens_is_stopped_and_the_right_one_with_it(place: Place) -> None:
+def test_many_wrong_tokens_are_stopped_and_the_right_one_with_them(place: Place) -> None:
     with place.serving(), place.client() as client:
         codes = [log_in(client, token=f"guess {number}").status_code for number in range(7)]
         assert codes == [403] * 5 + [429] * 2

@@ -102,7 +102,7 @@ def _without_anything(chromium: Browser, folder: Path, place: Path) -> None:
     fronts = {
         "empty": web_server.idle_context(folder),
         "starting": web_server.idle_context(
-            folder, operations=idle_operations(folder, jobs), not_ready=lambda: "not every database was read yet"
+            folder, operations=idle_operations(folder, jobs), not_ready=lambda: "not every database was polled yet"
         ),
         "trouble": web_server.idle_context(folder, operations=idle_operations(folder / "file", jobs)),
     }
