@@ -1,10 +1,29 @@
-"""The effect of a run: the same condition, measured before and after. Pure."""
+"""Measures a condition on a snapshot, and the effect of a run: the same condition before and after. Pure."""
 
 from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.outcome import Effect
+from collectors.access.snapshot import Snapshot
+from collectors.registry import publishing_collector
+from collectors.wal import NAME as WAL
+from collectors.wal import WalReading
 
 # A run that brought the value at least this share of the way to the clear level is making progress: a requeue with a limit.
 PROGRESS_SHARE = 0.1
+
+
+def condition_measurement(condition: Condition, snapshot: Snapshot, now: float) -> Measurement:
+    """The condition's value at `now` (seconds since the epoch), and whether its collector could read."""
+    result = snapshot.collectors.get(publishing_collector(condition.metric))
+    return Measurement(condition.value_from(snapshot.samples, now), result is not None and result.success)
+
+
+def is_wal_pinned(snapshot: Snapshot) -> bool | None:
+    """Whether a reader pins the WAL; None where that is not known."""
+    reading = snapshot.readings.get(WAL)
+    result = snapshot.collectors.get(WAL)
+    if not isinstance(reading, WalReading) or result is None or not result.success or reading.state == "unknown":
+        return None
+    return bool(reading.pinners)
 
 
 def measured_effect(condition: Condition, before: Measurement, after: Measurement, *, blocked: bool) -> Effect:

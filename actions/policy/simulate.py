@@ -12,7 +12,7 @@ from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.outcome import Effect, Outcome
 from actions.model.request import Request
 from actions.policy.alerts import DeliveredAlert, Delivery
-from actions.policy.cooldown import ActionHistory, admit
+from actions.policy.cooldown import ActionHistory, admit_request
 from actions.policy.effect import measured_effect
 from actions.policy.episodes import Episode, EpisodeRun, decide_delivery, on_enqueued, on_firing, on_resolved
 from actions.policy.rules import ConditionWatch, Rule, advance_watch, rule_request
@@ -256,7 +256,7 @@ class _Simulation:
 
     def _enqueue_request(self, request: Request, now: float) -> tuple[str, int | None]:
         past = self._action_history(request)
-        decision = admit(past, request.cooldown, now)
+        decision = admit_request(past, request.cooldown, now)
         if decision != "accepted":
             return decision, past.unfinished_run
         self._runs.append(_SimulatedRun(request))

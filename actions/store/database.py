@@ -1,7 +1,7 @@
 """The state store, our own SQLite file: runs, their totals, alert episodes. Shared by agent, children and command line.
 
 One connection per thread. Transactions are IMMEDIATE: a deferred one that reads and then writes fails at once with
-SQLITE_BUSY_SNAPSHOT, whatever the busy timeout (https://sqlite.org/rescode.html#busy_snapshot).
+SQLITE_BUSY_SNAPSHOT, with any busy timeout (https://sqlite.org/rescode.html#busy_snapshot).
 """
 
 import os

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from actions.model.outcome import Effect, Outcome
-from actions.policy.cooldown import ActionHistory, admit, cooldown_left, elapsed_seconds
+from actions.policy.cooldown import ActionHistory, admit_request, cooldown_left, elapsed_seconds
 from actions.policy.episodes import (
     Episode,
     EpisodeRun,
@@ -139,13 +139,16 @@ def test_elapsed_time_by_a_clock_that_can_be_set_back(then: float, now: float, s
 
 
 def test_a_wish_is_heard_when_nothing_waits_works_rests_or_is_suspended() -> None:
-    assert admit(ActionHistory(), COOLDOWN, 0.0) == "accepted"
-    assert admit(ActionHistory(last_ended=100.0), COOLDOWN, 700.0) == "accepted"
-    assert admit(ActionHistory(last_ended=100.0), COOLDOWN, 699.9) == "cooldown"
-    assert admit(ActionHistory(last_ended=100.0), 0.0, 100.0) == "accepted"
-    assert admit(ActionHistory(suspension=SuspensionState(2, since=5.0)), 0.0, 700.0) == "disabled"
-    assert admit(ActionHistory(suspension=SuspensionState(1)), 0.0, 700.0) == "accepted"
-    assert admit(ActionHistory(unfinished_run=0, suspension=SuspensionState(2, since=5.0)), 0.0, 700.0) == "duplicate"
+    assert admit_request(ActionHistory(), COOLDOWN, 0.0) == "accepted"
+    assert admit_request(ActionHistory(last_ended=100.0), COOLDOWN, 700.0) == "accepted"
+    assert admit_request(ActionHistory(last_ended=100.0), COOLDOWN, 699.9) == "cooldown"
+    assert admit_request(ActionHistory(last_ended=100.0), 0.0, 100.0) == "accepted"
+    assert admit_request(ActionHistory(suspension=SuspensionState(2, since=5.0)), 0.0, 700.0) == "disabled"
+    assert admit_request(ActionHistory(suspension=SuspensionState(1)), 0.0, 700.0) == "accepted"
+    assert (
+        admit_request(ActionHistory(unfinished_run=0, suspension=SuspensionState(2, since=5.0)), 0.0, 700.0)
+        == "duplicate"
+    )
 
 
 def test_what_is_left_of_a_cooldown() -> None:
