@@ -1,4 +1,4 @@
-"""Maintenance windows: times of day in which an action may run by itself. Pure; moments are seconds since the epoch.
+"""Maintenance windows: times of day in which an action may run automatically. Pure; moments are seconds since the epoch.
 
 The bounds are wall-clock times of the window's zone. The next closing or opening is searched minute by minute: so every
 change of the clocks is handled without a rule for it, as `is_window_open` judges it.
