@@ -74,6 +74,7 @@ def test_a_pause_stops_what_runs_whoever_asked_for_it(
         assert recent_runs.last_counted_end(store, target.name, "requeue") is None, (
             "after the pause it may start at once"
         )
+    runner_child.finish(children[0])  # a child holds its lock until its process is gone
     told = runner_child.record(job)
     assert (told.reason, told.next_step) == ("paused", "queuekeeper resume, then run it again")
     assert "by ann" in told.message

@@ -7,8 +7,7 @@ import pytest
 
 from actions.policy.windows import Window
 from actions.runner.catalogue import ACTION_SPECS
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import ActingSettings, Config
 from exporter.status import window_state
