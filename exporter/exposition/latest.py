@@ -103,7 +103,7 @@ class LatestSnapshots:
 
     def watched_targets(self) -> Mapping[str, Target]:
         """Return the watched databases by name."""
-        return self._targets  # replaced by `watch`, never changed
+        return self._targets  # replaced by `set_targets`, never changed
 
     def view_at(self, now: float, interval: float) -> SnapshotView:
         """Return the snapshots to show at `now`, without readings older than `max_age(interval)`."""

@@ -58,7 +58,7 @@ class Exposition:
         self._cache = LineCache(metric.name for metric in self._metrics)
         self._shown: dict[
             str, Snapshot | bool
-        ] = {}  # by database: of what its lines are; without a reading, if it is stale
+        ] = {}  # by database: the snapshot that is shown; without one, whether the reading is stale
         self._heads: dict[str, dict[str, bytes]] = {}
         self._lock = threading.Lock()
         self._process = CollectorRegistry()

@@ -69,7 +69,7 @@ class PollLoop:
         self,
         find: Callable[[], tuple[Target, ...]],
         poll: PollFunction,
-        board: LatestSnapshots,
+        latest: LatestSnapshots,
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
         timing: PollTiming | None = None,
         *,
@@ -77,7 +77,7 @@ class PollLoop:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._find, self._poll, self._board, self._on_snapshot = find, poll, board, on_snapshot
+        self._find, self._poll, self._latest, self._on_snapshot = find, poll, latest, on_snapshot
         self._timing = timing or PollTiming()
         self._prefetch = prefetch
         self._clock, self._monotonic = clock, monotonic
@@ -144,7 +144,7 @@ class PollLoop:
         except OSError as error:
             log_event(LOG, logging.WARNING, "could not search for databases, watching the known ones", error=error)
             targets = tuple(state.target for state in self._states.values())
-        self._board.set_targets(targets)
+        self._latest.set_targets(targets)
         now = self._monotonic()
         with self._changed:
             self._rescan_due = now + self._timing.rescan
@@ -180,7 +180,7 @@ class PollLoop:
 
     def _note_overrun(self, state: _PollState) -> None:
         self._set_due(state, state.due + self._timing.interval)
-        self._board.count_overrun(state.target.name)
+        self._latest.count_overrun(state.target.name)
         if not state.overrun_noted:
             state.overrun_noted = True
             log_event(
@@ -233,13 +233,13 @@ class PollLoop:
             for state in batch:
                 state.prefetched = True
         if len(batch) > 1:
-            self._prefetch([(state.target, self._board.newest_snapshot(state.target.name)) for state in batch])
+            self._prefetch([(state.target, self._latest.newest_snapshot(state.target.name)) for state in batch])
 
     def _poll_one(self, state: _PollState) -> None:
         name = state.target.name
         try:
-            snapshot = self._poll(state.target, self._board.newest_snapshot(name), self._clock())
-            if self._board.store_snapshot(snapshot):
+            snapshot = self._poll(state.target, self._latest.newest_snapshot(name), self._clock())
+            if self._latest.store_snapshot(snapshot):
                 self._on_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - end of a thread: an error of one database must not stop the others
             log_event(LOG, logging.ERROR, "poll failed", database=name, error=f"{type(error).__name__}: {error}")

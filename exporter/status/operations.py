@@ -66,7 +66,7 @@ class Operations:
     def __init__(
         self,
         config: Callable[[], Config],
-        board: LatestSnapshots,
+        latest: LatestSnapshots,
         dispatcher: Dispatcher,
         watches: Callable[[], Mapping[tuple[str, str], ConditionWatch]],
         dry_runs: DryRuns,
@@ -74,7 +74,7 @@ class Operations:
         recent: RecentReadings,
         own_problems: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        self._config, self._board, self._dispatcher = config, board, dispatcher
+        self._config, self._latest, self._dispatcher = config, latest, dispatcher
         self._watches, self._dry_runs, self.broadcast, self._recent = watches, dry_runs, broadcast, recent
         self._own_problems = own_problems
 
@@ -172,7 +172,7 @@ class Operations:
         return run
 
     def _find_target(self, name: str) -> Target:
-        target = self._board.watched_targets().get(name)
+        target = self._latest.watched_targets().get(name)
         if target is None:
             raise UnknownDatabase(f"no watched database is called {name}")
         return target
@@ -183,7 +183,7 @@ class Operations:
 
     def _database_statuses(self, only: str | None) -> list[DatabaseStatus]:
         now, config, totals = time.time(), self._config(), self._dispatcher.view.totals
-        view = self._board.view_at(now, config.interval)
+        view = self._latest.view_at(now, config.interval)
         inputs = StatusInputs(config.rules, self._watches(), totals.suspensions, totals.drills)
         chosen = (target for target in view.targets if only is None or target.name == only)
         return [build_status(t, view.fresh.get(t.name), view.state_of(t.name), inputs, now) for t in chosen]

@@ -233,15 +233,8 @@ class Dispatcher:
         for message in child.read_events():
             self._on_event(waiting, message)
             if message.kind == "planned":
-                log_event(
-                    LOG,
-                    logging.INFO,
-                    "run planned",
-                    **about,
-                    trigger=waiting.trigger,
-                    rule=waiting.rule,
-                    plan=message.message,
-                )
+                origin = {"trigger": waiting.trigger, "rule": waiting.rule}
+                log_event(LOG, logging.INFO, "run planned", **about, **origin, plan=message.message)
         status, last_line = child.wait_for_exit()
         try:
             with state_store(self._state) as store:
@@ -253,7 +246,7 @@ class Dispatcher:
                 "the state store cannot be used",
                 **about,
                 error=str(error),
-                next_step="free space there",
+                next_step="free space or fix permissions",
             )
         finally:
             with self._guard:

@@ -45,12 +45,12 @@ class ScheduleTrigger:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread that enqueues due runs."""
         self._thread = threading.Thread(target=self._trigger_loop, name="schedules", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread."""
+        """Stop the thread and wait for it; no more runs are enqueued."""
         self._stopping = True
         self._changed.set()
         if self._thread is not None:

@@ -74,9 +74,9 @@ class PageForms:
     """The handlers of one agent's forms."""
 
     def __init__(
-        self, context: WebContext, site: HtmlPages, sessions: SessionStore, passwords: PasswordChecker
+        self, context: WebContext, pages: HtmlPages, sessions: SessionStore, passwords: PasswordChecker
     ) -> None:
-        self._context, self._site, self._sessions, self._passwords = context, site, sessions, passwords
+        self._context, self._pages, self._sessions, self._passwords = context, pages, sessions, passwords
         self._failures = FailureLimiter(MAX_LOGIN_FAILURES, LOGIN_FAILURE_WINDOW)
 
     async def show_login(self, request: Request) -> Response:
@@ -203,7 +203,7 @@ class PageForms:
         database, action = request.path_params["database"], request.path_params["action"]
         known = remote_actions().get(action)
         if known is None:
-            return await run_in_threadpool(self._site.render_not_found, request, "There is no action of this name.")
+            return await run_in_threadpool(self._pages.render_not_found, request, "There is no action of this name.")
         denial = identity_denial(identity_of(request), self._context.acting_rights())
         if denial is not None and code == 200:
             target = f"/databases/{url_path(database)}/act/{action}"
@@ -219,7 +219,7 @@ class PageForms:
         }
         destructive = ACTION_SPECS[action].needs_fresh_backup
         return await run_in_threadpool(
-            lambda: self._site.render_page(request, "act.html", code, destructive=destructive, **values)
+            lambda: self._pages.render_page(request, "act.html", code, destructive=destructive, **values)
         )
 
     async def _login_page(self, request: Request, target: str, code: int = 200, error: str = "") -> Response:
@@ -230,7 +230,7 @@ class PageForms:
             "users": right.enabled and bool(right.users & self._context.web().users.keys()),
             "error": error,
         }
-        return await run_in_threadpool(lambda: self._site.render_page(request, "login.html", code, **values))
+        return await run_in_threadpool(lambda: self._pages.render_page(request, "login.html", code, **values))
 
     async def _begin_session(self, fields: Fields, address: str) -> str:
         """Begin a session and return its secret; empty when the credential gives no right to act."""
@@ -264,7 +264,7 @@ class PageForms:
 
     async def _error_page(self, request: Request, code: int, title: str, what: str) -> Response:
         return await run_in_threadpool(
-            lambda: self._site.render_page(request, "error.html", code, title=title, what=what[:1].upper() + what[1:])
+            lambda: self._pages.render_page(request, "error.html", code, title=title, what=what[:1].upper() + what[1:])
         )
 
 

@@ -117,7 +117,9 @@ class HtmlPages:
         try:
             runs = self._context.operations.list_runs(RUNS_PER_PAGE, before=before, **words)
         except StoreUnavailable as error:
-            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+            return self.render_page(
+                request, "error.html", 503, title="The state store cannot be read", what=f"{error}."
+            )
         older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_PER_PAGE else ""
         filtered, actions = any(given.values()), sorted({*remote_actions(), "restore"})
         return self.render_page(
@@ -133,7 +135,9 @@ class HtmlPages:
         except (KeyError, OverflowError):
             return self.render_not_found(request, f"There is no run {request.path_params['id']}.")
         except StoreUnavailable as error:
-            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+            return self.render_page(
+                request, "error.html", 503, title="The state store cannot be read", what=f"{error}."
+            )
 
     def send_asset(self, request: Request) -> Response:
         """Send the style sheet, script or icon. The address contains a hash of the content, so browsers may cache it."""
@@ -148,7 +152,7 @@ class HtmlPages:
         try:
             return self._context.operations.list_runs(10, database=database)
         except StoreUnavailable:
-            return None  # the page says so
+            return None  # the page shows that the state store cannot be read
 
 
 def page_handler(make: Callable[[Request], Response]) -> Handler:

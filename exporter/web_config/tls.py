@@ -100,7 +100,7 @@ def _choose_versions(context: ssl.SSLContext, part: TlsPart) -> None:
     if low > high:
         raise TlsProblem("min_version", f"{part.min_version} is above max_version {part.max_version}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the operator asked for an old version by its name
+        warnings.simplefilter("ignore", DeprecationWarning)  # the configuration names an old version on purpose
         context.minimum_version, context.maximum_version = low, high
 
 

@@ -1,4 +1,4 @@
-"""Acting is never enabled where everybody can reach it and nobody was named who may."""
+"""Acting is never enabled on an open address without a configured actor."""
 
 import subprocess
 import sys
@@ -28,10 +28,10 @@ def test_these_only_this_machine_reaches(host: str) -> None:
 )
 def test_these_others_reach(host: str) -> None:
     assert not is_loopback(host)
-    found = exposure_problem(OPEN, ["127.0.0.1", host])
-    assert found is not None
-    assert f"it listens on {host}" in found
-    assert "actions.allow.token_files" in found
+    problem = exposure_problem(OPEN, ["127.0.0.1", host])
+    assert problem is not None
+    assert f"it listens on {host}" in problem
+    assert "actions.allow.token_files" in problem
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def serve(config: Path, address: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_such_a_start_is_refused_with_the_cure(config: Path) -> None:
-    found = serve(config, "0.0.0.0:0")
-    assert found.returncode == 2
-    assert found.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and no caller is allowed to act")
-    assert len(found.stderr.splitlines()) == 1
+    result = serve(config, "0.0.0.0:0")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and no caller is allowed to act")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_reload_cannot_make_it_so_either(config: Path) -> None:

@@ -1,4 +1,4 @@
-"""The board shows the newest reading of what is watched, and nothing else."""
+"""The newest snapshots are those of watched databases only."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every database is polled when it is due; one that hangs costs only itself."""
+"""Every database is polled when it is due; a poll that hangs delays its own database only."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ from tests.support.scenes.exporter_state import target
 
 
 class Polls:
-    """Counts polls that run at once, and wakes whoever waits for one to end."""
+    """Counts polls that run at once, and wakes the threads that wait for one to end."""
 
     def __init__(self, read: Callable[[Target], None] = lambda _: None) -> None:
         self._read = read
@@ -75,7 +75,7 @@ def test_each_database_is_polled_again_and_sees_its_previous_reading(loops: list
 
 
 def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path: Path) -> None:
-    """A fifo nobody writes to: `open` hangs in the kernel, as a dead network file system does."""
+    """A fifo without a writer: `open` hangs in the kernel, as a dead network file system does."""
     fifo = tmp_path / "hung"
     os.mkfifo(fifo)
     hung = [f"hung-{number}" for number in range(10)]  # more than may run at once
@@ -93,7 +93,7 @@ def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path
         assert not board.all_polled()
         assert not loop.stop(0.05)
     finally:
-        # whoever hangs gets its end of file, also one that began only now
+        # a hanging poll gets its end of file, also one that began only now
         writer = os.open(fifo, os.O_RDWR)
         with polls.changed:
             polls.changed.wait_for(lambda: not any(polls.running.values()), LONGEST_WAIT)
@@ -136,7 +136,7 @@ def test_new_files_are_found_and_vanished_ones_dropped(loops: list[PollLoop]) ->
     names[:] = ["b"]
     loop.rescan_soon()
     polls.wait("b", 1)
-    assert [one.name for one in board.view_at(0, 15).targets] == ["b"]
+    assert [target.name for target in board.view_at(0, 15).targets] == ["b"]
     assert board.newest_snapshot("a") is None
 
 

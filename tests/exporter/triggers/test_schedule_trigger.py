@@ -1,4 +1,4 @@
-"""Schedules on a real history, with our own clock: asked for once, made up where declared, counted where missed."""
+"""Schedules on a real state store with a clock of the test: enqueued once, made up where configured, counted where missed."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ JOBS = Target("jobs", Path("/jobs.db"))
 
 @dataclass
 class Clocked:
-    """A watch, its clock, and the history that it writes."""
+    """A trigger, its clock, and its state store."""
 
     store: apsw.Connection
     state: Path
@@ -45,7 +45,7 @@ class Clocked:
         self.restart()
 
     def restart(self) -> None:
-        """Another agent on the same history."""
+        """Return another agent on the same state store."""
         self.watch = ScheduleTrigger(
             self.state, lambda: self.schedules, lambda: self.targets, wake=self.wake, clock=lambda: self.now
         )
@@ -54,7 +54,7 @@ class Clocked:
         self.woken += 1
 
     def at(self, now: float) -> int:
-        """Look at this time; how many runs there are."""
+        """Check the schedules at this time; return how many runs there are."""
         self.now = now
         self.watch.enqueue_due()
         return len(runs.newest_runs(self.store, None, 100))

@@ -1,4 +1,4 @@
-"""Payloads of those who call the webhook: what is taken from them, and what is not. Pure."""
+"""Payloads of the webhook: what is accepted, and what is rejected. Pure."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from actions.policy.alerts import DeliveredAlert
 from exporter.web.webhook_payload import MAX_DEPTH, InvalidPayload, parse_delivery
 from tests.support.scenes.webhook_site import alert, delivery
 
-# As Grafana Alerting sends it, whatever the contact point's name: its own fields beside Alertmanager's.
+# As Grafana Alerting sends it: its own fields in addition to Alertmanager's; the contact point can have any name.
 GRAFANA: dict[str, Any] = {
     "receiver": "queuekeeper",
     "status": "firing",
@@ -48,17 +48,17 @@ def parsed(body: object) -> Any:
 
 
 def test_alertmanagers_alerts_each_have_their_own_status() -> None:
-    found = parsed(delivery(alert(), alert("resolved", fingerprint="beef"), truncatedAlerts=7))
-    assert [(one.status, one.fingerprint, one.receiver) for one in found.alerts] == [
+    parsed_delivery = parsed(delivery(alert(), alert("resolved", fingerprint="beef"), truncatedAlerts=7))
+    assert [(item.status, item.fingerprint, item.receiver) for item in parsed_delivery.alerts] == [
         ("firing", "c0ffee0123456789", "queuekeeper"),
         ("resolved", "beef", "queuekeeper"),
     ]
-    assert found.truncated == 7
+    assert parsed_delivery.truncated == 7
 
 
 def test_grafanas_alerts_are_understood() -> None:
-    found = parsed(GRAFANA)
-    assert found.alerts == (
+    parsed_delivery = parsed(GRAFANA)
+    assert parsed_delivery.alerts == (
         DeliveredAlert(
             "firing",
             GRAFANA["alerts"][0]["labels"],
@@ -67,7 +67,7 @@ def test_grafanas_alerts_are_understood() -> None:
             "queuekeeper",
         ),
     )
-    assert found.truncated == 2
+    assert parsed_delivery.truncated == 2
 
 
 @pytest.mark.parametrize("changes", [{"orgId": "1"}, {"orgId": None}, {"version": "2"}, {"version": 1}])
@@ -105,5 +105,5 @@ def test_what_is_never_closed_ends_as_an_error(text: str) -> None:
 
 def test_brackets_and_quotes_within_texts_are_no_nesting() -> None:
     tricky = '[{"\\"[[[[[[[[[[[[[[[[[[[[[[[[' * 3
-    (found,) = parsed(delivery(alert(labels={"tricky": tricky}))).alerts
-    assert found.labels["tricky"] == tricky
+    (parsed_alert,) = parsed(delivery(alert(labels={"tricky": tricky}))).alerts
+    assert parsed_alert.labels["tricky"] == tricky

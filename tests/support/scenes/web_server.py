@@ -1,4 +1,4 @@
-"""Our web server in a thread of the test, with everything real but the agent behind it."""
+"""The web server in a thread of the test; all parts are real except the agent behind it."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PAGE = MetricsPage(b"up 1\n", "text/plain; version=0.0.4; charset=utf-8")
 
 
 def idle_context(state: Path, **changes: Any) -> WebContext:
-    """An agent that does nothing; `changes` are its parts."""
+    """Return the web context of an agent that does nothing; `changes` replace its parts."""
     parts: dict[str, Any] = {
         "version": "1.2.3",
         "render": lambda _accept, _encoding, _names: PAGE,
@@ -35,7 +35,7 @@ def idle_context(state: Path, **changes: Any) -> WebContext:
 
 @contextmanager
 def serving(shown: WebContext) -> Iterator[str]:
-    """Its address, `http://` or `https://` as the web configuration says."""
+    """Run the server and yield its address, `http://` or `https://` as the web configuration says."""
     sockets = bind_addresses(["127.0.0.1:0"])
     (url,) = listening_urls(sockets, "https" if shown.web().tls is not None else "http")
     started = threading.Event()
