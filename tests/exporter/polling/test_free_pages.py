@@ -1,4 +1,4 @@
-"""The fewest free pages of each hour are written to the state store: with few writes, none lost at an hour's end or on a full disk."""
+"""The fewest free pages of each hour are written to the state store: with few writes, without losses."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A delivery is stored before it is answered, together with those that arrive at the same time; none fails because of another."""
+"""A delivery is stored before its answer, together with others of the same time; none fails because of another."""
 
 import threading
 from collections.abc import Iterator, Sequence
