@@ -188,7 +188,7 @@ class Agent:
         self._config, self._reload_time, self._reload_errors = config, time.time(), ()
         self._thresholds.keep_only(self._active_rules())
         self._polls.rescan_soon(PollTiming(config.interval, config.rescan))
-        self._schedules.check_soon()
+        self._schedules.check_schedules_soon()
         self._dispatcher.wake_up()
         for warning in config.warnings:
             log_event(LOG, logging.WARNING, warning)
@@ -257,7 +257,7 @@ class Agent:
     def _not_ready_reason(self) -> str:
         if self._stopping:
             return "stopping"
-        return "" if self._latest.all_polled() else "not every database was polled yet"
+        return "" if self._latest.all_databases_polled() else "not every database was polled yet"
 
     def _count_answer(self, code: int) -> None:
         self._answers[code] += 1

@@ -19,9 +19,9 @@ from actions.store.pause import clear_pause, pause_reason
 from actions.store.runs import Run, find_runs, load_run, pending_runs, unfinished_runs
 from collectors.target import Target
 from exporter.config.settings import Config
-from exporter.exposition.latest import LatestSnapshots, max_age
+from exporter.exposition.latest import LatestSnapshots, max_reading_age
 from exporter.log import log_event
-from exporter.status.database import DatabaseStatus, StatusInputs, build_status
+from exporter.status.database import DatabaseStatus, StatusInputs, build_database_status
 from exporter.status.dry_runs import DryRuns
 from exporter.status.events import EventBroadcast
 from exporter.status.recent_readings import ChartPoint, RecentReadings
@@ -78,7 +78,7 @@ class Operations:
         self._watches, self._dry_runs, self.broadcast, self._recent = watches, dry_runs, broadcast, recent
         self._own_problems = own_problems
 
-    def list_databases(self) -> list[DatabaseStatus]:
+    def list_database_statuses(self) -> list[DatabaseStatus]:
         """Return the status of every watched database, in the order of the configuration."""
         return self._database_statuses(None)
 
@@ -111,7 +111,7 @@ class Operations:
         except StoreUnavailable as error:
             return AgentStatus(enabled, None, (), (*problems, str(error)))
 
-    def last_hour(self, name: str) -> tuple[tuple[ChartPoint, ...], ...]:
+    def last_hour_points(self, name: str) -> tuple[tuple[ChartPoint, ...], ...]:
         """Return the readings of a database in the last hour, one line for each of `exporter.status.recent_readings.SERIES`."""
         return self._recent.series_points(name, time.time())
 
@@ -124,7 +124,7 @@ class Operations:
     @property
     def longest_gap(self) -> float:
         """How many seconds two readings may be apart before readings are missing between them."""
-        return max_age(self._config().interval)
+        return max_reading_age(self._config().interval)
 
     def request_run(self, wanted: OperatorRequest) -> EnqueuedRun:
         """Enqueue a run. Raises UnknownDatabase, Refused."""
@@ -186,4 +186,6 @@ class Operations:
         view = self._latest.view_at(now, config.interval)
         inputs = StatusInputs(config.rules, self._watches(), totals.suspensions, totals.drills)
         chosen = (target for target in view.targets if only is None or target.name == only)
-        return [build_status(t, view.fresh.get(t.name), view.state_of(t.name), inputs, now) for t in chosen]
+        return [
+            build_database_status(t, view.fresh.get(t.name), view.database_state(t.name), inputs, now) for t in chosen
+        ]

@@ -14,7 +14,7 @@ from exporter.web.responses import register_run_number
 from exporter.web.sessions import SessionStore
 
 
-def build_app(context: WebContext) -> ASGIApp:
+def build_web_app(context: WebContext) -> ASGIApp:
     """Return the application of one agent, with the middleware that every request passes first."""
     register_run_number()
     passwords, sessions = PasswordChecker(), SessionStore()
@@ -48,16 +48,16 @@ def _page_routes(
     act = "/databases/{database:path}/act/{action}"
     return [
         Route("/", page_handler(pages.show_overview), methods=["GET"]),
-        Route("/assets/{name}", page_handler(pages.send_asset), methods=["GET"]),
+        Route("/assets/{name}", page_handler(pages.send_static_asset), methods=["GET"]),
         Route("/history", page_handler(pages.show_history), methods=["GET"]),
         Route("/runs/{id:run}", page_handler(pages.show_run), methods=["GET"]),
         Route("/runs/{id:run}/cancel", forms.cancel_run, methods=["POST"]),
-        Route("/login", forms.show_login, methods=["GET"]),
+        Route("/login", forms.show_login_form, methods=["GET"]),
         Route("/login", forms.log_in, methods=["POST"]),
         Route("/logout", forms.log_out, methods=["POST"]),
         Route("/pause", forms.pause_actions, methods=["POST"]),
         Route("/resume", forms.resume_actions, methods=["POST"]),
-        Route(act, forms.show_action, methods=["GET"]),
-        Route(act, forms.submit_action, methods=["POST"]),
+        Route(act, forms.show_action_form, methods=["GET"]),
+        Route(act, forms.submit_action_form, methods=["POST"]),
         Route("/databases/{database:path}", page_handler(pages.show_database), methods=["GET"]),
     ]

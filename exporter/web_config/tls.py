@@ -27,7 +27,7 @@ def tls_files(part: TlsPart, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in (part.cert_file, part.key_file, part.client_ca_file) if name)
 
 
-def create_context(part: TlsPart, folder: Path) -> ssl.SSLContext:
+def create_tls_context(part: TlsPart, folder: Path) -> ssl.SSLContext:
     """Create the context for new connections. Raises TlsProblem."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])

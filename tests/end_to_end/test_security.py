@@ -30,7 +30,7 @@ from exporter.web import passwords as passwords_module
 from exporter.web import sse as stream_module
 from exporter.web.context import ActingRights
 from exporter.web.server import HttpServer
-from exporter.web.sse import _format_event
+from exporter.web.sse import _format_sse_event
 from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.patience import LONGEST_WAIT
 from tests.support.real import browser, real_parts
@@ -363,7 +363,7 @@ def test_a_log_line_quotes_control_characters() -> None:
 
 
 def test_an_event_stays_one_event_with_any_text_in_it() -> None:
-    text = _format_event(StatusEvent("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
+    text = _format_sse_event(StatusEvent("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
     assert (text.count("\n"), text.count("\r"), text.isascii()) == (3, 0, True)
     assert json.loads(text.splitlines()[1].removeprefix("data: "))["database"] == "</script>"
 

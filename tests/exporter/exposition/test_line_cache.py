@@ -184,14 +184,14 @@ def test_what_did_not_change_is_not_asked_again() -> None:
     )
     page.render(TEXT, "")
     written: list[str] = []
-    put = LineCache.update_part
+    put = LineCache.update_page_part
 
     def counted(kept: LineCache, name: str, *arguments: object, **others: object) -> None:
         written.append(name)
         put(kept, name, *arguments, **others)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LineCache, "update_part", counted)
+        patch.setattr(LineCache, "update_page_part", counted)
         for number in range(1000):
             board.store_snapshot(replace(board.newest_snapshot(f"d{number}"), taken_at=NOW + 1))  # type: ignore[type-var]
         for number in (3, 500, 999):

@@ -17,9 +17,9 @@ from collectors.leases import STALE
 from collectors.metric import Sample, Since
 from collectors.target import Target
 from collectors.tasks import OLDEST, TASKS
-from exporter.page.chart import HEIGHT, WIDTH, choose_span, draw_chart
+from exporter.page.chart import HEIGHT, WIDTH, choose_chart_span, draw_chart
 from exporter.page.words import condition_text, format_amount, format_count, rule_text
-from exporter.status.database import StatusInputs, build_status, rule_statuses
+from exporter.status.database import StatusInputs, build_database_status, rule_statuses
 from exporter.status.events import MAX_QUEUED_EVENTS, EventBroadcast, StatusEvent
 from exporter.status.recent_readings import (
     CHART_SPAN,
@@ -129,8 +129,13 @@ def test_a_scale_ends_at_a_round_number(unit: str, highest: float, top: str) -> 
 
 
 def test_a_young_agent_draws_a_shorter_time() -> None:
-    assert [choose_span([[ChartPoint(AT - age, 1)]], AT) for age in (10, 400, 3000, 9000)] == [300, 900, 3600, 3600]
-    assert choose_span([], AT) == 300
+    assert [choose_chart_span([[ChartPoint(AT - age, 1)]], AT) for age in (10, 400, 3000, 9000)] == [
+        300,
+        900,
+        3600,
+        3600,
+    ]
+    assert choose_chart_span([], AT) == 300
 
 
 def test_numbers_read_as_people_read_them() -> None:
@@ -190,11 +195,11 @@ def test_a_rule_without_a_threshold_says_what_it_waits_for() -> None:
 
 def test_a_glance_of_what_is_not_known_has_no_zeros() -> None:
     for state, health in (("stale", "stale"), ("found", "unread")):
-        seen = build_status(TARGET, None, state, StatusInputs((RULE,)), AT)
+        seen = build_database_status(TARGET, None, state, StatusInputs((RULE,)), AT)
         assert (seen.health, seen.size_bytes, seen.log, seen.backups, seen.queues, seen.rules) == (
             health, None, None, None, (), (),
         )  # fmt: skip
-    seen = build_status(TARGET, snapshot(AT, FREE(2**40, "database")), "readable", StatusInputs(), AT)
+    seen = build_database_status(TARGET, snapshot(AT, FREE(2**40, "database")), "readable", StatusInputs(), AT)
     assert (seen.health, seen.size_bytes, seen.backups, seen.workers) == ("healthy", None, None, None)
     assert math.isclose(seen.disk[0].free_bytes, 2**40)
     assert seen.disk[0].size_bytes is None
@@ -202,7 +207,7 @@ def test_a_glance_of_what_is_not_known_has_no_zeros() -> None:
 
 def listening(broadcast: EventBroadcast) -> tuple[Callable[[], list[StatusEvent]], list[int]]:
     woken: list[int] = []
-    return broadcast.add_listener(lambda: woken.append(1)).take_events, woken
+    return broadcast.add_listener(lambda: woken.append(1)).take_queued_events, woken
 
 
 def test_news_of_the_same_thing_replaces_what_was_not_taken() -> None:

@@ -12,7 +12,7 @@ import pytest
 from collectors.access.snapshot import Snapshot
 from collectors.target import Target
 from exporter.exposition.latest import LatestSnapshots
-from exporter.polling.loop import PollLoop, PollTiming, next_due
+from exporter.polling.loop import PollLoop, PollTiming, next_due_time
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.exporter_state import target
 
@@ -71,7 +71,7 @@ def test_each_database_is_polled_again_and_sees_its_previous_reading(loops: list
     polls.wait("a", 3)
     assert polls.previous[0] is None
     assert polls.previous[1] is not None
-    assert board.all_polled()
+    assert board.all_databases_polled()
 
 
 def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path
         polls.wait("fine", 5)
         assert {polls.most.get(name, 0) for name in hung} == {1}
         assert board.view_at(0, 15).overruns["hung-0"] > 0
-        assert not board.all_polled()
+        assert not board.all_databases_polled()
         assert not loop.stop(0.05)
     finally:
         # a hanging poll gets its end of file, also one that began only now
@@ -212,7 +212,7 @@ def test_a_listing_that_fails_keeps_what_is_known(loops: list[PollLoop]) -> None
 
 
 def test_many_databases_are_spread_over_the_interval() -> None:
-    dues = [next_due(f"database-{number}", 1, 0.0, 10.0) for number in range(200)]
+    dues = [next_due_time(f"database-{number}", 1, 0.0, 10.0) for number in range(200)]
     assert all(5.0 <= due <= 10.0 for due in dues)
     assert len({round(due, 1) for due in dues}) > 30
-    assert next_due("a", 2, 7.0, 10.0) == 17.0
+    assert next_due_time("a", 2, 7.0, 10.0) == 17.0

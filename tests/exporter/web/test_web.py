@@ -21,8 +21,8 @@ from exporter.status.operations import Operations
 from exporter.triggers.alerts import AlertDecision, DeliveryReceipt
 from exporter.web import protocol as protocol_module
 from exporter.web import request_body as body_module
-from exporter.web.address import CannotListen, bind_addresses, listening_urls
-from exporter.web.app import build_app
+from exporter.web.address import CannotListen, bind_listen_addresses, listening_urls
+from exporter.web.app import build_web_app
 from exporter.web.context import ActingRights, WebContext
 from exporter.web.server import HttpServer
 from tests.support.patience import LONGEST_WAIT
@@ -73,9 +73,9 @@ def agent(tmp_path: Path) -> Agent:
 
 @pytest.fixture
 def client(agent: Agent) -> Iterator[httpx.Client]:
-    sockets = bind_addresses(["127.0.0.1:0"])
+    sockets = bind_listen_addresses(["127.0.0.1:0"])
     (url,) = listening_urls(sockets)
-    server = HttpServer(build_app(agent.web_context()))
+    server = HttpServer(build_web_app(agent.web_context()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     with httpx.Client(base_url=url, timeout=LONGEST_WAIT) as made:
@@ -434,10 +434,10 @@ def cut_off(one: socket.socket, data: bytes, pause: float, times: int) -> bool:
 
 
 def test_a_port_in_use_is_one_line() -> None:
-    (listening,) = bind_addresses(["127.0.0.1:0"])
+    (listening,) = bind_listen_addresses(["127.0.0.1:0"])
     port = listening.getsockname()[1]
     with pytest.raises(CannotListen) as caught:
-        bind_addresses(["127.0.0.1:0", f"127.0.0.1:{port}"])
+        bind_listen_addresses(["127.0.0.1:0", f"127.0.0.1:{port}"])
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{port}: Address already in use; "
         "stop the other program or choose another port with --web.listen-address"
@@ -450,12 +450,12 @@ def test_a_port_in_use_is_one_line() -> None:
 )
 def test_what_is_no_address_is_one_line(address: str) -> None:
     with pytest.raises(CannotListen, match=r"is not an address; write HOST:PORT"):
-        bind_addresses([address])
+        bind_listen_addresses([address])
 
 
 def test_several_addresses_are_served(agent: Agent) -> None:
-    sockets = bind_addresses(["127.0.0.1:0", "127.0.0.2:0"])
-    server = HttpServer(build_app(agent.web_context()))
+    sockets = bind_listen_addresses(["127.0.0.1:0", "127.0.0.2:0"])
+    server = HttpServer(build_web_app(agent.web_context()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     assert [httpx.get(f"{url}/-/healthy").status_code for url in listening_urls(sockets)] == [200, 200]

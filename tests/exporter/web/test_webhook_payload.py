@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actions.policy.alerts import DeliveredAlert
-from exporter.web.webhook_payload import MAX_DEPTH, InvalidPayload, parse_delivery
+from exporter.web.webhook_payload import MAX_DEPTH, InvalidPayload, parse_webhook_delivery
 from tests.support.scenes.webhook_site import alert, delivery
 
 # As Grafana Alerting sends it: its own fields in addition to Alertmanager's; the contact point can have any name.
@@ -44,7 +44,7 @@ GRAFANA: dict[str, Any] = {
 
 
 def parsed(body: object) -> Any:
-    return parse_delivery(json.dumps(body).encode())
+    return parse_webhook_delivery(json.dumps(body).encode())
 
 
 def test_alertmanagers_alerts_each_have_their_own_status() -> None:
@@ -100,7 +100,7 @@ def test_so_deep_and_no_deeper() -> None:
 @pytest.mark.parametrize("text", ["[" * 40, '"[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + '\\"' * 20, "{" * 40 + "}"])
 def test_what_is_never_closed_ends_as_an_error(text: str) -> None:
     with pytest.raises(InvalidPayload):
-        parse_delivery(text.encode())
+        parse_webhook_delivery(text.encode())
 
 
 def test_brackets_and_quotes_within_texts_are_no_nesting() -> None:

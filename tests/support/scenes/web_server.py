@@ -8,8 +8,8 @@ from typing import Any
 
 from exporter.exposition.page import MetricsPage
 from exporter.triggers.alerts import DeliveryReceipt
-from exporter.web.address import bind_addresses, listening_urls
-from exporter.web.app import build_app
+from exporter.web.address import bind_listen_addresses, listening_urls
+from exporter.web.app import build_web_app
 from exporter.web.context import ActingRights, WebContext
 from exporter.web.server import HttpServer
 from tests.support.patience import LONGEST_WAIT
@@ -36,10 +36,10 @@ def idle_context(state: Path, **changes: Any) -> WebContext:
 @contextmanager
 def serving(shown: WebContext) -> Iterator[str]:
     """Run the server and yield its address, `http://` or `https://` as the web configuration says."""
-    sockets = bind_addresses(["127.0.0.1:0"])
+    sockets = bind_listen_addresses(["127.0.0.1:0"])
     (url,) = listening_urls(sockets, "https" if shown.web().tls is not None else "http")
     started = threading.Event()
-    server = HttpServer(build_app(shown), web=shown.web, on_start=started.set)
+    server = HttpServer(build_web_app(shown), web=shown.web, on_start=started.set)
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     try:
