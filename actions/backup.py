@@ -59,7 +59,7 @@ def plan(work: ActionContext) -> Plan:
 def run(work: ActionContext, plan: Plan) -> Done:
     """Copy, prove, publish. Nothing is left under a final name unless it was proved."""
     store = open_store(work, "--to")
-    removed = store.prepare()
+    removed = store.prepare_location()
     started = time.monotonic()
     label = str(plan.figures["label"])
     published = take_backup(work, store, label, kind="scheduled" if work.automatic else "manual")

@@ -24,11 +24,13 @@ from actions.model.plan import Done, Figure, Plan
 from actions.policy.cooldown import CHECKPOINT_PAUSE, may_retry_checkpoint
 from actions.spec import ActionSpec
 from actions.sqlite.blockers import (
+    CheckpointBlocker,
     ProcessRef,
     describe_processes,
+    find_checkpoint_blocker,
     find_lasting_readers,
+    find_other_checkpoint,
     measure_wal_blockers,
-    sample_wal_traffic,
 )
 from actions.sqlite.connection import open_writable
 from actions.sqlite.disk_space import size_or_zero
@@ -81,16 +83,6 @@ class WalStatus:
     def must_shrink(self) -> bool:
         """Whether the file is larger than SQLite's own checkpoints, every 1,000 frames, let it become."""
         return self.file_bytes > wal_file_bytes(BACKLOG_FRAMES, self.page_size)
-
-
-@dataclass(frozen=True, slots=True)
-class _CheckpointBlocker:
-    """Why a checkpoint was given up, in a stable word and in a sentence; the cure; the processes, where they are seen."""
-
-    reason: str
-    why: str
-    cure: str
-    processes: tuple[ProcessRef, ...] = ()
 
 
 def plan(work: ActionContext) -> Plan:
@@ -298,12 +290,14 @@ def _blocked_error(
     totals: Mapping[str, float],
 ) -> Blocked:
     """The error that names the blocking processes, as far as they are seen."""
+    pending = f"{log.pending_frames} of {log.frames} frames are held back"
     try:
-        blocker = _blocked_by_checkpoint(work) if result == OTHER_CHECKPOINT_RUNNING else _blocked_by_process(work, log)
+        if result == OTHER_CHECKPOINT_RUNNING:
+            blocker = find_other_checkpoint(work, OTHER_CHECKPOINT_WAIT)
+        else:
+            blocker = find_checkpoint_blocker(work, pending)
     except Refused as error:  # the checkpoint was tried, but the blocking process is unknown
-        blocker = _CheckpointBlocker(
-            "reader", f"{log.pending_frames} of {log.frames} frames are held back: {error}", error.next_step
-        )
+        blocker = CheckpointBlocker("reader", f"{pending}: {error}", error.next_step)
     return Blocked(
         blocker.why,
         reason=blocker.reason,
@@ -311,35 +305,6 @@ def _blocked_error(
         figures={**figures, **_process_figures(blocker.processes)},
         totals=totals,
     )
-
-
-def _blocked_by_checkpoint(work: ActionContext) -> _CheckpointBlocker:
-    processes = sample_wal_traffic(work).checkpointers
-    names = f": {describe_processes(processes)}" if processes else ""
-    cure = "run it again when that checkpoint has ended; `queuekeeper readers` shows it"
-    why = f"another checkpoint ran for {OTHER_CHECKPOINT_WAIT:g} s{names}"
-    return _CheckpointBlocker("checkpointer", why, cure, processes)
-
-
-def _blocked_by_process(work: ActionContext, log: WalStatus) -> _CheckpointBlocker:
-    """One reader, one writer, or readers that follow each other without a gap."""
-    pending = f"{log.pending_frames} of {log.frames} frames are held back"
-    end_it = "let that process end its transaction; `queuekeeper readers` shows it"
-    if readers := find_lasting_readers(work):
-        return _CheckpointBlocker("reader", f"{pending} by {describe_processes(readers)}", end_it, readers)
-    traffic = sample_wal_traffic(work)
-    if traffic.writer is not None:
-        return _CheckpointBlocker(
-            "writer", f"{traffic.writer} held the write lock in every sample", end_it, (traffic.writer,)
-        )
-    if not traffic.readers:
-        unseen = "in a container share the pid namespace (docs/safety.md)"
-        return _CheckpointBlocker("reader", f"{pending}, but this process sees no reader", unseen)
-    wait = work.target.limits.checkpoint_wait
-    names = describe_processes(traffic.readers)
-    why = f"readers followed each other without a gap for {wait:g} s, so the log could not start over: {names}"
-    cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
-    return _CheckpointBlocker("reset_starved", why, cure, traffic.readers)
 
 
 def _result_message(work: ActionContext, result: tuple[int, int, int], figures: Mapping[str, Figure]) -> str:

@@ -50,15 +50,15 @@ def plan(work: ActionContext) -> Plan:
 def run(work: ActionContext, plan: Plan) -> Done:
     """Delete the backups that were decided upon."""
     store = open_store(work, "--from")
-    store.prepare()
+    store.prepare_location()
     freed = deleted = 0
     work.emit_phase("prune")
     for step in plan.steps:
         work.stop.raise_if_requested()
         name = step.removeprefix("delete ")
-        freed += store.delete(store.reference_of(name))
+        freed += store.delete_backup(store.reference_of(name))
         deleted += not is_manifest_name(name)
-    store.sync()
+    store.sync_deletions()
     kept_count = plan.figures["kept"]
     return Done(
         f"deleted {deleted} backups, kept {kept_count}",

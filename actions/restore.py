@@ -235,7 +235,7 @@ def _safety_store(work: ActionContext, backup: SelectedBackup) -> BackupStore:
 
 def _take_safety_copy(work: ActionContext, backup: SelectedBackup) -> str:
     store = _safety_store(work, backup)
-    store.prepare()
+    store.prepare_location()
     try:
         return take_backup(work, store, "safety", kind="safety").reference
     except Unverified as error:

@@ -18,8 +18,7 @@ from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUn
 from collectors.registry import COLLECTORS
 from collectors.target import Target
 from exporter.config.exposure import exposure_problem
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config

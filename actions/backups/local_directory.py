@@ -31,7 +31,7 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
         """A local directory with room for a plain copy of a backup: for drafts, and for what is decompressed."""
         return self.folder
 
-    def prepare(self) -> int:
+    def prepare_location(self) -> int:
         """Create the directory, private when it is new, and remove what killed runs left; how many files. Raises Failed."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
         with create_partial_file(self.folder, name) as draft:
             yield draft
 
-    def publish(self, draft: Path, name: str) -> str:
+    def publish_draft(self, draft: Path, name: str) -> str:
         """Give a synced draft its final name; its reference. Raises Failed when the name is in use."""
         path = self.folder / name
         publish_file(draft, path)
@@ -68,10 +68,10 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
         paths = sorted(self.folder.glob(f"{PREFIX}*{MANIFEST_SUFFIX}"))
         return [path.name for path in paths if not _has_backup(path) and self._is_own_manifest(path)]
 
-    def delete(self, reference: str) -> int:
+    def delete_backup(self, reference: str) -> int:
         """Delete a backup, then its manifest, so that no manifest vouches for nothing for long; the bytes given back.
 
-        A manifest without a backup is deleted alone and counts 0. Durable after `sync`. Raises OSError.
+        A manifest without a backup is deleted alone and counts 0. Durable after `sync_deletions`. Raises OSError.
         """
         path = Path(reference)
         if is_manifest_name(path.name):
@@ -82,7 +82,7 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
         manifest_path(path).unlink(missing_ok=True)
         return size
 
-    def sync(self) -> None:
+    def sync_deletions(self) -> None:
         """Have the deletions on disk."""
         sync_directory(self.folder)
 

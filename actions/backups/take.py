@@ -69,12 +69,12 @@ def _publish_proved(
     hashed_at = time.monotonic()
     work.stop.raise_if_requested()
     work.emit_phase("rename")
-    reference = store.publish(draft, name)
+    reference = store.publish_draft(draft, name)
     work.emit_phase("manifest")
     try:
         store.write_manifest(reference, manifest)
     except OSError:
-        store.delete(reference)  # a backup without a manifest is never pruned
+        store.delete_backup(reference)  # a backup without a manifest is never pruned
         raise
     return PublishedBackup(reference, manifest, copied, synced_at - started, hashed_at - synced_at)
 

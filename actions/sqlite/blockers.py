@@ -65,6 +65,16 @@ class WalTraffic:
     checkpointers: tuple[ProcessRef, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointBlocker:
+    """Why a checkpoint was given up, in a stable word and in a sentence; the cure; the processes, where they are seen."""
+
+    reason: str
+    why: str
+    cure: str
+    processes: tuple[ProcessRef, ...] = ()
+
+
 def measure_wal_blockers(work: ActionContext) -> WalBlockers:
     """Measure the state of the WAL with the two readings that it needs, and the readers that pin it.
 
@@ -80,6 +90,35 @@ def measure_wal_blockers(work: ActionContext) -> WalBlockers:
     earlier = wal.memory.earlier.pins
     pinning = [pin for pin in wal.pinners if _pin_key(pin) in earlier and not _is_own_process(work, pin.pid)]
     return WalBlockers(wal.state, tuple(_process_ref(pin) for pin in pinning))
+
+
+def find_other_checkpoint(work: ActionContext, waited: float) -> CheckpointBlocker:
+    """Name the process whose checkpoint still ran after `waited` seconds. Raises Refused."""
+    processes = sample_wal_traffic(work).checkpointers
+    names = f": {describe_processes(processes)}" if processes else ""
+    cure = "run it again when that checkpoint has ended; `queuekeeper readers` shows it"
+    return CheckpointBlocker("checkpointer", f"another checkpoint ran for {waited:g} s{names}", cure, processes)
+
+
+def find_checkpoint_blocker(work: ActionContext, pending: str) -> CheckpointBlocker:
+    """Name one reader, one writer, or readers that follow each other without a gap. Raises Refused.
+
+    `pending` is the beginning of the sentence: how many frames are held back.
+    """
+    end_it = "let that process end its transaction; `queuekeeper readers` shows it"
+    if readers := find_lasting_readers(work):
+        return CheckpointBlocker("reader", f"{pending} by {describe_processes(readers)}", end_it, readers)
+    traffic = sample_wal_traffic(work)
+    if traffic.writer is not None:
+        why = f"{traffic.writer} held the write lock in every sample"
+        return CheckpointBlocker("writer", why, end_it, (traffic.writer,))
+    if not traffic.readers:
+        unseen = "in a container share the pid namespace (docs/safety.md)"
+        return CheckpointBlocker("reader", f"{pending}, but this process sees no reader", unseen)
+    wait, names = work.target.limits.checkpoint_wait, describe_processes(traffic.readers)
+    why = f"readers followed each other without a gap for {wait:g} s, so the log could not start over: {names}"
+    cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
+    return CheckpointBlocker("reset_starved", why, cure, traffic.readers)
 
 
 def find_lasting_readers(work: ActionContext) -> tuple[ProcessRef, ...]:

@@ -66,7 +66,7 @@ _TABLE = (
         "free_ratio", "sqlite_fragmentation_ratio", 0.3, "ratio",
         "below, the pages are mostly used again before a vacuum is worth its cost", clear=0.1,
     ),
-    Threshold("free_room", "sqlite_free_pages", 256 * _MIB, "bytes", "less is not worth a vacuum, whatever its share"),
+    Threshold("free_room", "sqlite_free_pages", 256 * _MIB, "bytes", "less is not worth a vacuum, at any share"),
     Threshold(
         "disk_low", "sqlite_disk_free_bytes", 0.1, "ratio", "a tenth of the disk: time to make room in working hours",
         below=True,

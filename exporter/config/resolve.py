@@ -33,7 +33,7 @@ def resolve_targets(config: Config) -> tuple[Target, ...]:
 
 
 def _explicit_paths(specs: tuple[DatabaseSpec, ...]) -> dict[Path, DatabaseSpec]:
-    # SQLite keeps -wal and -shm beside the file that a link leads to, so that is the path we watch.
+    # SQLite keeps -wal and -shm beside the file that a link leads to, so the watched path is that of the file.
     explicit: dict[Path, DatabaseSpec] = {}
     for spec in specs:
         if not spec.is_glob:

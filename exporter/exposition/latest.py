@@ -106,7 +106,7 @@ class LatestSnapshots:
         return self._targets  # replaced by `set_targets`, never changed
 
     def view_at(self, now: float, interval: float) -> SnapshotView:
-        """Return the snapshots to show at `now`, without readings older than `max_age(interval)`."""
+        """Return the snapshots to show at `now`, without readings older than `max_reading_age(interval)`."""
         with self._lock:
             limit = max_reading_age(interval)
             # a reading must also expire after the clock was set back

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actions.model.condition import ConditionVerdict
-from actions.policy.measure import condition_measurement
+from actions.policy.effect import condition_measurement
 from actions.policy.rules import ConditionWatch, Rule
 from actions.policy.suspension import SuspensionState
 from collectors.access.snapshot import Snapshot

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from actions.model.condition import ConditionVerdict
-from actions.policy.measure import condition_measurement
+from actions.policy.effect import condition_measurement
 from actions.policy.rules import Rule
 from collectors.access.snapshot import Snapshot
 from collectors.metric import fold_samples

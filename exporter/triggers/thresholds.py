@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from actions.policy.measure import condition_measurement, is_wal_pinned
+from actions.policy.effect import condition_measurement, is_wal_pinned
 from actions.policy.rules import ConditionWatch, Rule, advance_watch, rule_request
 from actions.policy.suspension import SuspensionState, state_after_reading
 from actions.runner.enqueue import enqueue_automatic

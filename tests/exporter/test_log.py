@@ -1,4 +1,4 @@
-"""One event is one line, whatever its values hold."""
+"""One event is one line, for any values."""
 
 import io
 import json
@@ -46,8 +46,8 @@ def test_json_is_one_object_a_line() -> None:
     stream = written("json")
     log.log_event(LOG, logging.WARNING, "x\ny", path="a\nb", number=1.5)
     (line,) = stream.getvalue().splitlines()
-    found = json.loads(line)
-    assert (found["level"], found["msg"], found["path"], found["number"]) == ("warn", "x\ny", "a\nb", 1.5)
+    fields = json.loads(line)
+    assert (fields["level"], fields["msg"], fields["path"], fields["number"]) == ("warn", "x\ny", "a\nb", 1.5)
 
 
 @pytest.mark.parametrize(("level", "lines"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)])

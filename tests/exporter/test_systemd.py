@@ -28,7 +28,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield made
 
 
-def told(manager: socket.socket, word: str) -> str:
+def receive(manager: socket.socket, word: str) -> str:
     """The next message that has this word; the watchdog's come between others."""
     while True:
         message = manager.recv(4096).decode()
@@ -36,34 +36,32 @@ def told(manager: socket.socket, word: str) -> str:
             return message
 
 
-def test_the_agent_answers_on_sockets_that_were_opened_for_it_and_tells_how_it_is(
-    tmp_path: Path, manager: socket.socket
-) -> None:
+def test_the_agent_answers_on_sockets_of_systemd_and_notifies_it(tmp_path: Path, manager: socket.socket) -> None:
     config = tmp_path / "queuekeeper.yaml"
     config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
     with ExitStack() as stack:
         stack.callback(prismq.create(tmp_path / "jobs.db").owner.close)
-        one, two = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
+        first, second = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
         serve = f"exec {sys.executable} -m exporter.commands serve --config.file {config} --web.systemd-socket"
-        shell = f"LISTEN_PID=$$ LISTEN_FDS=2 {serve} 3<&{one.fileno()} 4<&{two.fileno()}"
+        shell = f"LISTEN_PID=$$ LISTEN_FDS=2 {serve} 3<&{first.fileno()} 4<&{second.fileno()}"
         process = subprocess.Popen(
             ["bash", "-c", shell],
-            pass_fds=(one.fileno(), two.fileno()),
+            pass_fds=(first.fileno(), second.fileno()),
             env={**os.environ, "NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"},
             stderr=subprocess.DEVNULL,
         )
         stack.callback(process.wait, 30)
         stack.callback(process.kill)
-        assert "READY=1" in told(manager, "READY=1")
-        for place in (one, two):
-            answer = httpx.get(f"http://127.0.0.1:{place.getsockname()[1]}/-/healthy")
+        assert "READY=1" in receive(manager, "READY=1")
+        for listener in (first, second):
+            answer = httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/-/healthy")
             assert answer.status_code == 200
-        assert told(manager, "WATCHDOG") == "WATCHDOG=1"
+        assert receive(manager, "WATCHDOG") == "WATCHDOG=1"
         process.send_signal(signal.SIGHUP)
-        assert "MONOTONIC_USEC=" in told(manager, "RELOADING=1")
-        assert told(manager, "READY=1") == "READY=1"
+        assert "MONOTONIC_USEC=" in receive(manager, "RELOADING=1")
+        assert receive(manager, "READY=1") == "READY=1"
         process.send_signal(signal.SIGTERM)
-        assert told(manager, "STOPPING") == "STOPPING=1"
+        assert receive(manager, "STOPPING") == "STOPPING=1"
         assert process.wait(LONGEST_WAIT) == 0
 
 
@@ -88,14 +86,14 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_wants() -> None:
     assert systemd.watchdog_interval({}) is None
 
 
-def test_nobody_who_wants_to_know_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_listener_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     assert systemd.notify("READY=1") is False
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "no-listener"))
     assert systemd.notify("READY=1") is False
 
 
-def test_a_socket_without_a_name_in_the_file_system_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abstract_socket_is_notified_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind("")  # the kernel chooses an abstract name
         name = made.getsockname()

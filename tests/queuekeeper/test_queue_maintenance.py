@@ -27,8 +27,8 @@ def maintenance(queue: prismq.Queue, tmp_path: Path) -> QueueMaintenance:
 
 def test_the_results_have_the_names_of_the_contract() -> None:
     names = {
-        one: [field.name for field in dataclasses.fields(one)]
-        for one in (CheckpointResult, DatabaseStats, OptimizeResult)
+        result: [field.name for field in dataclasses.fields(result)]
+        for result in (CheckpointResult, DatabaseStats, OptimizeResult)
     }
     assert names[CheckpointResult] == ["busy", "log", "checkpointed"]
     assert names[DatabaseStats][:6] == [
@@ -53,8 +53,8 @@ def test_a_reader_in_the_way_is_busy_and_no_error(
 ) -> None:
     with held_reader(queue.path):
         queue.fill_wal(50)
-        found = maintenance.checkpoint(QueueMaintenance.CHECKPOINT_RESTART)
-        assert (found.busy, found.log > found.checkpointed) == (1, True)
+        result = maintenance.checkpoint(QueueMaintenance.CHECKPOINT_RESTART)
+        assert (result.busy, result.log > result.checkpointed) == (1, True)
 
 
 def test_errors_are_sentences_with_the_cure(queue: prismq.Queue, tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_stale_leases_go_back_by_their_age_and_are_in_history(
 
 def test_stats_are_those_of_the_newest_commit(maintenance: QueueMaintenance, queue: prismq.Queue) -> None:
     queue.fill_wal(300)
-    found = maintenance.get_database_stats()
-    assert found.page_count == queue.value("PRAGMA page_count")
-    assert found.page_size == 4096
-    assert found.total_size_bytes == found.page_count * 4096
-    assert found.total_size_mb == found.total_size_bytes / 2**20
-    assert found.freelist_count == queue.value("PRAGMA freelist_count")
-    assert found.wal_mode
-    assert found.wal_size_bytes == queue.path.with_name("queue.db-wal").stat().st_size
+    stats = maintenance.get_database_stats()
+    assert stats.page_count == queue.value("PRAGMA page_count")
+    assert stats.page_size == 4096
+    assert stats.total_size_bytes == stats.page_count * 4096
+    assert stats.total_size_mb == stats.total_size_bytes / 2**20
+    assert stats.freelist_count == queue.value("PRAGMA freelist_count")
+    assert stats.wal_mode
+    assert stats.wal_size_bytes == queue.path.with_name("queue.db-wal").stat().st_size
     assert queue.value("DELETE FROM ballast RETURNING 1") == 1
     assert maintenance.get_database_stats().freelist_count >= 290
 
@@ -104,8 +104,8 @@ def test_stats_of_a_database_at_rest_leave_nothing_beside_it(
     pages = queue.value("PRAGMA page_count")
     queue.owner.close()
     before = sorted(queue.path.parent.iterdir())
-    found = maintenance.get_database_stats()
-    assert (found.page_count, found.wal_size_bytes, found.wal_mode) == (pages, 0, True)
+    stats = maintenance.get_database_stats()
+    assert (stats.page_count, stats.wal_size_bytes, stats.wal_mode) == (pages, 0, True)
     assert sorted(queue.path.parent.iterdir()) == before
     queue.path.write_bytes(b"this is no database, but long enough for a header" * 10)
     with pytest.raises(QueueMaintenanceError, match="no SQLite database, or it is encrypted"):

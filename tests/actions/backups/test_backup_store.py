@@ -50,7 +50,7 @@ def work(target: Target, raw: RawReader) -> ActionContext:
 
 def take(work: ActionContext, label: str = "") -> SelectedBackup:
     store = open_store(work, "--to")
-    store.prepare()
+    store.prepare_location()
     published = take_backup(work, store, label, kind="manual")
     return SelectedBackup(store, published.reference, published.manifest)
 
@@ -106,18 +106,18 @@ def test_a_name_in_use_is_never_overwritten(work: ActionContext) -> None:
     with backup.store.create_draft("other") as draft:
         draft.write_bytes(b"other")
         with pytest.raises(Failed, match="exists already"):
-            backup.store.publish(draft, backup.name)
+            backup.store.publish_draft(draft, backup.name)
     assert backup.store.stored_size(backup.reference) == backup.manifest.bytes
 
 
 def test_a_deleted_backup_takes_its_manifest_along_and_an_orphan_is_named(work: ActionContext) -> None:
     backup, orphan = take(work), take(work, "orphan")
-    assert backup.store.delete(backup.reference) == backup.manifest.bytes
+    assert backup.store.delete_backup(backup.reference) == backup.manifest.bytes
     assert not backup.store.has_backup(backup.reference)
     Path(orphan.reference).unlink()
     (name,) = backup.store.orphaned_manifests()
     assert names_described_by(name)[0] == orphan.name
-    assert backup.store.delete(backup.store.reference_of(name)) == 0
+    assert backup.store.delete_backup(backup.store.reference_of(name)) == 0
     assert list(Path(orphan.reference).parent.iterdir()) == []
 
 
@@ -203,7 +203,7 @@ class MemoryStore:
     def disk_usage(self) -> tuple[int, int]:
         return 2**50, 2**50
 
-    def prepare(self) -> int:
+    def prepare_location(self) -> int:
         return 0
 
     def require_space(self, needed: int, reserve: int, what: str) -> None:
@@ -216,7 +216,7 @@ class MemoryStore:
         yield file
         file.unlink()
 
-    def publish(self, draft: Path, name: str) -> str:
+    def publish_draft(self, draft: Path, name: str) -> str:
         self.objects[self.reference_of(name)] = draft.read_bytes()
         return self.reference_of(name)
 
@@ -226,10 +226,10 @@ class MemoryStore:
     def orphaned_manifests(self) -> list[str]:
         return []
 
-    def delete(self, reference: str) -> int:
+    def delete_backup(self, reference: str) -> int:
         return len(self.objects.pop(reference))
 
-    def sync(self) -> None:
+    def sync_deletions(self) -> None:
         pass
 
     def _manifest(self, reference: str) -> str:

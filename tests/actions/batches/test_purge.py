@@ -51,11 +51,11 @@ def test_what_was_kept_long_enough_goes_and_the_rest_stays(kept: prismq.Queue) -
 def test_keys_are_freed_only_when_asked_for(kept: prismq.Queue, raw: RawReader) -> None:
     target = target_of(kept.path)
     run_here("purge", work_on(target, raw))
-    with pytest.raises(Refused, match="2 finished tasks hold an idempotency key") as refused:
+    with pytest.raises(Refused, match="2 finished tasks have an idempotency key") as refused:
         plan_here("purge", work_on(target, raw))
     assert (refused.value.reason, "--free-idempotency-keys" in refused.value.next_step) == ("idempotency_keys", True)
     work = work_on(target, raw, free_idempotency_keys=True)
-    assert any("keys are free then" in step for step in plan_here("purge", work).steps)
+    assert any("frees their idempotency keys" in step for step in plan_here("purge", work).steps)
     assert run_here("purge", work).figures["purged"] == 2
     kept.put(idempotency_key="a")
     with pytest.raises(NothingToDo):
@@ -89,7 +89,7 @@ def test_a_dry_run_lists_the_victims_and_changes_nothing(kept: prismq.Queue) -> 
     before = ids(kept)
     event = planned(target_of(kept.path), "purge")
     assert "delete 3 tasks: 1 of mail (since 20" in event.message
-    assert "2 more stay, since they hold an idempotency key" in event.message
+    assert "2 more stay, because they have an idempotency key" in event.message
     assert (event.figures["finished"], event.figures["kept_for_their_key"]) == (3, 2)
     assert ids(kept) == before
 

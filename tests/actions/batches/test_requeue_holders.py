@@ -72,7 +72,7 @@ def test_a_process_of_this_host_is_spared_and_rescued_once_after_its_death(
     queue.leased(time.time() - PAST, locked_by="somebody")
     assert stale(queue, raw) == 1
     assert run_here("requeue", work_on(target_of(queue.path), raw)).figures["requeued"] == 1
-    with pytest.raises(NothingToDo, match="1 tasks are past their lease, and their workers live") as nothing:
+    with pytest.raises(NothingToDo, match="1 tasks have an expired lease, but their workers are alive") as nothing:
         plan_here("requeue", work_on(target_of(queue.path), raw))
     assert nothing.value.reason == "holders_live"
     kill(worker)
@@ -200,13 +200,13 @@ def test_a_dry_run_says_who_held_what_and_since_when(queue: prismq.Queue) -> Non
     at = time.strftime("%Y-%m-%d %H:%M:", time.gmtime(time.time() - PAST))
     event = planned(target_of(queue.path), "requeue")
     assert f"1 of mail (held by worker-7, since {at}" in event.message
-    assert "beware: a worker that is merely slow may run its task twice" in event.message
+    assert "warning: a worker that is only slow may run its task twice" in event.message
 
 
 def test_the_result_says_that_a_task_may_run_twice_where_nothing_fences_it(queue: prismq.Queue, raw: RawReader) -> None:
     held(queue, "worker-7")
     done = run_here("requeue", work_on(target_of(queue.path), raw))
-    assert done.message == "requeued 1 task; they may run twice where a worker was merely slow"
+    assert done.message == "requeued 1 task; they may run twice where a worker was only slow"
     assert done.figures["may_run_twice"] is True
 
 

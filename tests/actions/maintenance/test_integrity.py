@@ -222,7 +222,7 @@ def test_a_schema_that_only_the_application_understands_is_not_called_damaged(
     queue.owner.create_scalar_function("twice", lambda x: x * 2, 1, deterministic=True)
     queue.owner.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x); CREATE INDEX i ON t (twice(x))").fetchall()
     queue.owner.execute("INSERT INTO t VALUES (1, 1)")
-    with pytest.raises(Failed, match=r"not checked: t \(.*twice.*\); in the rest nothing is wrong") as told:
+    with pytest.raises(Failed, match=r"not checked: t \(.*twice.*\); no problem in the rest") as told:
         run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw, full=True))
     assert told.value.reason == "unchecked"
 
@@ -297,7 +297,7 @@ def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_
     damage.damage(Path(backup.reference), leaf, b"completed", b"complated")
     told = by_hand(backed_up, "integrity", full=True, on_backup=True)
     assert (told.outcome, told.reason) == ("unverified", "damaged")
-    assert "it was damaged where it lies" in told.message
+    assert "it was damaged in the backup store" in told.message
     assert find_backups(backed_up)[0].state == "unverified", "it no longer counts as a way back"
     assert verdicts(backed_up) == {("full", "backup"): False}
     manifest = json.loads(manifest_path(Path(backup.reference)).read_text())

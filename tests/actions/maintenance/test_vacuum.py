@@ -213,7 +213,7 @@ def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     limits = Limits(wal_growth_bytes=100_000, wal_growth_ratio=0.0, disk_reserve=0)
     work = work_on(target_of(queue.path, limits=limits), raw)
     done = run_here("vacuum", work)
-    assert "more wait: the WAL has grown to its budget; checkpoint it" in done.message
+    assert "more remain: the WAL has grown to its budget; checkpoint it" in done.message
     left = pages(queue)[1]
     assert 0 < left == done.figures["free_pages"]
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -236,7 +236,7 @@ def test_slices_wait_for_the_applications_own_checkpoint(
 
     monkeypatch.setattr(StopSignal, "wait_for_stop", checkpoint_instead_of_waiting)
     done = run_here("vacuum", work_on(target_of(queue.path, limits=limits), raw))
-    assert "more wait" not in done.message
+    assert "more remain" not in done.message
     assert len(checkpoints) > 3
     assert pages(queue)[1] == 0
 
@@ -291,7 +291,7 @@ def test_rows_that_may_be_found_by_their_number_are_not_numbered_anew(queue: pri
     filled(queue)
     queue.owner.execute("CREATE TABLE extra (x); INSERT INTO extra VALUES (7)").fetchall()
     target = target_of(queue.path)
-    with pytest.raises(Refused, match="no INTEGER PRIMARY KEY, in extra") as told:
+    with pytest.raises(Refused, match="without INTEGER PRIMARY KEY: extra") as told:
         plan_here("vacuum", work_on(target, raw))
     assert "--rowids-unused" in told.value.next_step
     assert plan_here("vacuum", work_on(target, raw, rowids_unused=True)).figures["way"] == "full"

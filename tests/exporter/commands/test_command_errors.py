@@ -244,9 +244,9 @@ def _word(world: World, word: str) -> str:
 
 
 def test_the_table_covers_every_command(world: World) -> None:
-    said = {word for one in CASES for word in one.arguments.split()[:2]}
+    covered = {word for case in CASES for word in case.arguments.split()[:2]}
     quiet = {"config", "resume", "example", "schema", "list"}
-    assert set(main.commands) - quiet <= said
+    assert set(main.commands) - quiet <= covered
     assert len(CASES) >= 60
 
 

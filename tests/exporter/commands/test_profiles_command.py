@@ -28,8 +28,8 @@ def run(*arguments: object) -> Result:
 def block(language: str, containing: str) -> str:
     """The code block of the document that contains this."""
     blocks = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    (found,) = (one for one in blocks if containing in one)
-    return str(found)
+    (matching,) = (each for each in blocks if containing in each)
+    return str(matching)
 
 
 def test_the_list_names_every_profile_and_what_it_may_do() -> None:
@@ -39,7 +39,7 @@ def test_the_list_names_every_profile_and_what_it_may_do() -> None:
     assert any(line.startswith("generic") and "needs settings: table" in line for line in lines)
 
 
-@pytest.mark.parametrize("profile", detection.shipped_profiles(), ids=lambda one: one.name)
+@pytest.mark.parametrize("profile", detection.shipped_profiles(), ids=lambda profile: profile.name)
 def test_each_can_be_shown_and_is_in_the_documentation(profile: detection.QueueProfile) -> None:
     result = run("show", profile.name)
     assert result.exit_code == 0
@@ -73,7 +73,7 @@ def test_detect_says_who_came_nearest_and_what_is_missing(tmp_path: Path) -> Non
         assert "its tables: notes" in result.output
 
 
-def test_detect_leaves_no_file_beside_a_database_whose_owner_is_down(tmp_path: Path) -> None:
+def test_detect_leaves_no_file_beside_a_database_without_a_running_owner(tmp_path: Path) -> None:
     with queue_files.owned(tmp_path / "l.db", queue_files.LITEQUE):
         pass
     before = sorted(tmp_path.iterdir())
@@ -93,8 +93,14 @@ def outbox(tmp_path: Path) -> Path:
 def test_the_walk_throughs_profile_works_on_its_table(outbox: Path, tmp_path: Path, raw: RawReader) -> None:
     now = time.time()
     with queue_files.owned(tmp_path / "work.db", block("sql", "CREATE TABLE outbox")) as owner:
-        for state, taken, tries in ((0, None, 0), (1, now - 1000, 0), (1, now - 1000, 5), (1, now - 5, 0), (2, now, 0)):
-            taken_at = None if taken is None else int(taken * 1000)
+        for state, claimed, tries in (
+            (0, None, 0),
+            (1, now - 1000, 0),
+            (1, now - 1000, 5),
+            (1, now - 5, 0),
+            (2, now, 0),
+        ):
+            taken_at = None if claimed is None else int(claimed * 1000)
             queue_files.add(owner, "outbox", address="a", lane="fast", state=state, send_after=int((now - 30) * 1000),
                             taken_at=taken_at, tries=tries, sent_at=int((now - 8e5) * 1000))  # fmt: skip
         assert run("check", outbox).output.startswith(f"{outbox}: ok; profile outbox")

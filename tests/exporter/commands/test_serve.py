@@ -49,6 +49,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_serve_cannot_use_is_one_line(config: Path, case: str) -> None:
-    words, code, said = REFUSED[case]
+    words, code, message = REFUSED[case]
     done = run("serve", f"--config.file={config}", *words)
-    assert (done.returncode, said in done.stderr, len(done.stderr.splitlines())) == (code, True, 1), done.stderr
+    assert (done.returncode, message in done.stderr, len(done.stderr.splitlines())) == (code, True, 1), done.stderr

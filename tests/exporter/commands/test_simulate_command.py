@@ -52,7 +52,7 @@ def test_several_payloads_with_their_times_show_what_is_a_repeat(folder: Path) -
     lines = [json.dumps({"at": NIGHT + after, "payload": delivery()}) for after in (0, 3, 700)]
     result = simulate(folder, "\n".join(lines), "--json")
     story = json.loads(result.output)
-    assert [(one["at"] - NIGHT, one["kind"]) for one in story] == [(0, "runs"), (3, "ignored"), (700, "runs")]
+    assert [(event["at"] - NIGHT, event["kind"]) for event in story] == [(0, "runs"), (3, "ignored"), (700, "runs")]
     assert set(story[0]) == {"at", "kind", "database", "words", "rule", "action"}
 
 
@@ -106,7 +106,7 @@ def test_what_prometheus_kept_is_replayed(folder: Path) -> None:
         "--json",
     )
     story = json.loads(result.output)
-    assert [(one["at"] - NIGHT, one["database"], one["kind"]) for one in story] == [
+    assert [(event["at"] - NIGHT, event["database"], event["kind"]) for event in story] == [
         (120, "jobs", "runs"),
         (150, "jobs", "ended"),
     ]

@@ -39,7 +39,7 @@ def test_stats_shows_every_reading_and_changes_nothing(queue: prismq.Queue) -> N
     result = run(stats, queue.path, "--json")
     assert result.exit_code == 0, result.output
     data = json.loads(result.output)
-    values = {(one["name"], tuple(one["labels"].values())): one["value"] for one in data["samples"]}
+    values = {(sample["name"], tuple(sample["labels"].values())): sample["value"] for sample in data["samples"]}
     assert (data["database"], data["up"], data["state"]) == ("queue", True, "readable")
     assert values["sqlite_database_size_bytes", ()] == queue.path.stat().st_size
     assert values["sqlite_queue_tasks", ("mail", "waiting")] == 3
@@ -94,12 +94,12 @@ def test_readers_names_the_process_that_pins_the_log(queue: prismq.Queue, held_r
     with held_reader(queue.path) as pid:
         queue.put(number=5)
         data = json.loads(run(readers, queue.path, "--json").output)
-    (pinning,) = [one for one in data["readers"] if one["pid"] == pid]
+    (pinning,) = [reader for reader in data["readers"] if reader["pid"] == pid]
     assert "held_reader.py" in pinning["command_line"]
     assert pinning["locks"] == ["reads"]
     assert pinning["mark"] < data["frames"]
     assert pinning["holds_back"] > 0
-    assert data["readers"][0] == pinning, "who stands in the way comes first"
+    assert data["readers"][0] == pinning, "the process that blocks comes first"
 
 
 def test_readers_is_one_line_for_each_process(queue: prismq.Queue, held_reader: Hold) -> None:
@@ -112,7 +112,7 @@ def test_readers_is_one_line_for_each_process(queue: prismq.Queue, held_reader: 
     assert f"pid {os.getpid()}  connected" in text
 
 
-def test_readers_of_a_database_at_rest_finds_nobody(queue: prismq.Queue) -> None:
+def test_readers_of_an_unused_database_lists_no_process(queue: prismq.Queue) -> None:
     queue.owner.close()
     assert "no process holds a lock" in run(readers, queue.path).output
 
@@ -125,8 +125,8 @@ def test_the_action_lock_and_the_write_lock_are_named() -> None:
         HeldLock("db", row("FLOCK", 0, 2**63 - 1), "python", "x"),
         HeldLock("shm", row("POSIX", 120, 120), "python", "x"),
     )
-    (found,) = group_by_process(None, holders)
-    assert found.locks == ("action", "writes")
+    (process,) = group_by_process(None, holders)
+    assert process.locks == ("action", "writes")
 
 
 def test_a_configured_name_brings_its_settings(queue: prismq.Queue) -> None:
@@ -170,7 +170,7 @@ def test_what_cannot_be_meant_is_one_line_and_exit_2(queue: prismq.Queue) -> Non
         assert "Usage" not in result.output
 
 
-def test_history_is_found_for_a_database_that_is_gone(queue: prismq.Queue) -> None:
+def test_the_history_of_a_deleted_database_is_printed(queue: prismq.Queue) -> None:
     state = queue.path.parent / "state"
     assert resolve_history_scope(None, None, state) == (None, state)
     assert resolve_history_scope("gone", None, state) == ("gone", state)

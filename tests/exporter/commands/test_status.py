@@ -57,8 +57,8 @@ def configured(folder: Path, databases: str, rest: str = "state: FOLDER/state\n"
 def rules_of(file: Path) -> dict[str, dict[str, object]]:
     result = run(config, "explain", file, "--json")
     assert result.exit_code == 0, result.output
-    (told,) = json.loads(result.output)
-    return {rule["rule"]: rule for rule in told["rules"]}
+    (report,) = json.loads(result.output)
+    return {rule["rule"]: rule for rule in report["rules"]}
 
 
 def test_healthy_databases_are_ok_and_the_check_passes(make_queue: Make, tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_what_is_wrong_is_said_with_what_to_do_and_fails_the_check(make_queue: M
 def test_a_missing_backup_is_wrong_only_where_backups_are_configured(make_queue: Make, tmp_path: Path) -> None:
     make_queue("jobs.db").put()
     file = configured(tmp_path, "{name: jobs, path: FOLDER/jobs.db, backup: {directory: FOLDER/backups}}")
-    (told,) = json.loads(run(status, "--json", "--config.file", file).output)
-    assert told["ok"] is False
-    assert [finding["what"] for finding in told["findings"]] == ["it has no verified backup"]
+    (report,) = json.loads(run(status, "--json", "--config.file", file).output)
+    assert report["ok"] is False
+    assert [finding["what"] for finding in report["findings"]] == ["it has no verified backup"]
 
 
 def test_an_application_that_is_down_is_no_fault_and_is_left_alone(queue: prismq.Queue, tmp_path: Path) -> None:
@@ -119,16 +119,16 @@ def test_a_glob_that_matches_nothing_is_said(tmp_path: Path) -> None:
     assert "no database exists now" in result.output
 
 
-def test_explain_tells_what_would_act_and_what_stands_in_the_way(queue: prismq.Queue, tmp_path: Path) -> None:
+def test_explain_tells_what_would_act_and_what_prevents_it(queue: prismq.Queue, tmp_path: Path) -> None:
     queue.leased(time.time() - 100_000, 2)
     file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db, settings: {grace: 90s}}", RULES)
-    found = rules_of(file)
-    assert (found["stale-leases"]["acts"], found["stale-leases"]["value"]) == (True, 2)
-    assert found["stale-leases"]["reason"] == "requeue once it held for 2m"
-    assert not found["unguarded"]["acts"]
-    assert "guarded" in str(found["unguarded"]["reason"])
-    assert (found["wal"]["acts"], found["wal"]["reason"]) == (False, "nothing is wrong")
-    assert found["wal"]["bound"] == "above 67108864, healed at 8388608"
+    rules = rules_of(file)
+    assert (rules["stale-leases"]["acts"], rules["stale-leases"]["value"]) == (True, 2)
+    assert rules["stale-leases"]["reason"] == "requeue once it held for 2m"
+    assert not rules["unguarded"]["acts"]
+    assert "guarded" in str(rules["unguarded"]["reason"])
+    assert (rules["wal"]["acts"], rules["wal"]["reason"]) == (False, "nothing is wrong")
+    assert rules["wal"]["bound"] == "above 67108864, healed at 8388608"
     assert not (tmp_path / "state").exists(), "no history is made by asking"
     text = run(config, "explain", file).output
     assert "profile: prismq" in text
@@ -215,9 +215,9 @@ actions: {enabled: true}
 state: FOLDER/state
 """
     file = configured(tmp_path, "{name: jobs, path: FOLDER/queue.db, backup: {directory: FOLDER/backups}}", rule)
-    found = rules_of(file)["never"]
-    assert (found["value"], found["bound"], found["acts"]) == (None, "absent for 1d 2h", True)
-    assert found["reason"] == "backup once it held for 1d 2h"
+    rule_state = rules_of(file)["never"]
+    assert (rule_state["value"], rule_state["bound"], rule_state["acts"]) == (None, "absent for 1d 2h", True)
+    assert rule_state["reason"] == "backup once it held for 1d 2h"
     assert (
         "sqlite_backup_age_seconds is absent, wrong absent for 1d 2h: would act" in run(config, "explain", file).output
     )

@@ -9,8 +9,7 @@ import pytest
 from actions.model.options import ActionOption
 from actions.policy.windows import Window
 from collectors.metric import Metric
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import example_text, load_config
+from exporter.config.load import example_text, known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 
@@ -72,7 +71,7 @@ def test_the_shipped_example_loads_without_a_warning(tmp_path: Path) -> None:
     assert not config.acting.enabled
 
 
-def test_the_whole_contract_loads_and_says_what_nobody_does(tmp_path: Path) -> None:
+def test_the_whole_contract_loads_and_warns_that_nothing_prunes(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("s3cret-s3cret-s3cret\n")
     token.chmod(0o600)
@@ -266,7 +265,7 @@ BAD = {
         MINIMAL + RULE.replace("checkpoint", "requeue") + "    options: {workers_stopped: true}\n",
         ['8: rules[0].options: "workers_stopped" can only be given by a person on the command line'],
     ),
-    "a database nobody configured": (
+    "a database that is not configured": (
         MINIMAL + RULE + "    databases: [queu]\n",
         ['8: rules[0].databases[0]: "queu" is not a configured database; did you mean "queue"? known: queue'],
     ),
@@ -306,7 +305,7 @@ BAD = {
         MINIMAL + 'schedules:\n  - {name: s, cron: "0 3 * * *", do: requeue, options: {workers_stopped: true}}\n',
         ['4: schedules[0].options: "workers_stopped" can only be given by a person on the command line'],
     ),
-    "a schedule of a database nobody configured": (
+    "a schedule of a database that is not configured": (
         MINIMAL + 'schedules:\n  - {name: s, cron: "0 3 * * *", do: checkpoint, databases: [queu]}\n',
         ['4: schedules[0].databases[0]: "queu" is not a configured database; did you mean "queue"? known: queue'],
     ),
@@ -404,7 +403,7 @@ def test_a_schedule_takes_its_own_time_zone_else_that_of_the_file_else_utc(tmp_p
     (alone,) = loaded(tmp_path, text).schedules
     both = loaded(tmp_path, own + "timezone: Europe/Berlin\n")
     assert alone.timezone is UTC
-    assert [str(one.timezone) for one in both.schedules] == ["Europe/Berlin", "UTC"]
+    assert [str(schedule.timezone) for schedule in both.schedules] == ["Europe/Berlin", "UTC"]
     assert (both.schedules[1].catch_up, both.schedules[1].priority) == (43_200.0, 3)
     assert str(both.timezone) == "Europe/Berlin"
 
@@ -477,7 +476,7 @@ def test_a_fifo_for_a_token_file_is_refused_and_not_waited_for(tmp_path: Path) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_token_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_token_file_of_another_user_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("abc\n")
     (tmp_path / "token").chmod(0o600)
     os.chown(tmp_path / "token", 12345, 12345)
@@ -495,5 +494,5 @@ def test_token_files_are_not_read_while_acting_is_off(tmp_path: Path) -> None:
     assert loaded(tmp_path, ACTING.replace("true", "false")).acting.token_digests == ()
 
 
-def test_enabled_with_nobody_allowed_loads(tmp_path: Path) -> None:
+def test_enabled_without_an_allowed_caller_loads(tmp_path: Path) -> None:
     assert loaded(tmp_path, MINIMAL + "actions: {enabled: true}\n").acting.enabled

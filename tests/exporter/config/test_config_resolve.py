@@ -47,14 +47,14 @@ def test_a_deeper_difference_takes_a_longer_path(tmp_path: Path) -> None:
 
 def test_files_that_differ_only_in_their_ending_still_get_two_names(tmp_path: Path) -> None:
     files(tmp_path, "queue.db", "queue.sqlite")
-    found = named(tmp_path, DatabaseSpec(f"{tmp_path}/queue.*"))
-    assert sorted(found.values()) == ["queue.db", "queue.sqlite"]
+    names = named(tmp_path, DatabaseSpec(f"{tmp_path}/queue.*"))
+    assert sorted(names.values()) == ["queue.db", "queue.sqlite"]
 
 
 def test_a_configured_name_stays_and_the_glob_gives_way(tmp_path: Path) -> None:
     files(tmp_path, "x/jobs.db", "y/jobs.db")
-    found = named(tmp_path, DatabaseSpec(f"{tmp_path}/*/*.db"), DatabaseSpec(f"{tmp_path}/x/jobs.db", name="jobs"))
-    assert found == {"jobs": "x/jobs.db", "y/jobs": "y/jobs.db"}
+    names = named(tmp_path, DatabaseSpec(f"{tmp_path}/*/*.db"), DatabaseSpec(f"{tmp_path}/x/jobs.db", name="jobs"))
+    assert names == {"jobs": "x/jobs.db", "y/jobs": "y/jobs.db"}
 
 
 def test_a_configured_path_is_watched_while_it_is_missing_and_a_vanished_match_is_not(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_our_own_files_and_what_sqlite_keeps_beside_never_match(tmp_path: Path) 
     assert named(tmp_path, spec) == {"queue": "queue.db"}
 
 
-def test_a_link_leads_to_the_file_whose_log_sqlite_uses(tmp_path: Path) -> None:
+def test_a_link_resolves_to_the_file_that_has_the_write_ahead_log(tmp_path: Path) -> None:
     files(tmp_path, "data/real.db")
     (tmp_path / "link.db").symlink_to(tmp_path / "data" / "real.db")
     assert named(tmp_path, DatabaseSpec(f"{tmp_path}/link.db", name="jobs")) == {"jobs": "data/real.db"}
@@ -92,7 +92,7 @@ def test_a_link_leads_to_the_file_whose_log_sqlite_uses(tmp_path: Path) -> None:
 
 def test_one_file_is_watched_once(tmp_path: Path) -> None:
     files(tmp_path, "a.db")
-    found = named(
+    names = named(
         tmp_path, DatabaseSpec(f"{tmp_path}/*.db"), DatabaseSpec(f"{tmp_path}/a*"), DatabaseSpec(f"{tmp_path}/a.db")
     )
-    assert found == {"a": "a.db"}
+    assert names == {"a": "a.db"}

@@ -7,8 +7,7 @@ import pytest
 
 from actions.policy.windows import Window
 from actions.runner.catalogue import ACTION_SPECS
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import ActingSettings, Config
 from exporter.status import window_state
@@ -70,17 +69,17 @@ def test_a_window_of_what_never_runs_by_itself_is_warned_of(tmp_path: Path) -> N
 
 def test_how_a_window_stands_is_said_in_words() -> None:
     acting = ActingSettings(windows={"requeue": Window(120, 240), "backup": Window(240, 300), "prune": Window(0, 1440)})
-    said = list(window_state.window_lines(acting, THREE))
-    assert "requeue: 02:00-04:00 UTC, open until 2026-11-25 04:00:00Z" in said
-    assert "backup: 04:00-05:00 UTC, closed until 2026-11-25 04:00:00Z" in said
-    assert "prune: 00:00-24:00 UTC, open" in said
+    lines = list(window_state.window_lines(acting, THREE))
+    assert "requeue: 02:00-04:00 UTC, open until 2026-11-25 04:00:00Z" in lines
+    assert "backup: 04:00-05:00 UTC, closed until 2026-11-25 04:00:00Z" in lines
+    assert "prune: 00:00-24:00 UTC, open" in lines
     assert list(window_state.window_obstacles(acting, "requeue", THREE)) == []
     assert list(window_state.window_obstacles(acting, "checkpoint", THREE)) == []
     (closed,) = window_state.window_obstacles(acting, "backup", THREE)
     assert closed == "its window 04:00-05:00 UTC is closed: it waits until 2026-11-25 04:00:00Z"
 
 
-def test_a_rule_whose_action_needs_a_window_and_has_none_is_warned_of(tmp_path: Path) -> None:
+def test_a_rule_for_an_action_without_its_window_is_warned_of(tmp_path: Path) -> None:
     for action in (name for name, spec in ACTION_SPECS.items() if spec.needs_window and spec.automatic):
         rule = f"rules: [{{name: r, when: {{sqlite_pages: {{above: 1}}}}, on: {{threshold: {{}}}}, do: {action}}}]\n"
         (warning,) = loaded(tmp_path, rule).warnings

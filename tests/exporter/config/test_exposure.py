@@ -1,4 +1,4 @@
-"""Acting is never enabled on an open address without a configured actor."""
+"""Acting is never enabled on an address that others reach while no caller is allowed to act."""
 
 import subprocess
 import sys
@@ -8,8 +8,7 @@ import pytest
 
 from exporter.agent import Agent
 from exporter.config.exposure import exposure_problem, is_loopback
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.settings import ActingSettings
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
@@ -43,7 +42,7 @@ def test_these_others_reach(host: str) -> None:
         ActingSettings(enabled=True, client_sans=("am.example",)),
     ],
 )
-def test_where_nobody_acts_or_somebody_is_named_it_may_be_reached(acting: ActingSettings) -> None:
+def test_without_acting_or_with_an_allowed_caller_it_may_be_reached(acting: ActingSettings) -> None:
     assert exposure_problem(acting, ["0.0.0.0"]) is None
 
 
@@ -62,10 +61,10 @@ def serve(config: Path, address: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_such_a_start_is_refused_with_the_cure(config: Path) -> None:
-    result = serve(config, "0.0.0.0:0")
-    assert result.returncode == 2
-    assert result.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and no caller is allowed to act")
-    assert len(result.stderr.splitlines()) == 1
+    done = serve(config, "0.0.0.0:0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: acting is enabled, it listens on 0.0.0.0, and no caller is allowed to act")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_reload_cannot_make_it_so_either(config: Path) -> None:

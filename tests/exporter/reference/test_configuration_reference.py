@@ -13,11 +13,11 @@ def test_the_reference_is_current() -> None:
 
 
 def test_it_says_how_a_value_is_written_and_its_default() -> None:
-    found = {key: (kind, default) for key, kind, default in reference.describe_keys()}
-    assert found["poll.interval"] == ("duration", "`15s`")
-    assert found["limits.write_lock"] == ("duration", "`50ms`")
-    assert found["limits.wal_growth"] == ("size, share or `max(size, share)`", "`max(64MiB, 25%)`")
-    assert found["databases[].backup.compress"] == ("`none` or `zstd`", "`none`")
-    assert found["rules[].when.NAME.above"][0] == "level"
-    assert found["actions.enabled"] == ("true or false", "`false`")
-    assert found["databases[].path"] == ("text", "required")
+    keys = {key: (kind, default) for key, kind, default in reference.describe_keys()}
+    assert keys["poll.interval"] == ("duration", "`15s`")
+    assert keys["limits.write_lock"] == ("duration", "`50ms`")
+    assert keys["limits.wal_growth"] == ("size, share or `max(size, share)`", "`max(64MiB, 25%)`")
+    assert keys["databases[].backup.compress"] == ("`none` or `zstd`", "`none`")
+    assert keys["rules[].when.NAME.above"][0] == "level"
+    assert keys["actions.enabled"] == ("true or false", "`false`")
+    assert keys["databases[].path"] == ("text", "required")

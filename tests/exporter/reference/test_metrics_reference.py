@@ -22,7 +22,7 @@ def test_every_declared_metric_has_one_row() -> None:
 
 
 @pytest.mark.parametrize("stale", ["", None], ids=["another text", "no file"])
-def test_a_document_that_is_not_up_to_date_is_told_with_the_cure(
+def test_a_document_that_is_not_up_to_date_is_reported_with_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stale: str | None
 ) -> None:
     document = tmp_path / "metrics.md"

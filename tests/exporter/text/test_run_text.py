@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[apsw.Connection]:
         yield made
 
 
-def told(store: apsw.Connection, request: Request, **ending: Any) -> str:
+def line_of(store: apsw.Connection, request: Request, **ending: Any) -> str:
     """The line of a run that took 1.5 s and ended like this."""
     claim = runs.enqueue_and_claim(store, request, "/jobs.db", NIGHT)
     runs.start_run(store, claim, NIGHT)
@@ -37,7 +37,7 @@ def told(store: apsw.Connection, request: Request, **ending: Any) -> str:
 
 def test_an_alert_with_its_fingerprint_and_what_it_did_about_it(store: apsw.Connection) -> None:
     request = Request("checkpoint", "jobs", "alert", rule="wal", condition=BACKLOG, episode="c0ffee0123456789/2")
-    assert told(store, request, before=70000000, after=0, effect=Effect.FIXED) == (
+    assert line_of(store, request, before=70000000, after=0, effect=Effect.FIXED) == (
         "2026-03-02 03:00:01Z #1 jobs checkpoint: done in 1.5 s, effect fixed (70000000 -> 0); "
         "alert of rule wal, sqlite_wal_backlog_bytes above 67108864, alert c0ffee0123456789/2: copied 300 frames"
     )
@@ -46,7 +46,7 @@ def test_an_alert_with_its_fingerprint_and_what_it_did_about_it(store: apsw.Conn
 def test_what_stood_in_the_way_by_name(store: apsw.Connection) -> None:
     blocked = {"outcome": Outcome.BLOCKED, "message": "held back by pid 7 (report.py)", "effect": Effect.BLOCKED}
     request = Request("checkpoint", "jobs", "threshold", rule="wal", condition=BACKLOG)
-    assert told(store, request, before=7e7, after=7e7, **blocked) == (
+    assert line_of(store, request, before=7e7, after=7e7, **blocked) == (
         "2026-03-02 03:00:01Z #1 jobs checkpoint: blocked in 1.5 s, effect blocked (70000000 -> 70000000); "
         "threshold of rule wal, sqlite_wal_backlog_bytes above 67108864: held back by pid 7 (report.py)"
     )
@@ -61,24 +61,24 @@ def test_what_stood_in_the_way_by_name(store: apsw.Connection) -> None:
 )
 def test_other_conditions(store: apsw.Connection, condition: Condition, why: str) -> None:
     request = Request("backup", "jobs", "threshold", rule="r", condition=condition)
-    assert told(store, request, message="x", after=3, effect=Effect.FIXED).endswith(why)
+    assert line_of(store, request, message="x", after=3, effect=Effect.FIXED).endswith(why)
 
 
 def test_a_value_that_was_not_there(store: apsw.Connection) -> None:
     request = Request("backup", "jobs", "threshold", rule="r", condition=Condition("m", absent=60.0))
-    assert "effect fixed (none -> 3)" in told(store, request, after=3, effect=Effect.FIXED)
-    assert "effect unknown (3 -> none)" in told(store, request, before=3, effect=Effect.UNKNOWN)
+    assert "effect fixed (none -> 3)" in line_of(store, request, after=3, effect=Effect.FIXED)
+    assert "effect unknown (3 -> none)" in line_of(store, request, before=3, effect=Effect.UNKNOWN)
 
 
 def test_a_schedule_and_a_person(store: apsw.Connection) -> None:
-    assert "jobs backup: done in 1.5 s; schedule nightly: " in told(
+    assert "jobs backup: done in 1.5 s; schedule nightly: " in line_of(
         store, Request("backup", "jobs", "schedule", rule="nightly")
     )
-    assert "; requested by a person: " in told(store, Request("backup", "jobs"))
+    assert "; requested by a person: " in line_of(store, Request("backup", "jobs"))
 
 
 def test_it_is_one_line_whatever_the_message_holds(store: apsw.Connection) -> None:
-    assert told(store, Request("backup", "jobs"), message="one\ntwo\r\n  three").endswith(": one two three")
+    assert line_of(store, Request("backup", "jobs"), message="one\ntwo\r\n  three").endswith(": one two three")
 
 
 def test_what_waits_says_so(store: apsw.Connection) -> None:

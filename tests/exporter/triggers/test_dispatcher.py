@@ -230,8 +230,10 @@ def test_two_runs_that_did_not_help_are_said_to_suspend(
             number, _ = runs.enqueue_run(store, wish, str(target.path), time.time())
         run = ended(dispatcher, target, number)
         assert (run.outcome, run.effect) == (outcome, "no_effect")
-    runner_child.eventually(lambda: "suspended" in caplog.text, "it is said")
-    assert dispatcher.view.totals.suspensions[target.name, "requeue"].is_suspended
+    runner_child.eventually(lambda: "suspended" in caplog.text, "the log says so")
+    runner_child.eventually(
+        lambda: dispatcher.view.totals.suspensions[target.name, "requeue"].is_suspended, "the view shows it"
+    )
 
 
 def test_stopping_ends_what_runs_at_a_safe_point(dispatcher: Dispatcher, target: Target, queue: prismq.Queue) -> None:
