@@ -257,11 +257,14 @@ def layers_of(tree: Path) -> list[list[list[str]]]:
     parser = configparser.ConfigParser()
     parser.read(tree / ".importlinter")
     contracts = [parser[name] for name in parser.sections() if parser[name].get("type", "").endswith("layers")]
-    actions = " | ".join(action_modules(tree))
+    actions, collectors = " | ".join(action_modules(tree)), " | ".join(collector_modules(tree))
     return [
         [
-            [f"{container}{room.strip('() ')}" for room in line.replace("{actions}", actions).split("|")]
-            for line in _lines_of(contract["layers"])
+            [f"{container}{room.strip('() ')}" for room in line.split("|")]
+            for line in (
+                line.replace("{actions}", actions).replace("{collectors}", collectors)
+                for line in _lines_of(contract["layers"])
+            )
         ]
         for contract in contracts
         for container in ([f"{name}." for name in _lines_of(contract.get("containers", ""))] or [""])
@@ -272,6 +275,12 @@ def action_modules(tree: Path) -> list[str]:
     """Lists the modules of the actions, for which `{actions}` stands in a contract: the flat files that hold a spec."""
     files = sorted((tree / "actions").glob("*.py"))
     return [f"actions.{file.stem}" for file in files if "\nSPEC = ActionSpec(" in file.read_text()]
+
+
+def collector_modules(tree: Path) -> list[str]:
+    """Lists the modules of the collectors, for which `{collectors}` stands in a contract."""
+    files = sorted((tree / "collectors").glob("*.py"))
+    return [f"collectors.{file.stem}" for file in files if "\nSPEC = CollectorSpec(" in file.read_text()]
 
 
 def _lines_of(text: str) -> list[str]:
