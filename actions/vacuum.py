@@ -38,7 +38,7 @@ SPEC = ActionSpec(
     name="vacuum",
     summary="Give free pages back to the disk, in the way that disturbs the application least.",
     caution="A full VACUUM stops every writer until it is done.",
-    details="A full VACUUM stops every writer until it is done: --dry-run prints for how long, and how much space it gives back.",
+    details="A full VACUUM stops every writer until it is done: --dry-run prints for how long and what it gives back.",
     options={
         "incremental": ActionOption("flag", "Only incremental_vacuum in short transactions, never a full VACUUM."),
         "free_for": ActionOption(

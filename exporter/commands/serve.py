@@ -19,8 +19,8 @@ from exporter.config.exposure import exposure_problem
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 from exporter.log import LogFormat, configure_logging, log_event
-from exporter.web.address import CannotListen, InvalidMount, Mount, bind_addresses, listening_urls, parse_mount
-from exporter.web.app import build_app
+from exporter.web.address import CannotListen, InvalidMount, Mount, bind_listen_addresses, listening_urls, parse_mount
+from exporter.web.app import build_web_app
 from exporter.web.server import HttpServer
 from exporter.web_config.reload import ReloadingWebConfig
 
@@ -101,7 +101,7 @@ def serve(
     try:
         place = parse_mount(telemetry_path, prefix, external_url)
         web = ReloadingWebConfig(web_file)
-        sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_addresses(addresses)
+        sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_listen_addresses(addresses)
     except (InvalidMount, ConfigErrors) as error:
         raise UsageProblem(str(error)) from error
     except (CannotListen, systemd.NoInheritedSockets) as error:
@@ -124,7 +124,7 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
     address = " ".join(listening_urls(sockets, "https" if web.current_config().tls is not None else "http"))
     log_event(LOG, logging.INFO, "listening", version=VERSION, address=address, acting=config.acting.enabled)
     server = HttpServer(
-        build_app(agent.web_context),
+        build_web_app(agent.web_context),
         web=web.current_config,
         on_hangup=_in_background_thread(lambda: _reload_agent(agent)),
         on_start=lambda: systemd.notify("READY=1", f"STATUS=answering on {address}"),

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actions.model.condition import Condition, ConditionVerdict
-from actions.policy.cooldown import ActionHistory, admit, cooldown_left
-from actions.policy.measure import condition_measurement
+from actions.policy.cooldown import ActionHistory, admit_request, cooldown_left
+from actions.policy.effect import condition_measurement
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule, due_firing
 from collectors.access.snapshot import Snapshot
@@ -94,7 +94,7 @@ def _rule_obstacles(
 
 
 def _cooldown_obstacles(rule: Rule, past: ActionHistory, now: float) -> Iterator[str]:
-    decision = admit(past, rule.cooldown, now)
+    decision = admit_request(past, rule.cooldown, now)
     if decision == "duplicate":
         yield f"{rule.action} waits or runs already (run {past.unfinished_run})"
     if decision == "disabled":

@@ -83,7 +83,7 @@ def test_the_registry_has_it(copy: Path) -> None:
 def test_a_configuration_may_name_it_and_its_options(copy: Path) -> None:
     checked = queuekeeper(copy, "config", "check", "queuekeeper.yaml")
     assert checked.returncode == 0, checked.stderr
-    assert "reindex runs by itself only inside a window, and none is configured" in checked.stdout + checked.stderr
+    assert "reindex runs automatically only inside a window, and none is configured" in checked.stdout + checked.stderr
     (copy / "wrong.yaml").write_text(CONFIG.replace("longest_hold: 2s", "longest_hold: high"))
     wrong = queuekeeper(copy, "config", "check", "wrong.yaml")
     assert wrong.returncode == 2
