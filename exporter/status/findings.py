@@ -29,7 +29,7 @@ class Finding:
     cure: str
 
 
-def find_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> tuple[Finding, ...]:
+def find_database_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> tuple[Finding, ...]:
     """Return all problems, worst first; none for a healthy database. `now` is in seconds since the epoch."""
     if not snapshot.up:
         return (
