@@ -1,6 +1,6 @@
-"""Gathers the query planner's statistics of one table or of all, in short turns beside the live application.
+"""Gathers the query planner's statistics of one table or of all, in short transactions beside the live application.
 
-Runbook: docs/runbook.md#procedure-statistics. The only thing that it adds to the application's database is sqlite_stat1.
+Runbook: docs/runbook.md#procedure-statistics. It adds nothing but sqlite_stat1 to the application's database.
 """
 
 from difflib import get_close_matches
@@ -26,38 +26,38 @@ SPEC = ActionSpec(
 )
 
 
-def plan(work: ActionContext) -> Plan:
-    """Which tables. Raises Refused, NothingToDo."""
-    with open_read_only(work.target.path) as connection:
-        require_statistics_allowed(work, connection)
-        tables = _select_tables(work, ordinary_tables(connection))
+def plan(context: ActionContext) -> Plan:
+    """Select the tables. Raises Refused, NothingToDo."""
+    with open_read_only(context.target.path) as connection:
+        require_statistics_allowed(context, connection)
+        tables = _select_tables(context, ordinary_tables(connection))
     return Plan(
         steps=(f"ANALYZE {join_first(tables)}",),
-        figures={"tables": len(tables), "longest_hold_seconds": accepted_hold(work)},
-        stall=accepted_hold(work),
+        figures={"tables": len(tables), "longest_hold_seconds": accepted_hold(context)},
+        stall=accepted_hold(context),
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:  # noqa: ARG001 - the actions' signature
-    """Gather. What does not fit into the hold that is allowed is left as it was, and told."""
-    with open_read_only(work.target.path) as connection:
-        tables = _select_tables(work, ordinary_tables(connection))
-    return analyze_all(work, tables)
+def run(context: ActionContext, plan: Plan) -> Done:  # noqa: ARG001 - the actions' signature
+    """Analyze the tables. What does not fit into the allowed hold stays unchanged, and is in the result."""
+    with open_read_only(context.target.path) as connection:
+        tables = _select_tables(context, ordinary_tables(connection))
+    return analyze_all(context, tables)
 
 
-def _select_tables(work: ActionContext, tables: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = work.options.get("table")
-    if wanted is None:
+def _select_tables(context: ActionContext, tables: tuple[str, ...]) -> tuple[str, ...]:
+    name = context.options.get("table")
+    if name is None:
         if not tables:
             raise NothingToDo("the database has no tables", reason="no_tables", next_step="")
         return tables
-    found = [name for name in tables if name.lower() == str(wanted).lower()]
-    if not found:
-        near = get_close_matches(str(wanted), tables, 1)
+    selected = [table for table in tables if table.lower() == str(name).lower()]
+    if not selected:
+        near = get_close_matches(str(name), tables, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise Refused(
-            f"there is no table {wanted} in {work.target.path}",
+            f"there is no table {name} in {context.target.path}",
             reason="no_such_table",
             next_step=f"{hint}its tables: {join_first(tables) or 'none'}",
         )
-    return tuple(found)
+    return tuple(selected)

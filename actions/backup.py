@@ -23,7 +23,7 @@ SPEC = ActionSpec(
     options={
         "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
         "stall": ActionOption(
-            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+            "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
     },
     lane="long",

@@ -1,8 +1,8 @@
-"""Checks that the database is whole: SQLite's own check, quick or full, and beside it what must hold in a queue's rows.
+"""Checks the integrity of the database: SQLite's own check, quick or full, and a check of the queue's rows.
 
-Runbook: docs/runbook.md#procedure-integrity-check. It changes nothing. A live file is read in parts that each keep their
-budget; what is too large for that is checked on the newest verified backup. A failure is remembered until a whole full
-check of the same target is good (actions/store/integrity.py).
+Runbook: docs/runbook.md#procedure-integrity-check. It changes nothing. A live file is read in parts that each keep the
+read budget; a file that is too large for that is checked on the newest verified backup. A failure is remembered until a
+full check of the whole same target succeeds (actions/store/integrity.py).
 """
 
 import time
@@ -57,148 +57,152 @@ SPEC = ActionSpec(
 NO_QUEUE_PROBLEMS = QueueCheckResult((), (), "")
 
 
-def plan(work: ActionContext) -> Plan:
-    """Choose where to read. Raises Refused."""
-    full = bool(work.options.get("full"))
-    longest = _longest_read(work)
-    size = database_bytes(work)
+def plan(context: ActionContext) -> Plan:
+    """Choose the live file or a backup. Raises Refused."""
+    full = bool(context.options.get("full"))
+    longest = _longest_read(context)
+    size = database_bytes(context)
     seconds = predicted_check_seconds(size, full=full)
-    backup = _backup_to_check(work, large=seconds > longest)
+    backup = _backup_to_check(context, large=seconds > longest)
     figures: dict[str, Figure] = {
         "check": "full" if full else "quick",
         "target": "live" if backup is None else "backup",
         "bytes": size,
         "predicted_seconds": round(seconds, 3),
     }
-    word = "integrity_check" if full else "quick_check"
+    pragma = "integrity_check" if full else "quick_check"
     if backup is not None:
-        return Plan(steps=(f"{word} of {backup.reference}",), figures={**figures, "path": backup.reference})
+        return Plan(steps=(f"{pragma} of {backup.reference}",), figures={**figures, "path": backup.reference})
     return Plan(
-        steps=(f"{word} of the live file, no read longer than {longest:g} s",),
+        steps=(f"{pragma} of the live file, no read longer than {longest:g} s",),
         figures={**figures, "longest_read": longest},
-        stall=min(seconds, longest) if uses_rollback_journal(work) else 0.0,
+        stall=min(seconds, longest) if uses_rollback_journal(context) else 0.0,
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
-    """Check. Raises Unverified with the first problems, Failed when something could not be checked."""
+def run(context: ActionContext, plan: Plan) -> Done:
+    """Run the check. Raises Unverified with the first problems, Failed when a part could not be checked."""
     full = plan.figures["check"] == "full"
     if plan.figures["target"] == "backup":
-        chosen = load_backup(work, str(plan.figures["path"]))
-        require_same_source(work, chosen)
-        return _check_backup(work, chosen, full=full)
+        backup = load_backup(context, str(plan.figures["path"]))
+        require_same_source(context, backup)
+        return _check_backup(context, backup, full=full)
     started = time.monotonic()
-    report, beside = _check_live_file(work, float(plan.figures["longest_read"] or 0.0), full=full)
-    figures = _check_figures(report, beside, "live", full=full, seconds=time.monotonic() - started)
-    if report.problems or beside.problems:
-        raise _damage_error(f"{work.target.path} is damaged", report.problems + beside.problems, figures)
+    report, queue_check = _check_live_file(context, float(plan.figures["longest_read"] or 0.0), full=full)
+    figures = _check_figures(report, queue_check, "live", full=full, seconds=time.monotonic() - started)
+    if report.problems or queue_check.problems:
+        raise _damage_error(f"{context.target.path} is damaged", report.problems + queue_check.problems, figures)
     if report.unchecked:
         raise Failed(
-            f"not checked: {join_first(report.unchecked)}; in the rest nothing is wrong",
+            f"not checked: {join_first(report.unchecked)}; no problem in the rest",
             reason="unchecked",
             next_step="take a backup and check that (--on-backup), or accept longer reads (--longest-read)",
             figures={name: value for name, value in figures.items() if name != "whole_file"},
         )
-    return Done(_success_message(f"{plan.figures['check']} check of the live file", beside), figures)
+    return Done(_success_message(f"{plan.figures['check']} check of the live file", queue_check), figures)
 
 
-def _longest_read(work: ActionContext) -> float:
-    limits = work.target.limits
-    return work.numeric_option("longest_read", limits.read_rollback if uses_rollback_journal(work) else limits.read_wal)
+def _longest_read(context: ActionContext) -> float:
+    limits = context.target.limits
+    return context.numeric_option(
+        "longest_read", limits.read_rollback if uses_rollback_journal(context) else limits.read_wal
+    )
 
 
-def _backup_to_check(work: ActionContext, *, large: bool) -> SelectedBackup | None:
-    """The newest verified one, where it may be needed. Raises Refused when it is asked for and there is none."""
-    wanted = bool(work.options.get("on_backup"))
-    if not wanted and (work.target.backup is None or not large):
+def _backup_to_check(context: ActionContext, *, large: bool) -> SelectedBackup | None:
+    """The newest verified backup, if one is to be checked. Raises Refused when it is requested and there is none."""
+    is_requested = bool(context.options.get("on_backup"))
+    if not is_requested and (context.target.backup is None or not large):
         return None
-    found = select_newest_verified(work)
-    if found is None and wanted:
+    backup = select_newest_verified(context)
+    if backup is None and is_requested:
         raise Refused(
             "there is no verified backup to check", reason="no_backup", next_step="take one: queuekeeper backup DB"
         )
-    return found
+    return backup
 
 
-def _check_live_file(work: ActionContext, longest: float, *, full: bool) -> tuple[CheckReport, QueueCheckResult]:
-    """The parts one after another; the rows only where the pages are sound."""
+def _check_live_file(context: ActionContext, longest: float, *, full: bool) -> tuple[CheckReport, QueueCheckResult]:
+    """Check the live file part by part, then the queue's rows if the pages have no problem."""
     report = CheckReport()
     try:
-        with open_read_only(work.target.path) as connection:
-            for part in check_live(work, connection, longest, full=full):
+        with open_read_only(context.target.path) as connection:
+            for part in check_live(context, connection, longest, full=full):
                 report = report.with_part(part)
-                work.emit_progress("checked parts", report.parts, 0.0)
-                work.stop.raise_if_requested()
+                context.emit_progress("checked parts", report.parts, 0.0)
+                context.stop.raise_if_requested()
             if report.problems:
                 return report, NO_QUEUE_PROBLEMS
-            return report, check_queue_rows(work, connection, longest, work.run_history.figure("last_numbers"))
-    except DAMAGE_ERRORS as error:  # so damaged that not even its schema can be read
+            return report, check_queue_rows(context, connection, longest, context.run_history.figure("last_numbers"))
+    except DAMAGE_ERRORS as error:  # the damage is in the schema itself
         return report if report.problems else CheckReport((str(error),)), NO_QUEUE_PROBLEMS
     except TimeLimitExceeded as error:
         return report.with_part(CheckReport(unchecked=(f"the rows ({error})",))), NO_QUEUE_PROBLEMS
 
 
-def _check_backup(work: ActionContext, chosen: SelectedBackup, *, full: bool) -> Done:
-    age = max(0.0, work.now() - chosen.manifest.snapshot_time)
-    about = f"{chosen.name}, taken {age / 3600:.1f} hours ago,"
+def _check_backup(context: ActionContext, backup: SelectedBackup, *, full: bool) -> Done:
+    age = max(0.0, context.now() - backup.manifest.snapshot_time)
+    about = f"{backup.name}, taken {age / 3600:.1f} hours ago,"
     started = time.monotonic()
-    report, beside = _check_backup_copy(work, chosen, full=full)
-    figures = _check_figures(report, beside, "backup", full=full, seconds=time.monotonic() - started)
-    figures |= {"path": chosen.reference, "snapshot_age_seconds": round(age, 1)}
-    if report.problems or beside.problems:
-        withdraw_verification(chosen)
-        raise _damage_error(f"{about} is damaged: {_damage_origin(chosen)}", report.problems + beside.problems, figures)
-    return Done(_success_message(f"{figures['check']} check of {about}", beside), figures)
+    report, queue_check = _check_backup_copy(context, backup, full=full)
+    figures = _check_figures(report, queue_check, "backup", full=full, seconds=time.monotonic() - started)
+    figures |= {"path": backup.reference, "snapshot_age_seconds": round(age, 1)}
+    if report.problems or queue_check.problems:
+        withdraw_verification(backup)
+        raise _damage_error(
+            f"{about} is damaged: {_damage_origin(backup)}", report.problems + queue_check.problems, figures
+        )
+    return Done(_success_message(f"{figures['check']} check of {about}", queue_check), figures)
 
 
 def _check_backup_copy(
-    work: ActionContext, chosen: SelectedBackup, *, full: bool
+    context: ActionContext, backup: SelectedBackup, *, full: bool
 ) -> tuple[CheckReport, QueueCheckResult]:
     try:
         with (
-            open_plain_backup(work, chosen, make_scratch_folder(work)) as plain,
+            open_plain_backup(context, backup, make_scratch_folder(context)) as plain,
             open_immutable(plain) as connection,
         ):
-            report = check_copy(work, connection, full=full)
-            return report, NO_QUEUE_PROBLEMS if report.problems else check_queue_rows(work, connection, None, None)
+            report = check_copy(context, connection, full=full)
+            return report, NO_QUEUE_PROBLEMS if report.problems else check_queue_rows(context, connection, None, None)
     except DAMAGE_ERRORS as error:
         return CheckReport((str(error),), whole=True), NO_QUEUE_PROBLEMS
-    except Unverified as error:  # it cannot even be decompressed
+    except Unverified as error:  # it cannot be decompressed
         return CheckReport((str(error),), whole=True), NO_QUEUE_PROBLEMS
 
 
-def _damage_origin(chosen: SelectedBackup) -> str:
-    if is_as_written(chosen):
-        return "it is what was written, so the database itself was damaged when it was copied"
-    return "it is not what was written, so it was damaged where it lies"
+def _damage_origin(backup: SelectedBackup) -> str:
+    if is_as_written(backup):
+        return "it is as it was written, so the database itself was damaged when it was copied"
+    return "it is not as it was written, so it was damaged in the backup store"
 
 
 def _check_figures(
-    report: CheckReport, beside: QueueCheckResult, target: str, *, full: bool, seconds: float
+    report: CheckReport, queue_check: QueueCheckResult, target: str, *, full: bool, seconds: float
 ) -> dict[str, Figure]:
-    problems = report.problems + beside.problems
+    problems = report.problems + queue_check.problems
     figures: dict[str, Figure] = {
         "check": "full" if full else "quick",
         "target": target,
         "whole_file": report.whole,
         "problems": "; ".join(problems),
-        "notes": "; ".join(beside.notes),
+        "notes": "; ".join(queue_check.notes),
         "parts": report.parts,
         "longest_read_seconds": round(report.longest, 4),
         "seconds": round(seconds, 4),
     }
-    return {**figures, "last_numbers": beside.numbers} if target == "live" and beside.numbers else figures
+    return {**figures, "last_numbers": queue_check.numbers} if target == "live" and queue_check.numbers else figures
 
 
-def _damage_error(what: str, problems: tuple[str, ...], figures: dict[str, Figure]) -> Unverified:
+def _damage_error(subject: str, problems: tuple[str, ...], figures: dict[str, Figure]) -> Unverified:
     only_indexes = all("index" in problem for problem in problems)
-    cure = (
-        "only indexes are: have the application's owner run REINDEX, then check with --full"
+    next_step = (
+        "only indexes are damaged: have the application's owner run REINDEX, then check with --full"
         if only_indexes
         else "keep all backups; restore the newest good one: `queuekeeper backups verify`, `queuekeeper restore`"
     )
-    return Unverified(f"{what}: {'; '.join(problems)}", reason="damaged", next_step=cure, figures=figures)
+    return Unverified(f"{subject}: {'; '.join(problems)}", reason="damaged", next_step=next_step, figures=figures)
 
 
-def _success_message(what: str, beside: QueueCheckResult) -> str:
-    return f"{what}: ok" + "".join(f"; note: {note}" for note in beside.notes)
+def _success_message(subject: str, queue_check: QueueCheckResult) -> str:
+    return f"{subject}: ok" + "".join(f"; note: {note}" for note in queue_check.notes)

@@ -1,8 +1,8 @@
-"""Deletes finished tasks that were kept long enough, in short transactions beside the live workers.
+"""Deletes finished tasks that are old enough, in short transactions beside the live workers.
 
-Runbook: docs/runbook.md#procedure-purge. What may go, and what goes along, is the profile's. The space stays in the file
-until a vacuum gives it back. A task that holds an idempotency key stays: without its row the same task could be enqueued,
-and run, again; only the operator's word lets it go.
+Runbook: docs/runbook.md#procedure-purge. The profile defines which rows may be deleted, and their dependents.
+The space stays in the file until a vacuum gives it back. A task with an idempotency key is not deleted: without its row the
+same task could be enqueued, and run, again; that needs the operator's confirmation.
 """
 
 from collections.abc import Mapping
@@ -43,46 +43,49 @@ SPEC = ActionSpec(
     needs_fresh_backup=True,
 )
 
-# Tasks that stay for their key are counted up to here.
+# Tasks that are spared for their key are counted up to this number.
 MOST_KEYED = 10_000
-DANGER = "nothing is known of who still needs this queue's finished tasks"
+DANGER = "it is not known which process still needs this queue's finished tasks"
 
 
-def plan(work: ActionContext) -> Plan:
-    """Count the victims and show the first. Raises Refused where gates or keys say no, NothingToDo."""
-    older_than = older_than_option(work)
-    with planning_connection(work) as connection:
-        profile = require_profile(work, connection)
+def plan(context: ActionContext) -> Plan:
+    """Count the finished tasks and show the first. Raises Refused because of a gate or of keys, NothingToDo."""
+    older_than = older_than_option(context)
+    with planning_connection(context) as connection:
+        profile = require_profile(context, connection)
         purge = _require_purge(profile)
-        check_gate(work, connection, profile, purge.gate, DANGER)
-        takings = _row_selections(work, purge)
-        require_indexes(connection, takings, foreign_keys=True)
-        found = preview_rows(work, connection, takings, limit_option(work), older_than)
-        kept = _count_keyed_tasks(work, connection, purge)
-    if found.number == 0:
-        raise _nothing_to_purge(work, kept)
+        check_gate(context, connection, profile, purge.gate, DANGER)
+        selections = _row_selections(context, purge)
+        require_indexes(connection, selections, foreign_keys=True)
+        preview = preview_rows(context, connection, selections, limit_option(context), older_than)
+        keyed_tasks = _count_keyed_tasks(context, connection, purge)
+    if preview.number == 0:
+        raise _nothing_to_purge(context, keyed_tasks)
     return Plan(
-        steps=(f"delete {found.tasks_text}: {found.rows_text}", *_key_warnings(work, purge, kept)),
+        steps=(f"delete {preview.tasks_text}: {preview.rows_text}", *_key_warnings(context, purge, keyed_tasks)),
         figures={
-            "finished": found.number,
-            "at_least": found.at_least,
-            "kept_for_their_key": kept,
-            "frees_idempotency_keys": bool(work.options.get("free_idempotency_keys")) and purge.frees_idempotency_keys,
+            "finished": preview.number,
+            "at_least": preview.at_least,
+            "kept_for_their_key": keyed_tasks,
+            "frees_idempotency_keys": bool(context.options.get("free_idempotency_keys"))
+            and purge.frees_idempotency_keys,
         },
-        stall=work.target.limits.write_lock,
-        warnings=_key_warnings(work, purge, kept),
+        stall=context.target.limits.write_lock,
+        warnings=_key_warnings(context, purge, keyed_tasks),
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
-    """Delete the finished tasks in turns. What was deleted before a stop stays deleted and is told."""
+def run(context: ActionContext, plan: Plan) -> Done:
+    """Delete the finished tasks in batches. What was committed before a stop stays, and is in the result."""
     return run_batch_action(
-        work,
+        context,
         BatchAction(
-            selections=lambda connection: _row_selections(work, _require_purge(require_profile(work, connection))),
+            selections=lambda connection: _row_selections(
+                context, _require_purge(require_profile(context, connection))
+            ),
             planned_rows=int(plan.figures["finished"] or 0),
             progress_text="purged tasks",
-            message=lambda progress: _result_message(work, progress, int(plan.figures["kept_for_their_key"] or 0)),
+            message=lambda progress: _result_message(context, progress, int(plan.figures["kept_for_their_key"] or 0)),
             figures=lambda progress: {
                 **_result_figures(progress),
                 "kept_for_their_key": plan.figures["kept_for_their_key"],
@@ -96,62 +99,68 @@ def run(work: ActionContext, plan: Plan) -> Done:
 def _require_purge(profile: CompiledProfile) -> CompiledPurge:
     if profile.purge is None:
         raise Refused(
-            f"the profile {profile.name} has nothing to purge: its queue deletes what is done",
+            f"the profile {profile.name} has nothing to purge: its queue deletes finished tasks itself",
             reason="no_purge",
             next_step="see docs/profiles.md",
         )
     return profile.purge
 
 
-def _spares_keyed_tasks(work: ActionContext, purge: CompiledPurge) -> bool:
-    return purge.frees_idempotency_keys and not work.options.get("free_idempotency_keys")
+def _spares_keyed_tasks(context: ActionContext, purge: CompiledPurge) -> bool:
+    return purge.frees_idempotency_keys and not context.options.get("free_idempotency_keys")
 
 
-def _row_selections(work: ActionContext, purge: CompiledPurge) -> tuple[RowSelection, ...]:
-    return purge.keyless if _spares_keyed_tasks(work, purge) else purge.selections
+def _row_selections(context: ActionContext, purge: CompiledPurge) -> tuple[RowSelection, ...]:
+    return purge.keyless if _spares_keyed_tasks(context, purge) else purge.selections
 
 
-def _count_keyed_tasks(work: ActionContext, connection: apsw.Connection, purge: CompiledPurge) -> int:
-    """How many finished tasks stay for their idempotency key; at most KEPT."""
-    keyed = purge.keyed if _spares_keyed_tasks(work, purge) else ()
+def _count_keyed_tasks(context: ActionContext, connection: apsw.Connection, purge: CompiledPurge) -> int:
+    """How many finished tasks are spared for their idempotency key; at most MOST_KEYED."""
+    keyed = purge.keyed if _spares_keyed_tasks(context, purge) else ()
     return count_up_to(
-        work, connection, (one.count_statement(work.now(), older_than_option(work)) for one in keyed), MOST_KEYED
+        context,
+        connection,
+        (rows.count_statement(context.now(), older_than_option(context)) for rows in keyed),
+        MOST_KEYED,
     )
 
 
-def _nothing_to_purge(work: ActionContext, kept: int) -> NothingToDo | Refused:
-    if kept == 0:
+def _nothing_to_purge(context: ActionContext, keyed_tasks: int) -> NothingToDo | Refused:
+    if keyed_tasks == 0:
         return NothingToDo("no finished task is old enough", reason="nothing_finished", next_step="")
     return Refused(
-        f"{_count_text(kept)} finished tasks hold an idempotency key: without their rows the queue would take the same tasks again",
+        f"{_count_text(keyed_tasks)} finished tasks have an idempotency key: without their rows the queue would "
+        "accept the same tasks again",
         reason="idempotency_keys",
-        next_step=f"queuekeeper purge {work.target.name} --free-idempotency-keys, once nobody enqueues them again; "
+        next_step=f"queuekeeper purge {context.target.name} --free-idempotency-keys, once no process enqueues them again; "
         "in a rule: options: {free_idempotency_keys: true}",
-        figures={"kept_for_their_key": kept},
+        figures={"kept_for_their_key": keyed_tasks},
     )
 
 
-def _key_warnings(work: ActionContext, purge: CompiledPurge, kept: int) -> tuple[str, ...]:
-    if kept:
-        return (f"{_count_text(kept)} more stay, since they hold an idempotency key (--free-idempotency-keys)",)
-    if purge.frees_idempotency_keys and not _spares_keyed_tasks(work, purge):
-        return ("beware: their idempotency keys are free then, and the same tasks can be enqueued again",)
+def _key_warnings(context: ActionContext, purge: CompiledPurge, keyed_tasks: int) -> tuple[str, ...]:
+    if keyed_tasks:
+        return (
+            f"{_count_text(keyed_tasks)} more stay, because they have an idempotency key (--free-idempotency-keys)",
+        )
+    if purge.frees_idempotency_keys and not _spares_keyed_tasks(context, purge):
+        return ("warning: this frees their idempotency keys, and the same tasks can be enqueued again",)
     return ()
 
 
-def _count_text(kept: int) -> str:
-    return f"at least {kept}" if kept == MOST_KEYED else str(kept)
+def _count_text(keyed_tasks: int) -> str:
+    return f"at least {keyed_tasks}" if keyed_tasks == MOST_KEYED else str(keyed_tasks)
 
 
-def _result_message(work: ActionContext, progress: BatchProgress, kept: int) -> str:
-    free = _free_bytes(work)
-    stay = f"; {_count_text(kept)} stay for their idempotency key" if kept else ""
-    space = f"; {free} bytes of the file are free: queuekeeper vacuum {work.target.name}" if free else ""
+def _result_message(context: ActionContext, progress: BatchProgress, keyed_tasks: int) -> str:
+    free = _free_bytes(context)
+    stay = f"; {_count_text(keyed_tasks)} stay for their idempotency key" if keyed_tasks else ""
+    space = f"; {free} bytes of the file are free: queuekeeper vacuum {context.target.name}" if free else ""
     return f"purged {progress.destinations['gone']} finished tasks{stay}{space}"
 
 
-def _free_bytes(work: ActionContext) -> int:
-    with open_read_only(work.target.path) as connection:
+def _free_bytes(context: ActionContext) -> int:
+    with open_read_only(context.target.path) as connection:
         return int(connection.pragma("freelist_count")) * int(connection.pragma("page_size"))
 
 

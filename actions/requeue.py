@@ -1,8 +1,8 @@
-"""Gives tasks whose lease ran out back to the queue, in short transactions beside the live workers.
+"""Gives tasks with a stale lease back to the queue, in short transactions beside the live workers.
 
-Runbook: docs/runbook.md#queuestaleleases. What counts as stale is the profile's row set, the same predicate that the gauge
-counts: a holder who lives is spared. It holds again for each row inside its transaction, with the lease and the holder
-that were seen, so a completion or a renewal that comes first wins.
+Runbook: docs/runbook.md#queuestaleleases. The profile defines which leases are stale, with the same predicate
+that the gauge counts: a task with a live holder is spared. Each row is tested again inside its transaction, with the lease
+and the holder that were seen, so a completion or a renewal that comes first wins.
 """
 
 from collections.abc import Mapping
@@ -33,56 +33,56 @@ SPEC = ActionSpec(
     },
 )
 
-# Tasks whose holder lives are counted up to here.
+# Tasks with a live holder are counted up to this number.
 MOST_SPARED = 10_000
-DANGER = "a worker that is merely slow may run its task twice"
-RUN_TWICE_NOTE = "; they may run twice where a worker was merely slow"
+DANGER = "a worker that is only slow may run its task twice"
+RUN_TWICE_NOTE = "; they may run twice where a worker was only slow"
 
 
-def plan(work: ActionContext) -> Plan:
-    """Count the victims and show the first. Raises Refused where the profile's gate says no, NothingToDo."""
-    older_than = older_than_option(work)
-    with planning_connection(work) as connection:
-        profile = require_profile(work, connection)
+def plan(context: ActionContext) -> Plan:
+    """Count the stale tasks and show the first. Raises Refused where the profile's gate refuses, NothingToDo."""
+    older_than = older_than_option(context)
+    with planning_connection(context) as connection:
+        profile = require_profile(context, connection)
         requeue = _require_requeue(profile)
-        check_gate(work, connection, profile, requeue.gate, DANGER)
+        check_gate(context, connection, profile, requeue.gate, DANGER)
         require_indexes(connection, requeue.selections, foreign_keys=False)
-        found = preview_rows(work, connection, requeue.selections, limit_option(work), older_than)
-        living = (taking.spared_count_statement(work.now(), older_than) for taking in requeue.selections)
-        # To find few of those among very many stale ones, all of these would be visited.
-        spared = 0 if found.at_least else count_up_to(work, connection, living, MOST_SPARED)
-    if found.number == 0:
+        preview = preview_rows(context, connection, requeue.selections, limit_option(context), older_than)
+        counts = (rows.spared_count_statement(context.now(), older_than) for rows in requeue.selections)
+        # To count few spared tasks among very many stale ones, all of these would be visited.
+        spared = 0 if preview.at_least else count_up_to(context, connection, counts, MOST_SPARED)
+    if preview.number == 0:
         raise _nothing_to_do(spared)
-    beware = (DANGER,) * requeue.may_run_twice
-    open_elsewhere = connected_processes(work) if requeue.gate == "workers_stopped" else ()
-    beware += tuple(f"{who} has the database open: is it a worker?" for who in open_elsewhere)
+    warnings = (DANGER,) * requeue.may_run_twice
+    processes = connected_processes(context) if requeue.gate == "workers_stopped" else ()
+    warnings += tuple(f"{process} has the database open: is it a worker?" for process in processes)
     return Plan(
         steps=(
-            f"give {found.tasks_text} back to the queue: {found.rows_text}",
-            *(f"beware: {warning}" for warning in beware),
+            f"give {preview.tasks_text} back to the queue: {preview.rows_text}",
+            *(f"warning: {warning}" for warning in warnings),
         ),
         figures={
-            "stale": found.number,
-            "at_least": found.at_least,
+            "stale": preview.number,
+            "at_least": preview.at_least,
             "spared_alive": spared,
             "may_run_twice": requeue.may_run_twice,
         },
-        stall=work.target.limits.write_lock,
-        warnings=beware,
+        stall=context.target.limits.write_lock,
+        warnings=warnings,
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
-    """Move the stale tasks in turns. What was moved before a stop stays moved and is told."""
-    twice = bool(plan.figures["may_run_twice"])
+def run(context: ActionContext, plan: Plan) -> Done:
+    """Requeue the stale tasks in batches. What was committed before a stop stays, and is in the result."""
+    may_run_twice = bool(plan.figures["may_run_twice"])
     return run_batch_action(
-        work,
+        context,
         BatchAction(
-            selections=lambda connection: _require_requeue(require_profile(work, connection)).selections,
+            selections=lambda connection: _require_requeue(require_profile(context, connection)).selections,
             planned_rows=int(plan.figures["stale"] or 0),
             progress_text="requeued tasks",
-            message=lambda progress: _result_message(progress) + RUN_TWICE_NOTE * twice,
-            figures=lambda progress: {**_result_figures(progress), "may_run_twice": twice},
+            message=lambda progress: _result_message(progress) + RUN_TWICE_NOTE * may_run_twice,
+            figures=lambda progress: {**_result_figures(progress), "may_run_twice": may_run_twice},
             totals=lambda progress: {"requeued_tasks": float(progress.destinations["waiting"])},
         ),
     )
@@ -91,7 +91,7 @@ def run(work: ActionContext, plan: Plan) -> Done:
 def _require_requeue(profile: CompiledProfile) -> CompiledRequeue:
     if profile.requeue is None:
         raise Refused(
-            f"the profile {profile.name} has nothing to requeue: the file does not tell which tasks were abandoned",
+            f"the profile {profile.name} has nothing to requeue: the database does not tell which tasks were abandoned",
             reason="no_requeue",
             next_step="see docs/profiles.md",
         )
@@ -100,11 +100,11 @@ def _require_requeue(profile: CompiledProfile) -> CompiledRequeue:
 
 def _nothing_to_do(spared: int) -> NothingToDo:
     if spared == 0:
-        return NothingToDo("no lease has run out", reason="no_stale_leases", next_step="")
+        return NothingToDo("no lease is stale", reason="no_stale_leases", next_step="")
     return NothingToDo(
-        f"{spared} tasks are past their lease, and their workers live: they are left to them",
+        f"{spared} tasks have an expired lease, but their workers are alive and keep them",
         reason="holders_live",
-        next_step="when a worker is gone its task is stale; the profile's setting `spare_alive` says how long one is spared",
+        next_step="a task becomes stale when its worker is gone, or after the profile's setting `spare_alive`",
         figures={"spared_alive": spared},
     )
 

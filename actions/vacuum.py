@@ -1,8 +1,8 @@
-"""Gives free pages back to the disk: nothing, slices of incremental_vacuum, or a full VACUUM, whichever is worth it.
+"""Gives free pages back to the disk: none, by slices of incremental_vacuum, or by a full VACUUM, as it is worth it.
 
 Runbook: docs/runbook.md#procedure-vacuum. The choice is actions/policy/vacuum_plan.py's. A full VACUUM stops every writer
-until it is done (in rollback-journal mode every reader too) and writes the live bytes twice: so it is planned with its
-stall and its room, and a run that nobody watches keeps its budgets or has the operator's word.
+until it is done (in rollback-journal mode every reader too) and writes the live bytes twice: so its plan predicts the stall
+and the room, and an automatic run keeps its budgets unless the operator accepted more.
 """
 
 from collections.abc import Mapping
@@ -38,14 +38,14 @@ SPEC = ActionSpec(
     name="vacuum",
     summary="Give free pages back to the disk, in the way that disturbs the application least.",
     caution="A full VACUUM stops every writer until it is done.",
-    details="A full VACUUM stops every writer until it is done: --dry-run prints for how long, and how much space it gives back.",
+    details="A full VACUUM stops every writer until it is done: --dry-run prints for how long and what it gives back.",
     options={
         "incremental": ActionOption("flag", "Only incremental_vacuum in short transactions, never a full VACUUM."),
         "free_for": ActionOption(
             "seconds", "Count only pages that have been free for this long; 0s counts all.", example="24h"
         ),
         "stall": ActionOption(
-            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+            "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
         "rowids_unused": ActionOption(
             "flag",
@@ -61,7 +61,7 @@ SPEC = ActionSpec(
 
 DAY = 86400.0
 LONGEST_SPAN = 7 * DAY
-# Live bytes a second of a full VACUUM: predicts until this database's own rate is known (bench/maintenance.py).
+# Live bytes a second of a full VACUUM, for the prediction until this database's own rate is known (bench/maintenance.py).
 DEFAULT_RATE = 120e6
 AUTO_VACUUM_MODES: tuple[Literal["none", "full", "incremental"], ...] = ("none", "full", "incremental")
 
@@ -74,45 +74,47 @@ class _FileSizes:
     wal: int
 
 
-def plan(work: ActionContext) -> Plan:
-    """Choose, and see that it may be done. Raises NothingToDo, Refused."""
-    with open_read_only(work.target.path) as connection:
+def plan(context: ActionContext) -> Plan:
+    """Choose the kind of vacuum and check its guards. Raises NothingToDo, Refused."""
+    with open_read_only(context.target.path) as connection:
         pages = _read_pages(connection)
-    if work.options.get("incremental") and pages.auto_vacuum != "incremental":
+    if context.options.get("incremental") and pages.auto_vacuum != "incremental":
         raise Refused(
-            f"auto_vacuum is {pages.auto_vacuum} in this database: there are no slices to take",
+            f"auto_vacuum is {pages.auto_vacuum} in this database: incremental_vacuum is not possible",
             reason="auto_vacuum",
             next_step="leave --incremental out; or have the application set auto_vacuum=INCREMENTAL and VACUUM once",
         )
-    stays = _pages_staying_free(work, pages)
-    choice = _choose_way(work, pages, stays)
+    stays = _pages_staying_free(context, pages)
+    choice = _choose_way(context, pages, stays)
     if choice.way == "nothing":
         raise NothingToDo(choice.why, reason="not_worth_it", next_step=_override_hint(pages, stays))
     if choice.way == "full":
-        _guard_full_vacuum(work, pages, choice)
+        _guard_full_vacuum(context, pages, choice)
     else:
-        growth = min(allowed_wal_growth(work), pages.file_bytes)
-        require_free_space(work.target.path.parent, growth, work.target.limits.disk_reserve, "the growth of the WAL")
-    return _build_plan(work, pages, stays, choice)
+        growth = min(allowed_wal_growth(context), pages.file_bytes)
+        require_free_space(
+            context.target.path.parent, growth, context.target.limits.disk_reserve, "the growth of the WAL"
+        )
+    return _build_plan(context, pages, stays, choice)
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
-    """Do what was chosen. What was given back before a stop stays given back and is told."""
-    sizes = _read_sizes(work)
+def run(context: ActionContext, plan: Plan) -> Done:
+    """Run the chosen vacuum. Pages that were freed before a stop stay freed, and are in the result."""
+    sizes = _read_sizes(context)
     if plan.figures["way"] == "incremental":
-        return _run_incremental(work, int(plan.figures["keep_free_pages"] or 0), sizes)
+        return _run_incremental(context, int(plan.figures["keep_free_pages"] or 0), sizes)
     live = int(plan.figures["live_bytes"] or 0)
     try:
-        done = run_full_vacuum(work, 2 * _accepted_stall(work) if work.automatic else None)
+        result = run_full_vacuum(context, 2 * _accepted_stall(context) if context.automatic else None)
     except apsw.FullError as error:
-        raise disk_full_error(work, live) from error
+        raise disk_full_error(context, live) from error
     except apsw.SQLError as error:
         raise Failed(
-            f"SQLite: {error}: the schema uses what only the application's SQLite has; nothing was changed",
+            f"SQLite: {error}: the schema uses an extension that only the application's SQLite has; nothing was changed",
             reason="schema",
             next_step="run VACUUM from the application itself",
         ) from error
-    return _full_vacuum_done(work, done, sizes)
+    return _full_vacuum_done(context, result, sizes)
 
 
 def _read_pages(connection: apsw.Connection) -> FilePages:
@@ -124,55 +126,55 @@ def _read_pages(connection: apsw.Connection) -> FilePages:
     )
 
 
-def _pages_staying_free(work: ActionContext, pages: FilePages) -> LastingFreePages:
-    """What the agent remembers. A run that nobody watches acts on nothing less. Raises Refused."""
-    span = work.numeric_option("free_for", DAY)
+def _pages_staying_free(context: ActionContext, pages: FilePages) -> LastingFreePages:
+    """The pages that the agent saw stay free. An automatic run is refused without that knowledge. Raises Refused."""
+    span = context.numeric_option("free_for", DAY)
     if span > LONGEST_SPAN:
         raise Refused(
-            f"free_for can be {LONGEST_SPAN / DAY:.0f} days at most: what was before is not remembered",
+            f"free_for can be {LONGEST_SPAN / DAY:.0f} days at most: older values are not stored",
             reason="options",
-            next_step="ask for less",
+            next_step="give a shorter time",
         )
     if span == 0:
         return LastingFreePages(pages.free, 0.0)
-    found = lasting_free_pages(work.run_history.free_lows(), pages.free, work.now(), span)
-    if work.automatic and found.watched < span:
+    lasting = lasting_free_pages(context.run_history.free_lows(), pages.free, context.now(), span)
+    if context.automatic and lasting.watched < span:
         raise Refused(
-            f"nobody knows how long the free pages stay free: they have been watched for {found.watched / 3600:.0f} of "
+            f"it is not known how long the free pages stay free: they have been watched for {lasting.watched / 3600:.0f} of "
             f"{span / 3600:.0f} hours",
             reason="unwatched",
-            next_step="let the agent watch on; or say in the rule for how long is enough: options: {free_for: 0s}",
+            next_step="let the agent go on watching; or set in the rule how long is enough: options: {free_for: 0s}",
         )
-    return found
+    return lasting
 
 
-def _choose_way(work: ActionContext, pages: FilePages, stays: LastingFreePages) -> VacuumChoice:
-    own_rate = work.run_history.figure("full_bytes_per_second")
+def _choose_way(context: ActionContext, pages: FilePages, stays: LastingFreePages) -> VacuumChoice:
+    own_rate = context.run_history.figure("full_bytes_per_second")
     rate = float(own_rate) if own_rate else DEFAULT_RATE
-    only_slices = bool(work.options.get("incremental"))
-    return choose_vacuum(pages, stays, rate, careful=work.automatic, only_slices=only_slices)
+    only_slices = bool(context.options.get("incremental"))
+    return choose_vacuum(pages, stays, rate, careful=context.automatic, only_slices=only_slices)
 
 
-def _guard_full_vacuum(work: ActionContext, pages: FilePages, choice: VacuumChoice) -> None:
-    if not work.options.get("rowids_unused"):
-        _guard_rowids(work)
-    require_room(work, pages.live_bytes)
-    if not work.automatic:
+def _guard_full_vacuum(context: ActionContext, pages: FilePages, choice: VacuumChoice) -> None:
+    if not context.options.get("rowids_unused"):
+        _guard_rowids(context)
+    require_room(context, pages.live_bytes)
+    if not context.automatic:
         return
-    if choice.stall > _accepted_stall(work):
+    if choice.stall > _accepted_stall(context):
         raise Refused(
-            f"the application would wait about {choice.stall:.2f} s, {_accepted_stall(work):.2f} s are allowed",
+            f"the application would wait about {choice.stall:.2f} s, {_accepted_stall(context):.2f} s are allowed",
             reason="stall",
             next_step="run it by hand at a quiet time, or accept it in the rule: options: {stall: 2s}",
         )
-    if work.window_ends is not None and work.now() + choice.stall > work.window_ends:
+    if context.window_ends is not None and context.now() + choice.stall > context.window_ends:
         raise Refused(
             f"a full VACUUM of about {choice.stall:.2f} s would not end before its window does",
             reason="window_too_short",
             next_step="begin it earlier in the window, or widen it (actions.windows.vacuum)",
         )
-    grows, allowed = room_needed(pages.live_bytes), allowed_wal_growth(work)
-    if grows > allowed and not uses_rollback_journal(work):
+    grows, allowed = room_needed(pages.live_bytes), allowed_wal_growth(context)
+    if grows > allowed and not uses_rollback_journal(context):
         raise Refused(
             f"the WAL would grow by about {grows} bytes, limits.wal_growth allows {allowed}",
             reason="wal_growth",
@@ -180,32 +182,32 @@ def _guard_full_vacuum(work: ActionContext, pages: FilePages, choice: VacuumChoi
         )
 
 
-def _guard_rowids(work: ActionContext) -> None:
+def _guard_rowids(context: ActionContext) -> None:
     try:
-        with open_read_only(work.target.path) as connection:
-            tables = renumbered_tables(connection, work.target)
+        with open_read_only(context.target.path) as connection:
+            tables = renumbered_tables(connection, context.target)
     except ProfileError as error:
         raise Refused(
-            str(error), reason="profile", next_step="mend the profile: it says whose rowids nobody uses"
+            str(error), reason="profile", next_step="correct the profile: it declares which rowids are unused"
         ) from error
     if tables:
         raise Refused(
-            f"a full VACUUM may number rows anew that have no INTEGER PRIMARY KEY, in {join_first(tables)}",
+            f"a full VACUUM may change the rowids of tables without INTEGER PRIMARY KEY: {join_first(tables)}",
             reason="rowids",
-            next_step="if nobody uses these rowids, say so: rowids_unused in the profile, or --rowids-unused",
+            next_step="if no process uses these rowids, declare it: rowids_unused in the profile, or --rowids-unused",
         )
 
 
-def _accepted_stall(work: ActionContext) -> float:
-    return max(work.target.limits.write_lock, work.numeric_option("stall", 0.0))
+def _accepted_stall(context: ActionContext) -> float:
+    return max(context.target.limits.write_lock, context.numeric_option("stall", 0.0))
 
 
 def _override_hint(pages: FilePages, stays: LastingFreePages) -> str:
     return "count what is free now with --free-for 0s" if stays.pages < pages.free else ""
 
 
-def _build_plan(work: ActionContext, pages: FilePages, stays: LastingFreePages, choice: VacuumChoice) -> Plan:
-    rollback = uses_rollback_journal(work)
+def _build_plan(context: ActionContext, pages: FilePages, stays: LastingFreePages, choice: VacuumChoice) -> Plan:
+    rollback = uses_rollback_journal(context)
     step = "VACUUM" if choice.way == "full" else f"incremental_vacuum of {choice.pages} pages in slices"
     return Plan(
         steps=(f"{step}: {choice.why}",),
@@ -220,50 +222,51 @@ def _build_plan(work: ActionContext, pages: FilePages, stays: LastingFreePages, 
             "rollback_journal": rollback,
         },
         stall=choice.stall,
-        warnings=tuple(_plan_warnings(work, pages, stays, choice, rollback=rollback)),
+        warnings=tuple(_plan_warnings(context, pages, stays, choice, rollback=rollback)),
     )
 
 
 def _plan_warnings(
-    work: ActionContext, pages: FilePages, stays: LastingFreePages, choice: VacuumChoice, *, rollback: bool
+    context: ActionContext, pages: FilePages, stays: LastingFreePages, choice: VacuumChoice, *, rollback: bool
 ) -> list[str]:
-    said = []
-    if stays.watched < work.numeric_option("free_for", DAY):
-        said.append("how long these pages stay free is not known: no agent has watched them for that long")
+    warnings = []
+    if stays.watched < context.numeric_option("free_for", DAY):
+        warnings.append("how long these pages stay free is not known: no agent has watched them for so long")
     if choice.way == "full":
-        said.append(f"every writer{' and reader' * rollback} waits about {choice.stall:.2f} s")
+        warnings.append(f"every writer{' and reader' * rollback} waits about {choice.stall:.2f} s")
         if not rollback:
-            said.append(f"the WAL grows by about {pages.live_bytes} bytes until the next checkpoint")
-    return said
+            warnings.append(f"the WAL grows by about {pages.live_bytes} bytes until the next checkpoint")
+    return warnings
 
 
-def _read_sizes(work: ActionContext) -> _FileSizes:
-    return _FileSizes(size_or_zero(work.target.path), size_or_zero(work.target.wal))
+def _read_sizes(context: ActionContext) -> _FileSizes:
+    return _FileSizes(size_or_zero(context.target.path), size_or_zero(context.target.wal))
 
 
-def _run_incremental(work: ActionContext, keep: int, sizes: _FileSizes) -> Done:
-    so_far = [FreedPages()]
-    full = False
-    with open_writable(work.target.path, LOCK_WAIT) as connection:
+def _run_incremental(context: ActionContext, keep: int, sizes: _FileSizes) -> Done:
+    freed, is_wal_full = FreedPages(), False
+    with open_writable(context.target.path, LOCK_WAIT) as connection:
         page_size = int(connection.pragma("page_size"))
         wanted = max(1, int(connection.pragma("freelist_count")) - keep)
         try:
-            for freed in free_pages_in_slices(work, connection, keep):
-                so_far.append(so_far[-1] + freed)
-                work.emit_progress("freed pages", so_far[-1].pages, wanted)
+            for part in free_pages_in_slices(context, connection, keep):
+                freed += part
+                context.emit_progress("freed pages", freed.pages, wanted)
         except WalBudgetExhausted:
-            full = True
+            is_wal_full = True
         except (ActionError, apsw.Error) as error:
-            early = error if isinstance(error, ActionError) else _sqlite_failure(error, so_far[-1])
-            early.figures = _slice_figures(work, so_far[-1], page_size, sizes)
-            early.totals = {"reclaimed_bytes": float(so_far[-1].pages * page_size)}
+            early = error if isinstance(error, ActionError) else _sqlite_failure(error, freed)
+            early.figures = _slice_figures(context, freed, page_size, sizes)
+            early.totals = {"reclaimed_bytes": float(freed.pages * page_size)}
             raise early from error
-        left = int(connection.pragma("freelist_count"))
-    figures = {**_slice_figures(work, so_far[-1], page_size, sizes), "free_pages": left}
-    message = _freed_message(work, so_far[-1].pages, page_size, sizes)
-    if full:
-        message += f"; {left - keep} more wait: the WAL has grown to its budget; checkpoint it and run this again"
-    return Done(message, figures, {"reclaimed_bytes": float(so_far[-1].pages * page_size)})
+        free_pages = int(connection.pragma("freelist_count"))
+    figures = {**_slice_figures(context, freed, page_size, sizes), "free_pages": free_pages}
+    message = _freed_message(context, freed.pages, page_size, sizes)
+    if is_wal_full:
+        message += (
+            f"; {free_pages - keep} more remain: the WAL has grown to its budget; checkpoint it and run this again"
+        )
+    return Done(message, figures, {"reclaimed_bytes": float(freed.pages * page_size)})
 
 
 def _sqlite_failure(error: apsw.Error, freed: FreedPages) -> Failed:
@@ -274,34 +277,36 @@ def _sqlite_failure(error: apsw.Error, freed: FreedPages) -> Failed:
     )
 
 
-def _slice_figures(work: ActionContext, freed: FreedPages, page_size: int, sizes: _FileSizes) -> Mapping[str, Figure]:
+def _slice_figures(
+    context: ActionContext, freed: FreedPages, page_size: int, sizes: _FileSizes
+) -> Mapping[str, Figure]:
     return {
         "way": "incremental",
         "freed_pages": freed.pages,
         "freed_bytes": freed.pages * page_size,
         "slices": freed.slices,
         "longest_hold_seconds": round(freed.longest_hold, 4),
-        **_size_figures(work, sizes),
+        **_size_figures(context, sizes),
     }
 
 
-def _full_vacuum_done(work: ActionContext, done: FullVacuumResult, sizes: _FileSizes) -> Done:
-    freed = done.pages_before - done.pages
-    live = (done.pages_before - done.free_before) * done.page_size
+def _full_vacuum_done(context: ActionContext, result: FullVacuumResult, sizes: _FileSizes) -> Done:
+    freed = result.pages_before - result.pages
+    live = (result.pages_before - result.free_before) * result.page_size
     figures: dict[str, Figure] = {
         "way": "full",
         "freed_pages": freed,
-        "freed_bytes": freed * done.page_size,
-        "seconds": round(done.seconds, 4),
-        "full_bytes_per_second": round(live / max(done.seconds, 0.001)),
-        **_size_figures(work, sizes),
+        "freed_bytes": freed * result.page_size,
+        "seconds": round(result.seconds, 4),
+        "full_bytes_per_second": round(live / max(result.seconds, 0.001)),
+        **_size_figures(context, sizes),
     }
-    message = _freed_message(work, freed, done.page_size, sizes)
-    return Done(message, figures, {"reclaimed_bytes": float(max(0, freed) * done.page_size)})
+    message = _freed_message(context, freed, result.page_size, sizes)
+    return Done(message, figures, {"reclaimed_bytes": float(max(0, freed) * result.page_size)})
 
 
-def _size_figures(work: ActionContext, before: _FileSizes) -> Mapping[str, Figure]:
-    now = _read_sizes(work)
+def _size_figures(context: ActionContext, before: _FileSizes) -> Mapping[str, Figure]:
+    now = _read_sizes(context)
     return {
         "file_bytes_before": before.file,
         "file_bytes": now.file,
@@ -310,7 +315,9 @@ def _size_figures(work: ActionContext, before: _FileSizes) -> Mapping[str, Figur
     }
 
 
-def _freed_message(work: ActionContext, pages: int, page_size: int, before: _FileSizes) -> str:
-    """What the file gives back appears after the next checkpoint: we never make one here."""
-    later = pages > 0 and _read_sizes(work).file >= before.file
-    return f"freed {pages} pages ({pages * page_size} bytes)" + "; the file shrinks at the next checkpoint" * later
+def _freed_message(context: ActionContext, pages: int, page_size: int, before: _FileSizes) -> str:
+    """The message of what was freed. The file shrinks at the next checkpoint, which this action never runs."""
+    shrinks_later = pages > 0 and _read_sizes(context).file >= before.file
+    return (
+        f"freed {pages} pages ({pages * page_size} bytes)" + "; the file shrinks at the next checkpoint" * shrinks_later
+    )

@@ -10,6 +10,8 @@ Standard library only; DIR is another checkout. The product is `collectors`, `ac
   inside a function or under `TYPE_CHECKING`). `from package import module` imports the module.
 * arrows back up: imports, also inside functions, from a lower to a higher line of a layers contract in `.importlinter`,
   or between two rooms of one line that are separated by `|`.
+* modules reached: the share of all modules that a module loads by imports, directly or not; the median over the modules.
+  Modules with one importer: those that exactly one other module imports.
 * function lines: from `def` (or the first decorator) to the last line, docstring included; methods and nested functions too.
 * words of a function's name: split at underscores, leading ones ignored; dunders are left out. Click's command functions
   (any decorator that ends in `command` or `group`) count. Protocol words (`PROTOCOL_WORDS`) count as one-word names.
@@ -94,6 +96,8 @@ class House:
     modules: int
     import_circles: list[list[str]]
     arrows_back: list[str]
+    reached_percent: float
+    one_importer: int
     function_median: float
     function_p90: float
     function_max: int
@@ -238,16 +242,29 @@ def _visit(start: str, graph: dict[str, set[str]], seen: set[str], order: list[s
             stack.append((following, iter(sorted(graph[following]))))
 
 
+def reached_percent(graph: dict[str, set[str]]) -> float:
+    """Returns the median share of the modules that a module loads, in percent."""
+    counts = []
+    for name in graph:
+        seen: set[str] = set()
+        _visit(name, graph, seen, [])
+        counts.append(len(seen) - 1)
+    return 100 * statistics.median(counts) / len(graph)
+
+
 def layers_of(tree: Path) -> list[list[list[str]]]:
     """Reads the layers contracts of `.importlinter`, each from the top line to the bottom one, rooms of a line apart."""
     parser = configparser.ConfigParser()
     parser.read(tree / ".importlinter")
     contracts = [parser[name] for name in parser.sections() if parser[name].get("type", "").endswith("layers")]
-    actions = " | ".join(action_modules(tree))
+    actions, collectors = " | ".join(action_modules(tree)), " | ".join(collector_modules(tree))
     return [
         [
-            [f"{container}{room.strip('() ')}" for room in line.replace("{actions}", actions).split("|")]
-            for line in _lines_of(contract["layers"])
+            [f"{container}{room.strip('() ')}" for room in line.split("|")]
+            for line in (
+                line.replace("{actions}", actions).replace("{collectors}", collectors)
+                for line in _lines_of(contract["layers"])
+            )
         ]
         for contract in contracts
         for container in ([f"{name}." for name in _lines_of(contract.get("containers", ""))] or [""])
@@ -258,6 +275,12 @@ def action_modules(tree: Path) -> list[str]:
     """Lists the modules of the actions, for which `{actions}` stands in a contract: the flat files that hold a spec."""
     files = sorted((tree / "actions").glob("*.py"))
     return [f"actions.{file.stem}" for file in files if "\nSPEC = ActionSpec(" in file.read_text()]
+
+
+def collector_modules(tree: Path) -> list[str]:
+    """Lists the modules of the collectors, for which `{collectors}` stands in a contract."""
+    files = sorted((tree / "collectors").glob("*.py"))
+    return [f"collectors.{file.stem}" for file in files if "\nSPEC = CollectorSpec(" in file.read_text()]
 
 
 def _lines_of(text: str) -> list[str]:
@@ -302,6 +325,7 @@ def measure_house(tree: Path = ROOT) -> House:
     known = {module.name for module in modules}
     at_load = {module.name: imports_of(module, known, at_load_only=True) for module in modules}
     anywhere = {module.name: imports_of(module, known, at_load_only=False) for module in modules}
+    importers = Counter(other for imported in anywhere.values() for other in imported)
     functions = [function for module in modules for function in functions_of(module)]
     lengths = [function.lines for function in functions]
     one_word = [function for function in functions if function.words == 1]
@@ -316,6 +340,8 @@ def measure_house(tree: Path = ROOT) -> House:
         modules=len([module for module in modules if not module.is_empty]),
         import_circles=import_circles(at_load),
         arrows_back=arrows_back(anywhere, layers_of(tree)),
+        reached_percent=reached_percent(at_load),
+        one_importer=list(importers.values()).count(1),
         function_median=statistics.median(lengths),
         function_p90=statistics.quantiles(lengths, n=10)[-1],
         function_max=max(lengths),
@@ -355,6 +381,10 @@ def table_rows(house: House) -> list[tuple[str, str]]:
     return [
         ("modules", f"{house.modules}"),
         ("import circles; arrows back up", f"{len(house.import_circles)}; {len(house.arrows_back)}"),
+        (
+            "modules reached by imports, median; with one importer",
+            f"{house.reached_percent:.0f} %; {house.one_importer}",
+        ),
         (
             "function lines, median/p90/max",
             f"{house.function_median:.0f}/{house.function_p90:.0f}/{house.function_max}",

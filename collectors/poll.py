@@ -16,7 +16,7 @@ from collectors.access.connection import BUSY_TIMEOUT, open_read_only
 from collectors.access.context import PollContext, read_limit
 from collectors.access.errors import EXPECTED_ERRORS, PartialReading, describe_failure, reading_after_failure
 from collectors.access.file_facts import DatabaseFacts, describe_writer, gather_facts, journal_persists
-from collectors.access.label_limit import LabelLimit
+from collectors.access.label_limit import count_folded_labels
 from collectors.access.preflight import PreflightVerdict, decide_preflight
 from collectors.access.read_transaction import ReadTransaction
 from collectors.access.refresh import any_reading_can_age
@@ -62,11 +62,6 @@ class _CollectedReadings:
         """The result of each collector that was run, in the order of the registry."""
         return {name: self.results[name] for name in _COLLECTOR_NAMES if name in self.results}
 
-    def folded_labels(self) -> int:
-        """How many queue names had to share one label, in the collector that folded most of them."""
-        limits = (getattr(reading, "names", None) for reading in self.readings.values())
-        return max((limit.folded for limit in limits if isinstance(limit, LabelLimit)), default=0)
-
 
 def poll_database(
     target: Target,
@@ -100,7 +95,7 @@ def poll_database(
         readings=collected.readings,
         samples=collected.samples_in_order(),
         collectors=collected.results_in_order(),
-        folded_labels=collected.folded_labels(),
+        folded_labels=count_folded_labels(collected.readings),
         signature=signature,
         opened_at=now,
         can_age=only is not None or any_reading_can_age(collected.readings),

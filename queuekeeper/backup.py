@@ -60,17 +60,17 @@ class QueueBackup:
 
     def create_backup(self, name: str | None = None) -> Path:
         """Take and verify a backup beside live writers; returns its path. `name` becomes part of the file's name."""
-        return Path(str(self._run("backup", {} if name is None else {"name": name}).figures["path"]))
+        return Path(str(self._run_action("backup", {} if name is None else {"name": name}).figures["path"]))
 
     def verify_backup(self, backup: Path | str) -> bool:
         """True when the content of the backup equals its manifest. Raises QueueBackupError when it does not."""
-        self._run("verify", {"backup": str(Path(backup).absolute())})
+        self._run_action("verify", {"backup": str(Path(backup).absolute())})
         return True
 
     def restore_backup(self, backup: Path | str, target: Path | str | None = None) -> Path:
         """Restore to `target`, where no file may be, or (None) into the database itself; returns the restored path."""
         where: Options = {"in_place": True} if target is None else {"to": str(Path(target).absolute())}
-        self._run("restore", {"backup": str(Path(backup).absolute()), **where})
+        self._run_action("restore", {"backup": str(Path(backup).absolute()), **where})
         return self._database.path if target is None else Path(target)
 
     def list_backups(self) -> list[BackupInfo]:
@@ -85,9 +85,9 @@ class QueueBackup:
         """Keep the newest `keep_count` backups and delete the others; returns how many were deleted."""
         if keep_count < 1:
             raise QueueBackupError("keep_count must be at least 1: the newest verified backup is never deleted")
-        return int(self._run("prune", {"keep_last": keep_count}).figures.get("deleted") or 0)
+        return int(self._run_action("prune", {"keep_last": keep_count}).figures.get("deleted") or 0)
 
-    def _run(self, action: str, options: Options) -> RunAnswer:
+    def _run_action(self, action: str, options: Options) -> RunAnswer:
         return run_action(self._database, action, options, QueueBackupError)
 
     def _list_with_safety(self) -> list[tuple[BackupInfo, bool]]:

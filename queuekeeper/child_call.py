@@ -74,7 +74,7 @@ def ask_child(what: str, database: DatabaseReference, error: type[Exception], **
     """The child's answer to one request. Raises `error` with one sentence when it cannot be given."""
     request = {"what": what, **database.as_fields(), **fields}
     try:
-        output, last_line = _exchange(json.dumps(request).encode() + b"\n")
+        output, last_line = _exchange_messages(json.dumps(request).encode() + b"\n")
     except OSError as trouble:
         raise error(f"no process could be started: {trouble}; nothing was done") from trouble
     if not output:
@@ -85,7 +85,7 @@ def ask_child(what: str, database: DatabaseReference, error: type[Exception], **
     return answer
 
 
-def _exchange(request: bytes) -> tuple[bytes, str]:
+def _exchange_messages(request: bytes) -> tuple[bytes, str]:
     """The child's output, and the last line of its error output. When the caller is interrupted, the child stops too."""
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(  # noqa: S603 - our own module

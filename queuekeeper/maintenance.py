@@ -72,26 +72,26 @@ class QueueMaintenance:
         """Copy the write-ahead log back into the database. A blocking reader or writer is reported as `busy`, not raised."""
         if mode.upper() not in _MODES:
             raise QueueMaintenanceError(f"Invalid checkpoint mode {mode!r}; one of {', '.join(_MODES)}")
-        figures = self._run("checkpoint", {"mode": mode.lower()}, "blocked").figures
+        figures = self._run_action("checkpoint", {"mode": mode.lower()}, "blocked").figures
         busy, log, checkpointed = (int(figures[name] or 0) for name in ("busy", "log", "checkpointed"))
         return CheckpointResult(busy, log, checkpointed)
 
     def vacuum(self) -> None:
         """Give the free pages back to the disk."""
-        self._run("vacuum", {"free_for": 0.0})
+        self._run_action("vacuum", {"free_for": 0.0})
 
     def analyze(self, table: str | None = None) -> None:
         """Gather the query planner's statistics of one table, or of all tables."""
-        self._run("analyze", {} if table is None else {"table": table})
+        self._run_action("analyze", {} if table is None else {"table": table})
 
     def integrity_check(self) -> list[str]:
         """What is damaged, one sentence each; `["ok"]` when nothing is, as `PRAGMA integrity_check` answers."""
-        answer = self._run("integrity", {"full": True}, "unverified")
+        answer = self._run_action("integrity", {"full": True}, "unverified")
         return str(answer.figures.get("problems") or "ok").split("; ")
 
     def cleanup_stale_leases(self, timeout_seconds: float = 300) -> int:
         """Requeue the tasks whose lease ran out at least this long ago; returns their number."""
-        return int(self._run("requeue", {"older_than": timeout_seconds}).figures.get("requeued") or 0)
+        return int(self._run_action("requeue", {"older_than": timeout_seconds}).figures.get("requeued") or 0)
 
     def get_database_stats(self) -> DatabaseStats:
         """The sizes now. Reads the database in a child process and changes nothing."""
@@ -100,11 +100,11 @@ class QueueMaintenance:
     def optimize(self, full: bool = False) -> OptimizeResult:
         """Gather statistics; with `full` also give free pages back to the disk."""
         before = self.get_database_stats()
-        analyzed = self._run("analyze", {}).outcome == "done"
-        vacuumed = full and self._run("vacuum", {"free_for": 0.0}).outcome == "done"
+        analyzed = self._run_action("analyze", {}).outcome == "done"
+        vacuumed = full and self._run_action("vacuum", {"free_for": 0.0}).outcome == "done"
         return OptimizeResult(analyzed, vacuumed, before, self.get_database_stats())
 
-    def _run(self, action: str, options: Options, *accepted: str) -> RunAnswer:
+    def _run_action(self, action: str, options: Options, *accepted: str) -> RunAnswer:
         return run_action(self._database, action, options, QueueMaintenanceError, accepted)
 
 

@@ -1,4 +1,4 @@
-"""Applies a profile's steps to the rows that a selection returns, batch by batch, as long as each row is still as it was seen."""
+"""Applies a profile's steps to the rows that a selection returns, batch by batch, while each row is still as it was seen."""
 
 import sys
 import time

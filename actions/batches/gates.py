@@ -1,4 +1,4 @@
-"""What the queue's profile lets be done with its rows, and who must have said so."""
+"""The gates of an action on a queue's rows: what its profile permits, and which confirmation of the operator it requires."""
 
 import os
 from collections.abc import Iterator
@@ -17,31 +17,31 @@ from collectors.queue_profiles.run_queries import count_workers
 from collectors.queue_profiles.schema import ActionGate, ProfileError
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
-PROFILE_NEXT_STEP = "mend the profile or its settings; `queuekeeper profiles check FILE DB` tries them"
+PROFILE_NEXT_STEP = "correct the profile or its settings; `queuekeeper profiles check FILE DB` tries them"
 
 
 @contextmanager
-def planning_connection(work: ActionContext) -> Iterator[apsw.Connection]:
-    """A connection for the plan. Raises Refused where the profile does not work or a look takes too long; apsw.Error."""
+def planning_connection(context: ActionContext) -> Iterator[apsw.Connection]:
+    """Open the database for the plan. Raises Refused where the profile fails or a read takes too long; apsw.Error."""
     try:
-        with open_read_only(work.target.path) as connection:
+        with open_read_only(context.target.path) as connection:
             yield connection
     except ProfileError as error:
         raise Refused(str(error), reason="profile", next_step=PROFILE_NEXT_STEP) from error
     except TimeLimitExceeded as error:
         raise Refused(
-            f"looking for the tasks takes too long: {error}",
+            f"searching for the tasks takes too long: {error}",
             reason="too_long",
-            next_step="an index on the column that tells their state would help; or raise limits.read_wal",
+            next_step="create an index on the column with the tasks' state, or raise limits.read_wal",
         ) from error
 
 
-def require_profile(work: ActionContext, connection: apsw.Connection) -> CompiledProfile:
-    """The profile of the database. Raises Refused without one, ProfileError."""
-    profile = detect_profile(connection, work.target)
+def require_profile(context: ActionContext, connection: apsw.Connection) -> CompiledProfile:
+    """The profile of the database. Raises Refused when no profile fits, ProfileError."""
+    profile = detect_profile(connection, context.target)
     if profile is None:
         raise Refused(
-            f"{work.target.path} is no queue that a profile knows",
+            f"{context.target.path} is no queue that a profile knows",
             reason="no_profile",
             next_step="name one with `profile:` in the configuration",
         )
@@ -49,39 +49,41 @@ def require_profile(work: ActionContext, connection: apsw.Connection) -> Compile
 
 
 def check_gate(
-    work: ActionContext, connection: apsw.Connection, profile: CompiledProfile, gate: ActionGate, danger: str
+    context: ActionContext, connection: apsw.Connection, profile: CompiledProfile, gate: ActionGate, danger: str
 ) -> None:
-    """Raises Refused unless those have given their word who must. `danger`: what a guarded queue does not rule out."""
+    """Raises Refused where the gate's confirmation is missing. `danger`: what may happen where the queue is guarded."""
     if gate == "workers_stopped":
-        _check_workers_stopped(work, connection, profile)
-    if gate == "guarded" and work.automatic and not (work.options.get("guarded") and work.options.get("limit")):
+        _check_workers_stopped(context, connection, profile)
+    is_confirmed = context.options.get("guarded") and context.options.get("limit")
+    if gate == "guarded" and context.automatic and not is_confirmed:
         raise Refused(
-            f"{danger}, so nobody may do it here unasked",
+            f"{danger}, so an automatic run needs the operator's confirmation",
             reason="guarded",
-            next_step="if that cannot happen to you, say so in the rule: options: {guarded: true, limit: 500}",
+            next_step="if that cannot happen to you, confirm it in the rule: options: {guarded: true, limit: 500}",
         )
 
 
-def _check_workers_stopped(work: ActionContext, connection: apsw.Connection, profile: CompiledProfile) -> None:
-    if not work.options.get("workers_stopped"):
+def _check_workers_stopped(context: ActionContext, connection: apsw.Connection, profile: CompiledProfile) -> None:
+    if not context.options.get("workers_stopped"):
         raise Refused(
             "this queue cannot tell an abandoned task from a running one",
             reason="workers_running",
             next_step="stop all workers, then give --workers-stopped",
         )
-    alive, _ = count_workers(connection, profile, work.now())
+    alive, _ = count_workers(connection, profile, context.now())
     if alive:
         raise Refused(
-            f"the queue's own list has {alive} workers that were heard of lately",
+            f"the queue's table of workers lists {alive} with a recent heartbeat",
             reason="workers_running",
-            next_step="stop them, and wait until the list says so",
+            next_step="stop them, and wait until the table lists none",
         )
 
 
-def connected_processes(work: ActionContext) -> tuple[str, ...]:
-    """Other processes that have the database open, in words; none where the kernel does not show them."""
+def connected_processes(context: ActionContext) -> tuple[str, ...]:
+    """Descriptions of other processes that have the database open; none where the kernel does not show them."""
     with suppress(LockTableUnseen, RawReaderUnavailable, OSError):
-        ours = (-1, os.getpid(), os.getppid() if work.automatic else -1)
-        holders = {one.pid: one for one in work.raw.find_held_locks(work.target.path) if one.row.kind != "FLOCK"}
-        return tuple(describe_holder(one) for pid, one in sorted(holders.items()) if pid not in ours)
+        ours = (-1, os.getpid(), os.getppid() if context.automatic else -1)
+        locks = context.raw.find_held_locks(context.target.path)
+        holders = {holder.pid: holder for holder in locks if holder.row.kind != "FLOCK"}
+        return tuple(describe_holder(holder) for pid, holder in sorted(holders.items()) if pid not in ours)
     return ()

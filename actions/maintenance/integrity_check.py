@@ -1,8 +1,8 @@
 """Runs integrity_check and quick_check, whole or table by table, each read as short as the live application allows.
 
-A quick check leaves out whether indexes hold what their tables hold (https://sqlite.org/pragma.html#pragma_quick_check). Of
-a single table neither looks at the list of free pages: the check of `sqlite_schema` does. Only a check of the whole file
-finds pages that nobody uses or two tables share.
+A quick check does not compare indexes with their tables (https://sqlite.org/pragma.html#pragma_quick_check). Of a single
+table neither reads the list of free pages: the check of `sqlite_schema` does. Only a check of the whole file detects pages
+that no table uses or that two tables share.
 """
 
 import re
@@ -27,7 +27,7 @@ QUICK_CHECK_RATE = 400e6
 FULL_CHECK_RATE = 100e6
 MOST_PROBLEMS = 10
 WHOLE_FILE = "the whole file"
-# SQLite says so instead of rows where the damage keeps it from going on.
+# SQLite raises one of these instead of returning rows where the damage ends the check.
 DAMAGE_ERRORS = (apsw.CorruptError, apsw.NotADBError)
 TRIES = 5
 RETRY_PAUSE = 0.1
@@ -45,9 +45,9 @@ def predicted_check_seconds(size: int, *, full: bool) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """`problems` as SQLite words them; `unchecked`: what could not be, each with why; `longest`: seconds of one read.
+    """`problems`: in SQLite's words; `unchecked`: what could not be checked, each with why; `longest`: seconds of one read.
 
-    `whole`: every page was looked at, so nothing can be wrong that such a check finds.
+    `whole`: every page was read, so the check can have missed nothing that it detects.
     """
 
     problems: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class CheckReport:
     whole: bool = False
 
     def with_part(self, other: "CheckReport") -> "CheckReport":
-        """Both together."""
+        """This report with those of another part."""
         return CheckReport(
             (*self.problems, *other.problems)[:MOST_PROBLEMS],
             (*self.unchecked, *other.unchecked),
@@ -67,56 +67,55 @@ class CheckReport:
         )
 
 
-def check_copy(work: ActionContext, connection: apsw.Connection, *, full: bool) -> CheckReport:
-    """Check a file that nobody writes, in one piece. Raises Cancelled, Interrupted, apsw.Error."""
+def check_copy(context: ActionContext, connection: apsw.Connection, *, full: bool) -> CheckReport:
+    """Check a file that no process writes, in one read. Raises Cancelled, Interrupted, apsw.Error."""
     started = time.monotonic()
-    with limit_statements(work, connection), lower_priority():
+    with limit_statements(context, connection), lower_priority():
         problems = _find_problems(connection, WHOLE_FILE, full=full)
         if _is_vague(problems):
-            problems += tuple(
-                found for table in _table_names(connection) for found in _find_problems(connection, table, full=False)
-            )
+            tables = _table_names(connection)
+            problems += tuple(text for table in tables for text in _find_problems(connection, table, full=False))
     return CheckReport(problems[:MOST_PROBLEMS], (), 1, time.monotonic() - started, whole=True)
 
 
 def check_live(
-    work: ActionContext, connection: apsw.Connection, longest: float, *, full: bool
+    context: ActionContext, connection: apsw.Connection, longest: float, *, full: bool
 ) -> Iterator[CheckReport]:
     """Check the live file, yielding each part; no read lasts longer than `longest` seconds.
 
-    In one piece where that fits, else table by table; of a full check the whole file at least quickly.
+    In one read where that fits, else table by table; a full check then ends with a quick check of the whole file.
     Raises ActionError, apsw.Error.
     """
-    size = work.target.path.stat().st_size
-    whole = _check_whole(work, connection, size, longest, full=full)
+    size = context.target.path.stat().st_size
+    whole = _check_whole(context, connection, size, longest, full=full)
     yield whole
     if whole.whole and not _is_vague(whole.problems):
         return
     for table in _table_names(connection):
-        part = _check_part(work, connection, table, longest, full=full)
+        part = _check_part(context, connection, table, longest, full=full)
         yield part
-        work.stop.wait_for_stop(part.longest)
+        context.stop.wait_for_stop(part.longest)
     if full and not whole.whole:
-        yield _check_whole(work, connection, size, longest, full=False)
+        yield _check_whole(context, connection, size, longest, full=False)
 
 
 def _check_whole(
-    work: ActionContext, connection: apsw.Connection, size: int, longest: float, *, full: bool
+    context: ActionContext, connection: apsw.Connection, size: int, longest: float, *, full: bool
 ) -> CheckReport:
-    """One read of everything; an empty report where that is not expected to fit, or did not."""
+    """Check the whole file in one read; an empty report where that is not expected to fit, or did not."""
     if predicted_check_seconds(size, full=full) > longest:
         return CheckReport()
-    done = _check_part(work, connection, WHOLE_FILE, longest, full=full)
-    return replace(done, unchecked=(), whole=not done.unchecked)
+    report = _check_part(context, connection, WHOLE_FILE, longest, full=full)
+    return replace(report, unchecked=(), whole=not report.unchecked)
 
 
 def _is_vague(problems: tuple[str, ...]) -> bool:
-    """Something is so damaged that SQLite could not go on to say where."""
+    """Whether the damage ended the check before SQLite could tell where it is."""
     return len(problems) == 1 and problems[0].startswith(WHOLE_FILE)
 
 
 def _table_names(connection: apsw.Connection) -> tuple[str, ...]:
-    """Every table, first the schema with the list of free pages."""
+    """The names of all tables, first the schema, whose check covers the list of free pages."""
     rows = connection.execute(
         "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'shadow', 'virtual')"
         " ORDER BY name <> 'sqlite_schema', name"
@@ -125,17 +124,17 @@ def _table_names(connection: apsw.Connection) -> tuple[str, ...]:
 
 
 def _check_part(
-    work: ActionContext, connection: apsw.Connection, what: str, longest: float, *, full: bool
+    context: ActionContext, connection: apsw.Connection, what: str, longest: float, *, full: bool
 ) -> CheckReport:
     started = time.monotonic()
-    before = size_or_zero(work.target.wal)
+    before = size_or_zero(context.target.wal)
     try:
         with (
-            limit_wal_growth(work, before, connection, "check"),
-            limit_statements(work, connection, longest),
-            _low_priority_read(work),
+            limit_wal_growth(context, before, connection, "check"),
+            limit_statements(context, connection, longest),
+            _low_priority_read(context),
         ):
-            problems = _retry_check(work, connection, what, full=full)
+            problems = _retry_check(context, connection, what, full=full)
     except TimeLimitExceeded:
         return CheckReport(unchecked=(f"{what} (longer than {longest:g} s)",), parts=1, longest=longest)
     except apsw.SQLError as error:  # a collation or function that only the application's SQLite has
@@ -143,39 +142,38 @@ def _check_part(
     return CheckReport(problems, (), 1, time.monotonic() - started)
 
 
-def _low_priority_read(work: ActionContext) -> AbstractContextManager[None]:
-    """A read of a rollback-journal database is waited for by every commit: that one must not be slow."""
-    return nullcontext() if uses_rollback_journal(work) else lower_priority()
+def _low_priority_read(context: ActionContext) -> AbstractContextManager[None]:
+    """Low priority, except for a rollback-journal database: there every commit waits for the read, so it must be fast."""
+    return nullcontext() if uses_rollback_journal(context) else lower_priority()
 
 
-def _retry_check(work: ActionContext, connection: apsw.Connection, what: str, *, full: bool) -> tuple[str, ...]:
-    """In rollback-journal mode a writer keeps readers out for moments."""
+def _retry_check(context: ActionContext, connection: apsw.Connection, what: str, *, full: bool) -> tuple[str, ...]:
+    """Check, with retries: in rollback-journal mode a writer blocks readers for moments."""
     for _ in range(TRIES):
         try:
             return _find_problems(connection, what, full=full)
         except apsw.BusyError:
-            work.stop.wait_for_stop(RETRY_PAUSE)
-            work.stop.raise_if_requested()
+            context.stop.wait_for_stop(RETRY_PAUSE)
+            context.stop.raise_if_requested()
     return _find_problems(connection, what, full=full)
 
 
 def _find_problems(connection: apsw.Connection, what: str, *, full: bool) -> tuple[str, ...]:
-    """What SQLite finds in the whole file or in a table of its schema."""
+    """The problems that SQLite finds in the whole file or in a table of its schema, in SQLite's words."""
     argument = str(MOST_PROBLEMS) if what == WHOLE_FILE else quote_identifier(what)
+    pragma = f"PRAGMA {'integrity' if full else 'quick'}_check({argument})"
     try:
-        said = [
-            str(text) for (text,) in connection.execute(f"PRAGMA {'integrity' if full else 'quick'}_check({argument})")
-        ]
+        lines = [str(line) for (line,) in connection.execute(pragma)]
     except DAMAGE_ERRORS as error:
-        seen_quickly = _find_problems(connection, what, full=False) if full else ()
-        return seen_quickly or (f"{what}: {error}",)
-    if said == ["ok"]:
+        quick_problems = _find_problems(connection, what, full=False) if full else ()
+        return quick_problems or (f"{what}: {error}",)
+    if lines == ["ok"]:
         return ()
     trees = {str(root): f"{kind} {name}" for kind, name, root in connection.execute(_SELECT_TREES)}
-    return tuple(_describe_problem(text, trees) for text in said[:MOST_PROBLEMS])
+    return tuple(_describe_problem(text, trees) for text in lines[:MOST_PROBLEMS])
 
 
 def _describe_problem(text: str, trees: Mapping[str, str]) -> str:
-    """In one line, without the heading that SQLite puts before the first; a tree by the name of what it is."""
+    """A problem in one line, without SQLite's heading; a tree number is replaced by the name of the table or index."""
     line = "; ".join(line for line in text.splitlines() if not line.startswith("***"))
-    return re.sub(r"\bTree (\d+)\b", lambda found: trees.get(found[1], found[0]), line)
+    return re.sub(r"\bTree (\d+)\b", lambda match: trees.get(match[1], match[0]), line)

@@ -11,17 +11,15 @@ from dataclasses import replace
 import apsw
 
 from actions.model.condition import Condition, ConditionVerdict, Measurement
-from actions.model.context import ActionContext, FreePageMinimum, RunHistory
+from actions.model.context import ActionContext, FreePageMinimum, RunHistory, describe_lock_holder
 from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
 from actions.model.events import Event
-from actions.model.lock_holders import describe_lock_holder
 from actions.model.options import option_problems
 from actions.model.outcome import Outcome
 from actions.model.plan import Done, Figure, Plan
 from actions.model.request import Request
 from actions.model.stop import StopSignal
-from actions.policy.effect import measured_effect
-from actions.policy.measure import condition_measurement
+from actions.policy.effect import condition_measurement, measured_effect
 from actions.policy.suspension import CONDITION_GONE
 from actions.policy.windows import window_closes_at
 from actions.registry import ACTIONS, Action
@@ -261,7 +259,7 @@ def _translate_sqlite_error(work: ActionContext, error: apsw.Error) -> ActionErr
             next_step="`queuekeeper readers` shows who holds it; run it again later",
         )
     if isinstance(error, apsw.FullError):
-        cure = "free space where the database, its WAL and temporary files lie; nothing was left half done"
+        cure = "free space on the disk of the database, its WAL and temporary files; nothing was left half done"
         return Failed(f"{path}: {error}", reason="disk_full", next_step=cure)
     return Failed(
         f"{path}: {describe_failure(error)[1]}",

@@ -3,8 +3,9 @@
 https://prometheus.io/docs/practices/naming/#labels warns of unbounded label values. Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 OTHER = "other"
 QUEUES = 20
@@ -35,3 +36,9 @@ def limit_labels(values: Iterable[str], before: tuple[str, ...] = (), limit: int
     new = sorted(set(values) - set(known))
     free = limit - len(known)
     return LabelLimit(known + tuple(new[:free]), len(new[free:]))
+
+
+def count_folded_labels(readings: Mapping[str, Any]) -> int:
+    """How many queue names share the label `other`, in the collector that folded most (its reading has `names`)."""
+    limits = (getattr(reading, "names", None) for reading in readings.values())
+    return max((limit.folded for limit in limits if isinstance(limit, LabelLimit)), default=0)

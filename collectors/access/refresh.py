@@ -15,7 +15,11 @@ REOPEN_AFTER = 600.0
 
 
 def reason_to_open(previous: Snapshot | None, signature: FileSignature, now: float) -> str:
-    """The reason to open it now, "" for none. `now`: seconds since the epoch."""
+    """The reason to open it now, "" for none. `now`: seconds since the epoch.
+
+    "never read"; "changed": a file is not as it was before the last reading; "long ago"; "not read": the last poll, or a
+    collector, failed; "ages": a reading can become wrong by the clock alone.
+    """
     if previous is None or previous.signature is None:
         return "never read"
     if not previous.signature.settled or not previous.signature.is_same_as(signature):

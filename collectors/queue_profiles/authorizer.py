@@ -61,8 +61,8 @@ def join_access_rules(rules: Iterable[AccessRules]) -> AccessRules:
     return joined
 
 
-def _merge_columns(left: TableColumns, right: TableColumns) -> TableColumns:
-    return {table: left.get(table, frozenset()) | right.get(table, frozenset()) for table in (*left, *right)}
+def _merge_columns(first: TableColumns, second: TableColumns) -> TableColumns:
+    return {table: first.get(table, frozenset()) | second.get(table, frozenset()) for table in (*first, *second)}
 
 
 def allow_reading(database: apsw.Connection, access: AccessRules) -> AbstractContextManager[None]:

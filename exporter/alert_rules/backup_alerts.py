@@ -9,10 +9,12 @@ _LAST_DRILL = "sqlite_restore_drill_last_success_timestamp_seconds"
 
 def backup_group(bounds: Bounds) -> AlertGroup:
     """The group of alerts about backups, drills and integrity."""
-    return AlertGroup("queuekeeper-keeping", (*_backup_alerts(bounds), *_drill_alerts(bounds), _integrity_alert()))
+    backups = (*_backup_age_alerts(bounds), *_backup_state_alerts())
+    drills = (*_drill_alerts(bounds), _drill_failed_alert())
+    return AlertGroup("queuekeeper-keeping", (*backups, *drills, _integrity_alert()))
 
 
-def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
+def _backup_age_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     due, late = bounds["backup_due"], bounds["backup_age"]
     return (
         AlertRule(
@@ -37,6 +39,11 @@ def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             "happened since would be lost with the disk.",
             why=f"{late.why[0].upper()}{late.why[1:]}.",
         ),
+    )
+
+
+def _backup_state_alerts() -> tuple[AlertRule, ...]:
+    return (
         AlertRule(
             "QueueBackupNeverVerified",
             f"{_VERIFIED_BACKUPS} == 0",
@@ -61,9 +68,6 @@ def _backup_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
 
 def _drill_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     age = bounds["drill_age"]
-    failed, done = (
-        f'queuekeeper_action_last_{end}_timestamp_seconds{{action="drill"}}' for end in ("failure", "success")
-    )
     return (
         AlertRule(
             "QueueDrillTooOld",
@@ -83,14 +87,20 @@ def _drill_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             f"The database {{{{ $labels.database }}}} has verified backups for {time_in_words(15 * DAY)}, and no drill "
             "restored one successfully.",
         ),
-        AlertRule(
-            "QueueDrillFailed",
-            f"{failed}\n  > ({done} or 0 * {failed})",
-            5 * MINUTE,
-            "critical",
-            "The last restore drill of {{ $labels.database }} failed.",
-            "The newest restore drill of {{ $labels.database }} did not bring back a healthy queue, and none succeeded since.",
-        ),
+    )
+
+
+def _drill_failed_alert() -> AlertRule:
+    failed, done = (
+        f'queuekeeper_action_last_{end}_timestamp_seconds{{action="drill"}}' for end in ("failure", "success")
+    )
+    return AlertRule(
+        "QueueDrillFailed",
+        f"{failed}\n  > ({done} or 0 * {failed})",
+        5 * MINUTE,
+        "critical",
+        "The last restore drill of {{ $labels.database }} failed.",
+        "The newest restore drill of {{ $labels.database }} did not bring back a healthy queue, and none succeeded since.",
     )
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 
 from exporter.commands.explain import explain
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import example_text, load_config
+from exporter.config.load import example_text, known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.resolve import resolve_targets
 from exporter.config.schema import ConfigFile

@@ -9,8 +9,7 @@ import click
 from actions.model.outcome import USAGE_ERROR
 from actions.store.database import default_state_directory
 from collectors.target import Target
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors, suggest_name
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config

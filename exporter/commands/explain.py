@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -25,10 +26,34 @@ from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.status import read_all_twice
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.status import rule_state, window_state
+from exporter.status.rule_state import (
+    RuleHistory,
+    RuleState,
+    describe_settings,
+    explain_rule,
+    explain_schedule,
+    window_lines,
+)
 from exporter.triggers.next_runs import is_long_action, scheduling_bounds
 
-RuleHistories = Mapping[tuple[str, str], rule_state.RuleHistory]  # by database and rule
+RuleHistories = Mapping[tuple[str, str], RuleHistory]  # by database and rule
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseExplanation:
+    """What the configuration means for one database now. `schedules`: by name, when each runs next."""
+
+    database: str
+    path: str
+    state: str
+    message: str
+    profile: str
+    settings: tuple[str, ...]
+    owner_sqlite: str | None
+    backup: str | None
+    windows: tuple[str, ...]
+    rules: tuple[RuleState, ...]
+    schedules: Mapping[str, str]
 
 
 @click.command()
@@ -51,7 +76,7 @@ def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
     why, histories = _read_rule_histories(config, snapshots)
     explanations = [_explain_database(config, snapshot, why, histories) for snapshot in snapshots]
     if as_json:
-        click.echo(json.dumps(explanations, indent=2))
+        click.echo(json.dumps([dataclasses.asdict(explanation) for explanation in explanations], indent=2))
         return
     for explanation in explanations:
         _print_explanation(explanation)
@@ -59,35 +84,35 @@ def explain(file: Path | None, config_file: Path | None, as_json: bool) -> None:
 
 def _explain_database(
     config: Config, snapshot: Snapshot, why: str | None, histories: RuleHistories
-) -> dict[str, object]:
-    target, profiles = snapshot.target, _detected_profiles(snapshot)
-    now = time.time()
-    first = profiles[0] if profiles else None
-    rules = [
-        rule_state.explain_rule(
-            rule, snapshot, config, histories.get((target.name, rule.name), rule_state.RuleHistory()), first, now
-        )
-        for rule in config.rules
-        if rule.covers_database(target.name)
-    ]
-    schedules = {
-        schedule.name: rule_state.explain_schedule(schedule, target.name, config, why, now)
-        for schedule in config.schedules
-        if schedule.covers_database(target.name)
-    }
-    return {
-        "database": target.name,
-        "path": str(target.path),
-        "state": snapshot.state,
-        "message": snapshot.message,
-        "profile": ", ".join(profile.name for profile in profiles),
-        "settings": [line for profile in profiles for line in rule_state.describe_settings(profile, target.settings)],
-        "owner_sqlite": target.owner_sqlite,
-        "backup": backup_location(target),
-        "windows": list(window_state.window_lines(config.acting, now)),
-        "rules": [dataclasses.asdict(rule) for rule in rules],
-        "schedules": schedules,
-    }
+) -> DatabaseExplanation:
+    target, profiles, now = snapshot.target, _detected_profiles(snapshot), time.time()
+    return DatabaseExplanation(
+        database=target.name,
+        path=str(target.path),
+        state=snapshot.state,
+        message=snapshot.message,
+        profile=", ".join(profile.name for profile in profiles),
+        settings=tuple(line for profile in profiles for line in describe_settings(profile, target.settings)),
+        owner_sqlite=target.owner_sqlite,
+        backup=backup_location(target),
+        windows=tuple(window_lines(config.acting, now)),
+        rules=tuple(_explain_rules(config, snapshot, histories, profiles[0] if profiles else None, now)),
+        schedules={
+            schedule.name: explain_schedule(schedule, target.name, config, why, now)
+            for schedule in config.schedules
+            if schedule.covers_database(target.name)
+        },
+    )
+
+
+def _explain_rules(
+    config: Config, snapshot: Snapshot, histories: RuleHistories, profile: QueueProfile | None, now: float
+) -> Iterator[RuleState]:
+    name = snapshot.target.name
+    for rule in config.rules:
+        if rule.covers_database(name):
+            history = histories.get((name, rule.name), RuleHistory())
+            yield explain_rule(rule, snapshot, config, history, profile, now)
 
 
 def _detected_profiles(snapshot: Snapshot) -> list[QueueProfile]:
@@ -120,9 +145,9 @@ def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str
 
 def _read_rule_history(
     store: apsw.Connection, config: Config, database: str, rule: Rule, why: str | None, watched: int
-) -> rule_state.RuleHistory:
+) -> RuleHistory:
     actions, now = load_action_history(store, database, rule.action), time.time()
-    return rule_state.RuleHistory(actions, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
+    return RuleHistory(actions, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
 
 
 def _exhausted_limits(
@@ -134,38 +159,26 @@ def _exhausted_limits(
     yield from blast_radius_reasons(rule.name, database, rule.radius, known, within, now)
 
 
-def _print_explanation(explanation: Mapping[str, object]) -> None:
-    unread = (
-        "not known while it cannot be read"
-        if explanation["state"] != "readable"
-        else "none fits: only the file is measured"
-    )
-    profile = explanation["profile"] or unread
-    click.echo(f"{explanation['database']}: {explanation['path']} ({explanation['state']})")
-    click.echo(f"  profile: {profile}")
-    settings, rules, schedules, windows = (
-        explanation["settings"],
-        explanation["rules"],
-        explanation["schedules"],
-        explanation["windows"],
-    )
-    assert isinstance(settings, list)  # noqa: S101 - made by _told
-    assert isinstance(windows, list)  # noqa: S101 - made by _told
-    assert isinstance(rules, list)  # noqa: S101 - made by _told
-    assert isinstance(schedules, dict)  # noqa: S101 - made by _told
-    for line in settings:
+def _print_explanation(explanation: DatabaseExplanation) -> None:
+    readable = explanation.state == "readable"
+    unknown = "none fits: only the file is measured" if readable else "not known while it cannot be read"
+    click.echo(f"{explanation.database}: {explanation.path} ({explanation.state})")
+    click.echo(f"  profile: {explanation.profile or unknown}")
+    for line in explanation.settings:
         click.echo(f"    {line}")
-    click.echo(f"  owner_sqlite: {explanation['owner_sqlite'] or 'not given: only TRUNCATE checkpoints are made'}")
-    click.echo(f"  backups: {explanation['backup'] or 'no directory configured'}")
-    for line in windows:
+    click.echo(f"  owner_sqlite: {explanation.owner_sqlite or 'not given: only TRUNCATE checkpoints are made'}")
+    click.echo(f"  backups: {explanation.backup or 'no directory configured'}")
+    for line in explanation.windows:
         click.echo(f"  window of {line}")
-    for rule in rules:
-        value = "absent" if rule["value"] is None else f"{rule['value']:.12g}"
-        acts = "would act" if rule["acts"] else "does not act"
-        click.echo(
-            f"  rule {rule['rule']}: {rule['metric']} is {value}, wrong {rule['bound']}: {acts}: {rule['reason']}"
-        )
-    for name, when in schedules.items():
+    for rule in explanation.rules:
+        click.echo(f"  {_rule_line(rule)}")
+    for name, when in explanation.schedules.items():
         click.echo(f"  schedule {name}: {when}")
-    if not rules:
+    if not explanation.rules:
         click.echo("  no rule covers it")
+
+
+def _rule_line(rule: RuleState) -> str:
+    value = "absent" if rule.value is None else f"{rule.value:.12g}"
+    acts = "would act" if rule.acts else "does not act"
+    return f"rule {rule.rule}: {rule.metric} is {value}, wrong {rule.bound}: {acts}: {rule.reason}"

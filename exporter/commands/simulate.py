@@ -12,7 +12,7 @@ from actions.policy.simulate import RecordedDelivery, RecordedReading, Simulated
 from actions.policy.simulate import simulate_policy as replay
 from exporter.commands.common_options import config_file_option
 from exporter.commands.database_argument import UsageProblem, read_config
-from exporter.config.known import known_metrics
+from exporter.config.load import known_metrics
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
 from exporter.simulation_input import UnreadableRecording, read_recordings

@@ -7,7 +7,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from actions.model.options import ActionOption
+from actions.runner.catalogue import ACTION_SPECS
 from collectors.metric import Metric
+from collectors.registry import COLLECTORS
 from exporter.config import assemble
 from exporter.config.problems import ConfigErrors, ConfigProblem, problem_lines, schema_problems
 from exporter.config.schema import ConfigFile
@@ -18,11 +20,11 @@ ActionOptions = Mapping[str, Mapping[str, ActionOption]]
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
 
-def load_config(path: Path, known_actions: ActionOptions, known_metrics: Mapping[str, Metric]) -> Config:
+def load_config(path: Path, actions: ActionOptions, metrics: Mapping[str, Metric]) -> Config:
     """The configuration of one file. Raises ConfigErrors.
 
-    `known_actions`: the options of each action by its name. `known_metrics`: the metrics that a rule may
-    use. Relative paths in the file begin at its folder.
+    `actions`: the options of each action by its name. `metrics`: the metrics that a rule may use. Relative paths in
+    the file begin at its folder.
     """
     path = path.absolute()
     try:
@@ -37,7 +39,7 @@ def load_config(path: Path, known_actions: ActionOptions, known_metrics: Mapping
         raise ConfigErrors(problem_lines(path, document, schema_problems(error))) from error
     problems: list[ConfigProblem] = []
     warnings: list[ConfigProblem] = []
-    config = assemble.build_config(file, path, assemble.KnownNames(known_actions, known_metrics), problems, warnings)
+    config = assemble.build_config(file, path, assemble.KnownNames(actions, metrics), problems, warnings)
     if problems:
         raise ConfigErrors(problem_lines(path, document, problems))
     return assemble.with_warnings(config, problem_lines(path, document, warnings))
@@ -63,3 +65,13 @@ def read_config_text(path: Path) -> str:
 def example_text() -> str:
     """The text of the example file."""
     return files("exporter.config").joinpath("example.yaml").read_text("utf-8")
+
+
+def known_actions() -> Mapping[str, Mapping[str, ActionOption]]:
+    """The options of each action that a rule may ask for, by its name."""
+    return {name: spec.options for name, spec in ACTION_SPECS.items() if spec.automatic}
+
+
+def known_metrics() -> Mapping[str, Metric]:
+    """The metrics that a rule may use: those of the collectors, since a rule is judged on one database's snapshot."""
+    return {metric.name: metric for collector in COLLECTORS for metric in collector.METRICS}

@@ -1,7 +1,7 @@
 """Damaged files: no crash, and no wrong number that looks like a right one.
 
 Where SQLite's own integrity check finds nothing, every number equals independent SQL. Where it does, a collector fails
-with a reason, or its numbers are what SQL says by one way or another (by the table, or by an index of it).
+with a reason, or its numbers are what SQL counts in some way (by the table, or by an index of it).
 """
 
 import os
@@ -43,7 +43,7 @@ SOUGHT = "SELECT count(*) FROM task_queue INDEXED BY ix_task_type_status WHERE t
 
 @dataclass(frozen=True)
 class Original:
-    """The bytes of a database and, for one in WAL mode, of the files beside it: what its application left when it died."""
+    """The bytes of a database and, for one in WAL mode, of the files beside it: as its application leaves them when it dies."""
 
     files: dict[str, bytes]
 
@@ -102,8 +102,11 @@ def _mutate(source: random.Random, data: bytearray) -> None:
             page = at // 512 * 512
             data[page : page + 512] = bytes(len(data[page : page + 512]))
         case 3:
-            one, other = (source.randrange(max(1, len(data) // 1024)) * 1024 for _ in range(2))
-            data[one : one + 1024], data[other : other + 1024] = data[other : other + 1024], data[one : one + 1024]
+            first, second = (source.randrange(max(1, len(data) // 1024)) * 1024 for _ in range(2))
+            data[first : first + 1024], data[second : second + 1024] = (
+                data[second : second + 1024],
+                data[first : first + 1024],
+            )
         case 4:
             del data[max(1, at) :]
         case 5:
@@ -117,7 +120,7 @@ def _answers(path: Path) -> tuple[bool, dict[str, set[float] | None]]:
         whole = connection.execute("PRAGMA integrity_check(1)").get == "ok"
     except apsw.Error:
         whole = False
-    found = {
+    counts_by_state = {
         "pages": _each(connection, "PRAGMA page_count"),
         "free": _each(connection, "PRAGMA freelist_count"),
     }
@@ -126,9 +129,9 @@ def _answers(path: Path) -> tuple[bool, dict[str, set[float] | None]]:
         counts = (f"SELECT count(*) FROM task_queue {way} WHERE {where}" for way in ways)
         each = SOUGHT.format(where=where)
         sums = (f"SELECT coalesce(sum(({each})), 0) FROM ({names})" for names in NAMES)
-        found[state] = _each(connection, *counts, *sums)
+        counts_by_state[state] = _each(connection, *counts, *sums)
     connection.close()
-    return whole, found
+    return whole, counts_by_state
 
 
 def _each(connection: apsw.Connection, *statements: str) -> set[float] | None:

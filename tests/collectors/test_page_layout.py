@@ -1,4 +1,4 @@
-"""Page order and room inside pages: from a backup where there is one, seldom, and never at the application's cost."""
+"""Page order and unused bytes inside pages: rarely read, from a backup if there is one, at no cost to the application."""
 
 import time
 from collections.abc import Callable
@@ -55,16 +55,16 @@ def _backup(target: Target, source: apsw.Connection, snapshot: float, **changes:
 def test_both_numbers_equal_independent_sql_before_and_after_a_vacuum(queue: prismq.Queue, raw: RawReader) -> None:
     _scattered(queue)
     target = Target("jobs", queue.path, limits=ROOMY)
-    found = _values(poll_database(target, None, time.time(), raw, only=ONLY))
+    scattered = _values(poll_database(target, None, time.time(), raw, only=ONLY))
     pages = queue.owner.execute("SELECT name, pageno, unused FROM dbstat ORDER BY name, path").fetchall()
-    jumps = sum(one[0] == before[0] and one[1] != before[1] + 1 for before, one in pairwise(pages))
-    assert found["sqlite_unused_bytes"] == sum(page[2] for page in pages)
-    assert found["sqlite_out_of_order_pages_ratio"] == pytest.approx(jumps / len(pages))
-    assert found["sqlite_out_of_order_pages_ratio"] > 0.3
+    jumps = sum(page[0] == before[0] and page[1] != before[1] + 1 for before, page in pairwise(pages))
+    assert scattered["sqlite_unused_bytes"] == sum(page[2] for page in pages)
+    assert scattered["sqlite_out_of_order_pages_ratio"] == pytest.approx(jumps / len(pages))
+    assert scattered["sqlite_out_of_order_pages_ratio"] > 0.3
     queue.owner.execute("VACUUM")
     tidy = _values(poll_database(target, None, time.time(), raw, only=ONLY))
     assert tidy["sqlite_out_of_order_pages_ratio"] < 0.1
-    assert tidy["sqlite_unused_bytes"] < found["sqlite_unused_bytes"]
+    assert tidy["sqlite_unused_bytes"] < scattered["sqlite_unused_bytes"]
 
 
 def test_it_is_read_again_only_when_due(queue: prismq.Queue, raw: RawReader) -> None:

@@ -60,7 +60,7 @@ def test_every_queue_value_equals_independent_sql(queue: prismq.Queue, raw: RawR
     now = float(int(time.time()))
     _mixed(queue, now)
     snapshot = poll_database(_target(queue.path), None, now, raw)
-    found = _values(snapshot)
+    values = _values(snapshot)
     states = {
         "waiting": "status = 'queued' AND julianday(run_after_utc) <= julianday(?1, 'unixepoch')",
         "scheduled": "status = 'queued' AND julianday(run_after_utc) > julianday(?1, 'unixepoch')",
@@ -71,16 +71,16 @@ def test_every_queue_value_equals_independent_sql(queue: prismq.Queue, raw: RawR
     for kind in ("mail", "video"):
         for state, where in states.items():
             count = queue.value(f"SELECT count(*) FROM task_queue WHERE {where} AND type = ?2", now, kind)
-            assert found["sqlite_queue_tasks", kind, state] == count > 0
-            assert found["sqlite_queue_tasks_capped", kind, state] == 0
+            assert values["sqlite_queue_tasks", kind, state] == count > 0
+            assert values["sqlite_queue_tasks_capped", kind, state] == 0
         stale = "status IN ('leased', 'processing') AND unixepoch(lease_until_utc) < ? - 60 AND type = ?"
-        assert found["sqlite_queue_stale_leases", kind] == queue.value(
+        assert values["sqlite_queue_stale_leases", kind] == queue.value(
             f"SELECT count(*) FROM task_queue WHERE {stale}", now, kind
         )
-        assert found["sqlite_queue_oldest_stale_lease_age_seconds", kind] == 700
-    assert found["sqlite_queue_oldest_waiting_age_seconds", "mail"] == 180
-    assert found["sqlite_queue_oldest_waiting_age_seconds", "video"] == 270
-    assert sum(v for k, v in found.items() if k[0] == "sqlite_queue_tasks") == queue.value(
+        assert values["sqlite_queue_oldest_stale_lease_age_seconds", kind] == 700
+    assert values["sqlite_queue_oldest_waiting_age_seconds", "mail"] == 180
+    assert values["sqlite_queue_oldest_waiting_age_seconds", "video"] == 270
+    assert sum(v for k, v in values.items() if k[0] == "sqlite_queue_tasks") == queue.value(
         "SELECT count(*) FROM task_queue"
     )
     assert all(result.success for result in snapshot.collectors.values())
@@ -91,26 +91,26 @@ def test_every_file_value_equals_stat_and_pragmas(queue: prismq.Queue, raw: RawR
     queue.put("completed", 2000, error_message="x" * 500)
     queue.owner.execute("DELETE FROM task_queue WHERE id % 3")
     snapshot = poll_database(_target(queue.path), None, time.time(), raw)
-    found = _values(snapshot)
-    assert found[("sqlite_database_size_bytes",)] == queue.path.stat().st_size
-    assert found[("sqlite_wal_size_bytes",)] == Path(f"{queue.path}-wal").stat().st_size > 0
+    values = _values(snapshot)
+    assert values[("sqlite_database_size_bytes",)] == queue.path.stat().st_size
+    assert values[("sqlite_wal_size_bytes",)] == Path(f"{queue.path}-wal").stat().st_size > 0
     pages, free = queue.value("PRAGMA page_count"), queue.value("PRAGMA freelist_count")
-    assert found[("sqlite_page_size_bytes",)] == queue.value("PRAGMA page_size")
-    assert (found[("sqlite_pages",)], found[("sqlite_free_pages",)]) == (pages, free)
-    assert found[("sqlite_fragmentation_ratio",)] == free / pages > 0
+    assert values[("sqlite_page_size_bytes",)] == queue.value("PRAGMA page_size")
+    assert (values[("sqlite_pages",)], values[("sqlite_free_pages",)]) == (pages, free)
+    assert values[("sqlite_fragmentation_ratio",)] == free / pages > 0
     _, frames, copied = queue.owner.execute("PRAGMA wal_checkpoint(NOOP)").get
-    assert (found[("sqlite_wal_frames",)], found[("sqlite_wal_checkpointed_frames",)]) == (frames, copied)
-    assert found[("sqlite_wal_backlog_bytes",)] == (frames - copied) * 4096
+    assert (values[("sqlite_wal_frames",)], values[("sqlite_wal_checkpointed_frames",)]) == (frames, copied)
+    assert values[("sqlite_wal_backlog_bytes",)] == (frames - copied) * 4096
     version = apsw.sqlite_lib_version()
-    assert found["sqlite_info", str(queue.path), "wal", "none", "prismq", "lease", version] == 1
-    assert found[("sqlite_owner_wal_reset_vulnerable",)] == 1
+    assert values["sqlite_info", str(queue.path), "wal", "none", "prismq", "lease", version] == 1
+    assert values[("sqlite_owner_wal_reset_vulnerable",)] == 1
 
 
 def test_an_empty_queue_has_zeros_not_holes(queue: prismq.Queue, raw: RawReader) -> None:
-    found = _values(poll_database(_target(queue.path), None, time.time(), raw))
-    assert found["sqlite_queue_tasks", "", "waiting"] == 0
-    assert found["sqlite_queue_stale_leases", ""] == 0
-    assert found["sqlite_queue_oldest_waiting_age_seconds", ""] == 0
+    values = _values(poll_database(_target(queue.path), None, time.time(), raw))
+    assert values["sqlite_queue_tasks", "", "waiting"] == 0
+    assert values["sqlite_queue_stale_leases", ""] == 0
+    assert values["sqlite_queue_oldest_waiting_age_seconds", ""] == 0
 
 
 def test_a_requeued_queue_reads_zero_also_without_memory(queue: prismq.Queue, raw: RawReader) -> None:
@@ -167,7 +167,7 @@ def test_only_the_named_collectors_run(queue: prismq.Queue, raw: RawReader) -> N
     }
 
 
-def test_a_failing_collector_takes_nobody_with_it(queue: prismq.Queue, raw: RawReader) -> None:
+def test_a_failing_collector_does_not_fail_the_others(queue: prismq.Queue, raw: RawReader) -> None:
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     queue.owner.execute("INSERT INTO task_queue (type, status) VALUES (CAST(x'ff' AS TEXT), 'queued')")
     snapshot = poll_database(_target(queue.path), None, time.time(), raw)
@@ -283,9 +283,9 @@ def test_owner_down_is_up_with_sizes_only_and_leaves_no_file(queue: prismq.Queue
     assert (snapshot.up, snapshot.state) == (True, "owner_down")
     assert "no application has it open" in snapshot.message
     assert _state(snapshot) == "absent"
-    found = _values(snapshot)
-    assert found[("sqlite_database_size_bytes",)] == queue.path.stat().st_size
-    assert ("sqlite_pages",) not in found
+    values = _values(snapshot)
+    assert values[("sqlite_database_size_bytes",)] == queue.path.stat().st_size
+    assert ("sqlite_pages",) not in values
     assert {n: r.reason for n, r in snapshot.collectors.items() if not r.success} == dict.fromkeys(
         ("fragmentation", "tasks", "leases", "workers", "enqueued"), "owner_down"
     )
@@ -463,7 +463,7 @@ def test_our_own_readers_pin_nothing(queue: prismq.Queue, raw: RawReader) -> Non
     assert _state(snapshot) == "idle"
 
 
-def test_frames_that_nobody_copies_are_a_backlog(queue: prismq.Queue, raw: RawReader) -> None:
+def test_frames_that_are_not_copied_are_a_backlog(queue: prismq.Queue, raw: RawReader) -> None:
     queue.fill_wal(1200)
     snapshot = _two(_target(queue.path), raw)
     assert _state(snapshot) == "backlog"
@@ -502,12 +502,12 @@ def test_fast_polls_still_tell_a_pin(queue: prismq.Queue, raw: RawReader, held_r
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_processes_that_we_cannot_see_make_it_unknown_not_nobody(
+def test_processes_that_we_cannot_see_make_the_state_unknown(
     queue: prismq.Queue, held_reader: Process, tmp_path: Path
 ) -> None:
     hidden = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *CHILD)
     if subprocess.run([*hidden[:5], "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a pid namespace")
+        pytest.skip("no permission to make a pid namespace on this machine")
     script = (
         "import sys, apsw; c = apsw.Connection(sys.argv[1]); c.wal_autocheckpoint(0)\n"
         "c.execute('CREATE TABLE b (x)'); print('ready', flush=True)\n"

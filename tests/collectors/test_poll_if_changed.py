@@ -68,7 +68,7 @@ def test_what_did_not_change_is_not_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("previous", "found", "reason"),
+    ("previous", "signature", "reason"),
     [
         (None, SIGNED, "never read"),
         (read(signature=None), SIGNED, "never read"),
@@ -85,8 +85,8 @@ def test_what_did_not_change_is_not_opened() -> None:
         (read(can_age=True), SIGNED, "ages"),
     ],
 )
-def test_each_reason_to_open(previous: Snapshot | None, found: FileSignature, reason: str) -> None:
-    assert reason_to_open(previous, found, NOW) == reason
+def test_each_reason_to_open(previous: Snapshot | None, signature: FileSignature, reason: str) -> None:
+    assert reason_to_open(previous, signature, NOW) == reason
 
 
 def test_an_application_that_is_down_is_left_alone_until_a_file_changes() -> None:
@@ -189,14 +189,16 @@ def test_a_reader_that_begins_to_pin_a_quiet_wal_is_seen_and_seen_to_leave(
         pinned = until(lambda at: poll_if_changed(target, calm, at, raw), lambda _: bool(opens.paths), now + 16)
         again = poll_if_changed(target, pinned, pinned.taken_at + 15, raw)
     assert state_of(again) == "pinned"
-    left = poll_if_changed(target, again, again.taken_at + 15, raw)
-    assert state_of(left) == "idle"
+    after_leaving = poll_if_changed(target, again, again.taken_at + 15, raw)
+    assert state_of(after_leaving) == "idle"
     opens.paths.clear()
     until(
-        lambda at: poll_if_changed(target, left, at, raw), lambda _: not raw.is_pinned(queue.path), left.taken_at + 15
+        lambda at: poll_if_changed(target, after_leaving, at, raw),
+        lambda _: not raw.is_pinned(queue.path),
+        after_leaving.taken_at + 15,
     )
     opens.paths.clear()
-    poll_if_changed(target, left, left.taken_at + 30, raw)
+    poll_if_changed(target, after_leaving, after_leaving.taken_at + 30, raw)
     assert opens.paths == []
 
 

@@ -46,7 +46,7 @@ def raw() -> Iterator[RawReader]:
         yield reader
 
 
-# --- what can be wrong; each makes a database at `path` and keeps it so until it is left ---
+# --- what can be wrong; each is a context manager that makes a database at `path` ---
 
 
 def _at_rest(path: Path, journal_mode: str = "delete", tasks: int = 300) -> None:
@@ -152,7 +152,7 @@ def replaced_by_rename(path: Path) -> Iterator[None]:
 def read_only_mount(path: Path) -> Iterator[None]:
     mount = ["mount", "-t", "tmpfs", "none", str(path.parent)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("no permission to mount on this machine")
     try:
         _at_rest(path)
         subprocess.run(["mount", "-o", "remount,ro", str(path.parent)], check=True)
@@ -163,10 +163,10 @@ def read_only_mount(path: Path) -> Iterator[None]:
 
 @contextmanager
 def read_only_mount_with_wal(path: Path) -> Iterator[None]:
-    """The image of a running application: its -wal and -shm lie there, nobody has them open, nothing can be made."""
+    """The image of a running application: its -wal and -shm exist, no process has them open, no file can be created."""
     mount = ["mount", "-t", "tmpfs", "none", str(path.parent)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("no permission to mount on this machine")
     try:
         with tempfile.TemporaryDirectory() as folder:
             queue = prismq.create(Path(folder) / path.name)
@@ -293,15 +293,15 @@ def test_a_read_of_a_rollback_database_stays_within_its_budget(raw: RawReader, t
     ).fetchall()
     tight = target(queue.path, limits=Limits(read_rollback=0.004))
     with prismq.process("application.py", queue.path, "5") as child:
-        taken = [poll_database(tight, None, time.time(), raw) for _ in range(10)]
+        snapshots = [poll_database(tight, None, time.time(), raw) for _ in range(10)]
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.close()
         committed = int(child.stdout.readline())
-    reasons = {result.reason for s in taken for result in s.collectors.values() if not result.success}
+    reasons = {result.reason for s in snapshots for result in s.collectors.values() if not result.success}
     assert reasons <= {"timeout", "busy"}
-    assert "timeout" in reasons or "busy" in {s.state for s in taken}
-    assert all(not list(s.samples_of("sqlite_unused_bytes")) for s in taken), (
+    assert "timeout" in reasons or "busy" in {s.state for s in snapshots}
+    assert all(not list(s.samples_of("sqlite_unused_bytes")) for s in snapshots), (
         "too large to be read whole within the budget"
     )
     assert committed > 0
@@ -311,22 +311,22 @@ def test_a_read_of_a_rollback_database_stays_within_its_budget(raw: RawReader, t
 def test_a_database_that_is_deleted_and_made_again_is_read_anew(raw: RawReader, tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     snapshot = None
-    found = []
+    waiting = []
     for number in (3, 4, 5):
         queue = prismq.create(path)
         queue.put(number=number)
         snapshot = poll_database(target(path), snapshot, time.time() + 1, raw)
-        found.append(values(snapshot)["sqlite_queue_tasks", "mail", "waiting"])
+        waiting.append(values(snapshot)["sqlite_queue_tasks", "mail", "waiting"])
         queue.owner.close()
         path.unlink()
         snapshot = poll_database(target(path), snapshot, time.time() + 1, raw)
         assert (snapshot.state, list(snapshot.samples_of("sqlite_queue_tasks"))) == ("missing", [])
-    assert found == [3, 4, 5]
+    assert waiting == [3, 4, 5]
     assert os.listdir(tmp_path) == []
 
 
 class Meddling(RawReader):
-    """A raw reader at whose one question something happens to the files."""
+    """A raw reader that changes the files at one question."""
 
     def __init__(self, at: str, happens: Callable[[], object]) -> None:
         super().__init__()
@@ -390,12 +390,12 @@ def test_a_schema_that_changes_under_us_never_breaks_a_poll(raw: RawReader, queu
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        taken = [poll_database(target(queue.path), None, time.time() + 1, raw) for _ in range(60)]
+        snapshots = [poll_database(target(queue.path), None, time.time() + 1, raw) for _ in range(60)]
     finally:
         stopped.set()
         thread.join()
     assert changes >= 3
-    for snapshot in taken:
+    for snapshot in snapshots:
         assert snapshot.up
         waiting = [s.value for s in snapshot.samples_of("sqlite_queue_tasks") if s.labels == ("mail", "waiting")]
         assert waiting in ([], [4.0], [4])
@@ -450,7 +450,7 @@ def test_a_closed_owner_is_never_opened_and_a_forgotten_hold_ends(raw: RawReader
     while any(holder.pid == -1 for holder in raw.find_held_locks(queue.path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     queue.owner.close()
-    assert os.listdir(queue.path.parent) == ["queue.db"], "nobody held it any more: its owner could clean up"
+    assert os.listdir(queue.path.parent) == ["queue.db"], "no process held it any more: its owner could clean up"
     assert poll_database(target(queue.path), None, time.time(), raw).state == "owner_down"
     assert os.listdir(queue.path.parent) == ["queue.db"]
 
@@ -473,8 +473,8 @@ def test_beside_an_owner_that_opens_and_closes_all_the_time_we_make_no_file(poll
             "raw = RawReader(); raw.read_lock_table(); os.setgroups([]); os.setgid(4999); os.setuid(4999)\n"
             "target, states, made = Target('jobs', Path(sys.argv[1]), limits=Limits(30, 30, 30, 30)), set(), 0\n"
             "for _ in range(int(sys.argv[2])):\n"
-            "    taken = poll_database(target, None, time.time(), raw); states.add(taken.state)\n"
-            "    if taken.state not in ('readable', 'owner_down'): print(taken.message, file=sys.stderr)\n"
+            "    snapshot = poll_database(target, None, time.time(), raw); states.add(snapshot.state)\n"
+            "    if snapshot.state not in ('readable', 'owner_down'): print(snapshot.message, file=sys.stderr)\n"
             "    for suffix in ('-wal', '-shm'):\n"
             "        try: made += os.stat(sys.argv[1] + suffix).st_uid == 4999\n"
             "        except FileNotFoundError: pass\n"
@@ -505,9 +505,9 @@ def test_who_has_the_index_but_not_the_file_works_on_another_file() -> None:
     assert holder_of_replaced_file(both) is None
     assert holder_of_replaced_file([*both, _row("db", 8)]) is None
     assert holder_of_replaced_file([*both, _row("shm", os.getpid()), _row("shm", -1)]) is None
-    found = holder_of_replaced_file([*both, _row("shm", 8)])
-    assert found is not None
-    assert found.pid == 8
+    holder = holder_of_replaced_file([*both, _row("shm", 8)])
+    assert holder is not None
+    assert holder.pid == 8
 
 
 def test_a_file_put_back_in_its_place_is_read_again(raw: RawReader, tmp_path: Path) -> None:

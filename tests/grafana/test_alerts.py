@@ -20,7 +20,7 @@ from collectors.target import Limits
 from exporter.alert_rules.catalogue import alert_groups, all_alerts
 from exporter.alert_rules.render import render_rule_file
 from exporter.alert_rules.thresholds import THRESHOLDS, Threshold
-from exporter.config.known import known_actions
+from exporter.config.load import known_actions
 from exporter.config.sizes import parse_duration, parse_level
 from tests.support.checks.dashboard_check import load_rules, metrics_used
 from tests.support.patience import LONGEST_WAIT

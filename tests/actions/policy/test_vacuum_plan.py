@@ -35,10 +35,10 @@ def file(free: int, pages: int = 262_144, auto_vacuum: str = "none") -> FilePage
 
 def test_what_is_filled_again_every_night_does_not_stay_free() -> None:
     by_hour = [200_000 if 2 <= hour < 20 else 500 for hour in range(24)]
-    found = lasting_free_pages(hours(*by_hour), 200_000, NOW, DAY)
-    assert found.pages == 500
+    measured = lasting_free_pages(hours(*by_hour), 200_000, NOW, DAY)
+    assert measured.pages == 500
     for auto_vacuum in ("none", "incremental"):
-        choice = choose_vacuum(file(200_000, auto_vacuum=auto_vacuum), found, RATE, careful=True, only_slices=False)
+        choice = choose_vacuum(file(200_000, auto_vacuum=auto_vacuum), measured, RATE, careful=True, only_slices=False)
         assert choice.way == "nothing"
         assert "200000 of 262144 pages are free, 500 of them have been" in choice.why
         assert "filled again" in choice.why
@@ -81,11 +81,13 @@ def test_a_gap_ends_what_is_known() -> None:
     st.floats(0, 40 * HOUR),
 )
 def test_it_never_claims_more_than_was_seen(seen: dict[int, int], free: int, span: float) -> None:
-    found = lasting_free_pages([FreePageMinimum(hour, pages) for hour, pages in sorted(seen.items())], free, NOW, span)
+    measured = lasting_free_pages(
+        [FreePageMinimum(hour, pages) for hour, pages in sorted(seen.items())], free, NOW, span
+    )
     inside = [pages for hour, pages in seen.items() if hour >= (NOW - span) // HOUR]
-    assert found.pages == min([free, *inside])
-    assert 0 <= found.watched <= span
-    begun = (NOW - found.watched) // HOUR
+    assert measured.pages == min([free, *inside])
+    assert 0 <= measured.watched <= span
+    begun = (NOW - measured.watched) // HOUR
     unseen = [hour for hour in range(int(begun) + 1, 480_000) if hour not in seen]
     assert all(later - earlier > 1 for earlier, later in pairwise(unseen)), "a gap of two hours"
 
@@ -106,7 +108,7 @@ def test_a_full_vacuum_is_planned_with_its_stall() -> None:
     assert choice.gives_back == GIB / 2
 
 
-def test_a_run_that_nobody_watches_needs_a_tenth_of_the_file_and_a_person_any_page() -> None:
+def test_an_automatic_run_needs_a_tenth_of_the_file_and_a_person_any_page() -> None:
     little = file(20_000)
     assert choose_vacuum(little, LastingFreePages(20_000, DAY), RATE, careful=True, only_slices=False).way == "nothing"
     assert choose_vacuum(little, LastingFreePages(20_000, DAY), RATE, careful=False, only_slices=False).way == "full"
@@ -138,12 +140,12 @@ def test_a_run_that_nobody_watches_needs_a_tenth_of_the_file_and_a_person_any_pa
     ],
 )
 def test_what_is_just_worth_it(free: int, pages: int, careful: bool, auto_vacuum: str, way: str) -> None:
-    found = file(free, pages, auto_vacuum)
-    choice = choose_vacuum(found, LastingFreePages(free, DAY), RATE, careful=careful, only_slices=False)
+    measured = file(free, pages, auto_vacuum)
+    choice = choose_vacuum(measured, LastingFreePages(free, DAY), RATE, careful=careful, only_slices=False)
     assert choice.way == way
 
 
-def test_what_is_not_done_gives_nothing_back_and_stops_nobody() -> None:
+def test_what_is_not_done_gives_nothing_back_and_stops_no_writer() -> None:
     why = "2000 of 262144 pages are free, 2000 of them have been for 24 hours: too few to be worth it"
     choice = choose_vacuum(file(2000), LastingFreePages(2000, DAY), RATE, careful=True, only_slices=False)
     assert choice == VacuumChoice("nothing", why, pages=0, gives_back=0, stall=0.0)

@@ -1,4 +1,4 @@
-"""How we look: whether we may open, how we open, how long we stay, and how many names we keep."""
+"""How a database is opened: whether we may, how, for how long, and how many label values we allow."""
 
 import os
 import stat
@@ -182,7 +182,7 @@ def test_connection_closed_inside_its_limit_does_not_stop_the_watchdog() -> None
             later.execute(SLOW).fetchall()
 
 
-def test_an_interrupt_of_somebody_else_is_not_taken_for_the_limit() -> None:
+def test_an_interrupt_from_elsewhere_is_not_reported_as_the_limit() -> None:
     with apsw.Connection(":memory:") as connection:
         connection.create_scalar_function("stop", connection.interrupt)
         with pytest.raises(apsw.InterruptError), time_limit(connection, 60):
@@ -293,7 +293,7 @@ def test_two_readings_tell_the_state(earlier: WalObservation | None, now: WalObs
     assert classify_wal(earlier, now) == state
 
 
-def test_a_writer_that_nobody_sees_makes_a_backlog_unknown() -> None:
+def test_a_writer_that_is_not_visible_makes_a_backlog_unknown() -> None:
     alone = replace(BEFORE, connected=False, frames=1100)
     grown = replace(LATER, connected=False, frames=1500, changes=9)
     assert is_writer_hidden(alone, grown)

@@ -1,4 +1,4 @@
-"""Whose fault is "database is locked"? The kernel is asked who holds the lock, beside processes that really hold it."""
+"""Which process holds the write lock, sampled from the kernel while real processes hold it."""
 
 import json
 import os
@@ -124,8 +124,8 @@ def files_of(raw: RawReader) -> set[str]:
     return {Path(link.removesuffix(" (deleted)")).name for link in links if "queue.db" in link}
 
 
-def test_sampling_takes_no_lock_and_makes_nobody_wait(queue: prismq.Queue) -> None:
-    queue.owner.set_busy_timeout(0)  # whoever is in the way would be an error at once
+def test_sampling_takes_no_lock_and_makes_no_process_wait(queue: prismq.Queue) -> None:
+    queue.owner.set_busy_timeout(0)  # any lock of ours would be an error at once
     with RawReader(sampling_command(0.001, 1.0)) as raw:
         raw.read_lock_usage(queue.path)
         seen = set()
@@ -139,7 +139,7 @@ def test_sampling_takes_no_lock_and_makes_nobody_wait(queue: prismq.Queue) -> No
         deadline = time.monotonic() + LONGEST_WAIT
         while files_of(raw) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert files_of(raw) == set(), "when its application has gone, nothing is kept open"
+        assert files_of(raw) == set(), "when its application has gone, no file stays open"
 
 
 def test_a_file_made_anew_is_found_again(tmp_path: Path) -> None:
@@ -188,11 +188,11 @@ def test_where_the_kernel_cannot_be_asked_nothing_is_known(queue: prismq.Queue) 
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_a_writer_in_another_container_counts_although_nobody_can_name_it(queue: prismq.Queue) -> None:
+def test_a_writer_in_another_container_counts_although_it_has_no_visible_name(queue: prismq.Queue) -> None:
     command = (sys.executable, "-I", "-m", "collectors.raw_reader.server", "0.01", "1.0")
     hidden = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command)
     if subprocess.run([*hidden[:5], "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a pid namespace")
+        pytest.skip("no permission to make a pid namespace on this machine")
     with RawReader(hidden) as raw:
         raw.read_lock_usage(queue.path)
         queue.owner.execute("BEGIN IMMEDIATE")
@@ -347,7 +347,7 @@ def test_a_quiet_database_is_looked_at_less_often_and_each_look_stands_for_more(
     looks: list[int] = []
     writer = SampledFile.find_writer
     monkeypatch.setattr(SampledFile, "find_writer", lambda file: looks.append(1) or writer(file))
-    _ticks(locks, 5, LIVELY_FOR + 1)  # nobody has written: it counts as quiet from the first of them
+    _ticks(locks, 5, LIVELY_FOR + 1)  # no process has written: it counts as quiet from the first of them
     looks.clear()
     _ticks(locks, 4 * QUIET_EVERY, LIVELY_FOR + 10)
     assert len(looks) == 4
@@ -359,10 +359,10 @@ def test_a_quiet_database_is_looked_at_less_often_and_each_look_stands_for_more(
     assert locks.samples_taken - before <= QUIET_EVERY
     looks.clear()
     _ticks(locks, 10, LIVELY_FOR + 50)
-    assert (len(looks), _busy(locks, database)) == (10, 10), "where somebody writes every sample looks"
+    assert (len(looks), _busy(locks, database)) == (10, 10), "a database that is written to is in every sample"
 
 
-def test_writes_of_processes_that_nobody_sees_make_it_unknown(
+def test_writes_of_processes_that_are_not_visible_make_it_unknown(
     locks: LockSampler, database: Path, index: Locker
 ) -> None:
     _ticks(locks, 5, step=10.0)

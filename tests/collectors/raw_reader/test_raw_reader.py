@@ -163,7 +163,7 @@ def test_child_that_cannot_start_is_unavailable_not_silent(queue: prismq.Queue) 
             raw.read_database_header(queue.path)
 
 
-def test_child_ends_with_its_input_and_when_nobody_reads() -> None:
+def test_child_ends_with_its_input_and_when_its_output_is_closed() -> None:
     ended = subprocess.run(CHILD, input="", capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert (ended.returncode, ended.stderr) == (0, "")
     read_end, write_end = os.pipe()
@@ -266,7 +266,7 @@ def test_flock_and_sqlite_locks_do_not_meet(queue: prismq.Queue, raw: RawReader)
     os.close(descriptor)
 
 
-def test_missing_lock_table_is_unknown_not_nobody(queue: prismq.Queue) -> None:
+def test_missing_lock_table_is_unknown_not_unlocked(queue: prismq.Queue) -> None:
     code = (
         "import pathlib, collectors.raw_reader.lock_table as t; t.LOCKS = pathlib.Path('/nowhere')\n"
         "import collectors.raw_reader.server as p; p.main()"
@@ -288,8 +288,8 @@ class Torn:
     def read_text(self, *_: str) -> str:
         out = self.left_out[self.reads % len(self.left_out)]
         self.reads += 1
-        kept = [number for number in range(self.rows) if number != out]
-        lines = (f"{at}: POSIX  ADVISORY  READ  7 08:01:{number} 128 128" for at, number in enumerate(kept, 1))
+        shown = [number for number in range(self.rows) if number != out]
+        lines = (f"{at}: POSIX  ADVISORY  READ  7 08:01:{number} 128 128" for at, number in enumerate(shown, 1))
         return "".join(f"{line}\n" for line in lines)
 
 
@@ -302,8 +302,8 @@ def _table() -> str:
 def test_a_row_that_one_reading_of_a_long_table_leaves_out_is_found_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Torn(200, left_out=(17, 99, 17))
     monkeypatch.setattr(lock_table, "LOCKS", table)
-    found = formats.parse_lock_rows(_table())
-    assert sorted(row.inode for row in found) == list(range(200))
+    rows = formats.parse_lock_rows(_table())
+    assert sorted(row.inode for row in rows) == list(range(200))
     assert table.reads == 3
 
 
@@ -329,8 +329,8 @@ def _holder(byte: int, mode: str = "READ", file: str = "shm", kind: str = "POSIX
     ids=["database only", "older mark", "newest mark", "unused mark", "mark zero", "not a read slot"],
 )
 def test_a_reader_blocks_what_lies_beyond_its_mark(byte: int, blocked: int | None) -> None:
-    found = [pinner.blocks_frames for pinner in pinning_readers(INDEX, [_holder(byte)])]
-    assert found == ([] if blocked is None else [blocked])
+    blocked_frames = [pinner.blocks_frames for pinner in pinning_readers(INDEX, [_holder(byte)])]
+    assert blocked_frames == ([] if blocked is None else [blocked])
 
 
 def test_only_read_locks_on_the_wal_index_pin() -> None:

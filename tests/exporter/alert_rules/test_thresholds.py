@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from exporter.alert_rules.thresholds import THRESHOLDS, Threshold, format_in_unit, override_thresholds
 from exporter.commands.main import main
-from exporter.config.known import known_metrics
+from exporter.config.load import known_metrics
 from exporter.config.sizes import parse_level
 from exporter.exposition.self_metrics import METRICS
 from tests.support.real.real_parts import run

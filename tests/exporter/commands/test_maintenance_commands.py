@@ -97,7 +97,7 @@ MISTAKES: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("vacuum", "FOLDER"), 2, ("is a directory",)),
     (("vacuum", "DB", "--incremental"), 3, ("auto_vacuum is none", "leave --incremental out")),
     (("vacuum", "DB", "--free-for", "soon"), 2, ("soon",)),
-    (("vacuum", "ROWIDS"), 3, ("no INTEGER PRIMARY KEY, in extra", "--rowids-unused")),
+    (("vacuum", "ROWIDS"), 3, ("without INTEGER PRIMARY KEY: extra", "--rowids-unused")),
     (("vacuum", "TEXT"), 1, ("file is not a database",)),
     (("analyze", "DB", "--table", "task_queu"), 3, ("there is no table task_queu", "did you mean task_queue?")),
     (("analyze", "DB", "--table", "x'; DROP TABLE workers; --"), 3, ("there is no table x'; DROP", "its tables: ")),
@@ -146,7 +146,7 @@ def test_statistics_on_a_full_disk_change_nothing(tmp_path: Path, state: Path, c
         full = by_hand(target, command)
         assert (full.outcome, full.reason) == ("failed", "disk_full")
         assert "database or disk is full" in full.message
-        assert full.next_step.startswith("free space on the disk of the database")
+        assert full.next_step.startswith("free space where the database")
         (disk / "filler").unlink()
         assert queue.value("PRAGMA integrity_check") == "ok"
         assert queue.value("SELECT group_concat(name) FROM sqlite_schema") == before

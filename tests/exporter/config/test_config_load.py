@@ -9,8 +9,7 @@ import pytest
 from actions.model.options import ActionOption
 from actions.policy.windows import Window
 from collectors.metric import Metric
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import example_text, load_config
+from exporter.config.load import example_text, known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 

@@ -8,8 +8,7 @@ import pytest
 
 from exporter.agent import Agent
 from exporter.config.exposure import exposure_problem, is_loopback
-from exporter.config.known import known_actions, known_metrics
-from exporter.config.load import load_config
+from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.settings import ActingSettings
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq

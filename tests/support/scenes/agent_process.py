@@ -1,5 +1,6 @@
 """A real agent as a process: `python -m exporter.commands serve` on a configuration text, at the address it reports.
 
+It is forked from a process that has loaded it already, unless a wrapper starts it.
 One context holds one agent at a time; it can be stopped or killed and started again on the same folder, as after a
 crash. What it logged lies in the folder's `agent.log`, and the end of it is in every failure.
 """
@@ -23,6 +24,7 @@ from actions.store.database import history_file
 from actions.store.runs import Run, newest_runs
 from tests.support.patience import LONGEST_WAIT
 from tests.support.real.real_parts import LOG_TAIL, RealPartError, until
+from tests.support.scenes.forked_process import ForkedProcess, run_forked
 
 PATIENCE = LONGEST_WAIT
 COMMAND = (sys.executable, "-m", "exporter.commands")
@@ -61,7 +63,7 @@ class AgentProcess:
     address: str = "127.0.0.1:0"
     options: Sequence[str] = ()
     verify: ssl.SSLContext | bool = False  # making a context costs more than a plain answer
-    process: subprocess.Popen[bytes] | None = None
+    process: "subprocess.Popen[bytes] | ForkedProcess | None" = None
     url: str = ""
     logged: int = field(default=0)
 
@@ -85,7 +87,6 @@ class AgentProcess:
         assert self.process is None, "it runs already"
         address = self.url.partition("://")[2] or self.address
         self.logged = self.log.stat().st_size if self.log.exists() else 0
-        command = [*self.wrapper, *COMMAND, "serve"]
         options = [
             f"--config.file={self.config}",
             f"--web.listen-address={address}",
@@ -93,10 +94,18 @@ class AgentProcess:
             *self.options,
         ]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = self._serve(options, log.fileno())
         self.url = self.wait(self._listening, "the agent to listen")
         if ready:
             self.wait(lambda: self.get("/-/ready").is_success, "the agent to be ready")
+
+    def _serve(self, options: Sequence[str], log: int) -> "subprocess.Popen[bytes] | ForkedProcess":
+        if not self.wrapper:
+            return ForkedProcess(
+                "exporter.commands", "serve", *options, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        whole = [*self.wrapper, *COMMAND, "serve", *options]
+        return subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def stop(self) -> int:
         """End it as a service manager does; its exit status."""
@@ -206,8 +215,7 @@ def agent(
 
 def command(agent: AgentProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of a person on the agent's databases, with the agent's history."""
-    whole = [*COMMAND, *arguments, f"--config.file={agent.config}"]
-    return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=LONGEST_WAIT)
+    return run_forked("exporter.commands", *arguments, f"--config.file={agent.config}", timeout=LONGEST_WAIT)
 
 
 def processes_of(folder: Path) -> list[tuple[int, str]]:

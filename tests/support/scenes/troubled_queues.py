@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
-from tests.support.scenes.agent_process import COMMAND
+from tests.support.scenes.forked_process import run_forked
 
 CONFIG = """\
 identity: ADDRESS
@@ -137,6 +137,5 @@ def _starve(queue: prismq.Queue, stack: ExitStack) -> subprocess.Popen[str]:
 
 
 def _command(folder: Path, *words: str) -> None:
-    whole = [*COMMAND, *words, f"--config.file={folder}/queuekeeper.yaml"]
-    done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=LONGEST_WAIT)
+    done = run_forked("exporter.commands", *words, f"--config.file={folder}/queuekeeper.yaml", timeout=LONGEST_WAIT)
     assert done.returncode == 0, done.stdout + done.stderr
