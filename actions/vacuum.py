@@ -45,7 +45,7 @@ SPEC = ActionSpec(
             "seconds", "Count only pages that have been free for this long; 0s counts all.", example="24h"
         ),
         "stall": ActionOption(
-            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+            "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
         "rowids_unused": ActionOption(
             "flag",
