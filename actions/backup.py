@@ -1,4 +1,4 @@
-"""Takes a backup beside live writers, proves its content, and publishes it with its manifest.
+"""Takes a backup while writers go on, proves its content, and publishes it with its manifest.
 
 Runbook: docs/runbook.md#queuebackuptooold. A backup counts from its snapshot, not from its end, and only once proved.
 """
@@ -23,7 +23,7 @@ SPEC = ActionSpec(
     options={
         "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
         "stall": ActionOption(
-            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+            "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
     },
     lane="long",
@@ -31,7 +31,7 @@ SPEC = ActionSpec(
     checks_own_space=True,
 )
 
-# Bytes copied per second beside a writer, for predicting only; what was measured is in the result.
+# Bytes copied per second while a writer goes on, for predicting only; what was measured is in the result.
 COPY_RATE = 300e6
 
 

@@ -49,7 +49,7 @@ SPEC = ActionSpec(
             "word", "The kind of checkpoint; auto chooses by the state of the log.", words=MODES, default="auto"
         ),
         "stall": ActionOption(
-            "seconds", "The stall of the application that the operator accepts.", on_command_line=False
+            "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
     },
     checks_own_space=True,

@@ -1,6 +1,6 @@
 """Restores into a database that applications have open, through SQLite's backup API in one step.
 
-No other way is safe beside a connected application: copying or renaming files under it corrupts them (docs/safety.md).
+No other way is safe while an application is connected: copying or renaming files under it corrupts them (docs/safety.md).
 Readers keep their snapshot, writers wait for the step, then every connection sees the restored rows.
 """
 

@@ -1,4 +1,4 @@
-"""Puts a restored file where the database is missing or malformed. Never beside a connected application.
+"""Puts a restored file where the database is missing or malformed. Never while an application is connected.
 
 Old sidecars are moved aside together with the old file: an old WAL beside a new database would be replayed into it
 (docs/safety.md). Nothing is overwritten or deleted.

@@ -127,7 +127,7 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
         build_web_app(agent.web_context),
         web=web.current_config,
         on_hangup=_in_background_thread(lambda: _reload_agent(agent)),
-        on_start=lambda: systemd.notify("READY=1", f"STATUS=answering on {address}"),
+        on_start=lambda: systemd.send_notification("READY=1", f"STATUS=answering on {address}"),
         on_stop=lambda: _begin_stop(agent),
         behind_proxy=bool(place.own_hosts),
     )
@@ -143,11 +143,11 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
 def _reload_agent(agent: Agent) -> None:
     systemd.notify_reloading()
     agent.reload_configuration()
-    systemd.notify("READY=1")
+    systemd.send_notification("READY=1")
 
 
 def _begin_stop(agent: Agent) -> None:
-    systemd.notify("STOPPING=1")
+    systemd.send_notification("STOPPING=1")
     agent.begin_to_stop()
 
 
@@ -155,7 +155,7 @@ def _start_watchdog_pings(server: HttpServer) -> None:
     """Ping systemd from the loop that answers requests: when it hangs, systemd restarts the agent."""
     interval = systemd.watchdog_interval(os.environ)
     if interval is not None:
-        server.call_every(interval, lambda: systemd.notify("WATCHDOG=1"))
+        server.call_every(interval, lambda: systemd.send_notification("WATCHDOG=1"))
 
 
 def _unknown_user_warnings(config: Config, web: ReloadingWebConfig) -> tuple[str, ...]:

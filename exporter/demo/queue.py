@@ -33,7 +33,7 @@ OLD_TASKS, OLD_TASK_BYTES = 2500, 3000
 
 
 def create_queue(path: Path) -> None:
-    """A queue in WAL mode that has been in use for a while; `auto_vacuum` lets space be given back in slices."""
+    """A queue in WAL mode that has been in use for a while; `auto_vacuum` lets space be given back in batches."""
     connection = open_application_connection(path, create=True)
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL").fetchall()
     connection.execute(SCHEMA)
