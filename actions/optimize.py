@@ -12,9 +12,8 @@ from actions.maintenance.analyze_tables import (
     ordinary_tables,
     require_statistics_allowed,
 )
-from actions.model.context import ActionContext
+from actions.model.context import ActionContext, describe_lock_holder
 from actions.model.errors import Locked, NothingToDo
-from actions.model.lock_holders import describe_lock_holder
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
 from actions.spec import ActionSpec

@@ -167,9 +167,9 @@ def parts(fleet: Path) -> dict[str, float]:
     raw.close()
     began = time.process_time()
     text = LineCache(metric.name for metric in (*METRICS, *(m for one in COLLECTORS for m in one.METRICS)))
-    text.set_parts(tuple(target.name for target in targets))
+    text.set_page_parts(tuple(target.name for target in targets))
     for one in snapshots:
-        text.update_part(
+        text.update_page_part(
             one.target.name, [(one.target.name, s) for s in (*poll_samples(one, stale=False), *one.samples)]
         )
     written = time.process_time() - began

@@ -34,7 +34,7 @@ from mutations import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 KNOWN = ROOT / ".mutants.json"
-POLICY, READINGS = "tests/actions/policy/test_rules.py", "tests/actions/policy/test_measure.py"
+POLICY, READINGS = "tests/actions/policy/test_rules.py", "tests/actions/policy/test_effect.py"
 EPISODES, SUSPENSION = "tests/actions/policy/test_episodes.py", "tests/actions/policy/test_suspension.py"
 # What decides -> the tests that are meant to see a change in it. All are pure: no process, no browser, no database.
 SEEN_BY: dict[str, tuple[str, ...]] = {
@@ -45,7 +45,6 @@ SEEN_BY: dict[str, tuple[str, ...]] = {
     "actions/policy/episodes.py": (EPISODES,),
     "actions/policy/matchers.py": (POLICY,),
     "actions/policy/scheduling.py": ("tests/actions/policy/test_scheduling.py",),
-    "actions/policy/measure.py": (READINGS,),
     "actions/policy/rules.py": (POLICY, READINGS, "tests/actions/policy/test_scheduling.py"),
     "actions/policy/schedules.py": ("tests/actions/policy/test_schedules.py", READINGS),
     "actions/policy/simulate.py": ("tests/actions/policy/test_simulate.py",),

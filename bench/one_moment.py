@@ -52,7 +52,7 @@ class Holds:
     since: int | None = None
     explicit: bool = False
 
-    def trace(self, event: dict[str, Any]) -> None:
+    def note_event(self, event: dict[str, Any]) -> None:
         """One event of SQLite's trace."""
         now = time.perf_counter_ns()
         sql = str(event.get("sql") or "").upper()
@@ -62,20 +62,20 @@ class Holds:
                 self.since = now
         elif sql.startswith(("COMMIT", "END", "ROLLBACK")):
             self.explicit = False
-            self.end(now)
+            self.end_hold(now)
         elif not self.explicit and not sql.startswith(NO_READ):
-            self.end(now)
+            self.end_hold(now)
 
-    def end(self, now: int) -> None:
-        """The lock is given back."""
+    def end_hold(self, now: int) -> None:
+        """Note that the lock is released."""
         if self.since is not None:
             self.of_poll.append(now - self.since)
         self.since = None
 
-    def watch(self, connection: apsw.Connection) -> None:
+    def watch_connection(self, connection: apsw.Connection) -> None:
         """Trace every connection that a poll opens."""
         self.explicit, self.since = False, None
-        connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_PROFILE, self.trace)
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_PROFILE, self.note_event)
 
 
 def main() -> None:
@@ -99,19 +99,19 @@ def _report(
     holds = Holds()
     with _writer(path, what):
         snapshot = poll_database(target, None, time.time(), raw)
-        apsw.connection_hooks.append(holds.watch)
+        apsw.connection_hooks.append(holds.watch_connection)
         for _ in range(arguments.polls):
             holds.of_poll.clear()
             snapshot = poll_database(target, snapshot, time.time(), raw)
-            holds.end(time.perf_counter_ns())
+            holds.end_hold(time.perf_counter_ns())
             failed += not snapshot.up or any(not result.success for result in snapshot.collectors.values())
             verdicts[verdict({(s.metric.name, *s.labels): s.value for s in snapshot.samples})] += 1
             longest.append(max(holds.of_poll, default=0) / 1e6)
             total.append(sum(holds.of_poll) / 1e6)
             time.sleep(0.005)
         apsw.connection_hooks.clear()
-    told = ", ".join(f"{number} x {value}" for value, number in sorted(verdicts.items(), key=str))
-    print(f"{what}: {arguments.polls} polls ({failed} with a failed collector): {told}")
+    counts = ", ".join(f"{number} x {value}" for value, number in sorted(verdicts.items(), key=str))
+    print(f"{what}: {arguments.polls} polls ({failed} with a failed collector): {counts}")
     for name, numbers in (("longest hold of a poll", longest), ("all holds of a poll", total)):
         p50, p99 = percentile(numbers, 0.5), percentile(numbers, 0.99)
         print(f"  {name}, ms: p50 {p50:.2f}, p99 {p99:.2f}, max {max(numbers):.2f}")
@@ -156,7 +156,7 @@ def _writer(path: Path, what: str) -> Iterator[None]:
 
 
 def _write(path: Path, what: str) -> None:
-    """Until it is killed: one commit, a millisecond's rest, the next."""
+    """Commit, pause for a millisecond, and repeat until killed."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(60_000)
     connection.execute("PRAGMA synchronous = OFF")

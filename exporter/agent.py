@@ -64,17 +64,17 @@ class Agent:
     ) -> None:
         self._config, self._hosts = config, hosts
         self._web = web or ReloadingWebConfig(None)
-        self._reloaded = time.time()
-        self._not_reloaded: tuple[str, ...] = ()
+        self._reload_time = time.time()
+        self._reload_errors: tuple[str, ...] = ()
         self._reloading = threading.Lock()
         self._stopping = False
         self._answers: Counter[int] = Counter()
-        self._raw = RawReader()
-        self._board = LatestSnapshots()
+        self._raw_reader = RawReader()
+        self._latest = LatestSnapshots()
         self._broadcast, self._recent = EventBroadcast(), RecentReadings()
         self._dispatcher = Dispatcher(
             config.state,
-            self._board.watched_targets,
+            self._latest.watched_targets,
             self._is_lock_held,
             on_end=lambda database: self._polls.poll_soon(database),
             acting=lambda: self._config.acting,
@@ -85,11 +85,11 @@ class Agent:
         self._inbox = AlertInbox(
             config.state,
             self._active_rules,
-            self._board.watched_targets,
+            self._latest.watched_targets,
             lambda: self._config.identity,
             self._dispatcher.wake_up,
         )
-        self._watch = ThresholdTrigger(
+        self._thresholds = ThresholdTrigger(
             config.state,
             self._active_rules,
             busy_with=self._dispatcher.is_busy_with,
@@ -97,17 +97,17 @@ class Agent:
             wake=self._dispatcher.wake_up,
         )
         self._schedules = ScheduleTrigger(
-            config.state, self._active_schedules, self._board.watched_targets, wake=self._dispatcher.wake_up
+            config.state, self._active_schedules, self._latest.watched_targets, wake=self._dispatcher.wake_up
         )
-        self._states = StateLog()
+        self._state_log = StateLog()
         self._free_pages = FreePageRecorder(config.state)
         self._polls = PollLoop(
             self._find_targets,
-            lambda target, previous, now: poll_if_changed(target, previous, now, self._raw),
-            self._board,
+            lambda target, previous, now: poll_if_changed(target, previous, now, self._raw_reader),
+            self._latest,
             self._on_snapshot,
             PollTiming(config.interval, config.rescan),
-            prefetch=lambda batch: prefetch_surveys(batch, self._raw),
+            prefetch=lambda batch: prefetch_surveys(batch, self._raw_reader),
         )
         declared = [metric for collector in COLLECTORS for metric in collector.METRICS]
         self._exposition = Exposition(declared, self._exporter_state, time.time)
@@ -116,7 +116,7 @@ class Agent:
     def start(self) -> None:
         """Recover the runs and waits of a former agent, then start to poll and to act. Raises StoreUnavailable."""
         self._dispatcher.recover_lost()
-        self._watch.recover_waits()
+        self._thresholds.recover_waits()
         self._polls.start()
         self._dispatcher.start()
         self._schedules.start()
@@ -134,7 +134,7 @@ class Agent:
         self._dispatcher.stop()
         self._polls.stop()
         self._free_pages.write(time.time())
-        self._raw.close()
+        self._raw_reader.close()
 
     def _build_web_context(self, mount: Mount) -> WebContext:
         """Return what the web server needs of this agent."""
@@ -148,9 +148,9 @@ class Agent:
             reload=self.reload_configuration,
             operations=Operations(
                 lambda: self._config,
-                self._board,
+                self._latest,
                 self._dispatcher,
-                self._watch.current_watches,
+                self._thresholds.current_watches,
                 self._dry_runs,
                 self._broadcast,
                 self._recent,
@@ -175,19 +175,19 @@ class Agent:
         try:
             config = load_config(self._config.source, known_actions(), known_metrics())
         except ConfigErrors as error:
-            self._not_reloaded = error.lines
+            self._reload_errors = error.lines
             return error.lines
         if (problem := exposure_problem(config.acting, self._hosts)) is not None:
-            self._not_reloaded = (problem,)
+            self._reload_errors = (problem,)
             return (problem,)
         if config.state != self._config.state:
             reason = f"state: {config.state} instead of {self._config.state}: changing it needs a restart; nothing was changed"
-            self._not_reloaded = (reason,)
-            return self._not_reloaded
-        self._config, self._reloaded, self._not_reloaded = config, time.time(), ()
-        self._watch.keep_only(self._active_rules())
+            self._reload_errors = (reason,)
+            return self._reload_errors
+        self._config, self._reload_time, self._reload_errors = config, time.time(), ()
+        self._thresholds.keep_only(self._active_rules())
         self._polls.rescan_soon(PollTiming(config.interval, config.rescan))
-        self._schedules.check_soon()
+        self._schedules.check_schedules_soon()
         self._dispatcher.wake_up()
         for warning in config.warnings:
             log_event(LOG, logging.WARNING, warning)
@@ -202,7 +202,7 @@ class Agent:
     def _own_problems(self) -> tuple[str, ...]:
         """Return the problems of the agent itself, a sentence each."""
         unwritable = "the state store cannot be written, so no action starts: free space or fix its permissions"
-        reasons = (*self._not_reloaded, *self._web.problems)
+        reasons = (*self._reload_errors, *self._web.problems)
         rejected = tuple(f"configuration rejected, the former one stays in effect: {reason}" for reason in reasons)
         return rejected if self._dispatcher.view.writable else (*rejected, unwritable)
 
@@ -214,8 +214,8 @@ class Agent:
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         self._exposition.update_database(snapshot)
-        self._states.on_snapshot(snapshot)
-        self._watch.on_snapshot(snapshot)
+        self._state_log.on_snapshot(snapshot)
+        self._thresholds.on_snapshot(snapshot)
         self._free_pages.on_snapshot(snapshot)
         self._recent.add_snapshot(snapshot)
         self._broadcast.publish_event(reading_event(snapshot))
@@ -233,7 +233,7 @@ class Agent:
         An unknown holder counts as one: no run is ended on a guess.
         """
         try:
-            return self._raw.find_flock_holder(Path(path)) is not None
+            return self._raw_reader.find_flock_holder(Path(path)) is not None
         except (RawReaderUnavailable, LockTableUnseen):
             return True
 
@@ -242,21 +242,21 @@ class Agent:
         return ExporterState(
             version=VERSION,
             config=self._config,
-            view=self._board.view_at(now, self._config.interval),
+            view=self._latest.view_at(now, self._config.interval),
             totals=view.totals,
             webhook_requests=dict(self._answers),
             webhook_alerts=dict(self._inbox.counts),
             webhook_truncated=self._inbox.truncated,
             paused=view.paused,
             state_writable=view.writable,
-            reload_successful=not (self._not_reloaded or self._web.problems),
-            reload_time=self._reloaded,
+            reload_successful=not (self._reload_errors or self._web.problems),
+            reload_time=self._reload_time,
         )
 
     def _not_ready_reason(self) -> str:
         if self._stopping:
             return "stopping"
-        return "" if self._board.all_polled() else "not every database was polled yet"
+        return "" if self._latest.all_databases_polled() else "not every database was polled yet"
 
     def _count_answer(self, code: int) -> None:
         self._answers[code] += 1

@@ -15,7 +15,7 @@ from typing import Any
 
 from actions.policy.simulate import RecordedDelivery, RecordedReading
 from collectors.metric import Metric, Sample
-from exporter.web.webhook_payload import InvalidPayload, parse_delivery
+from exporter.web.webhook_payload import InvalidPayload, parse_webhook_delivery
 
 _SPACE = re.compile(r"\s*")
 MAX_BYTES = 256 * 1024 * 1024
@@ -86,7 +86,7 @@ def _parse_value(
 
 
 def _parse_delivery(payload: object, at: float) -> RecordedDelivery:
-    return RecordedDelivery(at, parse_delivery(json.dumps(payload).encode()))
+    return RecordedDelivery(at, parse_webhook_delivery(json.dumps(payload).encode()))
 
 
 def _parse_reading(value: Mapping[str, Any], metrics: Mapping[str, Metric]) -> RecordedReading:

@@ -35,7 +35,7 @@ def inherit_sockets(environment: MutableMapping[str, str]) -> list[socket.socket
     return listeners
 
 
-def notify(*words: str) -> bool:
+def send_notification(*words: str) -> bool:
     """Send READY=1, RELOADING=1, STOPPING=1 or WATCHDOG=1 to systemd. False when it was not sent."""
     place = os.environ.get("NOTIFY_SOCKET", "")
     if not place.startswith(("/", "@")):
@@ -51,7 +51,7 @@ def notify(*words: str) -> bool:
 
 def notify_reloading() -> bool:
     """Tell systemd that a reload begins, and when, as `Type=notify-reload` requires. False when it was not sent."""
-    return notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    return send_notification("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def watchdog_interval(environment: MutableMapping[str, str]) -> float | None:

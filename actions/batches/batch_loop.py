@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.model.context import ActionContext
+from actions.model.context import ActionContext, describe_lock_holder
 from actions.model.errors import ActionError, Blocked, Locked
-from actions.model.lock_holders import describe_lock_holder
 from actions.sqlite.busy_timeout import set_busy_timeout
 from actions.sqlite.pacing import WritePacing
 from actions.sqlite.wal_budget import WalHeadroom

@@ -63,8 +63,8 @@ class AnalyzeProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class _AnalyzeTurn:
-    """One transaction. `trouble`: why nothing was gathered, empty when statistics were."""
+class _AnalyzeAttempt:
+    """One try to analyze a table or an index. `trouble`: why nothing was gathered, empty when statistics were."""
 
     held: float
     trouble: str = ""
@@ -141,26 +141,26 @@ def _analyze_table(context: ActionContext, connection: apsw.Connection, table: s
     longest_hold = whole.held
     for index in indexes:
         context.stop.wait_for_stop(delay_after_hold(longest_hold))
-        turn = _analyze_in_transaction(context, connection, table, index, longest)
-        longest_hold = max(longest_hold, turn.held)
-        if turn.trouble:
-            left_out.append(f"{index} ({turn.trouble})")
+        attempt = _analyze_in_transaction(context, connection, table, index, longest)
+        longest_hold = max(longest_hold, attempt.held)
+        if attempt.trouble:
+            left_out.append(f"{index} ({attempt.trouble})")
     return AnalyzedTable(table, tuple(left_out), longest_hold)
 
 
 def _analyze_in_transaction(
     context: ActionContext, connection: apsw.Connection, table: str, name: str, longest: float
-) -> _AnalyzeTurn:
+) -> _AnalyzeAttempt:
     """Analyze a table or one of its indexes. What does not fit into `longest`, or cannot be analyzed, stays unchanged."""
     started = time.monotonic()
     try:
         with begin_write_transaction(connection, LOCK_WAIT) as transaction:
             _execute_analyze(context, connection, table, name, longest)
     except TimeLimitExceeded:
-        return _AnalyzeTurn(longest, f"longer than {longest:g} s")
+        return _AnalyzeAttempt(longest, f"longer than {longest:g} s")
     except apsw.SQLError as error:  # a collation or function that only the application's SQLite has
-        return _AnalyzeTurn(time.monotonic() - started, str(error))
-    return _AnalyzeTurn(transaction.held)
+        return _AnalyzeAttempt(time.monotonic() - started, str(error))
+    return _AnalyzeAttempt(transaction.held)
 
 
 def _execute_analyze(

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from actions.model.context import ActionContext
+from actions.model.context import ActionContext, describe_lock_holder
 from actions.model.errors import Failed, Locked, Refused
-from actions.model.lock_holders import describe_lock_holder
 from actions.policy.vacuum_plan import missing_bytes
 from actions.sqlite.busy_timeout import set_busy_timeout
 from actions.sqlite.connection import open_writable, relax_commit_syncs

@@ -1,4 +1,4 @@
-"""When something is wrong, in the numbers of the dashboard. Pure: samples and a clock in, a verdict out."""
+"""Conditions: when a metric counts as wrong. Pure: samples and a clock in, a verdict out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from collectors.metric import Sample, fold_samples
 
 
 class ConditionVerdict(StrEnum):
-    """What a reading says about a condition. UNKNOWN freezes everything: absence is never recovery."""
+    """What a reading means for a condition. UNKNOWN changes nothing: absence is never recovery."""
 
     WRONG = "wrong"
     BETWEEN = "between"
@@ -18,9 +18,9 @@ class ConditionVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The one number that a condition looks at, None where there is none.
+    """The value of the condition's metric, None where there is none.
 
-    `read`: whoever publishes the metric could read, so no number means that there is none; else it says nothing.
+    `read`: the metric's collector could read, so that None means that there is no value; else None means nothing.
     """
 
     value: float | None
@@ -29,11 +29,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One metric beyond a bound, or without a value. `clear` is where it counts as healed (default: within the bound).
+    """One metric beyond a bound, or without a value. At the level `clear` it is healed again (default: within the bound).
 
-    `absent`: for how long there must be no value, in seconds. Who remembers since when (actions/policy/rules.py) waits
-    for it; at one moment, no value is wrong. `where` keeps only the samples with these label values; what is left is
-    folded as the metric declares.
+    `absent`: for how long there must be no value, in seconds. The rule's watch (actions/policy/rules.py) waits for that;
+    at one moment, no value is wrong. `where` selects the samples with these label values, which are folded as the metric
+    declares.
     """
 
     metric: str
@@ -44,11 +44,11 @@ class Condition:
     where: Mapping[str, str] = field(default_factory=dict)
 
     def value_from(self, samples: Iterable[Sample], now: float) -> float | None:
-        """The one number that this condition looks at; None when there is none."""
+        """The value of the metric in these samples; None when there is none."""
         return fold_samples((sample for sample in samples if self._selects_sample(sample)), now)
 
     def judge_measurement(self, measured: Measurement) -> ConditionVerdict:
-        """Whether it is wrong, healed, or in the band between the bound and the clear level."""
+        """Whether the value is wrong, clear, or in the band between the bound and the clear level."""
         value = measured.value
         if self.absent is not None:
             return _judge_absence(measured)
@@ -60,7 +60,7 @@ class Condition:
 
     @property
     def clear_level(self) -> float | None:
-        """The level at which it counts as healed; None where any value does."""
+        """The level at which the condition is healed; None where any value heals it."""
         bound = self.above if self.above is not None else self.below
         return bound if self.clear is None else self.clear
 

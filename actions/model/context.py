@@ -1,13 +1,16 @@
 """What an action works with: the runner builds it for one run."""
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from actions.model.events import Event
 from actions.model.plan import Figure
 from actions.model.request import Option
 from actions.model.stop import StopSignal
-from collectors.raw_reader.client import RawReader
+from collectors.access.file_facts import describe_holder, describe_writer
+from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.target import Target
 
 
@@ -66,3 +69,16 @@ class ActionContext:
     def emit_phase(self, name: str) -> None:
         """Report which part begins. Never call it inside a transaction of ours on the application's database."""
         self.emit(Event("phase", name))
+
+
+def describe_lock_holder(work: ActionContext) -> str:
+    """The process that writes or, without a writer, one that reads; always words that fit into a sentence."""
+    with suppress(LockTableUnseen, RawReaderUnavailable, OSError):
+        writer = describe_writer(work.raw, work.target.path)
+        if writer:
+            return writer
+        holders = work.raw.find_held_locks(work.target.path)
+        others = (holder for holder in holders if holder.pid not in (-1, os.getpid()) and holder.row.kind != "FLOCK")
+        if (other := next(others, None)) is not None:
+            return describe_holder(other)
+    return "a process that is not visible to us"

@@ -1,4 +1,4 @@
-"""Why a run did not do what was asked. Each says what happened, why, and the next step, and knows its outcome."""
+"""Why a run did not do what was requested. Each error says what happened, why, and the next step, and has an outcome."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,14 @@ from actions.model.plan import Figure
 
 # The reason of a Blocked run that was given up before anything was tried.
 GIVEN_UP_BEFORE_TRYING = "reader_seen"
-# The reason of a run that the pause of all actions refused or ended: it says nothing about the action.
+# The reason of a run that the pause of all actions refused or ended: it shows nothing about the action.
 PAUSED = "paused"
 
 
 class ActionError(Exception):
     """A run that ends early. `reason` is a short stable word for logs and JSON; `next_step` is for a person.
 
-    `figures` and `totals` tell what had been done until then, as in actions/model/plan.py.
+    `figures` and `totals` report what had been done until then, as in actions/model/plan.py.
     """
 
     outcome = Outcome.FAILED
@@ -35,7 +35,7 @@ class ActionError(Exception):
         self.totals: Mapping[str, float] = totals or {}
 
     def message_with_next_step(self) -> str:
-        """One line for the person at the terminal."""
+        """The message and the next step in one line, for the person at the terminal."""
         return f"{self} ({self.next_step})" if self.next_step else str(self)
 
 
@@ -44,7 +44,7 @@ class Failed(ActionError):
 
 
 class Refused(ActionError):
-    """A guard said no, and names the cure."""
+    """A guard forbids the run, and names the cure."""
 
     outcome = Outcome.REFUSED
 
@@ -56,7 +56,7 @@ class Locked(ActionError):
 
 
 class Blocked(ActionError):
-    """Somebody else's read or write stands in the way; the message names them where the kernel shows them."""
+    """Another process's read or write blocks the action; the message names it where the kernel shows it."""
 
     outcome = Outcome.BLOCKED
 
@@ -68,18 +68,18 @@ class Cancelled(ActionError):
 
 
 class Interrupted(ActionError):
-    """The caller vanished, and the action stopped at a safe point."""
+    """The caller is gone, and the action stopped at a safe point."""
 
     outcome = Outcome.INTERRUPTED
 
 
 class Unverified(ActionError):
-    """A backup whose content could not be proved."""
+    """The content of a backup could not be verified."""
 
     outcome = Outcome.UNVERIFIED
 
 
 class NothingToDo(ActionError):
-    """What was asked for is already so: a success."""
+    """The requested state already holds, so nothing is done: a success."""
 
     outcome = Outcome.NOTHING_TO_DO

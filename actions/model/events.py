@@ -1,6 +1,6 @@
-"""What a running action tells its caller: JSON lines of at most 4096 bytes, never waited for.
+"""The events that a running action sends to its caller: JSON lines of at most 4096 bytes, sent without waiting.
 
-A caller that stops reading must never hold a child up, least of all with the WAL pinned: the pipe is non-blocking,
+A caller that stops reading must never delay a child, least of all with the WAL pinned: the pipe is non-blocking,
 writes of up to 4096 bytes are atomic (POSIX PIPE_BUF), what does not fit is dropped. History has the truth.
 Never emitted inside a transaction.
 """
@@ -27,12 +27,12 @@ class Event:
 
 
 _EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
-# Characters left of each text, tried in turn. One character takes at most six bytes.
+# How many characters of each text are sent, tried in turn. One character takes at most six bytes.
 _TEXT_LIMITS = (MAX_EVENT_BYTES, 500, 100, 25)
 
 
 def encode_event(event: Event) -> bytes:
-    """One line. In an event that is too long every text is cut, and at last all figures but the outcome go."""
+    """The event as one line. If it is too long, every text is cut, and at last all figures but the outcome are dropped."""
     for longest in _TEXT_LIMITS:
         line = _json_line(event.kind, event.message[:longest], _cut_texts(event.figures, longest))
         if len(line) <= MAX_EVENT_BYTES:
@@ -56,7 +56,7 @@ def _cut_texts(figures: Mapping[str, Figure], longest: int) -> dict[str, Figure]
 
 
 class EventPipe:
-    """The child's end. `closed`: nobody can ever read again, so no more is said. Only the input tells of the caller's death."""
+    """The child's end of the pipe. `closed`: it has no reader any more. The caller's death is noticed by the input only."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -64,7 +64,7 @@ class EventPipe:
         self.closed = False
 
     def emit(self, event: Event) -> None:
-        """Say it if somebody listens; never wait."""
+        """Send the event if the pipe has room and a reader; never wait."""
         if self.closed:
             return
         try:
@@ -72,4 +72,4 @@ class EventPipe:
         except BlockingIOError:
             pass  # the caller does not read: dropped
         except OSError:
-            self.closed = True  # an action never fails because nobody can be told
+            self.closed = True  # an action never fails because its events have no reader

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The word in history, in `queuekeeper_action_runs_total{outcome}` and on the terminal."""
+    """How a run ended: the word in history, in `queuekeeper_action_runs_total{outcome}` and on the terminal."""
 
     DONE = "done"
     NOTHING_TO_DO = "nothing_to_do"
@@ -32,7 +32,7 @@ USAGE_ERROR = 2
 
 
 class Effect(StrEnum):
-    """Whether an automatic action helped, by the same reading that asked for it."""
+    """Whether an automatic run helped, measured by the metric that triggered it."""
 
     FIXED = "fixed"
     NO_EFFECT = "no_effect"

@@ -1,4 +1,7 @@
-"""What an action is about to do, in words a person can consent to. `--dry-run`, history and the webhook show the same."""
+"""Plans and results: what an action is about to do, in words a person can consent to, and what it did.
+
+`--dry-run`, history and the webhook show the same plan.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,21 +1,21 @@
-"""Which process, beyond reuse of its number: `PID:START`, START being the kernel's start time where /proc shows it."""
+"""Identifies a process even when its number is reused: `PID:START`, the kernel's start time where /proc shows it."""
 
 import os
 from pathlib import Path
 
 
 def own_identity() -> str:
-    """This process."""
+    """The identity of this process."""
     return process_identity(os.getpid())
 
 
 def process_identity(pid: int) -> str:
-    """The process that has this number now."""
+    """The identity of the process that has this number now."""
     return f"{pid}:{_start_time(pid)}"
 
 
 def is_process_alive(recorded: str) -> bool:
-    """Whether the recorded process still runs. A zombie does not: it holds nothing any more."""
+    """Whether the process of a recorded identity still runs. A zombie does not: it holds no locks any more."""
     number, _, start = recorded.partition(":")
     if not number.isdigit():
         return False

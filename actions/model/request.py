@@ -1,4 +1,4 @@
-"""What somebody asks for. A request only *selects*: what runs and how is fixed by the action and the configuration."""
+"""Requests for runs. A request only *selects*: what runs and how is fixed by the action and the configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ Option = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One wish for one action on one database.
+    """A request for one action on one database.
 
-    `options` are the action's own, by the names of its OPTIONS. `condition` is what an automatic request found wrong:
+    `options` are the action's own, by the names of its spec. `condition` is what triggered an automatic request:
     it is read again before acting (gone: nothing to do) and after (did it help?). `asked_by`: who, when from afar.
     """
 
@@ -31,5 +31,5 @@ class Request:
 
     @property
     def is_automatic(self) -> bool:
-        """Nobody is watching: cooldown, windows and quotas bind it."""
+        """Whether no person made it: cooldown, windows and quotas then bind it."""
         return self.trigger != "person"

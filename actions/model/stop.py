@@ -1,4 +1,4 @@
-"""Asking a running action to stop. It stops at its next safe point: never inside a transaction, never half published."""
+"""The signal to stop a running action. It stops at its next safe point: never in a transaction or half published."""
 
 import threading
 
@@ -6,33 +6,33 @@ from actions.model.errors import ActionError, Cancelled, Interrupted
 
 
 class StopSignal:
-    """`ask` may come from another thread; the action calls `check` at its safe points. Who asks first is told."""
+    """Set by any thread; the action calls `raise_if_requested` at its safe points. The first reason is the one that counts."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
-        self._guard = threading.Lock()
-        self._why: ActionError | None = None
+        self._requested = threading.Event()
+        self._lock = threading.Lock()
+        self._reason: ActionError | None = None
 
     def request_stop(self, *, caller_gone: bool = False, because: ActionError | None = None) -> None:
-        """Stop at the next safe point. `caller_gone`: nobody asked, the caller vanished. `because`: how the run then ends."""
-        with self._guard:
-            if self._why is None:
-                self._why = because or (_caller_gone() if caller_gone else _stop_requested())
-        self._asked.set()
+        """Request a stop. `caller_gone`: because the caller is gone. `because`: the error that the run then ends with."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = because or (_caller_gone() if caller_gone else _stop_requested())
+        self._requested.set()
 
     @property
     def is_requested(self) -> bool:
-        """Whether to stop."""
-        return self._asked.is_set()
+        """Whether a stop was requested."""
+        return self._requested.is_set()
 
     def wait_for_stop(self, seconds: float) -> bool:
-        """Pause, but no longer than until asked to stop; whether asked."""
-        return self._asked.wait(seconds)
+        """Wait `seconds`, or until a stop is requested; returns whether one is."""
+        return self._requested.wait(seconds)
 
     def raise_if_requested(self) -> None:
-        """Raises Cancelled or Interrupted when asked to stop."""
-        if self._asked.is_set() and self._why is not None:
-            raise self._why
+        """Raise Cancelled, Interrupted or the given error when a stop was requested."""
+        if self._requested.is_set() and self._reason is not None:
+            raise self._reason
 
 
 def _caller_gone() -> Interrupted:

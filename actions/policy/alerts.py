@@ -1,4 +1,4 @@
-"""Alerts as Alertmanager delivered them. Their values are untrusted text: they only select."""
+"""Alerts as Alertmanager delivered them. Their values are untrusted text: they only select a rule and a database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class DeliveredAlert:
-    """`fingerprint` identifies the alert's label set; `starts_at` is as written: it moves between notifications."""
+    """One alert of a delivery. `fingerprint` identifies the alert's label set.
+
+    `starts_at` is kept as text: it moves between notifications, so it identifies nothing.
+    """
 
     status: Literal["firing", "resolved"]
     labels: Mapping[str, str]
@@ -18,7 +21,7 @@ class DeliveredAlert:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One POST: its alerts, and how many the sender left out (`max_alerts`)."""
+    """One POST of Alertmanager: its alerts, and how many it left out (`max_alerts`)."""
 
     alerts: tuple[DeliveredAlert, ...]
     truncated: int

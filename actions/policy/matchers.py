@@ -21,30 +21,30 @@ class Matcher:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels satisfy it."""
-        found = labels.get(self.label, "")
+        value = labels.get(self.label, "")
         if self.operator in ("=", "!="):
-            return (found == self.value) == (self.operator == "=")
-        return bool(re.fullmatch(self.value, found, re.DOTALL)) == (self.operator == "=~")
+            return (value == self.value) == (self.operator == "=")
+        return bool(re.fullmatch(self.value, value, re.DOTALL)) == (self.operator == "=~")
 
 
 def parse_matchers(text: str) -> tuple[Matcher, ...]:
-    """The matchers of `a="b", c=~"d.*"`, with or without braces. Raises ValueError that names the trouble."""
+    """The matchers of `a="b", c=~"d.*"`, with or without braces. Raises ValueError that names the problem."""
     rest = text.strip()
     if rest.startswith("{") and rest.endswith("}"):
         rest = rest[1:-1]
-    found: list[Matcher] = []
+    matchers: list[Matcher] = []
     while rest.strip():
         match = _MATCHER.match(rest)
         if match is None:
             raise ValueError(f'not a matcher: {rest.strip()!r}; write alertname="QueueStaleLeases"')
-        found.append(_build_matcher(match))
+        matchers.append(_build_matcher(match))
         rest = rest[match.end() :]
         if rest and not rest.startswith(","):
             raise ValueError(f"expected a comma before {rest!r}")
         rest = rest[1:]
-    if not found:
+    if not matchers:
         raise ValueError("no matcher given")
-    return tuple(found)
+    return tuple(matchers)
 
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:

@@ -1,6 +1,6 @@
-"""Rules: what is wrong, what to do about it, what may start it. Pure: readings and a clock in, requests out.
+"""Rules: a condition, the action against it, and what may start it. Pure: readings and a clock in, requests out.
 
-A rule names metrics, so the number on the dashboard, in the alert and in the rule is one number with one name.
+A rule names a metric, so the number on the dashboard, in the alert and in the rule is one number with one name.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from actions.policy.matchers import Matcher, all_match
 
 @dataclass(frozen=True, slots=True)
 class BlastRadius:
-    """On how many databases one rule may begin within `within` seconds: the larger of a number and a share of all.
+    """On how many databases one rule may act within `within` seconds: the larger of a number and a share of all.
 
     A rule that is suddenly wrong everywhere (a bad deployment, a bad threshold) must not act everywhere at once.
     """
@@ -23,7 +23,7 @@ class BlastRadius:
     within: float = 600.0
 
     def max_databases(self, watched: int) -> int:
-        """The most databases, of so many watched ones."""
+        """The largest number of databases, where so many are watched."""
         return max(self.databases, int(self.share * watched))
 
 
@@ -47,11 +47,11 @@ class Rule:
 
     @property
     def required_hold(self) -> float:
-        """How long the condition must hold before a threshold asks, in seconds."""
+        """How long the condition must hold before the threshold requests the action, in seconds."""
         return (self.condition.absent or 0.0) + (self.hold or 0.0)
 
     def covers_database(self, database: str) -> bool:
-        """Whether the rule is meant for this database; a rule that names none covers all."""
+        """Whether the rule applies to this database; a rule that names none applies to all."""
         return not self.databases or database in self.databases
 
     def is_started_by(self, labels: Mapping[str, str]) -> bool:
@@ -61,15 +61,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ConditionWatch:
-    """What a rule remembers of one database: since when its condition holds (seconds since the epoch)."""
+    """Since when a rule's condition holds on one database (seconds since the epoch); None: it does not hold."""
 
     wrong_since: float | None = None
 
 
 def advance_watch(rule: Rule, watch: ConditionWatch, measured: Measurement, now: float) -> tuple[ConditionWatch, bool]:
-    """The watch after one poll, and whether the rule asks for its action.
+    """The watch after one poll, and whether the rule requests its action.
 
-    It asks at every poll once the condition held for long enough; the cooldown decides how often that is heard.
+    It does at every poll once the condition has held for long enough; the cooldown decides which requests are accepted.
     An unreadable value changes nothing: absence is neither a problem nor recovery.
     """
     verdict = rule.condition.judge_measurement(measured)
@@ -82,7 +82,7 @@ def advance_watch(rule: Rule, watch: ConditionWatch, measured: Measurement, now:
 
 
 def rule_request(rule: Rule, database: str, trigger: Trigger, episode: str = "") -> Request:
-    """The request that a rule makes: condition, action and options are the rule's, never the asker's."""
+    """The request that a rule makes. Condition, action and options are the rule's, never those of an alert."""
     return Request(
         action=rule.action,
         database=database,

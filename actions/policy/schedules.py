@@ -18,7 +18,7 @@ from actions.policy.cooldown import CLOCK_SET_BACK
 
 # A firing that is noticed this late is still on time, in seconds.
 ON_TIME_SECONDS = 60.0
-# Missed firings are counted back this far, and at most so many: nobody needs more, and each costs some microseconds.
+# Missed firings are counted back this far, and at most so many: more is of no use, and each costs some microseconds.
 MISSED_LOOKBACK = 31 * 86400.0
 MAX_MISSED_COUNTED = 50_000
 
@@ -41,16 +41,16 @@ class Schedule:
     priority: int = 0
 
     def covers_database(self, database: str) -> bool:
-        """Whether it is meant for this database; one that names none covers all."""
+        """Whether it applies to this database; a schedule that names none applies to all."""
         return not self.databases or database in self.databases
 
 
 @dataclass(frozen=True, slots=True)
 class DueFiring:
-    """What a look at the clock finds. `firing`: the cron time to run now, None when there is none.
+    """What is due at one moment. `firing`: the cron time to run now, None when there is none.
 
-    `missed`: firings that will not be run; `done_until`: cron times up to then are dealt with once this is stored;
-    `next_at`: when to look again, None when it never fires again.
+    `missed`: firings that will not be run; `done_until`: cron times up to then are handled once this is stored;
+    `next_at`: when the next one is due, None when it never fires again.
     """
 
     firing: float | None
@@ -60,27 +60,24 @@ class DueFiring:
 
 
 def jitter_delay(schedule: Schedule, database: str) -> float:
-    """How long after the cron time this database's turn is, in seconds: always the same."""
+    """How long after the cron time this database is due, in seconds: always the same."""
     digest = hashlib.sha256(f"{schedule.name}\0{database}".encode("utf-8", "surrogateescape")).digest()
     return schedule.jitter * int.from_bytes(digest[:8], "big") / 2**64
 
 
 def due_firing(schedule: Schedule, database: str, done_until: float, now: float) -> DueFiring:
-    """What is due at `now` for one database (seconds since the epoch). `done_until` is the last look's.
+    """What is due at `now` for one database (seconds since the epoch). `done_until` is that of the previous call.
 
-    One that lies far ahead of the clock comes from another clock: it starts again from now.
+    One that lies far ahead of the clock comes from another clock: counting starts again from now.
     """
     if done_until - now > CLOCK_SET_BACK:
         done_until = now
-    turn = now - jitter_delay(schedule, database)  # cron times up to here have had their turn
-    passed = sum(
-        1 for _ in islice(_firings_until(schedule, max(done_until, turn - MISSED_LOOKBACK), turn), MAX_MISSED_COUNTED)
-    )
-    *_, newest = (
-        None,
-        *_firings_until(schedule, max(done_until, turn - max(ON_TIME_SECONDS, schedule.catch_up)), turn),
-    )
-    done_until = max(done_until, turn)
+    due_until = now - jitter_delay(schedule, database)  # cron times up to here are due
+    firings = _firings_until(schedule, max(done_until, due_until - MISSED_LOOKBACK), due_until)
+    passed = sum(1 for _ in islice(firings, MAX_MISSED_COUNTED))
+    made_up_after = max(done_until, due_until - max(ON_TIME_SECONDS, schedule.catch_up))
+    *_, newest = (None, *_firings_until(schedule, made_up_after, due_until))
+    done_until = max(done_until, due_until)
     upcoming = next(cron_firings(schedule, done_until), None)
     next_at = None if upcoming is None else upcoming + jitter_delay(schedule, database)
     return DueFiring(newest, passed - (newest is not None), done_until, next_at)
@@ -93,8 +90,8 @@ def _firings_until(schedule: Schedule, after: float, until: float) -> Iterator[f
 def cron_firings(schedule: Schedule, after: float) -> Iterator[float]:
     """The cron times after a moment (seconds since the epoch), without the delay. Raises CronSimError on a bad cron."""
     start = datetime.fromtimestamp(after, schedule.timezone)
-    for found in CronSim(schedule.cron, start):
-        yield found.timestamp()
+    for firing in CronSim(schedule.cron, start):
+        yield firing.timestamp()
 
 
 def schedule_request(schedule: Schedule, database: str) -> Request:

@@ -1,8 +1,8 @@
-"""What would have run when: the policy replayed on recorded readings and deliveries. Pure; time is what was recorded.
+"""Simulates which runs would have started when: the policy replayed on recorded readings and deliveries. Pure.
 
-A run is taken to end with the next reading of its database, and to have had the effect that this reading shows: what was
-recorded did not know of it. Without a further reading its effect is unknown. A checkpoint that begins while the reading
-says `pinned` counts as blocked.
+The clock is the recorded time. A simulated run ends with the next reading of its database, and has the effect that this
+reading shows, since the recording does not contain the run. Without a further reading its effect is unknown. A checkpoint
+that starts while the reading says `pinned` counts as blocked.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,12 +12,11 @@ from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.outcome import Effect, Outcome
 from actions.model.request import Request
 from actions.policy.alerts import DeliveredAlert, Delivery
-from actions.policy.cooldown import ActionHistory, admit
+from actions.policy.cooldown import ActionHistory, admit_request
 from actions.policy.effect import measured_effect
 from actions.policy.episodes import Episode, EpisodeRun, decide_delivery, on_enqueued, on_firing, on_resolved
 from actions.policy.rules import ConditionWatch, Rule, advance_watch, rule_request
-from actions.policy.schedules import Schedule, due_firing
-from actions.policy.schedules import schedule_request as request_of_schedule
+from actions.policy.schedules import Schedule, due_firing, schedule_request
 from actions.policy.scheduling import PendingRun, SchedulingLimits, StartedRun, order_pending_runs
 from actions.policy.suspension import CONDITION_GONE, RunResult, state_after_reading, state_after_run
 from actions.policy.windows import Window, closed_actions
@@ -36,7 +35,7 @@ class RecordedReading:
 
     @property
     def is_wal_pinned(self) -> bool | None:
-        """Whether a reader held the WAL back; None when it does not say."""
+        """Whether a reader pinned the WAL; None when the recording does not show it."""
         states = {
             sample.labels[0] for sample in self.samples if _is_wal_state(sample) and sample.value_at(self.at) == 1
         }
@@ -45,7 +44,7 @@ class RecordedReading:
 
 @dataclass(frozen=True, slots=True)
 class RecordedDelivery:
-    """One delivery to the webhook, and when it came."""
+    """One delivery to the webhook, and when it came (seconds since the epoch)."""
 
     at: float
     delivery: Delivery
@@ -53,7 +52,7 @@ class RecordedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEvent:
-    """One line of the story. `kind`: runs, waits, ended, suspended, lifted, missed, ignored."""
+    """One line of the simulation. `kind`: runs, waits, ended, suspended, lifted, missed, ignored."""
 
     at: float
     kind: str
@@ -65,11 +64,11 @@ class SimulatedEvent:
 
 @dataclass(frozen=True, slots=True)
 class SimulationPolicy:
-    """What is replayed: the rules and schedules of a configuration, its bounds and windows (those by the recorded time)."""
+    """What is replayed: the rules and schedules of a configuration, its limits and windows (by the recorded time)."""
 
     rules: Sequence[Rule]
     schedules: Sequence[Schedule]
-    bounds: SchedulingLimits
+    limits: SchedulingLimits
     is_long: Callable[[str], bool]
     identity: str | None = None
     databases: frozenset[str] = frozenset()
@@ -78,7 +77,7 @@ class SimulationPolicy:
 
 @dataclass(slots=True)
 class _SimulatedRun:
-    """A run that waits, works or has ended."""
+    """A run that is pending, active or ended. `held`: why it waited first; `last`: how it ended, for its episode."""
 
     request: Request
     before: Measurement | None = None
@@ -91,9 +90,9 @@ class _SimulatedRun:
 def simulate_policy(
     plan: SimulationPolicy, moments: Iterable[RecordedReading | RecordedDelivery]
 ) -> Iterator[SimulatedEvent]:
-    """The story of these moments, in their order."""
+    """What the agent would have done at these moments, in the order of time."""
     simulation = _Simulation(plan)
-    for moment in sorted(moments, key=lambda one: one.at):
+    for moment in sorted(moments, key=lambda moment: moment.at):
         yield from simulation.enqueue_due_schedules(moment.at)
         yield from (
             simulation.apply_reading(moment)
@@ -104,7 +103,7 @@ def simulate_policy(
 
 
 class _Simulation:
-    """Everything that the agent would remember."""
+    """The state that the agent would have kept, and one step of it for each moment."""
 
     def __init__(self, plan: SimulationPolicy) -> None:
         self._plan = plan
@@ -117,51 +116,52 @@ class _Simulation:
         self._latest: dict[str, RecordedReading] = {}
 
     def enqueue_due_schedules(self, now: float) -> Iterator[SimulatedEvent]:
-        """Schedules that became due since the last moment."""
+        """Enqueue the schedules that became due since the last moment."""
         for schedule in self._plan.schedules:
             for database in filter(schedule.covers_database, sorted(self._plan.databases)):
                 key = (schedule.name, database)
-                found = due_firing(schedule, database, self._done_until.get(key, now), now)
-                self._done_until[key] = found.done_until
-                if found.missed:
+                due = due_firing(schedule, database, self._done_until.get(key, now), now)
+                self._done_until[key] = due.done_until
+                if due.missed:
                     yield SimulatedEvent(
-                        now, "missed", database, f"{found.missed} times before", schedule.name, schedule.action
+                        now, "missed", database, f"{due.missed} times before", schedule.name, schedule.action
                     )
-                if found.firing is not None:
-                    self._enqueue_request(request_of_schedule(schedule, database), now)
+                if due.firing is not None:
+                    self._enqueue_request(schedule_request(schedule, database), now)
 
     def apply_reading(self, reading: RecordedReading) -> Iterator[SimulatedEvent]:
-        """A reading ends what works on its database, lifts what it may, and steps the rules."""
+        """End the active runs on the reading's database, lift suspensions, and advance the rules."""
         self._latest[reading.database] = reading
         yield from self._end_runs(reading)
         yield from self._lift_suspensions(reading)
         for rule in (rule for rule in self._plan.rules if rule.covers_database(reading.database)):
             key = (rule.name, reading.database)
-            found = _reading_measurement(rule.condition, reading)
-            self._watches[key], asks = advance_watch(rule, self._watches.get(key, ConditionWatch()), found, reading.at)
-            if asks:
+            measured = _reading_measurement(rule.condition, reading)
+            watch = self._watches.get(key, ConditionWatch())
+            self._watches[key], requested = advance_watch(rule, watch, measured, reading.at)
+            if requested:
                 self._enqueue_request(rule_request(rule, reading.database, "threshold"), reading.at)
 
-    def apply_delivery(self, told: RecordedDelivery) -> Iterator[SimulatedEvent]:
-        """What each alert of a delivery asks for."""
-        for alert in told.delivery.alerts:
+    def apply_delivery(self, recorded: RecordedDelivery) -> Iterator[SimulatedEvent]:
+        """Enqueue or cancel what each alert of the delivery decides."""
+        for alert in recorded.delivery.alerts:
             if alert.status == "resolved":
-                yield from self._apply_resolved(alert, told.at)
+                yield from self._apply_resolved(alert, recorded.at)
             else:
-                yield from self._apply_firing(alert, told.at)
+                yield from self._apply_firing(alert, recorded.at)
 
     def start_ready_runs(self, now: float) -> Iterator[SimulatedEvent]:
-        """Whatever may begin."""
-        waiting = {number: run for number, run in enumerate(self._runs) if run.begun is None}
-        line = [_pending_run(number, run.request, self._plan.is_long) for number, run in waiting.items()]
-        bounds = replace(self._plan.bounds, closed=closed_actions(self._plan.windows, now))
-        for one, hold in order_pending_runs(line, self._begun, bounds, now):
-            run = waiting[one.id]
-            if hold is None:
+        """Start every pending run that may start now."""
+        unstarted = {number: run for number, run in enumerate(self._runs) if run.begun is None}
+        pending = [_pending_run(number, run.request, self._plan.is_long) for number, run in unstarted.items()]
+        limits = replace(self._plan.limits, closed=closed_actions(self._plan.windows, now))
+        for candidate, wait_reason in order_pending_runs(pending, self._begun, limits, now):
+            run = unstarted[candidate.id]
+            if wait_reason is None:
                 yield self._start_run(run, now)
-            elif not run.held:  # once for each run: it goes on to wait
-                run.held = hold.why
-                yield self._run_event(run, now, "waits", hold.why)
+            elif not run.held:  # reported once for each run, while it goes on to wait
+                run.held = wait_reason.why
+                yield self._run_event(run, now, "waits", wait_reason.why)
 
     def _start_run(self, run: _SimulatedRun, now: float) -> SimulatedEvent:
         request, reading = run.request, self._latest.get(run.request.database)
@@ -183,28 +183,28 @@ class _Simulation:
             condition = run.request.condition
             if run.request.database != reading.database or run.begun is None or run.last.ended_at is not None:
                 continue
-            assert condition is not None  # noqa: S101 a run without one has ended with its start
-            assert run.before is not None  # noqa: S101 so has one that no reading was known to
+            assert condition is not None  # noqa: S101 a run without a condition has ended at its start
+            assert run.before is not None  # noqa: S101 so has a run without a reading before it
             after = _reading_measurement(condition, reading)
-            found = measured_effect(condition, run.before, after, blocked=run.blocked)
-            was = self._action_history(run.request).suspension
-            self._end_run(run, reading.at, Outcome.BLOCKED if run.blocked else Outcome.DONE, found, after=after.value)
+            effect = measured_effect(condition, run.before, after, blocked=run.blocked)
+            before = self._action_history(run.request).suspension
+            self._end_run(run, reading.at, Outcome.BLOCKED if run.blocked else Outcome.DONE, effect, after=after.value)
             yield self._run_event(
-                run, reading.at, "ended", f"effect {found} ({_shown_value(run.before)} -> {_shown_value(after)})"
+                run, reading.at, "ended", f"effect {effect} ({_shown_value(run.before)} -> {_shown_value(after)})"
             )
-            if self._action_history(run.request).suspension.is_suspended and not was.is_suspended:
+            if self._action_history(run.request).suspension.is_suspended and not before.is_suspended:
                 yield self._run_event(run, reading.at, "suspended", "two runs in a row did not help")
 
     def _lift_suspensions(self, reading: RecordedReading) -> Iterator[SimulatedEvent]:
         for (database, action), past in self._pasts.items():
-            standing = past.suspension
-            if database != reading.database or standing.condition is None:
+            before = past.suspension
+            if database != reading.database or before.condition is None:
                 continue
-            found = _reading_measurement(standing.condition, reading)
-            after = state_after_reading(standing, found, reading.at, held_back=reading.is_wal_pinned)
+            measured = _reading_measurement(before.condition, reading)
+            after = state_after_reading(before, measured, reading.at, held_back=reading.is_wal_pinned)
             self._pasts[database, action] = replace(past, suspension=after)
-            if standing.is_suspended and not after.is_suspended:
-                yield SimulatedEvent(reading.at, "lifted", database, "may be tried again", standing.rule, action)
+            if before.is_suspended and not after.is_suspended:
+                yield SimulatedEvent(reading.at, "lifted", database, "may be tried again", before.rule, action)
 
     def _apply_firing(self, alert: DeliveredAlert, now: float) -> Iterator[SimulatedEvent]:
         database = alert.labels.get("database", "")
@@ -226,25 +226,27 @@ class _Simulation:
         self, rule: Rule, database: str, alert: DeliveredAlert, now: float
     ) -> Iterator[SimulatedEvent]:
         key = (alert.receiver, alert.fingerprint, rule.name, database)
-        found = on_firing(self._episodes.get(key), now)
-        last = None if found.run_id is None else self._runs[found.run_id].last
-        heard: str = decide_delivery(found, last, rule.cooldown, now)
-        if heard == "enqueue":
-            name = f"{alert.fingerprint}/{found.number}"
-            heard, number = self._enqueue_request(rule_request(rule, database, "alert", name), now)
-            found = found if number is None else on_enqueued(found, last, number)
-        self._episodes[key] = found
-        if heard != "accepted":
-            yield SimulatedEvent(now, "ignored", database, f"{heard}: {_alert_name(alert)}", rule.name, rule.action)
+        episode = on_firing(self._episodes.get(key), now)
+        last = None if episode.run_id is None else self._runs[episode.run_id].last
+        decision: str = decide_delivery(episode, last, rule.cooldown, now)
+        if decision == "enqueue":
+            name = f"{alert.fingerprint}/{episode.number}"
+            decision, number = self._enqueue_request(rule_request(rule, database, "alert", name), now)
+            episode = episode if number is None else on_enqueued(episode, last, number)
+        self._episodes[key] = episode
+        if decision != "accepted":
+            yield SimulatedEvent(now, "ignored", database, f"{decision}: {_alert_name(alert)}", rule.name, rule.action)
 
     def _apply_resolved(self, alert: DeliveredAlert, now: float) -> Iterator[SimulatedEvent]:
-        for key, found in self._episodes.items():
-            if key[:2] == (alert.receiver, alert.fingerprint) and found.state == "firing":
-                self._episodes[key] = on_resolved(found, now)
-                yield from self._cancel_pending_run(found.run_id, now)
+        for key, episode in self._episodes.items():
+            if key[:2] == (alert.receiver, alert.fingerprint) and episode.state == "firing":
+                self._episodes[key] = on_resolved(episode, now)
+                yield from self._cancel_pending_run(episode.run_id, now)
 
     def _cancel_pending_run(self, number: int | None, now: float) -> Iterator[SimulatedEvent]:
-        if number is None or any(one.run_id == number and one.state == "firing" for one in self._episodes.values()):
+        if number is None or any(
+            episode.run_id == number and episode.state == "firing" for episode in self._episodes.values()
+        ):
             return
         run = self._runs[number]
         if run.begun is None and run.request.trigger == "alert":
@@ -254,7 +256,7 @@ class _Simulation:
 
     def _enqueue_request(self, request: Request, now: float) -> tuple[str, int | None]:
         past = self._action_history(request)
-        decision = admit(past, request.cooldown, now)
+        decision = admit_request(past, request.cooldown, now)
         if decision != "accepted":
             return decision, past.unfinished_run
         self._runs.append(_SimulatedRun(request))
@@ -267,15 +269,15 @@ class _Simulation:
         run: _SimulatedRun,
         now: float,
         outcome: Outcome,
-        found: Effect | None,
+        effect: Effect | None,
         reason: str = "",
         after: float | None = None,
     ) -> None:
-        run.last = EpisodeRun(now, outcome, found)
+        run.last = EpisodeRun(now, outcome, effect)
         past, before = self._action_history(run.request), None if run.before is None else run.before.value
-        ran = RunResult(outcome, found, run.request.rule, run.request.condition, before, after, reason, "simulated")
-        standing = state_after_run(past.suspension, ran, now)
-        self._pasts[run.request.database, run.request.action] = ActionHistory(now, None, standing)
+        result = RunResult(outcome, effect, run.request.rule, run.request.condition, before, after, reason, "simulated")
+        suspension = state_after_run(past.suspension, result, now)
+        self._pasts[run.request.database, run.request.action] = ActionHistory(now, None, suspension)
 
     def _action_history(self, request: Request) -> ActionHistory:
         return self._pasts.get((request.database, request.action), ActionHistory())

@@ -1,8 +1,8 @@
-"""When to stop trying: two runs in a row that did not help suspend an action on a database. Pure.
+"""Suspension: two runs in a row that did not help suspend an action on a database. Pure.
 
-It belongs to (database, action), whichever trigger asks. Only a successful reading below the clear level lifts it, or a
-person's `queuekeeper resume`. What a reader stood in the way of is also lifted when a reading shows that nobody does any
-more; the next run then has one try, not two. Missing readings change nothing.
+It belongs to (database, action), whichever trigger requests a run. Only a successful reading at the clear level lifts it,
+or a person's `queuekeeper resume`. If a reader blocked the runs, it is also lifted when a reading shows that no reader
+does any more; the next run then has one try, not two. Missing readings change nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ _UNHELPFUL_EFFECTS = (Effect.NO_EFFECT, Effect.WORSE, Effect.BLOCKED)
 
 @dataclass(frozen=True, slots=True)
 class SuspensionState:
-    """How an action stands on a database. `strikes`: runs in a row that did not help; `since`: when it was suspended.
+    """The state of an action on a database. `strikes`: runs in a row that did not help; `since`: when it was suspended.
 
     `at` (when it ended), `condition`, `rule`, `message` and `next_step` are those of the newest such run; `blocked`: a
-    reader stood in its way. Times in seconds since the epoch.
+    reader blocked it. Times in seconds since the epoch.
     """
 
     strikes: int = 0
@@ -34,23 +34,23 @@ class SuspensionState:
 
     @property
     def is_suspended(self) -> bool:
-        """Whether nothing automatic may run."""
+        """Whether automatic runs of the action are suspended."""
         return self.since is not None
 
     @property
     def suspension_reason(self) -> str:
-        """What happened, in words."""
+        """Why it is suspended, in one sentence."""
         return f"{self.strikes} runs in a row did not help, the last: {self.message}"
 
     @property
     def suspension_cure(self) -> str:
-        """What a person should do."""
+        """What a person should do, the command that lifts it included."""
         return "; ".join(filter(None, (self.next_step, "then: queuekeeper resume")))
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What counts of a run that ended: its condition's number before and after, how it ended, and its words."""
+    """What matters of a run that ended: the value of its condition before and after, how it ended, and its message."""
 
     outcome: Outcome
     effect: Effect | None
@@ -63,42 +63,42 @@ class RunResult:
     next_step: str = ""
 
 
-# The reason of a run that found its condition healed before it acted.
+# The reason of a run that found its condition clear before it acted.
 CONDITION_GONE = "condition_gone"
 
 
-def state_after_run(standing: SuspensionState, ran: RunResult, now: float) -> SuspensionState:
-    """How it stands after a run. One without an effect (a person's, a refused one) and an unknown effect say nothing."""
-    if ran.effect is Effect.FIXED or (ran.outcome is Outcome.NOTHING_TO_DO and ran.reason == CONDITION_GONE):
+def state_after_run(state: SuspensionState, run: RunResult, now: float) -> SuspensionState:
+    """The state after a run. A run without an effect (a person's, a refused one) or with an unknown one changes nothing."""
+    if run.effect is Effect.FIXED or (run.outcome is Outcome.NOTHING_TO_DO and run.reason == CONDITION_GONE):
         return SuspensionState()
-    if ran.effect not in _UNHELPFUL_EFFECTS or ran.condition is None:
-        return standing
-    if ran.effect is Effect.NO_EFFECT and made_progress(ran.condition, ran.before, ran.after):
-        return standing
-    strikes = standing.strikes + 1
+    if run.effect not in _UNHELPFUL_EFFECTS or run.condition is None:
+        return state
+    if run.effect is Effect.NO_EFFECT and made_progress(run.condition, run.before, run.after):
+        return state
+    strikes = state.strikes + 1
     return SuspensionState(
         strikes=strikes,
-        since=standing.since if standing.is_suspended else now if strikes >= STRIKE_LIMIT else None,
+        since=state.since if state.is_suspended else now if strikes >= STRIKE_LIMIT else None,
         at=now,
-        blocked=ran.effect is Effect.BLOCKED,
-        rule=ran.rule,
-        condition=ran.condition,
-        message=ran.message,
-        next_step=ran.next_step,
+        blocked=run.effect is Effect.BLOCKED,
+        rule=run.rule,
+        condition=run.condition,
+        message=run.message,
+        next_step=run.next_step,
     )
 
 
 def state_after_reading(
-    standing: SuspensionState, measured: Measurement, taken_at: float, *, held_back: bool | None
+    state: SuspensionState, measured: Measurement, taken_at: float, *, held_back: bool | None
 ) -> SuspensionState:
-    """How it stands after a reading of `taken_at`; one from before the last run says nothing.
+    """The state after a reading of `taken_at`; a reading from before the last run changes nothing.
 
-    `held_back`: whether a reader is in the way now, None when that cannot be told.
+    `held_back`: whether a reader pins the WAL now, None when that is not known.
     """
-    if standing.condition is None or taken_at < standing.at:
-        return standing
-    if standing.condition.judge_measurement(measured) is ConditionVerdict.CLEAR:
+    if state.condition is None or taken_at < state.at:
+        return state
+    if state.condition.judge_measurement(measured) is ConditionVerdict.CLEAR:
         return SuspensionState()
-    if standing.is_suspended and standing.blocked and held_back is False:
-        return replace(standing, since=None, strikes=STRIKE_LIMIT - 1)
-    return standing
+    if state.is_suspended and state.blocked and held_back is False:
+        return replace(state, since=None, strikes=STRIKE_LIMIT - 1)
+    return state

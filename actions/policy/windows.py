@@ -1,7 +1,7 @@
-"""Times of day in which an action may run by itself. Pure; moments are seconds since the epoch.
+"""Maintenance windows: times of day in which an action may run automatically. Pure; moments are seconds since the epoch.
 
-The bounds are wall-clock times of the window's zone. When a window closes or opens next is found by going on minute by
-minute: so every change of the clocks is right without a rule for it, as `is_open` sees it.
+The bounds are wall-clock times of the window's zone. The next closing or opening is searched minute by minute: so every
+change of the clocks is handled without a rule for it, as `is_window_open` judges it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ DAY = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From minute `begins` of the day up to, not including, minute `ends` (up to 1440); over midnight when it is smaller."""
+    """From minute `begins` of the day up to, not including, minute `ends` (up to 1440); past midnight when that is smaller."""
 
     begins: int
     ends: int
@@ -35,7 +35,7 @@ def is_window_open(window: Window, now: float) -> bool:
 
 
 def closed_actions(windows: Mapping[str, Window], now: float) -> frozenset[str]:
-    """The actions whose window is closed."""
+    """The actions with a closed window."""
     return frozenset(action for action, window in windows.items() if not is_window_open(window, now))
 
 

@@ -1,9 +1,9 @@
 """The action lock: one action per database, over all agents, state directories and users. Freed by death.
 
-Linux: `flock` on the database file itself, taken before the child's first connection to it and never released by hand:
+Linux: `flock` on the database file itself, acquired before the child's first connection to it and never released explicitly:
 closing *any* descriptor of a file drops the process's POSIX locks on it, so a close beside an open connection would take
 SQLite's own locks away (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
-`flock` and SQLite's POSIX locks do not see each other. Nothing is left behind, nothing appears beside the database.
+`flock` and SQLite's POSIX locks do not affect each other. Nothing is left behind, no file appears beside the database.
 Elsewhere: a lock file in the state directory.
 """
 
@@ -17,10 +17,10 @@ from actions.model.errors import Failed, Locked
 
 
 def acquire_action_lock(database: Path, state: Path, *, may_be_missing: bool = False) -> int:
-    """Lock the database for this process until it ends; the descriptor, never to be closed.
+    """Lock the database for this process until it ends; returns the descriptor, which is never closed.
 
-    `may_be_missing`: where there is no database, its directory is locked. Raises Locked when another process has it,
-    Failed when the file cannot be opened or was replaced meanwhile.
+    `may_be_missing`: where there is no database, its directory is locked. Raises Locked when another process holds
+    the lock, Failed when the file cannot be opened or was replaced in between.
     """
     place = database if sys.platform == "linux" else _lock_file_path(database, state)
     if may_be_missing and not place.exists():
@@ -40,7 +40,7 @@ def acquire_action_lock(database: Path, state: Path, *, may_be_missing: bool = F
 
 def _open_for_locking(place: Path) -> int:
     try:
-        # O_NONBLOCK: a fifo must not hold us up until somebody writes to it
+        # O_NONBLOCK: a fifo must not make us wait for a writer
         return os.open(place, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise Failed(f"{place} not found", reason="missing", next_step="check the path") from None

@@ -1,8 +1,8 @@
 """The process of one running action: `python -I -m actions.runner.child`, the job on the first line of its input.
 
-It stops at its next safe point when its input closes (the caller is gone) or says `stop`, and at SIGTERM or SIGINT, which a
+It stops at its next safe point when its input closes (the caller is gone) or sends `stop`, and at SIGTERM or SIGINT, which a
 service manager may send to every process of the agent at once. Events go to its output. Exit status: the outcome's exit
-code; 2 when the job could not be read; 75 when our history could not be used; 76 when the run was not its own any more.
+code; 2 when the job could not be read; 75 when our history could not be used; 76 when the run did not belong to it any more.
 """
 
 import io
@@ -29,10 +29,12 @@ RUN_NOT_OURS = 76
 
 
 def main() -> int:
-    """Perform the job that the caller sent."""
+    """Execute the job that the caller sent; returns the exit status."""
     pipe = EventPipe(1)
     try:
-        job = decode_job(io.FileIO(0, closefd=False).readline())  # unbuffered: what follows the line is `_listen`'s
+        job = decode_job(
+            io.FileIO(0, closefd=False).readline()
+        )  # unbuffered: what follows the line is for `_wait_for_stop`
     except ValidationError as error:
         pipe.emit(Event("ended", f"the job cannot be read: {error.errors()[0]['msg']}", {"outcome": "failed"}))
         return USAGE_ERROR
@@ -54,7 +56,7 @@ def main() -> int:
 
 
 def _signal_pipe() -> int:
-    """What to read from to hear of SIGTERM or SIGINT. A handler must not take locks, so it only writes into this pipe."""
+    """A descriptor that becomes readable at SIGTERM or SIGINT. A handler must not take locks: it only writes to this pipe."""
     reading, writing = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: _write_signal(writing))
@@ -66,9 +68,9 @@ def _write_signal(writing: int) -> None:
 
 
 def _wait_for_stop(stop: StopSignal, source: int) -> None:
-    """Wait for a word; an empty one is the caller's death."""
-    word = os.read(source, 64)
-    stop.request_stop(caller_gone=not word)
+    """Wait for input, then request a stop; the end of the input is the caller's death."""
+    received = os.read(source, 64)
+    stop.request_stop(caller_gone=not received)
 
 
 def _end_crashed_run(job: Job, error: Exception, pipe: EventPipe) -> int:

@@ -12,7 +12,7 @@ import apsw
 from actions.model.outcome import Outcome
 from actions.model.request import Request
 from actions.policy.alerts import DeliveredAlert
-from actions.policy.cooldown import Admission, admit
+from actions.policy.cooldown import Admission, admit_request
 from actions.policy.episodes import decide_delivery, on_enqueued, on_firing, on_resolved
 from actions.policy.rules import Rule, rule_request
 from actions.store.alert_episodes import (
@@ -45,7 +45,7 @@ class EnqueueResult:
 def enqueue_automatic(history: apsw.Connection, request: Request, path: str, now: float) -> EnqueueResult:
     """Record an automatic request as a pending run, unless one is pending or running, or it must not be made now."""
     past = load_action_history(history, request.database, request.action)
-    decision = admit(past, request.cooldown, now)
+    decision = admit_request(past, request.cooldown, now)
     if decision != "accepted":
         return EnqueueResult(decision, past.unfinished_run)
     run_id, new = enqueue_run(history, request, path, now)

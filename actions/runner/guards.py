@@ -102,13 +102,13 @@ def _window_refusals(inputs: GuardInputs, automatic: AutomaticInputs) -> Iterato
     if automatic.window is None:
         if automatic.needs_window:
             yield Refused(
-                f"{inputs.action} runs by itself only inside a window, and none is configured",
+                f"{inputs.action} runs automatically only inside a window, and none is configured",
                 reason="no_window",
                 next_step=f'configure one: actions: {{windows: {{{inputs.action}: "02:00-04:00"}}}}; or {by_hand}',
             )
     elif not is_window_open(automatic.window, automatic.now):
         yield Refused(
-            f"{inputs.action} runs by itself only from {automatic.window}",
+            f"{inputs.action} runs automatically only from {automatic.window}",
             reason="window_closed",
             next_step=f"wait for it, or {by_hand}",
         )

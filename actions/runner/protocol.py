@@ -1,4 +1,4 @@
-"""What a caller hands its child on the first line of the child's input, as JSON."""
+"""The job that a caller sends to its child, as JSON on the first line of the child's input."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ from collectors.target import Target
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to perform, or (claim None) one plan to make. `trust_owner`: checkpoint_vulnerable_owner.
+    """One run to execute, or (claim None) one plan to make. `trust_owner`: checkpoint_vulnerable_owner.
 
-    `window`: the one that is configured for this action; `fresh_backup`: how old the newest verified backup may be, in
+    `window`: the one configured for this action; `fresh_backup`: how old the newest verified backup may be, in
     seconds, before an automatic run that destroys something. Neither binds a person.
     """
 
@@ -32,7 +32,7 @@ _JOB_ADAPTER: TypeAdapter[Job] = TypeAdapter(Job)
 
 
 def encode_job(job: Job) -> bytes:
-    """One line."""
+    """The job as one line."""
     return _JOB_ADAPTER.dump_json(job) + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""Starts the child of a run, relays its events, asks it to stop."""
+"""Starts the child process of a run, relays its events, asks it to stop."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ from actions.runner.protocol import Job, encode_job
 
 
 class RunningAction:
-    """A child at work. Closing its input, as our own death does, makes it stop at its next safe point.
+    """A running child. Closing its input, as our own death does, makes it stop at its next safe point.
 
     Raises OSError when no process can be started.
     """
 
     def __init__(self, job: Job) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 a file, not a pipe: nobody needs to read for it to go on
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 a file, not a pipe: the child goes on without a reader
         try:
             self._process = _spawn_child(self._errors)
         except OSError:
@@ -32,8 +32,8 @@ class RunningAction:
         return self._process.pid
 
     def read_events(self) -> Iterator[Event]:
-        """What the child says, until it ends."""
-        assert self._process.stdout is not None  # noqa: S101 for the type checker: PIPE was asked for
+        """The events of the child, until it ends."""
+        assert self._process.stdout is not None  # noqa: S101 for the type checker: stdin and stdout are pipes
         for line in self._process.stdout:
             try:
                 yield decode_event(line)
@@ -45,13 +45,13 @@ class RunningAction:
         self._send_line(b"stop\n")
 
     def hang_up(self) -> None:
-        """Leave it, as our own death would: it stops at its next safe point, and its run may be asked for again."""
-        assert self._process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
+        """Leave it, as our own death would: it stops at its next safe point, and its run may be requested again."""
+        assert self._process.stdin is not None  # noqa: S101 for the type checker: stdin and stdout are pipes
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 
     def wait_for_exit(self) -> tuple[int, str]:
-        """Its exit status, and the last line of its error output (empty when it had nothing to say)."""
+        """Wait until it ends; returns its exit status and the last line of its error output (empty without one)."""
         self._process.wait()  # not `communicate`: that closes its input first, which means that we are gone
         self._close_pipes()
         self._errors.seek(0)
@@ -60,20 +60,20 @@ class RunningAction:
         return self._process.returncode, lines[-1] if lines else ""
 
     def kill_now(self) -> None:
-        """End it at once: for a caller that must leave now. The database stays whole, history says interrupted."""
+        """Kill it at once, for a caller that must leave now. The database stays whole, its run ends as interrupted."""
         self._process.kill()
 
     def _send_line(self, line: bytes) -> None:
-        assert self._process.stdin is not None  # noqa: S101 for the type checker: PIPE was asked for
+        assert self._process.stdin is not None  # noqa: S101 for the type checker: stdin and stdout are pipes
         try:
             self._process.stdin.write(line)
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            pass  # it has ended already, perhaps its pipe is closed; its run tells how
+            pass  # it has ended already, perhaps its pipe is closed; its run says how
 
     def _close_pipes(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None  # noqa: S101 for the type checker: PIPE was asked for
+            assert pipe is not None  # noqa: S101 for the type checker: stdin and stdout are pipes
             with suppress(BrokenPipeError):  # what could not be sent to a child that was gone
                 pipe.close()
 

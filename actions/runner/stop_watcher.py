@@ -1,8 +1,8 @@
-"""What stops a running action besides its caller: a pause, a cancel, the end of its window.
+"""Watches for what stops a running action besides its caller: a pause, a cancel, the end of its window.
 
-The first two lie in our history, so one watcher in each child serves the agent's runs and the command line's alike, and
-whoever can write the history can stop them. It looks four times a second; `PRAGMA data_version`, 9 microseconds, tells
-whether anybody wrote at all (https://sqlite.org/pragma.html#pragma_data_version).
+The first two are written into our history, so one watcher in each child serves the agent's runs and the command line's
+alike, and any process that may write the history can stop them. It polls four times a second; `PRAGMA data_version`,
+9 microseconds, shows whether anything was written at all (https://sqlite.org/pragma.html#pragma_data_version).
 """
 
 import threading
@@ -17,7 +17,7 @@ from actions.model.stop import StopSignal
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import cancel_requested_by, pause_reason
 
-# Seconds between two looks: a stop is asked for well within a second.
+# Seconds between two polls: a stop is requested well within a second.
 POLL_SECONDS = 0.25
 # Seconds that the end of a run waits for the watcher, which may be waiting for a busy history.
 JOIN_TIMEOUT = 1.0
@@ -27,7 +27,7 @@ JOIN_TIMEOUT = 1.0
 def watch_for_stop(
     state: Path, run_id: int, stop: StopSignal, closing: Callable[[], ActionError | None]
 ) -> Iterator[None]:
-    """Ask to stop when history says so, or `closing()` gives a reason; until the block ends."""
+    """While the block runs, request a stop when history wants one or `closing()` returns a reason."""
     over = threading.Event()
     thread = threading.Thread(
         target=_watch_store, args=(state, run_id, stop, closing, over), name="stop-watch", daemon=True
@@ -60,19 +60,19 @@ def _poll_store(
 ) -> None:
     seen = None
     while not over.is_set() and not stop.is_requested:
-        why = closing()
+        reason = closing()
         version = store.pragma("data_version")
-        if why is None and version != seen:
-            why = requested_stop(store, run_id)
+        if reason is None and version != seen:
+            reason = requested_stop(store, run_id)
             seen = version
-        if why is not None:
-            stop.request_stop(because=why)
+        if reason is not None:
+            stop.request_stop(because=reason)
             return
         over.wait(POLL_SECONDS)
 
 
 def requested_stop(store: apsw.Connection, run_id: int) -> ActionError | None:
-    """How the run is to end, if history wants it to stop. Raises apsw.Error."""
+    """The error that the run is to end with, if history wants it to stop; else None. Raises apsw.Error."""
     if (why := pause_reason(store)) is not None:
         return Cancelled(
             f"stopped at a safe point: actions were paused ({why})",

@@ -1,6 +1,6 @@
-"""Where alert episodes are kept. What becomes of one is decided in actions/policy/episodes.py.
+"""Stores alert episodes. The decisions about them are in actions/policy/episodes.py.
 
-Every function works inside its caller's transaction.
+Every function runs inside its caller's transaction.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ import apsw
 from actions.model.outcome import Effect, Outcome
 from actions.policy.episodes import EPISODE_TIMEOUT, Episode, EpisodeRun
 
-# An episode that is over for this long is forgotten: its number starts again, nothing else depends on it.
+# An episode that has been over for this long is deleted: its number starts again, nothing else depends on it.
 EPISODE_RETENTION = 4 * EPISODE_TIMEOUT
 _COLUMNS = ", ".join(Episode.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeKey:
-    """An alert, for one rule on one database."""
+    """Identifies an episode: an alert at one receiver, for one rule on one database."""
 
     receiver: str
     fingerprint: str
@@ -25,12 +25,12 @@ class EpisodeKey:
     database: str
 
     def episode_id(self, episode: Episode) -> str:
-        """How a run names the episode that asked for it."""
+        """The text by which a run names the episode that requested it."""
         return f"{self.fingerprint}/{episode.number}"
 
 
 def load_episode(history: apsw.Connection, key: EpisodeKey) -> Episode | None:
-    """The episode that is known."""
+    """The stored episode; None without one."""
     row = history.execute(
         f"SELECT {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND rule = ? AND database = ?",  # noqa: S608
         _key_values(key),
@@ -39,7 +39,7 @@ def load_episode(history: apsw.Connection, key: EpisodeKey) -> Episode | None:
 
 
 def save_episode(history: apsw.Connection, key: EpisodeKey, now: Episode) -> None:
-    """Write it down."""
+    """Insert or replace the episode."""
     values = tuple(getattr(now, name) for name in Episode.__dataclass_fields__)
     history.execute(
         f"INSERT OR REPLACE INTO alert_episode (receiver, fingerprint, rule, database, {_COLUMNS})"  # noqa: S608
@@ -49,7 +49,7 @@ def save_episode(history: apsw.Connection, key: EpisodeKey, now: Episode) -> Non
 
 
 def firing_episodes(history: apsw.Connection, receiver: str, fingerprint: str) -> list[tuple[EpisodeKey, Episode]]:
-    """The episodes of this alert that are not over, for whichever rules and databases."""
+    """The episodes of this alert that are not over, of all rules and databases."""
     rows = history.execute(
         f"SELECT rule, database, {_COLUMNS} FROM alert_episode WHERE receiver = ? AND fingerprint = ? AND state = 'firing'",  # noqa: S608
         (receiver, fingerprint),
@@ -58,15 +58,15 @@ def firing_episodes(history: apsw.Connection, receiver: str, fingerprint: str) -
 
 
 def is_run_wanted(history: apsw.Connection, run_id: int) -> bool:
-    """Whether an alert still fires that counts on this run."""
-    found = history.execute(
+    """Whether an alert that waits for this run is still firing."""
+    exists = history.execute(
         "SELECT EXISTS (SELECT 1 FROM alert_episode WHERE run_id = ? AND state = 'firing')", (run_id,)
     )
-    return bool(found.get)
+    return bool(exists.get)
 
 
 def load_episode_run(history: apsw.Connection, run_id: int | None) -> EpisodeRun | None:
-    """What became of an episode's newest run; None when it has had none."""
+    """How an episode's newest run ended; None when it has had none."""
     if run_id is None:
         return None
     row = history.execute("SELECT ended_at, outcome, effect FROM run WHERE id = ?", (run_id,)).fetchone()
@@ -77,7 +77,7 @@ def load_episode_run(history: apsw.Connection, run_id: int | None) -> EpisodeRun
 
 
 def delete_old_episodes(history: apsw.Connection, now: float) -> None:
-    """Forget what was over long ago: whoever may ask can invent as many alerts as he likes."""
+    """Delete episodes that were over long ago: a client of the webhook can invent any number of alerts."""
     history.execute("DELETE FROM alert_episode WHERE seen_at < ?", (now - EPISODE_RETENTION,))
 
 

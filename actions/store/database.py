@@ -1,7 +1,7 @@
-"""Our own SQLite file: runs, their totals, alert episodes. Shared by the agent, its children and the command line.
+"""The state store, our own SQLite file: runs, their totals, alert episodes. Shared by agent, children and command line.
 
 One connection per thread. Transactions are IMMEDIATE: a deferred one that reads and then writes fails at once with
-SQLITE_BUSY_SNAPSHOT, whatever the busy timeout (https://sqlite.org/rescode.html#busy_snapshot).
+SQLITE_BUSY_SNAPSHOT, with any busy timeout (https://sqlite.org/rescode.html#busy_snapshot).
 """
 
 import os
@@ -23,16 +23,19 @@ _SAVEPOINT = ("SAVEPOINT part", "RELEASE part", "ROLLBACK TO part; RELEASE part"
 
 
 class StoreUnavailable(Exception):
-    """Our history cannot be opened or written: nothing automatic may run, since nothing could be remembered."""
+    """Our history cannot be opened or written: nothing automatic may run, since it could not be recorded."""
 
 
 def history_file(state: Path) -> Path:
-    """Where the history of a state directory lives."""
+    """The file of the history in a state directory."""
     return state / FILE_NAME
 
 
 def default_state_directory() -> Path:
-    """`$XDG_STATE_HOME/queuekeeper`, by default `~/.local/state/queuekeeper` (XDG Base Directory Specification)."""
+    """Where history lives when nothing is configured (XDG Base Directory Specification).
+
+    `$XDG_STATE_HOME/queuekeeper`, by default `~/.local/state/queuekeeper`.
+    """
     home = os.environ.get("XDG_STATE_HOME", "")
     base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
     return base / "queuekeeper"
@@ -50,7 +53,7 @@ def state_store(state: Path) -> Iterator[apsw.Connection]:
 
 @contextmanager
 def store_transaction(connection: apsw.Connection) -> Iterator[None]:
-    """All or nothing; inside another one, a part of it. Never swallows an error.
+    """All or nothing; inside another one, a savepoint of it. Never swallows an error.
 
     Not apsw's `with connection`: it waits for the lock without letting other threads of this process run, so a thread
     that holds the lock could never commit, and the whole agent would stand still for BUSY_TIMEOUT_MS.
@@ -69,7 +72,7 @@ def store_transaction(connection: apsw.Connection) -> Iterator[None]:
 
 @contextmanager
 def translate_store_errors(state: Path) -> Iterator[None]:
-    """What fails while our history is read or written is StoreUnavailable, never mistaken for the action's failure."""
+    """Raise StoreUnavailable for SQLite errors of our history, so that they are not mistaken for the action's failure."""
     try:
         yield
     except apsw.Error as error:
@@ -77,7 +80,7 @@ def translate_store_errors(state: Path) -> Iterator[None]:
 
 
 def open_state_store(state: Path) -> apsw.Connection:
-    """Like `history`, for a holder that closes it itself."""
+    """Like `state_store`, for a caller that closes it itself."""
     try:
         _create_private(state)
         _check_ownership(history_file(state))
@@ -93,7 +96,7 @@ def _unavailable_error(state: Path, error: Exception) -> StoreUnavailable:
 
 
 def _create_private(state: Path) -> None:
-    """Only a missing file is opened here: closing a descriptor drops every lock that this process holds on the file.
+    """Create directory and file. An existing file is not opened: closing a descriptor drops this process's locks on it.
 
     https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
     """
@@ -103,17 +106,17 @@ def _create_private(state: Path) -> None:
 
 
 def _check_ownership(path: Path) -> None:
-    """Whoever writes our history decides what is done next: a pending run in it is one that we perform. Raises OSError."""
+    """Check that no other user may write our history: a pending run in it is one that we execute. Raises OSError."""
     geteuid: Callable[[], int] | None = getattr(os, "geteuid", None)
     if geteuid is None:
         return  # not POSIX: access is in lists that stat does not show
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
         raise PermissionError(f"{path.name} is not a regular file")
-    if found.st_mode & 0o022:
-        raise PermissionError(f"others may write {path.name}, mode {found.st_mode & 0o777:04o}")
-    if geteuid() not in (0, found.st_uid):
-        raise PermissionError(f"{path.name} belongs to uid {found.st_uid}")
+    if status.st_mode & 0o022:
+        raise PermissionError(f"others may write {path.name}, mode {status.st_mode & 0o777:04o}")
+    if geteuid() not in (0, status.st_uid):
+        raise PermissionError(f"{path.name} belongs to uid {status.st_uid}")
 
 
 def _connect_store(path: Path) -> apsw.Connection:
@@ -131,7 +134,7 @@ def _connect_store(path: Path) -> apsw.Connection:
 
 
 def _use_wal(connection: apsw.Connection) -> None:
-    """Changing the mode says busy at once, without the busy timeout, while another process opens or closes the file.
+    """Switch to WAL. That fails as busy at once, without the busy timeout, while another process opens or closes the file.
 
     https://sqlite.org/c3ref/busy_handler.html: the handler is not invoked where waiting could be a deadlock.
     """
@@ -148,7 +151,7 @@ def _use_wal(connection: apsw.Connection) -> None:
 
 
 def _check_writable(connection: apsw.Connection) -> None:
-    """SQLite opens what it may not write for reading, and says nothing. Raises apsw.ReadOnlyError."""
+    """SQLite silently opens a file that it may not write for reading only. Raises apsw.ReadOnlyError then."""
     if connection.readonly("main"):
         raise apsw.ReadOnlyError("it cannot be written")
 
@@ -157,9 +160,9 @@ def _migrate_schema(connection: apsw.Connection) -> None:
     if connection.pragma("user_version") == SCHEMA_VERSION:
         return
     with store_transaction(connection):
-        found = connection.pragma("user_version")
-        if found > SCHEMA_VERSION:
-            raise apsw.SQLError(f"its schema version {found} is newer than this program's {SCHEMA_VERSION}")
-        if found < SCHEMA_VERSION:
+        version = connection.pragma("user_version")
+        if version > SCHEMA_VERSION:
+            raise apsw.SQLError(f"its schema version {version} is newer than this program's {SCHEMA_VERSION}")
+        if version < SCHEMA_VERSION:
             connection.execute(files("actions.store").joinpath("schema.sql").read_text("utf-8"))
             connection.pragma("user_version", SCHEMA_VERSION)

@@ -1,6 +1,6 @@
-"""How few free pages each database had, hour by hour: what was used again within a day is not worth giving back.
+"""The fewest free pages of each database, hour by hour: what is used again within a day is not worth giving back.
 
-One row for each database and hour, for KEPT seconds: some kilobytes a database. Written by the agent after its polls.
+One row for each database and hour, for RETENTION_SECONDS: some kilobytes a database. Written by the agent after its polls.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ RETENTION_SECONDS = 8 * 86400.0
 
 
 def record_free_pages(history: apsw.Connection, lows: Mapping[tuple[str, int], int], now: float) -> None:
-    """Remember the fewest free pages by database and hour, and forget what is old. `now`: seconds since the epoch."""
+    """Record the fewest free pages by database and hour, and delete old rows. `now`: seconds since the epoch."""
     with store_transaction(history):
         history.executemany(
             "INSERT INTO free_low VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET pages = min(pages, excluded.pages)",
@@ -25,6 +25,6 @@ def record_free_pages(history: apsw.Connection, lows: Mapping[tuple[str, int], i
 
 
 def load_free_page_minimums(history: apsw.Connection, database: str) -> tuple[FreePageMinimum, ...]:
-    """Every hour that is remembered of this database, oldest first."""
+    """The minimum of every recorded hour of this database, oldest first."""
     rows = history.execute("SELECT hour, pages FROM free_low WHERE database = ? ORDER BY hour", (database,))
     return tuple(FreePageMinimum(hour, pages) for hour, pages in rows)

@@ -1,6 +1,6 @@
-"""What the integrity checks of each database said. A failure stays until a whole full check of the same target is good.
+"""The results of the integrity checks of each database. A failure stays until a whole full check of its target succeeds.
 
-A quick check does not compare indexes with their tables, so its `ok` says nothing about what a full check found.
+A quick check does not compare indexes with their tables, so its `ok` does not clear the failure of a full check.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from actions.model.plan import Figure
 
 @dataclass(frozen=True, slots=True)
 class IntegrityResult:
-    """`check`: quick or full; `target`: live or backup; `whole`: nothing was left out; `message` says what is wrong."""
+    """One check. `check`: quick or full; `target`: live or backup; `whole`: of every page; `message` says what is wrong."""
 
     check: str
     target: str
@@ -23,12 +23,12 @@ class IntegrityResult:
 
 
 def integrity_result_from(figures: Mapping[str, Figure], *, ok: bool, message: str) -> IntegrityResult:
-    """What a run of the integrity action tells in its figures."""
+    """The result that a run of the integrity action recorded in its figures."""
     return IntegrityResult(str(figures["check"]), str(figures["target"]), ok, bool(figures["whole_file"]), message)
 
 
 def record_integrity_result(history: apsw.Connection, database: str, checked: IntegrityResult, now: float) -> None:
-    """Remember a check that came to its end. Inside the caller's transaction."""
+    """Record a completed check. Runs inside the caller's transaction."""
     if checked.ok and checked.whole and checked.check == "full":
         history.execute(
             "UPDATE integrity SET ok = 1, message = '' WHERE database = ? AND target = ?", (database, checked.target)
@@ -41,14 +41,14 @@ def record_integrity_result(history: apsw.Connection, database: str, checked: In
 
 
 def integrity_verdicts(history: apsw.Connection) -> dict[tuple[str, str, str], tuple[bool, float]]:
-    """By database, check and target: whether all is well, and when it was last looked (seconds since the epoch)."""
+    """By database, check and target: whether all is well, and when that was last checked (seconds since the epoch)."""
     rows = history.execute("SELECT database, kind, target, ok, checked_at FROM integrity")
     return {(database, kind, target): (bool(ok), at) for database, kind, target, ok, at in rows}
 
 
 def uncleared_failure(history: apsw.Connection, database: str) -> str:
-    """What the newest failure says that no full check has cleared yet; empty when there is none."""
-    found = history.execute(
+    """The message of the newest failure that no full check has cleared yet; empty without one."""
+    message = history.execute(
         "SELECT message FROM integrity WHERE database = ? AND NOT ok ORDER BY checked_at DESC LIMIT 1", (database,)
     ).get
-    return "" if found is None else str(found)
+    return "" if message is None else str(message)

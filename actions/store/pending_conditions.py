@@ -1,4 +1,4 @@
-"""Since when slow conditions hold, so that a restart does not begin a wait of hours again."""
+"""Stores since when slow conditions hold, so that a restart does not begin a wait of hours again."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ def load_held_since(history: apsw.Connection) -> Mapping[tuple[str, str], tuple[
 def save_held_since(
     history: apsw.Connection, rule: str, database: str, condition: Condition, since: float | None
 ) -> None:
-    """It holds since then; None: it does not hold any more."""
+    """Record that the condition holds since `since`; None: it does not hold any more."""
     history.execute("DELETE FROM watch WHERE rule = ? AND database = ?", (rule, database))
     if since is not None:
         values = (rule, database, _CONDITION_ADAPTER.dump_json(condition).decode(), since)

@@ -1,4 +1,4 @@
-"""The line before the door: what waits, and what was begun lately. Who is next is decided in actions/policy/scheduling.py."""
+"""Loads the pending runs and those started lately. Which one is next is decided in actions/policy/scheduling.py."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from actions.model.outcome import Outcome
 from actions.model.process_identity import is_process_alive
 from actions.policy.scheduling import PendingRun, StartedRun
 
-# A run that ended like this has touched nothing: it does not count for its rule's radius.
+# A run that ended like this has touched nothing: it does not count for its rule's blast radius.
 _UNTOUCHED_OUTCOMES = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO, Outcome.CANCELLED)
 _STARTED_QUERY = (
     "SELECT id, database, trigger, rule, claimed_at, action,"  # noqa: S608 our own words
@@ -18,7 +18,7 @@ _STARTED_QUERY = (
 
 
 def load_pending_runs(history: apsw.Connection, is_long: Callable[[str], bool]) -> list[PendingRun]:
-    """What waits, as far as it decides who is next. `is_long`: whether an action takes the lane of long ones."""
+    """The pending runs, with what decides which is next. `is_long`: whether an action takes the lane of long ones."""
     rows = history.execute("SELECT id, database, action, trigger, rule, priority FROM run WHERE state = 'pending'")
     return [
         PendingRun(number, database, action, trigger, rule, priority, is_long(action))
@@ -27,9 +27,9 @@ def load_pending_runs(history: apsw.Connection, is_long: Callable[[str], bool]) 
 
 
 def load_started_runs(history: apsw.Connection, since: float, is_long: Callable[[str], bool]) -> list[StartedRun]:
-    """What was begun after `since` (seconds since the epoch), and what is at work, whoever began it.
+    """The runs started after `since` (seconds since the epoch), and all active ones, whichever process started them.
 
-    A run whose process is gone is not at work: nobody waits for it until it is found lost.
+    A run whose process is gone is not active: nothing waits for it until it is ended as lost.
     """
     rows = history.execute(
         f"{_STARTED_QUERY} INDEXED BY run_claimed WHERE claimed_at > ?"

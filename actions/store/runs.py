@@ -1,4 +1,4 @@
-"""Runs: asked for, claimed, running, ended. Each change is one transaction, guarded by the state it expects.
+"""Stores runs: pending, claimed, running, ended. Each change is one transaction, guarded by the state it expects.
 
     pending --claim--> claimed --begin (by the child, under the database's action lock)--> running --end--> ended
 
@@ -32,7 +32,7 @@ _PLAN_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to begin one run once."""
+    """The right to start one run once."""
 
     run_id: int
     token: str
@@ -55,7 +55,7 @@ class RunEnding:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as history tells it. Times in seconds since the epoch, UTC."""
+    """One run as history has it. Times in seconds since the epoch, UTC."""
 
     id: int
     database: str
@@ -89,23 +89,23 @@ _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM run"  # noqa: S608 our own column 
 
 
 def enqueue_run(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
-    """Record a pending run; (its id, whether it is new). The same wish that already waits is that one.
+    """Record a pending run; returns its id and whether it is new. The same action pending on the database is that run.
 
-    A person's wish takes the place of an automatic one that waits: a quota or a suspension must not hold it any longer.
+    A person's request replaces an automatic one that is pending: a quota or a suspension must not delay it any longer.
     """
     with store_transaction(history):
-        waiting = history.execute(
+        pending_id = history.execute(
             "SELECT id FROM run WHERE database = ? AND action = ? AND state = 'pending'",
             (request.database, request.action),
         ).get
-        if waiting is None:
+        if pending_id is None:
             add_trigger(history, request.action, request.trigger)
             return _insert_run(history, request, path, now, "pending"), True
-        return int(waiting), not request.is_automatic and _transfer_to_person(history, int(waiting), request)
+        return int(pending_id), not request.is_automatic and _transfer_to_person(history, int(pending_id), request)
 
 
 def enqueue_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
-    """Record a run that the caller starts itself, at once."""
+    """Record a run, claimed by the caller, which starts it at once."""
     with store_transaction(history):
         run_id = _insert_run(history, request, path, now, "claimed")
         add_trigger(history, request.action, request.trigger)
@@ -113,7 +113,7 @@ def enqueue_and_claim(history: apsw.Connection, request: Request, path: str, now
 
 
 def claim_run(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
-    """Take a pending run; None when somebody else did, or actions are paused: nothing slips in behind a pause."""
+    """Claim a pending run; None when another process did, or actions are paused: nothing is claimed during a pause."""
     with store_transaction(history):
         history.execute(
             "UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'"
@@ -123,49 +123,49 @@ def claim_run(history: apsw.Connection, run_id: int, now: float) -> Claim | None
         return _assign_token(history, run_id, now) if history.changes() else None
 
 
-def start_run(history: apsw.Connection, taken: Claim, now: float) -> bool:
-    """The child's first write under the lock. False: the run is no longer its own, and it must leave."""
+def start_run(history: apsw.Connection, claim: Claim, now: float) -> bool:
+    """Mark the run as running: the child's first write under the lock. False: its claim is lost, and it must exit."""
     with store_transaction(history):
         history.execute(
             "UPDATE run SET state = 'running', child = ?, started_at = ? WHERE id = ? AND state = 'claimed' AND token = ?",
-            (own_identity(), now, taken.run_id, taken.token),
+            (own_identity(), now, claim.run_id, claim.token),
         )
         return history.changes() == 1
 
 
-def record_plan(history: apsw.Connection, taken: Claim, plan: Plan, before: float | None) -> None:
-    """Write down what is about to happen, before it does."""
+def record_plan(history: apsw.Connection, claim: Claim, plan: Plan, before: float | None) -> None:
+    """Record the plan before it is carried out, with the value of the condition."""
     history.execute(
         "UPDATE run SET plan = ?, before = ? WHERE id = ? AND token = ?",
-        (_PLAN_ADAPTER.dump_json(plan).decode(), before, taken.run_id, taken.token),
+        (_PLAN_ADAPTER.dump_json(plan).decode(), before, claim.run_id, claim.token),
     )
 
 
 def end_run(
     history: apsw.Connection,
-    taken: Claim,
+    claim: Claim,
     ending: RunEnding,
     now: float,
     states: tuple[str, ...] = ("claimed", "running"),
 ) -> bool:
-    """End a run that is in one of `states` with its totals and its effect, in one transaction. False: it was not ours."""
+    """End a run that is in one of `states` with its totals and its effect, in one transaction. False: its claim was lost."""
     with store_transaction(history):
         history.execute(
             "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
             " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN (?, ?)",
-            (now, *_ending_values(ending), taken.run_id, taken.token, states[0], states[-1]),
+            (now, *_ending_values(ending), claim.run_id, claim.token, states[0], states[-1]),
         )
         if history.changes() != 1:
             return False
-        clear_cancel_request(history, taken.run_id)
-        ended = load_run(history, taken.run_id)
+        clear_cancel_request(history, claim.run_id)
+        ended = load_run(history, claim.run_id)
         _add_to_totals(history, ended, ending, now)
         record_run_result(history, ended.database, ended.action, _run_result(ended, ending), now)
     return True
 
 
 def release_claim(history: apsw.Connection, run_id: int, token: str) -> bool:
-    """A claimed run whose child never began waits again. False: it began, or the same wish waits already."""
+    """Make a claimed run pending again, whose child did not start. False: it started, or the same action is pending."""
     with store_transaction(history):
         history.execute(
             "UPDATE OR IGNORE run SET state = 'pending', token = '', claimer = '', claimed_at = NULL"
@@ -176,27 +176,27 @@ def release_claim(history: apsw.Connection, run_id: int, token: str) -> bool:
 
 
 def load_run(history: apsw.Connection, run_id: int) -> Run:
-    """One run. Raises KeyError when there is none."""
+    """The run with this id. Raises KeyError when there is none."""
     for row in history.execute(f"{_SELECT} WHERE id = ?", (run_id,)):
         return _run_from_row(row)
     raise KeyError(f"there is no run {run_id}")
 
 
 def pending_runs(history: apsw.Connection) -> list[Run]:
-    """What waits, most urgent first, then oldest."""
+    """The pending runs, by priority, then the oldest first."""
     return [
         _run_from_row(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")
     ]
 
 
 def cancel_pending_run(history: apsw.Connection, run_id: int, ending: RunEnding, now: float) -> bool:
-    """End a run that has not begun; False when it has, or has ended."""
-    found = load_run(history, run_id)
-    return end_run(history, Claim(run_id, found.token), ending, now, ("pending", "claimed"))
+    """End a run that has not started; False when it has, or has ended."""
+    run = load_run(history, run_id)
+    return end_run(history, Claim(run_id, run.token), ending, now, ("pending", "claimed"))
 
 
 def unfinished_runs(history: apsw.Connection) -> list[Run]:
-    """What is claimed or running."""
+    """The runs that are claimed or running."""
     return [
         _run_from_row(row)
         for row in history.execute(
@@ -232,12 +232,12 @@ def find_runs(
 
 
 def unfinished_run_id(history: apsw.Connection, database: str, action: str) -> int | None:
-    """The run of this action on this database that waits or works."""
-    found = history.execute(
+    """The id of the pending, claimed or running run of this action on this database; None without one."""
+    run_id = history.execute(
         "SELECT id FROM run WHERE database = ? AND action = ? AND ended_at IS NULL ORDER BY id LIMIT 1",
         (database, action),
     ).get
-    return None if found is None else int(found)
+    return None if run_id is None else int(run_id)
 
 
 def _insert_run(history: apsw.Connection, request: Request, path: str, now: float, state: str) -> int:
@@ -253,15 +253,15 @@ def _insert_run(history: apsw.Connection, request: Request, path: str, now: floa
 
 
 def _transfer_to_person(history: apsw.Connection, run_id: int, request: Request) -> bool:
-    """Whether it was an automatic one that is now this person's."""
+    """Make a pending automatic run this person's; returns whether it was automatic."""
     history.execute(
         "UPDATE run SET request = ?, trigger = ?, rule = '', priority = ? WHERE id = ? AND trigger <> 'person'",
         (_REQUEST_ADAPTER.dump_json(request).decode(), request.trigger, request.priority, run_id),
     )
-    taken = history.changes() == 1
-    if taken:
+    transferred = history.changes() == 1
+    if transferred:
         add_trigger(history, request.action, request.trigger)
-    return taken
+    return transferred
 
 
 def _run_result(ended: Run, ending: RunEnding) -> RunResult:

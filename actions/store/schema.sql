@@ -1,4 +1,4 @@
--- Our own file, never the application's. A new version adds tables: the whole script is run again on an older file. Times are seconds since the epoch, UTC. JSON columns hold the dataclasses of actions/run.
+-- Our own file, never the application's. A new version adds tables: the whole script is run again on an older file. Times are seconds since the epoch, UTC. JSON columns hold the dataclasses of actions/model.
 CREATE TABLE IF NOT EXISTS run (
   id           INTEGER PRIMARY KEY AUTOINCREMENT,
   database     TEXT NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS run (
   figures      TEXT NOT NULL DEFAULT '{}',
   effect       TEXT
 );
--- One wish waits at most once, whoever asked.
+-- An action is pending on a database at most once, whichever trigger requested it.
 CREATE UNIQUE INDEX IF NOT EXISTS run_pending_once ON run (database, action) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS run_unfinished ON run (state) WHERE state <> 'ended';
 CREATE INDEX IF NOT EXISTS run_ended ON run (database, action, ended_at);
@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS amount_total (
   PRIMARY KEY (database, name)
 ) WITHOUT ROWID;
 
--- One row for each alert that fired here: our own episode, since neither startsAt nor the delivery identifies one.
+-- One row for each alert that fired here: our own episode, since neither startsAt nor the delivery identifies it.
 CREATE TABLE IF NOT EXISTS alert_episode (
   receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, rule TEXT NOT NULL, database TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('firing', 'resolved')),
@@ -66,19 +66,19 @@ CREATE TABLE IF NOT EXISTS alert_episode (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS episode_run ON alert_episode (run_id) WHERE state = 'firing';
 
--- How an action stands on a database after runs that did not help; `value` is JSON of actions/policy/suspension.py.
+-- The suspension state of an action on a database after runs that did not help; `value` is JSON of actions/policy/suspension.py.
 CREATE TABLE IF NOT EXISTS standing (
   database TEXT NOT NULL, action TEXT NOT NULL, value TEXT NOT NULL,
   PRIMARY KEY (database, action)
 ) WITHOUT ROWID;
 
--- Cron times up to `done_until` are dealt with; `missed` are those that were not run.
+-- Cron times up to `done_until` are handled; `missed` are those that were not run.
 CREATE TABLE IF NOT EXISTS schedule (
   name TEXT NOT NULL, database TEXT NOT NULL, done_until REAL NOT NULL, missed INTEGER NOT NULL,
   PRIMARY KEY (name, database)
 ) WITHOUT ROWID;
 
--- Since when a slow condition holds; `condition` says which one, since a rule may say something else by now.
+-- Since when a slow condition holds; `condition` says which one, since the rule may have been changed since.
 CREATE TABLE IF NOT EXISTS watch (
   rule TEXT NOT NULL, database TEXT NOT NULL, condition TEXT NOT NULL, wrong_since REAL NOT NULL,
   PRIMARY KEY (rule, database)
@@ -89,7 +89,7 @@ CREATE TABLE IF NOT EXISTS free_low (
   database TEXT NOT NULL, hour INTEGER NOT NULL, pages INTEGER NOT NULL,
   PRIMARY KEY (database, hour)
 ) WITHOUT ROWID;
--- What the newest integrity check of each kind and target said; ok = 0 stays until a full one clears it.
+-- What the newest integrity check of each kind and target said; ok = 0 stays until a full check clears it.
 CREATE TABLE IF NOT EXISTS integrity (
   database TEXT NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL,
   ok INTEGER NOT NULL, message TEXT NOT NULL, checked_at REAL NOT NULL,

@@ -1,4 +1,4 @@
-"""Where it is kept how an action stands on a database. What follows from a run or a reading: actions/policy/suspension.py."""
+"""Stores the suspension state of each action on each database. The decisions are in actions/policy/suspension.py."""
 
 from collections.abc import Mapping
 
@@ -12,27 +12,27 @@ _STATE_ADAPTER: TypeAdapter[SuspensionState] = TypeAdapter(SuspensionState)
 
 
 def load_suspension(history: apsw.Connection, database: str, action: str) -> SuspensionState:
-    """How it stands now."""
-    found = history.execute("SELECT value FROM standing WHERE database = ? AND action = ?", (database, action)).get
-    return SuspensionState() if found is None else _STATE_ADAPTER.validate_json(found)
+    """The state of this action on this database; without a row nothing failed to help lately."""
+    value = history.execute("SELECT value FROM standing WHERE database = ? AND action = ?", (database, action)).get
+    return SuspensionState() if value is None else _STATE_ADAPTER.validate_json(value)
 
 
 def load_suspensions(history: apsw.Connection) -> Mapping[tuple[str, str], SuspensionState]:
-    """Whatever did not help lately, by (database, action)."""
+    """The states of all actions that did not help lately, by (database, action)."""
     rows = history.execute("SELECT database, action, value FROM standing")
     return {(database, action): _STATE_ADAPTER.validate_json(value) for database, action, value in rows}
 
 
-def record_run_result(history: apsw.Connection, database: str, action: str, ran: RunResult, now: float) -> None:
-    """A run has ended. Inside the caller's transaction."""
+def record_run_result(history: apsw.Connection, database: str, action: str, result: RunResult, now: float) -> None:
+    """Update the state after a run has ended. Runs inside the caller's transaction."""
     before = load_suspension(history, database, action)
-    after = state_after_run(before, ran, now)
+    after = state_after_run(before, result, now)
     if after != before:
         save_suspension(history, database, action, after)
 
 
 def save_suspension(history: apsw.Connection, database: str, action: str, now: SuspensionState) -> None:
-    """It stands like this now."""
+    """Store the state; one without strikes is deleted."""
     if now == SuspensionState():
         history.execute("DELETE FROM standing WHERE database = ? AND action = ?", (database, action))
         return
@@ -41,8 +41,8 @@ def save_suspension(history: apsw.Connection, database: str, action: str, now: S
 
 
 def lift_all_suspensions(history: apsw.Connection) -> int:
-    """Let everything that was suspended be tried again; how many were. A person's word."""
+    """Lift all suspensions, on a person's request; returns how many actions were suspended."""
     with store_transaction(history):
-        suspended = sum(found.is_suspended for found in load_suspensions(history).values())
+        suspended = sum(state.is_suspended for state in load_suspensions(history).values())
         history.execute("DELETE FROM standing")
     return suspended

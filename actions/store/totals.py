@@ -15,7 +15,7 @@ from actions.store.suspensions import load_suspensions
 
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _SUCCESS_OUTCOMES = {str(outcome) for outcome in Outcome if EXIT_CODES[outcome] == 0}
-# What somebody must look at. A refusal, a lock or a reader in the way is no failure: nothing was begun.
+# What a person must look at. A refusal, a lock or a blocking reader is no failure: nothing was started.
 _FAILURE_OUTCOMES = {str(Outcome.FAILED), str(Outcome.UNVERIFIED)}
 
 
@@ -38,7 +38,9 @@ class ActionTotals:
     amounts: Mapping[tuple[str, str], float] = field(
         default_factory=dict
     )  # database, reclaimed_bytes|requeued_tasks|...
-    started: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action: since when it runs
+    started: Mapping[tuple[str, str], float] = field(
+        default_factory=dict
+    )  # database, action: since when a run is active
     last_success: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action
     last_failure: Mapping[tuple[str, str], float] = field(default_factory=dict)  # database, action
     drills: Mapping[str, tuple[float, float]] = field(
@@ -53,14 +55,14 @@ class ActionTotals:
 
 
 def add_trigger(history: apsw.Connection, action: str, trigger: str) -> None:
-    """A run was asked for."""
+    """Count a requested run."""
     history.execute(
         "INSERT INTO trigger_total VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1", (action, trigger)
     )
 
 
 def add_run(history: apsw.Connection, database: str, action: str, outcome: str, now: float) -> None:
-    """A run ended like this."""
+    """Count a run that ended with this outcome, at `now`."""
     history.execute(
         "INSERT INTO run_total VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET runs = runs + 1, last_at = excluded.last_at",
         (database, action, outcome, now),
@@ -68,7 +70,7 @@ def add_run(history: apsw.Connection, database: str, action: str, outcome: str, 
 
 
 def add_duration(history: apsw.Connection, action: str, seconds: float) -> None:
-    """It took so long."""
+    """Add a run's duration to the histogram of its action."""
     bucket = sum(seconds > bound for bound in DURATION_BUCKETS)
     history.execute(
         "INSERT INTO duration_total VALUES (?, ?, 1, ?)"
@@ -78,7 +80,7 @@ def add_duration(history: apsw.Connection, action: str, seconds: float) -> None:
 
 
 def add_effect(history: apsw.Connection, database: str, rule: str, effect: str) -> None:
-    """It had this effect."""
+    """Count the effect of a rule's run."""
     history.execute(
         "INSERT INTO effect_total VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET runs = runs + 1",
         (database, rule, effect),
@@ -86,7 +88,7 @@ def add_effect(history: apsw.Connection, database: str, rule: str, effect: str) 
 
 
 def add_amounts(history: apsw.Connection, database: str, amounts: Mapping[str, float]) -> None:
-    """It moved so much: bytes given back, tasks requeued, ..."""
+    """Add the amounts of a run by name: bytes given back, tasks requeued, ..."""
     for name, amount in amounts.items():
         history.execute(
             "INSERT INTO amount_total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
@@ -148,4 +150,4 @@ def _duration_histograms(history: apsw.Connection) -> dict[str, DurationHistogra
     for action, bucket, runs, total in history.execute("SELECT * FROM duration_total"):
         counts.setdefault(action, [0] * (len(DURATION_BUCKETS) + 1))[bucket] = runs
         seconds[action] = seconds.get(action, 0.0) + total
-    return {action: DurationHistogram(tuple(found), seconds[action]) for action, found in counts.items()}
+    return {action: DurationHistogram(tuple(per_bucket), seconds[action]) for action, per_bucket in counts.items()}

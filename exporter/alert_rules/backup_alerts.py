@@ -9,16 +9,9 @@ _LAST_DRILL = "sqlite_restore_drill_last_success_timestamp_seconds"
 
 def backup_group(bounds: Bounds) -> AlertGroup:
     """The group of alerts about backups, drills and integrity."""
-    return AlertGroup(
-        "queuekeeper-keeping",
-        (
-            *_backup_age_alerts(bounds),
-            *_backup_state_alerts(),
-            *_drill_alerts(bounds),
-            _drill_failed_alert(),
-            _integrity_alert(),
-        ),
-    )
+    backups = (*_backup_age_alerts(bounds), *_backup_state_alerts())
+    drills = (*_drill_alerts(bounds), _drill_failed_alert())
+    return AlertGroup("queuekeeper-keeping", (*backups, *drills, _integrity_alert()))
 
 
 def _backup_age_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:

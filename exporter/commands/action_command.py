@@ -15,8 +15,13 @@ from actions.model.options import ActionOption
 from actions.model.request import Option, Request
 from actions.spec import ActionSpec
 from collectors.target import Target
-from exporter.commands.backup_directory import from_option, with_existing_backup_directory
-from exporter.commands.common_options import DURATION, acting_options, database_options
+from exporter.commands.common_options import (
+    DURATION,
+    acting_options,
+    database_options,
+    from_option,
+    with_existing_backup_directory,
+)
 from exporter.commands.database_argument import resolve_missing_target, resolve_target
 from exporter.commands.run_action import options_given, run_action
 

@@ -8,8 +8,7 @@ import click
 from actions.model.request import Option, Request
 from actions.runner.catalogue import ACTION_SPECS
 from exporter.commands.action_command import spec_help, spec_option_values, spec_options
-from exporter.commands.backup_directory import with_backup_directory
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import acting_options, database_options, with_backup_directory
 from exporter.commands.database_argument import resolve_target
 from exporter.commands.run_action import run_action
 

@@ -10,8 +10,7 @@ import click
 
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.store import backup_location, find_backups
-from exporter.commands.backup_directory import from_option, with_existing_backup_directory
-from exporter.commands.common_options import database_options
+from exporter.commands.common_options import database_options, from_option, with_existing_backup_directory
 from exporter.commands.database_argument import UsageProblem, resolve_missing_target
 from exporter.commands.lazy_commands import LazyCommands
 from exporter.text.units import format_size, format_time

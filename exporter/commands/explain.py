@@ -26,8 +26,14 @@ from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.status import read_all_twice
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.status.rule_state import RuleHistory, RuleState, describe_settings, explain_rule, explain_schedule
-from exporter.status.window_state import window_lines
+from exporter.status.rule_state import (
+    RuleHistory,
+    RuleState,
+    describe_settings,
+    explain_rule,
+    explain_schedule,
+    window_lines,
+)
 from exporter.triggers.next_runs import is_long_action, scheduling_bounds
 
 RuleHistories = Mapping[tuple[str, str], RuleHistory]  # by database and rule

@@ -10,8 +10,12 @@ from actions.model.request import Option, Request
 from actions.runner.catalogue import ACTION_SPECS
 from collectors.target import Target
 from exporter.commands.action_command import spec_help, spec_option_values, spec_options
-from exporter.commands.backup_directory import from_option, with_existing_backup_directory
-from exporter.commands.common_options import acting_options, database_options
+from exporter.commands.common_options import (
+    acting_options,
+    database_options,
+    from_option,
+    with_existing_backup_directory,
+)
 from exporter.commands.database_argument import UsageProblem, resolve_missing_target
 from exporter.commands.run_action import plan_for_consent, run_action
 

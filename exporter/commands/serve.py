@@ -19,8 +19,8 @@ from exporter.config.exposure import exposure_problem
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import Config
 from exporter.log import LogFormat, configure_logging, log_event
-from exporter.web.address import CannotListen, InvalidMount, Mount, bind_addresses, listening_urls, parse_mount
-from exporter.web.app import build_app
+from exporter.web.address import CannotListen, InvalidMount, Mount, bind_listen_addresses, listening_urls, parse_mount
+from exporter.web.app import build_web_app
 from exporter.web.server import HttpServer
 from exporter.web_config.reload import ReloadingWebConfig
 
@@ -101,7 +101,7 @@ def serve(
     try:
         place = parse_mount(telemetry_path, prefix, external_url)
         web = ReloadingWebConfig(web_file)
-        sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_addresses(addresses)
+        sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_listen_addresses(addresses)
     except (InvalidMount, ConfigErrors) as error:
         raise UsageProblem(str(error)) from error
     except (CannotListen, systemd.NoInheritedSockets) as error:
@@ -124,10 +124,10 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
     address = " ".join(listening_urls(sockets, "https" if web.current_config().tls is not None else "http"))
     log_event(LOG, logging.INFO, "listening", version=VERSION, address=address, acting=config.acting.enabled)
     server = HttpServer(
-        build_app(agent.web_context),
+        build_web_app(agent.web_context),
         web=web.current_config,
         on_hangup=_in_background_thread(lambda: _reload_agent(agent)),
-        on_start=lambda: systemd.notify("READY=1", f"STATUS=answering on {address}"),
+        on_start=lambda: systemd.send_notification("READY=1", f"STATUS=answering on {address}"),
         on_stop=lambda: _begin_stop(agent),
         behind_proxy=bool(place.own_hosts),
     )
@@ -143,11 +143,11 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
 def _reload_agent(agent: Agent) -> None:
     systemd.notify_reloading()
     agent.reload_configuration()
-    systemd.notify("READY=1")
+    systemd.send_notification("READY=1")
 
 
 def _begin_stop(agent: Agent) -> None:
-    systemd.notify("STOPPING=1")
+    systemd.send_notification("STOPPING=1")
     agent.begin_to_stop()
 
 
@@ -155,7 +155,7 @@ def _start_watchdog_pings(server: HttpServer) -> None:
     """Ping systemd from the loop that answers requests: when it hangs, systemd restarts the agent."""
     interval = systemd.watchdog_interval(os.environ)
     if interval is not None:
-        server.call_every(interval, lambda: systemd.notify("WATCHDOG=1"))
+        server.call_every(interval, lambda: systemd.send_notification("WATCHDOG=1"))
 
 
 def _unknown_user_warnings(config: Config, web: ReloadingWebConfig) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.stats import SECONDS_BETWEEN_READINGS
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
-from exporter.status.findings import Finding, find_problems
+from exporter.status.findings import Finding, find_database_problems
 
 MAX_PARALLEL_READS = 8
 _NORMAL_STATES = ("readable", "")
@@ -34,7 +34,10 @@ def status(config_file: Path, check: bool, as_json: bool) -> None:
     databases = resolve_targets(config)
     if not databases:
         raise UsageProblem(f"{config_file}: no database exists now; check `path` of `databases`")
-    judged = [(snapshot, find_problems(snapshot, config.rules, time.time())) for snapshot in read_all_twice(databases)]
+    judged = [
+        (snapshot, find_database_problems(snapshot, config.rules, time.time()))
+        for snapshot in read_all_twice(databases)
+    ]
     if as_json:
         click.echo(json.dumps([_status_fields(snapshot, wrong) for snapshot, wrong in judged], indent=2))
     else:

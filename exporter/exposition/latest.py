@@ -27,14 +27,14 @@ class SnapshotView:
     labels_dropped: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[tuple[str, str], int] = field(default_factory=dict)  # collector, reason
 
-    def state_of(self, database: str) -> str:
+    def database_state(self, database: str) -> str:
         """Return the state as `queuekeeper_databases` and the page name it: `found` until the first poll ends."""
         if database in self.stale:
             return "stale"
         return self.fresh[database].state if database in self.fresh else "found"
 
 
-def max_age(interval: float) -> float:
+def max_reading_age(interval: float) -> float:
     """Return how old a reading may be and still be shown, in seconds: three intervals, and at least a minute."""
     return max(3 * interval, SHORTEST_MAX_AGE)
 
@@ -87,7 +87,7 @@ class LatestSnapshots:
                 self._errors.update(failed)
             return True
 
-    def count_overrun(self, database: str) -> None:
+    def count_poll_overrun(self, database: str) -> None:
         """Count a poll that was due while the one before had not ended."""
         with self._lock:
             self._overruns[database] += 1
@@ -96,19 +96,19 @@ class LatestSnapshots:
         """Return the last snapshot of a database, however old; None before the first poll."""
         return self._snapshots.get(database)
 
-    def all_polled(self) -> bool:
+    def all_databases_polled(self) -> bool:
         """Return whether every watched database was polled once."""
         with self._lock:
             return self._snapshots.keys() >= self._targets.keys()
 
     def watched_targets(self) -> Mapping[str, Target]:
         """Return the watched databases by name."""
-        return self._targets  # replaced by `watch`, never changed
+        return self._targets  # replaced by `set_targets`, never changed
 
     def view_at(self, now: float, interval: float) -> SnapshotView:
-        """Return the snapshots to show at `now`, without readings older than `max_age(interval)`."""
+        """Return the snapshots to show at `now`, without readings older than `max_reading_age(interval)`."""
         with self._lock:
-            limit = max_age(interval)
+            limit = max_reading_age(interval)
             # a reading must also expire after the clock was set back
             old = frozenset(name for name, s in self._snapshots.items() if abs(now - s.taken_at) > limit)
             return SnapshotView(

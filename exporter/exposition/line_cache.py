@@ -42,7 +42,7 @@ class LineCache:
         self._flat: dict[str, list[LinePiece]] = {}
         self._columns: dict[str, tuple[Mapping[str, float], bytes]] = {}
 
-    def set_parts(self, names: tuple[str, ...]) -> None:
+    def set_page_parts(self, names: tuple[str, ...]) -> None:
         """Set the parts and their order; cached lines of remaining parts stay."""
         if names is self._names or names == self._names:
             return
@@ -57,16 +57,16 @@ class LineCache:
         self._joined.clear()
         self._flat.clear()
 
-    def has_part(self, name: str) -> bool:
+    def has_page_part(self, name: str) -> bool:
         """Return whether the page has this part."""
         return name in self._place
 
-    def is_current(self, name: str, made_of: tuple[object, ...]) -> bool:
+    def is_part_current(self, name: str, made_of: tuple[object, ...]) -> bool:
         """Return whether the lines of this part were made from these very objects (compared by identity)."""
         place = self._place.get(name)
         return place is not None and _are_same_objects(self._shown[place].made_of, made_of)
 
-    def update_part(
+    def update_page_part(
         self,
         name: str,
         samples: Iterable[PlacedSample],
@@ -86,18 +86,21 @@ class LineCache:
         shown.made_of = made_of
         for family in [family for family in shown.samples if family not in groups and (only is None or family in only)]:
             del shown.samples[family]
-            self._write_slot(family, place, ())
+            self._write_family_slot(family, place, ())
         for family, group in groups.items():
             if shown.samples.get(family) != (new := tuple(group)):
                 shown.samples[family] = new
-                self._write_slot(family, place, new)
+                self._write_family_slot(family, place, new)
 
     def column_lines(self, metric: Metric, values: Mapping[str, float]) -> bytes:
         """Return the lines of a family that has one number for each database and no other label."""
         before = self._columns.get(metric.name)
         if before is None or before[0] != values or list(before[0]) != list(values):
             text = "".join(
-                [f"{_database_line_start(metric, name)}{_format_number(value)}\n" for name, value in values.items()]
+                [
+                    f"{_database_line_start(metric, name)}{_format_sample_value(value)}\n"
+                    for name, value in values.items()
+                ]
             )
             self._columns[metric.name] = before = (values, text.encode())
         return before[1]
@@ -115,7 +118,7 @@ class LineCache:
         lines = [line if since is None else f"{line}{_format_age(now - since)}\n" for line, since in self._flat[family]]
         return "".join(lines).encode()
 
-    def _write_slot(self, family: str, place: int, group: tuple[PlacedSample, ...]) -> None:
+    def _write_family_slot(self, family: str, place: int, group: tuple[PlacedSample, ...]) -> None:
         pieces = [_line_piece(database, sample) for database, sample in group]
         growing = self._growing[family]
         if [1 for _, since in pieces if since is not None]:
@@ -127,9 +130,9 @@ class LineCache:
         self._flat.pop(family, None)
 
 
-def format_line(name: str, labels: Iterable[tuple[str, str]], value: float) -> str:
+def format_sample_line(name: str, labels: Iterable[tuple[str, str]], value: float) -> str:
     """Return one line of the exposition format, with labels sorted by name, as prometheus_client writes them."""
-    return f"{_line_start(name, sorted(labels))}{_format_number(value)}\n"
+    return f"{_line_start(name, sorted(labels))}{_format_sample_value(value)}\n"
 
 
 def _are_same_objects(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
@@ -140,10 +143,10 @@ def _line_piece(database: str, sample: Sample) -> LinePiece:
     metric, labels, value = sample
     if metric.of_database:
         before, after = _split_line_start(metric, labels)
-        start = f"{before}{_escape_label(database)}{after}"
+        start = f"{before}{_escape_label_value(database)}{after}"
     else:
         start = _line_start(metric.name, sorted(zip(metric.labels, labels, strict=True)))
-    return (start, value.time) if isinstance(value, Since) else (f"{start}{_format_number(value)}\n", None)
+    return (start, value.time) if isinstance(value, Since) else (f"{start}{_format_sample_value(value)}\n", None)
 
 
 @lru_cache(maxsize=65536)
@@ -162,16 +165,16 @@ def _line_start(name: str, labels: Sequence[tuple[str, str]]) -> str:
 
 
 def _label_pair(label: tuple[str, str]) -> str:
-    return f'{label[0]}="{_escape_label(label[1])}"'
+    return f'{label[0]}="{_escape_label_value(label[1])}"'
 
 
 def _database_line_start(metric: Metric, database: str) -> str:
     """Return the start of a line with the database as the only label."""
     before, after = _split_line_start(metric, ())
-    return f"{before}{_escape_label(database)}{after}"
+    return f"{before}{_escape_label_value(database)}{after}"
 
 
-def _format_number(value: float) -> str:
+def _format_sample_value(value: float) -> str:
     """Return a number as the library writes it; numbers below a million, the usual ones, are several times faster."""
     if -math.inf < value < 1e6:
         return repr(float(value))
@@ -180,11 +183,11 @@ def _format_number(value: float) -> str:
 
 def _format_age(seconds: float) -> str:
     """Return an age as text; like `Sample.value_at` it is never negative."""
-    return repr(seconds) if 0.0 < seconds < 1e6 else _format_number(max(0.0, seconds))
+    return repr(seconds) if 0.0 < seconds < 1e6 else _format_sample_value(max(0.0, seconds))
 
 
 @lru_cache(maxsize=65536)
-def _escape_label(value: str) -> str:
+def _escape_label_value(value: str) -> str:
     """Escape a label value (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
     A file name of Linux need not be UTF-8, a label value must; two different names must stay different.

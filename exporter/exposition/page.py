@@ -20,7 +20,7 @@ from collectors.access.snapshot import Snapshot
 from collectors.metric import Metric
 from collectors.registry import COLLECTORS
 from exporter.exposition import self_metrics
-from exporter.exposition.line_cache import LineCache, PlacedSample, format_line
+from exporter.exposition.line_cache import LineCache, PlacedSample, format_sample_line
 from exporter.exposition.self_metrics import ExporterState
 
 Encoder = Callable[[Collector], bytes]
@@ -58,7 +58,7 @@ class Exposition:
         self._cache = LineCache(metric.name for metric in self._metrics)
         self._shown: dict[
             str, Snapshot | bool
-        ] = {}  # by database: of what its lines are; without a reading, if it is stale
+        ] = {}  # by database: the snapshot that is shown; without one, whether the reading is stale
         self._heads: dict[str, dict[str, bytes]] = {}
         self._lock = threading.Lock()
         self._process = CollectorRegistry()
@@ -79,7 +79,7 @@ class Exposition:
         """Format the lines of a database right after its poll, so that no scrape has to wait for it."""
         name = snapshot.target.name
         with self._lock:
-            if not self._cache.has_part(name):  # added since the last scrape
+            if not self._cache.has_page_part(name):  # added since the last scrape
                 self._set_parts(self._state(self._clock()).view.names)
             self._update_part(name, snapshot)
 
@@ -99,10 +99,10 @@ class Exposition:
         """Update every part of the page; most are unchanged."""
         view = state.view
         self._set_parts(view.names)
-        self._cache.update_part(_PROCESS_PART, self_metrics.process_samples(state))
+        self._cache.update_page_part(_PROCESS_PART, self_metrics.process_samples(state))
         history = (state.totals, state.config, view.names)
-        if not self._cache.is_current(_HISTORY_PART, history):
-            self._cache.update_part(_HISTORY_PART, self_metrics.history_samples(state), history)
+        if not self._cache.is_part_current(_HISTORY_PART, history):
+            self._cache.update_page_part(_HISTORY_PART, self_metrics.history_samples(state), history)
         for name in view.names:
             snapshot = view.fresh.get(name)
             now = name in view.stale if snapshot is None else snapshot
@@ -110,7 +110,7 @@ class Exposition:
                 self._update_part(name, snapshot, stale=name in view.stale)
 
     def _set_parts(self, names: tuple[str, ...]) -> None:
-        self._cache.set_parts((_PROCESS_PART, _HISTORY_PART, *names))
+        self._cache.set_page_parts((_PROCESS_PART, _HISTORY_PART, *names))
         if len(self._shown) > len(names):
             self._shown = {name: self._shown[name] for name in names if name in self._shown}
 
@@ -119,9 +119,9 @@ class Exposition:
         before = self._shown.get(name)
         self._shown[name] = stale if snapshot is None else snapshot
         made_of = (stale,) if snapshot is None else (snapshot.samples, snapshot.collectors, snapshot.up)
-        if not self._cache.is_current(name, made_of):
+        if not self._cache.is_part_current(name, made_of):
             only = _OUTSIDE_FILE if _is_same_reading(before, snapshot) else None
-            self._cache.update_part(name, _database_samples(name, snapshot, stale=stale), made_of, only)
+            self._cache.update_page_part(name, _database_samples(name, snapshot, stale=stale), made_of, only)
 
     def _family_lines(self, metric: Metric, state: ExporterState, now: float, names: Collection[str]) -> bytes:
         if metric.name in self_metrics.HISTOGRAMS:
@@ -192,9 +192,9 @@ def _histogram_lines(action: str, durations: DurationHistogram) -> Iterator[tupl
     total = 0
     for bound, count in zip((*map(str, DURATION_BUCKETS), "+Inf"), durations.counts, strict=True):
         total += count
-        yield f"{name}_bucket", format_line(f"{name}_bucket", [*labels, ("le", bound)], total)
-    yield f"{name}_count", format_line(f"{name}_count", labels, total)
-    yield f"{name}_sum", format_line(f"{name}_sum", labels, durations.total)
+        yield f"{name}_bucket", format_sample_line(f"{name}_bucket", [*labels, ("le", bound)], total)
+    yield f"{name}_count", format_sample_line(f"{name}_count", labels, total)
+    yield f"{name}_sum", format_sample_line(f"{name}_sum", labels, durations.total)
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

@@ -255,7 +255,7 @@ def _agent_samples(state: ExporterState) -> Iterator[Sample]:
     view = state.view
     yield BUILD_INFO(1, state.version, state.revision, state.python_version, state.sqlite_version)
     counts = Counter({"found": 0, "readable": 0, "stale": 0})
-    counts.update(view.state_of(target.name) for target in view.targets)
+    counts.update(view.database_state(target.name) for target in view.targets)
     yield from (DATABASES(count, word) for word, count in counts.items())
     yield from (COLLECTOR_ERRORS(count, *key) for key, count in view.errors.items())
     yield RELOAD_SUCCESS(state.reload_successful)

@@ -28,7 +28,7 @@ class Chart:
     area: str
 
 
-def choose_span(lines: Iterable[Sequence[ChartPoint]], now: float) -> float:
+def choose_chart_span(lines: Iterable[Sequence[ChartPoint]], now: float) -> float:
     """Return the time span to draw in seconds: an hour, or less where all readings fit into less."""
     oldest = min((points[0].at for points in lines if points), default=now)
     return next(span for span in SPANS if span >= now - oldest or span == CHART_SPAN)

@@ -49,7 +49,7 @@ class PageTemplates:
             moment=format_time,
             ago=_time_ago,
             figures=figures_in_words,
-            name=url_path,
+            name=quote_url_path,
         )
         self._environment.globals.update(
             prefix=prefix,
@@ -64,7 +64,7 @@ class PageTemplates:
         return self._environment.get_template(template).render(now=time.time(), **context)
 
 
-def url_path(name: str) -> str:
+def quote_url_path(name: str) -> str:
     """Return the name of a database as a part of a URL path; slashes in it are not escaped."""
     return quote(name, safe="/", errors="surrogateescape")
 

@@ -69,7 +69,7 @@ class PollLoop:
         self,
         find: Callable[[], tuple[Target, ...]],
         poll: PollFunction,
-        board: LatestSnapshots,
+        latest: LatestSnapshots,
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
         timing: PollTiming | None = None,
         *,
@@ -77,7 +77,7 @@ class PollLoop:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._find, self._poll, self._board, self._on_snapshot = find, poll, board, on_snapshot
+        self._find, self._poll, self._latest, self._on_snapshot = find, poll, latest, on_snapshot
         self._timing = timing or PollTiming()
         self._prefetch = prefetch
         self._clock, self._monotonic = clock, monotonic
@@ -117,7 +117,7 @@ class PollLoop:
             if state.target.path in self._running:
                 state.wanted_again = True
             else:
-                self._set_due(state, self._monotonic())
+                self._set_due_time(state, self._monotonic())
             self._changed.notify_all()
 
     def rescan_soon(self, timing: PollTiming | None = None) -> None:
@@ -126,7 +126,7 @@ class PollLoop:
             self._timing = timing or self._timing
             self._rescan_due = self._monotonic()
             for state in self._states.values():
-                self._set_due(state, min(state.due, self._rescan_due + self._timing.interval))
+                self._set_due_time(state, min(state.due, self._rescan_due + self._timing.interval))
             self._changed.notify_all()
 
     def _schedule_loop(self) -> None:
@@ -134,7 +134,7 @@ class PollLoop:
             if self._monotonic() >= self._rescan_due:
                 self._rescan_databases()
             with self._changed:
-                self._start_due(self._monotonic())
+                self._start_due_polls(self._monotonic())
                 if not self._stopping:
                     self._changed.wait(self._seconds_to_wait(self._monotonic()))
 
@@ -144,7 +144,7 @@ class PollLoop:
         except OSError as error:
             log_event(LOG, logging.WARNING, "could not search for databases, watching the known ones", error=error)
             targets = tuple(state.target for state in self._states.values())
-        self._board.set_targets(targets)
+        self._latest.set_targets(targets)
         now = self._monotonic()
         with self._changed:
             self._rescan_due = now + self._timing.rescan
@@ -153,13 +153,13 @@ class PollLoop:
             for target in targets:
                 state = self._states[target.name] = _continue_or_start(known.get(target.name), target, now)
                 if state is not known.get(target.name):
-                    self._set_due(state, now)
+                    self._set_due_time(state, now)
 
-    def _set_due(self, state: _PollState, due: float) -> None:
+    def _set_due_time(self, state: _PollState, due: float) -> None:
         state.due = due
         heapq.heappush(self._waiting, (due, next(self._entry), state))
 
-    def _start_due(self, now: float) -> None:
+    def _start_due_polls(self, now: float) -> None:
         """Queue the databases that are due, and start workers for them; running workers take from the queue as well."""
         while self._waiting and self._waiting[0][0] <= now:
             due, _, state = heapq.heappop(self._waiting)
@@ -169,34 +169,34 @@ class PollLoop:
                 else:
                     state.queued = True
                     self._ready.append(state)
-        for _ in range(min(self._free_places(now), -(-len(self._ready) // DUE_PER_WORKER))):
-            next_state = self._take_next(now)
+        for _ in range(min(self._count_free_workers(now), -(-len(self._ready) // DUE_PER_WORKER))):
+            next_state = self._take_next_ready(now)
             if next_state is not None:
                 name = f"poll {next_state.target.name}"
-                threading.Thread(target=self._poll_ready, args=(next_state,), name=name, daemon=True).start()
+                threading.Thread(target=self._poll_ready_databases, args=(next_state,), name=name, daemon=True).start()
 
     def _is_current(self, state: _PollState) -> bool:
         return self._states.get(state.target.name) is state
 
     def _note_overrun(self, state: _PollState) -> None:
-        self._set_due(state, state.due + self._timing.interval)
-        self._board.count_overrun(state.target.name)
+        self._set_due_time(state, state.due + self._timing.interval)
+        self._latest.count_poll_overrun(state.target.name)
         if not state.overrun_noted:
             state.overrun_noted = True
             log_event(
                 LOG, logging.WARNING, "a poll is due but the one before has not ended", database=state.target.name
             )
 
-    def _busy_workers(self, now: float) -> int:
+    def _count_busy_workers(self, now: float) -> int:
         return sum(now - since < self._timing.hung_after for since in self._running.values())
 
-    def _free_places(self, now: float) -> int:
+    def _count_free_workers(self, now: float) -> int:
         """Return how many more workers may start."""
         slow_after = min(SLOW_AFTER, self._timing.hung_after)
         quick = sum(now - since < slow_after for since in self._running.values())
-        return min(MAX_POLLS - self._busy_workers(now), QUICK_AT_ONCE - quick)
+        return min(MAX_POLLS - self._count_busy_workers(now), QUICK_AT_ONCE - quick)
 
-    def _take_next(self, now: float) -> _PollState | None:
+    def _take_next_ready(self, now: float) -> _PollState | None:
         """Take the next database from the queue and mark it as running; None when none is ready."""
         while self._ready and not self._stopping:
             state = self._ready.popleft()
@@ -208,20 +208,20 @@ class PollLoop:
                 continue
             self._running[state.target.path] = now
             state.polls += 1
-            self._set_due(state, next_due(state.target.name, state.polls, now, self._timing.interval))
+            self._set_due_time(state, next_due_time(state.target.name, state.polls, now, self._timing.interval))
             return state
         return None
 
-    def _poll_ready(self, first: _PollState) -> None:
+    def _poll_ready_databases(self, first: _PollState) -> None:
         """Poll one database after the other while any is ready and this worker may continue."""
         state: _PollState | None = first
         while state is not None:
             self._prefetch_batch(state)
-            self._poll_one(state)
+            self._poll_database(state)
             now = self._monotonic()
             with self._changed:
                 self._end_poll(state, now)
-                state = self._take_next(now) if self._busy_workers(now) < MAX_POLLS else None
+                state = self._take_next_ready(now) if self._count_busy_workers(now) < MAX_POLLS else None
 
     def _prefetch_batch(self, state: _PollState) -> None:
         """Prefetch the raw readings of this database and the next ones, unless that was done."""
@@ -233,13 +233,13 @@ class PollLoop:
             for state in batch:
                 state.prefetched = True
         if len(batch) > 1:
-            self._prefetch([(state.target, self._board.newest_snapshot(state.target.name)) for state in batch])
+            self._prefetch([(state.target, self._latest.newest_snapshot(state.target.name)) for state in batch])
 
-    def _poll_one(self, state: _PollState) -> None:
+    def _poll_database(self, state: _PollState) -> None:
         name = state.target.name
         try:
-            snapshot = self._poll(state.target, self._board.newest_snapshot(name), self._clock())
-            if self._board.store_snapshot(snapshot):
+            snapshot = self._poll(state.target, self._latest.newest_snapshot(name), self._clock())
+            if self._latest.store_snapshot(snapshot):
                 self._on_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - end of a thread: an error of one database must not stop the others
             log_event(LOG, logging.ERROR, "poll failed", database=name, error=f"{type(error).__name__}: {error}")
@@ -249,7 +249,7 @@ class PollLoop:
         state.overrun_noted = state.prefetched = False
         if state.wanted_again:
             state.wanted_again = False
-            self._set_due(state, now)
+            self._set_due_time(state, now)
         if state.due <= now or self._stopping:
             self._changed.notify_all()
 
@@ -263,7 +263,7 @@ class PollLoop:
         return max(min(GROUPING_TIME, self._timing.interval / 20), min(later) - now)
 
 
-def next_due(name: str, polls: int, now: float, interval: float) -> float:
+def next_due_time(name: str, polls: int, now: float, interval: float) -> float:
     """Return when to poll next: after one interval, and after the first poll after a part of it that differs by name."""
     if polls > 1:
         return now + interval

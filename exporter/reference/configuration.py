@@ -1,4 +1,7 @@
-"""Writes docs/configuration.md from the schema and WORDS: `python -m exporter.reference.configuration [--check]`."""
+"""Writes docs/configuration.md: `python -m exporter.reference.configuration [--check]`.
+
+It is made from the schema, the descriptions of its keys and the specs of the actions.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -11,6 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from actions.runner.catalogue import ACTION_SPECS
+from actions.spec import ActionSpec
 from collectors.target import Limits
 from exporter.alert_rules.thresholds import format_in_unit
 from exporter.config.key_descriptions import KEY_DESCRIPTIONS
@@ -49,13 +54,40 @@ def configuration_document() -> str:
         example_text(),
         "```",
     ]
-    return "\n".join([_HEAD, *table, *rows, *example, ""]).replace("\n\n```\n", "\n```\n")
+    return "\n".join([_HEAD, *table, *rows, *_action_section(), *example, ""]).replace("\n\n```\n", "\n```\n")
 
 
 def describe_keys() -> Iterator[tuple[str, str, str]]:
     """(key, how it is written, default) of every key of the file, a list's entries as `key[]`."""
     limits = {f"limits.{name}": f"`{value}`" for name, value in _default_limits().items()}
     yield from ((key, kind, limits.get(key, default)) for key, kind, default in _walk_keys(ConfigFile, ""))
+
+
+def _action_section() -> list[str]:
+    """What a rule or a schedule may name in `do` and `options`, from the specs of the actions."""
+    head = ["", "## Actions", "", "What `do` may name, and the `options` that it takes in a rule or a schedule:", ""]
+    table = ["| action | runs automatically | options |", "| --- | --- | --- |"]
+    specs = (spec for spec in ACTION_SPECS.values() if spec.automatic)
+    return [*head, *table, *(f"| `{spec.name}` | {_bounds(spec)} | {_options(spec)} |" for spec in specs)]
+
+
+def _bounds(spec: ActionSpec) -> str:
+    """What an automatic run of the action needs."""
+    needs = [
+        words
+        for needed, words in (
+            (spec.needs_window, "inside its window"),
+            (spec.needs_fresh_backup, "after a fresh verified backup"),
+            (spec.backup_directory == "required", "where `backup.directory` is given"),
+        )
+        if needed
+    ]
+    return ", ".join(needs) or "at any time"
+
+
+def _options(spec: ActionSpec) -> str:
+    options = {name: option for name, option in spec.options.items() if not option.by_person}
+    return "<br>".join(f"`{name}`: {option.help}" for name, option in options.items())
 
 
 def _default_limits() -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actions.model.condition import ConditionVerdict
-from actions.policy.measure import condition_measurement
+from actions.policy.effect import condition_measurement
 from actions.policy.rules import ConditionWatch, Rule
 from actions.policy.suspension import SuspensionState
 from collectors.access.snapshot import Snapshot
@@ -15,7 +15,7 @@ from collectors.metric import Sample
 from collectors.owner import OwnerReading
 from collectors.target import Target
 from collectors.wal import WalReading
-from exporter.status.findings import Finding, find_problems
+from exporter.status.findings import Finding, find_database_problems
 
 # The values of `health`, worst first: the order of the page.
 HEALTH_STATES = ("unreadable", "attention", "stale", "unread", "healthy")
@@ -135,7 +135,7 @@ class StatusInputs:
     drills: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def build_status(
+def build_database_status(
     target: Target, snapshot: Snapshot | None, state: str, inputs: StatusInputs, now: float
 ) -> DatabaseStatus:
     """Build the status of a database. `snapshot` is None without a fresh reading, and `state` says why."""
@@ -143,7 +143,7 @@ def build_status(
     if snapshot is None:
         message = "the last reading is too old to be shown" if state == "stale" else "not read yet"
         return DatabaseStatus(name, path, "stale" if state == "stale" else "unread", state, message, ())
-    problems = find_problems(snapshot, inputs.rules, now)
+    problems = find_database_problems(snapshot, inputs.rules, now)
     owner = snapshot.readings.get("owner")
     samples = _SampleIndex(snapshot, now)
     return DatabaseStatus(

@@ -28,7 +28,9 @@ class DryRuns:
 
     def plan(self, request: Request, target: Target) -> Event:
         """Return what the run would do, or why it would not: the last event of the child. Raises TooManyDryRuns, OSError."""
-        child = self._start_child(Job(request, target, self._state, None, self._acting().checkpoint_vulnerable_owner))
+        child = self._start_child_process(
+            Job(request, target, self._state, None, self._acting().checkpoint_vulnerable_owner)
+        )
         try:
             events = list(child.read_events())
             _, error = child.wait_for_exit()
@@ -46,7 +48,7 @@ class DryRuns:
         for child in children:
             child.hang_up()
 
-    def _start_child(self, job: Job) -> RunningAction:
+    def _start_child_process(self, job: Job) -> RunningAction:
         with self._guard:
             if len(self._running) >= MAX_DRY_RUNS:
                 raise TooManyDryRuns

@@ -68,7 +68,7 @@ class EventListener:
             self._queued[key] = news
         self._wake()
 
-    def take_events(self) -> list[StatusEvent]:
+    def take_queued_events(self) -> list[StatusEvent]:
         """Return all events since the last call, in order."""
         with self._guard:
             events, self._queued = list(self._queued.values()), {}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from actions.model.condition import ConditionVerdict
-from actions.policy.measure import condition_measurement
+from actions.policy.effect import condition_measurement
 from actions.policy.rules import Rule
 from collectors.access.snapshot import Snapshot
 from collectors.metric import fold_samples
@@ -29,7 +29,7 @@ class Finding:
     cure: str
 
 
-def find_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> tuple[Finding, ...]:
+def find_database_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float) -> tuple[Finding, ...]:
     """Return all problems, worst first; none for a healthy database. `now` is in seconds since the epoch."""
     if not snapshot.up:
         return (

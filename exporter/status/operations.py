@@ -19,9 +19,9 @@ from actions.store.pause import clear_pause, pause_reason
 from actions.store.runs import Run, find_runs, load_run, pending_runs, unfinished_runs
 from collectors.target import Target
 from exporter.config.settings import Config
-from exporter.exposition.latest import LatestSnapshots, max_age
+from exporter.exposition.latest import LatestSnapshots, max_reading_age
 from exporter.log import log_event
-from exporter.status.database import DatabaseStatus, StatusInputs, build_status
+from exporter.status.database import DatabaseStatus, StatusInputs, build_database_status
 from exporter.status.dry_runs import DryRuns
 from exporter.status.events import EventBroadcast
 from exporter.status.recent_readings import ChartPoint, RecentReadings
@@ -66,7 +66,7 @@ class Operations:
     def __init__(
         self,
         config: Callable[[], Config],
-        board: LatestSnapshots,
+        latest: LatestSnapshots,
         dispatcher: Dispatcher,
         watches: Callable[[], Mapping[tuple[str, str], ConditionWatch]],
         dry_runs: DryRuns,
@@ -74,11 +74,11 @@ class Operations:
         recent: RecentReadings,
         own_problems: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        self._config, self._board, self._dispatcher = config, board, dispatcher
+        self._config, self._latest, self._dispatcher = config, latest, dispatcher
         self._watches, self._dry_runs, self.broadcast, self._recent = watches, dry_runs, broadcast, recent
         self._own_problems = own_problems
 
-    def list_databases(self) -> list[DatabaseStatus]:
+    def list_database_statuses(self) -> list[DatabaseStatus]:
         """Return the status of every watched database, in the order of the configuration."""
         return self._database_statuses(None)
 
@@ -111,7 +111,7 @@ class Operations:
         except StoreUnavailable as error:
             return AgentStatus(enabled, None, (), (*problems, str(error)))
 
-    def last_hour(self, name: str) -> tuple[tuple[ChartPoint, ...], ...]:
+    def last_hour_points(self, name: str) -> tuple[tuple[ChartPoint, ...], ...]:
         """Return the readings of a database in the last hour, one line for each of `exporter.status.recent_readings.SERIES`."""
         return self._recent.series_points(name, time.time())
 
@@ -124,7 +124,7 @@ class Operations:
     @property
     def longest_gap(self) -> float:
         """How many seconds two readings may be apart before readings are missing between them."""
-        return max_age(self._config().interval)
+        return max_reading_age(self._config().interval)
 
     def request_run(self, wanted: OperatorRequest) -> EnqueuedRun:
         """Enqueue a run. Raises UnknownDatabase, Refused."""
@@ -172,7 +172,7 @@ class Operations:
         return run
 
     def _find_target(self, name: str) -> Target:
-        target = self._board.watched_targets().get(name)
+        target = self._latest.watched_targets().get(name)
         if target is None:
             raise UnknownDatabase(f"no watched database is called {name}")
         return target
@@ -183,7 +183,9 @@ class Operations:
 
     def _database_statuses(self, only: str | None) -> list[DatabaseStatus]:
         now, config, totals = time.time(), self._config(), self._dispatcher.view.totals
-        view = self._board.view_at(now, config.interval)
+        view = self._latest.view_at(now, config.interval)
         inputs = StatusInputs(config.rules, self._watches(), totals.suspensions, totals.drills)
         chosen = (target for target in view.targets if only is None or target.name == only)
-        return [build_status(t, view.fresh.get(t.name), view.state_of(t.name), inputs, now) for t in chosen]
+        return [
+            build_database_status(t, view.fresh.get(t.name), view.database_state(t.name), inputs, now) for t in chosen
+        ]

@@ -1,17 +1,18 @@
-"""The state of the rules and schedules on one database: would each act now, and if not, why not. Pure."""
+"""The state of rules, schedules and maintenance windows: would each act on a database now, and if not, why not. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actions.model.condition import Condition, ConditionVerdict
-from actions.policy.cooldown import ActionHistory, admit, cooldown_left
-from actions.policy.measure import condition_measurement
+from actions.policy.cooldown import ActionHistory, admit_request, cooldown_left
+from actions.policy.effect import condition_measurement
 from actions.policy.rules import Rule
 from actions.policy.schedules import Schedule, due_firing
+from actions.policy.windows import window_closes_at, window_opens_at
+from actions.runner.catalogue import ACTION_SPECS
 from collectors.access.snapshot import Snapshot
 from collectors.queue_profiles.schema import QueueProfile
-from exporter.config.settings import Config
-from exporter.status import window_state
+from exporter.config.settings import ActingSettings, Config
 from exporter.text.units import format_duration, format_time
 
 
@@ -88,13 +89,13 @@ def _rule_obstacles(
         yield f"actions are paused ({memory.paused}); resume with: queuekeeper resume"
     yield from _cooldown_obstacles(rule, memory.past, now)
     yield from memory.limits
-    yield from window_state.window_obstacles(config.acting, rule.action, now)
+    yield from window_obstacles(config.acting, rule.action, now)
     if (refused := _requeue_refusal(rule, profile)) is not None:
         yield refused
 
 
 def _cooldown_obstacles(rule: Rule, past: ActionHistory, now: float) -> Iterator[str]:
-    decision = admit(past, rule.cooldown, now)
+    decision = admit_request(past, rule.cooldown, now)
     if decision == "duplicate":
         yield f"{rule.action} waits or runs already (run {past.unfinished_run})"
     if decision == "disabled":
@@ -128,3 +129,29 @@ def _start_in_words(rule: Rule) -> str:
     if rule.alerts:
         starts.append("when its alert fires")
     return f"{rule.action} " + ", or ".join(starts)
+
+
+def window_lines(acting: ActingSettings, now: float) -> Iterator[str]:
+    """One line for each action that has a window, or needs one."""
+    for name in sorted({*acting.windows, *(name for name, spec in ACTION_SPECS.items() if spec.needs_window)}):
+        yield f"{name}: {_describe_window(acting, name, now)}"
+
+
+def window_obstacles(acting: ActingSettings, action: str, now: float) -> Iterator[str]:
+    """Why this action cannot run automatically now; nothing when it can."""
+    window = acting.windows.get(action)
+    if window is None:
+        if action in ACTION_SPECS and ACTION_SPECS[action].needs_window:
+            yield f"{action} runs automatically only inside a window, and none is configured (actions.windows.{action})"
+    elif window_closes_at(window, now) is None:
+        yield f"its window {window} is closed: it waits until {format_time(window_opens_at(window, now))}"
+
+
+def _describe_window(acting: ActingSettings, action: str, now: float) -> str:
+    window = acting.windows.get(action)
+    if window is None:
+        return "no window configured, so it never runs automatically"
+    closes = window_closes_at(window, now)
+    if closes is None:
+        return f"{window}, closed until {format_time(window_opens_at(window, now))}"
+    return f"{window}, open" + ("" if closes == float("inf") else f" until {format_time(closes)}")

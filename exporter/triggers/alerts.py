@@ -156,7 +156,7 @@ class AlertInbox:
         ]
         if not rules:
             return [AlertDecision("no_match", target.name)]
-        return [_handle_rule(history, rule, target, alert, now) for rule in rules]
+        return [_handle_firing_alert(history, rule, target, alert, now) for rule in rules]
 
 
 def _as_unavailable(error: apsw.Error | StoreUnavailable | None) -> StoreUnavailable:
@@ -167,7 +167,7 @@ def _as_unavailable(error: apsw.Error | StoreUnavailable | None) -> StoreUnavail
     )
 
 
-def _handle_rule(
+def _handle_firing_alert(
     history: apsw.Connection, rule: Rule, target: Target, alert: DeliveredAlert, now: float
 ) -> AlertDecision:
     answer = handle_firing(history, rule, target.name, str(target.path), alert, now)

@@ -83,7 +83,7 @@ class Dispatcher:
         """End the runs that a former agent left behind. Raises StoreUnavailable."""
         with state_store(self._state) as store:
             self._recover_runs(store)
-            self.view = _read_view(store)
+            self.view = _read_dispatcher_view(store)
 
     def start(self) -> None:
         """Start to claim runs. The databases must be known by now: a run on an unknown one is refused.
@@ -137,7 +137,7 @@ class Dispatcher:
                     self._recover_runs(store)
                     recovered_at = time.monotonic()
                 self._claim_runnable(store)
-                version = self._refresh_view(store, version)
+                version = self._refresh_dispatcher_view(store, version)
             except (apsw.Error, StoreUnavailable) as error:
                 self._doubted = True  # until a write succeeds, even if it can be read
                 self.view = DispatcherView(self.view.totals, paused=self.view.paused, writable=False)
@@ -152,11 +152,11 @@ class Dispatcher:
             self._wake.clear()
         store.close()
 
-    def _refresh_view(self, store: apsw.Connection, version: object) -> object:
+    def _refresh_dispatcher_view(self, store: apsw.Connection, version: object) -> object:
         """Read the totals again when the file was changed, and return its new version."""
         now = (store.pragma("data_version"), store.total_changes())
         if now != version or not self.view.writable:
-            self.view = _read_view(store)
+            self.view = _read_dispatcher_view(store)
         return now
 
     def _recover_runs(self, store: apsw.Connection) -> None:
@@ -179,22 +179,22 @@ class Dispatcher:
         with self._guard:
             ours = tuple(run for run, _ in self._running.values())
         held = set()
-        for pending, hold in next_runs(store, self._current_bounds(), ours, now):
+        for pending, hold in next_runs(store, self._current_scheduling_bounds(), ours, now):
             if self._stopping:
                 return
             if hold is not None and hold.limit:
                 held.add(pending.id)
-                self._log_hold(pending, hold)
+                self._log_run_hold(pending, hold)
             if hold is None and (claim := claim_run(store, pending.id, now)) is not None:
                 self._start_claimed(store, claim)
         self._held = frozenset(held)
 
-    def _current_bounds(self) -> SchedulingLimits:
+    def _current_scheduling_bounds(self) -> SchedulingLimits:
         return scheduling_bounds(
             self._acting(), self._rules(), len(self._targets()), self.view.totals.suspensions, time.time()
         )
 
-    def _log_hold(self, pending: PendingRun, hold: WaitReason) -> None:
+    def _log_run_hold(self, pending: PendingRun, hold: WaitReason) -> None:
         """Log once that a limit holds a run; waiting for its turn is not logged."""
         if pending.id not in self._held:
             about = {"run": pending.id, "database": pending.database, "rule": pending.rule}
@@ -206,9 +206,9 @@ class Dispatcher:
         if target is None:
             end_run(store, claim, _UNKNOWN_DATABASE, time.time())
         else:
-            self._start_child(claimed, target, claim)
+            self._start_child_process(claimed, target, claim)
 
-    def _start_child(self, waiting: Run, target: Target, claim: Claim) -> None:
+    def _start_child_process(self, waiting: Run, target: Target, claim: Claim) -> None:
         try:
             child = RunningAction(_child_job(waiting, target, self._state, claim, self._acting()))
         except OSError as error:
@@ -224,28 +224,21 @@ class Dispatcher:
         with self._guard:
             self._running[waiting.id] = (waiting, child)
         threading.Thread(
-            target=self._follow_child, args=(waiting, child), name=f"run-{waiting.id}", daemon=True
+            target=self._follow_child_events, args=(waiting, child), name=f"run-{waiting.id}", daemon=True
         ).start()
 
-    def _follow_child(self, waiting: Run, child: RunningAction) -> None:
+    def _follow_child_events(self, waiting: Run, child: RunningAction) -> None:
         """Publish and log the events of one child until it exits, then record the end of its run."""
         about = {"run": waiting.id, "database": waiting.database, "action": waiting.action}
         for message in child.read_events():
             self._on_event(waiting, message)
             if message.kind == "planned":
-                log_event(
-                    LOG,
-                    logging.INFO,
-                    "run planned",
-                    **about,
-                    trigger=waiting.trigger,
-                    rule=waiting.rule,
-                    plan=message.message,
-                )
+                origin = {"trigger": waiting.trigger, "rule": waiting.rule}
+                log_event(LOG, logging.INFO, "run planned", **about, **origin, plan=message.message)
         status, last_line = child.wait_for_exit()
         try:
             with state_store(self._state) as store:
-                self._finish_run(store, waiting, about, status, last_line)
+                self._record_run_end(store, waiting, about, status, last_line)
         except (apsw.Error, StoreUnavailable) as error:
             log_event(
                 LOG,
@@ -253,7 +246,7 @@ class Dispatcher:
                 "the state store cannot be used",
                 **about,
                 error=str(error),
-                next_step="free space there",
+                next_step="free space or fix permissions",
             )
         finally:
             with self._guard:
@@ -261,7 +254,7 @@ class Dispatcher:
             self._on_end(waiting.database)
             self._wake.set()
 
-    def _finish_run(
+    def _record_run_end(
         self, store: apsw.Connection, waiting: Run, about: Mapping[str, object], status: int, last_line: str
     ) -> None:
         ended = load_run(store, waiting.id)
@@ -273,7 +266,7 @@ class Dispatcher:
             end_lost_run(store, ended, time.time())
             ended = load_run(store, waiting.id)
         level = logging.INFO if ended.outcome in ("done", "nothing_to_do") else logging.WARNING
-        _log_suspension(store, ended)
+        _log_new_suspension(store, ended)
         log_event(
             LOG,
             level,
@@ -287,7 +280,7 @@ class Dispatcher:
         )
 
 
-def _log_suspension(store: apsw.Connection, ended: Run) -> None:
+def _log_new_suspension(store: apsw.Connection, ended: Run) -> None:
     """Log the suspension that this run caused: no automatic run follows it."""
     suspension = load_suspension(store, ended.database, ended.action)
     if suspension.is_suspended and ended.ended_at is not None and suspension.since == ended.ended_at:
@@ -318,5 +311,5 @@ def _failed_to_start(why: str) -> RunEnding:
     )
 
 
-def _read_view(store: apsw.Connection) -> DispatcherView:
+def _read_dispatcher_view(store: apsw.Connection) -> DispatcherView:
     return DispatcherView(read_totals(store), paused=pause_reason(store) is not None, writable=True)

@@ -45,26 +45,26 @@ class ScheduleTrigger:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread that enqueues due runs."""
         self._thread = threading.Thread(target=self._trigger_loop, name="schedules", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread."""
+        """Stop the thread and wait for it; no more runs are enqueued."""
         self._stopping = True
         self._changed.set()
         if self._thread is not None:
             self._thread.join(10)
 
-    def check_soon(self) -> None:
+    def check_schedules_soon(self) -> None:
         """Check the schedules soon: the configuration changed."""
         self._changed.set()
 
-    def enqueue_due(self) -> float:
+    def enqueue_due_runs(self) -> float:
         """Enqueue all runs that are due, and return the seconds to wait for the next check. Raises StoreUnavailable."""
         now = self._clock()
         pairs = [(s, t) for s in self._schedules() for t in self._targets().values() if s.covers_database(t.name)]
-        wanted = [(s, t) for s, t in pairs if self._is_due(s, t.name, now)]
+        wanted = [(s, t) for s, t in pairs if self._is_schedule_due(s, t.name, now)]
         if wanted:
             with state_store(self._state) as store, store_transaction(store):
                 handled = {(s.name, t.name): (s, self._handle_schedule(store, s, t, now)) for s, t in wanted}
@@ -74,7 +74,7 @@ class ScheduleTrigger:
         upcoming = [at for s, t in pairs if (at := self._next[s.name, t.name][1]) is not None]
         return max(0.05, min((LONGEST_CLOCK_WAIT, *(at - now for at in upcoming))))
 
-    def _is_due(self, schedule: Schedule, database: str, now: float) -> bool:
+    def _is_schedule_due(self, schedule: Schedule, database: str, now: float) -> bool:
         """Return whether a schedule must be handled: it is due, it is new, or the clock was set back."""
         known, at = self._next.get((schedule.name, database), (None, None))
         return known != schedule or (at is not None and at <= now) or now < self._looked_at
@@ -85,7 +85,7 @@ class ScheduleTrigger:
         times = due_firing(schedule, target.name, now if until is None else until, now)
         missed = times.missed
         if missed:
-            _log_missed(
+            _log_missed_times(
                 schedule, target, missed, "the agent did not run at that time: it was down, or the machine was asleep"
             )
         if times.firing is not None:
@@ -94,7 +94,7 @@ class ScheduleTrigger:
             log_event(LOG, logging.INFO, "schedule enqueued a run", **about, decision=answer.decision)
             if answer.decision == "disabled":
                 missed += 1
-                _log_missed(
+                _log_missed_times(
                     schedule, target, 1, "suspended: its last runs did not help; see `queuekeeper config explain`"
                 )
         schedules_module.save_schedule_progress(store, schedule.name, target.name, times.done_until, missed)
@@ -103,7 +103,7 @@ class ScheduleTrigger:
     def _trigger_loop(self) -> None:
         while not self._stopping:
             try:
-                wait = self.enqueue_due()
+                wait = self.enqueue_due_runs()
             except (StoreUnavailable, apsw.Error) as error:
                 log_event(
                     LOG,
@@ -117,7 +117,7 @@ class ScheduleTrigger:
             self._changed.clear()
 
 
-def _log_missed(schedule: Schedule, target: Target, times: int, why: str) -> None:
+def _log_missed_times(schedule: Schedule, target: Target, times: int, why: str) -> None:
     log_event(
         LOG, logging.WARNING, "schedule missed", schedule=schedule.name, database=target.name, times=times, reason=why
     )

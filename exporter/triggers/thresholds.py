@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from actions.policy.measure import condition_measurement, is_wal_pinned
+from actions.policy.effect import condition_measurement, is_wal_pinned
 from actions.policy.rules import ConditionWatch, Rule, advance_watch, rule_request
 from actions.policy.suspension import SuspensionState, state_after_reading
 from actions.runner.enqueue import enqueue_automatic
@@ -65,7 +65,7 @@ class ThresholdTrigger:
         rules = [rule for rule in self._rules() if rule.covers_database(database) and rule.hold is not None]
         if busy:
             rules = [rule for rule in rules if not is_moved_by_actions(rule.condition.metric)]
-        due = [rule for rule in rules if self._step_rule(rule, snapshot)]
+        due = [rule for rule in rules if self._judge_rule(rule, snapshot)]
         changed = list(self._waits_to_write(rules, database))
         lifted = [] if busy else list(self._changed_suspensions(snapshot))
         if due or changed or lifted:
@@ -84,7 +84,7 @@ class ThresholdTrigger:
         with self._guard:
             return dict(self._watches)
 
-    def _step_rule(self, rule: Rule, snapshot: Snapshot) -> bool:
+    def _judge_rule(self, rule: Rule, snapshot: Snapshot) -> bool:
         key = (rule.name, snapshot.target.name)
         measurement = condition_measurement(rule.condition, snapshot, snapshot.taken_at)
         with self._guard:
@@ -116,9 +116,9 @@ class ThresholdTrigger:
     ) -> None:
         try:
             with state_store(self._state) as store:
-                self._write_waits(store, snapshot, changed)
+                self._write_long_waits(store, snapshot, changed)
                 self._update_suspensions(store, snapshot, lifted)
-                self._enqueue_due(store, snapshot, due)
+                self._enqueue_due_runs(store, snapshot, due)
         except (StoreUnavailable, apsw.Error) as error:
             log_event(
                 LOG,
@@ -128,7 +128,7 @@ class ThresholdTrigger:
                 next_step="free space or fix permissions",
             )
 
-    def _write_waits(
+    def _write_long_waits(
         self, store: apsw.Connection, snapshot: Snapshot, changed: Sequence[tuple[Rule, float | None]]
     ) -> None:
         with store_transaction(store):
@@ -149,7 +149,7 @@ class ThresholdTrigger:
         if lifted:
             self._wake()
 
-    def _enqueue_due(self, store: apsw.Connection, snapshot: Snapshot, due: Sequence[Rule]) -> None:
+    def _enqueue_due_runs(self, store: apsw.Connection, snapshot: Snapshot, due: Sequence[Rule]) -> None:
         target = snapshot.target
         for rule in due:
             request = rule_request(rule, target.name, "threshold")

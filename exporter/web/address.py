@@ -36,7 +36,7 @@ class Mount:
         return frozenset({self.telemetry_path, "/-/healthy", "/-/ready"})
 
 
-def bind_addresses(addresses: Iterable[str]) -> list[socket.socket]:
+def bind_listen_addresses(addresses: Iterable[str]) -> list[socket.socket]:
     """Return listening sockets for `HOST:PORT`, `[::1]:PORT` or `:PORT`; port 0 takes a free port. Raises CannotListen."""
     bound: list[socket.socket] = []
     try:
@@ -62,13 +62,13 @@ def parse_mount(telemetry_path: str, route_prefix: str | None, external_url: str
     place = urlsplit(external_url or "")
     if external_url and (place.scheme not in ("http", "https") or not place.netloc or place.query or place.fragment):
         raise InvalidMount(f"--web.external-url={external_url} is not an address; write http://HOST/PATH")
-    prefix = _parse_path("--web.route-prefix", place.path if route_prefix is None else route_prefix)
+    prefix = _parse_mount_path("--web.route-prefix", place.path if route_prefix is None else route_prefix)
     own = frozenset({place.netloc.rpartition("@")[2].lower()}) if external_url else frozenset[str]()
-    return Mount(_parse_path("--web.telemetry-path", telemetry_path) or "/", prefix, own, place.scheme == "https")
+    return Mount(_parse_mount_path("--web.telemetry-path", telemetry_path) or "/", prefix, own, place.scheme == "https")
 
 
 def _bind_address(address: str) -> list[socket.socket]:
-    host, port = _split_address(address)
+    host, port = _split_host_port(address)
     try:
         candidates = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
@@ -96,7 +96,7 @@ def _bind_address(address: str) -> list[socket.socket]:
     return [listening]
 
 
-def _split_address(address: str) -> tuple[str, int]:
+def _split_host_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
         raise CannotListen(f"{address!r} is not an address; write HOST:PORT, like 127.0.0.1:9977")
@@ -110,7 +110,7 @@ def _socket_url(listening: socket.socket, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _parse_path(option: str, text: str) -> str:
+def _parse_mount_path(option: str, text: str) -> str:
     """Return the path with one slash before and none after it; empty for the root."""
     path = "/" + text.strip("/")
     if any(letter in path for letter in "{}?#%\\") or "//" in path or not path.isprintable() or " " in path:

@@ -39,7 +39,7 @@ def api_routes(context: WebContext) -> list[Route]:
         Route("/api/v1/runs", _read_handler(operations, _list_runs), methods=["GET"]),
         Route("/api/v1/runs/{id:run}", _read_handler(operations, _show_run), methods=["GET"]),
         Route("/api/v1/events", events_handler(context), methods=["GET"]),
-        Route(acting, _action_handler(context), methods=["POST"]),
+        Route(acting, _action_request_handler(context), methods=["POST"]),
     ]
 
 
@@ -88,13 +88,13 @@ def _read_handler(operations: Operations, answer: Callable[[Operations, Request]
 
 
 def _list_databases(operations: Operations, _request: Request) -> object:
-    return {"databases": [dataclasses.asdict(status) for status in operations.list_databases()]}
+    return {"databases": [dataclasses.asdict(status) for status in operations.list_database_statuses()]}
 
 
 def _list_runs(operations: Operations, request: Request) -> object:
-    limit = min(MAX_RUNS_PER_ANSWER, _number_parameter(request, "limit") or 50)
+    limit = min(MAX_RUNS_PER_ANSWER, _parse_number_parameter(request, "limit") or 50)
     words = {name: request.query_params.get(name, "") for name in ("database", "action", "outcome")}
-    runs = operations.list_runs(limit, before=_number_parameter(request, "before"), **words)
+    runs = operations.list_runs(limit, before=_parse_number_parameter(request, "before"), **words)
     return {"runs": [run_fields(run) for run in runs], "next_before": runs[-1].id if len(runs) == limit else None}
 
 
@@ -102,7 +102,7 @@ def _show_run(operations: Operations, request: Request) -> object:
     return run_fields(operations.find_run(int(request.path_params["id"])))
 
 
-def _number_parameter(request: Request, name: str) -> int | None:
+def _parse_number_parameter(request: Request, name: str) -> int | None:
     text = request.query_params.get(name)
     if text is None:
         return None
@@ -111,7 +111,7 @@ def _number_parameter(request: Request, name: str) -> int | None:
     return int(text)
 
 
-def _action_handler(context: WebContext) -> Handler:
+def _action_request_handler(context: WebContext) -> Handler:
     async def plan_or_request(request: Request) -> Response:
         if (denial := request_denial(request, context.acting_rights())) is not None:
             return denial_response(denial)

@@ -14,13 +14,13 @@ from exporter.web.responses import register_run_number
 from exporter.web.sessions import SessionStore
 
 
-def build_app(context: WebContext) -> ASGIApp:
+def build_web_app(context: WebContext) -> ASGIApp:
     """Return the application of one agent, with the middleware that every request passes first."""
     register_run_number()
     passwords, sessions = PasswordChecker(), SessionStore()
-    site = HtmlPages(context, sessions)
-    routes = [*_machine_routes(context), *api.api_routes(context), *_page_routes(context, site, sessions, passwords)]
-    app = Starlette(routes=routes, exception_handlers={404: site.handle_not_found})
+    pages = HtmlPages(context, sessions)
+    routes = [*_machine_routes(context), *api.api_routes(context), *_page_routes(context, pages, sessions, passwords)]
+    app = Starlette(routes=routes, exception_handlers={404: pages.handle_not_found})
     app.router.redirect_slashes = False  # its redirects would use the Host of the request
     return AccessMiddleware(app, context, passwords, sessions)
 
@@ -41,23 +41,23 @@ def _machine_routes(context: WebContext) -> list[Route]:
 
 
 def _page_routes(
-    context: WebContext, site: HtmlPages, sessions: SessionStore, passwords: PasswordChecker
+    context: WebContext, pages: HtmlPages, sessions: SessionStore, passwords: PasswordChecker
 ) -> list[Route]:
     """Return the routes of the HTML pages and their forms."""
-    forms = PageForms(context, site, sessions, passwords)
+    forms = PageForms(context, pages, sessions, passwords)
     act = "/databases/{database:path}/act/{action}"
     return [
-        Route("/", page_handler(site.show_overview), methods=["GET"]),
-        Route("/assets/{name}", page_handler(site.send_asset), methods=["GET"]),
-        Route("/history", page_handler(site.show_history), methods=["GET"]),
-        Route("/runs/{id:run}", page_handler(site.show_run), methods=["GET"]),
+        Route("/", page_handler(pages.show_overview), methods=["GET"]),
+        Route("/assets/{name}", page_handler(pages.send_static_asset), methods=["GET"]),
+        Route("/history", page_handler(pages.show_history), methods=["GET"]),
+        Route("/runs/{id:run}", page_handler(pages.show_run), methods=["GET"]),
         Route("/runs/{id:run}/cancel", forms.cancel_run, methods=["POST"]),
-        Route("/login", forms.show_login, methods=["GET"]),
+        Route("/login", forms.show_login_form, methods=["GET"]),
         Route("/login", forms.log_in, methods=["POST"]),
         Route("/logout", forms.log_out, methods=["POST"]),
         Route("/pause", forms.pause_actions, methods=["POST"]),
         Route("/resume", forms.resume_actions, methods=["POST"]),
-        Route(act, forms.show_action, methods=["GET"]),
-        Route(act, forms.submit_action, methods=["POST"]),
-        Route("/databases/{database:path}", page_handler(site.show_database), methods=["GET"]),
+        Route(act, forms.show_action_form, methods=["GET"]),
+        Route(act, forms.submit_action_form, methods=["POST"]),
+        Route("/databases/{database:path}", page_handler(pages.show_database), methods=["GET"]),
     ]

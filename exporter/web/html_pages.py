@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from actions.runner.manual import remote_actions
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
-from exporter.page.chart import choose_span, draw_chart
+from exporter.page.chart import choose_chart_span, draw_chart
 from exporter.page.render import ASSETS, PageTemplates, compress_body
 from exporter.status.database import HEALTH_STATES, QueueSummary
 from exporter.status.operations import UnknownDatabase
@@ -53,7 +53,7 @@ class HtmlPages:
         html = self._templates.render_html(
             template, viewer=viewer, agent=self._context.operations.agent_status(), **values
         )
-        return _page_response(request, html.encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", code)
+        return _build_page_response(request, html.encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", code)
 
     def render_not_found(self, request: Request, what: str) -> Response:
         """Render the page for something that does not exist."""
@@ -67,7 +67,7 @@ class HtmlPages:
 
     def show_overview(self, request: Request) -> Response:
         """Show all databases, the worst first."""
-        statuses = self._context.operations.list_databases()
+        statuses = self._context.operations.list_database_statuses()
         health = request.query_params.get("health", "")
         health = health if health in HEALTH_STATES else ""
         ranked = sorted(statuses, key=lambda status: HEALTH_STATES.index(status.health))
@@ -89,8 +89,8 @@ class HtmlPages:
             status = operations.database_status(name)
         except UnknownDatabase as error:
             return self.render_not_found(request, f"{error}.")
-        lines, now = operations.last_hour(status.name), time()
-        width = choose_span(lines, now)
+        lines, now = operations.last_hour_points(status.name), time()
+        width = choose_chart_span(lines, now)
         charts = [draw_chart(*pair, now, width, operations.longest_gap) for pair in zip(SERIES, lines, strict=True)]
         agent = operations.agent_status()
         states = [state for state in _TASK_STATES if any(state in queue.tasks for queue in status.queues)]
@@ -117,7 +117,9 @@ class HtmlPages:
         try:
             runs = self._context.operations.list_runs(RUNS_PER_PAGE, before=before, **words)
         except StoreUnavailable as error:
-            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+            return self.render_page(
+                request, "error.html", 503, title="The state store cannot be read", what=f"{error}."
+            )
         older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_PER_PAGE else ""
         filtered, actions = any(given.values()), sorted({*remote_actions(), "restore"})
         return self.render_page(
@@ -133,14 +135,16 @@ class HtmlPages:
         except (KeyError, OverflowError):
             return self.render_not_found(request, f"There is no run {request.path_params['id']}.")
         except StoreUnavailable as error:
-            return self.render_page(request, "error.html", 503, title="The history cannot be read", what=f"{error}.")
+            return self.render_page(
+                request, "error.html", 503, title="The state store cannot be read", what=f"{error}."
+            )
 
-    def send_asset(self, request: Request) -> Response:
+    def send_static_asset(self, request: Request) -> Response:
         """Send the style sheet, script or icon. The address contains a hash of the content, so browsers may cache it."""
         name = request.path_params["name"]
         if name not in ASSETS:
             return self.render_not_found(request, "There is no such file.")
-        answer = _page_response(request, self._templates.assets[name], ASSETS[name], 200)
+        answer = _build_page_response(request, self._templates.assets[name], ASSETS[name], 200)
         answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return answer
 
@@ -148,7 +152,7 @@ class HtmlPages:
         try:
             return self._context.operations.list_runs(10, database=database)
         except StoreUnavailable:
-            return None  # the page says so
+            return None  # the page shows that the state store cannot be read
 
 
 def page_handler(make: Callable[[Request], Response]) -> Handler:
@@ -172,19 +176,19 @@ class _QueueTotals:
 
 def _queue_totals(queues: Sequence[QueueSummary]) -> _QueueTotals:
     return _QueueTotals(
-        waiting=_sum_known([queue.tasks.get("waiting") for queue in queues]),
-        running=_sum_known([queue.tasks.get("running") for queue in queues]),
-        stale=_sum_known([queue.stale_leases for queue in queues]),
+        waiting=_sum_known_values([queue.tasks.get("waiting") for queue in queues]),
+        running=_sum_known_values([queue.tasks.get("running") for queue in queues]),
+        stale=_sum_known_values([queue.stale_leases for queue in queues]),
         oldest=max((q.oldest_waiting_seconds for q in queues if q.oldest_waiting_seconds is not None), default=None),
     )
 
 
-def _sum_known(values: Sequence[float | None]) -> float | None:
+def _sum_known_values(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _page_response(request: Request, body: bytes, kind: str, code: int) -> Response:
+def _build_page_response(request: Request, body: bytes, kind: str, code: int) -> Response:
     headers: Mapping[str, str] = SECURITY_HEADERS
     if len(body) > 1000 and "gzip" in request.headers.get("accept-encoding", ""):
         body, headers = compress_body(body), {**SECURITY_HEADERS, "Content-Encoding": "gzip"}

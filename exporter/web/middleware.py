@@ -45,8 +45,8 @@ class AccessMiddleware:
         if not self._rate.take_token(web.rate_interval, web.rate_burst, now):
             await PlainTextResponse("Too Many Requests\n", 429)(scope, receive, send)
             return
-        send = _add_headers(send, web)
-        answer = _reject_bad_host(scope) or await self._identify_or_reject(scope, web, now)
+        send = _add_response_headers(send, web)
+        answer = _reject_bad_host_header(scope) or await self._identify_or_reject(scope, web, now)
         if answer is not None:
             await answer(scope, receive, send)
             return
@@ -60,19 +60,19 @@ class AccessMiddleware:
             return PlainTextResponse("Forbidden\n", 403, {"Connection": "close"})
         secret = session_secret(scope, self._context.mount)
         identity = self._with_session(
-            self._offered_identity(scope), secret, web, now, by_person=_is_from_person(scope, headers)
+            self._identity_from_headers(scope), secret, web, now, by_person=_is_from_person(scope, headers)
         )
         if (rejection := self._limit_token_attempts(scope, web, identity)) is not None:
             return rejection
         if web.users:
-            answer, user = await self._check_password(scope, web)
+            answer, user = await self._check_basic_password(scope, web)
             if answer is not None:
                 return answer
             identity = _with_user(identity, user)
         scope.setdefault("state", {})["identity"] = identity
-        return self._check_prefix(scope) or self._check_origin(scope, headers)
+        return self._check_route_prefix(scope) or self._check_request_origin(scope, headers)
 
-    def _offered_identity(self, scope: Scope) -> Identity:
+    def _identity_from_headers(self, scope: Scope) -> Identity:
         return Identity(names=tuple(scope["state"].get("client_names", ())), token=offered_token(scope["headers"]))
 
     def _with_session(
@@ -102,7 +102,7 @@ class AccessMiddleware:
             self._context.count_answer(answer.status_code)
         return answer
 
-    async def _check_password(self, scope: Scope, web: WebConfig) -> tuple[Response | None, str]:
+    async def _check_basic_password(self, scope: Scope, web: WebConfig) -> tuple[Response | None, str]:
         """Return the rejection of a client that may not read, or None and the name of the user."""
         given = offered_password(scope["headers"])
         if given is None:
@@ -118,7 +118,7 @@ class AccessMiddleware:
                 return PlainTextResponse("Service Unavailable\n", 503, {"Retry-After": "1"}), ""
         return _unauthorized_response(), ""
 
-    def _check_prefix(self, scope: Scope) -> Response | None:
+    def _check_route_prefix(self, scope: Scope) -> Response | None:
         """Return None for a path below the route prefix, a redirect from the root, and 404 for other paths."""
         prefix, path = self._context.mount.prefix, scope["path"]
         if not prefix or path.startswith(prefix + "/"):
@@ -127,7 +127,7 @@ class AccessMiddleware:
             return RedirectResponse(prefix + "/", 302)
         return PlainTextResponse("Not Found\n", 404)
 
-    def _check_origin(self, scope: Scope, headers: Headers) -> Response | None:
+    def _check_request_origin(self, scope: Scope, headers: Headers) -> Response | None:
         """Return the rejection of a request that another site sent, or that names a host which is not this server."""
         own = self._context.mount.own_hosts
         reads = scope["method"] in _SAFE_METHODS
@@ -162,7 +162,7 @@ def _is_no_longer_allowed(scope: Scope, web: WebConfig) -> bool:
     return web.allowed_names is not None and web.allowed_names.isdisjoint(names)
 
 
-def _reject_bad_host(scope: Scope) -> Response | None:
+def _reject_bad_host_header(scope: Scope) -> Response | None:
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
         return PlainTextResponse("Bad Request: one Host header is needed\n", 400, {"Connection": "close"})
@@ -173,7 +173,7 @@ def _unauthorized_response() -> Response:
     return PlainTextResponse("Unauthorized\n", 401, {"WWW-Authenticate": "Basic", "X-Content-Type-Options": "nosniff"})
 
 
-def _add_headers(send: Send, web: WebConfig) -> Send:
+def _add_response_headers(send: Send, web: WebConfig) -> Send:
     """Add our headers and the operator's to every answer.
 
     Ours never weaken theirs: a page has both Content-Security-Policies.

@@ -2,8 +2,8 @@
 
 The credentials that a browser adds by itself (a password, a certificate, a cookie) prove who the viewer is, not that they
 intended the request: another site can make the browser send a form here. And a host name that an attacker's DNS points at
-127.0.0.1 makes their page the same site as ours to the browser (DNS rebinding), so on loopback only host names that can be this
-server are answered.
+127.0.0.1 makes their page the same site as ours to the browser (DNS rebinding), so on loopback only host names that can be
+this server are answered.
 """
 
 import ipaddress

@@ -53,7 +53,7 @@ class PasswordChecker:
     ) -> PasswordVerdict:
         """Check a password against `users`, which maps names to hashes. Only new wrong passwords count against the address."""
         hashed = users.get(user)
-        key = self._cache_key(user, hashed or "", password)
+        key = self._verdict_cache_key(user, hashed or "", password)
         if key in self._right:
             self._right.move_to_end(key)
             return PasswordVerdict.RIGHT
@@ -63,10 +63,10 @@ class PasswordChecker:
             return PasswordVerdict.BLOCKED
         if self._waiting >= MAX_WAITING_CHECKS:
             return PasswordVerdict.BUSY
-        matches = await self._compare_hash(password, hashed or _unmatchable_hash(users))
+        matches = await self._compare_password_hash(password, hashed or _unmatchable_hash(users))
         return self._remember_verdict(key, address, right=matches and hashed is not None)
 
-    async def _compare_hash(self, password: str, hashed: str) -> bool:
+    async def _compare_password_hash(self, password: str, hashed: str) -> bool:
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, _matches_hash, password, hashed)
@@ -91,7 +91,7 @@ class PasswordChecker:
             )
         return PasswordVerdict.WRONG
 
-    def _cache_key(self, *parts: str) -> bytes:
+    def _verdict_cache_key(self, *parts: str) -> bytes:
         """Return the cache key: no password is stored, nor a hash of one without a secret."""
         sized = b"".join(len(raw).to_bytes(4, "big") + raw for raw in (part.encode() for part in parts))
         return hmac.digest(self._secret, sized, "sha256")

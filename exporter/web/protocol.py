@@ -112,7 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_request_timers(self) -> None:
         self._head_bytes = 0
         self._head_timer = self.loop.call_later(HEAD_DEADLINE, self.transport.abort)
-        self._stop_read_timer()  # of a pipelined request before
+        self._stop_read_timer()  # that of the pipelined request before
         self._read_timer = self.loop.call_later(READ_DEADLINE, self.transport.abort)
 
     def _stop_head_timer(self) -> None:

@@ -1,4 +1,4 @@
-"""Limits of how often a client may ask: a token bucket for all requests, and a limit of wrong secrets for each address.
+"""Limits the rate of requests: a token bucket for all requests, and a limit of wrong secrets for each address.
 
 Both take the time as a parameter and do no I/O.
 """

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 Handler = Callable[[Request], Awaitable[Response]]
 # Numbers below 2 to the 63, which is what SQLite counts to; Python itself refuses to read numbers of some thousand digits.
-# A longer number than that is no run: it finds nothing, and raises nothing.
+# A longer number is not the number of a run, so it matches no route.
 RUN_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 

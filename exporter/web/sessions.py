@@ -41,7 +41,7 @@ class SessionStore:
 
         The secret is always new: one that an attacker planted in the viewer's cookie opens nothing.
         """
-        self._drop_expired(now)
+        self._drop_expired_sessions(now)
         if len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].seen)]
         secret = secrets.token_urlsafe(32)
@@ -74,17 +74,17 @@ class SessionStore:
         It differs each time: a secret that stays the same in compressed pages can be guessed by their lengths (BREACH).
         """
         nonce = secrets.token_hex(8)
-        return f"{nonce}.{self._sign_parts(nonce, *owner)}"
+        return f"{nonce}.{self._sign_key_parts(nonce, *owner)}"
 
-    def is_form_key(self, offered: str, *owner: str) -> bool:
+    def is_valid_form_key(self, offered: str, *owner: str) -> bool:
         """Return whether the key was made for this viewer."""
         nonce, _, signed = offered.partition(".")
-        return hmac.compare_digest(signed.encode("utf-8", "replace"), self._sign_parts(nonce, *owner).encode())
+        return hmac.compare_digest(signed.encode("utf-8", "replace"), self._sign_key_parts(nonce, *owner).encode())
 
-    def _sign_parts(self, *parts: str) -> str:
+    def _sign_key_parts(self, *parts: str) -> str:
         return hmac.new(self._secret, "\0".join(parts).encode("utf-8", "replace"), "sha256").hexdigest()
 
-    def _drop_expired(self, now: float) -> None:
+    def _drop_expired_sessions(self, now: float) -> None:
         self._sessions = {key: session for key, session in self._sessions.items() if not _is_expired(session, now)}
 
 

@@ -29,7 +29,7 @@ def events_handler(context: WebContext) -> Callable[[Request], Awaitable[Respons
     async def open_stream(_request: Request) -> Response:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
         rights = _current_rights(context)
-        listener = context.operations.broadcast.add_listener(lambda: _wake_stream(loop, news))
+        listener = context.operations.broadcast.add_listener(lambda: _wake_event_stream(loop, news))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"}
         return StreamingResponse(
             _stream_events(context, listener, news, rights), media_type="text/event-stream", headers=headers
@@ -38,7 +38,7 @@ def events_handler(context: WebContext) -> Callable[[Request], Awaitable[Respons
     return open_stream
 
 
-def _wake_stream(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
+def _wake_event_stream(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
     if not news.is_set():
         loop.call_soon_threadsafe(news.set)
 
@@ -62,13 +62,13 @@ async def _stream_events(
             news.clear()
             if _current_rights(context) != rights:
                 return
-            events = listener.take_events()
+            events = listener.take_queued_events()
             if events:
-                yield "".join(_format_event(event) for event in events)
+                yield "".join(_format_sse_event(event) for event in events)
     finally:
         context.operations.broadcast.remove_listener(listener)
 
 
-def _format_event(news: StatusEvent) -> str:
+def _format_sse_event(news: StatusEvent) -> str:
     """Return one event as text. JSON has no line breaks, so no data can start another field."""
     return f"event: {news.kind}\ndata: {json.dumps(news.about)}\n\n"

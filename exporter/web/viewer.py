@@ -24,7 +24,7 @@ def viewer_of(request: Request, context: WebContext, sessions: SessionStore) -> 
 
 def is_own_form(request: Request, sessions: SessionStore, offered: str) -> bool:
     """Return whether the key belongs to a form that was rendered for this viewer."""
-    return sessions.is_form_key(offered, *_form_owner(request))
+    return sessions.is_valid_form_key(offered, *_form_owner(request))
 
 
 def _form_owner(request: Request) -> tuple[str, ...]:

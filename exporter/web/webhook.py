@@ -20,7 +20,7 @@ from exporter.web.context import WebContext
 from exporter.web.log_limit import RejectionLog
 from exporter.web.request_body import BodyTooLarge, BodyTooSlow, read_body
 from exporter.web.responses import AsciiJsonResponse
-from exporter.web.webhook_payload import InvalidPayload, parse_delivery
+from exporter.web.webhook_payload import InvalidPayload, parse_webhook_delivery
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ async def _handle_delivery(context: WebContext, request: Request) -> Response:
     if (denial := request_denial(request, context.acting_rights())) is not None:
         return _rejection_response(denial.status, denial.reason)
     try:
-        delivery = await run_in_threadpool(parse_delivery, await read_body(request))
+        delivery = await run_in_threadpool(parse_webhook_delivery, await read_body(request))
     except BodyTooLarge:
         return _rejection_response(
             413, "the body is larger than 1 MiB; set max_alerts in Alertmanager's webhook_configs"

@@ -43,7 +43,7 @@ class _DeliveryPayload(BaseModel):
     alerts: list[_AlertPayload] = Field(max_length=MAX_ALERTS)
 
 
-def parse_delivery(body: bytes) -> Delivery:
+def parse_webhook_delivery(body: bytes) -> Delivery:
     """Return the alerts of a delivery, each with its own status. Raises InvalidPayload."""
     data = parse_strict_json(body)
     if not isinstance(data, dict):
@@ -55,7 +55,7 @@ def parse_delivery(body: bytes) -> Delivery:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part)[:40] for part in first["loc"][:4])
         raise InvalidPayload(f"{place}: {first['msg']}") from error
-    return Delivery(tuple(_to_alert(alert, payload.receiver) for alert in payload.alerts), payload.truncated)
+    return Delivery(tuple(_alert_from_payload(alert, payload.receiver) for alert in payload.alerts), payload.truncated)
 
 
 def _check_version(data: dict[str, object]) -> None:
@@ -68,7 +68,7 @@ def _check_version(data: dict[str, object]) -> None:
     )
 
 
-def _to_alert(payload: _AlertPayload, receiver: str) -> DeliveredAlert:
+def _alert_from_payload(payload: _AlertPayload, receiver: str) -> DeliveredAlert:
     fingerprint = payload.fingerprint or _label_fingerprint(payload.labels)
     return DeliveredAlert(payload.status, payload.labels, fingerprint, payload.starts_at, receiver)
 

@@ -23,7 +23,7 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 def load(path: Path) -> WebConfig:
     """Load the configuration of one file, with its certificates. Raises ConfigErrors."""
     path = path.absolute()
-    document = _read_document(path)
+    document = _read_web_document(path)
     try:
         file = WebFile.model_validate({} if document.data is None else document.data)
     except ValidationError as error:
@@ -32,7 +32,7 @@ def load(path: Path) -> WebConfig:
     context = None
     if file.tls_server_config.is_wanted:
         try:
-            context = tls.create_context(file.tls_server_config, path.parent)
+            context = tls.create_tls_context(file.tls_server_config, path.parent)
         except tls.TlsProblem as error:
             problems.append(ConfigProblem(("tls_server_config", error.key), str(error)))
     if problems:
@@ -50,7 +50,7 @@ def load(path: Path) -> WebConfig:
     )
 
 
-def _read_document(path: Path) -> YamlDocument:
+def _read_web_document(path: Path) -> YamlDocument:
     try:
         return parse_yaml(read_config_text(path))
     except InvalidYaml as error:

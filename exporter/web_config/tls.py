@@ -27,7 +27,7 @@ def tls_files(part: TlsPart, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in (part.cert_file, part.key_file, part.client_ca_file) if name)
 
 
-def create_context(part: TlsPart, folder: Path) -> ssl.SSLContext:
+def create_tls_context(part: TlsPart, folder: Path) -> ssl.SSLContext:
     """Create the context for new connections. Raises TlsProblem."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
@@ -100,7 +100,7 @@ def _choose_versions(context: ssl.SSLContext, part: TlsPart) -> None:
     if low > high:
         raise TlsProblem("min_version", f"{part.min_version} is above max_version {part.max_version}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the operator asked for an old version by its name
+        warnings.simplefilter("ignore", DeprecationWarning)  # the configuration names an old version on purpose
         context.minimum_version, context.maximum_version = low, high
 
 

@@ -83,7 +83,7 @@ def test_the_registry_has_it(copy: Path) -> None:
 def test_a_configuration_may_name_it_and_its_options(copy: Path) -> None:
     checked = queuekeeper(copy, "config", "check", "queuekeeper.yaml")
     assert checked.returncode == 0, checked.stderr
-    assert "reindex runs by itself only inside a window, and none is configured" in checked.stdout + checked.stderr
+    assert "reindex runs automatically only inside a window, and none is configured" in checked.stdout + checked.stderr
     (copy / "wrong.yaml").write_text(CONFIG.replace("longest_hold: 2s", "longest_hold: high"))
     wrong = queuekeeper(copy, "config", "check", "wrong.yaml")
     assert wrong.returncode == 2
@@ -107,10 +107,14 @@ def test_the_page_and_the_api_have_it(copy: Path) -> None:
     assert shown.stdout == "Rebuild the indexes of a table. ['longest_hold', 'table']\n", shown.stderr
 
 
-def test_the_generated_document_lists_it(copy: Path) -> None:
-    code = "from exporter.reference.commands import commands_document; print(commands_document())"
-    document = run(copy, sys.executable, "-c", code).stdout
-    assert "## `queuekeeper reindex DB`" in document
+def test_the_generated_documents_list_it(copy: Path) -> None:
+    code = (
+        "from exporter.reference.commands import commands_document; print(commands_document());"
+        "from exporter.reference.configuration import configuration_document; print(configuration_document())"
+    )
+    documents = run(copy, sys.executable, "-c", code).stdout
+    assert "## `queuekeeper reindex DB`" in documents
+    assert "| `reindex` | inside its window | `table`: Only this table.<br>`longest_hold`: How long" in documents
 
 
 def test_the_import_contracts_bind_it(copy: Path) -> None:

@@ -70,22 +70,22 @@ def undisturbed(scene: Scene) -> tuple[float, float]:
 
 
 def after_the_kill(scene: Scene, job: Job) -> Run:
-    """Everything that must hold, before and after somebody ends what was lost.
+    """Everything that must hold, before and after the lost run is ended.
 
     We are the claimer and live: a run that its child never began is ours to end, as commands and the agent do.
     """
-    found = runner_child.record(job)
-    scene.seen[found.state] += 1
+    run_before = runner_child.record(job)
+    scene.seen[run_before.state] += 1
     check_nothing_is_held(scene)
     with state_store(scene.state) as store:
-        if found.state == "claimed":
-            end_lost_run(store, found, time.time())
+        if run_before.state == "claimed":
+            end_lost_run(store, run_before, time.time())
     runner_child.recovered(scene.state, scene.raw)
     assert runner_child.left_unfinished(scene.state) == []
-    told = runner_child.record(job)
-    check_record(scene, told)
+    ended_run = runner_child.record(job)
+    check_record(scene, ended_run)
     check_backups(scene)
-    return told
+    return ended_run
 
 
 @pytest.mark.parametrize("instants", INSTANTS)
@@ -132,8 +132,8 @@ def test_a_child_killed_in_the_middle_of_a_backup_leaves_a_partial_file_that_the
     runner_child.wait_for(child, "progress")
     runner_child.close(child)
     assert runner_child.record(job).state == "running"
-    told = after_the_kill(scene, job)
-    assert (told.outcome, told.reason) == ("interrupted", "process_gone")
+    ended_run = after_the_kill(scene, job)
+    assert (ended_run.outcome, ended_run.reason) == ("interrupted", "process_gone")
     assert [PARTIAL in path.name for path in scene.backups] == [True]
     again = by_hand(scene.target, "backup")
     assert again.figures["leftovers_removed"] == 1
@@ -152,9 +152,9 @@ def test_a_child_killed_in_the_middle_of_many_turns_keeps_what_was_committed(
     runner_child.wait_for(child, "progress")
     runner_child.close(child)
     assert after_the_kill(scene, job).outcome == "interrupted"
-    left = scene.stale() if action == "requeue" else scene.left()
-    assert 0 < left < STALE
-    assert by_hand(scene.target, action).figures[done] == left
+    remaining = scene.stale() if action == "requeue" else scene.left()
+    assert 0 < remaining < STALE
+    assert by_hand(scene.target, action).figures[done] == remaining
     check_database(scene)
     check_tasks(scene)
 
@@ -164,7 +164,7 @@ def test_a_claim_that_begins_while_it_is_given_up_is_not_ended(tmp_path: Path) -
     for wish in (Request("backup", "jobs"), Request("backup", "jobs", "threshold", rule="r")):
         with state_store(tmp_path / wish.trigger) as store:
             claim = runs.enqueue_and_claim(store, wish, "/jobs.db", 1.0)
-            found = runs.load_run(store, claim.run_id)
+            run_before = runs.load_run(store, claim.run_id)
             assert runs.start_run(store, claim, 2.0)
-            end_lost_run(store, found, 3.0)
+            end_lost_run(store, run_before, 3.0)
             assert runs.load_run(store, claim.run_id).state == "running"

@@ -1,4 +1,4 @@
-"""kill -9 of the agent at random instants of its actions, beside workers that never rest; then the next agent.
+"""kill -9 of the agent at random instants of its actions, with workers running all the time; then the next agent.
 
 The seed is printed; QK_SEED=N repeats it.
 """
@@ -78,7 +78,7 @@ def set_up(
 
 
 def agent_of(folder: Path) -> AgentProcess:
-    """An agent whose rules start the three actions at once, whenever there is something to do. Not started yet."""
+    """Return an agent whose rules start the three actions at once when there is work. It is not started yet."""
     made = AgentProcess(folder)
     made.config.write_text(CONFIG.replace("FOLDER", str(folder)))
     made.config.chmod(0o600)
@@ -91,7 +91,7 @@ def all_acted(made: AgentProcess, known: int, outcome: str | None = None) -> boo
 
 
 def settled(state: Path, lost: list[Run]) -> bool:
-    """Whether none of these is as it was at the kill."""
+    """Return whether all of these runs changed since the kill."""
     with state_store(state) as store:
         return all(is_other(runs.load_run(store, run.id), run) for run in lost)
 
@@ -104,7 +104,7 @@ def is_other(now: Run, then: Run) -> bool:
 def test_killing_the_agent_at_any_instant_loses_nothing_and_the_next_one_ends_what_was_lost(
     set_up: Callable[..., Scene], tmp_path: Path, instants: int
 ) -> None:
-    """One agent, three databases, an action on each: every kill hits whatever the three are just doing."""
+    """One agent, three databases, an action on each: every kill hits the three at an arbitrary point."""
     scenes, rng = [set_up(action, 10) for action in ACTIONS], seeded()
     by_hand(scenes[1].target, "backup")  # an age to judge
     made = agent_of(tmp_path)
@@ -130,8 +130,8 @@ def test_killing_the_agent_at_any_instant_loses_nothing_and_the_next_one_ends_wh
     made.wait(lambda: all_acted(made, known, "done"), "one more success of each", timeout=LONGEST_WAIT)
     assert made.stop() == 0
     assert runner_child.left_unfinished(made.state) == []
-    for told in made.runs():
-        check_record(scenes[1], told)
+    for run in made.runs():
+        check_record(scenes[1], run)
     check_all(scenes)
     for scene in scenes:
         check_database(scene)

@@ -1,4 +1,4 @@
-"""Exactly once, as a property: whatever is sent twice, late, out of order or not answered, and whenever we die.
+"""Exactly once, as a property: of what is sent twice, late, out of order or not answered, and whenever we die.
 
 A model of the world outside drives the real history: trouble comes, a pair of Alertmanagers tells of it as often and as
 late as it likes, the agent claims, begins, acts, ends, and dies between any two of these. What the world counts is what was
@@ -111,7 +111,7 @@ class World:
         recover_lost_runs(self.store, lambda _path: False, self.now)
 
     def calms_down(self) -> None:
-        """Nothing is lost on the way any more, nobody dies, and the pair goes on to repeat what it sees."""
+        """Nothing is lost on the way any more, no process dies, and the pair goes on to repeat what it sees."""
         for _ in range(6):
             self.tells(1)
             while self.on_the_way:

@@ -1,4 +1,4 @@
-"""A reader that stays in the way: named, tried twice, then left alone; and when it is gone, healed. On a real agent."""
+"""A reader that pins the WAL: named, tried twice, then suspended, and checkpointed once it is gone. On a real agent."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def queue(tmp_path: Path) -> Iterator[prismq.Queue]:
 
 
 def polls(agent: AgentProcess, number: int) -> None:
-    """Wait until the database was read so many times more."""
+    """Wait until the database was polled so many more times."""
     for _ in range(number):
         before = last_read(agent)
         agent.wait(lambda before=before: last_read(agent) != before, "another reading")  # type: ignore[misc]
@@ -66,11 +66,11 @@ def test_it_is_blocked_by_name_twice_then_suspended_and_healed_when_the_reader_i
             polls(agent, 2)
             assert is_suspended(agent), "also after a restart"
             assert len(agent.runs()) == 2, "no retry storm"
-            told = command(agent, "config", "explain").stdout
-            assert "does not act: suspended since" in told
-            assert f"pid {reader.pid}" in told
-            (said,) = agent.events("suspended")
-            assert said["next_step"].endswith("then: queuekeeper resume")
+            explained = command(agent, "config", "explain").stdout
+            assert "does not act: suspended since" in explained
+            assert f"pid {reader.pid}" in explained
+            (suspension,) = agent.events("suspended")
+            assert suspension["next_step"].endswith("then: queuekeeper resume")
             page = agent.scrape()
             assert (
                 page.value(

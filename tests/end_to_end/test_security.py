@@ -1,4 +1,4 @@
-"""Attacks that belong to no single module, on a real agent and in a real browser. docs/security.md names what holds what."""
+"""Attacks that belong to no single module, on a real agent and in a real browser. docs/security.md lists the defences."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from exporter.web import passwords as passwords_module
 from exporter.web import sse as stream_module
 from exporter.web.context import ActingRights
 from exporter.web.server import HttpServer
-from exporter.web.sse import _format_event
+from exporter.web.sse import _format_sse_event
 from exporter.web_config.reload import ReloadingWebConfig
 from tests.support.patience import LONGEST_WAIT
 from tests.support.real import browser, real_parts
@@ -60,7 +60,7 @@ STRANGE = [
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
-    """Among its databases are files with the strangest names."""
+    """Yield an agent with databases of hostile names."""
     folder = tmp_path_factory.mktemp("strange")
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
@@ -85,7 +85,7 @@ def site(folder: Path, text: str = "", **changes: Any) -> Iterator[tuple[str, Ca
 
 
 def test_a_name_that_is_not_valid_text_does_not_affect_other_databases(agent: AgentProcess) -> None:
-    names = {one["name"] for one in agent.get("/api/v1/databases").json()["databases"]}
+    names = {database["name"] for database in agent.get("/api/v1/databases").json()["databases"]}
     assert {"jobs", "bad\udcff"} <= names
     assert agent.get("/").status_code == agent.get("/metrics").status_code == 200
     assert all(isinstance(json.loads(line), dict) for line in agent.log.read_text().splitlines()), "each line one event"
@@ -117,7 +117,7 @@ def test_an_invalid_option_records_nothing(agent: AgentProcess, body: str) -> No
 
 
 def test_options_are_bounded_where_they_would_change_on_their_way() -> None:
-    """An infinite age became none on its way to the child, and the profile's own age was taken."""
+    """An infinite age must not be lost on the way to the child, or the profile's own age would be used."""
     known = {"older_than": ActionOption("seconds", "an age"), "limit": ActionOption("count", "so many")}
     for value in (float("inf"), float("nan"), 1e300, 2**70):
         assert option_problems(known, {"older_than": value}, automatic=False), value
@@ -126,7 +126,7 @@ def test_options_are_bounded_where_they_would_change_on_their_way() -> None:
 
 
 def test_a_forwarded_address_is_trusted_only_behind_a_proxy(agent: AgentProcess) -> None:
-    """Or failures would be counted for addresses that anybody makes up, and history would name them."""
+    """Otherwise failures would count for forged addresses, and the history would name them."""
     claimed = {"X-Forwarded-For": "8.8.8.8", "X-Forwarded-Proto": "https", "Forwarded": "for=8.8.8.8"}
     answer = httpx.post(f"{agent.url}/api/v1/pause", headers={**BEARER, **claimed})
     assert "from 127.0.0.1 at" in answer.json()["why"]
@@ -141,9 +141,9 @@ def test_input_that_is_not_http_is_not_logged(agent: AgentProcess) -> None:
     host, _, port = agent.url.removeprefix("http://").rpartition(":")
     before = agent.log.stat().st_size
     for sent in (b"\x00\xff\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
-        with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
-            one.sendall(sent)
-            assert one.recv(100).startswith(b"HTTP/1.1 400")
+        with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as connection:
+            connection.sendall(sent)
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
     for header in ({"Upgrade": "websocket", "Connection": "Upgrade"}, {"Upgrade": "h2c", "Connection": "Upgrade"}):
         httpx.get(agent.url, headers=header)
     assert agent.log.read_bytes()[before:] == b""
@@ -153,8 +153,8 @@ def test_no_answer_is_part_of_another_sites_page(tmp_path: Path) -> None:
     with site(tmp_path) as (url, _), httpx.Client(base_url=url) as client:
         for path in ("/", "/metrics", "/-/healthy", "/api/v1/runs", "/api/v1/runs/1", "/nothing", "/assets/page.js"):
             answer = client.get(path)
-            said = [answer.headers.get(n) for n in ("x-content-type-options", "cross-origin-resource-policy")]
-            assert said == ["nosniff", "same-origin"], path
+            headers = [answer.headers.get(n) for n in ("x-content-type-options", "cross-origin-resource-policy")]
+            assert headers == ["nosniff", "same-origin"], path
             for site_ in ("cross-site", "same-site"):
                 asked = {"Sec-Fetch-Site": site_, "Sec-Fetch-Mode": "no-cors"}
                 assert client.get(path, headers=asked).status_code == 403, "an image, a script, a stream of theirs"
@@ -167,7 +167,7 @@ def test_no_answer_is_part_of_another_sites_page(tmp_path: Path) -> None:
 
 
 def test_a_browser_gets_nothing_under_a_foreign_host_name_not_even_metrics(tmp_path: Path) -> None:
-    """DNS rebinding, in a real browser: evil.test resolves to us, and its page tries to look like no browser."""
+    """DNS rebinding, in a real browser: evil.test resolves to us, and its page tries to look like a program."""
     hiding = "{headers: {'Accept-Language': '', 'User-Agent': 'Prometheus'}, referrerPolicy: 'no-referrer'}"
     with (
         site(tmp_path) as (url, _),
@@ -198,7 +198,7 @@ Promise.allSettled([...tries, ...looks]).then((all) => { window.seen = all.slice
 
 @contextmanager
 def evil(attacked: str) -> Iterator[int]:
-    """The port of another site of this machine."""
+    """Yield the port of another site on this machine."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that it must have
@@ -234,7 +234,7 @@ def test_another_site_in_the_same_browser_cannot_act_for_the_user_who_logged_in(
         assert tab.page.evaluate("window.seen") == ["kept away"] * 3
         assert tab.page.evaluate("document.getElementById('frame').contentDocument") is None
         tab.page.goto(url)
-        assert tab.page.get_by_text("Log out").count() == 1, "nor was anybody logged out"
+        assert tab.page.get_by_text("Log out").count() == 1, "the viewer is still logged in"
         assert paused() == []
         tab.page.get_by_role("button", name="Pause all actions").click()
         tab.page.wait_for_url(url + "/")
@@ -284,7 +284,7 @@ def test_the_time_of_a_log_in_does_not_reveal_who_may_act(tmp_path: Path, monkey
     monkeypatch.setattr(passwords_module, "_matches_hash", lambda _, hashed: bool(compared.append(hashed)))
     web = f"basic_auth_users: {{admin: '{HASH}', reader: '{HASH}'}}"
     with site(tmp_path, web) as (url, _):
-        for user in ("admin", "reader", "nobody"):
+        for user in ("admin", "reader", "unknown"):
             fields = {"user": user, "password": "wrong"}
             assert httpx.post(f"{url}/login", data=fields, headers=BEARER).status_code == 403
     assert len(compared) == 3
@@ -295,9 +295,9 @@ def test_a_log_in_leads_back_to_the_same_database(tmp_path: Path, name: str) -> 
     path = f"/databases/{name}/act/backup"
     with site(tmp_path) as (url, _), httpx.Client(base_url=url) as client:
         shown = client.get(client.get(path).headers["location"]).text
-        found = re.search(r'name="next" value="([^"]+)"', shown)
-        assert found is not None
-        answer = client.post("/login", data={"token": TOKEN, "next": found[1]})
+        match = re.search(r'name="next" value="([^"]+)"', shown)
+        assert match is not None
+        answer = client.post("/login", data={"token": TOKEN, "next": match[1]})
         assert unquote(answer.headers["location"]) == unquote(path)
         assert "backup on" in client.get(answer.headers["location"]).text
 
@@ -306,7 +306,7 @@ def test_a_log_in_leads_back_to_the_same_database(tmp_path: Path, name: str) -> 
 def test_a_history_that_others_can_write_is_not_used(
     tmp_path: Path, planted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pending run in it is one that we would perform."""
+    """The agent would execute a pending run in it."""
     state = tmp_path / "state"
     with state_store(state):
         pass
@@ -337,12 +337,12 @@ def test_no_terminal_escape_in_a_name_reaches_the_terminal(tmp_path: Path) -> No
     prismq.create(file).owner.close()
     for command in (["stats", str(file)], ["readers", str(file)], ["stats", f"{file}x"]):
         shown = _on_a_terminal(command, {**os.environ, "XDG_STATE_HOME": str(tmp_path), "COLUMNS": "500"})
-        assert r"[b]:x:\x1b]0;x\x07\x1b[31m\x9b\u202e" in shown, "told by escapes, and no markup"
+        assert r"[b]:x:\x1b]0;x\x07\x1b[31m\x9b\u202e" in shown, "shown as escapes, without markup"
         assert not re.search("\x1b\\]|\x07|\x9b|\u202e|\x1b\\[31m", shown)
 
 
 def _on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
-    """What a command writes where a person would see it."""
+    """Return what a command writes to a terminal."""
     ours, theirs = pty.openpty()
     whole = [*agent_process.COMMAND, *command]
     with subprocess.Popen(whole, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL, env=environment) as process:
@@ -363,9 +363,9 @@ def test_a_log_line_quotes_control_characters() -> None:
 
 
 def test_an_event_stays_one_event_with_any_text_in_it() -> None:
-    said = _format_event(StatusEvent("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
-    assert (said.count("\n"), said.count("\r"), said.isascii()) == (3, 0, True)
-    assert json.loads(said.splitlines()[1].removeprefix("data: "))["database"] == "</script>"
+    text = _format_sse_event(StatusEvent("run", {"message": "a\n\ndata: b\r\nevent: x\u2028", "database": "</script>"}))
+    assert (text.count("\n"), text.count("\r"), text.isascii()) == (3, 0, True)
+    assert json.loads(text.splitlines()[1].removeprefix("data: "))["database"] == "</script>"
 
 
 def test_each_defence_names_a_test_that_there_is() -> None:

@@ -88,9 +88,9 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_wants() -> None:
 
 def test_a_missing_listener_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert systemd.notify("READY=1") is False
+    assert systemd.send_notification("READY=1") is False
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "no-listener"))
-    assert systemd.notify("READY=1") is False
+    assert systemd.send_notification("READY=1") is False
 
 
 def test_an_abstract_socket_is_notified_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,5 +98,5 @@ def test_an_abstract_socket_is_notified_too(monkeypatch: pytest.MonkeyPatch) -> 
         made.bind("")  # the kernel chooses an abstract name
         name = made.getsockname()
         monkeypatch.setenv("NOTIFY_SOCKET", "@" + name[1:].decode())
-        assert systemd.notify("READY=1", "STATUS=well")
+        assert systemd.send_notification("READY=1", "STATUS=well")
         assert made.recv(100) == b"READY=1\nSTATUS=well"

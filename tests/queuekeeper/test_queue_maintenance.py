@@ -1,6 +1,9 @@
 """`QueueMaintenance`: the original utilities' names, on a live queue; what is wrong is an error in a sentence."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from actions.store.database import state_store
 from actions.store.pause import set_pause
 from actions.store.runs import newest_runs
 from queuekeeper import CheckpointResult, DatabaseStats, OptimizeResult, QueueMaintenance, QueueMaintenanceError
+from queuekeeper.child_call import DatabaseReference
 from tests.support.scenes import prismq
 
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -161,3 +165,31 @@ def test_threads_wait_for_each_other(maintenance: QueueMaintenance, queue: prism
     for thread in threads:
         thread.join()
     assert sorted(counts) == [0, 0, 5]
+
+
+def test_the_child_ends_with_its_caller_and_its_run_ends_too(queue: prismq.Queue, tmp_path: Path) -> None:
+    queue.fill_wal(300)
+    reference = DatabaseReference(queue.path, tmp_path / "state")
+    request = {"what": "run", **reference.as_fields(), "action": "integrity", "options": {"full": True}}
+    child = subprocess.run(  # its input ends after the request, as at the death of the caller
+        [sys.executable, "-I", "-m", "actions.python_api.child"],
+        input=json.dumps(request).encode() + b"\n",
+        capture_output=True,
+    )
+    assert (child.returncode, child.stdout) == (1, b"")
+    with state_store(tmp_path / "state") as store:
+        deadline = time.monotonic() + 60
+        while any(run.state == "running" for run in newest_runs(store, None, 10)):
+            assert time.monotonic() < deadline, "the runner goes on without its caller"
+            time.sleep(0.1)
+
+
+def test_a_child_that_cannot_work_is_one_sentence(
+    maintenance: QueueMaintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(QueueMaintenanceError, match=r"no process could be started: .*/nowhere/python"):
+        maintenance.get_database_stats()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(QueueMaintenanceError, match="the process that does the work ended early: it gave no reason"):
+        maintenance.analyze()

@@ -1,4 +1,4 @@
-"""Many rows in short turns: how long they are, when they give way, when they wait for the WAL, how they end early."""
+"""Many rows in short batches: how long these are, when they yield, when they wait for the WAL, how a run ends early."""
 
 import re
 import threading
@@ -52,7 +52,7 @@ def aged(seconds: float) -> WriteTransaction:
     return WriteTransaction(began=time.monotonic() - seconds, waited=0.0)
 
 
-def test_a_turn_ends_when_its_time_or_its_rows_are_up_but_never_before_the_first_row() -> None:
+def test_a_batch_ends_by_time_or_rows_but_never_before_the_first_row() -> None:
     guard = WritePacing(budget=1000.0, rows=10)
     assert guard.may_add_row(aged(0), 9)
     assert not guard.may_add_row(aged(0), 10)
@@ -68,25 +68,25 @@ def test_what_the_commit_will_cost_counts() -> None:
     assert not guard.may_add_row(aged(0), 331)
 
 
-def test_turns_grow_while_they_are_short_and_shrink_by_what_their_own_rows_cost() -> None:
+def test_batches_grow_after_short_holds_and_shrink_by_the_cost_of_their_rows() -> None:
     guard = WritePacing(budget=0.05, rows=100)
     guard.record_transaction(WriteTransaction(0.0, 0.0, held=0.004), 100, 0.0)
     assert guard.rows == 200
     guard.record_transaction(WriteTransaction(0.0, 0.0, held=0.100), 80, 0.0)
     assert guard.rows == 20
-    assert guard.remaining_delay() > 0.09  # a turn beyond the budget is rested for as long
+    assert guard.remaining_delay() > 0.09  # after a hold beyond the budget the delay is as long
 
 
-def lengths_of(length: HoldLength, turns: int, rates: dict[float, float]) -> list[float]:
-    """The lengths of so many turns, on a machine that takes so many rows a second with each."""
+def lengths_of(length: HoldLength, batches: int, rates: dict[float, float]) -> list[float]:
+    """The planned holds of so many batches, on a machine that changes so many rows a second with each length."""
     lengths = []
-    for _ in range(turns):
+    for _ in range(batches):
         lengths.append(length.planned_seconds)
         length.record_cycle(round(rates[length.planned_seconds]), 1.0, overran=False)
     return lengths
 
 
-def test_of_long_and_short_turns_the_faster_are_kept_and_the_others_tried_again() -> None:
+def test_the_faster_hold_length_is_used_and_the_other_tried_again() -> None:
     length = HoldLength(0.015)
     assert lengths_of(length, 400, {0.015: 900, SHORT_HOLD: 300}).count(0.015) >= 350
     busy = lengths_of(length, 400, {0.015: 100, SHORT_HOLD: 300})
@@ -95,13 +95,13 @@ def test_of_long_and_short_turns_the_faster_are_kept_and_the_others_tried_again(
     assert lengths_of(length, 400, {0.015: 900, SHORT_HOLD: 300})[-100:].count(0.015) >= 85
 
 
-def test_after_a_turn_beyond_the_budget_turns_are_short_for_a_while() -> None:
+def test_after_a_hold_beyond_the_budget_holds_are_short_for_a_while() -> None:
     length = HoldLength(0.015, rates={0.015: 900.0, SHORT_HOLD: 300.0})
     length.record_cycle(900, 1.0, overran=True)
     assert set(lengths_of(length, CAREFUL_TRANSACTIONS - 1, {0.015: 900, SHORT_HOLD: 300})) == {SHORT_HOLD}
 
 
-def test_a_budget_smaller_than_a_short_turn_has_one_length() -> None:
+def test_a_budget_smaller_than_a_short_hold_has_one_length() -> None:
     assert set(lengths_of(HoldLength(0.001), 100, {0.001: 5})) == {0.001}
 
 
@@ -115,7 +115,7 @@ def test_who_waits_longer_than_the_budget_lets_the_others_go_first() -> None:
 
 @pytest.mark.parametrize("held", [0.0001, 0.0029, 0.007, 0.0153, 0.018, 0.033, 0.05, 0.2, 0.9])
 def test_the_rest_is_longer_than_the_sleep_of_anybody_who_waits(held: float) -> None:
-    """Of one who began to wait at any moment of the turn, by SQLite's own table of sleeps."""
+    """For a waiter that began at any moment of the hold, by SQLite's own table of sleeps."""
     for began in (held * part / 20 for part in range(20)):
         tried, sleeps = began, iter(BACK_OFF)
         while tried < held:
@@ -131,12 +131,12 @@ def test_percentiles_are_of_what_happened() -> None:
     ) == (0.0, 3.0, 2.0)
 
 
-# --- how rows are found ---
+# --- how rows are selected ---
 
 
 @pytest.fixture(params=["by the index", "walked one by one", "walked in ranges"])
 def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every way of finding and taking rows, with so few of them."""
+    """Every way of selecting and changing rows, with limits small enough for these few."""
     monkeypatch.setattr(select_rows, "SEARCH_ROWS", 40)
     monkeypatch.setattr(select_rows, "STRIDE_ROWS", 30)
     monkeypatch.setattr(select_rows, "DENSE_ONE_IN", 0 if request.param == "by the index" else 10**6)
@@ -153,7 +153,7 @@ def mixed(queue: prismq.Queue) -> None:
         queue.put("completed", 1)
 
 
-def test_every_way_of_finding_rows_takes_the_same(queue: prismq.Queue, raw: RawReader, searching: str) -> None:
+def test_every_way_of_selecting_rows_changes_the_same_rows(queue: prismq.Queue, raw: RawReader, searching: str) -> None:
     mixed(queue)
     before = queue.value(
         "SELECT group_concat(id || status || updated_at_utc) FROM task_queue WHERE id % 11 IN (8, 9, 10, 0)"
@@ -167,7 +167,7 @@ def test_every_way_of_finding_rows_takes_the_same(queue: prismq.Queue, raw: RawR
     assert before == after
 
 
-def test_a_purge_by_every_way_leaves_nothing_and_nobody_elses(
+def test_a_purge_by_every_way_deletes_all_finished_rows_and_no_others(
     queue: prismq.Queue, raw: RawReader, searching: str
 ) -> None:
     old = prismq.stamp(time.time() - 9e6)
@@ -182,7 +182,7 @@ def test_a_purge_by_every_way_leaves_nothing_and_nobody_elses(
     assert queue.value("SELECT count(*) FROM task_logs") == 200
 
 
-def test_a_limit_is_kept_to_the_row(queue: prismq.Queue, raw: RawReader, searching: str) -> None:
+def test_a_limit_is_exact(queue: prismq.Queue, raw: RawReader, searching: str) -> None:
     stale(queue, 200)
     assert run_here("requeue", work_on(target_of(queue.path), raw, limit=77)).figures["requeued"] == 77
     assert statuses(queue) == {"leased": 123, "queued": 77}
@@ -200,7 +200,7 @@ def test_rows_that_no_step_moves_end_by_themselves(
     assert statuses(queue) == {"leased": 100}
 
 
-def test_a_table_without_row_numbers_is_found_by_its_index(tmp_path: Path, raw: RawReader) -> None:
+def test_a_table_without_rowids_is_searched_by_its_index(tmp_path: Path, raw: RawReader) -> None:
     schema = "CREATE TABLE work (id TEXT PRIMARY KEY, status TEXT, until REAL) WITHOUT ROWID;"
     settings = {"table": "work", "lease_until": "until", "time": "unix_f", "requeue_status": "queued"}
     with queue_files.owned(tmp_path / "w.db", schema) as owner:
@@ -210,7 +210,7 @@ def test_a_table_without_row_numbers_is_found_by_its_index(tmp_path: Path, raw: 
         assert run_here("requeue", work_on(target, raw)).figures["requeued"] == 300
 
 
-def test_looking_for_very_many_visits_each_row_a_few_times_at_most(queue: prismq.Queue, raw: RawReader) -> None:
+def test_selecting_very_many_rows_visits_each_a_few_times_at_most(queue: prismq.Queue, raw: RawReader) -> None:
     """Bounded work: page reads and steps grow with the number of rows, not with its square."""
     stale(queue, 3000)
     queue.put("completed", 3000)
@@ -236,7 +236,7 @@ def test_looking_for_very_many_visits_each_row_a_few_times_at_most(queue: prismq
     assert visited[1] < 8 * visited[0]
 
 
-# --- giving way ---
+# --- yielding ---
 
 
 def test_a_write_lock_that_never_comes_free_ends_locked_by_name(
@@ -246,7 +246,7 @@ def test_a_write_lock_that_never_comes_free_ends_locked_by_name(
     monkeypatch.setattr(batch_loop, "FIRST_LOCK_PATIENCE", 0.2)
     with prismq.process("lock_holder.py", queue.path, "600000", "1") as holder:
         runner_child.eventually(
-            lambda: any(one.row.mode == "WRITE" for one in raw.find_held_locks(queue.path)), "it has the write lock"
+            lambda: any(lock.row.mode == "WRITE" for lock in raw.find_held_locks(queue.path)), "it has the write lock"
         )
         with pytest.raises(Locked, match=f"process {holder.pid} ") as locked:
             run_here("requeue", work_on(target_of(queue.path), raw))
@@ -254,7 +254,7 @@ def test_a_write_lock_that_never_comes_free_ends_locked_by_name(
     assert run_here("requeue", work_on(target_of(queue.path), raw)).figures["requeued"] == 3
 
 
-def test_a_lock_that_comes_free_in_the_middle_is_waited_for_and_the_run_goes_on(
+def test_a_run_waits_for_a_lock_that_is_held_in_the_middle_and_goes_on(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale(queue, 400)
@@ -281,7 +281,7 @@ def test_a_lock_that_comes_free_in_the_middle_is_waited_for_and_the_run_goes_on(
 def test_readers_of_a_rollback_journal_database_are_never_shut_out_for_long(
     make_queue: Callable[..., prismq.Queue], raw: RawReader, held_reader: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit waits for readers, and new readers for it: so it waits briefly, and is then taken back."""
+    """A commit waits for readers, and new readers for it: so it waits briefly, and is then rolled back."""
     queue = make_queue("old.db", journal_mode="delete")
     stale(queue, 20)
     monkeypatch.setattr(batch_loop, "FIRST_LOCK_PATIENCE", 0.2)
@@ -300,7 +300,7 @@ def budget_of(monkeypatch: pytest.MonkeyPatch, kibibytes: int) -> Iterator[Limit
     yield Limits(wal_growth_bytes=kibibytes * 1024, wal_growth_ratio=0.0)
 
 
-def test_where_nobody_checkpoints_it_ends_inside_the_budget_and_says_so(
+def test_without_checkpoints_it_ends_inside_the_wal_budget_with_a_message(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.owner.wal_autocheckpoint(0)
@@ -347,7 +347,7 @@ def test_the_applications_own_checkpoints_make_room_and_it_goes_on(
 # --- ends ---
 
 
-def test_it_stops_between_turns_and_tells_what_was_done(queue: prismq.Queue, raw: RawReader) -> None:
+def test_it_stops_between_batches_and_reports_what_was_done(queue: prismq.Queue, raw: RawReader) -> None:
     stale(queue, 300)
     work = work_on(target_of(queue.path, limits=Limits(write_lock=1e-9)), raw)
     object.__setattr__(work, "emit", lambda event: work.stop.request_stop() if event.figures["done"] >= 20 else None)
@@ -387,8 +387,8 @@ def test_a_disk_that_fills_up_ends_it_whole_and_says_what_was_done(tmp_path: Pat
             assert 0 < done < 2500
             (folder / "filler").unlink()
             assert queue.value("PRAGMA integrity_check(1)") == "ok"
-            status, left = {"requeue": ("leased", 2500 - done), "purge": ("completed", 2500 - done)}[action]
-            assert statuses(queue)[status] == left
+            status, remaining = {"requeue": ("leased", 2500 - done), "purge": ("completed", 2500 - done)}[action]
+            assert statuses(queue)[status] == remaining
             assert run_here(action, work_on(target_of(queue.path, limits=limits), raw)).totals
             assert status not in statuses(queue)
         finally:

@@ -1,4 +1,4 @@
-"""Purge: what may go by the profile, what stays for its key, what goes along, and what is told."""
+"""Purge: which rows the profile lets it delete, which stay for their key, which dependents go, and what it reports."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +25,11 @@ def finished(queue: prismq.Queue, days: float, number: int = 1, **columns: Any) 
 
 
 def ids(queue: prismq.Queue) -> list[int]:
-    return [one for (one,) in queue.owner.execute("SELECT id FROM task_queue ORDER BY id").fetchall()]
+    return [number for (number,) in queue.owner.execute("SELECT id FROM task_queue ORDER BY id").fetchall()]
 
 
 @pytest.fixture
-def kept(queue: prismq.Queue) -> prismq.Queue:
+def ended(queue: prismq.Queue) -> prismq.Queue:
     """Tasks 1 to 3 ended 30 days ago, 4 and 5 yesterday; 6 and 7 hold keys; the others never ended."""
     finished(queue, 30, 3)
     finished(queue, 1, 2)
@@ -41,15 +41,15 @@ def kept(queue: prismq.Queue) -> prismq.Queue:
     return queue
 
 
-def test_what_was_kept_long_enough_goes_and_the_rest_stays(kept: prismq.Queue) -> None:
-    run = by_hand(target_of(kept.path), "purge")
+def test_tasks_that_ended_long_ago_are_deleted_and_the_others_stay(ended: prismq.Queue) -> None:
+    run = by_hand(target_of(ended.path), "purge")
     assert (run.outcome, run.figures["purged"], run.figures["kept_for_their_key"]) == ("done", 3, 2)
     assert run.message.startswith("purged 3 finished tasks; 2 stay for their idempotency key")
-    assert ids(kept) == [4, 5, 6, 7, 8, 9, 10, 11]
+    assert ids(ended) == [4, 5, 6, 7, 8, 9, 10, 11]
 
 
-def test_keys_are_freed_only_when_asked_for(kept: prismq.Queue, raw: RawReader) -> None:
-    target = target_of(kept.path)
+def test_keys_are_freed_only_on_request(ended: prismq.Queue, raw: RawReader) -> None:
+    target = target_of(ended.path)
     run_here("purge", work_on(target, raw))
     with pytest.raises(Refused, match="2 finished tasks have an idempotency key") as refused:
         plan_here("purge", work_on(target, raw))
@@ -57,13 +57,13 @@ def test_keys_are_freed_only_when_asked_for(kept: prismq.Queue, raw: RawReader) 
     work = work_on(target, raw, free_idempotency_keys=True)
     assert any("frees their idempotency keys" in step for step in plan_here("purge", work).steps)
     assert run_here("purge", work).figures["purged"] == 2
-    kept.put(idempotency_key="a")
+    ended.put(idempotency_key="a")
     with pytest.raises(NothingToDo):
         plan_here("purge", work)
 
 
-def test_a_rule_may_free_keys_only_by_its_own_word(kept: prismq.Queue, raw: RawReader) -> None:
-    target = target_of(kept.path)
+def test_a_rule_may_free_keys_only_with_its_option(ended: prismq.Queue, raw: RawReader) -> None:
+    target = target_of(ended.path)
     assert run_here("purge", work_on(target, raw, automatic=True)).figures["purged"] == 3
     with pytest.raises(Refused, match="idempotency key"):
         plan_here("purge", work_on(target, raw, automatic=True))
@@ -71,27 +71,27 @@ def test_a_rule_may_free_keys_only_by_its_own_word(kept: prismq.Queue, raw: RawR
     assert run_here("purge", allowed).figures["purged"] == 2
 
 
-def test_nobody_purges_by_itself_outside_a_window(kept: prismq.Queue) -> None:
-    refused = act(target_of(kept.path), Request("purge", "queue", "threshold", rule="the rule"), window=None)
+def test_no_automatic_purge_outside_a_window(ended: prismq.Queue) -> None:
+    refused = act(target_of(ended.path), Request("purge", "queue", "threshold", rule="the rule"), window=None)
     assert (refused.outcome, refused.reason) == ("refused", "no_window")
-    assert len(ids(kept)) == 11
+    assert len(ids(ended)) == 11
 
 
-def test_older_than_only_narrows_and_the_limit_bounds(kept: prismq.Queue, raw: RawReader) -> None:
-    target = target_of(kept.path)
+def test_older_than_only_narrows_and_the_limit_bounds(ended: prismq.Queue, raw: RawReader) -> None:
+    target = target_of(ended.path)
     with pytest.raises(NothingToDo, match="no finished task is old enough"):
         plan_here("purge", work_on(target, raw, older_than=40 * DAY))
     assert run_here("purge", work_on(target, raw, older_than=0.0, limit=2)).figures["purged"] == 2
     assert run_here("purge", work_on(target, raw, older_than=20 * DAY)).figures["purged"] == 1
 
 
-def test_a_dry_run_lists_the_victims_and_changes_nothing(kept: prismq.Queue) -> None:
-    before = ids(kept)
-    event = planned(target_of(kept.path), "purge")
+def test_a_dry_run_lists_the_rows_and_changes_nothing(ended: prismq.Queue) -> None:
+    before = ids(ended)
+    event = planned(target_of(ended.path), "purge")
     assert "delete 3 tasks: 1 of mail (since 20" in event.message
     assert "2 more stay, because they have an idempotency key" in event.message
     assert (event.figures["finished"], event.figures["kept_for_their_key"]) == (3, 2)
-    assert ids(kept) == before
+    assert ids(ended) == before
 
 
 def test_a_plan_for_very_many_is_bounded_and_says_so(
@@ -106,27 +106,27 @@ def test_a_plan_for_very_many_is_bounded_and_says_so(
     assert run_here("purge", work_on(target_of(queue.path), raw)).figures["purged"] == 60
 
 
-def test_their_logs_go_along_and_those_of_others_stay(kept: prismq.Queue, raw: RawReader) -> None:
+def test_their_logs_are_deleted_and_those_of_others_stay(ended: prismq.Queue, raw: RawReader) -> None:
     for task in range(1, 12):
-        kept.owner.execute("INSERT INTO task_logs (task_id, level) VALUES (?, 'info'), (?, 'info')", (task, task))
-    run_here("purge", work_on(target_of(kept.path), raw))
-    kept.owner.execute("PRAGMA foreign_keys = on")
-    assert kept.owner.execute("PRAGMA foreign_key_check").fetchall() == []
-    assert kept.value("SELECT count(*) FROM task_logs") == 16
+        ended.owner.execute("INSERT INTO task_logs (task_id, level) VALUES (?, 'info'), (?, 'info')", (task, task))
+    run_here("purge", work_on(target_of(ended.path), raw))
+    ended.owner.execute("PRAGMA foreign_keys = on")
+    assert ended.owner.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert ended.value("SELECT count(*) FROM task_logs") == 16
 
 
-def test_the_applications_own_foreign_keys_are_held_up(kept: prismq.Queue, raw: RawReader) -> None:
+def test_the_applications_own_foreign_keys_are_enforced(ended: prismq.Queue, raw: RawReader) -> None:
     """Whether or not the application enforces them: a row of a table that no profile knows must not be orphaned."""
-    kept.owner.execute("CREATE TABLE results (task INTEGER REFERENCES task_queue (id), text)")
-    kept.owner.execute("CREATE TABLE notes (task INTEGER REFERENCES task_queue (id) ON DELETE CASCADE, text)")
-    kept.owner.execute("INSERT INTO results VALUES (2, 'still needed'); INSERT INTO notes VALUES (1, 'x'), (9, 'y')")
+    ended.owner.execute("CREATE TABLE results (task INTEGER REFERENCES task_queue (id), text)")
+    ended.owner.execute("CREATE TABLE notes (task INTEGER REFERENCES task_queue (id) ON DELETE CASCADE, text)")
+    ended.owner.execute("INSERT INTO results VALUES (2, 'still needed'); INSERT INTO notes VALUES (1, 'x'), (9, 'y')")
     with pytest.raises(Failed, match="FOREIGN KEY constraint failed") as failed:
-        run_here("purge", work_on(target_of(kept.path), raw))
+        run_here("purge", work_on(target_of(ended.path), raw))
     assert "along" in failed.value.next_step
-    assert kept.value("SELECT count(*) FROM task_queue") == 11
-    kept.owner.execute("DELETE FROM results")
-    assert run_here("purge", work_on(target_of(kept.path), raw)).figures["purged"] == 3
-    assert kept.owner.execute("SELECT task FROM notes").fetchall() == [(9,)]
+    assert ended.value("SELECT count(*) FROM task_queue") == 11
+    ended.owner.execute("DELETE FROM results")
+    assert run_here("purge", work_on(target_of(ended.path), raw)).figures["purged"] == 3
+    assert ended.owner.execute("SELECT task FROM notes").fetchall() == [(9,)]
 
 
 def test_a_scan_under_the_write_lock_is_refused_with_the_missing_index(queue: prismq.Queue, raw: RawReader) -> None:
@@ -145,18 +145,22 @@ def test_a_scan_under_the_write_lock_is_refused_with_the_missing_index(queue: pr
     assert run_here("purge", work_on(target_of(queue.path), raw)).figures["purged"] == 3
 
 
-def test_the_space_that_is_free_now_is_told(queue: prismq.Queue, raw: RawReader) -> None:
+def test_the_freed_space_is_reported(queue: prismq.Queue, raw: RawReader) -> None:
     finished(queue, 30, 200, payload=f'"{"x" * 3000}"')
     done = run_here("purge", work_on(target_of(queue.path), raw))
     assert "bytes of the file are free: queuekeeper vacuum queue" in done.message
     assert done.totals == {"purged_tasks": 200.0}
 
 
-def test_the_fence_of_a_purge_lets_nothing_else_be_deleted(kept: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
-    kept.owner.execute("CREATE TABLE secrets (word); INSERT INTO secrets VALUES ('x')")
-    kept.owner.execute("CREATE TRIGGER gone AFTER DELETE ON task_queue BEGIN UPDATE secrets SET word = 'told'; END")
-    assert run_here("purge", work_on(target_of(kept.path), raw)).figures["purged"] == 3
-    assert kept.value("SELECT word FROM secrets") == "told"  # the application's own trigger, as for any other writer
+def test_the_access_rules_of_a_purge_let_no_other_row_be_deleted(
+    ended: prismq.Queue, raw: RawReader, tmp_path: Path
+) -> None:
+    ended.owner.execute("CREATE TABLE secrets (word); INSERT INTO secrets VALUES ('x')")
+    ended.owner.execute("CREATE TRIGGER gone AFTER DELETE ON task_queue BEGIN UPDATE secrets SET word = 'changed'; END")
+    assert run_here("purge", work_on(target_of(ended.path), raw)).figures["purged"] == 3
+    assert (
+        ended.value("SELECT word FROM secrets") == "changed"
+    )  # the application's own trigger, as for any other writer
 
 
 # --- the other profiles ---
@@ -258,7 +262,7 @@ def test_a_home_made_table_is_guarded_and_all_its_rows_count_as_keyed_until_the_
 
 
 @pytest.mark.parametrize("name", ["huey", "persist-queue"])
-def test_where_there_is_nothing_to_purge_that_is_said(
+def test_a_queue_with_nothing_to_purge_is_refused_with_the_reason(
     other: Callable[..., apsw.Connection], tmp_path: Path, raw: RawReader, name: str
 ) -> None:
     other(name)

@@ -102,22 +102,24 @@ def test_prismqs_workers_drain_their_queue_while_one_is_killed_and_we_requeue_an
         assert run.outcome in ("done", "nothing_to_do"), run
         done[action] += run.figures.get(figure, 0)
 
-    def left() -> int:
+    def unfinished() -> int:
         return int(queue.value("SELECT count(*) FROM task_queue WHERE status IN ('queued', 'leased')"))
 
     with (
-        prismq.process("prismq_worker.py", queue.path, "1", "1") as one,
+        prismq.process("prismq_worker.py", queue.path, "1", "1") as worker,
         prismq.process("prismq_worker.py", queue.path, "1", "1") as other,
     ):
-        runner_child.eventually(lambda: left() < 280, "they work")
-        taken = "SELECT count(*) FROM task_queue WHERE status = 'leased' AND locked_by LIKE '%:' || ?"
+        runner_child.eventually(lambda: unfinished() < 280, "they work")
+        leased = "SELECT count(*) FROM task_queue WHERE status = 'leased' AND locked_by LIKE '%:' || ?"
         other.kill()
         other.wait()
-        cut_off = queue.value(taken, other.pid)
+        cut_off = queue.value(leased, other.pid)
         act("purge", "purged")
-        runner_child.eventually(lambda: left() == 0 or (act("requeue", "requeued"), left())[1] == 0, "all is done", 120)
+        runner_child.eventually(
+            lambda: unfinished() == 0 or (act("requeue", "requeued"), unfinished())[1] == 0, "all is done", 120
+        )
         act("purge", "purged")
-        assert one.poll() is None
+        assert worker.poll() is None
     assert done == {"requeue": cut_off, "purge": 200}
     assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'completed'") == 300
     assert queue.value("SELECT count(DISTINCT task) FROM ran") == 300

@@ -66,13 +66,13 @@ def test_a_dead_task_says_when_and_why(stale: prismq.Queue) -> None:
 
 
 def test_a_live_lease_and_finished_tasks_are_untouched(stale: prismq.Queue) -> None:
-    kept = "SELECT group_concat(id || status || updated_at_utc) FROM task_queue WHERE id > 3"
-    before = stale.value(kept)
+    others = "SELECT group_concat(id || status || updated_at_utc) FROM task_queue WHERE id > 3"
+    before = stale.value(others)
     by_hand(target_of(stale.path), "requeue")
-    assert stale.value(kept) == before
+    assert stale.value(others) == before
 
 
-def test_a_dry_run_lists_the_victims_and_changes_nothing(stale: prismq.Queue) -> None:
+def test_a_dry_run_lists_the_tasks_and_changes_nothing(stale: prismq.Queue) -> None:
     before = statuses(stale)
     event = planned(target_of(stale.path), "requeue")
     assert event.figures["stale"] == 3
@@ -110,7 +110,7 @@ def test_the_grace_of_the_configuration_is_the_gauges_and_the_actions(queue: pri
     assert by_hand(target, "requeue").figures["requeued"] == 1
 
 
-def test_a_rule_needs_the_operators_word_and_a_limit(stale: prismq.Queue) -> None:
+def test_a_rule_needs_the_operators_confirmation_and_a_limit(stale: prismq.Queue) -> None:
     target = target_of(stale.path)
     for options in ({}, {"guarded": True}, {"limit": 10}):
         refused = by_rule(target, "requeue", STALE, **options)
@@ -150,7 +150,7 @@ def test_an_unknown_schema_is_refused_with_the_cure(make_queue: Callable[..., pr
     assert (run.outcome, run.reason) == ("refused", "no_profile")
 
 
-def test_a_profile_that_cannot_be_used_is_refused_in_words(stale: prismq.Queue, tmp_path: Path) -> None:
+def test_a_profile_that_cannot_be_used_is_refused_with_the_reason(stale: prismq.Queue, tmp_path: Path) -> None:
     run = by_hand(target_of(stale.path, settings={"grcae": 1.0}), "requeue")
     assert (run.outcome, run.reason) == ("refused", "profile")
     assert "settings.grcae: no such setting" in run.message
@@ -184,8 +184,8 @@ def test_the_queues_own_worker_takes_what_was_requeued(stale: prismq.Queue) -> N
         " (SELECT id FROM task_queue WHERE status='queued' AND run_after_utc<=datetime('now')"
         " ORDER BY priority, run_after_utc, id LIMIT 1) RETURNING id"
     )
-    taken = []
+    keys = []
     while rows := stale.owner.execute(claim).fetchall():
-        taken.append(rows[0][0])
-    assert sorted(taken) == sorted(set(taken))
-    assert {1, 2} <= set(taken)
+        keys.append(rows[0][0])
+    assert sorted(keys) == sorted(set(keys))
+    assert {1, 2} <= set(keys)

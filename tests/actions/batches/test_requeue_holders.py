@@ -1,4 +1,4 @@
-"""A task past its lease whose holder lives is left to it, where file or host tell; after its death it goes back once."""
+"""A task with an expired lease and a live holder, by file or host, is spared; after the holder's death it is requeued once."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def worker() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every look is a new one."""
+    """No start time of a process is cached."""
     monkeypatch.setattr(holder_liveness, "CACHE_SECONDS", -1.0)
 
 
@@ -54,7 +54,7 @@ def stale(queue: prismq.Queue, raw: RawReader, **settings: float) -> float:
 
 
 def held(queue: prismq.Queue, name: str, past: float = PAST) -> None:
-    """A task whose lease ran out so long ago, taken 10 s before that."""
+    """A task with a lease that expired so long ago, claimed 10 s before that."""
     now = time.time()
     queue.leased(now - past, locked_by=name, reserved_at_utc=prismq.stamp(now - past - 10))
 
@@ -69,7 +69,7 @@ def test_a_process_of_this_host_is_spared_and_rescued_once_after_its_death(
 ) -> None:
     name = form.format(host=HOST, pid=worker.pid, start=start_ticks(worker.pid))
     queue.leased(time.time() - PAST, locked_by=name, reserved_at_utc=prismq.stamp(time.time() + 1))
-    queue.leased(time.time() - PAST, locked_by="somebody")
+    queue.leased(time.time() - PAST, locked_by="another")
     assert stale(queue, raw) == 1
     assert run_here("requeue", work_on(target_of(queue.path), raw)).figures["requeued"] == 1
     with pytest.raises(NothingToDo, match="1 tasks have an expired lease, but their workers are alive") as nothing:
@@ -95,7 +95,7 @@ def test_the_same_through_the_door_by_kill_9(queue: prismq.Queue, worker: subpro
 def test_who_took_the_number_over_is_not_the_holder(
     queue: prismq.Queue, raw: RawReader, worker: subprocess.Popen[bytes]
 ) -> None:
-    """The process began after the task was taken."""
+    """The process started after the task was claimed."""
     held(queue, f"{HOST}:{worker.pid}")
     assert stale(queue, raw) == 1
 
@@ -122,7 +122,7 @@ def test_only_a_text_can_name_a_process() -> None:
 def test_a_zombie_does_not_live(worker: subprocess.Popen[bytes]) -> None:
     name = f"{HOST}:{worker.pid}"
     assert is_holder_alive(name, time.time()) == 1
-    kill(worker)  # not waited for yet: its number is still taken
+    kill(worker)  # not reaped yet: its number is still in use
     assert is_holder_alive(name, time.time()) == 0
 
 
@@ -145,7 +145,7 @@ def test_a_worker_with_a_heartbeat_is_spared_until_it_stops(queue: prismq.Queue,
     assert queue.value("SELECT min(attempts) FROM task_queue") == 1
 
 
-def test_a_queue_without_a_list_of_workers_goes_by_the_lease_alone(queue: prismq.Queue, raw: RawReader) -> None:
+def test_without_a_table_of_workers_the_lease_alone_decides(queue: prismq.Queue, raw: RawReader) -> None:
     queue.owner.execute("DROP TABLE workers")
     held(queue, "worker-1")
     assert stale(queue, raw) == 1
@@ -203,14 +203,14 @@ def test_a_dry_run_says_who_held_what_and_since_when(queue: prismq.Queue) -> Non
     assert "warning: a worker that is only slow may run its task twice" in event.message
 
 
-def test_the_result_says_that_a_task_may_run_twice_where_nothing_fences_it(queue: prismq.Queue, raw: RawReader) -> None:
+def test_the_result_says_that_a_task_may_run_twice_without_a_fencing_token(queue: prismq.Queue, raw: RawReader) -> None:
     held(queue, "worker-7")
     done = run_here("requeue", work_on(target_of(queue.path), raw))
     assert done.message == "requeued 1 task; they may run twice where a worker was only slow"
     assert done.figures["may_run_twice"] is True
 
 
-# --- between look and take ---
+# --- between selection and change ---
 
 
 @pytest.mark.parametrize(
@@ -225,18 +225,17 @@ def test_the_result_says_that_a_task_may_run_twice_where_nothing_fences_it(queue
     ],
     ids=["completed", "renewed", "renewed, and stale again", "taken over", "gone", "nothing that matters"],
 )
-def test_what_changes_between_look_and_take_wins(
+def test_a_change_between_selection_and_requeue_wins(
     queue: prismq.Queue, raw: RawReader, change: str, requeued: int
 ) -> None:
     from collectors.queue_profiles.detection import detect_profile
-    from tests.support.scenes.select_and_apply import look
-    from tests.support.scenes.select_and_apply import take as take_rows
+    from tests.support.scenes.select_and_apply import apply_all, select_all
 
     held(queue, "worker-1")
     profile = detect_profile(queue.owner, target_of(queue.path))
     assert profile is not None
     assert profile.requeue is not None
-    seen = look(queue.owner, profile.requeue.selections, time.time())
+    seen = select_all(queue.owner, profile.requeue.selections, time.time())
     assert len(seen[0][1]) == 1
     queue.owner.execute(change)
-    assert take_rows(queue.owner, seen, time.time())["waiting"] == requeued
+    assert apply_all(queue.owner, seen, time.time())["waiting"] == requeued

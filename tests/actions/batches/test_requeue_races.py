@@ -1,7 +1,7 @@
-"""A completion that races a requeue wins: random schedules of workers, looks and takes, judged by the database alone.
+"""A completion that races a requeue wins: random schedules of workers and requeues, judged by the database alone.
 
 Each step is a transaction; between any two of them anybody may act. Workers are slow, renew, crash, come back late. At
-the end somebody drains the queue. A failing schedule is printed with its seed; QK_SEED=N repeats a run.
+the end a worker drains the queue. A failing schedule is printed with its seed; QK_SEED=N repeats a run.
 """
 
 import random
@@ -38,24 +38,24 @@ class Queue:
     renew: str
     complete: str
     stamp: Callable[[float], Any]
-    left: str
-    fenced: bool
+    unfinished: str
+    has_token: bool
 
 
 PRISMQ = {
     "claim": "UPDATE task_queue SET status = 'leased', locked_by = :who, lease_until_utc = :until, reserved_at_utc = :now "
     "WHERE id = (SELECT id FROM task_queue WHERE status = 'queued' ORDER BY id LIMIT 1) RETURNING id",
     "renew": "UPDATE task_queue SET lease_until_utc = :until WHERE id = :id AND status = 'leased' AND locked_by = :who",
-    # as the queue's own code does: whoever finds it leased may complete it
+    # as the queue's own code does: any worker that finds it leased may complete it
     "complete": "UPDATE task_queue SET status = 'completed', finished_at_utc = :now WHERE id = :id AND status = 'leased'",
-    "left": "SELECT count(*) FROM task_queue WHERE status <> 'completed'",
+    "unfinished": "SELECT count(*) FROM task_queue WHERE status <> 'completed'",
 }
 LITEQUE = {
     "claim": "UPDATE tasks SET status = 'running', allocationId = :who || random(), expireAt = :until WHERE id = (SELECT id "
     "FROM tasks WHERE status IN ('pending', 'pending_retry') ORDER BY id LIMIT 1) RETURNING id, allocationId",
     "renew": "UPDATE tasks SET expireAt = :until WHERE id = :id AND status = 'running' AND allocationId = :token",
     "complete": "UPDATE tasks SET status = 'done' WHERE id = :id AND status = 'running' AND allocationId = :token",
-    "left": "SELECT count(*) FROM tasks WHERE status <> 'done'",
+    "unfinished": "SELECT count(*) FROM tasks WHERE status <> 'done'",
 }
 
 
@@ -78,7 +78,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     }[request.param]
     with queue_files.owned(tmp_path / "q.db", queue_files.SCHEMAS[request.param]) as owner:
         owner.execute("CREATE TABLE note (task, who)")
-        yield Queue(owner, fill, stamp=stamp, fenced=request.param == "liteque", **words)
+        yield Queue(owner, fill, stamp=stamp, has_token=request.param == "liteque", **words)
 
 
 @dataclass
@@ -97,13 +97,13 @@ class Schedule:
 
     queue: Queue
     ours: apsw.Connection
-    taking: RowSelection
+    selection: RowSelection
     own: SchemaEffects
     draw: random.Random
     now: float = START
     seen: list[SelectedRow] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
 
     def play(self) -> None:
         tasks = self.draw.randint(1, 4)
@@ -126,19 +126,19 @@ class Schedule:
         self.check_done(tasks)
 
     def check_living(self) -> None:
-        """Nobody's task was taken while its lease holds."""
+        """No task was requeued while its lease is valid."""
         for worker in self.workers:
             if worker.task is not None and worker.until > self.now:
-                token = "allocationId" if self.queue.fenced else "locked_by"
-                table = "tasks" if self.queue.fenced else "task_queue"
+                token = "allocationId" if self.queue.has_token else "locked_by"
+                table = "tasks" if self.queue.has_token else "task_queue"
                 held = self.queue.owner.execute(f"SELECT {token} FROM {table} WHERE id = ?", (worker.task,)).get
-                assert held == (worker.token if self.queue.fenced else worker.name), self.said
+                assert held == (worker.token if self.queue.has_token else worker.name), self.log
 
     def check_done(self, tasks: int) -> None:
         """Every task is done, once, by what the database says."""
         owner = self.queue.owner
-        assert owner.execute(self.queue.left).get == 0, self.said
-        assert owner.execute("SELECT count(*), count(DISTINCT task) FROM note").get == (tasks, tasks), self.said
+        assert owner.execute(self.queue.unfinished).get == 0, self.log
+        assert owner.execute("SELECT count(*), count(DISTINCT task) FROM note").get == (tasks, tasks), self.log
 
     # what may happen
 
@@ -152,11 +152,11 @@ class Schedule:
         length = self.draw.choice((30, 300)) if lease is None else lease
         worker.until = self.now + length
         values = {"who": worker.name, "until": self.queue.stamp(worker.until), "now": self.queue.stamp(self.now)}
-        found = self.queue.owner.execute(self.queue.claim, _named(self.queue.claim, values)).fetchall()
-        if not found:
+        claimed = self.queue.owner.execute(self.queue.claim, _named(self.queue.claim, values)).fetchall()
+        if not claimed:
             return False
-        worker.task, worker.token = found[0][0], str(found[0][-1])
-        self.said.append(f"{worker.name} claims {worker.task} for {length}")
+        worker.task, worker.token = claimed[0][0], str(claimed[0][-1])
+        self.log.append(f"{worker.name} claims {worker.task} for {length}")
         return True
 
     def complete(self, worker: Worker | None = None) -> None:
@@ -169,7 +169,7 @@ class Schedule:
             accepted = owner.changes() == 1
             if accepted:
                 owner.execute("INSERT INTO note VALUES (?, ?)", (worker.task, worker.name))
-        self.said.append(f"{worker.name} completes {worker.task}: {accepted}")
+        self.log.append(f"{worker.name} completes {worker.task}: {accepted}")
         worker.task = None
 
     def renew(self) -> None:
@@ -180,40 +180,40 @@ class Schedule:
         values = {"id": worker.task, "token": worker.token, "who": worker.name, "until": self.queue.stamp(until)}
         self.queue.owner.execute(self.queue.renew, _named(self.queue.renew, values))
         worker.until = until if self.queue.owner.changes() else 0.0
-        self.said.append(f"{worker.name} renews {worker.task}: {worker.until - self.now:+.0f}")
+        self.log.append(f"{worker.name} renews {worker.task}: {worker.until - self.now:+.0f}")
 
     def crash(self) -> None:
         worker = self.some()
-        self.said.append(f"{worker.name} crashes with {worker.task}")
+        self.log.append(f"{worker.name} crashes with {worker.task}")
         worker.task = None
 
     def wait(self) -> None:
         self.now += self.draw.choice((1, 50, 100, 400))
-        self.said.append(f"now {self.now - START}")
+        self.log.append(f"now {self.now - START}")
 
     def look(self) -> None:
         if self.draw.random() < 0.5:
-            self.seen = fetch_rows(self.ours, self.taking.search_statement(self.now), limit=100)
+            self.seen = fetch_rows(self.ours, self.selection.search_statement(self.now), limit=100)
         else:
-            self.seen = fetch_rows(self.ours, self.taking.walk_statement(self.now), after=FIRST_ROW, upto=LAST_ROW)
-        self.said.append(f"look: {[row[:3] for row in self.seen]}")
+            self.seen = fetch_rows(self.ours, self.selection.walk_statement(self.now), after=FIRST_ROW, upto=LAST_ROW)
+        self.log.append(f"look: {[row[:3] for row in self.seen]}")
 
     def take(self) -> None:
-        waiting, taken = deque(self.seen), AppliedRows()
+        pending, applied = deque(self.seen), AppliedRows()
         ranges = self.seen and len(self.seen[0]) > 4 and self.draw.random() < 0.5
         with self.ours:
             if ranges:
                 apply_range_steps(
-                    self.ours, self.taking.bind_range_steps(self.now), waiting, taken, self.own, lambda _rows: True
+                    self.ours, self.selection.bind_range_steps(self.now), pending, applied, self.own, lambda _rows: True
                 )
             else:
-                apply_steps(self.ours, self.taking.bind_row_steps(self.now), waiting, taken, self.own)
-        self.said.append(f"take: {dict(taken.destinations)}")
+                apply_steps(self.ours, self.selection.bind_row_steps(self.now), pending, applied, self.own)
+        self.log.append(f"take: {dict(applied.destinations)}")
         self.seen = []
         self.check_living()
 
     def drain(self) -> None:
-        """All leases end; whoever was slow answers last; then one worker does what is left."""
+        """All leases end; slow workers answer last; then one worker does the remaining tasks."""
         late = [worker for worker in self.workers if worker.task is not None and self.draw.random() < 0.5]
         self.now += 1000
         self.look()
@@ -221,7 +221,7 @@ class Schedule:
         last = Worker("last")
         while self.claim(last, 300):
             for worker in late:
-                self.complete(worker)  # of a task that may be somebody else's by now
+                self.complete(worker)  # of a task that another worker may hold by now
             self.complete(last)
 
 
@@ -230,7 +230,7 @@ def _named(sql: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
-def test_every_task_is_done_exactly_once_whatever_happens_in_between(queue: Queue, tmp_path: Path) -> None:
+def test_every_task_is_done_exactly_once_in_every_schedule(queue: Queue, tmp_path: Path) -> None:
     ours = apsw.Connection(str(tmp_path / "q.db"))
     ours.transaction_mode = "IMMEDIATE"
     ours.pragma("synchronous", "off")
@@ -239,9 +239,9 @@ def test_every_task_is_done_exactly_once_whatever_happens_in_between(queue: Queu
     assert profile.requeue is not None
     seed, own = seeded().randrange(1 << 30), read_schema_effects(ours)
     happened: set[str] = set()
-    for number in range(SCHEDULES if queue.fenced is False else SCHEDULES // 4):
+    for number in range(SCHEDULES if queue.has_token is False else SCHEDULES // 4):
         schedule = Schedule(queue, ours, profile.requeue.selections[0], own, random.Random(seed + number))
         schedule.play()
-        happened |= {line.partition(":")[0].rstrip("0123456789 ") for line in schedule.said}
+        happened |= {line.partition(":")[0].rstrip("0123456789 ") for line in schedule.log}
     ours.close()
     assert {"take", "look", "w0 crashes with", "w0 renews", "last completes"} <= happened

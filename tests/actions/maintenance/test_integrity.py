@@ -1,4 +1,4 @@
-"""Integrity checks: what they find, where they read, what they remember. Damage is made in the bytes of real files."""
+"""Integrity checks: their problems, where they read, what is stored. Damage is made in the bytes of real files."""
 
 import json
 import time
@@ -40,7 +40,7 @@ def with_tasks(queue: prismq.Queue, number: int = 3000) -> prismq.Queue:
 
 
 def wrong_entry(queue: prismq.Queue) -> None:
-    """One entry of an index says another word than its row: sound pages, wrong content."""
+    """One entry of an index differs from its row: the pages are sound, the content is wrong."""
     damage.damage(queue.path, damage.leaf_of(queue.owner, INDEX), b"completed", b"complated")
 
 
@@ -61,13 +61,13 @@ def verdicts(target: Target) -> dict[tuple[str, str], bool]:
     """By check and target, from history as the next process reads it."""
     assert target.state is not None
     with state_store(target.state) as store:
-        found = read_totals(store).checks
-    assert all(at == pytest.approx(time.time(), abs=600) for _, at in found.values())
-    return {(check, place): ok for (_, check, place), (ok, _) in found.items()}
+        checks = read_totals(store).checks
+    assert all(at == pytest.approx(time.time(), abs=600) for _, at in checks.values())
+    return {(check, place): ok for (_, check, place), (ok, _) in checks.items()}
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_a_sound_database_is_found_sound_beside_a_live_application(
+def test_a_sound_database_passes_beside_a_live_application(
     make_queue: Make, application: Application, mode: str
 ) -> None:
     queue = with_tasks(make_queue("queue.db", mode))
@@ -84,17 +84,19 @@ def test_a_sound_database_is_found_sound_beside_a_live_application(
     assert sorted(path.name for path in queue.path.parent.glob("queue.db*")) == names
 
 
-def test_a_wrong_index_entry_is_found_and_a_quick_check_does_not_clear_it(queue: prismq.Queue, tmp_path: Path) -> None:
+def test_a_wrong_index_entry_is_detected_and_a_quick_check_does_not_clear_it(
+    queue: prismq.Queue, tmp_path: Path
+) -> None:
     with_tasks(queue)
     place = BackupSettings(tmp_path / "backups", own_folder=False)
     target = target_of(queue.path, limits=PATIENT, backup=place)
     assert by_hand(target, "backup").outcome == "done"
     wrong_entry(queue)
-    found = by_hand(target, "integrity", full=True)
-    assert (found.outcome, found.reason) == ("unverified", "damaged")
-    assert f"missing from index {INDEX}" in found.message
-    assert "REINDEX" in found.next_step
-    assert "missing from index" in str(found.figures["problems"])
+    run = by_hand(target, "integrity", full=True)
+    assert (run.outcome, run.reason) == ("unverified", "damaged")
+    assert f"missing from index {INDEX}" in run.message
+    assert "REINDEX" in run.next_step
+    assert "missing from index" in str(run.figures["problems"])
     assert verdicts(target) == {("full", "live"): False}
     assert by_hand(target, "integrity").outcome == "done", "a quick check does not look at what indexes hold"
     assert verdicts(target) == {("full", "live"): False, ("quick", "live"): True}
@@ -109,13 +111,13 @@ def test_a_wrong_index_entry_is_found_and_a_quick_check_does_not_clear_it(queue:
     assert by_hand(target, "prune").outcome == "nothing_to_do"
 
 
-def test_a_damaged_index_page_is_found_by_the_quick_check_and_stays_known(queue: prismq.Queue) -> None:
+def test_a_damaged_index_page_fails_the_quick_check_and_is_remembered(queue: prismq.Queue) -> None:
     with_tasks(queue)
     target = target_of(queue.path, limits=PATIENT)
     unreadable_page(queue)
-    found = by_hand(target, "integrity")
-    assert found.outcome == "unverified"
-    assert f"index {INDEX} page" in found.message, "the tree is called by its name"
+    run = by_hand(target, "integrity")
+    assert run.outcome == "unverified"
+    assert f"index {INDEX} page" in run.message, "the tree is called by its name"
     queue.owner.execute(f"REINDEX {INDEX}")
     assert by_hand(target, "integrity").outcome == "done"
     assert verdicts(target) == {("quick", "live"): False}
@@ -125,17 +127,17 @@ def test_a_damaged_index_page_is_found_by_the_quick_check_and_stays_known(queue:
 
 def test_a_full_check_that_cannot_go_on_tells_what_the_quick_one_sees(queue: prismq.Queue, raw: RawReader) -> None:
     unreadable_page(with_tasks(queue))
-    with pytest.raises(Unverified, match=f"is damaged: index {INDEX} page") as told:
+    with pytest.raises(Unverified, match=f"is damaged: index {INDEX} page") as caught:
         run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw, full=True))
-    assert told.value.reason == "damaged"
+    assert caught.value.reason == "damaged"
 
 
 def test_a_table_page_that_is_damaged_calls_for_a_backup(queue: prismq.Queue, raw: RawReader) -> None:
     with_tasks(queue)
     damage.damage(queue.path, damage.leaf_of(queue.owner, "task_queue"))
-    with pytest.raises(Unverified, match="task_queue: database disk image is malformed") as told:
+    with pytest.raises(Unverified, match="task_queue: database disk image is malformed") as caught:
         run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw))
-    assert "queuekeeper restore" in told.value.next_step
+    assert "queuekeeper restore" in caught.value.next_step
 
 
 def test_what_is_no_database_any_more_is_damaged(queue: prismq.Queue) -> None:
@@ -172,7 +174,7 @@ def test_a_large_file_is_read_table_by_table(queue: prismq.Queue, raw: RawReader
 
 
 @pytest.mark.usefixtures("in_parts")
-def test_the_list_of_free_pages_is_looked_at_too(queue: prismq.Queue, raw: RawReader) -> None:
+def test_the_list_of_free_pages_is_checked_too(queue: prismq.Queue, raw: RawReader) -> None:
     with_tasks(queue)
     queue.owner.execute("DELETE FROM task_queue")
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -222,15 +224,15 @@ def test_a_schema_that_only_the_application_understands_is_not_called_damaged(
     queue.owner.create_scalar_function("twice", lambda x: x * 2, 1, deterministic=True)
     queue.owner.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x); CREATE INDEX i ON t (twice(x))").fetchall()
     queue.owner.execute("INSERT INTO t VALUES (1, 1)")
-    with pytest.raises(Failed, match=r"not checked: t \(.*twice.*\); no problem in the rest") as told:
+    with pytest.raises(Failed, match=r"not checked: t \(.*twice.*\); no problem in the rest") as caught:
         run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw, full=True))
-    assert told.value.reason == "unchecked"
+    assert caught.value.reason == "unchecked"
 
 
 # --- stopped, and beside a rollback journal
 
 
-def test_it_stops_when_asked_and_tells_nothing(queue: prismq.Queue, raw: RawReader) -> None:
+def test_it_stops_on_request_without_a_result(queue: prismq.Queue, raw: RawReader) -> None:
     work = work_on(target_of(with_tasks(queue).path, limits=PATIENT), raw, full=True)
     plan = plan_here("integrity", work)
     work.stop.request_stop()
@@ -289,15 +291,15 @@ def test_what_is_too_large_to_be_read_live_is_checked_on_the_newest_backup(backe
 
 
 def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_up: Target) -> None:
-    """The manifest is of the damaged copy: as if the damage had been there when it was taken."""
+    """The manifest is of the damaged copy: as if it had been damaged when it was written."""
     backup = find_backups(backed_up)[0]
     copy = apsw.Connection(str(Path(backup.reference)))
     leaf = damage.leaf_of(copy, INDEX)
     copy.close()
     damage.damage(Path(backup.reference), leaf, b"completed", b"complated")
-    told = by_hand(backed_up, "integrity", full=True, on_backup=True)
-    assert (told.outcome, told.reason) == ("unverified", "damaged")
-    assert "it was damaged in the backup store" in told.message
+    caught = by_hand(backed_up, "integrity", full=True, on_backup=True)
+    assert (caught.outcome, caught.reason) == ("unverified", "damaged")
+    assert "it was damaged in the backup store" in caught.message
     assert find_backups(backed_up)[0].state == "unverified", "it no longer counts as a way back"
     assert verdicts(backed_up) == {("full", "backup"): False}
     manifest = json.loads(manifest_path(Path(backup.reference)).read_text())
@@ -331,9 +333,9 @@ def test_a_compressed_backup_is_unpacked_in_private(queue: prismq.Queue, tmp_pat
 
 def test_without_a_backup_there_is_none_to_check(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
     target = target_of(queue.path)
-    with pytest.raises(Refused, match="no backup directory is known") as told:
+    with pytest.raises(Refused, match="no backup directory is known") as caught:
         plan_here("integrity", work_on(target, raw, on_backup=True))
-    assert "--from DIR" in told.value.next_step
+    assert "--from DIR" in caught.value.next_step
     empty = replace(target, backup=BackupSettings(tmp_path / "none", own_folder=False))
     with pytest.raises(Refused, match="no verified backup to check"):
         plan_here("integrity", work_on(empty, raw, on_backup=True))
@@ -342,7 +344,7 @@ def test_without_a_backup_there_is_none_to_check(queue: prismq.Queue, raw: RawRe
 # --- beside the pages
 
 
-def test_keys_that_point_nowhere_are_told_and_are_no_damage(queue: prismq.Queue) -> None:
+def test_dangling_foreign_keys_are_reported_and_are_no_damage(queue: prismq.Queue) -> None:
     queue.put()
     queue.owner.execute("INSERT INTO task_logs (task_id, level) VALUES (99, 'info'), (98, 'info'), (1, 'info')")
     target = target_of(queue.path, limits=PATIENT)
@@ -359,7 +361,7 @@ def test_a_row_beyond_its_sequence_is_damage(queue: prismq.Queue) -> None:
     assert (run.outcome, "table task_queue has row 5 beyond its sequence 3" in run.message) == ("unverified", True)
 
 
-def test_a_row_that_is_inserted_while_it_looks_is_no_damage(
+def test_a_row_that_is_inserted_during_the_check_is_no_damage(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from actions.backups import queue_check
@@ -376,7 +378,7 @@ def test_a_row_that_is_inserted_while_it_looks_is_no_damage(
     assert run_here("integrity", work_on(target_of(queue.path, limits=PATIENT), raw)).figures["notes"] == ""
 
 
-def test_a_sequence_that_went_back_since_the_last_check_is_told(queue: prismq.Queue) -> None:
+def test_a_sequence_that_went_back_since_the_last_check_is_reported(queue: prismq.Queue) -> None:
     queue.put("queued", 5)
     target = target_of(queue.path, limits=PATIENT)
     assert by_hand(target, "integrity").figures["last_numbers"] == '{"task_queue": 5}'

@@ -1,4 +1,4 @@
-"""Statistics for the query planner: analyze and optimize, in short turns, with nothing but sqlite_stat1 left behind."""
+"""Statistics for the query planner: analyze and optimize, in short transactions that add nothing but sqlite_stat1."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -65,9 +65,9 @@ def test_one_table_by_its_name(queue: prismq.Queue, raw: RawReader) -> None:
     run_here("analyze", work_on(target, raw, table="Task_Queue"))
     assert analyzed(queue) == {strange, "task_queue"}
     for wrong, hint in (("task_que", "did you mean task_queue?"), ("x'; DROP TABLE workers; --", "its tables: ")):
-        with pytest.raises(Refused, match="there is no table") as told:
+        with pytest.raises(Refused, match="there is no table") as caught:
             plan_here("analyze", work_on(target, raw, table=wrong))
-        assert hint in told.value.next_step
+        assert hint in caught.value.next_step
     assert queue.value("SELECT count(*) FROM task_queue") == 500
 
 
@@ -101,9 +101,9 @@ def test_what_would_hold_the_lock_too_long_is_left_as_it_was(queue: prismq.Queue
     owner.execute("ANALYZE")  # with samples, so that a gathering reads every row
     owner.execute("UPDATE sqlite_stat1 SET stat = 'old' WHERE tbl = 'big'")
     hasty = target_of(queue.path, limits=Limits(write_lock=0.001))
-    with pytest.raises(Failed, match=r"big_x \(longer than 0\.001 s\)") as told:
+    with pytest.raises(Failed, match=r"big_x \(longer than 0\.001 s\)") as caught:
         run_here("analyze", work_on(hasty, raw, table="big"))
-    assert "say --stall 2s" in told.value.next_step
+    assert "say --stall 2s" in caught.value.next_step
     assert queue.value("SELECT stat FROM sqlite_stat1 WHERE idx = 'big_x'") == "old"
     assert queue.value("PRAGMA integrity_check") == "ok"
     run_here("analyze", work_on(hasty, raw, table="big", stall=60.0))
@@ -135,21 +135,21 @@ def test_optimize_gathers_what_sqlite_asks_for_and_then_nothing(queue: prismq.Qu
     assert plan_here("optimize", work_on(target, raw)).steps == ("ANALYZE task_queue",)
 
 
-def test_a_library_that_bears_no_statistics_gets_none(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
+def test_a_library_that_refuses_statistics_gets_none(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
     with_tasks(queue)
     own = tmp_path / "own.yaml"
     shipped = (Path(analyze.__file__).parents[1] / "collectors/queue_profiles/shipped/prismq.yaml").read_text()
     own.write_text(shipped.replace("enqueued:", "statistics: false\nenqueued:"))
     target = target_of(queue.path, profile=str(own), limits=PATIENT)
     for action in ("analyze", "optimize"):
-        with pytest.raises(Refused, match="refuses a file with SQLite's statistics") as told:
+        with pytest.raises(Refused, match="refuses a file with SQLite's statistics") as caught:
             plan_here(action, work_on(target, raw))
-        assert told.value.reason == "statistics_unwelcome"
+        assert caught.value.reason == "statistics_unwelcome"
     run_here("analyze", work_on(replace(target, profile="auto"), raw))
-    plan_here("analyze", work_on(target, raw))  # it is there already, so the library bears it
-    with pytest.raises(Refused) as told:
+    plan_here("analyze", work_on(target, raw))  # the table exists already, so the library accepts it
+    with pytest.raises(Refused) as caught:
         plan_here("analyze", work_on(replace(target, profile="huey"), raw))
-    assert told.value.reason == "profile"
+    assert caught.value.reason == "profile"
 
 
 def test_a_writer_that_keeps_the_lock_is_not_waited_for_for_ever(
@@ -163,9 +163,9 @@ def test_a_writer_that_keeps_the_lock_is_not_waited_for_for_ever(
     work = work_on(target_of(queue.path), raw)
     queue.owner.execute("BEGIN IMMEDIATE")
     for action in ("analyze", "optimize"):
-        with pytest.raises(Locked) as told:
+        with pytest.raises(Locked) as caught:
             run_here(action, work)
-        assert told.value.reason == "write_lock"
+        assert caught.value.reason == "write_lock"
     queue.owner.execute("COMMIT")
     assert "sqlite_stat1" not in names(queue)
 

@@ -1,4 +1,4 @@
-"""Vacuum beside a live application: nothing, slices or a full one; what forbids it; what is left when it is stopped."""
+"""Vacuum beside a live application: nothing, an incremental or a full one; what forbids it; what remains when it is stopped."""
 
 import os
 from collections.abc import Callable
@@ -70,8 +70,8 @@ def check_whole(queue: prismq.Queue, rows: int) -> None:
 
 
 def free(disk: Path) -> int:
-    found = os.statvfs(disk)
-    return found.f_bavail * found.f_frsize
+    status = os.statvfs(disk)
+    return status.f_bavail * status.f_frsize
 
 
 @pytest.mark.parametrize("auto_vacuum", [0, 2])
@@ -82,27 +82,27 @@ def test_a_queue_that_refills_nightly_is_left_alone(
     queue = filled(make_queue(), auto_vacuum=auto_vacuum)
     target = target_of(queue.path)
     nightly = [*ALL_FREE[:10], 3, *ALL_FREE[:12]]
-    with pytest.raises(NothingToDo, match="3 of them have been for 22 hours: the others are filled again") as told:
+    with pytest.raises(NothingToDo, match="3 of them have been for 22 hours: the others are filled again") as caught:
         plan_here("vacuum", work_on(target, raw, automatic=automatic, lows=nightly, free_for=22 * 3600.0))
-    assert "--free-for 0s" in told.value.next_step
+    assert "--free-for 0s" in caught.value.next_step
     all_of_it = work_on(target, raw, automatic=automatic, lows=nightly, free_for=0.0, stall=9.0)
     assert plan_here("vacuum", all_of_it).figures["way"] == ("incremental" if auto_vacuum else "full")
 
 
-def test_nobody_watched_long_enough_so_only_a_person_may(queue: prismq.Queue, raw: RawReader) -> None:
+def test_pages_watched_too_briefly_let_only_a_person_vacuum(queue: prismq.Queue, raw: RawReader) -> None:
     filled(queue)
     target = target_of(queue.path)
     for lows, hours in (((), 0), (ALL_FREE[:3], 2)):
-        with pytest.raises(Refused, match=rf"watched for [{hours}{hours + 1}] of 24 hours") as told:
+        with pytest.raises(Refused, match=rf"watched for [{hours}{hours + 1}] of 24 hours") as caught:
             plan_here("vacuum", work_on(target, raw, automatic=True, lows=lows, stall=9.0))
-        assert told.value.reason == "unwatched"
+        assert caught.value.reason == "unwatched"
         assert "is not known" in plan_here("vacuum", work_on(target, raw, lows=lows)).warnings[0]
     watched = plan_here("vacuum", work_on(target, raw, automatic=True, lows=ALL_FREE, stall=9.0))
     assert watched.figures["watched_seconds"] == 86400
     assert not any("is not known" in warning for warning in watched.warnings)
 
 
-def test_more_than_is_remembered_cannot_be_asked_for(queue: prismq.Queue, raw: RawReader) -> None:
+def test_free_for_is_limited_to_what_is_stored(queue: prismq.Queue, raw: RawReader) -> None:
     with pytest.raises(Refused, match="7 days at most"):
         plan_here("vacuum", work_on(target_of(filled(queue).path), raw, free_for=30 * 86400.0))
 
@@ -160,10 +160,10 @@ def test_what_it_took_the_last_time_predicts_the_next(queue: prismq.Queue, raw: 
     assert rate > 1000
 
 
-# --- slices
+# --- incremental
 
 
-def test_slices_beside_a_live_application_give_all_back(make_queue: Make, application: Application) -> None:
+def test_batches_beside_a_live_application_give_all_back(make_queue: Make, application: Application) -> None:
     queue = filled(make_queue(), 20_000, auto_vacuum=2)
     _, unused = pages(queue)
     with application(queue.path, 2):
@@ -178,17 +178,17 @@ def test_slices_beside_a_live_application_give_all_back(make_queue: Make, applic
     assert queue.path.stat().st_size == pages(queue)[0] * 4096
 
 
-def test_each_slice_is_sized_by_how_long_the_lock_was_held(make_queue: Make, raw: RawReader) -> None:
-    """Bounded work instead of seconds: an allowance that is always exceeded keeps the slices small."""
+def test_each_batch_is_sized_by_how_long_the_lock_was_held(make_queue: Make, raw: RawReader) -> None:
+    """Bounded work instead of seconds: an allowance that is always exceeded keeps the batches small."""
     queue = filled(make_queue(), auto_vacuum=2)
     before, unused = pages(queue)
     tight = target_of(queue.path, limits=Limits(write_lock=1e-9, disk_reserve=0))
     done = run_here("vacuum", work_on(tight, raw))
-    assert int(done.figures["slices"] or 0) >= unused // vacuum_incremental.SMALLEST_SLICE
+    assert int(done.figures["slices"] or 0) >= unused // vacuum_incremental.SMALLEST_BATCH
     assert pages(queue) == (before - int(done.figures["freed_pages"] or 0), 0)
 
 
-def test_slices_leave_what_the_queue_will_fill_again(make_queue: Make, raw: RawReader) -> None:
+def test_batches_leave_what_the_queue_will_fill_again(make_queue: Make, raw: RawReader) -> None:
     queue = filled(make_queue(), auto_vacuum=2)
     _, unused = pages(queue)
     work = work_on(target_of(queue.path), raw, automatic=True, lows=[*ALL_FREE, unused - 100])
@@ -199,13 +199,13 @@ def test_slices_leave_what_the_queue_will_fill_again(make_queue: Make, raw: RawR
     check_whole(queue, 1000)
 
 
-def test_slices_are_not_to_be_had_where_the_file_has_no_map_of_its_pages(queue: prismq.Queue, raw: RawReader) -> None:
-    with pytest.raises(Refused, match="auto_vacuum is none") as told:
+def test_incremental_vacuum_is_refused_where_the_file_has_no_page_map(queue: prismq.Queue, raw: RawReader) -> None:
+    with pytest.raises(Refused, match="auto_vacuum is none") as caught:
         plan_here("vacuum", work_on(target_of(filled(queue).path), raw, incremental=True))
-    assert "leave --incremental out" in told.value.next_step
+    assert "leave --incremental out" in caught.value.next_step
 
 
-def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
+def test_batches_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 0.2)
@@ -214,15 +214,15 @@ def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     work = work_on(target_of(queue.path, limits=limits), raw)
     done = run_here("vacuum", work)
     assert "more remain: the WAL has grown to its budget; checkpoint it" in done.message
-    left = pages(queue)[1]
-    assert 0 < left == done.figures["free_pages"]
+    free_pages = pages(queue)[1]
+    assert 0 < free_pages == done.figures["free_pages"]
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     assert int(run_here("vacuum", work).figures["freed_pages"] or 0) > 0
-    assert pages(queue)[1] < left
+    assert pages(queue)[1] < free_pages
     check_whole(queue, 1000)
 
 
-def test_slices_wait_for_the_applications_own_checkpoint(
+def test_batches_wait_for_the_applications_own_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = filled(make_queue(), 8000, auto_vacuum=2)
@@ -241,7 +241,7 @@ def test_slices_wait_for_the_applications_own_checkpoint(
     assert pages(queue)[1] == 0
 
 
-def test_readers_of_a_rollback_journal_database_hold_a_slice_up_only_for_a_moment(
+def test_readers_of_a_rollback_journal_database_delay_a_batch_only_for_a_moment(
     make_queue: Make, held_reader: Hold, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_loop, "FIRST_LOCK_PATIENCE", 0.2)
@@ -287,19 +287,19 @@ def test_tables_whose_rows_may_be_numbered_anew_are_known(
     assert renumbered_tables(queue.owner, target) == ()
 
 
-def test_rows_that_may_be_found_by_their_number_are_not_numbered_anew(queue: prismq.Queue, raw: RawReader) -> None:
+def test_rowids_that_may_be_used_are_not_changed(queue: prismq.Queue, raw: RawReader) -> None:
     filled(queue)
     queue.owner.execute("CREATE TABLE extra (x); INSERT INTO extra VALUES (7)").fetchall()
     target = target_of(queue.path)
-    with pytest.raises(Refused, match="without INTEGER PRIMARY KEY: extra") as told:
+    with pytest.raises(Refused, match="without INTEGER PRIMARY KEY: extra") as caught:
         plan_here("vacuum", work_on(target, raw))
-    assert "--rowids-unused" in told.value.next_step
+    assert "--rowids-unused" in caught.value.next_step
     assert plan_here("vacuum", work_on(target, raw, rowids_unused=True)).figures["way"] == "full"
     refused = by_rule(target, "vacuum", rowids_unused=True)
     assert (refused.outcome, "only be given by a person" in refused.message) == ("refused", True)
 
 
-def test_the_profile_says_whose_rowids_nobody_uses(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
+def test_the_profile_declares_unused_rowids(queue: prismq.Queue, raw: RawReader, tmp_path: Path) -> None:
     queue.owner.execute("INSERT INTO workers (worker_id, capabilities) VALUES ('w', '{}')")
     target = target_of(filled(queue).path)
     assert renumbered_tables(queue.owner, target) == (), "prismq finds workers by their id"
@@ -309,9 +309,9 @@ def test_the_profile_says_whose_rowids_nobody_uses(queue: prismq.Queue, raw: Raw
     shipped = (Path(vacuum.__file__).parents[1] / "collectors/queue_profiles/shipped/prismq.yaml").read_text()
     own.write_text(shipped.replace("rowids_unused: [workers]", "rowids_unused: [workers, notes]"))
     assert renumbered_tables(queue.owner, replace(target, profile=str(own))) == ()
-    with pytest.raises(Refused) as told:
+    with pytest.raises(Refused) as caught:
         plan_here("vacuum", work_on(replace(target, profile="huey"), raw))
-    assert told.value.reason == "profile"
+    assert caught.value.reason == "profile"
 
 
 def test_rows_keep_their_numbers_where_the_table_has_an_index(queue: prismq.Queue, raw: RawReader) -> None:
@@ -325,14 +325,14 @@ def test_rows_keep_their_numbers_where_the_table_has_an_index(queue: prismq.Queu
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_an_automatic_run_keeps_its_budgets_or_has_the_operators_word(
+def test_an_automatic_run_keeps_its_budgets_or_has_the_operators_confirmation(
     make_queue: Make, raw: RawReader, mode: str
 ) -> None:
     queue = filled(make_queue(f"{mode}.db", mode))
     target = target_of(queue.path, limits=Limits(write_lock=0.001, disk_reserve=0))
-    with pytest.raises(Refused, match="the application would wait about") as told:
+    with pytest.raises(Refused, match="the application would wait about") as caught:
         plan_here("vacuum", work_on(target, raw, automatic=True, free_for=0.0))
-    assert "options: {stall: 2s}" in told.value.next_step
+    assert "options: {stall: 2s}" in caught.value.next_step
     accepted = work_on(target, raw, automatic=True, free_for=0.0, stall=9.0)
     assert plan_here("vacuum", accepted).figures["way"] == "full"
     with pytest.raises(Refused, match="would not end before its window does"):
@@ -342,10 +342,10 @@ def test_an_automatic_run_keeps_its_budgets_or_has_the_operators_word(
     if mode == "wal":
         with pytest.raises(Refused, match=r"limits\.wal_growth allows 1"):
             plan_here("vacuum", replace(accepted, target=small))
-    plan_here("vacuum", work_on(small, raw))  # a person is told, and has asked
+    plan_here("vacuum", work_on(small, raw))  # a person sees the warning before the run
 
 
-def test_a_person_is_told_who_waits(make_queue: Make, raw: RawReader) -> None:
+def test_the_plan_warns_which_processes_wait(make_queue: Make, raw: RawReader) -> None:
     queue = filled(make_queue("rollback.db", "delete"))
     work = work_on(target_of(queue.path), raw)
     plan = plan_here("vacuum", work)
@@ -375,9 +375,9 @@ def test_a_writer_that_keeps_the_lock_is_named(
     monkeypatch.setattr(vacuum_full, "WAL_WAIT", 0.1)
     filled(queue)
     queue.owner.execute("BEGIN IMMEDIATE")
-    with pytest.raises(Locked, match=f"process {os.getpid()}") as told:
+    with pytest.raises(Locked, match=f"process {os.getpid()}") as caught:
         run_here("vacuum", work_on(target_of(queue.path), raw))
-    assert told.value.reason == "write_lock"
+    assert caught.value.reason == "write_lock"
     queue.owner.execute("COMMIT")
 
 
@@ -391,29 +391,29 @@ def test_it_is_refused_with_the_bytes_that_are_missing(tmp_path: Path, raw: RawR
         live = int(plan_here("vacuum", work).figures["live_bytes"] or 0)
         fill(disk, live // 2)
         needed = int(live * 1.1)
-        with pytest.raises(Refused) as told:
+        with pytest.raises(Refused) as caught:
             plan_here("vacuum", work)
-        assert told.value.reason == "disk_full"
-        assert f"writes {needed} bytes in {disk} and 1000 must stay free" in str(told.value)
-        assert f"{needed + 1000 - free(disk)} bytes are missing" in str(told.value)
+        assert caught.value.reason == "disk_full"
+        assert f"writes {needed} bytes in {disk} and 1000 must stay free" in str(caught.value)
+        assert f"{needed + 1000 - free(disk)} bytes are missing" in str(caught.value)
         check_whole(queue, 1000)
         queue.owner.close()
 
 
-def test_the_place_of_temporary_files_is_asked_too(
+def test_the_disk_of_temporary_files_is_checked_too(
     queue: prismq.Queue, tmp_path: Path, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(queue, 8000)
     with small_disk(tmp_path / "small", 1) as disk:
         monkeypatch.setenv("SQLITE_TMPDIR", str(disk))
-        with pytest.raises(Refused, match=f"bytes in {disk} and") as told:
+        with pytest.raises(Refused, match=f"bytes in {disk} and") as caught:
             plan_here("vacuum", work_on(target_of(queue.path, limits=Limits(disk_reserve=0)), raw))
-    assert "point SQLITE_TMPDIR to a directory with room" in told.value.next_step
+    assert "point SQLITE_TMPDIR to a directory with room" in caught.value.next_step
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
-    with pytest.raises(Refused) as told:
+    with pytest.raises(Refused) as caught:
         plan_here("vacuum", work_on(target_of(queue.path, limits=Limits(disk_reserve=1 << 60)), raw))
     live = 4096 * (pages(queue)[0] - pages(queue)[1])
-    assert f"writes {2 * int(live * 1.1)} bytes" in str(told.value), "on one file system both must fit"
+    assert f"writes {2 * int(live * 1.1)} bytes" in str(caught.value), "on one file system both must fit"
 
 
 @pytest.mark.parametrize("place", ["temp", "beside"])
@@ -427,9 +427,9 @@ def test_a_disk_that_fills_up_meanwhile_loses_nothing(
         work = work_on(target_of(queue.path, limits=Limits(disk_reserve=0)), raw)
         plan = plan_here("vacuum", work)
         fill(disk, 500_000)
-        with pytest.raises(Failed, match="a disk filled up, nothing was changed") as told:
+        with pytest.raises(Failed, match="a disk filled up, nothing was changed") as caught:
             vacuum.run(work, plan)
-        assert told.value.reason == "disk_full"
+        assert caught.value.reason == "disk_full"
         (disk / "filler").unlink()
         check_whole(queue, rows // 4)
         queue.put()
@@ -437,17 +437,17 @@ def test_a_disk_that_fills_up_meanwhile_loses_nothing(
         queue.owner.close()
 
 
-def test_slices_on_a_disk_that_fills_up_keep_what_was_freed(tmp_path: Path, raw: RawReader) -> None:
+def test_batches_on_a_disk_that_fills_up_keep_what_was_freed(tmp_path: Path, raw: RawReader) -> None:
     with small_disk(tmp_path / "small", 48) as disk:
         queue = filled(prismq.create(disk / "queue.db"), 8000, auto_vacuum=2)
         limits = Limits(disk_reserve=0, wal_growth_bytes=1 << 24, wal_growth_ratio=0.0)
         work = work_on(target_of(queue.path, limits=limits), raw)
         plan = plan_here("vacuum", work)
         fill(disk, 900_000)
-        with pytest.raises(Failed, match="full, after") as told:
+        with pytest.raises(Failed, match="full, after") as caught:
             vacuum.run(work, plan)
-        assert told.value.reason == "disk_full"
-        assert int(told.value.figures["freed_pages"] or 0) * 4096 == told.value.totals["reclaimed_bytes"] > 0
+        assert caught.value.reason == "disk_full"
+        assert int(caught.value.figures["freed_pages"] or 0) * 4096 == caught.value.totals["reclaimed_bytes"] > 0
         (disk / "filler").unlink()
         check_whole(queue, 2000)
         queue.owner.close()
@@ -468,7 +468,7 @@ def stopped_while(target: Target, when: Callable[[Any], object], **options: Any)
     return runner_child.record(job)
 
 
-def test_a_full_vacuum_that_is_stopped_half_way_leaves_the_file_as_it_was(queue: prismq.Queue, raw: RawReader) -> None:
+def test_a_full_vacuum_that_is_stopped_half_way_leaves_the_file_unchanged(queue: prismq.Queue, raw: RawReader) -> None:
     heavy(queue)
     before = pages(queue)
 
@@ -488,7 +488,7 @@ def holds_write_lock(raw: RawReader, path: Path, pid: int) -> bool:
     return any(row.covers_byte(120) and row.mode == "WRITE" for row in held)
 
 
-def test_slices_that_are_stopped_keep_what_was_freed(make_queue: Make) -> None:
+def test_batches_that_are_stopped_keep_what_was_freed(make_queue: Make) -> None:
     queue = filled(make_queue(), auto_vacuum=2)
     before, unused = pages(queue)
     target = runner_child.slow(target_of(queue.path))
@@ -507,20 +507,20 @@ def test_an_automatic_vacuum_is_given_up_when_it_stalls_twice_as_long_as_accepte
     work = work_on(target_of(queue.path), raw)
     plan = plan_here("vacuum", work)
     hasty = replace(work, automatic=True, target=target_of(queue.path, limits=Limits(write_lock=0.001)))
-    with pytest.raises(Failed, match=r"given up after 0\.00 s") as told:
+    with pytest.raises(Failed, match=r"given up after 0\.00 s") as caught:
         vacuum.run(hasty, plan)
-    assert told.value.reason == "stall"
+    assert caught.value.reason == "stall"
     assert pages(queue) == before
     check_whole(queue, 1000)
 
 
-def test_a_schema_that_only_the_application_understands_is_said_so(queue: prismq.Queue, raw: RawReader) -> None:
+def test_a_schema_that_only_the_application_understands_is_reported(queue: prismq.Queue, raw: RawReader) -> None:
     filled(queue)
     queue.owner.create_scalar_function("twice", lambda x: x * 2, 1, deterministic=True)
     queue.owner.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x); CREATE INDEX i ON t (twice(x))").fetchall()
     queue.owner.execute("INSERT INTO t VALUES (1, 1)")
-    with pytest.raises(Failed, match="only the application's SQLite has") as told:
+    with pytest.raises(Failed, match="only the application's SQLite has") as caught:
         run_here("vacuum", work_on(target_of(queue.path), raw))
-    assert (told.value.reason, "twice" in str(told.value)) == ("schema", True)
+    assert (caught.value.reason, "twice" in str(caught.value)) == ("schema", True)
     check_whole(queue, 1000)
     assert isinstance(queue.owner, apsw.Connection)

@@ -1,4 +1,4 @@
-"""Events: one line that fits into the pipe's atomic write, whatever the text."""
+"""Events: one line that fits into the pipe's atomic write, with any text."""
 
 import json
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from actions.model.outcome import Effect, Outcome
-from actions.policy.cooldown import ActionHistory, admit, cooldown_left, elapsed_seconds
+from actions.policy.cooldown import ActionHistory, admit_request, cooldown_left, elapsed_seconds
 from actions.policy.episodes import (
     Episode,
     EpisodeRun,
@@ -37,7 +37,7 @@ def test_after_it_was_over_it_is_the_next_episode_and_owes_nothing_to_the_last()
     assert on_firing(over, 1600.0) == Episode("firing", 2, 1600.0, 1600.0)
 
 
-def test_nobody_repeats_it_for_a_week_so_it_was_over() -> None:
+def test_an_alert_that_is_not_repeated_for_a_week_was_over() -> None:
     assert on_firing(NEW, 1000.0 + WEEK).number == 1
     assert on_firing(NEW, 1000.1 + WEEK).number == 2
 
@@ -139,13 +139,16 @@ def test_elapsed_time_by_a_clock_that_can_be_set_back(then: float, now: float, s
 
 
 def test_a_wish_is_heard_when_nothing_waits_works_rests_or_is_suspended() -> None:
-    assert admit(ActionHistory(), COOLDOWN, 0.0) == "accepted"
-    assert admit(ActionHistory(last_ended=100.0), COOLDOWN, 700.0) == "accepted"
-    assert admit(ActionHistory(last_ended=100.0), COOLDOWN, 699.9) == "cooldown"
-    assert admit(ActionHistory(last_ended=100.0), 0.0, 100.0) == "accepted"
-    assert admit(ActionHistory(suspension=SuspensionState(2, since=5.0)), 0.0, 700.0) == "disabled"
-    assert admit(ActionHistory(suspension=SuspensionState(1)), 0.0, 700.0) == "accepted"
-    assert admit(ActionHistory(unfinished_run=0, suspension=SuspensionState(2, since=5.0)), 0.0, 700.0) == "duplicate"
+    assert admit_request(ActionHistory(), COOLDOWN, 0.0) == "accepted"
+    assert admit_request(ActionHistory(last_ended=100.0), COOLDOWN, 700.0) == "accepted"
+    assert admit_request(ActionHistory(last_ended=100.0), COOLDOWN, 699.9) == "cooldown"
+    assert admit_request(ActionHistory(last_ended=100.0), 0.0, 100.0) == "accepted"
+    assert admit_request(ActionHistory(suspension=SuspensionState(2, since=5.0)), 0.0, 700.0) == "disabled"
+    assert admit_request(ActionHistory(suspension=SuspensionState(1)), 0.0, 700.0) == "accepted"
+    assert (
+        admit_request(ActionHistory(unfinished_run=0, suspension=SuspensionState(2, since=5.0)), 0.0, 700.0)
+        == "duplicate"
+    )
 
 
 def test_what_is_left_of_a_cooldown() -> None:

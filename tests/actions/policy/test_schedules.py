@@ -28,9 +28,9 @@ def test_before_its_time_nothing_is_due_and_it_says_when_to_look() -> None:
 
 
 def test_at_its_time_it_is_due_once() -> None:
-    found = due_firing(DAILY, "jobs", THREE - 3600, THREE)
-    assert found == DueFiring(THREE, 0, THREE, THREE + DAY)
-    assert due_firing(DAILY, "jobs", found.done_until, THREE + 1) == DueFiring(None, 0, THREE + 1, THREE + DAY)
+    due = due_firing(DAILY, "jobs", THREE - 3600, THREE)
+    assert due == DueFiring(THREE, 0, THREE, THREE + DAY)
+    assert due_firing(DAILY, "jobs", due.done_until, THREE + 1) == DueFiring(None, 0, THREE + 1, THREE + DAY)
 
 
 def test_noticed_within_a_minute_it_is_on_time_and_later_it_was_missed() -> None:
@@ -40,13 +40,13 @@ def test_noticed_within_a_minute_it_is_on_time_and_later_it_was_missed() -> None
 
 
 def test_several_missed_times_are_all_counted() -> None:
-    found = due_firing(DAILY, "jobs", THREE - 1, THREE + 3 * DAY + 3600)
-    assert (found.firing, found.missed, found.next_at) == (None, 4, THREE + 4 * DAY)
+    due = due_firing(DAILY, "jobs", THREE - 1, THREE + 3 * DAY + 3600)
+    assert (due.firing, due.missed, due.next_at) == (None, 4, THREE + 4 * DAY)
 
 
 def test_the_newest_of_several_may_still_be_on_time() -> None:
-    found = due_firing(DAILY, "jobs", THREE - 1, THREE + 3 * DAY)
-    assert (found.firing, found.missed) == (THREE + 3 * DAY, 3)
+    due = due_firing(DAILY, "jobs", THREE - 1, THREE + 3 * DAY)
+    assert (due.firing, due.missed) == (THREE + 3 * DAY, 3)
 
 
 def test_what_is_declared_to_be_caught_up_with_is_made_up_once() -> None:
@@ -62,7 +62,7 @@ def test_each_database_has_its_own_delay_within_the_jitter_and_always_the_same()
     wide = replace(DAILY, jitter=300.0)
     delays = [jitter_delay(wide, f"db{number}") for number in range(200)]
     assert delays == [jitter_delay(wide, f"db{number}") for number in range(200)]
-    assert all(0 <= found < 300 for found in delays)
+    assert all(0 <= delay < 300 for delay in delays)
     assert len(set(delays)) == 200
     assert min(delays) < 30
     assert max(delays) > 270
@@ -76,8 +76,8 @@ def test_the_delay_shifts_the_turn_and_not_the_cron_time() -> None:
     turn = THREE + jitter_delay(wide, "jobs")
     assert due_firing(wide, "jobs", THREE - 3600, turn - 1).firing is None
     assert due_firing(wide, "jobs", THREE - 3600, turn - 1).next_at == turn
-    found = due_firing(wide, "jobs", THREE - 3600, turn + 1)
-    assert (found.firing, found.next_at) == (THREE, turn + DAY)
+    due = due_firing(wide, "jobs", THREE - 3600, turn + 1)
+    assert (due.firing, due.next_at) == (THREE, turn + DAY)
 
 
 def test_another_jitter_neither_repeats_nor_loses_a_time() -> None:
@@ -91,10 +91,14 @@ def test_another_jitter_neither_repeats_nor_loses_a_time() -> None:
 
 def test_a_time_zone_moves_it_and_the_change_of_clocks_neither_repeats_nor_loses_it() -> None:
     local = replace(DAILY, cron="30 2 * * *", timezone=BERLIN)
-    spring = [datetime.fromtimestamp(found, BERLIN) for found in islice(cron_firings(local, at("2026-03-28 12:00")), 2)]
-    assert [found.strftime("%d %H:%M") for found in spring] == ["29 03:00", "30 02:30"]
-    autumn = [datetime.fromtimestamp(found, BERLIN) for found in islice(cron_firings(local, at("2026-10-24 12:00")), 2)]
-    assert [found.strftime("%d %H:%M") for found in autumn] == ["25 02:30", "26 02:30"]
+    spring = [
+        datetime.fromtimestamp(firing, BERLIN) for firing in islice(cron_firings(local, at("2026-03-28 12:00")), 2)
+    ]
+    assert [firing.strftime("%d %H:%M") for firing in spring] == ["29 03:00", "30 02:30"]
+    autumn = [
+        datetime.fromtimestamp(firing, BERLIN) for firing in islice(cron_firings(local, at("2026-10-24 12:00")), 2)
+    ]
+    assert [firing.strftime("%d %H:%M") for firing in autumn] == ["25 02:30", "26 02:30"]
 
 
 def test_a_clock_set_far_back_begins_again_from_now() -> None:
@@ -115,8 +119,8 @@ def test_counting_goes_back_a_month_and_no_further() -> None:
     now = THREE
     assert due_firing(hourly, "jobs", now - 400 * DAY, now).missed == 31 * 24 - 1, "the newest is on time"
     often = replace(DAILY, cron="* * * * * *")
-    found = due_firing(often, "jobs", now - 400 * DAY, now)
-    assert (found.missed, found.firing) == (50_000 - 1, now)
+    due = due_firing(often, "jobs", now - 400 * DAY, now)
+    assert (due.missed, due.firing) == (50_000 - 1, now)
 
 
 def test_a_day_that_never_comes_is_never_due() -> None:
@@ -157,10 +161,10 @@ def test_however_it_is_looked_at_every_time_is_run_once_or_missed_once(
     done, ran, missed = now, [], 0
     for step in steps:
         now += step
-        found = due_firing(schedule, "jobs", done, now)
-        assert found.done_until >= done
-        done, missed = found.done_until, missed + found.missed
-        ran += [] if found.firing is None else [found.firing]
+        due = due_firing(schedule, "jobs", done, now)
+        assert due.done_until >= done
+        done, missed = due.done_until, missed + due.missed
+        ran += [] if due.firing is None else [due.firing]
     turned = now - jitter_delay(schedule, "jobs")
     expected = []
     for moment in cron_firings(schedule, start):

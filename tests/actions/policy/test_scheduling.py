@@ -40,13 +40,13 @@ def begin(
     line: Sequence[PendingRun], past: Sequence[StartedRun] = (), within: SchedulingLimits | None = None
 ) -> list[int]:
     """The runs that may begin, in their order."""
-    return [one.id for one, hold in order_pending_runs(line, past, within or bounds(), NOW) if hold is None]
+    return [run.id for run, reason in order_pending_runs(line, past, within or bounds(), NOW) if reason is None]
 
 
-def hold(one: PendingRun, past: Sequence[StartedRun] = (), within: SchedulingLimits | None = None) -> WaitReason | None:
-    """What holds the only one that waits."""
-    ((_, found),) = order_pending_runs([one], past, within or bounds(), NOW)
-    return found
+def hold(run: PendingRun, past: Sequence[StartedRun] = (), within: SchedulingLimits | None = None) -> WaitReason | None:
+    """Why the only pending run waits."""
+    ((_, reason),) = order_pending_runs([run], past, within or bounds(), NOW)
+    return reason
 
 
 def test_a_person_is_first_then_the_most_urgent_then_the_oldest() -> None:
@@ -103,7 +103,7 @@ def test_what_is_suspended_waits() -> None:
     assert hold(waits(1, "a", action="backup"), within=suspended) is None
 
 
-def test_what_is_held_keeps_nobody_else_waiting() -> None:
+def test_a_run_that_waits_delays_no_other() -> None:
     suspended = bounds(suspended=frozenset({("a", "checkpoint")}))
     assert begin([waits(1, "a"), waits(2, "a", action="backup")], within=suspended) == [2]
 

@@ -42,14 +42,14 @@ def read(
     return RecordedReading(at, database, (*known, *more), frozenset(failed))
 
 
-def told(at: float, name: str = "Stale", status: str = "firing", **labels: str) -> RecordedDelivery:
-    found = {"alertname": name, "database": "jobs", **labels}
-    fingerprint = f"{name}-{found['database']}-{found.get('queue', '')}"
-    return RecordedDelivery(at, Delivery((DeliveredAlert(status, found, fingerprint, receiver="r"),), 0))  # type: ignore[arg-type]
+def delivery(at: float, name: str = "Stale", status: str = "firing", **labels: str) -> RecordedDelivery:
+    all_labels = {"alertname": name, "database": "jobs", **labels}
+    fingerprint = f"{name}-{all_labels['database']}-{all_labels.get('queue', '')}"
+    return RecordedDelivery(at, Delivery((DeliveredAlert(status, all_labels, fingerprint, receiver="r"),), 0))  # type: ignore[arg-type]
 
 
 def story(made: SimulationPolicy, *moments: RecordedReading | RecordedDelivery) -> list[tuple[float, str, str]]:
-    return [(one.at, one.kind, one.words) for one in simulate_policy(made, moments)]
+    return [(event.at, event.kind, event.words) for event in simulate_policy(made, moments)]
 
 
 def test_a_rule_runs_when_it_held_for_long_enough_and_the_next_reading_says_whether_it_helped() -> None:
@@ -86,8 +86,8 @@ def pinned(state: str) -> Sample:
 
 def test_a_checkpoint_behind_a_reader_is_blocked_and_free_again_when_it_is_gone() -> None:
     readings = [read(at, 200, pinned("pinned"), wal.STATE(0.0, "idle")) for at in range(0, 700, 60)]
-    found = story(plan(CHECKPOINT), *readings, read(720, 200, pinned("unknown")), read(780, 200, pinned("backlog")))
-    assert [(at, kind) for at, kind, _ in found] == [
+    events = story(plan(CHECKPOINT), *readings, read(720, 200, pinned("unknown")), read(780, 200, pinned("backlog")))
+    assert [(at, kind) for at, kind, _ in events] == [
         (60, "runs"),
         (120, "ended"),
         (420, "runs"),
@@ -96,7 +96,7 @@ def test_a_checkpoint_behind_a_reader_is_blocked_and_free_again_when_it_is_gone(
         (780, "lifted"),
         (780, "runs"),
     ]
-    assert found[1][2] == "effect blocked (200 -> 200)"
+    assert events[1][2] == "effect blocked (200 -> 200)"
 
 
 def test_what_comes_closer_each_time_is_not_suspended() -> None:
@@ -113,38 +113,38 @@ def test_whether_a_reader_holds_the_wal_back_is_what_the_state_says() -> None:
 
 
 def test_without_a_further_reading_the_effect_is_unknown() -> None:
-    found = story(plan(CHECKPOINT), read(0, 200), read(60, 200), read(70, None, failed=[wal.NAME]))
-    assert found[-1] == (70, "ended", "effect unknown (200 -> not recorded)")
+    events = story(plan(CHECKPOINT), read(0, 200), read(60, 200), read(70, None, failed=[wal.NAME]))
+    assert events[-1] == (70, "ended", "effect unknown (200 -> not recorded)")
 
 
 def test_a_reading_of_another_database_ends_nothing() -> None:
-    found = story(plan(CHECKPOINT), read(0, 200), read(60, 200), read(65, 5, database="mail"))
-    assert [kind for _, kind, _ in found] == ["runs"]
+    events = story(plan(CHECKPOINT), read(0, 200), read(60, 200), read(65, 5, database="mail"))
+    assert [kind for _, kind, _ in events] == ["runs"]
 
 
 def test_the_radius_holds_and_is_said_once_for_each_run() -> None:
     rule = Rule("wal", BACKLOG, "checkpoint", hold=0.0, radius=BlastRadius(databases=1, share=0.0, within=600.0))
-    found = story(
+    events = story(
         plan(rule),
         read(0, 200),
         read(1, 200, database="mail"),
         read(2, 200, database="mail"),
         read(600, 200, database="mail"),
     )
-    assert [(at, kind) for at, kind, _ in found] == [(0, "runs"), (1, "waits"), (600, "runs")]
-    assert "1 are allowed (blast_radius)" in found[1][2]
+    assert [(at, kind) for at, kind, _ in events] == [(0, "runs"), (1, "waits"), (600, "runs")]
+    assert "1 are allowed (blast_radius)" in events[1][2]
 
 
 def test_what_is_no_longer_wrong_when_its_turn_comes_is_nothing_to_do() -> None:
     rule = Rule("wal", BACKLOG, "checkpoint", hold=0.0, radius=BlastRadius(databases=1, share=0.0, within=600.0))
-    found = story(plan(rule), read(0, 200), read(1, 200, database="mail"), read(600, 5, database="mail"))
-    assert found[-1] == (600, "ended", "nothing to do: no longer wrong")
+    events = story(plan(rule), read(0, 200), read(1, 200, database="mail"), read(600, 5, database="mail"))
+    assert events[-1] == (600, "ended", "nothing to do: no longer wrong")
 
 
 def test_an_absence_is_measured_by_collectors_that_could_read() -> None:
     rule = Rule("never", Condition("sqlite_backup_age_seconds", absent=100.0), "backup", hold=0.0)
-    found = story(plan(rule), read(0, None, failed=["backups"]), read(50, None), read(150, None), read(160, None))
-    assert found == [
+    events = story(plan(rule), read(0, None, failed=["backups"]), read(50, None), read(150, None), read(160, None))
+    assert events == [
         (150, "runs", "backup, by the threshold of rule never: sqlite_backup_age_seconds is absent"),
         (160, "ended", "effect no_effect (absent -> absent)"),
     ]
@@ -154,8 +154,8 @@ def test_schedules_run_within_the_recorded_time_and_what_lies_between_readings_i
     three = datetime(2026, 3, 2, 3, tzinfo=UTC).timestamp()
     daily = Schedule("daily", "0 3 * * *", "backup", databases=("jobs",))
     made = plan(schedules=[daily])
-    found = list(simulate_policy(made, [read(three - 60, 0), read(three + 10, 0), read(three + 86400 * 3 + 3600, 0)]))
-    assert found == [
+    events = list(simulate_policy(made, [read(three - 60, 0), read(three + 10, 0), read(three + 86400 * 3 + 3600, 0)]))
+    assert events == [
         SimulatedEvent(three + 10, "runs", "jobs", "backup, by the schedule daily", "daily", "backup"),
         SimulatedEvent(three + 86400 * 3 + 3600, "missed", "jobs", "3 times before", "daily", "backup"),
     ]
@@ -164,9 +164,9 @@ def test_schedules_run_within_the_recorded_time_and_what_lies_between_readings_i
 def test_a_window_holds_by_the_recorded_time_of_day() -> None:
     night = Schedule("night", "0 1 * * *", "vacuum", databases=("jobs",))
     made = replace(plan(schedules=[night]), windows={"vacuum": Window(120, 240)})
-    one = datetime(2026, 3, 2, 1, tzinfo=UTC).timestamp()
-    found = story(made, read(one - 60, 0), read(one + 5, 0), read(one + 3599, 0), read(one + 3600, 0))
-    assert [(at - one, kind) for at, kind, _ in found] == [(5, "waits"), (3600, "runs")]
+    one_am = datetime(2026, 3, 2, 1, tzinfo=UTC).timestamp()
+    events = story(made, read(one_am - 60, 0), read(one_am + 5, 0), read(one_am + 3599, 0), read(one_am + 3600, 0))
+    assert [(at - one_am, kind) for at, kind, _ in events] == [(5, "waits"), (3600, "runs")]
 
 
 def test_a_schedule_knows_no_cooldown() -> None:
@@ -181,28 +181,33 @@ def test_a_schedule_knows_no_cooldown() -> None:
 
 
 def test_an_alert_runs_its_rule_and_says_its_fingerprint() -> None:
-    found = list(simulate_policy(plan(STALE), [told(0)]))
+    events = list(simulate_policy(plan(STALE), [delivery(0)]))
     words = "requeue, by the alert of rule stale: sqlite_queue_stale_leases is not recorded, alert Stale-jobs-/1"
-    assert found == [SimulatedEvent(0, "runs", "jobs", words, "stale", "requeue")]
+    assert events == [SimulatedEvent(0, "runs", "jobs", words, "stale", "requeue")]
 
 
 def test_a_delivery_that_comes_again_is_the_same_news_and_a_repeat_waits_for_the_cooldown() -> None:
-    found = story(plan(STALE), told(0), told(2), told(300), told(600))
-    assert [(at, kind) for at, kind, _ in found] == [(0, "runs"), (2, "ignored"), (300, "ignored"), (600, "runs")]
-    assert [words for _, kind, words in found if kind == "ignored"] == ["duplicate: Stale", "cooldown: Stale"]
+    events = story(plan(STALE), delivery(0), delivery(2), delivery(300), delivery(600))
+    assert [(at, kind) for at, kind, _ in events] == [(0, "runs"), (2, "ignored"), (300, "ignored"), (600, "runs")]
+    assert [words for _, kind, words in events if kind == "ignored"] == ["duplicate: Stale", "cooldown: Stale"]
 
 
 def test_a_live_reading_decides_for_an_alert_too() -> None:
     healthy, wrong = read(0, 0, leases.STALE(0, "mail")), read(0, 0, leases.STALE(2, "mail"))
-    assert story(plan(STALE), healthy, told(1))[-1] == (1, "ended", "nothing to do: no longer wrong")
-    assert story(plan(STALE), wrong, told(1))[-1][1] == "runs"
-    found = story(plan(STALE), healthy, told(1), replace(healthy, at=2))
-    assert found == [(1, "ended", "nothing to do: no longer wrong")], "and ended it is"
+    assert story(plan(STALE), healthy, delivery(1))[-1] == (1, "ended", "nothing to do: no longer wrong")
+    assert story(plan(STALE), wrong, delivery(1))[-1][1] == "runs"
+    events = story(plan(STALE), healthy, delivery(1), replace(healthy, at=2))
+    assert events == [(1, "ended", "nothing to do: no longer wrong")], "and ended it is"
 
 
 @pytest.mark.parametrize(("state", "decision"), [("pinned", "cooldown"), ("backlog", "duplicate")])
 def test_what_a_reader_kept_from_its_work_is_no_news_of_a_run(state: str, decision: str) -> None:
-    moments = [read(0, 200, pinned(state)), told(1, "Backlog"), read(10, 200, pinned(state)), told(20, "Backlog")]
+    moments = [
+        read(0, 200, pinned(state)),
+        delivery(1, "Backlog"),
+        read(10, 200, pinned(state)),
+        delivery(20, "Backlog"),
+    ]
     assert story(plan(CHECKPOINT), *moments)[-1] == (20, "ignored", f"{decision}: Backlog")
 
 
@@ -211,8 +216,10 @@ def test_a_wish_that_is_not_heard_is_no_try() -> None:
     other = Rule("other", BACKLOG, "requeue", hold=0.0)
     between = [read(640, 200, leases.STALE(2, "mail")), read(650, 5, leases.STALE(2, "mail"))]
     after = read(1310, 5, leases.STALE(2, "mail"))
-    found = story(plan(STALE, other), told(0), told(700), *between, told(1300), after, told(2000), told(2520))
-    assert [(at, kind) for at, kind, _ in found if at >= 700] == [
+    events = story(
+        plan(STALE, other), delivery(0), delivery(700), *between, delivery(1300), after, delivery(2000), delivery(2520)
+    )
+    assert [(at, kind) for at, kind, _ in events if at >= 700] == [
         (700, "ignored"),
         (1300, "runs"),
         (1310, "ended"),
@@ -225,15 +232,15 @@ NARROW = plan(STALE, radius={"stale": BlastRadius(databases=1, share=0.0, within
 
 
 def test_a_resolution_cancels_what_waits() -> None:
-    found = story(NARROW, told(0, database="mail"), told(1), told(2, status="resolved"), told(700))
-    assert [(at, kind) for at, kind, _ in found] == [(0, "runs"), (1, "waits"), (2, "ended"), (700, "runs")]
-    assert found[2][2] == "cancelled: its alert resolved before it began"
+    events = story(NARROW, delivery(0, database="mail"), delivery(1), delivery(2, status="resolved"), delivery(700))
+    assert [(at, kind) for at, kind, _ in events] == [(0, "runs"), (1, "waits"), (2, "ended"), (700, "runs")]
+    assert events[2][2] == "cancelled: its alert resolved before it began"
 
 
 def test_what_another_alert_still_counts_on_is_not_cancelled() -> None:
-    both = [told(1), told(1, queue="mail"), told(2, status="resolved")]
-    found = story(NARROW, told(0, database="mail"), *both, told(600, name="Other"))
-    assert [(at, kind) for at, kind, _ in found] == [
+    both = [delivery(1), delivery(1, queue="mail"), delivery(2, status="resolved")]
+    events = story(NARROW, delivery(0, database="mail"), *both, delivery(600, name="Other"))
+    assert [(at, kind) for at, kind, _ in events] == [
         (0, "runs"),
         (1, "waits"),
         (1, "ignored"),
@@ -243,8 +250,8 @@ def test_what_another_alert_still_counts_on_is_not_cancelled() -> None:
 
 
 def test_a_resolution_of_what_ran_or_never_fired_is_nothing() -> None:
-    assert [kind for _, kind, _ in story(plan(STALE), told(0), told(1, status="resolved"))] == ["runs"]
-    assert story(plan(STALE), told(1, status="resolved")) == []
+    assert [kind for _, kind, _ in story(plan(STALE), delivery(0), delivery(1, status="resolved"))] == ["runs"]
+    assert story(plan(STALE), delivery(1, status="resolved")) == []
 
 
 @pytest.mark.parametrize(
@@ -257,5 +264,5 @@ def test_a_resolution_of_what_ran_or_never_fired_is_nothing() -> None:
 )
 def test_an_alert_that_selects_nothing_is_ignored_with_the_reason(labels: dict[str, str], why: str) -> None:
     changed = {"instance": "a:9977", **labels}
-    found = story(plan(STALE, identity="a:9977"), told(0, **changed))
-    assert found == [(0, "ignored", why)]
+    events = story(plan(STALE, identity="a:9977"), delivery(0, **changed))
+    assert events == [(0, "ignored", why)]

@@ -112,8 +112,8 @@ def test_resolved_and_firing_again_is_a_new_episode_within_the_same_cooldown(sto
 def test_a_resolution_cancels_what_has_not_begun(store: apsw.Connection) -> None:
     heard(store, 1000.0)
     assert resolved(store, 1001.0) == [1]
-    told = runs.load_run(store, 1)
-    assert (told.state, told.outcome, told.reason) == ("ended", "cancelled", "alert_resolved")
+    ended_run = runs.load_run(store, 1)
+    assert (ended_run.state, ended_run.outcome, ended_run.reason) == ("ended", "cancelled", "alert_resolved")
     assert resolved(store, 1002.0) == []
 
 
@@ -200,9 +200,9 @@ def test_old_episodes_are_forgotten_and_recent_ones_are_not(store: apsw.Connecti
 
 
 def test_how_an_action_stands_is_kept_until_it_is_well(store: apsw.Connection) -> None:
-    one = SuspensionState(1, None, 5.0, True, "stale", STALE, "held back", "wait")
-    save_suspension(store, "jobs", "requeue", one)
-    assert load_suspensions(store) == {("jobs", "requeue"): one}
+    one_strike = SuspensionState(1, None, 5.0, True, "stale", STALE, "held back", "wait")
+    save_suspension(store, "jobs", "requeue", one_strike)
+    assert load_suspensions(store) == {("jobs", "requeue"): one_strike}
     save_suspension(store, "jobs", "requeue", SuspensionState())
     assert load_suspensions(store) == {}
 

@@ -43,17 +43,17 @@ def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "sc
     )
 
 
-def reason(found: GuardInputs) -> str:
-    refused = first_refusal(found)
+def reason(inputs: GuardInputs) -> str:
+    refused = first_refusal(inputs)
     return "" if refused is None else refused.reason
 
 
 def test_a_verified_backup_lets_what_destroys_run_until_it_is_too_old(target: Target, store: apsw.Connection) -> None:
     assert reason(facts(target, store, time.time())) == "no_fresh_backup"
     assert reason(facts(target, store, time.time(), "person")) == ""
-    taken = read_manifest(manifest_path(Path(str(by_hand(target, "backup").figures["path"])))).snapshot_time
-    assert reason(facts(target, store, taken + 3600)) == ""
-    assert reason(facts(target, store, taken + 3601)) == "no_fresh_backup"
+    snapshot_time = read_manifest(manifest_path(Path(str(by_hand(target, "backup").figures["path"])))).snapshot_time
+    assert reason(facts(target, store, snapshot_time + 3600)) == ""
+    assert reason(facts(target, store, snapshot_time + 3601)) == "no_fresh_backup"
 
 
 @pytest.mark.parametrize("changed", [{"verified_time": None}, {"kind": "safety"}, {"bytes": 1}])

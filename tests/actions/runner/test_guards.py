@@ -1,4 +1,4 @@
-"""The guards, by facts alone: what binds everybody, what binds only what runs by itself, and that each names its cure."""
+"""The guards, by their inputs alone: what binds every run, what binds only automatic runs, and that each names its cure."""
 
 from dataclasses import replace
 
@@ -11,15 +11,15 @@ MIB = 1024 * 1024
 NOON = 12 * 3600.0
 DAY = 86400.0
 FINE = GuardInputs("purge", "purge", "jobs", 1000, 1000, STATE_RESERVE, None, False, "3.54.1", 256 * MIB, 256 * MIB)
-BY_ITSELF = AutomaticInputs(NOON, needs_window=True, window=Window(0, 24 * 60), fresh_backup=3600.0, backup_age=3600.0)
+AUTOMATIC = AutomaticInputs(NOON, needs_window=True, window=Window(0, 24 * 60), fresh_backup=3600.0, backup_age=3600.0)
 
 
-def test_nothing_stands_in_the_way_of_what_is_fine() -> None:
+def test_nothing_forbids_a_run_that_is_fine() -> None:
     assert first_refusal(FINE) is None
-    assert first_refusal(replace(FINE, automatic=BY_ITSELF)) is None
+    assert first_refusal(replace(FINE, automatic=AUTOMATIC)) is None
 
 
-def test_what_nobody_configured_stands_in_nobodys_way() -> None:
+def test_what_is_not_configured_forbids_nothing() -> None:
     assert first_refusal(replace(FINE, automatic=AutomaticInputs(NOON))) is None
     bare = GuardInputs("checkpoint", "checkpoint", "jobs", 1000, 1000, 16 * MIB, None, False, "3.54.1", database_free=0)
     assert first_refusal(bare) is None
@@ -40,9 +40,9 @@ def test_the_history_needs_16_mib() -> None:
         ({"database_free": 255 * MIB}, "disk_full", f"{MIB} bytes are missing", "limits.disk_reserve"),
     ],
 )
-def test_what_binds_everybody(changed: dict[str, object], reason: str, says: str, cure: str) -> None:
-    for facts in (FINE, replace(FINE, automatic=BY_ITSELF)):
-        refused = first_refusal(replace(facts, **changed))  # type: ignore[arg-type] # by names of Facts
+def test_what_binds_every_run(changed: dict[str, object], reason: str, says: str, cure: str) -> None:
+    for facts in (FINE, replace(FINE, automatic=AUTOMATIC)):
+        refused = first_refusal(replace(facts, **changed))  # type: ignore[arg-type] # by names of GuardInputs
         assert refused is not None
         assert refused.reason == reason
         assert says in str(refused)
@@ -52,8 +52,8 @@ def test_what_binds_everybody(changed: dict[str, object], reason: str, says: str
 @pytest.mark.parametrize(
     "changed", [{"user": 0}, {"user": None, "owner": None}, {"user": None}, {"database_free": None}]
 )
-def test_root_and_systems_without_owners_and_actions_that_see_to_their_room(changed: dict[str, object]) -> None:
-    assert first_refusal(replace(FINE, **changed)) is None  # type: ignore[arg-type] # by names of Facts
+def test_root_and_systems_without_owners_and_actions_that_check_their_space(changed: dict[str, object]) -> None:
+    assert first_refusal(replace(FINE, **changed)) is None  # type: ignore[arg-type] # by names of GuardInputs
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_root_and_systems_without_owners_and_actions_that_see_to_their_room(chan
         ({"fresh_backup": 30.0}, "no_fresh_backup", "no older than 30 s", "actions.fresh_backup"),
     ],
 )
-def test_what_binds_only_what_runs_by_itself(changed: dict[str, object], reason: str, says: str, cure: str) -> None:
-    refused = first_refusal(replace(FINE, automatic=replace(BY_ITSELF, **changed)))  # type: ignore[arg-type] # by its names
+def test_what_binds_only_automatic_runs(changed: dict[str, object], reason: str, says: str, cure: str) -> None:
+    refused = first_refusal(replace(FINE, automatic=replace(AUTOMATIC, **changed)))  # type: ignore[arg-type] # by its names
     assert refused is not None
     assert refused.reason == reason
     assert says in str(refused)
@@ -80,4 +80,4 @@ def test_what_binds_only_what_runs_by_itself(changed: dict[str, object], reason:
     "changed", [{"needs_window": False, "window": None}, {"fresh_backup": None, "backup_age": None}]
 )
 def test_an_action_that_needs_no_window_or_destroys_nothing(changed: dict[str, object]) -> None:
-    assert first_refusal(replace(FINE, automatic=replace(BY_ITSELF, **changed))) is None  # type: ignore[arg-type] # by its names
+    assert first_refusal(replace(FINE, automatic=replace(AUTOMATIC, **changed))) is None  # type: ignore[arg-type] # by its names

@@ -57,7 +57,7 @@ def requeued(queue: prismq.Queue) -> int:
 
 
 def truncates(queue: prismq.Queue) -> bool:
-    """Whether the application's own checkpoint meets nobody."""
+    """Whether the application's own checkpoint is not blocked."""
     return queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] == 0
 
 
@@ -108,14 +108,14 @@ def test_a_vanished_caller_interrupts_at_a_safe_point_and_what_was_done_is_told(
     runner_child.wait_for(children[0], "progress")
     runner_child.hang_up(children[0])
     status, _, errors = runner_child.finish(children[0])
-    told = runner_child.record(job)
+    ended_run = runner_child.record(job)
     assert (status, errors) == (1, "")
-    assert (told.outcome, told.reason) == ("interrupted", "caller_gone")
+    assert (ended_run.outcome, ended_run.reason) == ("interrupted", "caller_gone")
     assert 0 < requeued(stale) < MANY
-    assert told.figures["requeued"] == requeued(stale)
+    assert ended_run.figures["requeued"] == requeued(stale)
     with state_store(job.state) as store:
         assert store.execute("SELECT amount FROM amount_total WHERE name = 'requeued_tasks'").get == requeued(stale)
-    assert by_hand(target, "requeue").figures["requeued"] == MANY - told.figures["requeued"]
+    assert by_hand(target, "requeue").figures["requeued"] == MANY - ended_run.figures["requeued"]
 
 
 def test_a_backup_whose_caller_vanished_leaves_no_file(
@@ -144,9 +144,9 @@ def test_who_asks_it_to_stop_gets_a_cancelled_run(
     else:
         children[0].send_signal(getattr(signal, how))
     status, _, errors = runner_child.finish(children[0])
-    told = runner_child.record(job)
-    assert (status, errors, told.outcome) == (1, "", "cancelled")
-    assert told.figures["requeued"] == requeued(stale) < MANY
+    ended_run = runner_child.record(job)
+    assert (status, errors, ended_run.outcome) == (1, "", "cancelled")
+    assert ended_run.figures["requeued"] == requeued(stale) < MANY
 
 
 def test_a_terminals_interrupt_does_not_reach_the_child(target: Target) -> None:
@@ -181,10 +181,10 @@ def test_a_disk_that_fills_in_the_middle_fails_and_what_was_done_is_told(
     size = target.wal.stat().st_size
     resource.prlimit(children[0].pid, resource.RLIMIT_FSIZE, (size, size))
     status, _, errors = runner_child.finish(children[0])
-    told = runner_child.record(job)
-    assert (status, errors, told.outcome) == (1, "", "failed")
-    assert told.message.startswith("SQLite: ")
-    assert 0 < requeued(stale) == told.figures["requeued"] < MANY
+    ended_run = runner_child.record(job)
+    assert (status, errors, ended_run.outcome) == (1, "", "failed")
+    assert ended_run.message.startswith("SQLite: ")
+    assert 0 < requeued(stale) == ended_run.figures["requeued"] < MANY
     stale.put()
     assert stale.value("PRAGMA integrity_check") == "ok"
 
@@ -200,9 +200,9 @@ def test_a_second_action_ends_locked_and_the_first_is_untouched(
     for place in (target, elsewhere):
         second = runner_child.claimed(place, "backup")
         status, events, _ = runner_child.finish(runner_child.start(second))
-        told = runner_child.record(second)
-        assert (status, told.outcome, told.reason) == (4, "locked", "action_running")
-        assert "queuekeeper history" in told.next_step
+        ended_run = runner_child.record(second)
+        assert (status, ended_run.outcome, ended_run.reason) == (4, "locked", "action_running")
+        assert "queuekeeper history" in ended_run.next_step
         assert events[-1].figures["outcome"] == "locked"
     runner_child.say(children[0], b"stop\n")
     runner_child.finish(children[0])
@@ -232,9 +232,9 @@ def test_a_run_is_performed_once_however_many_children_get_its_claim(target: Tar
     started = [runner_child.start(job) for _ in range(4)]
     statuses = sorted(runner_child.finish(child)[0] for child in started)
     assert statuses[0] in (0, 4)  # one was the first at the lock, unless a later one ended the claim as locked
-    told = runner_child.record(job)
-    assert told.outcome in ("done", "locked")
-    assert requeued(stale) == (MANY if told.outcome == "done" else 0)
+    ended_run = runner_child.record(job)
+    assert ended_run.outcome in ("done", "locked")
+    assert requeued(stale) == (MANY if ended_run.outcome == "done" else 0)
     with state_store(job.state) as store:
         assert store.execute("SELECT sum(runs) FROM run_total").get == 1
 

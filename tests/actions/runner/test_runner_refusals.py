@@ -1,4 +1,4 @@
-"""What forbids acting, whoever asks: pause, foreign users, odd files and jobs, a history that cannot be used."""
+"""What forbids acting, whichever trigger requests it: pause, foreign users, odd files and jobs, an unusable history."""
 
 import os
 import resource
@@ -75,16 +75,16 @@ def test_a_pause_refuses_and_names_the_cure(target: Target, stale: prismq.Queue)
     assert target.state is not None
     with state_store(target.state) as store:
         set_pause(store, "by ann since 10:00")
-    told = by_hand(target, "requeue")
-    assert (told.outcome, told.reason, told.next_step) == ("refused", "paused", "queuekeeper resume")
-    assert "by ann since 10:00" in told.message
+    ended_run = by_hand(target, "requeue")
+    assert (ended_run.outcome, ended_run.reason, ended_run.next_step) == ("refused", "paused", "queuekeeper resume")
+    assert "by ann since 10:00" in ended_run.message
     assert requeued(stale) == 0
 
 
 def test_a_missing_file_is_a_failure_with_a_next_step(target: Target) -> None:
     gone = replace(target, path=target.path.with_name("gone.db"))
-    told = by_hand(gone, "checkpoint")
-    assert (told.outcome, told.reason, told.next_step) == ("failed", "missing", "check the path")
+    ended_run = by_hand(gone, "checkpoint")
+    assert (ended_run.outcome, ended_run.reason, ended_run.next_step) == ("failed", "missing", "check the path")
     assert not gone.path.exists()
 
 
@@ -92,16 +92,16 @@ def test_a_file_that_is_no_database_is_a_failure_in_words(target: Target) -> Non
     text = target.path.with_name("text.db")
     text.write_text("not a database, by far " * 100)
     for action in ("backup", "requeue"):
-        told = by_hand(replace(target, path=text), action)
-        assert told.outcome == "failed"
-        assert "not a database" in told.message
+        ended_run = by_hand(replace(target, path=text), action)
+        assert ended_run.outcome == "failed"
+        assert "not a database" in ended_run.message
     assert text.read_text().startswith("not a database")
 
 
 def test_an_action_that_does_not_exist_is_named_with_those_that_do(target: Target) -> None:
-    told = by_hand(target, "requeu")
-    assert (told.outcome, told.reason) == ("refused", "unknown_action")
-    assert "requeue" in told.next_step
+    ended_run = by_hand(target, "requeu")
+    assert (ended_run.outcome, ended_run.reason) == ("refused", "unknown_action")
+    assert "requeue" in ended_run.next_step
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_an_action_that_does_not_exist_is_named_with_those_that_do(target: Targe
 def test_options_that_the_action_does_not_take_start_nothing(
     target: Target, stale: prismq.Queue, action: str, options: dict[str, object]
 ) -> None:
-    told = by_hand(target, action, **options)
-    assert (told.outcome, told.reason) == ("refused", "options")
+    ended_run = by_hand(target, action, **options)
+    assert (ended_run.outcome, ended_run.reason) == ("refused", "options")
     assert requeued(stale) == 0
 
 
@@ -161,7 +161,7 @@ def test_a_history_that_fills_while_the_action_runs_is_told_and_no_success_is_cl
     children.append(runner_child.start(job))
     runner_child.wait_for(children[0], "progress")
     blocker = apsw.Connection(str(history_file(job.state)))
-    blocker.execute("BEGIN IMMEDIATE")  # nobody else may write: the child gives up after its patience
+    blocker.execute("BEGIN IMMEDIATE")  # no other process may write: the child gives up after its patience
     runner_child.say(children[0], b"stop\n")
     status, events, errors = runner_child.finish(children[0])
     blocker.close()
@@ -169,9 +169,9 @@ def test_a_history_that_fills_while_the_action_runs_is_told_and_no_success_is_cl
     assert events[-1].figures["outcome"] == "failed"
     assert 0 < requeued(stale) < MANY
     assert [run.id for run in runner_child.recovered(job.state, raw)] == [job.claim.run_id if job.claim else 0]
-    told = runner_child.record(job)
-    assert (told.outcome, told.reason) == ("interrupted", "process_gone")
-    assert "killed" not in told.message  # nobody knows that
+    ended_run = runner_child.record(job)
+    assert (ended_run.outcome, ended_run.reason) == ("interrupted", "process_gone")
+    assert "killed" not in ended_run.message  # that is not known
 
 
 HELD = """
@@ -183,7 +183,7 @@ sys.stdin.read()
 """
 
 
-def test_a_history_that_somebody_else_is_just_creating_is_waited_for(tmp_path: Path) -> None:
+def test_a_history_that_another_process_is_just_creating_is_waited_for(tmp_path: Path) -> None:
     """A file not yet in WAL mode cannot be changed while another reads it, and SQLite says so without any waiting."""
     tmp_path.joinpath("state").mkdir()
     new = apsw.Connection(str(history_file(tmp_path / "state")))
@@ -230,8 +230,8 @@ def test_a_read_only_history_forbids_acting(target: Target, stale: prismq.Queue,
 
 
 def test_a_disk_too_small_to_remember_what_comes_refuses(target: Target, stale: prismq.Queue, small_disk: Path) -> None:
-    told = by_hand(replace(target, state=small_disk / "state"), "requeue")
-    assert (told.outcome, told.reason) == ("refused", "state_full")
+    ended_run = by_hand(replace(target, state=small_disk / "state"), "requeue")
+    assert (ended_run.outcome, ended_run.reason) == ("refused", "state_full")
     assert requeued(stale) == 0
 
 
@@ -243,7 +243,7 @@ sys.exit(main())
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_another_user_than_the_owner_is_refused_and_no_file_of_his_appears() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -259,9 +259,9 @@ def test_another_user_than_the_owner_is_refused_and_no_file_of_his_appears() -> 
         for job in jobs:
             child = runner_child.start(job, command=(sys.executable, "-I", "-c", AS_NOBODY))
             status, _, errors = runner_child.finish(child)
-            told = runner_child.record(job)
-            assert (status, errors, told.outcome, told.reason) == (3, "", "refused", "foreign_owner"), errors
-            assert "run as user 0 or as root" in told.next_step
+            ended_run = runner_child.record(job)
+            assert (status, errors, ended_run.outcome, ended_run.reason) == (3, "", "refused", "foreign_owner"), errors
+            assert "run as user 0 or as root" in ended_run.next_step
         assert {path.stat().st_uid for path in place.glob("*") if path.name != "state"} == {0}
         assert {path.name for path in place.iterdir()} == {"queue.db", "queue.db-wal", "queue.db-shm", "state"}
         assert requeued(queue) == 0

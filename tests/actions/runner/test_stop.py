@@ -59,7 +59,7 @@ def requeued(queue: prismq.Queue) -> int:
 
 
 @pytest.mark.parametrize("trigger", ["person", "alert"])
-def test_a_pause_stops_what_runs_whoever_asked_for_it(
+def test_a_pause_stops_what_runs_whichever_trigger_requested_it(
     target: Target, queue: prismq.Queue, children: list[subprocess.Popen[bytes]], trigger: str
 ) -> None:
     wish = Request("requeue", target.name, trigger, options=RULED)  # type: ignore[arg-type] # one of its words
@@ -69,16 +69,16 @@ def test_a_pause_stops_what_runs_whoever_asked_for_it(
     with state_store(job.state) as store:
         assert pause_actions(store, "by ann") is None
         settled = wait_for_runs(store, runner_child.PATIENCE)
-        assert [one.outcome for one in settled.ended] == ["cancelled"]
+        assert [run.outcome for run in settled.ended] == ["cancelled"]
         assert settled.finishing == ()
         assert recent_runs.last_counted_end(store, target.name, "requeue") is None, (
             "after the pause it may start at once"
         )
     runner_child.finish(children[0])  # a child holds its lock until its process is gone
-    told = runner_child.record(job)
-    assert (told.reason, told.next_step) == ("paused", "queuekeeper resume, then run it again")
-    assert "by ann" in told.message
-    assert told.figures["requeued"] == requeued(queue)
+    ended_run = runner_child.record(job)
+    assert (ended_run.reason, ended_run.next_step) == ("paused", "queuekeeper resume, then run it again")
+    assert "by ann" in ended_run.message
+    assert ended_run.figures["requeued"] == requeued(queue)
     assert 0 < requeued(queue) < MANY
     with state_store(job.state) as store:
         clear_pause(store)
@@ -101,7 +101,7 @@ def test_what_does_not_reach_a_safe_point_in_time_is_told(target: Target) -> Non
         assert job.claim is not None
         assert runs.start_run(store, job.claim, time.time())
         pause_actions(store, "by ann")
-        assert [one.id for one in wait_for_runs(store, 0.0).finishing] == [job.claim.run_id]
+        assert [run.id for run in wait_for_runs(store, 0.0).finishing] == [job.claim.run_id]
         store.execute("UPDATE run SET child = '1:0'")  # a process that is gone is not at work
         assert wait_for_runs(store, 0.0).finishing == ()
 
@@ -115,13 +115,13 @@ def test_a_cancelled_run_names_who_asked_and_leaves_no_mark(
     runner_child.wait_for(children[0], "progress")
     with state_store(job.state) as store:
         assert cancel_run(store, job.claim.run_id, "ann", time.time()).state == "running"
-        assert [one.id for one in wait_for_runs(store, runner_child.PATIENCE, only=job.claim.run_id).ended] == [
+        assert [run.id for run in wait_for_runs(store, runner_child.PATIENCE, only=job.claim.run_id).ended] == [
             job.claim.run_id
         ]
         assert store.execute("SELECT count(*) FROM setting").get == 0
-        told = runs.load_run(store, job.claim.run_id)
-        assert (told.outcome, told.reason) == ("cancelled", "asked")
-        assert "as ann asked" in told.message
+        ended_run = runs.load_run(store, job.claim.run_id)
+        assert (ended_run.outcome, ended_run.reason) == ("cancelled", "asked")
+        assert "as ann asked" in ended_run.message
         assert 0 < requeued(queue) < MANY
         with pytest.raises(Refused, match="has ended already"):
             cancel_run(store, job.claim.run_id, "ann", time.time())
@@ -146,8 +146,8 @@ def test_a_waiting_run_is_cancelled_at_once_also_while_paused(target: Target) ->
         )
         assert answer.run_id is not None
         pause_actions(store, "by ann")
-        told = cancel_run(store, answer.run_id, "ben", 2.0)
-        assert (told.state, told.outcome, told.ended_at) == ("ended", "cancelled", 2.0)
+        ended_run = cancel_run(store, answer.run_id, "ben", 2.0)
+        assert (ended_run.state, ended_run.outcome, ended_run.ended_at) == ("ended", "cancelled", 2.0)
         assert runs.pending_runs(store) == []
 
 
@@ -164,9 +164,9 @@ def test_a_run_is_asked_to_stop_when_its_window_is_over(
     runner_child.wait_for(children[0], "progress")
     flag.touch()
     runner_child.finish(children[0])
-    told = runner_child.record(job)
-    assert (told.outcome, told.reason) == ("cancelled", "window_closed")
-    assert "by hand: queuekeeper requeue" in told.next_step
+    ended_run = runner_child.record(job)
+    assert (ended_run.outcome, ended_run.reason) == ("cancelled", "window_closed")
+    assert "by hand: queuekeeper requeue" in ended_run.next_step
     assert 0 < requeued(queue) < MANY
 
 
@@ -174,8 +174,8 @@ def test_outside_its_window_an_action_is_refused_but_for_a_person(target: Target
     closed = _closed_now()
     job = runner_child.claimed(target, "requeue", Request("requeue", target.name, "alert", options=RULED))
     runner_child.finish(runner_child.start(replace(job, window=closed)))
-    told = runner_child.record(job)
-    assert (told.outcome, told.reason) == ("refused", "window_closed")
+    ended_run = runner_child.record(job)
+    assert (ended_run.outcome, ended_run.reason) == ("refused", "window_closed")
     person = runner_child.claimed(target, "requeue")
     runner_child.finish(runner_child.start(replace(person, window=closed)))
     assert runner_child.record(person).outcome == "done"
@@ -183,13 +183,13 @@ def test_outside_its_window_an_action_is_refused_but_for_a_person(target: Target
 
 def test_a_disk_without_its_reserve_refuses_what_writes_and_not_what_gives_back(target: Target) -> None:
     greedy = replace(target, limits=Limits(disk_reserve=2**60), owner_sqlite="3.51.3")
-    told = by_hand(greedy, "requeue")
-    assert (told.outcome, told.reason) == ("refused", "disk_full")
-    assert "bytes are missing" in told.message
+    ended_run = by_hand(greedy, "requeue")
+    assert (ended_run.outcome, ended_run.reason) == ("refused", "disk_full")
+    assert "bytes are missing" in ended_run.message
     assert by_rule(greedy, "checkpoint").outcome in ("done", "nothing_to_do")
 
 
 def _closed_now() -> Window:
-    """Opens in twelve hours, whatever the time is."""
+    """Opens in twelve hours, at any time of the day."""
     minute = (int(time.time()) // 60 + 12 * 60) % (24 * 60)
     return Window(minute, minute + 1)

@@ -120,8 +120,8 @@ def test_what_runs_is_told_while_it_runs(store: apsw.Connection) -> None:
 def test_the_plan_is_written_before_the_run_ends(store: apsw.Connection) -> None:
     claim = began(store)
     runs.record_plan(store, claim, Plan(("copy",), {"frames": 7}), before=3.5)
-    found = runs.load_run(store, claim.run_id)
-    assert (found.plan, found.before) == (Plan(("copy",), {"frames": 7}), 3.5)
+    recovered = runs.load_run(store, claim.run_id)
+    assert (recovered.plan, recovered.before) == (Plan(("copy",), {"frames": 7}), 3.5)
 
 
 @pytest.mark.parametrize("held", [True, False])

@@ -1,4 +1,4 @@
-"""Each file is its own system's and nobody else's: one column less, one more, two systems in one file, none at all."""
+"""Each file fits the profile of its own library and no other: a column less or more, two libraries in a file, none."""
 
 import itertools
 from pathlib import Path
@@ -25,7 +25,7 @@ def database(*schemas: str) -> apsw.Connection:
     return connection
 
 
-def found(connection: apsw.Connection, target: Target = TARGET) -> list[str]:
+def detected_names(connection: apsw.Connection, target: Target = TARGET) -> list[str]:
     return [match.profile.name for match in detection.matching_profiles(read_tables(connection), target)]
 
 
@@ -42,15 +42,15 @@ def required_columns() -> list[tuple[str, str, str]]:
     return needed
 
 
-def test_there_is_a_schema_for_every_profile_that_is_found_by_itself() -> None:
-    by_itself = {profile.name for profile in detection.shipped_profiles()} - {"generic"}
-    assert by_itself == set(NAMES)
+def test_there_is_a_schema_for_every_profile_that_is_detected() -> None:
+    detected = {profile.name for profile in detection.shipped_profiles()} - {"generic"}
+    assert detected == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_schema_is_its_own_profiles_alone(name: str) -> None:
     with database(queue_files.SCHEMAS[name]) as connection:
-        assert found(connection) == [name]
+        assert detected_names(connection) == [name]
 
 
 def test_one_needed_column_less_is_no_match() -> None:
@@ -59,7 +59,7 @@ def test_one_needed_column_less_is_no_match() -> None:
     for name, table, column in columns:
         with database(queue_files.SCHEMAS[name]) as connection:
             connection.execute(f'ALTER TABLE "{table}" RENAME COLUMN "{column}" TO "{column}_other"')
-            assert found(connection) == [], (name, table, column)
+            assert detected_names(connection) == [], (name, table, column)
             lacking = detection.missing_parts(detection.find_profile(name), read_tables(connection), TARGET)
             assert len(lacking) == 1
             assert column in lacking[0].lower() or "no table like" in lacking[0]
@@ -71,13 +71,13 @@ def test_more_columns_and_more_tables_change_nothing(name: str) -> None:
         tables = [table.name for table in read_tables(connection).values()]
         for table in tables:
             connection.execute(f'ALTER TABLE "{table}" ADD COLUMN brand_new TEXT')
-        assert found(connection) == [name]
+        assert detected_names(connection) == [name]
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(NAMES, 2)), ids="+".join)
-def test_two_systems_in_one_file_are_both_found(pair: tuple[str, str]) -> None:
+def test_two_systems_in_one_file_are_both_detected(pair: tuple[str, str]) -> None:
     with database(*(queue_files.SCHEMAS[name] for name in pair)) as connection:
-        assert found(connection) == list(pair) or set(found(connection)) == set(pair)
+        assert detected_names(connection) == list(pair) or set(detected_names(connection)) == set(pair)
         profile = detection.detect_profile(connection, TARGET)
         assert profile is not None
         assert set(profile.name.split("+")) == set(pair)
@@ -85,7 +85,7 @@ def test_two_systems_in_one_file_are_both_found(pair: tuple[str, str]) -> None:
         assert prefixes == {f"{name}/" for name in pair}
 
 
-def test_one_system_under_two_names_of_its_tables_is_told_apart() -> None:
+def test_one_system_under_two_names_of_its_tables_is_distinguished() -> None:
     with database(queue_files.solid_queue(), queue_files.solid_queue("firm_queue_")) as connection:
         profile = detection.detect_profile(connection, TARGET)
         assert profile is not None
@@ -94,7 +94,7 @@ def test_one_system_under_two_names_of_its_tables_is_told_apart() -> None:
         }  # fmt: skip
 
 
-def test_the_operators_prefix_is_the_only_one_looked_for() -> None:
+def test_only_the_operators_prefix_is_matched() -> None:
     both = database(queue_files.solid_queue("jobs_"), queue_files.solid_queue("firm_queue_"))
     with both as connection:
         target = Target("x", TARGET.path, "solid-queue", settings={"prefix": "jobs_"})
@@ -119,10 +119,10 @@ def test_what_only_the_application_can_open_does_not_hinder() -> None:
     with database(queue_files.LITEQUE) as connection:
         connection.execute("PRAGMA writable_schema = on")
         connection.execute(
-            "INSERT INTO sqlite_schema VALUES ('table', 'search', 'search', 0, 'CREATE VIRTUAL TABLE search USING nobody(a)')"
+            "INSERT INTO sqlite_schema VALUES ('table', 'search', 'search', 0, 'CREATE VIRTUAL TABLE search USING unknown(a)')"
         )
         connection.execute("PRAGMA writable_schema = reset")
-        assert found(connection) == ["liteque"]
+        assert detected_names(connection) == ["liteque"]
 
 
 _names = st.from_regex(r"\A[a-z_]{1,12}\Z") | st.sampled_from(
@@ -132,23 +132,23 @@ _names = st.from_regex(r"\A[a-z_]{1,12}\Z") | st.sampled_from(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(_names, st.sets(_names, min_size=1, max_size=5), max_size=6))
-def test_a_schema_of_somebody_else_is_nobodys(schema: dict[str, set[str]]) -> None:
+def test_a_random_schema_fits_no_profile(schema: dict[str, set[str]]) -> None:
     with database() as connection:
         for table, columns in schema.items():
             if not table.startswith("sqlite_"):
                 listed = ", ".join(f'"{column}"' for column in sorted(columns))
                 connection.execute(f'CREATE TABLE "{table}" ({listed})')
-        # persist-queue's needs three columns only: a table that has them all is one, whoever made it
+        # persist-queue's needs three columns only: any table that has them all matches
         lookalike = any(
             name.startswith(("queue_", "filo_queue_", "unique_queue_")) and {"_id", "data", "timestamp"} <= columns
             for name, columns in schema.items()
         )
-        assert (found(connection) == []) or lookalike
+        assert (detected_names(connection) == []) or lookalike
 
 
-def test_looking_at_a_large_schema_is_one_statement() -> None:
+def test_reading_a_large_schema_is_one_statement() -> None:
     with database(*(f"CREATE TABLE t{n} (a, b, c);" for n in range(300)), queue_files.LITEQUE) as connection:
         statements: list[str] = []
         connection.exec_trace = lambda _cursor, sql, _values: statements.append(sql) or True
-        assert found(connection) == ["liteque"]
+        assert detected_names(connection) == ["liteque"]
         assert len(statements) == 1

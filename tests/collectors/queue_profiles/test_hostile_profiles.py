@@ -1,4 +1,4 @@
-"""Profiles that somebody else wrote, or that were damaged: they never crash us, never write, never read what they hide."""
+"""Hostile or damaged profiles: they never crash us, never write, never read what they do not declare."""
 
 import copy
 import time
@@ -21,7 +21,7 @@ from collectors.queue_profiles.schema import ProfileError, parse_profile
 from collectors.queue_profiles.settings import required_settings, resolve_settings
 from collectors.queue_profiles.table_match import match_tables, read_tables
 from tests.support.scenes import prismq, queue_files
-from tests.support.scenes.select_and_apply import look, take
+from tests.support.scenes.select_and_apply import apply_all, select_all
 
 NOW = 1_764_000_000.0
 SOURCES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(detection.SHIPPED_DIRECTORY.glob("*.yaml"))}
@@ -75,15 +75,20 @@ def owner(tmp_path: Path) -> Iterator[apsw.Connection]:
 
 def built(owner: apsw.Connection, draft: Any, **given: Any) -> CompiledProfile:
     profile = parse_profile(draft, "fuzz")
-    chosen = resolve_settings(profile, given)
-    return compile_profile(profile, chosen, match_tables(profile, chosen, read_tables(owner)))
+    selected = resolve_settings(profile, given)
+    return compile_profile(profile, selected, match_tables(profile, selected, read_tables(owner)))
 
 
-def everything_read(owner: apsw.Connection, made: CompiledProfile) -> list[Any]:
+def everything_read(owner: apsw.Connection, compiled: CompiledProfile) -> list[Any]:
     """All that a poll would run."""
-    found: list[Any] = [read_count(owner, rows.count_statement(NOW)) for rows in made.rows]
-    found += [read_count(owner, bound) for bound in made.stale_count_statements(NOW)]
-    return [*found, read_heads(owner, made, NOW), count_workers(owner, made, NOW), read_last_numbers(owner, made)]
+    results: list[Any] = [read_count(owner, rows.count_statement(NOW)) for rows in compiled.rows]
+    results += [read_count(owner, bound) for bound in compiled.stale_count_statements(NOW)]
+    return [
+        *results,
+        read_heads(owner, compiled, NOW),
+        count_workers(owner, compiled, NOW),
+        read_last_numbers(owner, compiled),
+    ]
 
 
 def prismq_draft() -> Any:
@@ -99,9 +104,9 @@ def test_a_row_set_that_reaches_out_is_stopped(owner: apsw.Connection, attack: s
         queue_files.add(owner, "workers", worker_id="w", capabilities="")
     else:
         draft["rows"][2 if spot == "stale" else 0][spot] = attack
-    made = built(owner, draft)
+    compiled = built(owner, draft)
     with pytest.raises((ProfileError, apsw.SQLError), match=r"may not|no such"):
-        everything_read(owner, made)
+        everything_read(owner, compiled)
 
 
 @pytest.mark.parametrize("escape", ESCAPES)
@@ -124,10 +129,10 @@ def test_an_expression_that_leaves_its_frame_is_refused(owner: apsw.Connection, 
 def test_a_step_that_reaches_out_is_stopped_and_nothing_is_changed(owner: apsw.Connection, attack: str) -> None:
     draft = prismq_draft()
     draft["actions"]["requeue"]["steps"] = [{"to": "waiting", "set": {"status": f"({attack})"}}]
-    made = built(owner, draft)
-    assert made.requeue is not None
+    compiled = built(owner, draft)
+    assert compiled.requeue is not None
     with pytest.raises((ProfileError, apsw.SQLError)), owner:
-        take(owner, look(owner, made.requeue.selections, NOW), NOW)
+        apply_all(owner, select_all(owner, compiled.requeue.selections, NOW), NOW)
     assert owner.execute("SELECT count(*) FROM task_queue WHERE status = 'leased'").get == 2
 
 
@@ -144,10 +149,10 @@ def test_a_step_changes_its_own_columns_only(owner: apsw.Connection) -> None:
 
 
 def test_the_applications_own_triggers_run_as_they_are(owner: apsw.Connection) -> None:
-    made = built(owner, prismq_draft())
-    assert made.requeue is not None
+    compiled = built(owner, prismq_draft())
+    assert compiled.requeue is not None
     with owner:
-        take(owner, look(owner, made.requeue.selections, NOW), NOW)
+        apply_all(owner, select_all(owner, compiled.requeue.selections, NOW), NOW)
     assert owner.execute("SELECT word FROM secrets").get == "seen"
 
 
@@ -159,10 +164,10 @@ def test_what_the_applications_schema_calls_is_its_own_affair(tmp_path: Path) ->
         queue_files.run(owner, schema)
         queue_files.add(owner, "t", status="running", lease=NOW - 900)
         words = {"table": "t", "lease_until": "lease", "time": "unix_f", "requeue_status": "queued"}
-        made = built(owner, copy.deepcopy(SOURCES["generic"]), **words)
-        assert made.requeue is not None
+        compiled = built(owner, copy.deepcopy(SOURCES["generic"]), **words)
+        assert compiled.requeue is not None
         with owner:
-            assert take(owner, look(owner, made.requeue.selections, NOW), NOW)["waiting"] == 1
+            assert apply_all(owner, select_all(owner, compiled.requeue.selections, NOW), NOW)["waiting"] == 1
 
 
 # --- mutated ---
@@ -199,9 +204,11 @@ def spots(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
     draft = copy.deepcopy(SOURCES[draw(st.sampled_from(sorted(SOURCES)))])
-    only_words = draw(st.booleans())  # what still is a profile gets further than what is not
+    only_words = draw(st.booleans())  # a valid profile is processed further than an invalid one
     for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from([one for one in spots(draft) if not only_words or one[-1] in EXPRESSIONS]))
+        path = draw(
+            st.sampled_from([candidate for candidate in spots(draft) if not only_words or candidate[-1] in EXPRESSIONS])
+        )
         parent = draft
         for key in path[:-1]:
             parent = parent[key]
@@ -227,18 +234,18 @@ def test_a_damaged_profile_is_a_profile_error_and_never_writes_or_leaks(draft: A
         accesses: list[tuple[int, str]] = []
         try:
             given_settings = {name: GENERIC.get(name, "x") for name in required_settings(parse_profile(draft, "fuzz"))}
-            made = built(owner, draft, **given_settings)
+            compiled = built(owner, draft, **given_settings)
         except ProfileError:
             return
         with suppress(
             apsw.Error, ValueError, ProfileError
         ):  # a wrong column, a type that does not fit: the collector's failure
-            accesses += [(0, repr(one)) for one in everything_read(owner, made)]
+            accesses += [(0, repr(value)) for value in everything_read(owner, compiled)]
         assert owner.total_changes() == before
         assert not any("hidden" in text for _, text in accesses)
-        for action in (made.requeue, made.purge):
+        for action in (compiled.requeue, compiled.purge):
             with suppress(apsw.Error, ValueError, ProfileError), owner:
-                take(owner, look(owner, action.selections if action else (), NOW), NOW)
+                apply_all(owner, select_all(owner, action.selections if action else (), NOW), NOW)
         assert owner.execute("SELECT word FROM secrets").get == "hidden"
 
 
@@ -249,26 +256,26 @@ def test_no_expression_leaves_its_brackets(text: str) -> None:
     from collectors.queue_profiles.expression import ExpressionScope, compile_expression
 
     try:
-        made = compile_expression(text, ExpressionScope())
+        compiled = compile_expression(text, ExpressionScope())
     except ProfileError:
         return
     with apsw.Connection(":memory:") as connection, suppress(apsw.SQLError, ProfileError):
         connection.execute("CREATE TABLE t (a, b)")
         connection.execute("CREATE TABLE s (word)")
-        with allow_reading(connection, built_fence()):
+        with allow_reading(connection, built_access()):
             cursor = connection.execute(
-                f"SELECT 1 FROM t WHERE ({made.sql}) AND 0", {p.name: 1 for p in made.parameters}
+                f"SELECT 1 FROM t WHERE ({compiled.sql}) AND 0", {p.name: 1 for p in compiled.parameters}
             )
             assert cursor.fetchall() == []
 
 
-def built_fence() -> Any:
+def built_access() -> Any:
     from collectors.queue_profiles.authorizer import AccessRules
 
     return AccessRules({"t": frozenset({"a", "b"})})
 
 
-def test_reading_a_damaged_file_of_profiles_is_quick_and_in_words(tmp_path: Path) -> None:
+def test_a_damaged_profile_file_is_a_quick_profile_error(tmp_path: Path) -> None:
     started = time.process_time()
     for content in ("[" * 2000, "a: " + "{b: " * 500, "&a [*a, *a]", "!!python/object/apply:os.system [true]", ""):
         (tmp_path / "p.yaml").write_text(content)

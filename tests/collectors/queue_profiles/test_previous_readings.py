@@ -22,8 +22,8 @@ HUEY = queue_files.HUEY
 
 
 def value(snapshot: Snapshot, name: str, *labels: str) -> float | None:
-    found = [s.value_at(snapshot.taken_at) for s in snapshot.samples_of(name) if s.labels == labels]
-    return found[0] if found else None
+    values = [s.value_at(snapshot.taken_at) for s in snapshot.samples_of(name) if s.labels == labels]
+    return values[0] if values else None
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def test_what_is_slow_to_count_keeps_its_value_until_it_is_due(
     soon = poll_database(target, first, now + 3599, raw)
     assert value(soon, "sqlite_queue_tasks", "mail", "results") == 1
     assert value(soon, "sqlite_queue_tasks", "mail", "waiting") == 2, "what is quick is always counted"
-    assert {one.tried_at for one in soon.readings["tasks"].slow.values()} == {now}
+    assert {count.tried_at for count in soon.readings["tasks"].slow.values()} == {now}
     due = poll_database(target, soon, now + 3600, raw)
     assert value(due, "sqlite_queue_tasks", "mail", "results") == 2
     back = poll_database(target, due, now, raw)
-    assert {one.tried_at for one in back.readings["tasks"].slow.values()} == {now}, "a clock set back makes it due"
+    assert {count.tried_at for count in back.readings["tasks"].slow.values()} == {now}, "a clock set back makes it due"
 
 
 def test_between_slow_readings_no_slow_statement_runs(
@@ -113,7 +113,7 @@ def test_a_slow_count_that_takes_too_long_is_absent_and_the_rest_is_there(
     assert value(first, "sqlite_queue_tasks", "mail", "results") is None
     impatient.undo()
     again = poll_database(target, first, now + 10, raw)
-    assert not again.collectors["tasks"].success, "it stays said until it was counted"
+    assert not again.collectors["tasks"].success, "the failure is reported until a count succeeds"
     assert value(again, "sqlite_queue_tasks", "mail", "waiting") == 1
     counted = poll_database(target, again, now + 3600, raw)
     assert counted.collectors["tasks"].success
@@ -123,18 +123,18 @@ def test_a_slow_count_that_takes_too_long_is_absent_and_the_rest_is_there(
 # --- the head of the line ---
 
 
-def test_a_head_that_stays_ages_and_one_that_is_taken_does_not(
+def test_the_age_of_an_unchanged_head_grows_and_of_a_claimed_one_does_not(
     huey: tuple[apsw.Connection, Target], raw: RawReader
 ) -> None:
     owner, target = huey
     put(owner, b"first")
     put(owner, b"second")
     now = time.time()
-    one = poll_database(target, None, now, raw)
-    two = poll_database(target, one, now + 60, raw)
-    assert [value(s, "sqlite_queue_head_unchanged_seconds", "mail") for s in (one, two)] == [0, 60]
+    first = poll_database(target, None, now, raw)
+    second = poll_database(target, first, now + 60, raw)
+    assert [value(s, "sqlite_queue_head_unchanged_seconds", "mail") for s in (first, second)] == [0, 60]
     owner.execute("DELETE FROM task WHERE data = x'6669727374'")
-    three = poll_database(target, two, now + 120, raw)
+    three = poll_database(target, second, now + 120, raw)
     assert value(three, "sqlite_queue_head_unchanged_seconds", "mail") == 0
     owner.execute("DELETE FROM task")
     four = poll_database(target, three, now + 180, raw)
@@ -157,8 +157,8 @@ def test_the_head_is_remembered_over_a_failed_reading(huey: tuple[apsw.Connectio
     owner, target = huey
     put(owner, b"first")
     now = time.time()
-    one = poll_database(target, None, now, raw)
-    broken = poll_database(replace(target, settings={"no": 1.0}), one, now + 30, raw)
+    first = poll_database(target, None, now, raw)
+    broken = poll_database(replace(target, settings={"no": 1.0}), first, now + 30, raw)
     assert not broken.collectors["tasks"].success
     assert value(poll_database(target, broken, now + 60, raw), "sqlite_queue_head_unchanged_seconds", "mail") == 60
 

@@ -1,4 +1,4 @@
-"""Queue profiles: what may be said in one, what is compiled from it, and that it can do nothing else."""
+"""Queue profiles: what a profile may contain, what is compiled from it, and that it can do nothing else."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ from collectors.queue_profiles.table_match import match_tables, read_tables
 from collectors.queue_profiles.time_formats import epoch_sql, format_moment, is_time_sql, moment_of
 from collectors.target import Target
 from tests.support.scenes import prismq
-from tests.support.scenes.select_and_apply import look, take
+from tests.support.scenes.select_and_apply import apply_all, select_all
 
 NOW = 1_764_000_000.25
 PRISMQ = detection.SHIPPED_DIRECTORY / "prismq.yaml"
@@ -103,8 +103,8 @@ def test_expressions_cannot_leave_their_frame(text: str) -> None:
 
 
 def test_tokens_inside_quotes_are_text() -> None:
-    made = compile_expression("a = '@now; -- $x (' AND b < @now", ExpressionScope())
-    assert made.sql == "a = '@now; -- $x (' AND b < :now_unix_s"
+    compiled = compile_expression("a = '@now; -- $x (' AND b < @now", ExpressionScope())
+    assert compiled.sql == "a = '@now; -- $x (' AND b < :now_unix_s"
 
 
 # --- time formats ---
@@ -120,8 +120,8 @@ def test_a_moment_survives_its_format(form: Any) -> None:
         connection.execute("CREATE TABLE t (a)")
         connection.execute("INSERT INTO t VALUES (?)", (format_moment(NOW, form, "Asia/Kolkata"),))
         sql = f"SELECT {epoch_sql('min(a)', form)}, {is_time_sql('a', form)} FROM t"
-        found, is_time = connection.execute(sql).get
-        assert (moment_of(found, form, "Asia/Kolkata"), is_time) == (
+        epoch, is_time = connection.execute(sql).get
+        assert (moment_of(epoch, form, "Asia/Kolkata"), is_time) == (
             pytest.approx(int(NOW) if coarse else NOW, abs=0.002),
             1,
         )
@@ -130,7 +130,7 @@ def test_a_moment_survives_its_format(form: Any) -> None:
 # --- detection ---
 
 
-def test_the_layout_is_found_by_itself(queue: prismq.Queue) -> None:
+def test_the_profile_is_detected(queue: prismq.Queue) -> None:
     profile = _profile(queue)
     assert profile is not None
     assert (profile.name, profile.lease_kind) == ("prismq", "lease")
@@ -171,9 +171,9 @@ def test_a_view_of_the_same_name_is_no_queue(tmp_path: Path) -> None:
 def test_the_operators_choice_wins_and_must_exist(queue: prismq.Queue, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(_draft(name="mine")))
-    chosen = _profile(queue, profile=str(own))
-    assert chosen is not None
-    assert chosen.name == "mine"
+    selected = _profile(queue, profile=str(own))
+    assert selected is not None
+    assert selected.name == "mine"
     with pytest.raises(ProfileError, match=r"no profile is called 'prism'; known: generic, .*prismq"):
         _profile(queue, profile="prism")
     with pytest.raises(ProfileError, match=r"gone\.yaml: cannot be read"):
@@ -181,9 +181,9 @@ def test_the_operators_choice_wins_and_must_exist(queue: prismq.Queue, tmp_path:
 
 
 def test_settings_of_the_operator_count_and_must_be_known(queue: prismq.Queue) -> None:
-    chosen = _profile(queue, settings={"grace": 5})
-    assert chosen is not None
-    assert (chosen.settings["grace"], chosen.settings["worker_timeout"]) == (5.0, 300.0)
+    selected = _profile(queue, settings={"grace": 5})
+    assert selected is not None
+    assert (selected.settings["grace"], selected.settings["worker_timeout"]) == (5.0, 300.0)
     for settings in ({"grcae": 5}, {"grace": -1}, {"grace": float("nan")}, {"grace": float("inf")}):
         with pytest.raises(ProfileError, match=r"settings\.grc?a?"):
             _profile(queue, settings=settings)
@@ -224,8 +224,8 @@ def test_an_index_counts_the_same_as_the_rows_do(queue: prismq.Queue) -> None:
     assert not any(rows.by_queue for rows in slow.rows)
     queue.owner.execute("CREATE INDEX ix_task_type_status ON task_queue(type, status)")
     for (state, quick), (_, plain) in zip(fast.count_statements(NOW), slow.count_statements(NOW), strict=True):
-        left, right = (read_count(queue.owner, bound) for bound in (quick, plain))
-        assert (state, set(left.queues), left.capped) == (state, set(right.queues), right.capped)
+        by_index, by_rows = (read_count(queue.owner, bound) for bound in (quick, plain))
+        assert (state, set(by_index.queues), by_index.capped) == (state, set(by_rows.queues), by_rows.capped)
     done = dict(fast.count_statements(NOW))["done"]
     assert read_count(queue.owner, done, limit=4).capped
     assert not read_count(queue.owner, done, limit=5).capped
@@ -268,8 +268,8 @@ def test_a_profile_reads_only_what_it_declares(queue: prismq.Queue) -> None:
             read_count(queue.owner, bound)
 
 
-def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
-    fence = AccessRules({"task_queue": frozenset({"id", "status"})})
+def test_the_access_rules_let_nothing_write(queue: prismq.Queue) -> None:
+    access = AccessRules({"task_queue": frozenset({"id", "status"})})
     for sql in (
         "DELETE FROM task_queue",
         "UPDATE task_queue SET status = 'x'",
@@ -278,9 +278,9 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
         "CREATE TEMP TABLE t (a)",
         "SELECT load_extension('x')",
     ):
-        with pytest.raises(ProfileError, match="may not"), allow_reading(queue.owner, fence):
+        with pytest.raises(ProfileError, match="may not"), allow_reading(queue.owner, access):
             queue.owner.execute(sql)
-    queue.owner.execute("PRAGMA user_version = 3")  # the fence is gone again
+    queue.owner.execute("PRAGMA user_version = 3")  # the authorizer is removed again
 
 
 # --- requeue ---
@@ -288,18 +288,18 @@ def test_the_fence_lets_nothing_write(queue: prismq.Queue) -> None:
 
 def _run_steps(queue: prismq.Queue, now: float, limit: int = 100, older_than: float | None = None) -> dict[str, int]:
     with queue.owner:
-        chosen = look(queue.owner, _requeue(queue).selections, now, older_than, limit)
-        moved = take(queue.owner, chosen, now, older_than)
+        selected = select_all(queue.owner, _requeue(queue).selections, now, older_than, limit)
+        moved = apply_all(queue.owner, selected, now, older_than)
     return {"dead": moved["dead"], "waiting": moved["waiting"]}
 
 
-def _victims(queue: prismq.Queue, now: float, older_than: float | None = None) -> list[Any]:
-    (taking,) = _requeue(queue).selections
-    bound = taking.search_statement(now, older_than)
+def _stale_rows(queue: prismq.Queue, now: float, older_than: float | None = None) -> list[Any]:
+    (selection,) = _requeue(queue).selections
+    bound = selection.search_statement(now, older_than)
     return queue.owner.execute(bound.sql, {**bound.values, "limit": 100}).fetchall()
 
 
-def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queue) -> None:
+def test_stale_is_one_predicate_for_gauge_and_requeue(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 3)
     queue.leased(NOW - 100, 2, status="processing")
     queue.leased(NOW - 100, 1, attempts=4)
@@ -312,11 +312,11 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
     gauge = sum(
         row.rows for bound in profile.stale_count_statements(NOW) for row in read_count(queue.owner, bound).queues
     )
-    victims = _victims(queue, NOW)
-    assert gauge == len(victims) == 6
-    assert {row[1] for row in victims} == {prismq.stamp(NOW - 100)}
+    stale_rows = _stale_rows(queue, NOW)
+    assert gauge == len(stale_rows) == 6
+    assert {row[1] for row in stale_rows} == {prismq.stamp(NOW - 100)}
     assert _run_steps(queue, NOW) == {"dead": 1, "waiting": 5}
-    assert _victims(queue, NOW) == []
+    assert _stale_rows(queue, NOW) == []
     assert queue.value("SELECT count(*) FROM task_queue WHERE status IN ('leased', 'processing')") == 10
     back = "SELECT DISTINCT status, attempts, locked_by, lease_until_utc, updated_at_utc FROM task_queue WHERE id <= 5"
     assert queue.owner.execute(back).fetchall() == [("queued", 1, None, None, prismq.stamp(NOW))]
@@ -324,12 +324,12 @@ def test_stale_is_one_predicate_for_gauge_victims_and_requeue(queue: prismq.Queu
     assert queue.owner.execute(dead).get == ("failed", 5, "lease expired", prismq.stamp(NOW))
 
 
-def test_what_was_chosen_is_judged_again_when_it_is_taken(queue: prismq.Queue) -> None:
+def test_a_selected_row_is_tested_again_when_it_is_changed(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 3)
-    chosen = look(queue.owner, _requeue(queue).selections, NOW)
+    selected = select_all(queue.owner, _requeue(queue).selections, NOW)
     queue.owner.execute("UPDATE task_queue SET status = 'completed' WHERE id = 1")
     queue.owner.execute("UPDATE task_queue SET lease_until_utc = ? WHERE id = 2", (prismq.stamp(NOW + 60),))
-    assert take(queue.owner, chosen, NOW)["waiting"] == 1
+    assert apply_all(queue.owner, selected, NOW)["waiting"] == 1
     assert queue.owner.execute("SELECT status FROM task_queue").fetchall() == [("completed",), ("leased",), ("queued",)]
 
 
@@ -339,7 +339,7 @@ def test_no_row_goes_through_two_steps(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 2, attempts=4)
     requeue = _compiled(queue, draft).requeue
     assert requeue is not None
-    moved = take(queue.owner, look(queue.owner, requeue.selections, NOW), NOW)
+    moved = apply_all(queue.owner, select_all(queue.owner, requeue.selections, NOW), NOW)
     assert (moved["dead"], moved["waiting"]) == (2, 0)
     assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'") == 2
 
@@ -348,7 +348,7 @@ def test_older_than_only_narrows(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100)
     queue.leased(NOW - 1000)
     queue.leased(NOW - 30)
-    assert [len(_victims(queue, NOW, older)) for older in (None, 0, 10, 300, 5000)] == [2, 2, 2, 1, 0]
+    assert [len(_stale_rows(queue, NOW, older)) for older in (None, 0, 10, 300, 5000)] == [2, 2, 2, 1, 0]
     assert _run_steps(queue, NOW, older_than=300)["waiting"] == 1
     assert _run_steps(queue, NOW, older_than=0)["waiting"] == 1
 
@@ -356,7 +356,7 @@ def test_older_than_only_narrows(queue: prismq.Queue) -> None:
 @pytest.mark.parametrize("value", [1_700_000_000, 0, "", "soon", None])
 def test_what_is_no_time_is_never_stale(queue: prismq.Queue, value: Any) -> None:
     queue.put("leased", lease_until_utc=value)
-    assert _victims(queue, NOW) == []
+    assert _stale_rows(queue, NOW) == []
     assert _run_steps(queue, NOW) == {"dead": 0, "waiting": 0}
 
 
@@ -364,16 +364,16 @@ def _plan(queue: prismq.Queue, sql: str, values: dict[str, Any]) -> str:
     return " ".join(row[3] for row in queue.owner.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall())
 
 
-def test_victims_are_searched_on_an_index_and_taken_by_key(queue: prismq.Queue) -> None:
+def test_rows_are_searched_on_an_index_and_changed_by_key(queue: prismq.Queue) -> None:
     queue.leased(NOW - 100, 50)
     queue.put("completed", 2000)
     queue.owner.execute("ANALYZE")
-    (taking,) = _requeue(queue).selections
-    search = taking.search_statement(NOW)
+    (selection,) = _requeue(queue).selections
+    search = selection.search_statement(NOW)
     assert "SEARCH task_queue USING INDEX ix_task_status_prio_time" in _plan(
         queue, search.sql, {**search.values, "limit": 5}
     )
-    for step in taking.bind_row_steps(NOW):
+    for step in selection.bind_row_steps(NOW):
         for statement in step.statements:
             assert _plan(queue, statement, {**step.values, "key": 1, "seen": None, "holder": None}).startswith(
                 "SEARCH task_queue USING INTEGER PRIMARY KEY (rowid=?)"

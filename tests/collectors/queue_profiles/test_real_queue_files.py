@@ -43,7 +43,7 @@ def ages(snapshot: Snapshot, name: str, now: float) -> dict[str, float]:
 def sql(path: Path, *statements: str) -> dict[tuple[str, str], int]:
     """Independent: (queue, state) -> rows, of statements that each give queue, state, number."""
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-        rows = (row for one in statements for row in connection.execute(one).fetchall())
+        rows = (row for statement in statements for row in connection.execute(statement).fetchall())
         return {(str(queue), str(state)): int(number) for queue, state, number in rows}
 
 
@@ -66,7 +66,7 @@ def persistqueue(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def liteque_process(path: Path) -> Iterator[tuple[dict[str, Any], Ask]]:
-    """A file by liteque, and a way to ask its process."""
+    """A file by liteque, and a function that sends its process a command."""
     if not (LITEQUE / "node_modules" / "liteque").exists():
         cause = f"liteque is not at {LITEQUE}; run `make setup`"
         if real_parts.required():
@@ -124,7 +124,7 @@ def test_there_is_nothing_to_requeue_in_huey(huey: Path) -> None:
 # --- persist-queue ---
 
 
-def test_persist_queues_tables_are_told_apart_in_one_file(persistqueue: Path, raw: RawReader) -> None:
+def test_persist_queues_tables_are_distinguished_in_one_file(persistqueue: Path, raw: RawReader) -> None:
     now = time.time()
     snapshot = read(persistqueue, raw, now)
     a, p = "persist-queue-ack/", "persist-queue/"
@@ -146,7 +146,7 @@ def test_persist_queues_tables_are_told_apart_in_one_file(persistqueue: Path, ra
     assert [s.value_at(now) for s in snapshot.samples_of("sqlite_queue_enqueued_total")] == [sequence]
 
 
-def test_what_persist_queue_handed_out_goes_back_only_when_the_workers_are_stopped(
+def test_claimed_persist_queue_tasks_are_requeued_only_when_the_workers_are_stopped(
     tmp_path: Path, raw: RawReader
 ) -> None:
     path = tmp_path / "pq.db"
@@ -193,7 +193,7 @@ def test_liteques_file_is_counted_as_sql_counts_it(tmp_path: Path, raw: RawReade
         assert [s.value_at(now) for s in snapshot.samples_of("sqlite_queue_enqueued_total")] == [7]
 
 
-def test_a_requeued_liteque_task_is_fenced_and_taken_by_the_library(tmp_path: Path, raw: RawReader) -> None:
+def test_a_requeued_liteque_task_gets_a_new_token_and_is_claimed_by_the_library(tmp_path: Path, raw: RawReader) -> None:
     path = tmp_path / "liteque.db"
     with liteque_process(path) as (made, ask):
         run = by_hand(target_of(path), "requeue")

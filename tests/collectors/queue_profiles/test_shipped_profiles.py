@@ -20,8 +20,7 @@ from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from tests.support.scenes import queue_files
 from tests.support.scenes.run_actions import by_hand, by_rule, target_of
-from tests.support.scenes.select_and_apply import look
-from tests.support.scenes.select_and_apply import take as take_rows
+from tests.support.scenes.select_and_apply import apply_all, select_all
 
 STALE = Condition("sqlite_queue_stale_leases", above=0)
 
@@ -54,11 +53,11 @@ def purge_of(owner: apsw.Connection, target: Target) -> CompiledPurge:
 def purged(
     owner: apsw.Connection, target: Target, now: float, older_than: float | None = None, limit: int = 100
 ) -> int:
-    """Purge as an action will: victims, then one transaction."""
+    """Purge as the action does: select the rows, then one transaction."""
     purge = purge_of(owner, target)
-    chosen = look(owner, purge.selections, now, older_than, limit)
+    selected = select_all(owner, purge.selections, now, older_than, limit)
     with owner:
-        return take_rows(owner, chosen, now, older_than)["gone"]
+        return apply_all(owner, selected, now, older_than)["gone"]
 
 
 # --- Solid Queue ---
@@ -125,12 +124,12 @@ def test_solid_queues_abandoned_jobs_are_ready_again_and_others_untouched(solid:
     refused = by_rule(target, "requeue", STALE)
     assert (refused.outcome, refused.reason) == ("refused", "guarded")
     stale = f"SELECT job_id FROM {prefix}claimed_executions WHERE process_id <> 1 ORDER BY 1"
-    jobs = [one for (one,) in rows(owner, stale)]
+    jobs = [job for (job,) in rows(owner, stale)]
     run = by_hand(target, "requeue")
     assert (run.outcome, run.message.partition(";")[0]) == ("done", "requeued 2 tasks")
     assert rows(owner, f"SELECT process_id FROM {prefix}claimed_executions") == [(1,)]
     ready = f"SELECT job_id, queue_name, priority FROM {prefix}ready_executions WHERE queue_name = 'video' ORDER BY 1"
-    assert rows(owner, ready) == [(one, "video", 7) for one in jobs]
+    assert rows(owner, ready) == [(job, "video", 7) for job in jobs]
     assert numbers(read(target, raw, time.time()), "sqlite_queue_stale_leases", now)[("video",)] == 0
     assert rows(owner, "PRAGMA foreign_key_check") == []
 
@@ -284,14 +283,14 @@ def test_local_times_are_read_in_the_named_time_zone(tmp_path: Path, raw: RawRea
 
 
 @pytest.mark.parametrize("name", sorted(queue_files.SCHEMAS))
-def test_every_actions_statements_stay_inside_their_fence_and_touch_one_row_by_key(tmp_path: Path, name: str) -> None:
+def test_every_actions_statements_keep_their_access_rules_and_change_one_row_by_key(tmp_path: Path, name: str) -> None:
     with queue_files.owned(tmp_path / "x.db", queue_files.SCHEMAS[name]) as owner:
         profile = detection.detect_profile(owner, Target("x", tmp_path / "x.db"))
         assert profile is not None
         assert profile.name == name
-        takings = [t for action in (profile.requeue, profile.purge) if action for t in action.selections]
-        for taking in takings:
-            for step in taking.bind_row_steps(time.time(), 5.0):
+        selections = [t for action in (profile.requeue, profile.purge) if action for t in action.selections]
+        for selection in selections:
+            for step in selection.bind_row_steps(time.time(), 5.0):
                 with allow_changes(owner, step.access):
                     for statement in step.statements:
                         owner.execute(

@@ -10,7 +10,7 @@ from actions.runner.catalogue import ACTION_SPECS
 from exporter.config.load import known_actions, known_metrics, load_config
 from exporter.config.problems import ConfigErrors
 from exporter.config.settings import ActingSettings, Config
-from exporter.status import window_state
+from exporter.status import rule_state
 
 MINIMAL = "databases:\n  - {path: /var/lib/app/queue.db, backup: {directory: /var/backups}}\n"
 THREE = datetime(2026, 11, 25, 3, tzinfo=UTC).timestamp()
@@ -69,13 +69,13 @@ def test_a_window_of_what_never_runs_by_itself_is_warned_of(tmp_path: Path) -> N
 
 def test_how_a_window_stands_is_said_in_words() -> None:
     acting = ActingSettings(windows={"requeue": Window(120, 240), "backup": Window(240, 300), "prune": Window(0, 1440)})
-    lines = list(window_state.window_lines(acting, THREE))
+    lines = list(rule_state.window_lines(acting, THREE))
     assert "requeue: 02:00-04:00 UTC, open until 2026-11-25 04:00:00Z" in lines
     assert "backup: 04:00-05:00 UTC, closed until 2026-11-25 04:00:00Z" in lines
     assert "prune: 00:00-24:00 UTC, open" in lines
-    assert list(window_state.window_obstacles(acting, "requeue", THREE)) == []
-    assert list(window_state.window_obstacles(acting, "checkpoint", THREE)) == []
-    (closed,) = window_state.window_obstacles(acting, "backup", THREE)
+    assert list(rule_state.window_obstacles(acting, "requeue", THREE)) == []
+    assert list(rule_state.window_obstacles(acting, "checkpoint", THREE)) == []
+    (closed,) = rule_state.window_obstacles(acting, "backup", THREE)
     assert closed == "its window 04:00-05:00 UTC is closed: it waits until 2026-11-25 04:00:00Z"
 
 
@@ -86,10 +86,8 @@ def test_a_rule_for_an_action_without_its_window_is_warned_of(tmp_path: Path) ->
         assert f"rules[0].do: {action} runs automatically only inside a window" in warning
         assert f'{{windows: {{{action}: "02:00-04:00"}}}}' in warning
         assert loaded(tmp_path, rule + f'actions: {{windows: {{{action}: "02:00-04:00"}}}}\n').warnings == ()
-        assert any(
-            line.startswith(f"{action}: no window") for line in window_state.window_lines(ActingSettings(), THREE)
-        )
-        assert list(window_state.window_obstacles(ActingSettings(), action, THREE))
+        assert any(line.startswith(f"{action}: no window") for line in rule_state.window_lines(ActingSettings(), THREE))
+        assert list(rule_state.window_obstacles(ActingSettings(), action, THREE))
 
 
 def test_what_cannot_be_undone_and_has_no_place_for_backups_is_warned_of(tmp_path: Path) -> None:

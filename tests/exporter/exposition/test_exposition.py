@@ -1,4 +1,4 @@
-"""What Prometheus reads: complete, escaped, never stale, in the format it asked for."""
+"""The metrics page: complete, escaped, never stale, in the requested format."""
 
 import gzip
 import shutil
@@ -57,8 +57,8 @@ def test_promtool_has_nothing_to_say_about_the_page() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
-    found = subprocess.run([promtool, "check", "metrics"], input=GOLDEN.read_bytes(), capture_output=True, check=False)
-    assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
+    result = subprocess.run([promtool, "check", "metrics"], input=GOLDEN.read_bytes(), capture_output=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
 def test_labels_are_escaped_and_come_back_whole() -> None:
@@ -123,8 +123,8 @@ def test_every_family_on_the_page_can_be_asked_for_by_name() -> None:
     names = {sample.name for family in parse_text(page(shown)) for sample in family.samples}
     assert len(names) > 20
     for name in names:
-        found = {sample.name for family in parse_text(page(shown, names=(name,))) for sample in family.samples}
-        assert found == {name}
+        selected = {sample.name for family in parse_text(page(shown, names=(name,))) for sample in family.samples}
+        assert selected == {name}
     declared = [metric.name for metric in self_metrics.METRICS]
     assert len(declared) == len(set(declared))
 

@@ -1,17 +1,17 @@
-"""The board shows the newest reading of what is watched, and nothing else."""
+"""The newest snapshots are those of watched databases only."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from exporter.exposition.latest import max_age
+from exporter.exposition.latest import max_reading_age
 from tests.support.scenes.exporter_state import NOW, board, snapshot, target
 
 
 def test_it_is_ready_when_every_database_was_polled_once() -> None:
     shown = board(snapshot("a"), names=("a", "b"))
-    assert not shown.all_polled()
+    assert not shown.all_databases_polled()
     shown.store_snapshot(snapshot("b"))
-    assert shown.all_polled()
+    assert shown.all_databases_polled()
 
 
 def test_a_reading_of_a_database_that_is_no_longer_watched_is_refused() -> None:
@@ -36,7 +36,7 @@ def test_a_view_does_not_change_when_the_board_does() -> None:
 
 
 def test_readings_live_for_three_polls_and_at_least_a_minute() -> None:
-    assert (max_age(5), max_age(20), max_age(60)) == (60, 60, 180)
+    assert (max_reading_age(5), max_reading_age(20), max_reading_age(60)) == (60, 60, 180)
 
 
 def test_the_last_success_survives_a_poll_that_failed() -> None:
@@ -44,9 +44,9 @@ def test_the_last_success_survives_a_poll_that_failed() -> None:
     shown.store_snapshot(replace(snapshot("a", at=NOW + 15), up=False, state="missing"))
     view = shown.view_at(NOW + 15, 15.0)
     assert view.last_success == {"a": NOW}
-    assert view.state_of("a") == "missing"
+    assert view.database_state("a") == "missing"
 
 
 def test_a_clock_that_was_set_back_does_not_keep_an_old_reading_alive() -> None:
     view = board(snapshot("a", at=NOW), names=("a",)).view_at(NOW - 3600, 15.0)
-    assert (view.state_of("a"), dict(view.fresh)) == ("stale", {})
+    assert (view.database_state("a"), dict(view.fresh)) == ("stale", {})

@@ -1,4 +1,4 @@
-"""The kept page is byte for byte what prometheus_client writes of the same samples, whatever changed in between."""
+"""The cached page is byte for byte what prometheus_client writes of the same samples, after any changes."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ LABELS = st.text(st.characters(exclude_categories=("Cs",)), max_size=6) | st.sam
 
 
 class Reference(Collector):
-    """The same facts as families of the library's own."""
+    """The same samples as families of the library."""
 
     def __init__(self, facts: ExporterState, metrics: Iterable[Metric], now: float) -> None:
         self.facts, self.metrics, self.now = facts, tuple(metrics), now
@@ -67,7 +67,7 @@ class Reference(Collector):
             histogram = families[self_metrics.DURATION.name]
             assert isinstance(histogram, HistogramMetricFamily)
             histogram.add_metric([action], buckets=buckets, sum_value=durations.total)
-        return (one for one in families.values() if one.samples)
+        return (family for family in families.values() if family.samples)
 
 
 def family(metric: Metric) -> Family:
@@ -95,25 +95,25 @@ def reference(shown: ExporterState, accept: str, now: float, names: Iterable[str
 
 
 class Only(Collector):
-    """What `name[]` leaves of another."""
+    """The families of another collector that `name[]` selects."""
 
     def __init__(self, whole: Collector, names: set[str]) -> None:
         self.whole, self.names = whole, names
 
     def collect(self) -> Iterator[Family]:
-        for one in self.whole.collect():
-            one.samples = [sample for sample in one.samples if sample.name in self.names]
-            if one.samples:
-                yield one
+        for family in self.whole.collect():
+            family.samples = [sample for sample in family.samples if sample.name in self.names]
+            if family.samples:
+                yield family
 
 
 @st.composite
 def samples(draw: st.DrawFn) -> tuple[Sample, ...]:
-    found = {}
+    snapshots = {}
     for metric in draw(st.lists(st.sampled_from(METRICS), max_size=8)):
         labels = tuple(draw(LABELS) for _ in metric.labels)
-        found[metric.name, labels] = metric(draw(NUMBERS), *labels)
-    return tuple(found.values())
+        snapshots[metric.name, labels] = metric(draw(NUMBERS), *labels)
+    return tuple(snapshots.values())
 
 
 STEPS = st.lists(
@@ -173,7 +173,7 @@ def test_a_scheme_that_our_names_do_not_need_is_answered_without_it(scheme: str)
 
 
 def test_what_did_not_change_is_not_asked_again() -> None:
-    """A thousand databases of which three were read since the last scrape: three are written."""
+    """Of a thousand databases three were read since the last scrape: only those are formatted again."""
     board = LatestSnapshots()
     board.set_targets(target(f"d{number}") for number in range(1000))
     for number in range(1000):
@@ -184,14 +184,14 @@ def test_what_did_not_change_is_not_asked_again() -> None:
     )
     page.render(TEXT, "")
     written: list[str] = []
-    put = LineCache.update_part
+    put = LineCache.update_page_part
 
     def counted(kept: LineCache, name: str, *arguments: object, **others: object) -> None:
         written.append(name)
         put(kept, name, *arguments, **others)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LineCache, "update_part", counted)
+        patch.setattr(LineCache, "update_page_part", counted)
         for number in range(1000):
             board.store_snapshot(replace(board.newest_snapshot(f"d{number}"), taken_at=NOW + 1))  # type: ignore[type-var]
         for number in (3, 500, 999):

@@ -1,4 +1,4 @@
-"""One database adds at most 120 series to the page beside those with a queue label, however bad its state is."""
+"""One database adds at most 120 series to the page, not counting those with a queue label, in any state."""
 
 from actions.model.condition import Condition
 from actions.model.outcome import Outcome
@@ -26,7 +26,7 @@ MOST = {
 
 
 def every_sample(metric: Metric) -> list[Sample]:
-    """All label values at once; constant labels (sqlite_info) have one value each."""
+    """Yield a sample for each label value; constant labels (sqlite_info) have one value each."""
     rows: list[tuple[str, ...]] = [()]
     for label in metric.labels:
         rows = [(*row, value) for row in rows for value in MOST.get(label, ("x",))]
@@ -34,9 +34,9 @@ def every_sample(metric: Metric) -> list[Sample]:
 
 
 def worst() -> Snapshot:
-    metrics = [m for one in COLLECTORS for m in one.METRICS if "queue" not in m.labels]
+    metrics = [m for collector in COLLECTORS for m in collector.METRICS if "queue" not in m.labels]
     samples = tuple(sample for metric in metrics for sample in every_sample(metric))
-    results = {one.NAME: CollectorResult(False, 1.0, "busy") for one in COLLECTORS}
+    results = {collector.NAME: CollectorResult(False, 1.0, "busy") for collector in COLLECTORS}
     made = snapshot("jobs", NOW, samples)
     return Snapshot(made.target, NOW, up=True, state="readable", samples=samples, collectors=results)
 
@@ -49,15 +49,15 @@ def test_a_database_that_is_observed_stays_in_the_budget() -> None:
     board = LatestSnapshots()
     board.set_targets([target("jobs")])
     board.store_snapshot(worst())
-    metrics = [metric for one in COLLECTORS for metric in one.METRICS]
+    metrics = [metric for collector in COLLECTORS for metric in collector.METRICS]
     page = Exposition(metrics, lambda at: facts(at, board, totals=ActionTotals(), config=config(rules=())), lambda: NOW)
-    found = series(page.render("", "").body.decode())
-    assert len(found) > 60, "the worst case is not there"
-    assert len(found) <= BUDGET, len(found)
+    counted = series(page.render("", "").body.decode())
+    assert len(counted) > 60, "the worst case is not there"
+    assert len(counted) <= BUDGET, len(counted)
 
 
 def test_with_every_action_and_two_rules_for_each_of_the_usual_ones_it_still_does() -> None:
-    """What acting adds belongs to what the configuration can start: twelve action words exist, three act by themselves."""
+    """Only actions that the configuration can start add series: of twelve actions three start automatically."""
     usual = ("checkpoint", "requeue", "backup")
     assert set(usual) < set(ACTION_SPECS)
     rules = tuple(Rule(f"rule-{word}", Condition("sqlite_wal_backlog_bytes", above=1), word) for word in usual)
@@ -70,7 +70,7 @@ def test_with_every_action_and_two_rules_for_each_of_the_usual_ones_it_still_doe
         last_failure={("jobs", word): NOW for word in usual},
         checks={("jobs", check, place): (True, NOW) for check in MOST["check"] for place in MOST["target"]},
     )
-    metrics = [metric for one in COLLECTORS for metric in one.METRICS]
+    metrics = [metric for collector in COLLECTORS for metric in collector.METRICS]
     shown = config(rules=rules)
     page = Exposition(metrics, lambda at: facts(at, board, totals=totals, config=shown, webhook_alerts={}), lambda: NOW)
     assert len(series(page.render("", "").body.decode())) <= BUDGET

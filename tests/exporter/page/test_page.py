@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(scene: Scene, chromium: Browser) -> Open:
-    """A tab at a path, checked when it is left: nothing of another host was asked for, nothing broke."""
+    """Yield a tab at a path; at its end check that nothing of another host was requested and that no error occurred."""
 
     @contextmanager
     def at(path: str, **options: Any) -> Iterator[Tab]:
@@ -60,12 +60,12 @@ def log_in(page: Page, url: str, token: str = TOKEN) -> None:
 
 
 def until(page: Page, expression: str, timeout: float = LONGEST_WAIT) -> None:
-    """Wait for it. Not Playwright's own way, which the page's CSP forbids: it evaluates text in the page."""
+    """Wait for a condition. Playwright's own wait evaluates text in the page, which its CSP forbids."""
     real_parts.until(lambda: page.evaluate(expression), expression, timeout)
 
 
 def row(page: Page, name: str) -> Any:
-    """The row of one database."""
+    """Return the row of one database."""
     return page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=name))
 
 
@@ -75,15 +75,15 @@ SITUATIONS = {
         "Needs attention",
         "3 tasks have a stale lease",
         "none verified",
-        "restore never proved",
-        "stale-leases: wrong",
+        "no drill yet",
+        "stale-leases: outside its limit",
     ),
     "reports": (
         "Needs attention",
         "pinned by a reader",
         "backlog",
         "python (",
-        "wal-backlog: wrong",
+        "wal-backlog: outside its limit",
         "no backup directory",
     ),
     "gone": ("Cannot be read", "is not there", "unknown"),
@@ -106,8 +106,8 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
             "blocked by python",
             "python report.py reports.db",
             "No backup directory",
-            "wrong for",
-            "asks for checkpoint",
+            "outside its limit for",
+            "requests checkpoint",
         ):
             assert word in text, word
         assert "blocked" in row(tab.page, "#3").inner_text()
@@ -115,10 +115,10 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
         assert tab.page.get_by_role("img", name=re.compile("WAL backlog: now 7.9.MiB")).count() == 1
 
 
-def test_what_comes_at_its_time_is_told(opened: Open) -> None:
+def test_the_schedules_of_a_database_are_shown(opened: Open) -> None:
     with opened("/databases/mail") as tab:
-        told = tab.page.locator("#times + ul")
-        assert "nightly next backup at" in told.inner_text()
+        schedules = tab.page.locator("#times + ul")
+        assert "nightly next backup at" in schedules.inner_text()
 
 
 def test_acting_works_without_any_script_too(opened: Open, scene: Scene) -> None:
@@ -222,9 +222,9 @@ def test_a_refusal_names_its_cure(opened: Open, scene: Scene) -> None:
         tab.page.goto(f"{scene.url}/databases/jobs/act/checkpoint")
         tab.page.get_by_label("mode").select_option("full")
         tab.page.get_by_role("button", name="Dry run").click()
-        said = tab.page.get_by_role("status").filter(has_text="Dry run: refused")
-        expect(said).to_contain_text("WAL-reset bug")
-        expect(said).to_contain_text("Next step:")
+        result = tab.page.get_by_role("status").filter(has_text="Dry run: refused")
+        expect(result).to_contain_text("WAL-reset bug")
+        expect(result).to_contain_text("Next step:")
         tab.page.get_by_role("button", name="Run it").click()
         scene.finished(int(tab.page.url.rpartition("/")[2]))
         tab.page.reload()
@@ -265,7 +265,7 @@ def test_who_fails_to_log_in_learns_nothing_and_waits_after_five(opened: Open, s
         expect(tab.page.get_by_role("alert")).to_contain_text("Too many attempts failed. Try again in")
         tab.complaints.clear()  # 403 and 429
     events = scene.agent.events("log in failed")
-    assert [one["address"] for one in events] == ["127.0.0.1"] * 5
+    assert [event["address"] for event in events] == ["127.0.0.1"] * 5
     assert "wrong" not in str(events)
     scene.agent.stop()  # who was wrong too often is forgotten, and every session with it
     scene.agent.start()
@@ -335,7 +335,7 @@ def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, tmp_path: 
 
 
 def refresh_to(tab: Tab, shown: WebContext, number: int) -> None:
-    """Tell news until the page has asked so many times again."""
+    """Publish events until the page has refreshed so many times."""
     done = threading.Event()
 
     def tell() -> None:
@@ -356,16 +356,16 @@ def refresh_to(tab: Tab, shown: WebContext, number: int) -> None:
 
 
 def size(client: Any) -> dict[str, float]:
-    """What the page holds when it rests: the least of ten looks, since an answer may be on its way during one."""
+    """Return the memory of the idle page: the least of ten measurements, since an answer may arrive during one."""
     return min((held(client) for _ in range(10)), key=lambda one: one["Nodes"])
 
 
 def held(client: Any) -> dict[str, float]:
-    """What the page holds after the garbage is gone."""
+    """Return the memory of the page after a garbage collection."""
     sleep(0.1)
     for _ in range(3):
         client.send("HeapProfiler.collectGarbage")
-    return {one["name"]: one["value"] for one in client.send("Performance.getMetrics")["metrics"]}
+    return {metric["name"]: metric["value"] for metric in client.send("Performance.getMetrics")["metrics"]}
 
 
 def test_two_hundred_databases_are_one_light_page(chromium: Browser, tmp_path: Path) -> None:
@@ -396,18 +396,18 @@ def test_nothing_configured_and_nothing_done_have_pages_of_their_own(chromium: B
         assert tab.serious() == []
 
 
-def test_a_history_that_cannot_be_read_is_said_and_the_rest_is_shown(chromium: Browser, tmp_path: Path) -> None:
+def test_an_unreadable_state_store_is_shown_as_a_problem(chromium: Browser, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
     shown = web_server.idle_context(
         tmp_path, operations=idle_operations(tmp_path / "state", Target("jobs", tmp_path / "jobs.db"))
     )
     with web_server.serving(shown) as url, browser.tab(chromium) as tab:
-        for path, said in (
+        for path, text in (
             ("/", "Problem of queuekeeper itself"),
             ("/databases/jobs", "The state store cannot be read now"),
         ):
             tab.page.goto(url + path)
-            assert said in tab.page.inner_text("main")
+            assert text in tab.page.inner_text("main")
             assert tab.serious() == []
         tab.page.goto(f"{url}/history")
-        assert tab.page.get_by_role("heading", level=1).inner_text() == "The history cannot be read"
+        assert tab.page.get_by_role("heading", level=1).inner_text() == "The state store cannot be read"

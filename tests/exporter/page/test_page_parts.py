@@ -1,4 +1,4 @@
-"""What the page is made of, without a browser: words, charts, the last hour, news. All pure but the last."""
+"""The parts of the page without a browser: words, charts, the last hour, events. All pure but the last."""
 
 import itertools
 import math
@@ -17,9 +17,9 @@ from collectors.leases import STALE
 from collectors.metric import Sample, Since
 from collectors.target import Target
 from collectors.tasks import OLDEST, TASKS
-from exporter.page.chart import HEIGHT, WIDTH, choose_span, draw_chart
+from exporter.page.chart import HEIGHT, WIDTH, choose_chart_span, draw_chart
 from exporter.page.words import condition_text, format_amount, format_count, rule_text
-from exporter.status.database import StatusInputs, build_status, rule_statuses
+from exporter.status.database import StatusInputs, build_database_status, rule_statuses
 from exporter.status.events import MAX_QUEUED_EVENTS, EventBroadcast, StatusEvent
 from exporter.status.recent_readings import (
     CHART_SPAN,
@@ -80,13 +80,13 @@ def test_an_hour_of_change_each_second_is_bounded_and_fine_at_its_end() -> None:
     for second in range(2 * 3600):
         recent.add_snapshot(snapshot(AT + second, waiting(second)))
     now = AT + 2 * 3600 - 1
-    found = line(recent, now)
-    assert len(found) <= MAX_ROWS + 1
-    assert all(now - AT - at <= CHART_SPAN for at, _ in found)
-    steps = [after[0] - before[0] for before, after in itertools.pairwise(found)]
+    points = line(recent, now)
+    assert len(points) <= MAX_ROWS + 1
+    assert all(now - AT - at <= CHART_SPAN for at, _ in points)
+    steps = [after[0] - before[0] for before, after in itertools.pairwise(points)]
     assert set(steps[-int(FINE_SPAN) :]) == {1}
     assert max(steps) <= 2 * SLOT_LENGTH
-    assert all(at == value for at, value in found)
+    assert all(at == value for at, value in points)
 
 
 def test_what_is_no_longer_watched_is_forgotten() -> None:
@@ -129,8 +129,13 @@ def test_a_scale_ends_at_a_round_number(unit: str, highest: float, top: str) -> 
 
 
 def test_a_young_agent_draws_a_shorter_time() -> None:
-    assert [choose_span([[ChartPoint(AT - age, 1)]], AT) for age in (10, 400, 3000, 9000)] == [300, 900, 3600, 3600]
-    assert choose_span([], AT) == 300
+    assert [choose_chart_span([[ChartPoint(AT - age, 1)]], AT) for age in (10, 400, 3000, 9000)] == [
+        300,
+        900,
+        3600,
+        3600,
+    ]
+    assert choose_chart_span([], AT) == 300
 
 
 def test_numbers_read_as_people_read_them() -> None:
@@ -165,36 +170,36 @@ RULE = Rule("stale", Condition("sqlite_queue_stale_leases", above=5, clear=2), "
 )
 def test_what_a_rule_judges_is_said_in_words(value: float | None, watch: ConditionWatch, said: str) -> None:
     seen = snapshot(AT, *([] if value is None else [STALE(value, "mail")]))
-    (opinion,) = rule_statuses("jobs", seen, StatusInputs((RULE,), {("stale", "jobs"): watch}), AT)
-    assert rule_text(opinion, AT).replace("\N{NO-BREAK SPACE}", " ") == said
-    assert condition_text(opinion) == "sqlite_queue_stale_leases above 5"
+    (rule_status,) = rule_statuses("jobs", seen, StatusInputs((RULE,), {("stale", "jobs"): watch}), AT)
+    assert rule_text(rule_status, AT).replace("\N{NO-BREAK SPACE}", " ") == said
+    assert condition_text(rule_status) == "sqlite_queue_stale_leases above 5"
 
 
 def test_a_suspended_rule_says_why_nothing_follows() -> None:
     stopped = SuspensionState(strikes=2, since=AT, message="a reader held it", next_step="end that reader")
-    beside = StatusInputs((RULE,), {}, {("jobs", "requeue"): stopped})
-    (opinion,) = rule_statuses("jobs", snapshot(AT, STALE(9, "mail")), beside, AT)
+    inputs = StatusInputs((RULE,), {}, {("jobs", "requeue"): stopped})
+    (rule_status,) = rule_statuses("jobs", snapshot(AT, STALE(9, "mail")), inputs, AT)
     assert "suspended: 2 runs in a row did not help, the last: a reader held it (end that reader" in rule_text(
-        opinion, AT
+        rule_status, AT
     )
 
 
 def test_a_rule_without_a_threshold_says_what_it_waits_for() -> None:
-    for rule, said in (
+    for rule, text in (
         (replace(RULE, hold=None, alerts=((),)), "an alert requests requeue"),
         (replace(RULE, hold=None), "no trigger is configured"),
     ):
-        (opinion,) = rule_statuses("jobs", snapshot(AT, STALE(9, "mail")), StatusInputs((rule,)), AT)
-        assert rule_text(opinion, AT).endswith(said)
+        (rule_status,) = rule_statuses("jobs", snapshot(AT, STALE(9, "mail")), StatusInputs((rule,)), AT)
+        assert rule_text(rule_status, AT).endswith(text)
 
 
 def test_a_glance_of_what_is_not_known_has_no_zeros() -> None:
     for state, health in (("stale", "stale"), ("found", "unread")):
-        seen = build_status(TARGET, None, state, StatusInputs((RULE,)), AT)
+        seen = build_database_status(TARGET, None, state, StatusInputs((RULE,)), AT)
         assert (seen.health, seen.size_bytes, seen.log, seen.backups, seen.queues, seen.rules) == (
             health, None, None, None, (), (),
         )  # fmt: skip
-    seen = build_status(TARGET, snapshot(AT, FREE(2**40, "database")), "readable", StatusInputs(), AT)
+    seen = build_database_status(TARGET, snapshot(AT, FREE(2**40, "database")), "readable", StatusInputs(), AT)
     assert (seen.health, seen.size_bytes, seen.backups, seen.workers) == ("healthy", None, None, None)
     assert math.isclose(seen.disk[0].free_bytes, 2**40)
     assert seen.disk[0].size_bytes is None
@@ -202,7 +207,7 @@ def test_a_glance_of_what_is_not_known_has_no_zeros() -> None:
 
 def listening(broadcast: EventBroadcast) -> tuple[Callable[[], list[StatusEvent]], list[int]]:
     woken: list[int] = []
-    return broadcast.add_listener(lambda: woken.append(1)).take_events, woken
+    return broadcast.add_listener(lambda: woken.append(1)).take_queued_events, woken
 
 
 def test_news_of_the_same_thing_replaces_what_was_not_taken() -> None:
@@ -211,7 +216,7 @@ def test_news_of_the_same_thing_replaces_what_was_not_taken() -> None:
     for number in range(5):
         broadcast.publish_event(StatusEvent("reading", {"taken_at": number}, ("reading", "jobs")))
         broadcast.publish_event(StatusEvent("run", {"run": number}))
-    kinds = [(one.kind, *one.about.values()) for one in take()]
+    kinds = [(event.kind, *event.about.values()) for event in take()]
     assert kinds == [("run", 0), ("run", 1), ("run", 2), ("run", 3), ("reading", 4), ("run", 4)]
     assert (take(), len(woken)) == ([], 10)
 
@@ -221,14 +226,14 @@ def test_who_takes_nothing_keeps_a_bounded_amount_and_learns_of_the_loss() -> No
     take, _ = listening(broadcast)
     for number in range(MAX_QUEUED_EVENTS + 5):
         broadcast.publish_event(StatusEvent("run", {"run": number}))
-    kept = take()
-    assert (kept[0].kind, len(kept)) == ("lost", 6)
+    queued = take()
+    assert (queued[0].kind, len(queued)) == ("lost", 6)
 
 
 def test_of_too_many_listeners_the_oldest_ends_and_all_end_with_the_agent() -> None:
     broadcast = EventBroadcast(places=2)
     first, second, third = (broadcast.add_listener(lambda: None) for _ in range(3))
-    assert [one.ended for one in (first, second, third)] == [True, False, False]
+    assert [listener.ended for listener in (first, second, third)] == [True, False, False]
     broadcast.remove_listener(second)
     broadcast.close()
     assert (second.ended, third.ended) == (False, True)

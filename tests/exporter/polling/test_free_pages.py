@@ -1,4 +1,4 @@
-"""The fewest free pages of each hour reach our history: few writes, nothing lost at an hour's end, survives a full disk."""
+"""The fewest free pages of each hour are written to the state store: with few writes, without losses."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every database is polled when it is due; one that hangs costs only itself."""
+"""Every database is polled when it is due; a poll that hangs delays its own database only."""
 
 import os
 import threading
@@ -12,13 +12,13 @@ import pytest
 from collectors.access.snapshot import Snapshot
 from collectors.target import Target
 from exporter.exposition.latest import LatestSnapshots
-from exporter.polling.loop import PollLoop, PollTiming, next_due
+from exporter.polling.loop import PollLoop, PollTiming, next_due_time
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes.exporter_state import target
 
 
 class Polls:
-    """Counts polls that run at once, and wakes whoever waits for one to end."""
+    """Counts polls that run at once, and wakes the threads that wait for one to end."""
 
     def __init__(self, read: Callable[[Target], None] = lambda _: None) -> None:
         self._read = read
@@ -71,11 +71,11 @@ def test_each_database_is_polled_again_and_sees_its_previous_reading(loops: list
     polls.wait("a", 3)
     assert polls.previous[0] is None
     assert polls.previous[1] is not None
-    assert board.all_polled()
+    assert board.all_databases_polled()
 
 
 def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path: Path) -> None:
-    """A fifo nobody writes to: `open` hangs in the kernel, as a dead network file system does."""
+    """A fifo without a writer: `open` hangs in the kernel, as a dead network file system does."""
     fifo = tmp_path / "hung"
     os.mkfifo(fifo)
     hung = [f"hung-{number}" for number in range(10)]  # more than may run at once
@@ -90,10 +90,10 @@ def test_a_database_that_hangs_costs_only_itself(loops: list[PollLoop], tmp_path
         polls.wait("fine", 5)
         assert {polls.most.get(name, 0) for name in hung} == {1}
         assert board.view_at(0, 15).overruns["hung-0"] > 0
-        assert not board.all_polled()
+        assert not board.all_databases_polled()
         assert not loop.stop(0.05)
     finally:
-        # whoever hangs gets its end of file, also one that began only now
+        # a hanging poll gets its end of file, also one that began only now
         writer = os.open(fifo, os.O_RDWR)
         with polls.changed:
             polls.changed.wait_for(lambda: not any(polls.running.values()), LONGEST_WAIT)
@@ -136,7 +136,7 @@ def test_new_files_are_found_and_vanished_ones_dropped(loops: list[PollLoop]) ->
     names[:] = ["b"]
     loop.rescan_soon()
     polls.wait("b", 1)
-    assert [one.name for one in board.view_at(0, 15).targets] == ["b"]
+    assert [target.name for target in board.view_at(0, 15).targets] == ["b"]
     assert board.newest_snapshot("a") is None
 
 
@@ -212,7 +212,7 @@ def test_a_listing_that_fails_keeps_what_is_known(loops: list[PollLoop]) -> None
 
 
 def test_many_databases_are_spread_over_the_interval() -> None:
-    dues = [next_due(f"database-{number}", 1, 0.0, 10.0) for number in range(200)]
+    dues = [next_due_time(f"database-{number}", 1, 0.0, 10.0) for number in range(200)]
     assert all(5.0 <= due <= 10.0 for due in dues)
     assert len({round(due, 1) for due in dues}) > 30
-    assert next_due("a", 2, 7.0, 10.0) == 17.0
+    assert next_due_time("a", 2, 7.0, 10.0) == 17.0

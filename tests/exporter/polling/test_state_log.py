@@ -1,4 +1,4 @@
-"""What changes about a database is said once, with its cure; what stays is not."""
+"""A changed state of a database is logged once, with its next step; an unchanged one is not."""
 
 import logging
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is delivered is stored before it is answered, together with what arrives meanwhile, and nobody fails for another."""
+"""A delivery is stored before its answer, together with others of the same time; none fails because of another."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ TARGETS = {f"q{number}": Target(f"q{number}", Path(f"/q{number}.db")) for number
 
 @dataclass
 class Boxed:
-    """An inbox and the history it writes."""
+    """An inbox and its state store."""
 
     store: apsw.Connection
     state: Path
@@ -75,9 +75,9 @@ def test_many_at_once_are_each_stored_and_answered_with_their_own(boxed: Boxed) 
     deliveries = [delivery(f"q{number % 20}", f"{number:x}") for number in range(400)]
     with ThreadPoolExecutor(16) as pool:
         receipts = list(pool.map(boxed.box.receive_delivery, deliveries))
-    for one, receipt in zip(deliveries, receipts, strict=True):
+    for sent, receipt in zip(deliveries, receipts, strict=True):
         (decided,) = receipt.decisions
-        assert decided.database == one.alerts[0].labels["database"]
+        assert decided.database == sent.alerts[0].labels["database"]
         assert decided.run_id is not None
         assert runs.load_run(boxed.store, decided.run_id).database == decided.database
     assert boxed.store.execute("SELECT count(*) FROM alert_episode").get == 400
@@ -86,7 +86,7 @@ def test_many_at_once_are_each_stored_and_answered_with_their_own(boxed: Boxed) 
 
 
 def test_those_that_wait_for_the_disk_are_stored_with_one_commit(boxed: Boxed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process holds our history while ten arrive: the first waits for it alone, the other nine are one commit."""
+    """Another process locks the state store while ten arrive: the first waits alone, the other nine are one commit."""
     boxed.box.receive_delivery(delivery("q0"))
     sizes: list[int] = []
     store = boxed.box._store_deliveries
@@ -121,7 +121,7 @@ def test_one_that_cannot_be_stored_does_not_take_the_others_with_it(boxed: Boxed
         bad = pool.submit(boxed.box.receive_delivery, delivery("q9", "poison"))
         until(lambda: len(boxed.box._waiting) >= 1, "some of them to wait")
         boxed.store.execute("COMMIT")
-        assert all(one.result().has_accepted for one in good)
+        assert all(receipt.result().has_accepted for receipt in good)
         with pytest.raises(StoreUnavailable, match="no room for this one"):
             bad.result()
     assert boxed.box.receive_delivery(delivery("q9")).has_accepted

@@ -1,4 +1,4 @@
-"""The dispatcher: what it cannot start or does not know ends in words, once, and it goes on with the rest."""
+"""The dispatcher: a run that it cannot start or does not know ends once with a message, and the other runs continue."""
 
 import sys
 import time
@@ -62,12 +62,12 @@ def ended(dispatcher: Dispatcher, target: Target, run_id: int) -> Run:
     with state_store(target.state) as store:
 
         def found() -> Run | None:
-            told = runs.load_run(store, run_id)
-            return told if told.state == "ended" else None
+            run = runs.load_run(store, run_id)
+            return run if run.state == "ended" else None
 
-        told = runner_child.eventually(found, "the run ends")
-        assert isinstance(told, Run)
-        return told
+        run = runner_child.eventually(found, "the run ends")
+        assert isinstance(run, Run)
+        return run
 
 
 def count(target: Target) -> int:
@@ -79,8 +79,8 @@ def count(target: Target) -> int:
 def test_an_action_of_another_version_is_refused_and_the_next_wish_is_heard(
     dispatcher: Dispatcher, target: Target, queue: prismq.Queue
 ) -> None:
-    told = ended(dispatcher, target, asked(target, "defragment"))
-    assert (told.outcome, told.reason) == ("refused", "unknown_action")
+    run = ended(dispatcher, target, asked(target, "defragment"))
+    assert (run.outcome, run.reason) == ("refused", "unknown_action")
     assert ended(dispatcher, target, asked(target, "requeue")).outcome == "done"
     assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'queued'") == 3
 
@@ -91,9 +91,9 @@ def test_a_process_that_does_not_start_ends_the_run_once_instead_of_for_ever(
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(sys, "executable", program)
-        told = ended(dispatcher, target, asked(target, "requeue"))
-    assert (told.outcome, told.reason) == ("failed", "not_begun")
-    assert told.next_step
+        run = ended(dispatcher, target, asked(target, "requeue"))
+    assert (run.outcome, run.reason) == ("failed", "not_begun")
+    assert run.next_step
     assert ended(dispatcher, target, asked(target, "requeue")).outcome == "done"
     assert count(target) == 2
 
@@ -106,12 +106,12 @@ def many(
     queues = [make_queue(f"{name}.db") for name in ("a", "b", "c")]
     for queue in queues:
         queue.leased(time.time() - 100_000, 3)
-    found = {queue.path.stem: target_of(queue.path) for queue in queues}
+    targets = {queue.path.stem: target_of(queue.path) for queue in queues}
     rule = Rule("r", Condition("sqlite_queue_stale_leases", above=0), "requeue", radius=radius)
     state = queues[0].path.parent / "state"
     made = Dispatcher(
         state,
-        lambda: found,
+        lambda: targets,
         lambda path: raw.find_flock_holder(Path(path)) is not None,
         on_end=lambda _database: None,
         acting=lambda: acting,
@@ -119,7 +119,7 @@ def many(
     )
     made.start()
     try:
-        yield made, list(found.values())
+        yield made, list(targets.values())
     finally:
         made.stop()
 
@@ -228,8 +228,8 @@ def test_two_runs_that_did_not_help_are_said_to_suspend(
         with state_store(target.state) as store:
             wish = Request("requeue", target.name, "threshold", RULED, "r", never)
             number, _ = runs.enqueue_run(store, wish, str(target.path), time.time())
-        told = ended(dispatcher, target, number)
-        assert (told.outcome, told.effect) == (outcome, "no_effect")
+        run = ended(dispatcher, target, number)
+        assert (run.outcome, run.effect) == (outcome, "no_effect")
     runner_child.eventually(lambda: "suspended" in caplog.text, "the log says so")
     runner_child.eventually(
         lambda: dispatcher.view.totals.suspensions[target.name, "requeue"].is_suspended, "the view shows it"

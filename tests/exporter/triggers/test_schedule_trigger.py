@@ -1,4 +1,4 @@
-"""Schedules on a real history, with our own clock: asked for once, made up where declared, counted where missed."""
+"""Schedules on a real state store with a clock of the test: enqueued once, made up where configured, counted where missed."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ JOBS = Target("jobs", Path("/jobs.db"))
 
 @dataclass
 class Clocked:
-    """A watch, its clock, and the history that it writes."""
+    """A trigger, its clock, and its state store."""
 
     store: apsw.Connection
     state: Path
@@ -45,7 +45,7 @@ class Clocked:
         self.restart()
 
     def restart(self) -> None:
-        """Another agent on the same history."""
+        """Return another agent on the same state store."""
         self.watch = ScheduleTrigger(
             self.state, lambda: self.schedules, lambda: self.targets, wake=self.wake, clock=lambda: self.now
         )
@@ -54,9 +54,9 @@ class Clocked:
         self.woken += 1
 
     def at(self, now: float) -> int:
-        """Look at this time; how many runs there are."""
+        """Check the schedules at this time; return how many runs there are."""
         self.now = now
-        self.watch.enqueue_due()
+        self.watch.enqueue_due_runs()
         return len(runs.newest_runs(self.store, None, 100))
 
     def missed(self, schedule: str = "daily", database: str = "jobs") -> int:
@@ -84,11 +84,11 @@ def test_it_asks_at_its_time_once(clocked: Clocked) -> None:
 
 
 def test_it_waits_no_longer_than_until_its_time_and_never_long(clocked: Clocked) -> None:
-    assert clocked.watch.enqueue_due() == LONGEST_CLOCK_WAIT
+    assert clocked.watch.enqueue_due_runs() == LONGEST_CLOCK_WAIT
     clocked.now = THREE - 4
-    assert clocked.watch.enqueue_due() == 4
+    assert clocked.watch.enqueue_due_runs() == 4
     clocked.schedules = ()
-    assert clocked.watch.enqueue_due() == LONGEST_CLOCK_WAIT
+    assert clocked.watch.enqueue_due_runs() == LONGEST_CLOCK_WAIT
 
 
 def test_a_restart_repeats_nothing(clocked: Clocked) -> None:
@@ -180,7 +180,7 @@ def test_a_history_that_cannot_be_opened_is_an_error_of_the_look(clocked: Clocke
     clocked.state.touch()
     clocked.restart()
     with pytest.raises(StoreUnavailable):
-        clocked.watch.enqueue_due()
+        clocked.watch.enqueue_due_runs()
 
 
 def test_its_thread_asks_and_ends(clocked: Clocked) -> None:

@@ -1,4 +1,4 @@
-"""What readings start and what they lift: the watch on a real history, with readings made by hand."""
+"""Which runs readings enqueue and which suspensions they lift: the trigger on a real state store, with made-up readings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ def seen(at: float, *samples: Sample, reading: WalReading | None = None, read: b
 
 @dataclass
 class Watched:
-    """A watch, what it asks of its surroundings, and the history that it writes."""
+    """A trigger, its dependencies, and its state store."""
 
     store: apsw.Connection
     state: Path
@@ -75,7 +75,7 @@ class Watched:
         self.woken += 1
 
     def look(self, *snapshots: Snapshot) -> list[str]:
-        """The actions that wait after these readings."""
+        """Return the pending actions after these readings."""
         for snapshot in snapshots:
             self.watch.on_snapshot(snapshot)
         return [run.action for run in runs.pending_runs(self.store)]

@@ -1,4 +1,4 @@
-"""What is refused is said, and never without end."""
+"""Rejections are logged, at a limited rate."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from exporter.web.log_limit import LOG_WINDOW, MAX_LOG_LINES, RejectionLog
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Any:
-    """The values of every line so far."""
+    """Return the values of all log lines so far."""
     return lambda: [record.__dict__["values"] for record in caplog.records]
 
 

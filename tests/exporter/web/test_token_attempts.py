@@ -1,4 +1,4 @@
-"""Wrong credentials have an end: tokens and passwords, over real HTTP, and nobody else is harmed by it."""
+"""Wrong tokens and passwords are limited by address, over real HTTP, without harm to other clients."""
 
 import base64
 import json
@@ -28,13 +28,13 @@ DELIVERY = {"version": "4", "status": "firing", "receiver": "r", "alerts": []}
 
 
 class Served:
-    """A server with one token, and what it answered to Alertmanager, by its own count."""
+    """A server with one token, and its own count of its answers to Alertmanager."""
 
     def __init__(self, url: str, counted: list[int]) -> None:
         self.url, self.counted = url, counted
 
     def post(self, token: str, path: str = "/api/v1/alerts", address: str = "127.0.0.1") -> httpx.Response:
-        """From one of this machine's loopback addresses."""
+        """Send a request from one of this machine's loopback addresses."""
         transport = httpx.HTTPTransport(local_address=address)
         with httpx.Client(transport=transport, timeout=LONGEST_WAIT) as client:
             return client.post(self.url + path, json=DELIVERY, headers={"Authorization": f"Bearer {token}"})
@@ -45,7 +45,7 @@ class Served:
             return client.get(self.url + "/metrics", headers={"Authorization": authorization})
 
     def wrong(self, number: int, path: str = "/api/v1/alerts") -> list[int]:
-        """The answers to so many guesses."""
+        """Return the answers to so many wrong tokens."""
         return [self.post(f"guess-{which}", path).status_code for which in range(number)]
 
 
@@ -72,11 +72,11 @@ def test_wrong_tokens_are_answered_up_to_so_many_and_then_wait(tmp_path: Path, p
 
 
 def test_a_right_token_never_waits_whoever_is_wrong_beside_it(tmp_path: Path) -> None:
-    """An Alertmanager on the host of somebody who guesses, or behind the same proxy."""
+    """For example an Alertmanager on the host of an attacker, or behind the same proxy."""
     with served(tmp_path) as there:
         there.wrong(MAX_TOKEN_FAILURES + 1)
         assert there.post(TOKEN).status_code == 202
-        assert there.post("still wrong").status_code == 429, "and being right forgives nobody else"
+        assert there.post("still wrong").status_code == 429, "and a valid token of another client forgives nothing"
         assert there.post(TOKEN, address="127.0.0.2").status_code == 202
         assert there.post("wrong", address="127.0.0.2").status_code == 401
 
@@ -96,15 +96,15 @@ def test_what_waits_is_counted_as_every_answer_to_alertmanager_is(tmp_path: Path
 def test_it_is_said_in_one_line_and_without_the_guesses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with served(tmp_path) as there:
         there.wrong(MAX_TOKEN_FAILURES + 10, "/api/v1/pause")
-    said = [record for record in caplog.records if record.getMessage() == "wrong tokens"]
-    assert [record.__dict__["values"]["peer"] for record in said] == ["127.0.0.1"]
+    logged = [record for record in caplog.records if record.getMessage() == "wrong tokens"]
+    assert [record.__dict__["values"]["peer"] for record in logged] == ["127.0.0.1"]
     assert not re.search(r"guess-\d", json.dumps([str(record.__dict__) for record in caplog.records]))
 
 
 @pytest.mark.parametrize("right", [ActingRights(enabled=False), ActingRights(enabled=False, token_digests=RIGHT.token_digests),
                                    ActingRights(enabled=True)])  # fmt: skip
 def test_where_no_token_is_right_none_is_a_guess(tmp_path: Path, right: ActingRights) -> None:
-    """They are told why they may not act: the cure is the configuration's."""
+    """The answer says why the client may not act: the configuration must be changed."""
     with served(tmp_path, right) as there:
         assert set(there.wrong(MAX_TOKEN_FAILURES + 2)) == {403}
 

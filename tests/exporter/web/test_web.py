@@ -21,8 +21,8 @@ from exporter.status.operations import Operations
 from exporter.triggers.alerts import AlertDecision, DeliveryReceipt
 from exporter.web import protocol as protocol_module
 from exporter.web import request_body as body_module
-from exporter.web.address import CannotListen, bind_addresses, listening_urls
-from exporter.web.app import build_app
+from exporter.web.address import CannotListen, bind_listen_addresses, listening_urls
+from exporter.web.app import build_web_app
 from exporter.web.context import ActingRights, WebContext
 from exporter.web.server import HttpServer
 from tests.support.patience import LONGEST_WAIT
@@ -33,7 +33,7 @@ TOKEN = "correct-horse-battery-staple"
 
 @dataclass
 class Agent:
-    """The agent behind the front: what it was given, and what it shall answer."""
+    """The agent behind the web context: what it received, and what it answers."""
 
     received: list[DeliveredAlert] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
@@ -73,9 +73,9 @@ def agent(tmp_path: Path) -> Agent:
 
 @pytest.fixture
 def client(agent: Agent) -> Iterator[httpx.Client]:
-    sockets = bind_addresses(["127.0.0.1:0"])
+    sockets = bind_listen_addresses(["127.0.0.1:0"])
     (url,) = listening_urls(sockets)
-    server = HttpServer(build_app(agent.web_context()))
+    server = HttpServer(build_web_app(agent.web_context()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     with httpx.Client(base_url=url, timeout=LONGEST_WAIT) as made:
@@ -323,9 +323,9 @@ def test_the_page_shows_databases_and_escapes_their_names(client: httpx.Client, 
     assert "Not read yet" in text
     assert "queuekeeper 1.2.3" in text
     assert 'href="/metrics"' in text
-    one = client.get("/databases/<script>alert(1)</script>").text
-    assert "<script>alert" not in one
-    assert "/var/lib/a&amp;b.db" in one
+    page = client.get("/databases/<script>alert(1)</script>").text
+    assert "<script>alert" not in page
+    assert "/var/lib/a&amp;b.db" in page
 
 
 def raw(client: httpx.Client) -> socket.socket:
@@ -342,31 +342,31 @@ def test_too_many_idle_connections_cost_the_oldest_of_them(
     assert closed(idle[0])
     idle[-1].sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"200 OK" in idle[-1].recv(65536)
-    for one in idle:
-        one.close()
+    for connection in idle:
+        connection.close()
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(
     client: httpx.Client, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body_module, "BODY_DEADLINE", 0.1)
-    with raw(client) as one:
-        one.sendall(
+    with raw(client) as connection:
+        connection.sendall(
             f"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n".encode()
         )
-        one.sendall(b"{")
-        assert b"408 Request Timeout" in one.recv(65536)
-        assert closed(one)
+        connection.sendall(b"{")
+        assert b"408 Request Timeout" in connection.recv(65536)
+        assert closed(connection)
     assert agent.codes == [408]
 
 
 def test_half_open_connections_do_not_keep_a_scrape_waiting(client: httpx.Client) -> None:
     idle = [raw(client) for _ in range(300)]
-    for one in idle:
-        one.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half")
+    for connection in idle:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half")
     assert client.get("/-/healthy").status_code == 200
-    for one in idle:
-        one.close()
+    for connection in idle:
+        connection.close()
 
 
 def test_who_does_not_finish_a_request_head_is_cut_off(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +380,7 @@ def test_who_does_not_finish_a_request_head_is_cut_off(client: httpx.Client, mon
 
 
 def answer(one: socket.socket) -> bytes:
-    """One whole answer of /-/healthy: its head and its body may come apart."""
+    """Return one whole answer of /-/healthy: its head and body may arrive apart."""
     received = b""
     while not received.endswith(b"healthy.\n"):
         part = one.recv(65536)
@@ -393,25 +393,25 @@ def test_a_second_request_of_a_connection_has_its_own_deadline(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol_module, "HEAD_DEADLINE", 0.2)
-    with raw(client) as one:
-        one.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200 OK" in answer(one)
+    with raw(client) as connection:
+        connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in answer(connection)
         time.sleep(0.4)  # idle between two requests is keep-alive, no half request
-        one.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200 OK" in answer(one)
-        one.sendall(b"GET /-/hea")
-        assert closed(one)
+        connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in answer(connection)
+        connection.sendall(b"GET /-/hea")
+        assert closed(connection)
 
 
 def test_a_request_head_without_end_is_cut_off(client: httpx.Client) -> None:
-    with raw(client) as one:
-        one.sendall(b"GET / HTTP/1.1\r\nX: ")
-        assert cut_off(one, b"y" * 65536, 0, 2000)
+    with raw(client) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        assert cut_off(connection, b"y" * 65536, 0, 2000)
         assert client.get("/-/healthy").status_code == 200
 
 
 def closed(one: socket.socket) -> bool:
-    """Whether the server ends the connection, after whatever it still had to say."""
+    """Return whether the server ends the connection, after the rest of its answer."""
     try:
         while one.recv(65536):
             pass
@@ -423,7 +423,7 @@ def closed(one: socket.socket) -> bool:
 
 
 def cut_off(one: socket.socket, data: bytes, pause: float, times: int) -> bool:
-    """Whether the server cuts off who goes on sending this."""
+    """Return whether the server closes the connection of a client that continues to send this."""
     try:
         for _ in range(times):
             one.sendall(data)
@@ -434,15 +434,15 @@ def cut_off(one: socket.socket, data: bytes, pause: float, times: int) -> bool:
 
 
 def test_a_port_in_use_is_one_line() -> None:
-    (taken,) = bind_addresses(["127.0.0.1:0"])
-    port = taken.getsockname()[1]
+    (listening,) = bind_listen_addresses(["127.0.0.1:0"])
+    port = listening.getsockname()[1]
     with pytest.raises(CannotListen) as caught:
-        bind_addresses(["127.0.0.1:0", f"127.0.0.1:{port}"])
+        bind_listen_addresses(["127.0.0.1:0", f"127.0.0.1:{port}"])
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{port}: Address already in use; "
         "stop the other program or choose another port with --web.listen-address"
     )
-    taken.close()
+    listening.close()
 
 
 @pytest.mark.parametrize(
@@ -450,12 +450,12 @@ def test_a_port_in_use_is_one_line() -> None:
 )
 def test_what_is_no_address_is_one_line(address: str) -> None:
     with pytest.raises(CannotListen, match=r"is not an address; write HOST:PORT"):
-        bind_addresses([address])
+        bind_listen_addresses([address])
 
 
 def test_several_addresses_are_served(agent: Agent) -> None:
-    sockets = bind_addresses(["127.0.0.1:0", "127.0.0.2:0"])
-    server = HttpServer(build_app(agent.web_context()))
+    sockets = bind_listen_addresses(["127.0.0.1:0", "127.0.0.2:0"])
+    server = HttpServer(build_web_app(agent.web_context()))
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     assert [httpx.get(f"{url}/-/healthy").status_code for url in listening_urls(sockets)] == [200, 200]

@@ -1,6 +1,6 @@
-"""An agent under everything a stranger can do at once: scrapes go on, nothing is kept, nothing stays open.
+"""An agent under all attacks of an unauthenticated client at once: scrapes continue, no memory and no connection is kept.
 
-How fast the scrapes are is bench/abuse.py's to say.
+bench/abuse.py measures how fast the scrapes are.
 """
 
 import json
@@ -34,20 +34,20 @@ DATABASES = 10
 
 @dataclass
 class Result:
-    """Seconds of each scrape; bytes that the agent held at most beyond what it held before; the abuser's report."""
+    """The seconds of each scrape, the additional memory of the agent in bytes at most, and the report of the attacker."""
 
     seconds: list[float] = field(default_factory=list)
     grown: int = 0
     report: dict[str, Any] = field(default_factory=dict)
 
     def quantile(self, share: float) -> float:
-        """So many seconds at most took this share of the scrapes."""
+        """Return the seconds within which this share of the scrapes ended."""
         return sorted(self.seconds)[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
 
 @contextmanager
 def tls_agent(folder: Path) -> Iterator[tuple[AgentProcess, ssl.SSLContext]]:
-    """An agent that speaks TLS, and what its clients trust."""
+    """Yield an agent with TLS, and the trust of its clients."""
     ca = certificates.authority(folder, "ca")
     ca.signed("server")
     (folder / "web.yml").write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
@@ -62,7 +62,7 @@ def tls_agent(folder: Path) -> Iterator[tuple[AgentProcess, ssl.SSLContext]]:
 
 
 def abused(agent: AgentProcess, context: ssl.SSLContext, folder: Path, seconds: float) -> Result:
-    """Scrape it ten times a second while it is abused, then see what it kept."""
+    """Scrape the agent ten times a second during the attack, then measure its memory."""
     assert agent.process is not None
     host, _, port = agent.url.removeprefix("https://").rpartition(":")
     made = Result()
@@ -99,7 +99,7 @@ def abused(agent: AgentProcess, context: ssl.SSLContext, folder: Path, seconds: 
 
 
 def memory(pid: int, name: str) -> int:
-    """Bytes, as the kernel counts them."""
+    """Return the resident memory in bytes, as the kernel counts it."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 

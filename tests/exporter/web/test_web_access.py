@@ -1,4 +1,4 @@
-"""The front door beyond what node_exporter can be asked: names of certificates, rates, renewals, who may act, from where."""
+"""Access to the web server beyond the comparison with node_exporter: certificate names, rate limit, renewal, rights, origin."""
 
 import asyncio
 import base64
@@ -52,7 +52,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def folder(ca: Authority, tmp_path: Path) -> Path:
-    """Of one test, with the server's certificate and its authority's."""
+    """Return the folder of one test, with the certificates of the server and of its authority."""
     for name in ("ca.pem", "server.pem", "server.key"):
         (tmp_path / name).write_bytes((ca.folder / name).read_bytes())
     return tmp_path
@@ -60,10 +60,10 @@ def folder(ca: Authority, tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(folder: Path, text: str, **changes: Any) -> Iterator[str]:
-    """A server on this web configuration."""
+    """Run a server with this web configuration."""
     (folder / "web.yml").write_text(text)
-    kept = ReloadingWebConfig(folder / "web.yml")
-    with web_server.serving(web_server.idle_context(folder, web=kept.current_config, **changes)) as url:
+    reloading = ReloadingWebConfig(folder / "web.yml")
+    with web_server.serving(web_server.idle_context(folder, web=reloading.current_config, **changes)) as url:
         yield url
 
 
@@ -75,7 +75,7 @@ def trusting(ca: Authority, pair: certificates.Pair | None = None) -> ssl.SSLCon
 
 
 def status(url: str, context: ssl.SSLContext | bool = True, **headers: str) -> int | str:
-    """Of a scrape by a new connection."""
+    """Return the status of a scrape on a new connection, or `refused`."""
     try:
         return httpx.get(
             f"{url}/metrics", verify=context, headers=headers, timeout=LONGEST_WAIT, trust_env=False
@@ -88,11 +88,11 @@ def test_only_certificates_with_an_allowed_name_are_let_in(folder: Path, ca: Aut
     names = "DNS:alertmanager.example,email:ops@example.org,IP:::1,URI:spiffe://example.org/agent"
     client, other = ca.signed("several", names), ca.signed("one", "DNS:other.example")
     for allowed in ("alertmanager.example", "ops@example.org", "'::1'", "spiffe://example.org/agent"):
-        with serving(folder, f"{MTLS}, client_allowed_sans: [nobody, {allowed}]}}") as url:
+        with serving(folder, f"{MTLS}, client_allowed_sans: [unknown, {allowed}]}}") as url:
             assert status(url, trusting(ca, client)) == 200, allowed
             assert [status(url, trusting(ca, other)), status(url, trusting(ca))] == ["refused", "refused"]
     with serving(folder, f"{MTLS}, client_allowed_sans: []}}") as url:
-        assert status(url, trusting(ca, client)) == "refused", "an empty list allows nobody"
+        assert status(url, trusting(ca, client)) == "refused", "an empty list allows no client"
 
 
 def test_an_address_in_a_certificate_is_compared_as_people_write_it() -> None:
@@ -122,11 +122,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_done_as_written_is_refused_in_words(folder: Path, case: str) -> None:
-    text, said = REFUSED[case]
+    text, reason = REFUSED[case]
     (folder / "web.yml").write_text(text)
     with pytest.raises(ConfigErrors) as caught:
         ReloadingWebConfig(folder / "web.yml")
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(folder: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_bucket_fills_again_one_at_each_interval() -> None:
     assert [rate.take_token(10, 2, at) for at in (0, 0, 0, 9, 10, 10, 35, 35, 35)] == [
         True, True, False, False, True, False, True, True, False,
     ]  # fmt: skip
-    assert rate.take_token(10, 0, 100) is False, "a burst of none lets nobody through"
+    assert rate.take_token(10, 0, 100) is False, "a burst of 0 lets no request through"
     assert rate.take_token(0, 0, 100)
 
 
@@ -189,7 +189,7 @@ def test_renewing_the_certificate_under_load_drops_no_scrape(folder: Path, ca: A
 
 
 def serial(url: str) -> int:
-    """Of the certificate that the server shows now."""
+    """Return the serial number of the certificate that the server sends now."""
     host, _, port = url.removeprefix("https://").rpartition(":")
     shown = ssl.get_server_certificate((host, int(port)), timeout=LONGEST_WAIT)
     done = certificates.subprocess.run(
@@ -203,19 +203,19 @@ def test_a_file_that_cannot_be_used_leaves_the_last_good_one(
 ) -> None:
     users = f"}}\nbasic_auth_users: {{admin: '{HASH}'}}"
     (folder / "web.yml").write_text(TLS + users)
-    kept = ReloadingWebConfig(folder / "web.yml")
-    good = kept.current_config()
+    reloading = ReloadingWebConfig(folder / "web.yml")
+    good = reloading.current_config()
     for bad in ("{", "", f"basic_auth_users: {{admin: '{HASH}'}}", TLS.replace("server.pem", "later.pem") + users):
         (folder / "web.yml").write_text(bad)
-        assert kept.current_config() is good, bad
-        assert kept.problems, bad
-    said = " ".join(str(vars(record)) for record in caplog.records)
-    assert "switching TLS on or off needs a restart" in said
-    assert HASH not in said
+        assert reloading.current_config() is good, bad
+        assert reloading.problems, bad
+    logged = " ".join(str(vars(record)) for record in caplog.records)
+    assert "switching TLS on or off needs a restart" in logged
+    assert HASH not in logged
     (folder / "later.pem").write_bytes((folder / "server.pem").read_bytes())
-    real_parts.until(lambda: kept.current_config() is not good, "the file that was missing to be found")
-    assert kept.problems == ()
-    assert kept.current_config() is kept.current_config(), "nothing is read again without a change"
+    real_parts.until(lambda: reloading.current_config() is not good, "the file that was missing to be found")
+    assert reloading.problems == ()
+    assert reloading.current_config() is reloading.current_config(), "nothing is read again without a change"
 
 
 def test_a_new_user_and_a_removed_one_count_at_once(folder: Path) -> None:
@@ -237,10 +237,10 @@ def test_a_user_with_the_right_password_acts_only_where_the_configuration_says_s
     text = f"basic_auth_users: {{admin: '{HASH}', reader: '{HASH}'}}"
     reader = {"Authorization": "Basic " + base64.b64encode(b"reader:secret").decode()}
     with serving(folder, text, acting_rights=lambda: RIGHT) as url:
-        code, said = pause(url, **BASIC)
-        assert (code, "user admin from 127.0.0.1" in said) == (200, True)
-        code, said = pause(url, **reader)
-        assert (code, "user reader may read but not act" in said) == (403, True)
+        code, body = pause(url, **BASIC)
+        assert (code, "user admin from 127.0.0.1" in body) == (200, True)
+        code, body = pause(url, **reader)
+        assert (code, "user reader may read but not act" in body) == (403, True)
         assert status(url, **reader) == 200
         assert pause(url)[0] == 401
 
@@ -257,10 +257,10 @@ def test_a_client_certificate_acts_only_where_the_configuration_names_it(folder:
     named = ca.signed("alertmanager", "DNS:alertmanager.example")
     other = ca.signed("scraper", "DNS:scraper.example")
     with serving(folder, MTLS + "}", acting_rights=lambda: RIGHT) as url:
-        code, said = pause(url, trusting(ca, named))
-        assert (code, "certificate alertmanager.example" in said) == (200, True)
-        code, said = pause(url, trusting(ca, other))
-        assert (code, "scraper.example may read but not act" in said) == (403, True)
+        code, body = pause(url, trusting(ca, named))
+        assert (code, "certificate alertmanager.example" in body) == (200, True)
+        code, body = pause(url, trusting(ca, other))
+        assert (code, "scraper.example may read but not act" in body) == (403, True)
         assert status(url, trusting(ca, other)) == 200
 
 
@@ -304,7 +304,7 @@ def test_a_form_of_another_site_is_rejected_with_any_headers(folder: Path) -> No
 
 
 def test_on_loopback_a_foreign_host_name_gets_no_answer(folder: Path) -> None:
-    """DNS rebinding: the browser believes that the stranger's page and we are one site."""
+    """DNS rebinding: the browser takes the attacker's page and this server for one site."""
     with (
         web_server.serving(web_server.idle_context(folder, acting_rights=lambda: RIGHT)) as url,
         httpx.Client(base_url=url) as client,
@@ -327,7 +327,7 @@ def test_names_that_can_be_ours() -> None:
     assert may_be_our_host("OPS.example", frozenset({"ops.example:8443"}))
     for strange in ("", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:80", "[]"):
         assert not may_be_our_host(strange, frozenset({"ops.example"})), strange
-    assert [is_loopback(one) for one in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "::", "")] == [
+    assert [is_loopback(address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "::", "")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
     assert is_cross_site({"origin": "https://ops.example", "host": "127.0.0.1:9977"}, frozenset()) is True
@@ -343,7 +343,7 @@ def test_a_request_without_a_host_or_with_two_is_refused(folder: Path) -> None:
 
 
 def test_a_request_with_two_lengths_is_rejected(folder: Path) -> None:
-    """Request smuggling: a proxy before us may believe the other one."""
+    """Request smuggling: a proxy in front of the server may use the other one."""
     with web_server.serving(web_server.idle_context(folder)) as url:
         both = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
         twice = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\n"
@@ -352,12 +352,12 @@ def test_a_request_with_two_lengths_is_rejected(folder: Path) -> None:
 
 
 def raw(url: str, sent: bytes) -> bytes:
-    """All that comes back."""
+    """Return the whole answer."""
     host, _, port = url.rpartition("//")[2].rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
-        one.sendall(sent)
+    with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as connection:
+        connection.sendall(sent)
         received = b""
-        while part := one.recv(65536):
+        while part := connection.recv(65536):
             received += part
         return received
 
@@ -372,8 +372,8 @@ def test_a_client_that_says_nothing_holds_up_nobodys_handshake(
         silent = [
             stack.enter_context(socket.create_connection((host, int(port)), timeout=LONGEST_WAIT)) for _ in range(60)
         ]
-        for one in silent[30:]:
-            one.sendall(b"\x16\x03\x01")  # a handshake that never goes on
+        for connection in silent[30:]:
+            connection.sendall(b"\x16\x03\x01")  # a handshake that never goes on
         assert status(url, trusting(ca)) == 200
         assert silent[0].recv(10) == b"", "the oldest had to make room"
         assert silent[-1].recv(10) == b"", "the others are closed when their time is over"
@@ -384,23 +384,23 @@ def test_an_answer_that_nobody_takes_is_given_up(folder: Path, monkeypatch: pyte
     large = web_server.MetricsPage(b"x" * 50_000_000, "text/plain")
     with web_server.serving(web_server.idle_context(folder, render=lambda *_: large)) as url:
         host, _, port = url.removeprefix("http://").rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
-            one.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             time.sleep(0.2)
-            assert slowly_taken(one) < len(large.body)
+            assert slowly_taken(connection) < len(large.body)
         assert httpx.get(f"{url}/-/healthy").status_code == 200
 
 
 def slowly_taken(one: socket.socket) -> int:
-    """Bytes taken, in drops, until the server has enough."""
-    taken = 0
+    """Read the answer slowly until the server closes the connection; return the number of bytes read."""
+    received = 0
     try:
         while part := one.recv(100_000):
-            taken += len(part)
+            received += len(part)
             time.sleep(0.05)
     except ConnectionResetError:
         pass
-    return taken
+    return received
 
 
 def test_a_body_that_nobody_reads_does_not_keep_the_connection(folder: Path) -> None:
@@ -420,7 +420,7 @@ def test_a_body_that_nobody_reads_does_not_keep_the_connection(folder: Path) -> 
     "length", ["Content-Length: 209715200\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nfffffff\r\n"]
 )
 def test_what_a_stranger_sent_is_given_back_at_once(folder: Path, head: str, length: str) -> None:
-    """The agent looks for cycles seldom: a connection that only a cycle holds would stay, and what was read of its body."""
+    """The agent searches for cycles seldom, so a connection in a cycle would stay in memory together with its body."""
     form = "Content-Type: application/x-www-form-urlencoded\r\n"
     sent = f"{head} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{form}{length}".encode()
     with serving(folder, TLS + "}", acting_rights=lambda: RIGHT) as url:
@@ -439,8 +439,8 @@ def test_what_a_stranger_sent_is_given_back_at_once(folder: Path, head: str, len
 
 def send(address: tuple[str, int], context: ssl.SSLContext, sent: bytes) -> None:
     plain = socket.create_connection(address, timeout=LONGEST_WAIT)
-    with context.wrap_socket(plain, server_hostname="localhost") as one:
-        one.sendall(sent)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        connection.sendall(sent)
 
 
 def test_an_event_stream_that_is_left_is_given_back_at_once(folder: Path) -> None:
@@ -457,7 +457,7 @@ def test_an_event_stream_that_is_left_is_given_back_at_once(folder: Path) -> Non
 
 
 def alive(*kinds: type) -> list[object]:
-    return [one for one in gc.get_objects() if isinstance(one, kinds)]
+    return [item for item in gc.get_objects() if isinstance(item, kinds)]
 
 
 def test_a_head_that_is_too_long_is_told_so(folder: Path) -> None:
@@ -469,7 +469,11 @@ def test_a_head_that_is_too_long_is_told_so(folder: Path) -> None:
 
 def checked(passwords: PasswordChecker, *asked: tuple[str, str], address: str = "10.0.0.1") -> list[PasswordVerdict]:
     async def all_at_once() -> list[PasswordVerdict]:
-        return list(await asyncio.gather(*(passwords.verify_password({"a": HASH}, *one, address) for one in asked)))
+        return list(
+            await asyncio.gather(
+                *(passwords.verify_password({"a": HASH}, *credentials, address) for credentials in asked)
+            )
+        )
 
     return asyncio.run(all_at_once())
 
@@ -480,7 +484,7 @@ def test_passwords_are_remembered_but_never_kept() -> None:
         PasswordVerdict.RIGHT, PasswordVerdict.WRONG, PasswordVerdict.WRONG, PasswordVerdict.WRONG, PasswordVerdict.WRONG,
     ]  # fmt: skip
     assert "'secret'" not in repr(vars(passwords))
-    passwords._turn.shutdown()  # from now on nothing can be computed any more
+    passwords._worker.shutdown()  # from now on nothing can be computed any more
     assert checked(passwords, ("a", "secret"), ("a", "x")) == [PasswordVerdict.RIGHT, PasswordVerdict.WRONG]
 
 
@@ -514,7 +518,7 @@ def test_an_unknown_user_name_takes_as_long_as_a_known_one() -> None:
 
         return min(asyncio.run(once()) for _ in range(5))
 
-    known, unknown = seconds("a"), seconds("nobody")
+    known, unknown = seconds("a"), seconds("unknown")
     assert 0.5 < known / unknown < 2, (known, unknown)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP API of a real agent: what it shows, what may be asked for, and what becomes of it."""
+"""The HTTP API of a real agent: what it shows, which requests it accepts, and their effect."""
 
 import json
 import threading
@@ -52,7 +52,7 @@ def agent(folder: Path, whole_queue: prismq.Queue) -> Iterator[Agent]:
 
 @pytest.fixture
 def jobs(whole_queue: prismq.Queue) -> prismq.Queue:
-    """The queue, empty again."""
+    """Return the queue after it was emptied."""
     with whole_queue.owner:
         whole_queue.owner.execute("DELETE FROM task_queue")
     return whole_queue
@@ -73,7 +73,7 @@ def get(agent: Agent, path: str) -> Any:
 
 
 def newest(agent: Agent) -> int:
-    """The number of the newest run."""
+    """Return the number of the newest run."""
     runs = get(agent, "/api/v1/runs?limit=1")["runs"]
     return int(runs[0]["id"]) if runs else 0
 
@@ -91,19 +91,19 @@ def test_every_database_is_shown_with_what_is_wrong_and_what_the_rules_think(age
     jobs.leased(time() - 60, 2)
 
     def seen() -> dict[str, Any] | None:
-        shown = {one["name"]: one for one in get(agent, "/api/v1/databases")["databases"]}
+        shown = {database["name"]: database for database in get(agent, "/api/v1/databases")["databases"]}
         return shown if shown["jobs"]["queues"] and shown["jobs"]["queues"][0]["stale_leases"] == 2 else None
 
     shown = agent.wait(seen, "the new tasks to be read")
-    found = shown["jobs"]
-    assert (found["health"], found["state"], found["profile"]) == ("attention", "readable", "prismq")
-    assert {"what": "2 tasks have a stale lease", "cure": "queuekeeper leases jobs"} in found["findings"]
-    assert found["queues"][0]["name"] == "mail"
-    assert found["queues"][0]["tasks"]["waiting"] == 3
-    assert found["log"]["state"] in ("idle", "unknown")
-    assert found["backups"]["count"] == {"verified": 0, "unverified": 0, "failed": 0}
-    (opinion,) = found["rules"]
-    assert (opinion["rule"], opinion["value"], opinion["verdict"], opinion["above"]) == ("stale", 2, "clear", 5)
+    status = shown["jobs"]
+    assert (status["health"], status["state"], status["profile"]) == ("attention", "readable", "prismq")
+    assert {"what": "2 tasks have a stale lease", "cure": "queuekeeper leases jobs"} in status["findings"]
+    assert status["queues"][0]["name"] == "mail"
+    assert status["queues"][0]["tasks"]["waiting"] == 3
+    assert status["log"]["state"] in ("idle", "unknown")
+    assert status["backups"]["count"] == {"verified": 0, "unverified": 0, "failed": 0}
+    (rule,) = status["rules"]
+    assert (rule["rule"], rule["value"], rule["verdict"], rule["above"]) == ("stale", 2, "clear", 5)
     gone = shown["gone"]
     assert (gone["health"], gone["state"], gone["size_bytes"], gone["queues"]) == ("unreadable", "missing", None, [])
 
@@ -153,9 +153,9 @@ REFUSED = {
 
 def test_an_invalid_request_is_rejected_with_the_reason(agent: Agent) -> None:
     before = newest(agent)
-    for case, (path, body, code, said) in REFUSED.items():
+    for case, (path, body, code, reason) in REFUSED.items():
         answer = post(agent, path, body)
-        assert (answer.status_code, said in answer.json()["error"]) == (code, True), (case, answer.text)
+        assert (answer.status_code, reason in answer.json()["error"]) == (code, True), (case, answer.text)
     assert newest(agent) == before
 
 
@@ -194,43 +194,43 @@ def test_history_is_read_page_by_page(agent: Agent) -> None:
 
 def test_the_stream_tells_of_readings_and_of_runs_as_they_happen(agent: Agent, jobs: prismq.Queue) -> None:
     jobs.leased(time() - 60, 3)
-    with listening(agent) as told:
-        agent.wait(lambda: of_kind(told, "reading"), "a reading to be told")
+    with listening(agent) as events:
+        agent.wait(lambda: of_kind(events, "reading"), "a reading event")
         run_id = act(agent, "requeue", {"guarded": True}).json()["run"]
-        agent.wait(lambda: "ended" in [one["kind"] for one in of_kind(told, "run")], "the run's end to be told")
-    runs = of_kind(told, "run")
-    assert {one["run"] for one in runs} == {run_id}
-    assert "planned" in [one["kind"] for one in runs]
+        agent.wait(lambda: "ended" in [about["kind"] for about in of_kind(events, "run")], "the event of the run's end")
+    runs = of_kind(events, "run")
+    assert {about["run"] for about in runs} == {run_id}
+    assert "planned" in [about["kind"] for about in runs]
     assert runs[-1]["figures"]["outcome"] == "done"
-    assert of_kind(told, "reading")[0].keys() == {"database", "state", "taken_at"}
+    assert of_kind(events, "reading")[0].keys() == {"database", "state", "taken_at"}
 
 
 def test_a_run_is_cancelled_while_it_runs_and_says_so_live(agent: Agent, jobs: prismq.Queue) -> None:
     many = 60_000
     jobs.leased(time() - 60, many)
-    with listening(agent) as told:
+    with listening(agent) as events:
         run_id = act(agent, "requeue", {"guarded": True}).json()["run"]
-        agent.wait(lambda: "progress" in [one["kind"] for one in of_kind(told, "run")], "progress to be told")
+        agent.wait(lambda: "progress" in [about["kind"] for about in of_kind(events, "run")], "a progress event")
         assert post(agent, f"/api/v1/runs/{run_id}/cancel").status_code == 202
         run = ended(agent, run_id)
     assert (run["outcome"], run["reason"]) == ("cancelled", "asked")
-    left = int(jobs.value("SELECT count(*) FROM task_queue WHERE status = 'leased'"))
-    assert 0 < left < many, "it stopped between two batches"
+    leased = int(jobs.value("SELECT count(*) FROM task_queue WHERE status = 'leased'"))
+    assert 0 < leased < many, "it stopped between two batches"
     again = post(agent, f"/api/v1/runs/{run_id}/cancel")
     assert (again.status_code, "has ended already" in again.json()["error"]) == (409, True)
 
 
 def test_the_stream_ends_when_the_agent_stops(agent: Agent) -> None:
-    with listening(agent) as told:
-        agent.wait(lambda: told, "the stream to begin")
+    with listening(agent) as events:
+        agent.wait(lambda: events, "the stream to begin")
         assert agent.stop() == 0
     agent.start()
 
 
 @contextmanager
 def listening(agent: Agent) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """What the stream tells, as it grows."""
-    told: list[tuple[str, dict[str, Any]]] = []
+    """Yield the list of the stream's events, which grows while it is open."""
+    events: list[tuple[str, dict[str, Any]]] = []
     done = threading.Event()
 
     def listen() -> None:
@@ -241,19 +241,19 @@ def listening(agent: Agent) -> Iterator[list[tuple[str, dict[str, Any]]]]:
                 name, _, value = line.partition(": ")
                 kind = value if name == "event" else kind
                 if name == "data":
-                    told.append((kind, json.loads(value)))
+                    events.append((kind, json.loads(value)))
                 if done.is_set():
                     return
 
     thread = threading.Thread(target=listen)
     thread.start()
     try:
-        yield told
+        yield events
     finally:
         done.set()
         thread.join(LONGEST_WAIT)
         assert not thread.is_alive()
 
 
-def of_kind(told: list[tuple[str, dict[str, Any]]], kind: str) -> list[dict[str, Any]]:
-    return [about for one, about in list(told) if one == kind]
+def of_kind(events: list[tuple[str, dict[str, Any]]], kind: str) -> list[dict[str, Any]]:
+    return [about for event_kind, about in list(events) if event_kind == kind]

@@ -1,4 +1,4 @@
-"""Reload, pause and resume over HTTP: only for who may act, with reasons, on a real agent."""
+"""Reload, pause and resume over HTTP need the right to act and answer with reasons; on a real agent."""
 
 import os
 import signal

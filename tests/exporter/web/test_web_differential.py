@@ -40,7 +40,7 @@ SHOWN = ("www-authenticate", "strict-transport-security", "x-frame-options", "x-
 
 @dataclass(frozen=True)
 class Asking:
-    """How a client asks. `cert`: its certificate; `versions` and `ciphers`: what it speaks."""
+    """The request of a client: its certificate, and the TLS versions and ciphers that it offers."""
 
     path: str = "/metrics"
     auth: str | None = None
@@ -100,14 +100,14 @@ ACCEPTED: dict[str, tuple[str, tuple[Asking, ...]]] = {
     ),
     "server's order of suites": (TLS + ", prefer_server_cipher_suites: true}", (ONLY12,)),
     "client's order of suites": (TLS + ", prefer_server_cipher_suites: false}", (ONLY12,)),
-    "nobody asked": (TLS + ", client_auth_type: NoClientCert}", CLIENTS),
+    "no certificate requested": (TLS + ", client_auth_type: NoClientCert}", CLIENTS),
     "clients verified if given": (MTLS + "VerifyClientCertIfGiven}", CLIENTS),
     "clients required": (MTLS + "RequireAndVerifyClientCert}", CLIENTS),
     "clients required, with users": (
         MTLS + "RequireAndVerifyClientCert}\n" + USERS,
         (*CLIENTS, Asking(cert="client", auth="Basic YWRtaW46c2VjcmV0")),
     ),
-    "clients required, by nobody's CA": (TLS + ", client_auth_type: RequireAndVerifyClientCert}", CLIENTS),
+    "clients required, by a missing CA": (TLS + ", client_auth_type: RequireAndVerifyClientCert}", CLIENTS),
 }
 
 REFUSED = {
@@ -141,7 +141,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a server's, a client's and a stranger's certificate."""
+    """Return a folder with the certificates of a server, of a client, and of a client of another authority."""
     place = tmp_path_factory.mktemp("web")
     real_parts.require("prometheus-node-exporter")
     ours = certificates.authority(place, "ca")
@@ -158,13 +158,13 @@ def test_the_same_file_means_the_same(folder: Path, case: str, tmp_path: Path) -
     file.write_text(text)
     scheme = "https" if "cert_file" in text else "http"
     with node_exporter(file, tmp_path) as address:
-        expected = [answer(folder, f"{scheme}://{address}", one) for one in asked]
+        expected = [answer(folder, f"{scheme}://{address}", asking) for asking in asked]
     with web_server.serving(web_server.idle_context(tmp_path, web=ReloadingWebConfig(file).current_config)) as url:
-        found = [answer(folder, url, one) for one in asked]
-    assert dict(zip(asked, found, strict=True)) == dict(zip(asked, expected, strict=True))
+        answers = [answer(folder, url, asking) for asking in asked]
+    assert dict(zip(asked, answers, strict=True)) == dict(zip(asked, expected, strict=True))
     assert (
-        any(isinstance(one, dict) and one["status"] in (200, 401) for one in found)
-        or "nobody's CA" in case
+        any(isinstance(given, dict) and given["status"] in (200, 401) for given in answers)
+        or "missing CA" in case
         or "fit" in case
     )
 
@@ -180,7 +180,7 @@ def test_both_refuse_to_start(folder: Path, case: str, tmp_path: Path) -> None:
 
 
 def answer(folder: Path, url: str, asking: Asking) -> Any:
-    """What a client sees: the status and the headers that the file is about, or that the connection is refused."""
+    """Return what a client sees: the status and the headers that the file configures, or that the connection is refused."""
     try:
         if asking.plain:
             return plain(url)
@@ -196,11 +196,11 @@ def answer(folder: Path, url: str, asking: Asking) -> Any:
 
 
 def plain(url: str) -> int:
-    """The status of an answer to plain HTTP on a TLS port."""
+    """Return the status of an answer to plain HTTP on a TLS port."""
     host, _, port = url.removeprefix("https://").rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as one:
-        one.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        return int(one.recv(4096).split()[1])
+    with socket.create_connection((host, int(port)), timeout=LONGEST_WAIT) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        return int(connection.recv(4096).split()[1])
 
 
 def trusting(folder: Path, asking: Asking) -> ssl.SSLContext:
@@ -220,7 +220,7 @@ def trusting(folder: Path, asking: Asking) -> ssl.SSLContext:
 
 @contextmanager
 def node_exporter(file: Path, place: Path) -> Iterator[str]:
-    """Its address, once it answers."""
+    """Yield the address of a node_exporter once it answers."""
     address = real_parts.free_addresses().prometheus
     with (place / "node.log").open("wb") as log:
         process = subprocess.Popen([*command(file), f"--web.listen-address={address}"], stdout=log, stderr=log)
@@ -233,7 +233,7 @@ def node_exporter(file: Path, place: Path) -> Iterator[str]:
 
 
 def starts(file: Path, place: Path) -> bool:
-    """Whether node_exporter takes this file."""
+    """Return whether node_exporter accepts this file."""
     try:
         with node_exporter(file, place):
             return True
@@ -247,7 +247,7 @@ def command(file: Path) -> list[str]:
 
 
 def listens(address: str, process: "subprocess.Popen[bytes]", place: Path) -> bool:
-    """Whether it answers: a connection alone says nothing, since it begins to listen before it has read its file whole."""
+    """Return whether it answers. A connection alone is no proof: it listens before it has read its whole file."""
     assert process.poll() is None, (place / "node.log").read_text()
     host, _, port = address.rpartition(":")
     try:

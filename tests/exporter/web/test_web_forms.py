@@ -49,10 +49,10 @@ class Place:
     @contextmanager
     def serving(self, text: str = "", **changes: Any) -> Iterator["Place"]:
         (self.folder / "web.yml").write_text(text)
-        kept = ReloadingWebConfig(self.folder / "web.yml")
+        reloading = ReloadingWebConfig(self.folder / "web.yml")
         parts: dict[str, Any] = {
             "acting_rights": lambda: self.right,
-            "web": kept.current_config,
+            "web": reloading.current_config,
             **changes,
         }
         with web_server.serving(web_server.idle_context(self.folder, **parts)) as self.url:
@@ -78,9 +78,9 @@ def log_in(client: httpx.Client, prefix: str = "", **fields: str) -> httpx.Respo
 
 def key(client: httpx.Client, path: str = "/") -> str:
     """The key of the first form of a page."""
-    found = re.search(r'name="key" value="([^"]+)"', client.get(path).text)
-    assert found is not None
-    return found[1]
+    match = re.search(r'name="key" value="([^"]+)"', client.get(path).text)
+    assert match is not None
+    return match[1]
 
 
 def test_a_session_begins_with_a_new_secret_even_beside_a_planted_cookie(place: Place) -> None:
@@ -122,13 +122,19 @@ def test_the_cookie_goes_to_us_only_and_no_script_can_read_it(place: Place, tmp_
 
 
 def test_a_form_without_the_key_of_this_session_is_rejected(place: Place) -> None:
-    with place.serving(), place.client() as mine, place.client() as other, place.client() as nobody:
+    with place.serving(), place.client() as mine, place.client() as other, place.client() as visitor:
         for client in (mine, other):
             log_in(client)
-        strange = {"none": "", "another session's": key(other), "nonsense": "a.b", "a stranger's": "x" * 200, "ü": "ü"}
-        for case, found in strange.items():
-            assert mine.post("/pause", data={"key": found}).status_code == 403, case
-        assert nobody.post("/pause", data={"key": key(mine)}).status_code == 403
+        wrong_keys = {
+            "none": "",
+            "another session's": key(other),
+            "nonsense": "a.b",
+            "an invented one": "x" * 200,
+            "ü": "ü",
+        }
+        for case, form_key in wrong_keys.items():
+            assert mine.post("/pause", data={"key": form_key}).status_code == 403, case
+        assert visitor.post("/pause", data={"key": key(mine)}).status_code == 403
         kinds = ({"Content-Type": "text/plain"}, {"Content-Type": "application/json"}, {})
         body = f"key={key(mine)}".encode()
         assert {mine.post("/pause", content=body, headers=kind).status_code for kind in kinds} == {403}
@@ -138,7 +144,7 @@ def test_a_form_without_the_key_of_this_session_is_rejected(place: Place) -> Non
 
 
 def test_what_a_browser_adds_by_itself_needs_the_key_too(place: Place) -> None:
-    """Basic authentication goes along with every request, whoever made the browser send it."""
+    """The browser adds basic authentication to every request, also to those that another site caused."""
     with place.serving(USERS), place.client(headers=basic("admin")) as client:
         assert client.post("/pause", data={}).status_code == 403
         with place.client(headers=basic("second")) as other:
@@ -167,7 +173,7 @@ def test_a_reader_logs_in_as_one_who_may_act(place: Place) -> None:
         for fields in (
             {"user": "reader", "password": "secret"},
             {"user": "admin", "password": "wrong"},
-            {"user": "nobody", "password": "secret"},
+            {"user": "unknown", "password": "secret"},
             {"user": "admin"},
         ):
             assert log_in(client, **fields).status_code == 403, fields
@@ -225,7 +231,7 @@ def test_sessions_end_by_idleness_by_age_and_by_number() -> None:
     assert sessions.find_session(secret, LIFETIME_LIMIT + 1) is None, "however busy"
     first, *rest = [sessions.begin_session(number, token=b"t") for number in range(MAX_SESSIONS + 1)]
     assert sessions.find_session(first, MAX_SESSIONS) is None
-    assert all(sessions.find_session(one, MAX_SESSIONS) for one in rest)
+    assert all(sessions.find_session(secret, MAX_SESSIONS) for secret in rest)
     assert sessions.find_session("ü\ud800", 0) is None
     assert not any(secret in str(vars(sessions)) for secret in rest), "only digests are kept"
 
@@ -234,12 +240,12 @@ def test_a_forms_key_is_another_one_each_time_and_fits_one_visitor_only() -> Non
     sessions, others = SessionStore(), SessionStore()
     first, second = sessions.form_key("mine"), sessions.form_key("mine")
     assert first != second
-    assert sessions.is_form_key(first, "mine")
-    assert sessions.is_form_key(second, "mine")
+    assert sessions.is_valid_form_key(first, "mine")
+    assert sessions.is_valid_form_key(second, "mine")
     for strange in ("", ".", first[:-1], first.upper(), others.form_key("mine"), "ü.ü"):
-        assert not sessions.is_form_key(strange, "mine"), strange
-    assert not sessions.is_form_key(first, "yours")
-    assert not sessions.is_form_key(sessions.form_key("a", "b"), "a\0b", "")
+        assert not sessions.is_valid_form_key(strange, "mine"), strange
+    assert not sessions.is_valid_form_key(first, "yours")
+    assert not sessions.is_valid_form_key(sessions.form_key("a", "b"), "a\0b", "")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +303,7 @@ def test_an_open_page_does_not_keep_its_session_alive(place: Place) -> None:
         now += IDLE_LIMIT / 4
     assert sessions.find_session(secret, IDLE_LIMIT + 1) is None
     script = (Path(page_module.__file__).parent / "assets" / "page.js").read_text()
-    assert f'"{REFRESH_HEADER}"' in script.lower(), "what the script sends is what the gate looks for"
+    assert f'"{REFRESH_HEADER}"' in script.lower(), "the script sends the header that the middleware reads"
 
 
 def test_every_page_forbids_what_it_does_not_need(place: Place) -> None:
@@ -310,7 +316,7 @@ def test_every_page_forbids_what_it_does_not_need(place: Place) -> None:
             ours, theirs = answer.headers.get_list("content-security-policy")
             assert "default-src 'none'" in ours
             assert "unsafe" not in ours
-            assert theirs == "sandbox", "the operator's holds beside ours, never instead"
+            assert theirs == "sandbox", "the operator's policy is added to ours and does not replace it"
             assert answer.headers["x-frame-options"] == "sameorigin", "the operator decides this one"
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["referrer-policy"] == "same-origin"

@@ -15,13 +15,13 @@ PROGRAM = """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from exporter.web.address import bind_addresses, listening_urls
+from exporter.web.address import bind_listen_addresses, listening_urls
 from exporter.web.server import HttpServer
 
 async def show(request):
     return PlainTextResponse("here")
 
-sockets = bind_addresses(["127.0.0.1:0"])
+sockets = bind_listen_addresses(["127.0.0.1:0"])
 server = HttpServer(
     Starlette(routes=[Route("/", show)]),
     on_hangup=lambda: print("hangup", flush=True),

@@ -1,4 +1,4 @@
-"""How often Alertmanager's deliveries make a real agent act: once for each episode, whatever is repeated or restarted.
+"""How often Alertmanager's deliveries make a real agent act: once for each episode, also after repeats and restarts.
 
 Whether it acted is counted in the queue itself (`attempts` grows with every requeue) and in our history.
 """
@@ -23,7 +23,7 @@ WRITABLE = "queuekeeper_state_writable"
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Makes a site of a configuration text."""
+    """Return a function that makes a site of a configuration text."""
     with ExitStack() as stack:
         yield lambda text: stack.enter_context(site(tmp_path, text))
 
@@ -55,7 +55,7 @@ def test_delivered_by_four_at_once_it_acts_once(make_site: Callable[..., Site]) 
     there = make_site(config())
     there.stale(3)
     with ThreadPoolExecutor(4) as pool:
-        answers = [decision for found in pool.map(there.decisions, [delivery()] * 4) for decision in found]
+        answers = [decision for decisions in pool.map(there.decisions, [delivery()] * 4) for decision in decisions]
     assert sorted(answers) == ["accepted", "duplicate", "duplicate", "duplicate"]
     acted_once(there)
 
@@ -172,7 +172,7 @@ def test_resolved_and_firing_again_is_a_new_episode_that_acts_after_the_cooldown
 
 def test_the_condition_is_the_queues_and_not_the_alerts(make_site: Callable[..., Site]) -> None:
     there = make_site(config())
-    there.queue.leased(time() + 600, 3)  # live workers, whatever the alert says
+    there.queue.leased(time() + 600, 3)  # live workers, although the alert is firing
     assert there.decisions(delivery()) == ["accepted"]
     (run,) = there.agent.ended()
     assert run.outcome == "nothing_to_do"
@@ -201,9 +201,9 @@ def test_with_a_full_state_directory_it_answers_503_and_acts_when_there_is_room_
 def test_with_a_read_only_state_directory_it_answers_503_and_acts_when_it_is_writable_again(tmp_path: Path) -> None:
     with site(tmp_path, config(), bound_by_permissions()) as there:
         there.stale(3)
-        kept = there.agent.state / "kept"
+        copy = there.agent.state / "kept"
         files = [*there.agent.state.iterdir()]
-        assert kept not in files
+        assert copy not in files
         for place in (*files, there.agent.state):
             place.chmod(0o500 if place.is_dir() else 0o400)
         answers = [there.post(delivery()) for _ in range(3)]
@@ -218,9 +218,9 @@ def test_with_a_read_only_state_directory_it_answers_503_and_acts_when_it_is_wri
 
 
 def bound_by_permissions() -> tuple[str, ...]:
-    """What makes root obey the permissions of files, too."""
+    """Return the command that makes root obey the permissions of files."""
     if os.geteuid() != 0:
         return ()
     if shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not there, and root writes whatever the permissions say")
+        pytest.skip("setpriv is not there, and root ignores permissions")
     return ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")

@@ -1,4 +1,4 @@
-"""Whatever anybody sends: never a 5xx, never an act, never a secret in the log. On a real agent, over real sockets."""
+"""No request causes a 5xx, an action without rights, or a secret in the log: a real agent, real sockets."""
 
 import random
 import re
@@ -32,7 +32,7 @@ FUZZED = [
 
 @pytest.fixture(scope="module")
 def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One agent for all of it. In the end nothing was done, nothing was told, and the right delivery still acts."""
+    """One agent for all requests. At the end nothing was done, no secret was logged, and a valid delivery still acts."""
     with site(tmp_path_factory.mktemp("besieged"), config(top="identity: a:9977")) as made:
         made.stale(3)
         yield made
@@ -48,7 +48,7 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def exchange(url: str, sent: bytes, patience: float) -> bytes:
-    """What comes back on a connection of its own; empty when it is only closed, or waits for more."""
+    """Return the answer on a new connection; empty when it was only closed, or waits for more."""
     place = urlsplit(url)
     assert place.hostname is not None
     answer = b""
@@ -63,8 +63,8 @@ def exchange(url: str, sent: bytes, patience: float) -> bytes:
 
 
 def code(answer: bytes) -> int | None:
-    found = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)
-    return int(found[1]) if found else None
+    match = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)
+    return int(match[1]) if match else None
 
 
 def test_the_table_is_long_enough() -> None:
@@ -74,17 +74,17 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize("name", TABLE)
 def test_it_is_answered_without_harm(besieged: Site, name: str) -> None:
     answer = exchange(besieged.agent.url, TABLE[name], 0.5 if name in BROKEN else 20)
-    found = code(answer)
-    assert found is None or 200 <= found < 500, answer[:500]
+    status = code(answer)
+    assert status is None or 200 <= status < 500, answer[:500]
     assert TOKEN.encode() not in answer
     assert besieged.agent.runs() == []
     assert besieged.running() == 3
     if name in UNKNOWN_SENDERS:
-        assert found in (400, 401, 403, 404, 405, 431), answer[:500]
+        assert status in (400, 401, 403, 404, 405, 431), answer[:500]
     elif name in MEANT_FOR_OTHERS:
-        assert found in (202, 421), answer[:500]
+        assert status in (202, 421), answer[:500]
     elif name in NOT_UNDERSTOOD:
-        assert found in (400, 413), answer[:500]
+        assert status in (400, 413), answer[:500]
 
 
 @pytest.mark.parametrize("number", FUZZED)

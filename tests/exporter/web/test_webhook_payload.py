@@ -1,4 +1,4 @@
-"""Payloads of those who call the webhook: what is taken from them, and what is not. Pure."""
+"""Payloads of the webhook: what is accepted, and what is rejected. Pure."""
 
 import json
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from actions.policy.alerts import DeliveredAlert
-from exporter.web.webhook_payload import MAX_DEPTH, InvalidPayload, parse_delivery
+from exporter.web.webhook_payload import MAX_DEPTH, InvalidPayload, parse_webhook_delivery
 from tests.support.scenes.webhook_site import alert, delivery
 
-# As Grafana Alerting sends it, whatever the contact point's name: its own fields beside Alertmanager's.
+# As Grafana Alerting sends it: its own fields in addition to Alertmanager's; the contact point can have any name.
 GRAFANA: dict[str, Any] = {
     "receiver": "queuekeeper",
     "status": "firing",
@@ -44,21 +44,21 @@ GRAFANA: dict[str, Any] = {
 
 
 def parsed(body: object) -> Any:
-    return parse_delivery(json.dumps(body).encode())
+    return parse_webhook_delivery(json.dumps(body).encode())
 
 
 def test_alertmanagers_alerts_each_have_their_own_status() -> None:
-    found = parsed(delivery(alert(), alert("resolved", fingerprint="beef"), truncatedAlerts=7))
-    assert [(one.status, one.fingerprint, one.receiver) for one in found.alerts] == [
+    parsed_delivery = parsed(delivery(alert(), alert("resolved", fingerprint="beef"), truncatedAlerts=7))
+    assert [(item.status, item.fingerprint, item.receiver) for item in parsed_delivery.alerts] == [
         ("firing", "c0ffee0123456789", "queuekeeper"),
         ("resolved", "beef", "queuekeeper"),
     ]
-    assert found.truncated == 7
+    assert parsed_delivery.truncated == 7
 
 
 def test_grafanas_alerts_are_understood() -> None:
-    found = parsed(GRAFANA)
-    assert found.alerts == (
+    parsed_delivery = parsed(GRAFANA)
+    assert parsed_delivery.alerts == (
         DeliveredAlert(
             "firing",
             GRAFANA["alerts"][0]["labels"],
@@ -67,7 +67,7 @@ def test_grafanas_alerts_are_understood() -> None:
             "queuekeeper",
         ),
     )
-    assert found.truncated == 2
+    assert parsed_delivery.truncated == 2
 
 
 @pytest.mark.parametrize("changes", [{"orgId": "1"}, {"orgId": None}, {"version": "2"}, {"version": 1}])
@@ -100,10 +100,10 @@ def test_so_deep_and_no_deeper() -> None:
 @pytest.mark.parametrize("text", ["[" * 40, '"[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + '\\"' * 20, "{" * 40 + "}"])
 def test_what_is_never_closed_ends_as_an_error(text: str) -> None:
     with pytest.raises(InvalidPayload):
-        parse_delivery(text.encode())
+        parse_webhook_delivery(text.encode())
 
 
 def test_brackets_and_quotes_within_texts_are_no_nesting() -> None:
     tricky = '[{"\\"[[[[[[[[[[[[[[[[[[[[[[[[' * 3
-    (found,) = parsed(delivery(alert(labels={"tricky": tricky}))).alerts
-    assert found.labels["tricky"] == tricky
+    (parsed_alert,) = parsed(delivery(alert(labels={"tricky": tricky}))).alerts
+    assert parsed_alert.labels["tricky"] == tricky

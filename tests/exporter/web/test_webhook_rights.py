@@ -1,4 +1,4 @@
-"""Who may make a real agent act through the webhook, and on what: everybody else never does.
+"""Which clients can make a real agent act through the webhook, and on what; all others cannot.
 
 Whether it acted is counted in the queue itself (`attempts` grows with every requeue) and in our history.
 """
@@ -26,7 +26,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One site for all who may not act on it: it has stale leases, and must still have them at the end."""
+    """One site for all clients without rights: it has stale leases, and must still have them at the end."""
     with site(tmp_path_factory.mktemp("guarded"), config()) as made:
         made.stale(3)
         yield made
@@ -100,7 +100,7 @@ def test_the_token_is_nowhere_in_the_log(guarded: Site) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [(config(enabled=False), "actions.enabled"), (config(files="[]"), "actions.allow.token_files")],
-    ids=["acting disabled", "nobody allowed"],
+    ids=["acting disabled", "no client allowed"],
 )
 def test_where_nobody_may_act_the_right_looking_token_is_refused_with_the_cure(
     make_site: Callable[..., Site], text: str, reason: str
@@ -140,7 +140,7 @@ def test_an_alert_that_selects_nothing_is_counted_and_never_acted_upon(
 
 @pytest.fixture(scope="module")
 def identified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site whose agent knows its name; the alert that means it acts in the end, so the others could have."""
+    """A site whose agent has an identity; at the end an alert for this identity acts, so the others could have acted."""
     with site(tmp_path_factory.mktemp("identified"), config(top="identity: a:9977")) as made:
         made.stale(3)
         yield made

@@ -1,4 +1,4 @@
-"""One moment of an agent, made by hand: what the tests of the page render."""
+"""The state of an agent at one moment, made by hand for the tests of the metrics page."""
 
 from pathlib import Path
 
@@ -21,21 +21,21 @@ METRICS = (SIZE, TASKS, AGE, ENQUEUED)
 
 
 def target(name: str = "jobs") -> Target:
-    """A watched database that nobody opens."""
+    """Return a watched database that is never opened."""
     return Target(name=name, path=Path(f"/var/lib/app/{name}.db"))
 
 
 def snapshot(
     name: str = "jobs", at: float = NOW - 5, samples: tuple[Sample, ...] = (), failed: dict[str, str] | None = None
 ) -> Snapshot:
-    """A reading; `failed` collectors have no samples but a reason."""
+    """Return a snapshot; `failed` collectors have no samples but a reason."""
     results = {"storage": CollectorResult(True, 0.001)}
     results |= {collector: CollectorResult(False, 0.002, reason) for collector, reason in (failed or {}).items()}
     return Snapshot(target(name), at, up=True, state="readable", samples=samples, collectors=results)
 
 
 def readings() -> tuple[Sample, ...]:
-    """Some of everything: a number, labels that need escaping, an age, a counter."""
+    """Return samples of each kind: a number, labels that need escaping, an age, a counter."""
     return (
         SIZE(8192),
         TASKS(3, 'ma"il\\x\n', "waiting"),
@@ -46,7 +46,7 @@ def readings() -> tuple[Sample, ...]:
 
 
 def config(**changes: object) -> Config:
-    """An agent that may act on every database with one rule."""
+    """Return the configuration of an agent with one rule for every database."""
     rule = Rule("wal-backlog", Condition("sqlite_wal_backlog_bytes", above=1), "checkpoint", hold=0)
     fields: dict[str, object] = {
         "source": Path("/etc/queuekeeper.yaml"),
@@ -58,16 +58,16 @@ def config(**changes: object) -> Config:
 
 
 def board(*snapshots: Snapshot, names: tuple[str, ...] = ("jobs",)) -> LatestSnapshots:
-    """A board that watches `names` and shows `snapshots`."""
+    """Return the newest snapshots of the databases `names`."""
     made = LatestSnapshots()
     made.set_targets(target(name) for name in names)
-    for one in snapshots:
-        made.store_snapshot(one)
+    for snapshot in snapshots:
+        made.store_snapshot(snapshot)
     return made
 
 
 def totals() -> ActionTotals:
-    """A history with one of each."""
+    """Return totals with one run of each kind."""
     return ActionTotals(
         runs={("jobs", "checkpoint", "done"): 2, ("jobs", "backup", "refused"): 1},
         triggers={("checkpoint", "alert"): 2},
@@ -83,7 +83,7 @@ def totals() -> ActionTotals:
 
 
 def facts(now: float, shown: LatestSnapshots, **changes: object) -> ExporterState:
-    """Everything that a page is made of, with versions that never change."""
+    """Return the state of an exporter, with fixed versions."""
     fields: dict[str, object] = {
         "version": "0.0.0",
         "revision": "abcdef0",

@@ -1,7 +1,7 @@
-"""Requests that must not make anybody act: what is sent, byte for byte, by its name. `{...}` never stands for a secret of ours.
+"""Requests that must not start an action, byte for byte and by name. `{...}` never stands for a real secret.
 
-Whoever sends with the right token here names no database that we watch, or is not understood; whoever names one that
-needs help has not got the right token.
+A request here with the right token names no watched database, or is malformed; a request that names a database in need of an
+action has no right token.
 """
 
 import base64
@@ -15,7 +15,7 @@ from typing import Any
 from tests.support.scenes.webhook_site import TOKEN, alert, delivery
 
 PATH = "/api/v1/alerts"
-PASSWORD = "a-password-that-nobody-must-read-in-a-log"
+PASSWORD = "a-password-that-must-not-be-in-a-log"
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -40,17 +40,17 @@ def request(
 
 
 def unwatched(**changes: Any) -> dict[str, Any]:
-    """A delivery about a database that is not ours."""
+    """Return a delivery about a database that is not watched."""
     return delivery(alert(labels={"database": "payroll"}), **changes)
 
 
 def labelled(**labels: Any) -> dict[str, Any]:
-    """A delivery with these labels, of which none names a watched database."""
+    """Return a delivery with these labels, none of which names a watched database."""
     return delivery(alert(labels={"database": "", **labels}))
 
 
 def with_alert(**changes: Any) -> dict[str, Any]:
-    """A delivery whose one alert is changed; a change to None is None, not absent."""
+    """Return a delivery with one changed alert; a change to None sets None, it does not remove the key."""
     return delivery({**alert(labels={"database": "payroll"}), **changes})
 
 
@@ -71,7 +71,7 @@ _DEEP = "[" * 100_000 + "]" * 100_000
 _LABEL = '{"version":"4","alerts":[{"status":"firing","fingerprint":"1","labels":{%s}}]}'
 _ALERTS = json.dumps(unwatched())
 
-# Nobody who may act: each names what would be acted upon.
+# None of these clients may act; each request names a database that could be acted on.
 UNKNOWN_SENDERS = {
     "no token": request(token=False),
     "an empty authorization": request(headers={"Authorization": ""}, token=False),
@@ -95,7 +95,7 @@ UNKNOWN_SENDERS = {
     "the token in the address": request(path=f"{PATH}?token={TOKEN}&access_token={TOKEN}", token=False),
     "the token in the body": request(delivery(token=TOKEN, authorization=f"Bearer {TOKEN}"), token=False),
     "the token in another header": request(headers={"X-Api-Key": TOKEN}, token=False),
-    "a proxy's word for somebody": request(
+    "a forwarded address of a proxy": request(
         headers={"X-Forwarded-User": "root", "X-Forwarded-For": "127.0.0.1", "X-Remote-User": "root"}, token=False
     ),
     "a token of 60,000 letters": request(headers={"Authorization": "Bearer " + "a" * 60_000}, token=False),
@@ -143,7 +143,7 @@ MEANT_FOR_OTHERS = {
     "a label that is a lone surrogate": raw(_LABEL % r'"database":"\ud800"'),
     "a label name that is a lone surrogate": raw(_LABEL % r'"\udfff":"x"'),
     "a prototype for a label": raw(_LABEL % '"__proto__":"x","constructor":"y"'),
-    "fields that nobody knows": request(unwatched(routeLabels={"a": 1}, nested={"a": [{"b": None}]}, version2=[1])),
+    "unknown fields": request(unwatched(routeLabels={"a": 1}, nested={"a": [{"b": None}]}, version2=[1])),
     "times that are none": request(with_alert(startsAt="never", endsAt="\0")),
     "another host in the request": request(unwatched(), host="evil.example"),
 }
@@ -191,7 +191,7 @@ NOT_UNDERSTOOD = {
     "a label that is a number": request(with_alert(labels={"database": 1})),
     "a label that is an object": request(with_alert(labels={"database": {"$ne": ""}})),
     "a label that is true": request(with_alert(labels={"database": True})),
-    "a status nobody knows": request(with_alert(status="suppressed")),
+    "an unknown status": request(with_alert(status="suppressed")),
     "a status in capitals": request(with_alert(status="FIRING")),
     "a status that is a list": request(with_alert(status=["firing"])),
     "a fingerprint that is a number": request(with_alert(fingerprint=1)),
@@ -223,7 +223,7 @@ BROKEN = {
     "length and chunks": request(b"0\r\n\r\n", {"Transfer-Encoding": "chunked"}, length="5"),
     "a chunk of no size": request(b"zz\r\n{}\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}, length=None),
     "a chunk of a negative size": request(b"-5\r\n{}\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}, length=None),
-    "an encoding nobody knows": request(unwatched(), {"Transfer-Encoding": "xchunked"}, length=None),
+    "an unknown encoding": request(unwatched(), {"Transfer-Encoding": "xchunked"}, length=None),
     "a header with a null": request(unwatched(), {"X-A": "a\0b"}),
     "a header without a colon": request(unwatched()).replace(b"Host:", b"Host", 1),
     "a header on two lines": request(unwatched(), {"X-A": "a\r\n b"}),
@@ -247,7 +247,7 @@ BROKEN = {
 
 
 def fuzzed(rng: random.Random) -> bytes:
-    """A delivery after some random harm, with the right token. Its instance is never ours, so nothing of it may act."""
+    """Return a randomly damaged delivery with the right token. Its instance is never this agent, so it must not act."""
     body: Any = delivery(*(alert(labels={"instance": "not ours"}) for _ in range(rng.randrange(1, 4))))
     for _ in range(rng.randrange(1, 6)):
         _harm(body, rng)
@@ -265,7 +265,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def _harm(body: Any, rng: random.Random) -> None:
-    """Change, remove or add something at a random place."""
+    """Change, remove or add a value at a random place."""
     place = body
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))

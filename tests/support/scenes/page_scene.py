@@ -1,4 +1,4 @@
-"""An agent with every situation that its page must show: well, stale, pinned, missing, no database, a name to be escaped."""
+"""An agent with every situation that its page must show: healthy, stale, pinned, missing, no database, a name to escape."""
 
 import os
 import subprocess
@@ -41,35 +41,35 @@ STRANGE = "<img src=x onerror=alert(1)>&'.db"
 
 @dataclass
 class Scene:
-    """The agent, and its queue that a test may act upon."""
+    """The agent, and the queue that a test may act on."""
 
     agent: AgentProcess
     jobs: prismq.Queue
 
     @property
     def url(self) -> str:
-        """Where its page is."""
+        """The address of the page."""
         return self.agent.url
 
     def ask(self, action: str, database: str = "jobs", **options: object) -> int:
-        """A run asked for over the API; its number."""
+        """Request a run over the API; return its number."""
         path = f"{self.url}/api/v1/databases/{database}/actions/{action}"
         answer = httpx.post(path, json=options, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=LONGEST_WAIT)
         return int(answer.raise_for_status().json()["run"])
 
     def finished(self, run_id: int) -> dict[str, object]:
-        """The run, once it has ended."""
+        """Return the run once it has ended."""
 
         def ended() -> dict[str, object] | None:
-            found: dict[str, object] = httpx.get(f"{self.url}/api/v1/runs/{run_id}", timeout=LONGEST_WAIT).json()
-            return found if found["state"] == "ended" else None
+            run: dict[str, object] = httpx.get(f"{self.url}/api/v1/runs/{run_id}", timeout=LONGEST_WAIT).json()
+            return run if run["state"] == "ended" else None
 
         return dict(self.agent.wait(ended, f"run {run_id} to end"))
 
 
 @contextmanager
 def scene(folder: Path) -> Iterator[Scene]:
-    """All of it, once every database was seen as it is."""
+    """Yield the scene once every database was polled in its state."""
     with ExitStack() as stack:
         queues = {name: prismq.create(folder / f"{name}.db") for name in ("jobs", "mail", "reports")}
         for queue in queues.values():
@@ -98,7 +98,7 @@ def scene(folder: Path) -> Iterator[Scene]:
 
 @contextmanager
 def _report(folder: Path) -> Iterator[None]:
-    """A reader that never ends, as a program of the application that was started by hand."""
+    """Start a reader that never ends, like a report that was started by hand."""
     (folder / "report.py").write_text((prismq.HERE / "held_reader.py").read_text())
     command = ["python", "report.py", "reports.db", HOSTILE]
     environment = {**os.environ, "PYTHONPATH": str(Path(apsw.__file__).parent.parent)}
@@ -115,6 +115,6 @@ def _report(folder: Path) -> Iterator[None]:
 
 
 def states(url: str) -> dict[str, str]:
-    """The state of each database's WAL."""
+    """Return the WAL state of each database."""
     shown = httpx.get(f"{url}/api/v1/databases", timeout=LONGEST_WAIT).json()["databases"]
-    return {one["name"]: one["log"]["state"] if one["log"] else "" for one in shown}
+    return {database["name"]: database["log"]["state"] if database["log"] else "" for database in shown}

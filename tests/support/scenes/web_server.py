@@ -1,4 +1,4 @@
-"""Our web server in a thread of the test, with everything real but the agent behind it."""
+"""The web server in a thread of the test; all parts are real except the agent behind it."""
 
 import threading
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from typing import Any
 
 from exporter.exposition.page import MetricsPage
 from exporter.triggers.alerts import DeliveryReceipt
-from exporter.web.address import bind_addresses, listening_urls
-from exporter.web.app import build_app
+from exporter.web.address import bind_listen_addresses, listening_urls
+from exporter.web.app import build_web_app
 from exporter.web.context import ActingRights, WebContext
 from exporter.web.server import HttpServer
 from tests.support.patience import LONGEST_WAIT
@@ -19,7 +19,7 @@ PAGE = MetricsPage(b"up 1\n", "text/plain; version=0.0.4; charset=utf-8")
 
 
 def idle_context(state: Path, **changes: Any) -> WebContext:
-    """An agent that does nothing; `changes` are its parts."""
+    """Return the web context of an agent that does nothing; `changes` replace its parts."""
     parts: dict[str, Any] = {
         "version": "1.2.3",
         "render": lambda _accept, _encoding, _names: PAGE,
@@ -35,11 +35,11 @@ def idle_context(state: Path, **changes: Any) -> WebContext:
 
 @contextmanager
 def serving(shown: WebContext) -> Iterator[str]:
-    """Its address, `http://` or `https://` as the web configuration says."""
-    sockets = bind_addresses(["127.0.0.1:0"])
+    """Run the server and yield its address, `http://` or `https://` as the web configuration says."""
+    sockets = bind_listen_addresses(["127.0.0.1:0"])
     (url,) = listening_urls(sockets, "https" if shown.web().tls is not None else "http")
     started = threading.Event()
-    server = HttpServer(build_app(shown), web=shown.web, on_start=started.set)
+    server = HttpServer(build_web_app(shown), web=shown.web, on_start=started.set)
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     try:

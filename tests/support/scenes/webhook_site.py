@@ -1,4 +1,4 @@
-"""An agent with the webhook, a queue that it may act upon, and Alertmanager's part: what the webhook's tests share."""
+"""An agent with the webhook, a queue that it may act on, and a client in the part of Alertmanager, for the webhook's tests."""
 
 import os
 import shutil
@@ -44,51 +44,51 @@ state: FOLDER/state
 
 
 def config(cooldown: str = "0s", *, enabled: bool = True, files: str = "[FOLDER/token]", top: str = "") -> str:
-    """Without a cooldown nothing but the episode keeps a delivery from acting again."""
+    """Return a configuration without a cooldown, so that only the episode prevents a second run."""
     return CONFIG.format(cooldown=cooldown, enabled=str(enabled).lower(), files=files, top=top)
 
 
 @dataclass
 class Site:
-    """An agent, the queue `jobs` it may act upon, and Alertmanager's part."""
+    """An agent, the queue `jobs` it may act on, and the part of Alertmanager."""
 
     agent: AgentProcess
     queue: prismq.Queue
     deliveries: int = field(default=0)
 
     def post(self, body: dict[str, Any], headers: Any = None, path: str = "") -> httpx.Response:
-        """A delivery, by default with the right token."""
+        """Send a delivery, by default with the right token."""
         given = {"Authorization": f"Bearer {TOKEN}"} if headers is None else headers
         return httpx.post(
             f"{self.agent.url}/api/v1/alerts{path}", json=body, headers=given, timeout=LONGEST_WAIT, verify=False
         )
 
     def decisions(self, body: dict[str, Any]) -> list[str]:
-        """What the agent answers to an accepted delivery, alert by alert."""
+        """Return the decisions on an accepted delivery, alert by alert."""
         answer = self.post(body)
         assert answer.status_code == 202, answer.text
         return [each["decision"] for each in answer.json()["decisions"]]
 
     def stale(self, number: int = 3) -> None:
-        """So many tasks whose worker is gone."""
+        """Add so many tasks whose worker is gone."""
         self.queue.leased(time() - 60, number)
 
     def running(self) -> int:
-        """Tasks that a worker holds, so says the queue."""
+        """Return the number of leased tasks, read from the queue."""
         return int(self.queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'"))
 
     def requeues(self) -> int:
-        """How often any task was given back, so says the queue."""
+        """Return how often tasks were requeued, read from the queue."""
         return int(self.queue.value("SELECT coalesce(sum(attempts), 0) FROM task_queue"))
 
     def counted(self, decision: str, database: str = "jobs") -> float | None:
-        """The decision's counter on the page."""
+        """Return the counter of a decision on the metrics page."""
         name = "queuekeeper_webhook_alerts_total"
         return self.agent.scrape(name).value(name, decision=decision, database=database)
 
 
 def alert(status: str = "firing", **changes: Any) -> dict[str, Any]:
-    """One alert as Alertmanager sends it; `labels` are added to the usual ones."""
+    """Return one alert as Alertmanager sends it; `labels` are added to the usual ones."""
     labels = {
         "alertname": "QueueStaleLeases", "database": "jobs", "queue": "mail", "instance": "a:9977", "severity": "info",
         **changes.pop("labels", {}),
@@ -106,26 +106,26 @@ def alert(status: str = "firing", **changes: Any) -> dict[str, Any]:
 
 
 def delivery(*alerts: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Alertmanager's payload, version 4."""
-    found = alerts or (alert(),)
+    """Return Alertmanager's payload, version 4."""
+    delivered = alerts or (alert(),)
     return {
         "version": "4",
         "groupKey": '{}/{remediation=~".+"}:{alertname="QueueStaleLeases"}',
         "truncatedAlerts": 0,
-        "status": "firing" if any(each["status"] == "firing" for each in found) else "resolved",
+        "status": "firing" if any(each["status"] == "firing" for each in delivered) else "resolved",
         "receiver": "queuekeeper",
         "groupLabels": {"alertname": "QueueStaleLeases"},
-        "commonLabels": found[0]["labels"],
+        "commonLabels": delivered[0]["labels"],
         "commonAnnotations": {},
         "externalURL": "http://alertmanager:9093",
-        "alerts": list(found),
+        "alerts": list(delivered),
         **changes,
     }
 
 
 @contextmanager
 def site(folder: Path, text: str, wrapper: tuple[str, ...] = ()) -> Iterator[Site]:
-    """A site in a folder."""
+    """Yield a site in a folder."""
     with ExitStack() as stack:
         queue, other = (prismq.create(folder / f"{name}.db") for name in ("jobs", "other"))
         for each in (queue, other):
@@ -136,7 +136,7 @@ def site(folder: Path, text: str, wrapper: tuple[str, ...] = ()) -> Iterator[Sit
 
 
 def acted_once(there: Site, tasks: int = 3) -> None:
-    """Exactly one run, and each task was given back exactly once."""
+    """Check that there was exactly one run, and that each task was requeued exactly once."""
     (run,) = there.agent.ended()
     assert (run.outcome, run.trigger, run.rule, run.effect) == ("done", "alert", "stale-leases", "fixed"), run
     assert there.requeues() == tasks
@@ -146,7 +146,7 @@ def acted_once(there: Site, tasks: int = 3) -> None:
 
 
 def with_its_totals(there: Site, tasks: int) -> agent_process.Scrape | None:
-    """The page once it tells of the run: the dispatcher reads its history again a moment later."""
+    """Return the metrics page once it counts the run: the dispatcher reads the totals a moment later."""
     page = there.agent.scrape()
     return page if page.value("queuekeeper_action_requeued_tasks_total", database="jobs") == tasks else None
 
@@ -165,7 +165,7 @@ def full(folder: Path) -> Iterator[Path]:
 
 
 def fill(ballast: Path) -> None:
-    """Write until nothing fits any more."""
+    """Write until the disk is full."""
     with ballast.open("wb", buffering=0) as file:
         for size in (1 << 20, 4096, 1):
             with suppress(OSError):

@@ -6,8 +6,7 @@ import pytest
 
 from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.outcome import Effect
-from actions.policy.effect import measured_effect
-from actions.policy.measure import condition_measurement, is_wal_pinned
+from actions.policy.effect import condition_measurement, is_wal_pinned, measured_effect
 from actions.policy.rules import BlastRadius, ConditionWatch, Rule, advance_watch
 from actions.policy.schedules import Schedule
 from collectors import backups, wal
