@@ -16,7 +16,7 @@ from actions.policy.suspension import SuspensionState
 
 Admission = Literal["accepted", "duplicate", "cooldown", "disabled"]
 
-# A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
+# A run that ended like this does not show whether the action helps: it does not start the cooldown.
 OUTCOMES_WITHOUT_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
 # Neither does a run that ended for this reason: the pause of all actions refused or ended it.
 REASON_WITHOUT_COOLDOWN = PAUSED
