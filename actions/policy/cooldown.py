@@ -1,7 +1,7 @@
 """Every cooldown: how soon an action may run again. Pure; the clock is an argument, times in seconds since the epoch.
 
 * Between two automatic runs of an action on a database lies the rule's cooldown, whichever trigger requests the second
-  (`admit_request`, `cooldown_left`). It starts when a run ends, unless that run never got to its work (OUTCOMES_WITHOUT_COOLDOWN).
+  (`admit_request`, `cooldown_left`). It starts when a run ends, unless that run never got to its work.
 * Between two runs for one alert that goes on firing lies the same cooldown, doubled for each run that did not help
   (`episode_cooldown`).
 * Between two checkpoints that make writers wait lies a minute (`may_retry_checkpoint`).
