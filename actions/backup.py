@@ -1,4 +1,4 @@
-"""Takes a backup beside live writers, proves its content, and publishes it with its manifest.
+"""Takes a backup while writers go on, proves its content, and publishes it with its manifest.
 
 Runbook: docs/runbook.md#queuebackuptooold. A backup counts from its snapshot, not from its end, and only once proved.
 """
@@ -31,23 +31,23 @@ SPEC = ActionSpec(
     checks_own_space=True,
 )
 
-# Bytes copied per second beside a writer, for predicting only; what was measured is in the result.
+# Bytes copied per second while a writer goes on, for predicting only; what was measured is in the result.
 COPY_RATE = 300e6
 
 
-def plan(work: ActionContext) -> Plan:
+def plan(context: ActionContext) -> Plan:
     """Check the store and the free space in it. Raises Refused."""
-    store = open_store(work, "--to")
-    label = _file_label(work)
-    size = database_bytes(work)
-    rollback = uses_rollback_journal(work)
-    store.require_space(backup_bytes_needed(work), work.target.limits.disk_reserve, "the copy")
+    store = open_store(context, "--to")
+    label = _file_label(context)
+    size = database_bytes(context)
+    rollback = uses_rollback_journal(context)
+    store.require_space(backup_bytes_needed(context), context.target.limits.disk_reserve, "the copy")
     stall = size / COPY_RATE if rollback else 0.0
-    if work.automatic and stall > work.target.limits.read_rollback:
-        _require_accepted_stall(work, stall)
+    if context.automatic and stall > context.target.limits.read_rollback:
+        _require_accepted_stall(context, stall)
     return Plan(
         steps=(
-            f"copy {size} bytes of {work.target.path} to {store.location}",
+            f"copy {size} bytes of {context.target.path} to {store.location}",
             "prove the copy",
             "publish it with its manifest",
         ),
@@ -56,18 +56,18 @@ def plan(work: ActionContext) -> Plan:
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
+def run(context: ActionContext, plan: Plan) -> Done:
     """Copy, prove, publish. Nothing is left under a final name unless it was proved."""
-    store = open_store(work, "--to")
+    store = open_store(context, "--to")
     removed = store.prepare_location()
     started = time.monotonic()
     label = str(plan.figures["label"])
-    published = take_backup(work, store, label, kind="scheduled" if work.automatic else "manual")
+    published = take_backup(context, store, label, kind="scheduled" if context.automatic else "manual")
     return Done(f"backed up to {published.reference}", _result_figures(published, time.monotonic() - started, removed))
 
 
-def _file_label(work: ActionContext) -> str:
-    label = str(work.options.get("name") or "")
+def _file_label(context: ActionContext) -> str:
+    label = str(context.options.get("name") or "")
     if label and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", label):
         raise Refused(
             f"the name {label!r} cannot be part of a file name", reason="name", next_step="use letters, digits, - and _"
@@ -75,8 +75,8 @@ def _file_label(work: ActionContext) -> str:
     return label
 
 
-def _require_accepted_stall(work: ActionContext, stall: float) -> None:
-    if work.numeric_option("stall", 0.0) < stall:
+def _require_accepted_stall(context: ActionContext, stall: float) -> None:
+    if context.numeric_option("stall", 0.0) < stall:
         raise Refused(
             f"in rollback-journal mode every commit waits for the copy, about {stall:.2f} s",
             reason="stall",

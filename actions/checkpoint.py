@@ -85,22 +85,22 @@ class WalStatus:
         return self.file_bytes > wal_file_bytes(BACKLOG_FRAMES, self.page_size)
 
 
-def plan(work: ActionContext) -> Plan:
+def plan(context: ActionContext) -> Plan:
     """Decide the modes, in order. Raises NothingToDo, Refused, Blocked."""
-    log = _read_wal_status(work)
-    mode = str(work.options.get("mode") or "auto")
-    proved_safe = work.trust_owner or not is_vulnerable_version(work.target.owner_sqlite)
+    log = _read_wal_status(context)
+    mode = str(context.options.get("mode") or "auto")
+    proved_safe = context.trust_owner or not is_vulnerable_version(context.target.owner_sqlite)
     if log.file_bytes == 0:
-        _require_database(work)
+        _require_database(context)
         raise NothingToDo(
             "there is no WAL, or it is empty", reason="empty", next_step="", figures=_pragma_counts(0, 0, 0)
         )
     if not proved_safe:
-        _guard_vulnerable(work, mode, log)
-    modes = _choose_modes(work, mode, log) if proved_safe else ("truncate",)
-    state = _require_unpinned_wal(work, log) if proved_safe and mode != "passive" else "not measured"
-    stall = _predict_stall(work, log, modes)
-    _guard_stall(work, stall)
+        _guard_vulnerable(context, mode, log)
+    modes = _choose_modes(context, mode, log) if proved_safe else ("truncate",)
+    state = _require_unpinned_wal(context, log) if proved_safe and mode != "passive" else "not measured"
+    stall = _predict_stall(context, log, modes)
+    _guard_stall(context, stall)
     return Plan(
         steps=tuple(f"wal_checkpoint({m.upper()}) of {log.pending_frames} frames" for m in modes),
         figures={
@@ -116,17 +116,17 @@ def plan(work: ActionContext) -> Plan:
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
+def run(context: ActionContext, plan: Plan) -> Done:
     """Checkpoint. Raises Blocked, naming the processes, when a wait for readers or writers was given up."""
-    before = _read_wal_status(work)
+    before = _read_wal_status(context)
     result = (0, before.frames, before.copied)
     seconds = 0.0
     for mode in str(plan.figures["modes"]).split(","):
-        work.stop.raise_if_requested()
+        context.stop.raise_if_requested()
         started = time.monotonic()
-        result = _run_checkpoint(work, mode)
+        result = _run_checkpoint(context, mode)
         seconds += time.monotonic() - started
-    after = _read_wal_status(work)
+    after = _read_wal_status(context)
     figures: dict[str, Figure] = {
         **_pragma_counts(*result),
         "frames_copied": max(0, before.pending_frames - after.pending_frames),
@@ -136,33 +136,33 @@ def run(work: ActionContext, plan: Plan) -> Done:
     }
     totals = {"reclaimed_bytes": float(max(0, before.file_bytes - after.file_bytes))}
     if result[0]:
-        raise _blocked_error(work, after, result, figures, totals)
-    return Done(_result_message(work, result, figures), figures, totals)
+        raise _blocked_error(context, after, result, figures, totals)
+    return Done(_result_message(context, result, figures), figures, totals)
 
 
-def _read_wal_status(work: ActionContext) -> WalStatus:
+def _read_wal_status(context: ActionContext) -> WalStatus:
     """Read the state of the WAL. NOOP has no side effects (SQLite 3.51 and newer)."""
-    file_bytes = size_or_zero(work.target.wal)
+    file_bytes = size_or_zero(context.target.wal)
     if file_bytes == 0:
         return WalStatus(0, 0, 0, 0)  # without opening: an open of ours would create the file
-    with open_read_only(work.target.path) as connection:
+    with open_read_only(context.target.path) as connection:
         _, frames, copied = _run_checkpoint_pragma(connection, "NOOP")
         page_size = connection.pragma("page_size")
     return WalStatus(max(0, frames), max(0, copied), page_size, file_bytes)
 
 
-def _require_database(work: ActionContext) -> None:
+def _require_database(context: ActionContext) -> None:
     """Raises Failed when a file without a WAL, which was not opened, is no database. An empty file is a valid one."""
-    header = work.raw.read_database_header(work.target.path)
-    if size_or_zero(work.target.path) > 0 and (header is None or not header.valid):
+    header = context.raw.read_database_header(context.target.path)
+    if size_or_zero(context.target.path) > 0 and (header is None or not header.valid):
         raise Failed(
-            f"{work.target.path} is no SQLite database, or it is encrypted",
+            f"{context.target.path} is no SQLite database, or it is encrypted",
             reason="not_a_database",
             next_step="check the path",
         )
 
 
-def _choose_modes(work: ActionContext, mode: str, log: WalStatus) -> tuple[str, ...]:
+def _choose_modes(context: ActionContext, mode: str, log: WalStatus) -> tuple[str, ...]:
     """Choose the modes on an owner proved safe: what can be copied without blocking a process is copied passively first."""
     if mode == "passive":
         return ("passive",)
@@ -176,14 +176,14 @@ def _choose_modes(work: ActionContext, mode: str, log: WalStatus) -> tuple[str, 
                 figures=_pragma_counts(0, log.frames, log.copied),
             )
         return passive
-    if work.automatic and not _may_try_again(work):
+    if context.automatic and not _may_try_again(context):
         return passive or _refuse_too_soon("no automatic run makes its writers wait again so soon")
     return (*passive, "truncate" if mode == "auto" else mode)
 
 
-def _require_unpinned_wal(work: ActionContext, log: WalStatus) -> str:
+def _require_unpinned_wal(context: ActionContext, log: WalStatus) -> str:
     """Measure the state of the WAL. Raises Blocked, naming the readers that pin it: waiting would only stall writers."""
-    measured = measure_wal_blockers(work)
+    measured = measure_wal_blockers(context)
     if measured.readers:
         raise Blocked(
             f"{log.pending_frames} of {log.frames} frames are held back by {describe_processes(measured.readers)}; "
@@ -196,16 +196,16 @@ def _require_unpinned_wal(work: ActionContext, log: WalStatus) -> str:
     return measured.state
 
 
-def _predict_stall(work: ActionContext, log: WalStatus, modes: tuple[str, ...]) -> float:
+def _predict_stall(context: ActionContext, log: WalStatus, modes: tuple[str, ...]) -> float:
     """Seconds that writers may wait: the wait for readers, and the copying under the write lock."""
     if modes == ("passive",):
         return 0.0
     copying = 0.0 if modes[0] == "passive" else log.pending_frames * log.page_size / COPY_RATE
-    return work.target.limits.checkpoint_wait + copying
+    return context.target.limits.checkpoint_wait + copying
 
 
-def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
-    version = work.target.owner_sqlite
+def _guard_vulnerable(context: ActionContext, mode: str, log: WalStatus) -> None:
+    version = context.target.owner_sqlite
     exposure = (
         f"the application's SQLite {version} has"
         if version
@@ -218,7 +218,7 @@ def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
             next_step="use --mode auto (truncates only); or, if the application runs 3.51.3 or newer, say so: "
             "--owner-sqlite 3.51.3 (owner_sqlite in the configuration)",
         )
-    readers = find_lasting_readers(work)
+    readers = find_lasting_readers(context)
     if readers:
         raise Blocked(
             f"a reader holds the WAL, and {exposure} the WAL-reset bug, so a checkpoint that it would stop is not tried: "
@@ -227,7 +227,7 @@ def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
             next_step="let that process end its read transaction; `queuekeeper readers` shows it",
             figures={**_pragma_counts(1, log.frames, log.copied), **_process_figures(readers)},
         )
-    if not _may_try_again(work):
+    if not _may_try_again(context):
         raise Refused(
             f"{exposure} the WAL-reset bug, and the last checkpoint is less than {CHECKPOINT_PAUSE:.0f} s ago",
             reason="owner_vulnerable_pause",
@@ -235,9 +235,9 @@ def _guard_vulnerable(work: ActionContext, mode: str, log: WalStatus) -> None:
         )
 
 
-def _may_try_again(work: ActionContext) -> bool:
+def _may_try_again(context: ActionContext) -> bool:
     """On an owner not proved safe this binds every trigger, else only automatic runs."""
-    return may_retry_checkpoint(work.last_attempt, work.now())
+    return may_retry_checkpoint(context.last_attempt, context.now())
 
 
 def _refuse_too_soon(why: str) -> tuple[str, ...]:
@@ -248,11 +248,11 @@ def _refuse_too_soon(why: str) -> tuple[str, ...]:
     )
 
 
-def _guard_stall(work: ActionContext, stall: float) -> None:
+def _guard_stall(context: ActionContext, stall: float) -> None:
     """Raises Refused when an automatic run would exceed its budget without consent; a manual run has the operator's consent."""
-    budget = work.target.limits.checkpoint_wait
-    accepted = max(2 * budget, work.numeric_option("stall", 0.0))
-    if work.automatic and stall > accepted:
+    budget = context.target.limits.checkpoint_wait
+    accepted = max(2 * budget, context.numeric_option("stall", 0.0))
+    if context.automatic and stall > accepted:
         raise Refused(
             f"the application would wait about {stall:.2f} s for the copying, {accepted:.2f} s are allowed",
             reason="stall",
@@ -261,16 +261,16 @@ def _guard_stall(work: ActionContext, stall: float) -> None:
         )
 
 
-def _run_checkpoint(work: ActionContext, mode: str) -> tuple[int, int, int]:
+def _run_checkpoint(context: ActionContext, mode: str) -> tuple[int, int, int]:
     """Run one checkpoint; a busy application checkpoints at each commit, so wait until its checkpoint has ended."""
-    wait = 0.0 if mode == "passive" else work.target.limits.checkpoint_wait
+    wait = 0.0 if mode == "passive" else context.target.limits.checkpoint_wait
     deadline = time.monotonic() + OTHER_CHECKPOINT_WAIT
-    with open_writable(work.target.path, wait) as connection:
+    with open_writable(context.target.path, wait) as connection:
         while (
             result := _run_checkpoint_pragma(connection, mode.upper())
         ) == OTHER_CHECKPOINT_RUNNING and time.monotonic() < deadline:
-            work.stop.wait_for_stop(OTHER_CHECKPOINT_POLL)
-            work.stop.raise_if_requested()
+            context.stop.wait_for_stop(OTHER_CHECKPOINT_POLL)
+            context.stop.raise_if_requested()
     return result
 
 
@@ -283,7 +283,7 @@ def _run_checkpoint_pragma(connection: apsw.Connection, mode: str) -> tuple[int,
 
 
 def _blocked_error(
-    work: ActionContext,
+    context: ActionContext,
     log: WalStatus,
     result: tuple[int, int, int],
     figures: Mapping[str, Figure],
@@ -293,9 +293,9 @@ def _blocked_error(
     pending = f"{log.pending_frames} of {log.frames} frames are held back"
     try:
         if result == OTHER_CHECKPOINT_RUNNING:
-            blocker = find_other_checkpoint(work, OTHER_CHECKPOINT_WAIT)
+            blocker = find_other_checkpoint(context, OTHER_CHECKPOINT_WAIT)
         else:
-            blocker = find_checkpoint_blocker(work, pending)
+            blocker = find_checkpoint_blocker(context, pending)
     except Refused as error:  # the checkpoint was tried, but the blocking process is unknown
         blocker = CheckpointBlocker("reader", f"{pending}: {error}", error.next_step)
     return Blocked(
@@ -307,13 +307,13 @@ def _blocked_error(
     )
 
 
-def _result_message(work: ActionContext, result: tuple[int, int, int], figures: Mapping[str, Figure]) -> str:
+def _result_message(context: ActionContext, result: tuple[int, int, int], figures: Mapping[str, Figure]) -> str:
     _, frames, copied = result
     shrunk = int(figures["wal_bytes_before"] or 0) - int(figures["wal_bytes"] or 0)
     words = f"copied {figures['frames_copied']} frames" + (f", gave {shrunk} bytes back" if shrunk > 0 else "")
     if frames > copied:
         with suppress(Refused):  # then the message names no process
-            readers = find_lasting_readers(work)
+            readers = find_lasting_readers(context)
             words += f"; {frames - copied} frames are held back by {describe_processes(readers)}" if readers else ""
     return words
 

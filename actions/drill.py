@@ -41,37 +41,37 @@ SPEC = ActionSpec(
 _BLOCK = 16 * 1024 * 1024
 
 
-def plan(work: ActionContext) -> Plan:
+def plan(context: ActionContext) -> Plan:
     """Select the backup and check the free space. Raises Refused."""
-    backup = select_newest_verified(work)
+    backup = select_newest_verified(context)
     if backup is None:
-        raise no_backup_error(work)
-    scratch = make_scratch_folder(work)
-    require_free_space(scratch, backup.plain_bytes, work.target.limits.disk_reserve, "the restored copy")
+        raise no_backup_error(context)
+    scratch = make_scratch_folder(context)
+    require_free_space(scratch, backup.plain_bytes, context.target.limits.disk_reserve, "the restored copy")
     return Plan(
         steps=(f"restore {backup.name} into {scratch}", "check it as a queue", "remove it"),
         figures={"path": backup.reference, "bytes": backup.plain_bytes},
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
+def run(context: ActionContext, plan: Plan) -> Done:
     """Restore, check and measure. Raises Unverified when what was restored is not a healthy queue."""
-    backup = load_backup(work, str(plan.figures["path"]))
-    require_same_source(work, backup)
-    scratch = make_scratch_folder(work)
+    backup = load_backup(context, str(plan.figures["path"]))
+    require_same_source(context, backup)
+    scratch = make_scratch_folder(context)
     remove_orphaned_partials(scratch)
     started = time.monotonic()
-    prove_backup(work, backup)
+    prove_backup(context, backup)
     with (
         explain_full_disk(scratch, backup.plain_bytes, "the restored copy"),
         create_partial_file(scratch, plain_name(backup.name)) as restored,
     ):
-        with open_plain_backup(work, backup, scratch) as plain:
-            _copy_restored(work, plain, restored)
+        with open_plain_backup(context, backup, scratch) as plain:
+            _copy_restored(context, plain, restored)
         sync_file(restored)
         seconds = time.monotonic() - started
-        tasks = _check_queue(work, restored)
-    lost = max(0.0, work.now() - backup.manifest.snapshot_time)
+        tasks = _check_queue(context, restored)
+    lost = max(0.0, context.now() - backup.manifest.snapshot_time)
     return Done(
         f"{backup.name} restores in {seconds:.1f} s; restoring it now would lose the last {lost:.0f} s",
         {
@@ -83,17 +83,17 @@ def run(work: ActionContext, plan: Plan) -> Done:
     )
 
 
-def _copy_restored(work: ActionContext, plain: Path, restored: Path) -> None:
+def _copy_restored(context: ActionContext, plain: Path, restored: Path) -> None:
     done, total = 0, plain.stat().st_size
     with plain.open("rb") as source, restored.open("wb") as destination:
         while block := source.read(_BLOCK):
             destination.write(block)
             done += len(block)
-            work.emit_progress("restored bytes", done, total)
-            work.stop.raise_if_requested()
+            context.emit_progress("restored bytes", done, total)
+            context.stop.raise_if_requested()
 
 
-def _check_queue(work: ActionContext, restored: Path) -> int:
+def _check_queue(context: ActionContext, restored: Path) -> int:
     """Open it as the application would, write to it, and read the queue in it; returns how many tasks it holds."""
     database = apsw.Connection(str(restored), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -106,7 +106,7 @@ def _check_queue(work: ActionContext, restored: Path) -> int:
         database.close()
     if broken:
         raise _drill_error(restored, f"{len(broken)} foreign keys of {broken[0][0]} point nowhere")
-    return _count_tasks(work, restored)
+    return _count_tasks(context, restored)
 
 
 def _check_sequences(database: apsw.Connection, restored: Path) -> None:
@@ -114,14 +114,16 @@ def _check_sequences(database: apsw.Connection, restored: Path) -> None:
         raise _drill_error(restored, problem)
 
 
-def _count_tasks(work: ActionContext, restored: Path) -> int:
+def _count_tasks(context: ActionContext, restored: Path) -> int:
     """Count tasks with the collectors that watch the live queue: what they can read here, they can read after a restore."""
-    copy = replace(work.target, path=restored, backup=None, limits=replace(work.target.limits, read_rollback=60.0))
-    snapshot = poll_database(copy, None, work.now(), work.raw, only=frozenset({"tasks", "leases"}))
+    copy = replace(
+        context.target, path=restored, backup=None, limits=replace(context.target.limits, read_rollback=60.0)
+    )
+    snapshot = poll_database(copy, None, context.now(), context.raw, only=frozenset({"tasks", "leases"}))
     for name, result in snapshot.collectors.items():
         if not result.success:
             raise _drill_error(restored, f"its {name} cannot be read: {result.message}")
-    return int(sum(sample.value_at(work.now()) for sample in snapshot.samples_of("sqlite_queue_tasks")))
+    return int(sum(sample.value_at(context.now()) for sample in snapshot.samples_of("sqlite_queue_tasks")))
 
 
 def _drill_error(restored: Path, why: str) -> Unverified:

@@ -29,32 +29,32 @@ SPEC = ActionSpec(
 )
 
 
-def plan(work: ActionContext) -> Plan:
+def plan(context: ActionContext) -> Plan:
     """Decide what to delete. Raises Refused, NothingToDo."""
-    store = open_store(work, "--from")
-    if work.source_failure:
+    store = open_store(context, "--from")
+    if context.source_failure:
         raise Refused(
-            f"the database failed its last check ({work.source_failure}), so no backup of it is deleted",
+            f"the database failed its last check ({context.source_failure}), so no backup of it is deleted",
             reason="source_failed",
             next_step="see `queuekeeper history`; restore or repair it, take a verified backup, then prune",
         )
     backups = {backup.name: backup for backup in store.list_backups().backups.values()}
-    candidates = (_retention_candidate(work, backup) for backup in backups.values())
-    decision = decide_retention(candidates, _keep_rules(work), work.now())
+    candidates = (_retention_candidate(context, backup) for backup in backups.values())
+    decision = decide_retention(candidates, _keep_rules(context), context.now())
     deletions = (*decision.to_delete, *store.orphaned_manifests())
     if not deletions:
         raise NothingToDo(f"all {len(backups)} backups are kept", reason="all_kept", next_step="")
     return Plan(steps=tuple(f"delete {name}" for name in deletions), figures=_plan_figures(backups, decision))
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
+def run(context: ActionContext, plan: Plan) -> Done:
     """Delete the backups that were decided upon."""
-    store = open_store(work, "--from")
+    store = open_store(context, "--from")
     store.prepare_location()
     freed = deleted = 0
-    work.emit_phase("prune")
+    context.emit_phase("prune")
     for step in plan.steps:
-        work.stop.raise_if_requested()
+        context.stop.raise_if_requested()
         name = step.removeprefix("delete ")
         freed += store.delete_backup(store.reference_of(name))
         deleted += not is_manifest_name(name)
@@ -66,17 +66,17 @@ def run(work: ActionContext, plan: Plan) -> Done:
     )
 
 
-def _keep_rules(work: ActionContext) -> RetentionCounts:
-    last = work.options.get("keep_last")
+def _keep_rules(context: ActionContext) -> RetentionCounts:
+    last = context.options.get("keep_last")
     if last is not None:
         return RetentionCounts(last=int(last), hourly=0, daily=0, weekly=0, monthly=0)
-    settings = work.target.backup
+    settings = context.target.backup
     return settings.keep if settings is not None else RetentionCounts()
 
 
-def _retention_candidate(work: ActionContext, backup: Backup) -> RetentionCandidate:
+def _retention_candidate(context: ActionContext, backup: Backup) -> RetentionCandidate:
     manifest = backup.manifest
-    own = manifest is not None and belongs_to(manifest, work.target)
+    own = manifest is not None and belongs_to(manifest, context.target)
     kind = "manual" if manifest is None else manifest.kind
     return RetentionCandidate(backup.name, backup.snapshot_time, backup.state, kind, own)
 

@@ -53,9 +53,7 @@ def plan(context: ActionContext) -> Plan:
         spared = 0 if preview.at_least else count_up_to(context, connection, counts, MOST_SPARED)
     if preview.number == 0:
         raise _nothing_to_do(spared)
-    warnings = (DANGER,) * requeue.may_run_twice
-    processes = connected_processes(context) if requeue.gate == "workers_stopped" else ()
-    warnings += tuple(f"{process} has the database open: is it a worker?" for process in processes)
+    warnings = _plan_warnings(context, requeue)
     return Plan(
         steps=(
             f"give {preview.tasks_text} back to the queue: {preview.rows_text}",
@@ -70,6 +68,12 @@ def plan(context: ActionContext) -> Plan:
         stall=context.target.limits.write_lock,
         warnings=warnings,
     )
+
+
+def _plan_warnings(context: ActionContext, requeue: CompiledRequeue) -> tuple[str, ...]:
+    processes = connected_processes(context) if requeue.gate == "workers_stopped" else ()
+    open_elsewhere = tuple(f"{process} has the database open: is it a worker?" for process in processes)
+    return (DANGER,) * requeue.may_run_twice + open_elsewhere
 
 
 def run(context: ActionContext, plan: Plan) -> Done:

@@ -68,20 +68,20 @@ RestoreWay = Literal["to", "live", "missing", "malformed"]
 STEP_RATE = 600e6
 
 
-def plan(work: ActionContext) -> Plan:
+def plan(context: ActionContext) -> Plan:
     """Select and prove the backup, choose the way, and describe what would be lost. Raises ActionError."""
-    if work.automatic:
+    if context.automatic:
         raise Refused(
             "a restore is never automatic", reason="automatic", next_step="a person runs `queuekeeper restore`"
         )
-    backup = _select_backup(work)
-    require_same_source(work, backup)
-    prove_backup(work, backup)
-    way = _choose_way(work)
-    lost = _describe_losses(work, backup) if way == "live" else ()
-    _require_disk_space(work, backup, way)
+    backup = _select_backup(context)
+    require_same_source(context, backup)
+    prove_backup(context, backup)
+    way = _choose_way(context)
+    lost = _describe_losses(context, backup) if way == "live" else ()
+    _require_disk_space(context, backup, way)
     return Plan(
-        steps=tuple(_plan_steps(work, backup, way)),
+        steps=tuple(_plan_steps(context, backup, way)),
         figures={
             "backup": backup.reference,
             "way": way,
@@ -93,105 +93,107 @@ def plan(work: ActionContext) -> Plan:
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
+def run(context: ActionContext, plan: Plan) -> Done:
     """Restore; until the last step the database is unchanged. Raises ActionError, apsw.Error, OSError."""
     started = time.monotonic()
-    backup = load_backup(work, str(plan.figures["backup"]))
+    backup = load_backup(context, str(plan.figures["backup"]))
     way: RestoreWay = plan.figures["way"]  # type: ignore[assignment] # plan() put it there
-    destination = _destination_path(work, way)
-    place = _copy_directory(work, way)
+    destination = _destination_path(context, way)
+    place = _copy_directory(context, way)
     remove_orphaned_partials(place)
-    work.emit_phase("restore")
+    context.emit_phase("restore")
     figures: dict[str, Figure] = {"backup": backup.reference, "way": way, "lost": plan.figures["lost"]}
     with (
         explain_full_disk(place, 2 * backup.plain_bytes, "the restore"),
-        _make_private_copy(work, backup, place, destination.name) as plain,
+        _make_private_copy(context, backup, place, destination.name) as plain,
     ):
         if way == "to":
             sync_file(plain)
             publish_file(plain, destination)
         elif way == "live":
-            figures["safety_backup"] = _take_safety_copy(work, backup)
+            figures["safety_backup"] = _take_safety_copy(context, backup)
             with explain_full_disk(destination.parent, backup.plain_bytes, "the restore"):
-                _restore_into_live(work, backup, plain)
+                _restore_into_live(context, backup, plain)
         else:
-            require_no_open_files(work)
-            copy_ownership(plain, work.target.path)
-            figures["moved_aside"] = ", ".join(str(path) for path in swap_in_restored(work, plain))
+            require_no_open_files(context)
+            copy_ownership(plain, context.target.path)
+            figures["moved_aside"] = ", ".join(str(path) for path in swap_in_restored(context, plain))
     figures["seconds"] = round(time.monotonic() - started, 4)
     return Done(f"restored {backup.name} to {destination}", figures)
 
 
-def _select_backup(work: ActionContext) -> SelectedBackup:
-    given = work.options.get("backup")
-    backup = load_backup(work, str(given)) if given is not None else select_newest_verified(work)
+def _select_backup(context: ActionContext) -> SelectedBackup:
+    given = context.options.get("backup")
+    backup = load_backup(context, str(given)) if given is not None else select_newest_verified(context)
     if backup is None:
-        raise no_backup_error(work)
+        raise no_backup_error(context)
     return backup
 
 
-def _choose_way(work: ActionContext) -> RestoreWay:
-    to, target = work.options.get("to"), work.target.path
+def _choose_way(context: ActionContext) -> RestoreWay:
+    to, target = context.options.get("to"), context.target.path
     if to is not None:
         if any(Path(f"{to}{suffix}").exists() for suffix in ("", "-wal", "-shm", "-journal")):
             raise Refused(
                 f"{to} or its sidecars exist", reason="exists", next_step="choose another path, or use --in-place"
             )
         return "to"
-    if not work.options.get("in_place"):
+    if not context.options.get("in_place"):
         raise Refused("no destination is given", reason="no_destination", next_step="give --to PATH or --in-place")
     if not target.exists():
         return "missing"
-    if not _is_readable(work):
+    if not _is_readable(context):
         return "malformed"
-    return "malformed" if work.options.get("application_stopped") and not _passes_integrity_check(work) else "live"
+    return (
+        "malformed" if context.options.get("application_stopped") and not _passes_integrity_check(context) else "live"
+    )
 
 
-def _passes_integrity_check(work: ActionContext) -> bool:
+def _passes_integrity_check(context: ActionContext) -> bool:
     """Whether the database passes SQLite's check; one that does not can be moved aside, but not be backed up."""
-    with open_read_only(work.target.path) as database:
+    with open_read_only(context.target.path) as database:
         try:
             return bool(database.execute("PRAGMA integrity_check(1)").get == "ok")
         except apsw.CorruptError:
             return False
 
 
-def _copy_directory(work: ActionContext, way: RestoreWay) -> Path:
+def _copy_directory(context: ActionContext, way: RestoreWay) -> Path:
     """Where the private copy is made: in the directory of its final name; never beside a live database."""
-    return make_scratch_folder(work) if way == "live" else _destination_path(work, way).parent
+    return make_scratch_folder(context) if way == "live" else _destination_path(context, way).parent
 
 
-def _require_disk_space(work: ActionContext, backup: SelectedBackup, way: RestoreWay) -> None:
+def _require_disk_space(context: ActionContext, backup: SelectedBackup, way: RestoreWay) -> None:
     """Raises Refused when a disk lacks space: a live database's WAL takes the restored pages, its store the safety copy."""
-    reserve = work.target.limits.disk_reserve
-    require_free_space(_copy_directory(work, way), 2 * backup.plain_bytes, reserve, "the restore")
+    reserve = context.target.limits.disk_reserve
+    require_free_space(_copy_directory(context, way), 2 * backup.plain_bytes, reserve, "the restore")
     if way == "live":
-        require_free_space(work.target.path.parent, backup.plain_bytes, reserve, "the restore")
-        _safety_store(work, backup).require_space(backup_bytes_needed(work), reserve, "the safety backup")
+        require_free_space(context.target.path.parent, backup.plain_bytes, reserve, "the restore")
+        _safety_store(context, backup).require_space(backup_bytes_needed(context), reserve, "the safety backup")
 
 
-def _is_readable(work: ActionContext) -> bool:
+def _is_readable(context: ActionContext) -> bool:
     """Whether SQLite can read it at all; damage deep inside is no reason to swap files under an application."""
-    header = work.raw.read_database_header(work.target.path)
+    header = context.raw.read_database_header(context.target.path)
     if header is None or not header.valid:
         return False  # without opening it, which would make sidecars
     try:
-        with open_read_only(work.target.path) as database:
+        with open_read_only(context.target.path) as database:
             database.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except (apsw.NotADBError, apsw.CorruptError):
         return False
     return True
 
 
-def _destination_path(work: ActionContext, way: RestoreWay) -> Path:
-    return Path(str(work.options["to"])).absolute() if way == "to" else work.target.path
+def _destination_path(context: ActionContext, way: RestoreWay) -> Path:
+    return Path(str(context.options["to"])).absolute() if way == "to" else context.target.path
 
 
-def _describe_losses(work: ActionContext, backup: SelectedBackup) -> tuple[str, ...]:
+def _describe_losses(context: ActionContext, backup: SelectedBackup) -> tuple[str, ...]:
     with (
-        open_plain_backup(work, backup, backup.store.draft_directory) as plain,
+        open_plain_backup(context, backup, backup.store.draft_directory) as plain,
         open_immutable(plain) as content,
-        open_read_only(work.target.path) as live,
+        open_read_only(context.target.path) as live,
     ):
         try:
             return tuple(loss.as_sentence() for loss in find_table_losses(live, content, backup.manifest.row_counts))
@@ -199,45 +201,45 @@ def _describe_losses(work: ActionContext, backup: SelectedBackup) -> tuple[str, 
             raise _damaged_source_error(error) from error
 
 
-def _plan_steps(work: ActionContext, backup: SelectedBackup, way: RestoreWay) -> Iterator[str]:
-    age = max(0.0, work.now() - backup.manifest.snapshot_time)
+def _plan_steps(context: ActionContext, backup: SelectedBackup, way: RestoreWay) -> Iterator[str]:
+    age = max(0.0, context.now() - backup.manifest.snapshot_time)
     if way == "live":
         yield "take a safety backup of what is there"
-        yield f"write {backup.name} into {work.target.path} in one step: every change of the last {age:.0f} s is lost"
+        yield f"write {backup.name} into {context.target.path} in one step: every change of the last {age:.0f} s is lost"
     elif way == "to":
-        yield f"write {backup.name} to {_destination_path(work, way)}"
+        yield f"write {backup.name} to {_destination_path(context, way)}"
     else:
-        yield f"move what is left of {work.target.path} aside" if way == "malformed" else "move stale sidecars aside"
+        yield f"move what is left of {context.target.path} aside" if way == "malformed" else "move stale sidecars aside"
         yield f"put {backup.name} there"
 
 
 @contextmanager
-def _make_private_copy(work: ActionContext, backup: SelectedBackup, place: Path, name: str) -> Iterator[Path]:
+def _make_private_copy(context: ActionContext, backup: SelectedBackup, place: Path, name: str) -> Iterator[Path]:
     """Copy the backup to a private plain file in `place` for the block, and prove it again there."""
     with create_partial_file(place, name) as copy:
         with (
-            open_plain_backup(work, backup, place) as plain,
+            open_plain_backup(context, backup, place) as plain,
             plain.open("rb") as source,
             copy.open("wb") as file,
         ):
             while block := source.read(16 * 1024 * 1024):
                 file.write(block)
-                work.emit_progress("restored bytes", file.tell(), backup.plain_bytes)
-                work.stop.raise_if_requested()
+                context.emit_progress("restored bytes", file.tell(), backup.plain_bytes)
+                context.stop.raise_if_requested()
         prove_contents(copy, backup.expected_contents)
         yield copy
 
 
-def _safety_store(work: ActionContext, backup: SelectedBackup) -> BackupStore:
+def _safety_store(context: ActionContext, backup: SelectedBackup) -> BackupStore:
     """The store of the database; else the one that this backup lies in, never the directory of the live database."""
-    return backup.store if work.target.backup is None else open_store(work, "--from")
+    return backup.store if context.target.backup is None else open_store(context, "--from")
 
 
-def _take_safety_copy(work: ActionContext, backup: SelectedBackup) -> str:
-    store = _safety_store(work, backup)
+def _take_safety_copy(context: ActionContext, backup: SelectedBackup) -> str:
+    store = _safety_store(context, backup)
     store.prepare_location()
     try:
-        return take_backup(work, store, "safety", kind="safety").reference
+        return take_backup(context, store, "safety", kind="safety").reference
     except Unverified as error:
         raise _damaged_source_error(error) from error
 
@@ -250,8 +252,8 @@ def _damaged_source_error(error: Exception) -> Unverified:
     )
 
 
-def _restore_into_live(work: ActionContext, backup: SelectedBackup, plain: Path) -> None:
-    with open_read_only(work.target.path) as live:
+def _restore_into_live(context: ActionContext, backup: SelectedBackup, plain: Path) -> None:
+    with open_read_only(context.target.path) as live:
         page_size = int(live.pragma("page_size"))
     if page_size != backup.manifest.page_size:
         change_page_size(plain, page_size)
@@ -259,6 +261,6 @@ def _restore_into_live(work: ActionContext, backup: SelectedBackup, plain: Path)
             raise Failed(
                 "the backup changed while its page size was changed", reason="page_size", next_step="restore with --to"
             )
-    work.stop.raise_if_requested()
-    work.emit_phase("restore_step")
-    restore_live(work, plain)
+    context.stop.raise_if_requested()
+    context.emit_phase("restore_step")
+    restore_live(context, plain)

@@ -1,4 +1,4 @@
-"""Gives free pages back to the disk: none, by slices of incremental_vacuum, or by a full VACUUM, as it is worth it.
+"""Gives free pages back to the disk: none, by batches of incremental_vacuum, or by a full VACUUM, as it is worth it.
 
 Runbook: docs/runbook.md#procedure-vacuum. The choice is actions/policy/vacuum_plan.py's. A full VACUUM stops every writer
 until it is done (in rollback-journal mode every reader too) and writes the live bytes twice: so its plan predicts the stall
@@ -20,7 +20,7 @@ from actions.maintenance.vacuum_full import (
     room_needed,
     run_full_vacuum,
 )
-from actions.maintenance.vacuum_incremental import FreedPages, free_pages_in_slices
+from actions.maintenance.vacuum_incremental import FreedPages, free_pages_in_batches
 from actions.model.context import ActionContext
 from actions.model.errors import ActionError, Failed, NothingToDo, Refused
 from actions.model.options import ActionOption
@@ -151,8 +151,8 @@ def _pages_staying_free(context: ActionContext, pages: FilePages) -> LastingFree
 def _choose_way(context: ActionContext, pages: FilePages, stays: LastingFreePages) -> VacuumChoice:
     own_rate = context.run_history.figure("full_bytes_per_second")
     rate = float(own_rate) if own_rate else DEFAULT_RATE
-    only_slices = bool(context.options.get("incremental"))
-    return choose_vacuum(pages, stays, rate, careful=context.automatic, only_slices=only_slices)
+    only_incremental = bool(context.options.get("incremental"))
+    return choose_vacuum(pages, stays, rate, careful=context.automatic, only_incremental=only_incremental)
 
 
 def _guard_full_vacuum(context: ActionContext, pages: FilePages, choice: VacuumChoice) -> None:
@@ -208,7 +208,7 @@ def _override_hint(pages: FilePages, stays: LastingFreePages) -> str:
 
 def _build_plan(context: ActionContext, pages: FilePages, stays: LastingFreePages, choice: VacuumChoice) -> Plan:
     rollback = uses_rollback_journal(context)
-    step = "VACUUM" if choice.way == "full" else f"incremental_vacuum of {choice.pages} pages in slices"
+    step = "VACUUM" if choice.way == "full" else f"incremental_vacuum of {choice.pages} pages in batches"
     return Plan(
         steps=(f"{step}: {choice.why}",),
         figures={
@@ -249,18 +249,18 @@ def _run_incremental(context: ActionContext, keep: int, sizes: _FileSizes) -> Do
         page_size = int(connection.pragma("page_size"))
         wanted = max(1, int(connection.pragma("freelist_count")) - keep)
         try:
-            for part in free_pages_in_slices(context, connection, keep):
+            for part in free_pages_in_batches(context, connection, keep):
                 freed += part
                 context.emit_progress("freed pages", freed.pages, wanted)
         except WalBudgetExhausted:
             is_wal_full = True
         except (ActionError, apsw.Error) as error:
             early = error if isinstance(error, ActionError) else _sqlite_failure(error, freed)
-            early.figures = _slice_figures(context, freed, page_size, sizes)
+            early.figures = _incremental_figures(context, freed, page_size, sizes)
             early.totals = {"reclaimed_bytes": float(freed.pages * page_size)}
             raise early from error
         free_pages = int(connection.pragma("freelist_count"))
-    figures = {**_slice_figures(context, freed, page_size, sizes), "free_pages": free_pages}
+    figures = {**_incremental_figures(context, freed, page_size, sizes), "free_pages": free_pages}
     message = _freed_message(context, freed.pages, page_size, sizes)
     if is_wal_full:
         message += (
@@ -277,14 +277,14 @@ def _sqlite_failure(error: apsw.Error, freed: FreedPages) -> Failed:
     )
 
 
-def _slice_figures(
+def _incremental_figures(
     context: ActionContext, freed: FreedPages, page_size: int, sizes: _FileSizes
 ) -> Mapping[str, Figure]:
     return {
         "way": "incremental",
         "freed_pages": freed.pages,
         "freed_bytes": freed.pages * page_size,
-        "slices": freed.slices,
+        "slices": freed.batches,
         "longest_hold_seconds": round(freed.longest_hold, 4),
         **_size_figures(context, sizes),
     }

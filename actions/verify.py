@@ -27,33 +27,33 @@ SPEC = ActionSpec(
 )
 
 
-def plan(work: ActionContext) -> Plan:
+def plan(context: ActionContext) -> Plan:
     """Select the backup. Raises Refused, Unverified when it has no readable manifest."""
-    backup = _select_backup(work)
+    backup = _select_backup(context)
     return Plan(
         steps=(f"prove {backup.reference} against its manifest",),
         figures={"path": backup.reference, "bytes": backup.store.stored_size(backup.reference)},
     )
 
 
-def run(work: ActionContext, plan: Plan) -> Done:
+def run(context: ActionContext, plan: Plan) -> Done:
     """Prove the backup; a success is written into its manifest as the time of the newest proof. Raises Unverified."""
-    backup = load_backup(work, str(plan.figures["path"]))
-    require_same_source(work, backup)
-    prove_backup(work, backup)
+    backup = load_backup(context, str(plan.figures["path"]))
+    require_same_source(context, backup)
+    prove_backup(context, backup)
     with explain_full_disk(backup.store.draft_directory, MANIFEST_BYTES, "the manifest"):
-        backup.store.write_manifest(backup.reference, replace(backup.manifest, verified_time=work.now()))
+        backup.store.write_manifest(backup.reference, replace(backup.manifest, verified_time=context.now()))
     rows = sum(backup.manifest.row_counts.values())
     return Done(f"{backup.name} is proved", {"path": backup.reference, "bytes": backup.manifest.bytes, "rows": rows})
 
 
-def _select_backup(work: ActionContext) -> SelectedBackup:
+def _select_backup(context: ActionContext) -> SelectedBackup:
     """The one named; else the newest by its time, verified or not: what is newest must be good."""
-    given = work.options.get("backup")
+    given = context.options.get("backup")
     if given is not None:
-        return load_backup(work, str(given))
-    backups = open_store(work, "--from").list_backups().backups.values()
+        return load_backup(context, str(given))
+    backups = open_store(context, "--from").list_backups().backups.values()
     newest = max(backups, key=lambda backup: backup.modified_time, default=None)
     if newest is None:
-        raise no_backup_error(work)
-    return load_backup(work, newest.reference)
+        raise no_backup_error(context)
+    return load_backup(context, newest.reference)

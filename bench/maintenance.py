@@ -25,18 +25,18 @@ from typing import Any
 import apsw
 from harmless import WRITER, p99, waits_of
 
-from actions.maintenance.vacuum_incremental import free_pages_in_slices
+from actions.maintenance.vacuum_incremental import free_pages_in_batches
 from actions.sqlite.connection import open_writable
 from collectors.raw_reader.client import RawReader
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, target_of
 from tests.support.scenes.run_in_process import work_on
 
-SLICE, TWICE = 0.015, 2.0
+BATCH_HOLD, TWICE = 0.015, 2.0
 MIB = 1024 * 1024
 # What is asked for, and the figure that tells how long we held what the writer or a checkpoint needs.
 ACTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "vacuum in slices": ("vacuum", {"incremental": True}, "longest_hold_seconds"),
+    "vacuum in batches": ("vacuum", {"incremental": True}, "longest_hold_seconds"),
     "vacuum, full": ("vacuum", {}, "seconds"),
     "analyze": ("analyze", {}, "longest_hold_seconds"),
     "integrity, quick": ("integrity", {"longest_read": 600.0}, "longest_read_seconds"),
@@ -69,7 +69,7 @@ def main() -> None:
     for name, rounds in found.items():
         print(line(name, rounds))
     judge(found, given.mib)
-    every_slice(given.mib, given.interval)
+    every_batch(given.mib, given.interval)
 
 
 def one(name: str, mib: int, interval: float) -> Felt:
@@ -138,24 +138,24 @@ def judge(found: dict[str, list[Felt]], mib: int) -> None:
     print(f"a full vacuum writes about {rate / 1e6:.0f} MB of live bytes a second")
 
 
-def every_slice(mib: int, interval: float) -> None:
-    """How long each slice of one more vacuum held the write lock, and how much of that it worked."""
+def every_batch(mib: int, interval: float) -> None:
+    """How long each batch of one more vacuum held the write lock, and how much of that it worked."""
     folder = Path(tempfile.mkdtemp())
     owner = create(folder / "queue.db", mib, free=True, incremental=True)
     with writing(folder / "queue.db", interval), RawReader() as raw:
         work = work_on(target_of(folder / "queue.db"), raw)
         with open_writable(work.target.path, 2.0) as connection:
             begun = time.thread_time()
-            held = sorted(freed.longest_hold for freed in free_pages_in_slices(work, connection, 0))
+            held = sorted(freed.longest_hold for freed in free_pages_in_batches(work, connection, 0))
             worked = (time.thread_time() - begun) / len(held)
     owner.close()
     shutil.rmtree(folder)
     p50, most = held[len(held) // 2], held[-1]
-    over = sum(hold > SLICE for hold in held)
+    over = sum(hold > BATCH_HOLD for hold in held)
     print(
-        f"{len(held)} slices held the write lock p50 {p50 * 1000:.1f}, p99 {p99(held) * 1000:.1f}, "
+        f"{len(held)} batches held the write lock p50 {p50 * 1000:.1f}, p99 {p99(held) * 1000:.1f}, "
         f"at most {most * 1000:.1f} ms ({worked * 1000:.1f} ms of work each); "
-        f"above {SLICE * 1000:.0f} ms: {over}, {kept(over == 0)}"
+        f"above {BATCH_HOLD * 1000:.0f} ms: {over}, {kept(over == 0)}"
     )
 
 

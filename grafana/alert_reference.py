@@ -14,9 +14,9 @@ Generated from the table of thresholds (`exporter/alert_rules/thresholds.py`) an
 `python -m grafana.build`; do not edit. The rules are in `grafana/alerts/queuekeeper.yaml`, for the operator in
 `grafana/operator/prometheusrule.yaml`; with other bounds: `queuekeeper rules render --threshold wal=512MiB`.
 
-`critical` calls somebody, `warning` is for working hours, `info` is context and never calls. Where an action stands in the
-last column, queuekeeper takes it by itself if its configuration has a rule that lists the alert, and the alert named
-there tells people when that did not help.
+`critical` calls a person at once, `warning` is for working hours, `info` is context and calls no person. The last column names
+the action that queuekeeper runs when its configuration has a rule that lists the alert, and the alert that calls a person
+when that did not help.
 """
 
 

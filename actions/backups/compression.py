@@ -17,7 +17,7 @@ ZSTD_LEVEL = 3
 _BLOCK = 1024 * 1024
 
 
-def compress_file(work: ActionContext, plain: Path, compressed: Path) -> None:
+def compress_file(context: ActionContext, plain: Path, compressed: Path) -> None:
     """Write `plain` into the empty private file `compressed`, and prove that it reads back the same. Raises Unverified."""
     size = plain.stat().st_size
     digest = hashlib.sha256()
@@ -30,8 +30,8 @@ def compress_file(work: ActionContext, plain: Path, compressed: Path) -> None:
                 writer.write(block)
                 done += len(block)
                 if done % (16 * _BLOCK) == 0:
-                    work.emit_progress("compressed bytes", done, size)
-                    work.stop.raise_if_requested()
+                    context.emit_progress("compressed bytes", done, size)
+                    context.stop.raise_if_requested()
     read_back = hashlib.sha256()
     for block in read_decompressed(compressed):
         read_back.update(block)
@@ -55,7 +55,7 @@ def read_decompressed(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_plain_file(work: ActionContext, stored: Path, plain_bytes: int, directory: Path) -> Iterator[Path]:
+def open_plain_file(context: ActionContext, stored: Path, plain_bytes: int, directory: Path) -> Iterator[Path]:
     """Give a stored backup as a plain database file: itself, or decompressed into a private file in `directory`.
 
     Raises Unverified, Refused when it does not fit.
@@ -64,10 +64,10 @@ def open_plain_file(work: ActionContext, stored: Path, plain_bytes: int, directo
         yield stored
         return
     remove_orphaned_partials(directory)
-    require_free_space(directory, plain_bytes, work.target.limits.disk_reserve, "the decompressed copy")
+    require_free_space(directory, plain_bytes, context.target.limits.disk_reserve, "the decompressed copy")
     with create_partial_file(directory, stored.name) as plain:
         with explain_full_disk(directory, plain_bytes, "the decompressed copy"), plain.open("wb") as destination:
             for block in read_decompressed(stored):
                 destination.write(block)
-                work.stop.raise_if_requested()
+                context.stop.raise_if_requested()
         yield plain

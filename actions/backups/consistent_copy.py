@@ -42,61 +42,61 @@ class ProvedCopy:
     note: str = ""
 
 
-def copy_and_prove(work: ActionContext, destination: Path) -> ProvedCopy:
+def copy_and_prove(context: ActionContext, destination: Path) -> ProvedCopy:
     """Copy the target into the empty private file `destination` and prove it. Raises ActionError, apsw.Error, OSError.
 
     The copy is a single file in rollback-journal mode that any SQLite opens; it is not synced yet.
     """
     note = ""
     try:
-        return _copy_snapshot(work, destination, by_file=True)
+        return _copy_snapshot(context, destination, by_file=True)
     except FileCopyImpossible as error:
         note = str(error)
     except (Unverified, apsw.CorruptError) as error:
         note = f"a copy of the files could not be proved ({error})"
     destination.write_bytes(b"")
     try:
-        return _copy_snapshot(work, destination, by_file=False, note=note)
+        return _copy_snapshot(context, destination, by_file=False, note=note)
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise _damaged_source_error(work, error) from error
+        raise _damaged_source_error(context, error) from error
 
 
-def _copy_snapshot(work: ActionContext, destination: Path, *, by_file: bool, note: str = "") -> ProvedCopy:
-    work.emit_phase("pin")
-    with start_copy_process() as process, pin_snapshot(work) as pin:
-        work.emit_phase("copy")
+def _copy_snapshot(context: ActionContext, destination: Path, *, by_file: bool, note: str = "") -> ProvedCopy:
+    context.emit_phase("pin")
+    with start_copy_process() as process, pin_snapshot(context) as pin:
+        context.emit_phase("copy")
         started = time.monotonic()
         if by_file and pin.mark is not None:
             method: CopyMethod = "file"
             restarts = 0
-            copy_snapshot_files(work, pin, pin.mark, process, destination)
+            copy_snapshot_files(context, pin, pin.mark, process, destination)
         else:
             method = "pages" if pin.held else "one_step"
             note = note or ("the kernel does not show which frames belong to the snapshot" if pin.held else "")
-            restarts = copy_pages(work, pin, destination).restarts
+            restarts = copy_pages(context, pin, destination).restarts
         copied_at = time.monotonic()
-        expected = _read_pinned_contents(work, pin) if pin.held else None
-        grown = wal_growth(work, pin.wal_before)
+        expected = _read_pinned_contents(context, pin) if pin.held else None
+        grown = wal_growth(context, pin.wal_before)
         taken_at = pin.taken_at
     _make_single_file(destination)
     expected = expected if expected is not None else _read_file_contents(destination)
-    work.stop.raise_if_requested()
-    work.emit_phase("verify")
+    context.stop.raise_if_requested()
+    context.emit_phase("verify")
     prove_contents(destination, expected)
     proved_at = time.monotonic()
     return ProvedCopy(method, taken_at, expected, restarts, grown, copied_at - started, proved_at - copied_at, note)
 
 
-def _read_pinned_contents(work: ActionContext, pin: SnapshotPin) -> DatabaseContents:
+def _read_pinned_contents(context: ActionContext, pin: SnapshotPin) -> DatabaseContents:
     """Read the expected contents from the pinned source; counting rows takes time, in which the WAL grows."""
-    with limit_wal_growth(work, pin.wal_before, pin.source):
+    with limit_wal_growth(context, pin.wal_before, pin.source):
         return read_contents(pin.source)
 
 
-def _damaged_source_error(work: ActionContext, error: apsw.Error) -> Unverified:
+def _damaged_source_error(context: ActionContext, error: apsw.Error) -> Unverified:
     """The error of a source that is damaged: unverified, not failed, so that none of its backups is pruned now."""
     return Unverified(
-        f"{work.target.path} cannot be copied whole, SQLite says: {error}",
+        f"{context.target.path} cannot be copied whole, SQLite says: {error}",
         reason="source",
         next_step="restore the newest verified backup with `queuekeeper restore`, or repair the database",
     )

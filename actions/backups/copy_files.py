@@ -34,21 +34,21 @@ def start_copy_process() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def copy_snapshot_files(
-    work: ActionContext, pin: SnapshotPin, mark: SnapshotMark, process: "subprocess.Popen[bytes]", destination: Path
+    context: ActionContext, pin: SnapshotPin, mark: SnapshotMark, process: "subprocess.Popen[bytes]", destination: Path
 ) -> None:
     """Copy the snapshot into the empty private file `destination`.
 
     Raises FileCopyImpossible, ActionError, OSError when the disk is full.
     """
-    target = work.target
+    target = context.target
     order = CopyOrder(
         str(target.path), str(target.wal), str(destination), mark.frame, mark.salt, pin.page_size, pin.pages
     )
-    _run_copy_order(work, pin, process, order)
+    _run_copy_order(context, pin, process, order)
 
 
 def _run_copy_order(
-    work: ActionContext, pin: SnapshotPin, process: "subprocess.Popen[bytes]", order: CopyOrder
+    context: ActionContext, pin: SnapshotPin, process: "subprocess.Popen[bytes]", order: CopyOrder
 ) -> None:
     assert process.stdin is not None  # noqa: S101 for the type checker: it was started with PIPE
     assert process.stdout is not None  # noqa: S101 for the type checker: it was started with PIPE
@@ -62,11 +62,11 @@ def _run_copy_order(
         if "error" in message:
             raise _copy_error(message)
         if "phase" in message:
-            work.emit_phase(message["phase"])
+            context.emit_phase(message["phase"])
             continue
-        work.emit_progress("copied bytes", min(message["done"], total), total)
-        work.stop.raise_if_requested()
-        check_wal_growth(work, pin.wal_before)
+        context.emit_progress("copied bytes", min(message["done"], total), total)
+        context.stop.raise_if_requested()
+        check_wal_growth(context, pin.wal_before)
     raise Failed("the copy process died", reason="copier_died", next_step="run it again; if it dies again, see the log")
 
 

@@ -28,7 +28,7 @@ class CopySteps:
     restarts: int
 
 
-def copy_pages(work: ActionContext, pin: SnapshotPin, destination: Path) -> CopySteps:
+def copy_pages(context: ActionContext, pin: SnapshotPin, destination: Path) -> CopySteps:
     """Copy the snapshot into the empty private file `destination`. Raises ActionError, apsw.Error."""
     copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -36,25 +36,25 @@ def copy_pages(work: ActionContext, pin: SnapshotPin, destination: Path) -> Copy
         copy.execute("PRAGMA journal_mode=OFF").fetchall()  # a half copy is thrown away, never rolled back
         backup = copy.backup("main", pin.source, "main")
         try:
-            return _run_copy_steps(work, backup, pin)
+            return _run_copy_steps(context, backup, pin)
         finally:
             backup.close(True)  # the step raised the error already
     finally:
         copy.close()
 
 
-def _run_copy_steps(work: ActionContext, backup: apsw.Backup, pin: SnapshotPin) -> CopySteps:
+def _run_copy_steps(context: ActionContext, backup: apsw.Backup, pin: SnapshotPin) -> CopySteps:
     steps = restarts = 0
     remaining = None
-    half = allowed_wal_growth(work) / 2
+    half = allowed_wal_growth(context) / 2
     while not backup.done:
         started = time.monotonic()
         backup.step(PAGES_PER_STEP if pin.held else -1)
         steps += 1
         restarts += remaining is not None and backup.remaining > remaining
         remaining = backup.remaining
-        work.emit_progress("copied pages", backup.page_count - remaining, backup.page_count)
-        work.stop.raise_if_requested()
-        if check_wal_growth(work, pin.wal_before) < half:
-            work.stop.wait_for_stop(PAUSE_SHARE * (time.monotonic() - started))
+        context.emit_progress("copied pages", backup.page_count - remaining, backup.page_count)
+        context.stop.raise_if_requested()
+        if check_wal_growth(context, pin.wal_before) < half:
+            context.stop.wait_for_stop(PAUSE_SHARE * (time.monotonic() - started))
     return CopySteps(steps, restarts)

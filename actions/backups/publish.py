@@ -82,9 +82,9 @@ def _sync_path(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def make_scratch_folder(work: ActionContext) -> Path:
+def make_scratch_folder(context: ActionContext) -> Path:
     """The private directory for temporary copies, beside our history and never beside a database; made when it is missing."""
-    assert work.target.state is not None  # noqa: S101 the runner gives every target a state directory
-    folder = work.target.state / "scratch"
+    assert context.target.state is not None  # noqa: S101 the runner gives every target a state directory
+    folder = context.target.state / "scratch"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

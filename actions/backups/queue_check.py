@@ -37,17 +37,17 @@ class QueueCheckResult:
 
 
 def check_queue_rows(
-    work: ActionContext, connection: apsw.Connection, longest: float | None, remembered: Figure
+    context: ActionContext, connection: apsw.Connection, longest: float | None, remembered: Figure
 ) -> QueueCheckResult:
     """Check sequences and keys; no read lasts longer than `longest` seconds. Raises ActionError, apsw.Error."""
     # One snapshot: else a row inserted between two statements would lie beyond its sequence.
-    with limit_statements(work, connection, longest), in_one_snapshot(connection):
+    with limit_statements(context, connection, longest), in_one_snapshot(connection):
         numbers = read_sequences(connection)
         problems = tuple(find_rows_beyond_sequence(connection, numbers))
         keyed = tables_with_foreign_keys(connection)
     notes = [
         *find_sequence_regressions(numbers, remembered),
-        *(_foreign_key_note(work, connection, table, longest) for table in keyed),
+        *(_foreign_key_note(context, connection, table, longest) for table in keyed),
     ]
     return QueueCheckResult(problems, tuple(note for note in notes if note), _encode_sequences(numbers))
 
@@ -63,9 +63,9 @@ def in_one_snapshot(connection: apsw.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _foreign_key_note(work: ActionContext, connection: apsw.Connection, table: str, longest: float | None) -> str:
+def _foreign_key_note(context: ActionContext, connection: apsw.Connection, table: str, longest: float | None) -> str:
     try:
-        with limit_statements(work, connection, longest):
+        with limit_statements(context, connection, longest):
             return describe_dangling_keys(connection, table)
     except TimeLimitExceeded:
         return f"the foreign keys of {table} were not checked: longer than {longest:g} s"

@@ -1,6 +1,6 @@
 """Restores into a database that applications have open, through SQLite's backup API in one step.
 
-No other way is safe beside a connected application: copying or renaming files under it corrupts them (docs/safety.md).
+No other way is safe while an application is connected: copying or renaming files under it corrupts them (docs/safety.md).
 Readers keep their snapshot, writers wait for the step, then every connection sees the restored rows.
 """
 
@@ -17,9 +17,9 @@ from collectors.access.connection import open_immutable
 LOCK_WAIT = 5.0
 
 
-def restore_live(work: ActionContext, plain: Path) -> None:
+def restore_live(context: ActionContext, plain: Path) -> None:
     """Replace the content of the live database by that of `plain` (same page size). Raises Locked, apsw.Error."""
-    with open_immutable(plain) as source, open_writable(work.target.path, LOCK_WAIT) as destination:
+    with open_immutable(plain) as source, open_writable(context.target.path, LOCK_WAIT) as destination:
         backup = destination.backup("main", source, "main")
         try:
             backup.step(-1)

@@ -1,4 +1,4 @@
-"""Puts a restored file where the database is missing or malformed. Never beside a connected application.
+"""Puts a restored file where the database is missing or malformed. Never while an application is connected.
 
 Old sidecars are moved aside together with the old file: an old WAL beside a new database would be replayed into it
 (docs/safety.md). Nothing is overwritten or deleted.
@@ -17,20 +17,20 @@ from collectors.raw_reader.client import RAW_READER_MODULE
 _SIDECARS = ("-wal", "-shm", "-journal")
 
 
-def require_no_open_files(work: ActionContext) -> None:
+def require_no_open_files(context: ActionContext) -> None:
     """Raises Blocked naming the processes that have the database or a sidecar open, Refused where they cannot be seen.
 
     An idle application with a rollback journal holds no lock, so open files decide, not locks.
     """
-    if work.options.get("application_stopped"):
+    if context.options.get("application_stopped"):
         return
-    if not Path("/proc/self/fd").is_dir() or os.geteuid() not in (0, _owner_uid(work.target.path)):
+    if not Path("/proc/self/fd").is_dir() or os.geteuid() not in (0, _owner_uid(context.target.path)):
         raise Refused(
             "whether an application has the database open cannot be seen here",
             reason="application_unseen",
             next_step="stop the application, then give --application-stopped",
         )
-    users = sorted(set(_processes_using(work.target.path)))
+    users = sorted(set(_processes_using(context.target.path)))
     if users:
         names = ", ".join(f"pid {pid} ({name})" for pid, name in users[:3])
         raise Blocked(
@@ -41,16 +41,16 @@ def require_no_open_files(work: ActionContext) -> None:
         )
 
 
-def swap_in_restored(work: ActionContext, restored: Path) -> list[Path]:
+def swap_in_restored(context: ActionContext, restored: Path) -> list[Path]:
     """Move the old file and its sidecars aside and give `restored` its name; returns what was moved. Raises Failed, OSError.
 
     `restored` is a proved private file in the same directory; it is locked for our run before it gets the name.
     """
-    target = work.target.path
+    target = context.target.path
     descriptor = os.open(restored, os.O_RDONLY | os.O_CLOEXEC)  # never closed: see actions/runner/action_lock.py
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     sync_file(restored)
-    aside = f".before-restore-{int(work.now() * 1000)}"
+    aside = f".before-restore-{int(context.now() * 1000)}"
     moved = []
     for suffix in (*_SIDECARS, ""):
         old = target.with_name(target.name + suffix)

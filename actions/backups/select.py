@@ -16,9 +16,9 @@ from collectors.backup_catalog.names import reference_name
 from collectors.backup_catalog.store import backup_location
 
 
-def load_backup(work: ActionContext, reference: str) -> SelectedBackup:
+def load_backup(context: ActionContext, reference: str) -> SelectedBackup:
     """The backup of this reference. Raises Failed when there is none, Unverified without a readable manifest."""
-    store = open_store_of(work, reference)
+    store = open_store_of(context, reference)
     if not store.has_backup(reference):
         raise Failed(
             f"{reference} not found", reason="missing", next_step="queuekeeper backups list shows what there is"
@@ -33,56 +33,56 @@ def load_backup(work: ActionContext, reference: str) -> SelectedBackup:
         ) from error
 
 
-def select_newest_verified(work: ActionContext) -> SelectedBackup | None:
+def select_newest_verified(context: ActionContext) -> SelectedBackup | None:
     """The newest verified backup that is not a safety copy; None when there is none. Raises Refused without a place."""
-    store = open_store(work, "--from")
+    store = open_store(context, "--from")
     backup = newest_verified(store.list_backups().backups.values())
     if backup is None or backup.manifest is None:
         return None
     return SelectedBackup(store, backup.reference, backup.manifest)
 
 
-def no_backup_error(work: ActionContext) -> Refused:
+def no_backup_error(context: ActionContext) -> Refused:
     """The error of an action that needs a verified backup where there is none, for an automatic run as for a person's."""
-    location = backup_location(work.target)
+    location = backup_location(context.target)
     place = "" if location is None else f" in {location}"
     return Refused(
-        f"there is no verified backup of {work.target.path}{place}",
+        f"there is no verified backup of {context.target.path}{place}",
         reason="no_backup",
-        next_step=f"take one: queuekeeper backup {work.target.name}; `queuekeeper backups list` shows what there is",
+        next_step=f"take one: queuekeeper backup {context.target.name}; `queuekeeper backups list` shows what there is",
     )
 
 
-def require_same_source(work: ActionContext, backup: SelectedBackup) -> None:
+def require_same_source(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified when it is a backup of another database."""
-    if not belongs_to(backup.manifest, work.target):
+    if not belongs_to(backup.manifest, context.target):
         raise Unverified(
-            f"{backup.name} is a backup of {backup.manifest.source.path}, not of {work.target.path}",
+            f"{backup.name} is a backup of {backup.manifest.source.path}, not of {context.target.path}",
             reason="foreign_source",
             next_step="name the right database or the right backup",
         )
 
 
 @contextmanager
-def open_plain_backup(work: ActionContext, backup: SelectedBackup, directory: Path) -> Iterator[Path]:
+def open_plain_backup(context: ActionContext, backup: SelectedBackup, directory: Path) -> Iterator[Path]:
     """Give the backup as a plain local database file; a compressed one is decompressed into `directory` for the block.
 
     Raises Unverified, Refused when it does not fit.
     """
     with (
         backup.store.open_local(backup.reference) as stored,
-        open_plain_file(work, stored, backup.plain_bytes, directory) as plain,
+        open_plain_file(context, stored, backup.plain_bytes, directory) as plain,
     ):
         yield plain
 
 
-def prove_backup(work: ActionContext, backup: SelectedBackup) -> None:
+def prove_backup(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the file is what was written, whole, and holds what the source held.
 
     A backup that fails is verified no longer: it must not be the newest good one for metrics, restores and retention.
     """
     try:
-        _check_hash_and_contents(work, backup)
+        _check_hash_and_contents(context, backup)
     except Unverified:
         withdraw_verification(backup)
         raise
@@ -100,7 +100,7 @@ def is_as_written(backup: SelectedBackup) -> bool:
         return file_sha256(stored) == backup.manifest.sha256
 
 
-def _check_hash_and_contents(work: ActionContext, backup: SelectedBackup) -> None:
+def _check_hash_and_contents(context: ActionContext, backup: SelectedBackup) -> None:
     with backup.store.open_local(backup.reference) as stored:
         checksum = file_sha256(stored)
         if checksum != backup.manifest.sha256:
@@ -109,6 +109,6 @@ def _check_hash_and_contents(work: ActionContext, backup: SelectedBackup) -> Non
                 reason="checksum",
                 next_step="use an older one (`queuekeeper backups list`), take a new one, and check the disk it lay on",
             )
-        work.stop.raise_if_requested()
-        with open_plain_file(work, stored, backup.plain_bytes, backup.store.draft_directory) as plain:
+        context.stop.raise_if_requested()
+        with open_plain_file(context, stored, backup.plain_bytes, backup.store.draft_directory) as plain:
             prove_contents(plain, backup.expected_contents)

@@ -47,16 +47,16 @@ class SnapshotPin:
 
 
 @contextmanager
-def pin_snapshot(work: ActionContext) -> Iterator[SnapshotPin]:
+def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
     """Pin the newest commit of the target for the block. Raises apsw.Error, OSError.
 
     In rollback-journal mode a read transaction would stop every commit, so there none is held.
     """
-    wal_before = size_or_zero(work.target.wal)
-    with open_read_only(work.target.path) as source:
+    wal_before = size_or_zero(context.target.wal)
+    with open_read_only(context.target.path) as source:
         held = source.pragma("journal_mode") == "wal"
-        taken_at = work.now()
-        before = _read_wal_index(work) if held else None
+        taken_at = context.now()
+        before = _read_wal_index(context) if held else None
         if held:
             source.execute("BEGIN")
         source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
@@ -64,24 +64,24 @@ def pin_snapshot(work: ActionContext) -> Iterator[SnapshotPin]:
             source=source,
             taken_at=taken_at,
             held=held,
-            mark=_own_read_mark(work, before) if held else None,
+            mark=_own_read_mark(context, before) if held else None,
             page_size=int(source.pragma("page_size")),
             pages=int(source.pragma("page_count")),
             wal_before=wal_before,
         )
 
 
-def _read_wal_index(work: ActionContext) -> WalIndex | None:
+def _read_wal_index(context: ActionContext) -> WalIndex | None:
     with suppress(RawReaderUnavailable):
-        return work.raw.read_wal_index(work.target.path)
+        return context.raw.read_wal_index(context.target.path)
     return None
 
 
-def _own_read_mark(work: ActionContext, before: WalIndex | None) -> SnapshotMark | None:
+def _own_read_mark(context: ActionContext, before: WalIndex | None) -> SnapshotMark | None:
     """The mark of the read lock that this process holds on the WAL-index: this is its only connection that reads."""
     try:
-        index = work.raw.read_wal_index(work.target.path)
-        holders = work.raw.find_held_locks(work.target.path)
+        index = context.raw.read_wal_index(context.target.path)
+        holders = context.raw.find_held_locks(context.target.path)
     except (LockTableUnseen, RawReaderUnavailable):
         return None
     own = [holder.row for holder in holders if holder.file == "shm" and holder.pid == os.getpid()]

@@ -62,18 +62,18 @@ class SelectedBackup:
         return self.manifest.page_size * self.manifest.pages
 
 
-def open_store(work: ActionContext, option: str) -> BackupStore:
+def open_store(context: ActionContext, option: str) -> BackupStore:
     """The store of the target. Raises Refused where no place is known; `option` of the command line names one."""
-    settings = work.target.backup
+    settings = context.target.backup
     if settings is None:
         raise Refused(
             "no backup directory is known",
             reason="no_directory",
             next_step=f"give {option} DIR, or backup.directory in the configuration",
         )
-    return LocalDirectoryStore(work.target, *configured_place(work.target, settings))
+    return LocalDirectoryStore(context.target, *configured_place(context.target, settings))
 
 
-def open_store_of(work: ActionContext, reference: str) -> BackupStore:
+def open_store_of(context: ActionContext, reference: str) -> BackupStore:
     """The store that the backup of this reference lies in, whether it is the configured one or not."""
-    return LocalDirectoryStore(work.target, *place_of(reference))
+    return LocalDirectoryStore(context.target, *place_of(reference))

@@ -32,45 +32,45 @@ class PublishedBackup:
     hash_seconds: float
 
 
-def take_backup(work: ActionContext, store: BackupStore, label: str, *, kind: BackupKind) -> PublishedBackup:
+def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind) -> PublishedBackup:
     """Copy, prove, compress when configured, sync, publish, and the manifest last; `label` becomes part of the name.
 
     Raises ActionError, apsw.Error, OSError.
     """
-    name = backup_file_name(work.target.name, label, work.now())
-    needed = backup_bytes_needed(work) + MANIFEST_BYTES
+    name = backup_file_name(context.target.name, label, context.now())
+    needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
-        copied = copy_and_prove(work, plain)
-        work.stop.raise_if_requested()
-        if not _is_compressed(work):
-            return _publish_proved(work, store, plain, name, copied, kind)
+        copied = copy_and_prove(context, plain)
+        context.stop.raise_if_requested()
+        if not _is_compressed(context):
+            return _publish_proved(context, store, plain, name, copied, kind)
         with store.create_draft(compressed_name(name)) as compressed:
-            compress_file(work, plain, compressed)
-            return _publish_proved(work, store, compressed, compressed_name(name), copied, kind)
+            compress_file(context, plain, compressed)
+            return _publish_proved(context, store, compressed, compressed_name(name), copied, kind)
 
 
-def backup_bytes_needed(work: ActionContext) -> int:
+def backup_bytes_needed(context: ActionContext) -> int:
     """The bytes that one backup takes; a compressed one lies beside its plain copy for a moment, and may be as large."""
-    return database_bytes(work) * (2 if _is_compressed(work) else 1)
+    return database_bytes(context) * (2 if _is_compressed(context) else 1)
 
 
-def _is_compressed(work: ActionContext) -> bool:
-    return work.target.backup is not None and work.target.backup.compress == "zstd"
+def _is_compressed(context: ActionContext) -> bool:
+    return context.target.backup is not None and context.target.backup.compress == "zstd"
 
 
 def _publish_proved(
-    work: ActionContext, store: BackupStore, draft: Path, name: str, copied: ProvedCopy, kind: BackupKind
+    context: ActionContext, store: BackupStore, draft: Path, name: str, copied: ProvedCopy, kind: BackupKind
 ) -> PublishedBackup:
     started = time.monotonic()
-    work.emit_phase("fsync")
+    context.emit_phase("fsync")
     sync_file(draft)
     synced_at = time.monotonic()
-    manifest = _build_manifest(work, draft, name, copied, kind)
+    manifest = _build_manifest(context, draft, name, copied, kind)
     hashed_at = time.monotonic()
-    work.stop.raise_if_requested()
-    work.emit_phase("rename")
+    context.stop.raise_if_requested()
+    context.emit_phase("rename")
     reference = store.publish_draft(draft, name)
-    work.emit_phase("manifest")
+    context.emit_phase("manifest")
     try:
         store.write_manifest(reference, manifest)
     except OSError:
@@ -79,14 +79,14 @@ def _publish_proved(
     return PublishedBackup(reference, manifest, copied, synced_at - started, hashed_at - synced_at)
 
 
-def _build_manifest(work: ActionContext, draft: Path, name: str, copied: ProvedCopy, kind: BackupKind) -> Manifest:
-    path = work.target.path
+def _build_manifest(context: ActionContext, draft: Path, name: str, copied: ProvedCopy, kind: BackupKind) -> Manifest:
+    path = context.target.path
     status = path.stat()
     expected = copied.expected
-    now = work.now()
+    now = context.now()
     return Manifest(
         source=BackupSource(
-            path=str(path.resolve()), device=status.st_dev, inode=status.st_ino, database=work.target.name
+            path=str(path.resolve()), device=status.st_dev, inode=status.st_ino, database=context.target.name
         ),
         snapshot_time=copied.snapshot_time,
         finished_time=now,

@@ -1,8 +1,13 @@
 """Whether a vacuum is worth it, and which one. Pure: the file's pages, their recorded minimums and a clock in, a choice out.
 
 Free pages are no loss by themselves: a queue that empties every night fills them again every day, and giving them back
+<<<<<<< HEAD
 only to allocate them again costs the application twice. Only pages that *stay* free are worth giving back. For them
 incremental_vacuum holds the write lock for the shortest time; a full VACUUM stops every writer until it is done.
+=======
+only to ask for them again costs the application twice. Worth giving back is what *stays* free. Of that, batches of
+incremental_vacuum take the least at a time; a full VACUUM stops every writer until it is done.
+>>>>>>> house-next
 """
 
 from collections.abc import Iterable
@@ -20,8 +25,8 @@ MIN_RECLAIM_RATIO = 0.1
 MIN_RECLAIM_BYTES = MIB
 # What a full VACUUM that a person requests must give back.
 MIN_MANUAL_RECLAIM_RATIO = 0.01
-# Longest hold of one incremental slice, in seconds.
-MAX_SLICE_SECONDS = 0.015
+# Longest hold of one batch of an incremental vacuum, in seconds.
+MAX_BATCH_SECONDS = 0.015
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +85,20 @@ def lasting_free_pages(lows: Iterable[FreePageMinimum], free: int, now: float, s
 
 
 def choose_vacuum(
-    pages: FilePages, stays: LastingFreePages, rate: float, *, careful: bool, only_slices: bool
+    pages: FilePages, stays: LastingFreePages, rate: float, *, careful: bool, only_incremental: bool
 ) -> VacuumChoice:
     """The vacuum that is worth it and disturbs least. `rate`: live bytes a second of a full VACUUM.
 
     `careful`: no person watches, so it must give back a tenth of the file; for a person a hundredth is enough, and any page
-    for an incremental one, unless the queue fills some of them again. `only_slices`: never a full one.
+    for an incremental one, unless the queue fills some of them again. `only_incremental`: never a full one.
     """
     lasting = min(stays.pages, pages.free)
     by_measure = careful or lasting < pages.free
     enough = max(MIN_RECLAIM_BYTES, int(MIN_RECLAIM_RATIO * pages.file_bytes)) if by_measure else pages.page_size
     if pages.auto_vacuum == "incremental" and lasting * pages.page_size >= enough:
         why = f"{_free_page_summary(pages, stays)}, to be cut off the end of the file"
-        return VacuumChoice("incremental", why, lasting, lasting * pages.page_size, MAX_SLICE_SECONDS)
-    if only_slices or lasting * pages.page_size < max(enough, int(MIN_MANUAL_RECLAIM_RATIO * pages.file_bytes)):
+        return VacuumChoice("incremental", why, lasting, lasting * pages.page_size, MAX_BATCH_SECONDS)
+    if only_incremental or lasting * pages.page_size < max(enough, int(MIN_MANUAL_RECLAIM_RATIO * pages.file_bytes)):
         return VacuumChoice("nothing", _reason_against(pages, stays))
     back = pages.free * pages.page_size
     return VacuumChoice("full", _free_page_summary(pages, stays), gives_back=back, stall=pages.live_bytes / rate)

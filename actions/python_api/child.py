@@ -42,9 +42,9 @@ def main() -> int:
 def run_action(request: Fields) -> Fields:
     """Run `action` with `options` as a manual run; its outcome, message, next step and figures."""
     target = _build_target(request)
-    wish = Request(request["action"], target.name, options=request["options"])
+    job = Request(request["action"], target.name, options=request["options"])
     try:
-        run = run_manually(target, _state_directory(request), wish)
+        run = run_manually(target, _state_directory(request), job)
     except StoreUnavailable as error:
         return {"error": str(error)}
     except OSError as error:

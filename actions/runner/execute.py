@@ -107,20 +107,20 @@ def _build_context(
     )
 
 
-def _run_watched(job: Job, store: apsw.Connection, work: ActionContext) -> RunEnding:
+def _run_watched(job: Job, store: apsw.Connection, context: ActionContext) -> RunEnding:
     """Run, and stop at a safe point when paused, cancelled or out of the window. A plan alone is short: it is not watched."""
     if job.claim is None:
-        return _run_and_measure(job, store, work)
+        return _run_and_measure(job, store, context)
     with translate_store_errors(job.state):
         requested = requested_stop(store, job.claim.run_id)
     if requested is not None:
-        work.stop.request_stop(because=requested)
-    with watch_for_stop(job.state, job.claim.run_id, work.stop, lambda: _window_over(job, work)):
-        return _run_and_measure(job, store, work)
+        context.stop.request_stop(because=requested)
+    with watch_for_stop(job.state, job.claim.run_id, context.stop, lambda: _window_over(job, context)):
+        return _run_and_measure(job, store, context)
 
 
-def _window_over(job: Job, work: ActionContext) -> ActionError | None:
-    if work.window_ends is None or work.now() < work.window_ends:
+def _window_over(job: Job, context: ActionContext) -> ActionError | None:
+    if context.window_ends is None or context.now() < context.window_ends:
         return None
     return Cancelled(
         f"stopped at a safe point: its window {job.window} is over",
@@ -145,14 +145,14 @@ def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
     return RunHistory(read_figure, read_minimums)
 
 
-def _run_and_measure(job: Job, store: apsw.Connection, work: ActionContext) -> RunEnding:
+def _run_and_measure(job: Job, store: apsw.Connection, context: ActionContext) -> RunEnding:
     """Act, then measure the condition once more: an action that ended well may still not have helped."""
     condition = job.request.condition
-    before = None if condition is None else measure_condition(job.target, condition, work.raw, work.now)
-    ending = replace(_guard_plan_run(job, store, work, before), before=_measured_value(before))
+    before = None if condition is None else measure_condition(job.target, condition, context.raw, context.now)
+    ending = replace(_guard_plan_run(job, store, context, before), before=_measured_value(before))
     if condition is None or before is None or not _may_have_helped(ending):
         return ending
-    after = measure_condition(job.target, condition, work.raw, work.now)
+    after = measure_condition(job.target, condition, context.raw, context.now)
     blocked = ending.outcome is Outcome.BLOCKED
     return replace(ending, after=after.value, effect=measured_effect(condition, before, after, blocked=blocked))
 
@@ -164,24 +164,24 @@ def _may_have_helped(ending: RunEnding) -> bool:
     )
 
 
-def _guard_plan_run(job: Job, store: apsw.Connection, work: ActionContext, before: Measurement | None) -> RunEnding:
+def _guard_plan_run(job: Job, store: apsw.Connection, context: ActionContext, before: Measurement | None) -> RunEnding:
     try:
         action = _find_action(job.request)
         if job.request.condition is not None and before is not None:
             _check_condition(job.request.condition, before)
-        _check_guards(job, action, store, work)
-        work.stop.raise_if_requested()
-        plan = action.plan(work)
-        work.emit(Event("planned", "; ".join(plan.steps), {**plan.figures, "stall": plan.stall}))
+        _check_guards(job, action, store, context)
+        context.stop.raise_if_requested()
+        plan = action.plan(context)
+        context.emit(Event("planned", "; ".join(plan.steps), {**plan.figures, "stall": plan.stall}))
         if job.claim is None or not plan.steps:
             return _ending_of_plan(plan)
         with translate_store_errors(job.state):
             record_plan(store, job.claim, plan, _measured_value(before))
-        return _ending_of_done(action.run(work, plan))
+        return _ending_of_done(action.run(context, plan))
     except ActionError as error:
         return ending_of_error(error)
     except apsw.Error as error:
-        return ending_of_error(_translate_sqlite_error(work, error))
+        return ending_of_error(_translate_sqlite_error(context, error))
     except OSError as error:
         return ending_of_error(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
 
@@ -214,8 +214,8 @@ def _check_condition(condition: Condition, before: Measurement) -> None:
         )
 
 
-def _check_guards(job: Job, action: Action, store: apsw.Connection, work: ActionContext) -> None:
-    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, work.now()))
+def _check_guards(job: Job, action: Action, store: apsw.Connection, context: ActionContext) -> None:
+    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now()))
     if refused is not None:
         raise refused
 
@@ -249,12 +249,12 @@ def ending_of_error(error: ActionError) -> RunEnding:
     )
 
 
-def _translate_sqlite_error(work: ActionContext, error: apsw.Error) -> ActionError:
+def _translate_sqlite_error(context: ActionContext, error: apsw.Error) -> ActionError:
     """The error in the words that a collector has for it: SQLite's own mislead in places."""
-    path = work.target.path
+    path = context.target.path
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return Locked(
-            f"{path}: {describe_lock_holder(work)} holds the database",
+            f"{path}: {describe_lock_holder(context)} holds the database",
             reason="busy",
             next_step="`queuekeeper readers` shows who holds it; run it again later",
         )

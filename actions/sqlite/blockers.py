@@ -75,68 +75,68 @@ class CheckpointBlocker:
     processes: tuple[ProcessRef, ...] = ()
 
 
-def measure_wal_blockers(work: ActionContext) -> WalBlockers:
+def measure_wal_blockers(context: ActionContext) -> WalBlockers:
     """Measure the state of the WAL with the two readings that it needs, and the readers that pin it.
 
     Raises Refused, and Cancelled or Interrupted between the readings.
     """
     only = frozenset({"wal"})
-    first = poll_database(work.target, None, work.now(), work.raw, only)
-    work.stop.wait_for_stop(MIN_DISTANCE + 0.01)
-    work.stop.raise_if_requested()
-    wal = poll_database(work.target, first, work.now(), work.raw, only).readings.get("wal")
+    first = poll_database(context.target, None, context.now(), context.raw, only)
+    context.stop.wait_for_stop(MIN_DISTANCE + 0.01)
+    context.stop.raise_if_requested()
+    wal = poll_database(context.target, first, context.now(), context.raw, only).readings.get("wal")
     if not isinstance(wal, WalReading) or wal.memory.earlier is None:
-        return WalBlockers("unknown", find_lasting_readers(work))
+        return WalBlockers("unknown", find_lasting_readers(context))
     earlier = wal.memory.earlier.pins
-    pinning = [pin for pin in wal.pinners if _pin_key(pin) in earlier and not _is_own_process(work, pin.pid)]
+    pinning = [pin for pin in wal.pinners if _pin_key(pin) in earlier and not _is_own_process(context, pin.pid)]
     return WalBlockers(wal.state, tuple(_process_ref(pin) for pin in pinning))
 
 
-def find_other_checkpoint(work: ActionContext, waited: float) -> CheckpointBlocker:
+def find_other_checkpoint(context: ActionContext, waited: float) -> CheckpointBlocker:
     """Name the process whose checkpoint still ran after `waited` seconds. Raises Refused."""
-    processes = sample_wal_traffic(work).checkpointers
+    processes = sample_wal_traffic(context).checkpointers
     names = f": {describe_processes(processes)}" if processes else ""
     cure = "run it again when that checkpoint has ended; `queuekeeper readers` shows it"
     return CheckpointBlocker("checkpointer", f"another checkpoint ran for {waited:g} s{names}", cure, processes)
 
 
-def find_checkpoint_blocker(work: ActionContext, pending: str) -> CheckpointBlocker:
+def find_checkpoint_blocker(context: ActionContext, pending: str) -> CheckpointBlocker:
     """Name one reader, one writer, or readers that follow each other without a gap. Raises Refused.
 
     `pending` is the beginning of the sentence: how many frames are held back.
     """
     end_it = "let that process end its transaction; `queuekeeper readers` shows it"
-    if readers := find_lasting_readers(work):
+    if readers := find_lasting_readers(context):
         return CheckpointBlocker("reader", f"{pending} by {describe_processes(readers)}", end_it, readers)
-    traffic = sample_wal_traffic(work)
+    traffic = sample_wal_traffic(context)
     if traffic.writer is not None:
         why = f"{traffic.writer} held the write lock in every sample"
         return CheckpointBlocker("writer", why, end_it, (traffic.writer,))
     if not traffic.readers:
         unseen = "in a container share the pid namespace (docs/safety.md)"
         return CheckpointBlocker("reader", f"{pending}, but this process sees no reader", unseen)
-    wait, names = work.target.limits.checkpoint_wait, describe_processes(traffic.readers)
+    wait, names = context.target.limits.checkpoint_wait, describe_processes(traffic.readers)
     why = f"readers followed each other without a gap for {wait:g} s, so the log could not start over: {names}"
     cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
     return CheckpointBlocker("reset_starved", why, cure, traffic.readers)
 
 
-def find_lasting_readers(work: ActionContext) -> tuple[ProcessRef, ...]:
+def find_lasting_readers(context: ActionContext) -> tuple[ProcessRef, ...]:
     """The readers that pin the WAL at the same mark now and SECOND_LOOK_AFTER later, as far as shown. Raises Refused."""
-    first = {_pin_key(pinner) for pinner in _find_pinners(work)}
+    first = {_pin_key(pinner) for pinner in _find_pinners(context)}
     if not first:
         return ()
     time.sleep(SECOND_LOOK_AFTER)
-    return tuple(_process_ref(pinner) for pinner in _find_pinners(work) if _pin_key(pinner) in first)
+    return tuple(_process_ref(pinner) for pinner in _find_pinners(context) if _pin_key(pinner) in first)
 
 
-def sample_wal_traffic(work: ActionContext) -> WalTraffic:
+def sample_wal_traffic(context: ActionContext) -> WalTraffic:
     """Sample the readers and writers, at any mark: a log starts over only while no process reads it."""
     samples = []
     for number in range(TRAFFIC_SAMPLES):
         if number:
             time.sleep(SAMPLE_INTERVAL)
-        samples.append(_find_holders(work))
+        samples.append(_find_holders(context))
     writers = _count_sightings((lock,) if (lock := find_write_lock(holders)) else () for holders in samples)
     return WalTraffic(
         readers=tuple(_count_sightings(find_read_locks(holders) for holders in samples)),
@@ -158,18 +158,20 @@ def describe_processes(processes: Iterable[ProcessRef]) -> str:
     return ", ".join(str(process) for process in list(processes)[:3])
 
 
-def _find_pinners(work: ActionContext) -> tuple[PinningReader, ...]:
-    pinners = _query_raw_reader(work, work.raw.find_pinning_readers)
-    return tuple(pinner for pinner in pinners if pinner.blocks_frames > 0 and not _is_own_process(work, pinner.pid))
+def _find_pinners(context: ActionContext) -> tuple[PinningReader, ...]:
+    pinners = _query_raw_reader(context, context.raw.find_pinning_readers)
+    return tuple(pinner for pinner in pinners if pinner.blocks_frames > 0 and not _is_own_process(context, pinner.pid))
 
 
-def _find_holders(work: ActionContext) -> tuple[HeldLock, ...]:
+def _find_holders(context: ActionContext) -> tuple[HeldLock, ...]:
     return tuple(
-        holder for holder in _query_raw_reader(work, work.raw.find_held_locks) if not _is_own_process(work, holder.pid)
+        holder
+        for holder in _query_raw_reader(context, context.raw.find_held_locks)
+        if not _is_own_process(context, holder.pid)
     )
 
 
-def _query_raw_reader(work: ActionContext, question: Callable[[Path], tuple[LockUser, ...]]) -> tuple[LockUser, ...]:
+def _query_raw_reader(context: ActionContext, question: Callable[[Path], tuple[LockUser, ...]]) -> tuple[LockUser, ...]:
     """The answer of the raw reader; empty where this system shows no locks.
 
     One that is late on a busy machine is queried again, since no answer does not mean no process. Raises Refused when it
@@ -178,7 +180,7 @@ def _query_raw_reader(work: ActionContext, question: Callable[[Path], tuple[Lock
     for _ in range(RAW_READER_TRIES):
         with suppress(RawReaderUnavailable):
             try:
-                return question(work.target.path)
+                return question(context.target.path)
             except LockTableUnseen:
                 return ()
     raise Refused(
@@ -188,9 +190,9 @@ def _query_raw_reader(work: ActionContext, question: Callable[[Path], tuple[Lock
     )
 
 
-def _is_own_process(work: ActionContext, pid: int) -> bool:
+def _is_own_process(context: ActionContext, pid: int) -> bool:
     """Whether it is this process or the agent, whose polls are short. The application itself may start a manual run."""
-    return pid == os.getpid() or (work.automatic and pid == os.getppid())
+    return pid == os.getpid() or (context.automatic and pid == os.getppid())
 
 
 def _pin_key(pinner: PinningReader) -> tuple[int, int, int]:

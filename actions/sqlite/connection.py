@@ -43,14 +43,14 @@ def open_writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
         connection.close()
 
 
-def uses_rollback_journal(work: ActionContext) -> bool:
+def uses_rollback_journal(context: ActionContext) -> bool:
     """Whether the database has a rollback journal, so that readers and commits exclude each other.
 
     The header tells; the WAL file does not, since a WAL database has none while its owner is down. Raises OSError, apsw.Error.
     """
     try:
-        header = work.raw.read_database_header(work.target.path)
+        header = context.raw.read_database_header(context.target.path)
     except RawReaderUnavailable:  # on a machine that is too busy
-        with open_read_only(work.target.path) as connection:
+        with open_read_only(context.target.path) as connection:
             return bool(connection.pragma("journal_mode") != "wal")
     return header is not None and header.valid and not header.wal

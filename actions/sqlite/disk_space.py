@@ -27,11 +27,11 @@ def size_or_zero(path: Path) -> int:
         return 0
 
 
-def database_bytes(work: ActionContext) -> int:
+def database_bytes(context: ActionContext) -> int:
     """Bytes of a copy of the target's newest commit: pages that are still in the WAL count too."""
-    size = work.target.path.stat().st_size
+    size = context.target.path.stat().st_size
     with suppress(RawReaderUnavailable):
-        index = work.raw.read_wal_index(work.target.path) if work.target.wal.exists() else None
+        index = context.raw.read_wal_index(context.target.path) if context.target.wal.exists() else None
         return size if index is None or index.frames == 0 else max(size, index.pages * index.page_size)
     return size
 

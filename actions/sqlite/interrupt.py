@@ -42,7 +42,9 @@ def interrupt_when(
 
 
 @contextmanager
-def limit_statements(work: ActionContext, connection: apsw.Connection, seconds: float | None = None) -> Iterator[None]:
+def limit_statements(
+    context: ActionContext, connection: apsw.Connection, seconds: float | None = None
+) -> Iterator[None]:
     """Interrupt the statements of the block at a request to stop, or `seconds` after it began.
 
     They are interrupted again and again until the block ends: an interrupt between two statements has no effect.
@@ -55,10 +57,10 @@ def limit_statements(work: ActionContext, connection: apsw.Connection, seconds: 
         return ends is not None and time.monotonic() >= ends
 
     try:
-        with interrupt_when(connection, lambda: work.stop.is_requested or is_late(), every):
+        with interrupt_when(connection, lambda: context.stop.is_requested or is_late(), every):
             yield
     except apsw.InterruptError as error:
-        work.stop.raise_if_requested()
+        context.stop.raise_if_requested()
         if is_late():
             raise TimeLimitExceeded(f"stopped after {seconds:g} s") from error
         raise

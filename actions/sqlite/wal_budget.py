@@ -23,31 +23,31 @@ GROWTH_CHECK_INTERVAL = 0.05
 CHECKPOINT_PATIENCE, ROOM_CHECK_INTERVAL = 10.0, 0.01
 
 
-def wal_growth(work: ActionContext, before: int) -> int:
+def wal_growth(context: ActionContext, before: int) -> int:
     """Bytes by which the WAL file is larger than `before`."""
-    return max(0, size_or_zero(work.target.wal) - before)
+    return max(0, size_or_zero(context.target.wal) - before)
 
 
-def live_wal_growth(work: ActionContext, before: int) -> int:
+def live_wal_growth(context: ActionContext, before: int) -> int:
     """Bytes of the WAL in use now, beyond the size `before` of its file; they fall when the WAL starts over.
 
     The file is not shortened then, so `wal_growth` cannot tell when there is room again.
     """
     with suppress(RawReaderUnavailable):
-        index = work.raw.read_wal_index(work.target.path)
+        index = context.raw.read_wal_index(context.target.path)
         if index is not None:
             return max(0, wal_file_bytes(index.frames, index.page_size) - before)
-    return wal_growth(work, before)
+    return wal_growth(context, before)
 
 
-def allowed_wal_growth(work: ActionContext) -> int:
+def allowed_wal_growth(context: ActionContext) -> int:
     """The bytes that limits.wal_growth allows for this database."""
-    return work.target.limits.wal_growth(work.target.path.stat().st_size)
+    return context.target.limits.wal_growth(context.target.path.stat().st_size)
 
 
-def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> int:
+def check_wal_growth(context: ActionContext, before: int, what: str = "copy") -> int:
     """The growth until now. Raises Failed beyond the budget: what holds the pin (`what`) must end."""
-    grown, allowed = wal_growth(work, before), allowed_wal_growth(work)
+    grown, allowed = wal_growth(context, before), allowed_wal_growth(context)
     if grown > allowed:
         raise Failed(
             f"the WAL grew by {grown} bytes while the {what} pinned it, {allowed} are allowed: the {what} was given up",
@@ -58,23 +58,25 @@ def check_wal_growth(work: ActionContext, before: int, what: str = "copy") -> in
 
 
 @contextmanager
-def limit_wal_growth(work: ActionContext, before: int, pinning: apsw.Connection, what: str = "copy") -> Iterator[None]:
+def limit_wal_growth(
+    context: ActionContext, before: int, pinning: apsw.Connection, what: str = "copy"
+) -> Iterator[None]:
     """Interrupt the pinning connection's statements in the block when the WAL outgrows its budget, or at a request to stop.
 
     Raises Failed, Cancelled, Interrupted.
     """
 
     def is_over_budget() -> bool:
-        return work.stop.is_requested or wal_growth(work, before) > allowed_wal_growth(work)
+        return context.stop.is_requested or wal_growth(context, before) > allowed_wal_growth(context)
 
     try:
         with interrupt_when(pinning, is_over_budget, GROWTH_CHECK_INTERVAL):
             yield
     except apsw.InterruptError:
-        work.stop.raise_if_requested()
-        check_wal_growth(work, before, what)
+        context.stop.raise_if_requested()
+        check_wal_growth(context, before, what)
         raise
-    check_wal_growth(work, before, what)
+    check_wal_growth(context, before, what)
 
 
 class WalBudgetExhausted(Exception):
@@ -84,10 +86,10 @@ class WalBudgetExhausted(Exception):
 class WalHeadroom:
     """The room left in the WAL's budget. `pauses`, `paused`: how often and how many seconds we waited for it."""
 
-    def __init__(self, work: ActionContext) -> None:
-        self._work = work
-        self._before = size_or_zero(work.target.wal)
-        self._budget = allowed_wal_growth(work)
+    def __init__(self, context: ActionContext) -> None:
+        self._work = context
+        self._before = size_or_zero(context.target.wal)
+        self._budget = allowed_wal_growth(context)
         self.pauses = 0
         self.paused = 0.0
 

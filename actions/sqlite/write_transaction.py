@@ -1,4 +1,4 @@
-"""One short write transaction beside a live application, measured.
+"""Measures one short write transaction on a database that an application uses.
 
 The application feels how long the write lock is held; a wait for the lock blocks no other process. So a transaction measures
 how long it held the lock, and the next batch is made as large as half the budget allows (docs/safety.md).
@@ -43,16 +43,16 @@ def begin_write_transaction(connection: apsw.Connection, wait: float) -> Iterato
             next_step="`queuekeeper readers` shows which process holds it; run it again later",
         ) from None
     began = time.monotonic()
-    turn = WriteTransaction(began, began - requested)
+    transaction = WriteTransaction(began, began - requested)
     try:
-        yield turn
+        yield transaction
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
     finally:
-        turn.held = turn.seconds_held()
+        transaction.held = transaction.seconds_held()
 
 
 def next_batch_size(size: int, held: float, budget: float, largest: int) -> int:

@@ -27,6 +27,7 @@ ALLOWED_FUNCTIONS = frozenset({
 })  # fmt: skip
 # A step may also create a new fencing token.
 _CHANGING_FUNCTIONS = ALLOWED_FUNCTIONS | {"randomblob", "random"}
+# The names in a schema are not bounded, so the remembered accesses are.
 _MOST_GRANTED = 10_000
 AccessRequest = tuple[int, str | None, str | None]
 # Refused to triggers of the application too.
@@ -144,16 +145,16 @@ def _use_authorizer(
 ) -> Iterator[None]:
     """Call `is_allowed` for each access. `granted` remembers the allowed ones, where the trigger makes no difference."""
     refused: list[str] = []
-    remembered = set() if granted is None else granted
+    remembered, most = (set[AccessRequest](), 0) if granted is None else (granted, _MOST_GRANTED)
 
     def authorize_access(
-        action: int, first: str | None, second: str | None, _database: str | None, trigger: str | None
+        action: int, first: str | None, second: str | None, _db: str | None, trigger: str | None
     ) -> int:
         if (action, first, second) in remembered:
             return apsw.SQLITE_OK
         if is_allowed(action, first or "", second or "", trigger):
-            if granted is not None and len(granted) < _MOST_GRANTED:  # the names in a schema are not bounded
-                granted.add((action, first, second))
+            if len(remembered) < most:
+                remembered.add((action, first, second))
             return apsw.SQLITE_OK
         refused.append(_describe_access(action, first or "", second or ""))
         return apsw.SQLITE_DENY

@@ -23,7 +23,7 @@ _DATABASES = {
     "databases[].backup.compress": "The compression of backup files.",
 }
 _LOOKING = {
-    "identity": "What Prometheus calls this agent (`instance`): with it, an alert of another agent never acts here.",
+    "identity": "The label `instance` of this agent in Prometheus: with it, an alert of another agent never acts here.",
     "poll": "How often databases are read.",
     "poll.interval": "Between two readings of a database.",
     "poll.slow_interval": "Between two slow readings: the layout of pages.",

@@ -57,7 +57,7 @@ def enqueue_tasks(connection: apsw.Connection, stop: threading.Event) -> None:
 
 
 def complete_tasks(connection: apsw.Connection, stop: threading.Event) -> None:
-    """Claim and complete."""
+    """Claim and complete tasks, one at a time."""
     while not stop.wait(0.08):
         task = claim_task(connection, "worker")
         if task is not None:
@@ -66,7 +66,7 @@ def complete_tasks(connection: apsw.Connection, stop: threading.Event) -> None:
 
 
 def hold_one_task(connection: apsw.Connection, stop: threading.Event) -> None:
-    """Claim one task, say which, and hold it."""
+    """Claim one task, print its number, and hold it."""
     task = None
     while task is None and not stop.wait(0.05):
         task = claim_task(connection, "crasher")
@@ -75,7 +75,7 @@ def hold_one_task(connection: apsw.Connection, stop: threading.Event) -> None:
 
 
 def hold_read_transaction(connection: apsw.Connection, stop: threading.Event) -> None:
-    """A report that never ends: its snapshot pins the WAL."""
+    """Hold a read transaction open, as a slow report does: its snapshot pins the WAL."""
     connection.execute("BEGIN DEFERRED")
     connection.execute("SELECT count(*) FROM task_queue").fetchall()
     print("reading", flush=True)  # noqa: T201 the parent reads it
@@ -84,10 +84,10 @@ def hold_read_transaction(connection: apsw.Connection, stop: threading.Event) ->
 
 
 def claim_task(connection: apsw.Connection, worker: str) -> int | None:
-    """Take the next task for LEASE_SECONDS, as the queue's own workers do."""
+    """Claim the next task for LEASE_SECONDS, as the queue's own workers do; return its number, None where none waits."""
     with connection:
-        found = connection.execute(_CLAIM, (worker, f"+{LEASE_SECONDS} seconds")).fetchall()
-    return int(str(found[0][0])) if found else None
+        rows = connection.execute(_CLAIM, (worker, f"+{LEASE_SECONDS} seconds")).fetchall()
+    return int(str(rows[0][0])) if rows else None
 
 
 if __name__ == "__main__":

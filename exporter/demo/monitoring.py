@@ -1,6 +1,7 @@
-"""Prometheus and Alertmanager of this machine, on loopback, where it has them: then the healing goes through them.
+"""Prometheus and Alertmanager on loopback, where this machine has them: then their alerts trigger the healing.
 
-Shipped alert rules with bounds of a small queue's, times of a second instead of minutes, everything in the demo's folder.
+They use the shipped alert rules with thresholds for a small queue and with seconds instead of minutes, and keep everything
+in the demo's folder.
 """
 
 import json
@@ -19,11 +20,11 @@ from exporter.alert_rules.render import rule_entry
 from exporter.alert_rules.thresholds import override_thresholds
 
 ALERTS = ("QueueWalBacklog", "QueueStaleLeases")
-START_TIMEOUT = 15.0
+START_TIMEOUT, QUERY_TIMEOUT = 60.0, 20.0  # generous: a busy machine answers late
 _ALERTMANAGER_NAMES = ("prometheus-alertmanager", "alertmanager")  # Debian's, and the project's own
 
 _PROMETHEUS = """\
-global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+global: {{scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s}}
 rule_files: [rules.yml]
 alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{alertmanager}']}}]}}]}}
 scrape_configs:
@@ -75,18 +76,18 @@ def monitoring_commands(of: DemoMonitoring, folder: Path, agent: str) -> Iterato
     ]  # fmt: skip
     yield "prometheus", [
         of.prometheus, f"--config.file={own}/prometheus.yml", f"--storage.tsdb.path={own}/tsdb",
-        f"--web.listen-address={of.prometheus_address}", "--rules.alert.resend-delay=1s",
+        f"--web.listen-address={of.prometheus_address}", "--rules.alert.resend-delay=5s",
         "--rules.alert.for-grace-period=0s", "--log.level=warn",
     ]  # fmt: skip
 
 
 def wait_until_ready(of: DemoMonitoring, alive: Callable[[], bool]) -> bool:
-    """Wait until both answer; False when one ended (`alive`), or does not answer within PATIENCE seconds."""
+    """Wait until both answer; False when one ended (`alive`), or does not answer within START_TIMEOUT seconds."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and alive():
         try:
             for address in (of.prometheus_address, of.alertmanager_address):
-                urllib.request.urlopen(f"http://{address}/-/ready", timeout=2).close()
+                urllib.request.urlopen(f"http://{address}/-/ready", timeout=QUERY_TIMEOUT).close()
         except OSError:
             time.sleep(0.1)
         else:
@@ -96,15 +97,16 @@ def wait_until_ready(of: DemoMonitoring, alive: Callable[[], bool]) -> bool:
 
 def query_alert_names(of: DemoMonitoring) -> tuple[frozenset[str], frozenset[str]]:
     """The names of the alerts that have fired in Prometheus, and of those that fire now. Raises OSError while it is not up."""
-    return _query_names(of, 'count_over_time(ALERTS{alertstate="firing"}[1h])'), _query_names(
-        of, 'ALERTS{alertstate="firing"}'
-    )
+    fired = _query_names(of, 'count_over_time(ALERTS{alertstate="firing"}[1h])')
+    return fired, _query_names(of, 'ALERTS{alertstate="firing"}')
 
 
 def _query_names(of: DemoMonitoring, expression: str) -> frozenset[str]:
-    question = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"http://{of.prometheus_address}/api/v1/query?{question}", timeout=2) as answer:
-        return frozenset(one["metric"]["alertname"] for one in json.load(answer)["data"]["result"])
+    parameters = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(
+        f"http://{of.prometheus_address}/api/v1/query?{parameters}", timeout=QUERY_TIMEOUT
+    ) as answer:
+        return frozenset(series["metric"]["alertname"] for series in json.load(answer)["data"]["result"])
 
 
 def _alert_rules() -> str:

@@ -1,4 +1,4 @@
-"""The demo's other files, found by a glob: a queue of another system, and something that is no database at all.
+"""The demo's other files, matched by a glob: a queue of another system, and a file that is no database.
 
 The tables are those of Laravel's `database` queue driver, as its migrations create them, with the journal mode that a
 new application has.
@@ -24,7 +24,7 @@ WAITING = 4
 
 
 def create_other_files(folder: Path) -> None:
-    """`mail.sqlite` with WAITING waiting jobs, and `notes.sqlite` that nobody can read."""
+    """Create `mail.sqlite` with WAITING waiting jobs, and `notes.sqlite`, which is a text file."""
     folder.mkdir()
     _create_laravel_queue(folder / "mail.sqlite", time.time())
     (folder / "notes.sqlite").write_text("minutes of a meeting, in a file with the wrong name\n" * 20, "utf-8")

@@ -1,4 +1,4 @@
-"""What a person types in the demo: real commands, their answers shown."""
+"""What a person types in the demo: real commands, with their answers."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from exporter.demo.stage import DemoStage
 
 Say = Callable[..., None]
 RETRY_SECONDS = 0.5
-TRIES = 10
+TRIES = 100
 
 
 def run_shown_command(stage: DemoStage, say: Say, *words: str, shown: int = 20) -> None:
@@ -21,7 +21,7 @@ def run_shown_command(stage: DemoStage, say: Say, *words: str, shown: int = 20) 
 
 
 def _run_until_unlocked(stage: DemoStage, words: Sequence[str], tries: int) -> "subprocess.CompletedProcess[str]":
-    """Again while the agent itself works on the database: that is not what is to be shown."""
+    """Run the command again while the agent itself acts on the database, up to `tries` times."""
     command = [sys.executable, "-I", "-m", "exporter.commands", *words, "--config.file", str(stage.config_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 our own command
     if done.returncode != EXIT_CODES[Outcome.LOCKED] or tries == 1:

@@ -28,12 +28,12 @@ CREATE TABLE task_logs (
 """
 
 
-# Finished tasks of last month that nobody has deleted, and the bytes of one.
+# Finished tasks of last month that were never deleted, and the bytes of one.
 OLD_TASKS, OLD_TASK_BYTES = 2500, 3000
 
 
 def create_queue(path: Path) -> None:
-    """A queue in WAL mode that has been in use for a while; `auto_vacuum` lets space be given back in slices."""
+    """Create a queue in WAL mode that has been in use for a while; `auto_vacuum` allows an incremental vacuum."""
     connection = open_application_connection(path, create=True)
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL").fetchall()
     connection.execute(SCHEMA)
@@ -47,7 +47,7 @@ def create_queue(path: Path) -> None:
 
 
 def count_completed(path: Path) -> int:
-    """How many tasks the workers have completed since the demo began."""
+    """Count the tasks that the workers have completed since the demo began."""
     with open_read_only(path) as connection:
         sql = (
             "SELECT count(*) FROM task_queue WHERE status = 'completed' AND finished_at_utc > datetime('now', '-1 day')"
@@ -56,7 +56,7 @@ def count_completed(path: Path) -> int:
 
 
 def open_application_connection(path: Path, *, create: bool = False) -> apsw.Connection:
-    """A connection of the application's, with the mistake that the demo heals: nobody ever checkpoints."""
+    """Open a connection of the application, with the mistake that the demo heals: it never checkpoints."""
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     connection = apsw.Connection(str(path), flags=flags)
     connection.set_busy_timeout(5000)

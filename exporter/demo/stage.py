@@ -1,4 +1,4 @@
-"""The demo's props: a private folder, the application's processes, the agent. All gone when it ends."""
+"""What the demo runs on: a private folder, the application's processes, the agent. All of it is removed when it ends."""
 
 import os
 import secrets
@@ -34,25 +34,27 @@ actions:
 rules:
   - name: wal-backlog
     when: {{sqlite_wal_backlog_bytes: {{above: 3MiB, clear: 1MiB}}}}
-    on: {{threshold: {{for: {patience}}}, alert: ['alertname="QueueWalBacklog"']}}
+    on: {{threshold: {{for: {hold}}}, alert: ['alertname="QueueWalBacklog"']}}
     do: checkpoint
     cooldown: 12s
   - name: stale-leases
     when: {{sqlite_queue_stale_leases: {{above: 0}}}}
-    on: {{threshold: {{for: {patience}}}, alert: ['alertname="QueueStaleLeases"']}}
+    on: {{threshold: {{for: {hold}}}, alert: ['alertname="QueueStaleLeases"']}}
     do: requeue
     options: {{guarded: true, limit: 500}}
     cooldown: 5s
 state: {folder}/state
 """
-# How long our own readings wait before they start a rule: with Alertmanager they are the second line, without it the first.
+# How long a threshold holds before it triggers its rule: behind Alertmanager it is the second trigger, alone the first.
 THRESHOLD_HOLD_BEHIND_ALERTS, THRESHOLD_HOLD_ALONE = "5m", "1s"
+# Generous: a busy machine answers and ends late.
+REQUEST_TIMEOUT, EXIT_TIMEOUT = 20.0, 60.0
 _PYTHON_MODULE = (sys.executable, "-I", "-m")
 
 
 @dataclass(slots=True)
 class DemoStage:
-    """What is on stage. `port` is where the agent listens. `monitoring`: None where the machine has none."""
+    """The folder and the processes of a demo. The agent listens on `port`; `monitoring` is None where it is not installed."""
 
     folder: Path
     port: int
@@ -61,22 +63,22 @@ class DemoStage:
 
     @property
     def database_path(self) -> Path:
-        """The application's queue."""
+        """The path of the application's queue."""
         return self.folder / "jobs.db"
 
     @property
     def config_path(self) -> Path:
-        """The agent's configuration."""
+        """The path of the agent's configuration."""
         return self.folder / "queuekeeper.yaml"
 
     @property
     def address(self) -> str:
-        """Where the agent listens."""
+        """The agent's `host:port`."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        """Where the agent answers."""
+        """The agent's base URL."""
         return f"http://{self.address}"
 
     def start_role(self, role: str) -> subprocess.Popen[str]:
@@ -86,16 +88,16 @@ class DemoStage:
         )
 
     def start_agent(self) -> None:
-        """Start what calls queuekeeper, and then queuekeeper as an operator would."""
+        """Start Prometheus and Alertmanager where they are installed, then the agent as an operator would."""
         if self.monitoring is not None and not self._start_monitoring(self.monitoring):
             self.monitoring = None
-        patience = THRESHOLD_HOLD_ALONE if self.monitoring is None else THRESHOLD_HOLD_BEHIND_ALERTS
-        _write_private(self.config_path, CONFIG.format(folder=self.folder, address=self.address, patience=patience))
+        hold = THRESHOLD_HOLD_ALONE if self.monitoring is None else THRESHOLD_HOLD_BEHIND_ALERTS
+        _write_private(self.config_path, CONFIG.format(folder=self.folder, address=self.address, hold=hold))
         arguments = ["serve", "--config.file", str(self.config_path), f"--web.listen-address={self.address}"]
         self._start_logged("agent", [*_PYTHON_MODULE, "exporter.commands", *arguments])
 
     def _start_monitoring(self, monitoring: DemoMonitoring) -> bool:
-        """Whether both are ready. Where one is not, both wait for their end and call nobody."""
+        """Start both; return whether both are ready. Where one is not, end both, so that neither calls the agent."""
         started = [
             self._start_logged(name, command)
             for name, command in monitoring_commands(monitoring, self.folder, self.address)
@@ -107,8 +109,8 @@ class DemoStage:
         return False
 
     def fetch_text(self, path: str) -> str:
-        """An answer of the agent. Raises OSError while it is not up."""
-        with urllib.request.urlopen(self.url + path, timeout=2) as answer:  # noqa: S310 our own loopback address
+        """The agent's answer to a path. Raises OSError while it does not listen."""
+        with urllib.request.urlopen(self.url + path, timeout=REQUEST_TIMEOUT) as answer:  # noqa: S310 our own loopback address
             return str(answer.read().decode())
 
     def _start_logged(self, name: str, command: list[str]) -> subprocess.Popen[str]:
@@ -132,18 +134,18 @@ class DemoStage:
 
 
 def end_process(process: subprocess.Popen[str]) -> None:
-    """Let one process of the application end."""
+    """Close the input of one process of the application, which ends it, and wait for its end."""
     if process.stdin is not None:
         process.stdin.close()
-    process.wait(10)
+    process.wait(EXIT_TIMEOUT)
 
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait: a process that is started but not yet known, or half of a clean-up, would stay behind."""
+    """Defer Ctrl-C and SIGTERM: a process that is started but not yet listed, or half of a clean-up, would be left over."""
     arrived: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [(number, signal.signal(number, lambda found, _: arrived.append(found))) for number in numbers]
+    before = [(number, signal.signal(number, lambda arriving, _: arrived.append(arriving))) for number in numbers]
     try:
         yield
     finally:
@@ -155,17 +157,17 @@ def signals_deferred() -> Iterator[None]:
 
 @contextmanager
 def open_stage() -> Iterator[DemoStage]:
-    """A stage in a private temporary folder."""
+    """Make a stage in a private temporary folder; end its processes and remove the folder afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="queuekeeper-demo-"))
-    props = DemoStage(folder, _free_port(), _find_monitoring())
+    stage = DemoStage(folder, _free_port(), _find_monitoring())
     try:
-        create_queue(props.database_path)
+        create_queue(stage.database_path)
         create_other_files(folder / "others")
         _write_private(folder / "token", secrets.token_hex(16))
-        yield props
+        yield stage
     finally:
         with signals_deferred():
-            _end_processes(props)
+            _end_processes(stage)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -176,12 +178,12 @@ def _find_monitoring() -> DemoMonitoring | None:
     return DemoMonitoring(*programs, f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
 
 
-def _end_processes(props: DemoStage) -> None:
-    for process in props.processes:
+def _end_processes(stage: DemoStage) -> None:
+    for process in stage.processes:
         process.terminate()
-    for process in props.processes:
+    for process in stage.processes:
         try:
-            process.wait(10)
+            process.wait(EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -197,6 +199,6 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The demo's story: what goes wrong, told as it happens, and what queuekeeper did about it, from its own history."""
+"""The demo's story: the problems of the application as they happen, and from the history what queuekeeper did about them."""
 
 import signal
 import subprocess
@@ -27,7 +27,7 @@ STEP_SECONDS = 0.5
 
 @dataclass(slots=True)
 class DemoProgress:
-    """What the narrator has told already, so that each thing is told once."""
+    """What the narrator has shown already, so that it shows each change once."""
 
     wal_state: str = ""
     stale_leases: float = 0.0
@@ -38,33 +38,34 @@ class DemoProgress:
     fired_alerts: frozenset[str] = frozenset()
     resolved_alerts: frozenset[str] = frozenset()
     page_shown: bool = False
+    blocked_shown: bool = False
     largest_size: float = 0.0
     file_shrunk: bool = False
 
 
 def tell_story(stage: DemoStage, say: Say, seconds: float | None) -> bool:
-    """Play until Ctrl-C, or for `seconds`; whether both troubles were healed, the file is smaller, no alert is left."""
-    told = DemoProgress()
+    """Play until Ctrl-C, or for `seconds`; return whether both problems were healed, the file shrank and no alert fires."""
+    progress = DemoProgress()
     ends = None if seconds is None else time.monotonic() + seconds
-    with _narrator_running(stage, told, say) as narrator:
-        for act in _play_scenes(stage, say):
-            if act is not None:
-                say(act)
-            _show_page_address(stage, told, say)
-            if narrator.done() or (ends is not None and (time.monotonic() > ends or _is_all_healed(told))):
+    with _narrator_running(stage, progress, say) as narrator:
+        for line in _play_scenes(stage, progress, say):
+            if line is not None:
+                say(line)
+            _show_page_address(stage, progress, say)
+            if narrator.done() or (ends is not None and (time.monotonic() > ends or _is_all_healed(progress))):
                 break
             time.sleep(STEP_SECONDS)
-    return _is_all_healed(told)
+    return _is_all_healed(progress)
 
 
 @contextmanager
-def _narrator_running(stage: DemoStage, told: DemoProgress, say: Say) -> Iterator[Future[None]]:
-    """What the agent says is told meanwhile, by a thread: a command that somebody types may take long."""
+def _narrator_running(stage: DemoStage, progress: DemoProgress, say: Say) -> Iterator[Future[None]]:
+    """Show the agent's changes from a thread, because a command of a scene may take long."""
     over = Event()
 
     def narrate_until_over() -> None:
         while not over.wait(STEP_SECONDS):
-            _tell_changes(stage, told, say)
+            _tell_changes(stage, progress, say)
 
     with ThreadPoolExecutor(1, "narrator") as pool:
         narrator = pool.submit(narrate_until_over)
@@ -75,25 +76,28 @@ def _narrator_running(stage: DemoStage, told: DemoProgress, say: Say) -> Iterato
         narrator.result()
 
 
-def _show_page_address(stage: DemoStage, told: DemoProgress, say: Say) -> None:
-    """At the end the visitor can go on by hand."""
-    if _is_all_healed(told) and not told.page_shown:
-        told.page_shown = True
+def _show_page_address(stage: DemoStage, progress: DemoProgress, say: Say) -> None:
+    """Say once, when all is healed, where a person can go on by hand."""
+    if _is_all_healed(progress) and not progress.page_shown:
+        progress.page_shown = True
         say(
             f"all of this is on the page; to try actions there, log in with the token in {stage.folder}/token: {stage.url}/"
         )
 
 
-def _is_all_healed(told: DemoProgress) -> bool:
+def _is_all_healed(progress: DemoProgress) -> bool:
     return (
-        {"checkpoint", "requeue"} <= told.fixed_actions
-        and told.file_shrunk
-        and told.fired_alerts == told.resolved_alerts
+        {"checkpoint", "requeue"} <= progress.fixed_actions
+        and progress.file_shrunk
+        and progress.fired_alerts == progress.resolved_alerts
     )
 
 
-def _play_scenes(stage: DemoStage, say: Say) -> Iterator[str | None]:
-    """What the application does, in order; None while it just goes on."""
+def _play_scenes(stage: DemoStage, progress: DemoProgress, say: Say) -> Iterator[str | None]:
+    """Yield what the application does, in order, and None while nothing new happens.
+
+    The reader ends once it has blocked a checkpoint and the stale lease was given back, however slow the machine is.
+    """
     for role in ("producer", "worker", "worker"):
         stage.start_role(role)
     yield "application: one producer and two workers run; its autocheckpoint is off, so the WAL only grows"
@@ -112,6 +116,8 @@ def _play_scenes(stage: DemoStage, say: Say) -> Iterator[str | None]:
     yield from _pass_time(2)
     _show_backup_commands(stage, say)
     yield from purge_and_vacuum(stage, say)
+    while not (progress.blocked_shown and "requeue" in progress.fixed_actions):
+        yield None
     end_process(reader)
     yield "application: the slow report has ended"
     while True:
@@ -119,6 +125,7 @@ def _play_scenes(stage: DemoStage, say: Say) -> Iterator[str | None]:
 
 
 def _pass_time(seconds: float) -> Iterator[None]:
+    """Yield None until so many seconds have passed."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         yield None
@@ -129,20 +136,20 @@ def _read_first_line(process: subprocess.Popen[str]) -> str:
 
 
 def _show_other_files(stage: DemoStage, say: Say) -> None:
-    """What was found beside the queue: another system's, and a file that nobody can read."""
+    """Show what the glob matched: a queue of another system, and a file that cannot be read."""
     for name, path, profile in _queues_by_glob(stage):
         say(f"/metrics: {name} was found by the glob others/*.sqlite ({path}), a queue of the profile {profile}")
     run_shown_command(stage, say, "status")
 
 
 def _show_backup_commands(stage: DemoStage, say: Say) -> None:
-    """A backup beside the workers, proved, restored into scratch, its age told."""
+    """Make a backup while the workers go on, verify it, and restore it into a scratch file."""
     for words in (("backup", "jobs"), ("backups", "verify", "jobs"), ("backups", "drill", "jobs")):
         run_shown_command(stage, say, *words, shown=1)
 
 
 def _queues_by_glob(stage: DemoStage) -> Iterator[tuple[str, str, str]]:
-    """(name, path, profile) of each queue but the main one."""
+    """Yield (name, path, profile) of each queue except the main one."""
     try:
         page = stage.fetch_text("/metrics?name[]=sqlite_info")
     except OSError:
@@ -153,91 +160,93 @@ def _queues_by_glob(stage: DemoStage) -> Iterator[tuple[str, str, str]]:
                 yield sample.labels["database"], sample.labels["path"], sample.labels["profile"]
 
 
-def _tell_changes(stage: DemoStage, told: DemoProgress, say: Say) -> None:
+def _tell_changes(stage: DemoStage, progress: DemoProgress, say: Say) -> None:
+    """Show what has changed since the last call; nothing while the agent does not answer."""
     try:
         readings = _read_samples(stage)
     except OSError:
         return
-    _tell_wal(readings, told, say)
+    _tell_wal(readings, progress, say)
     stale = sum(value for (name, _), value in readings.items() if name == "sqlite_queue_stale_leases")
-    if stale != told.stale_leases:
-        told.stale_leases = stale
+    if stale != progress.stale_leases:
+        progress.stale_leases = stale
         say(f"/metrics: sqlite_queue_stale_leases is {stale:g}")
-    _tell_backup(readings, told, say)
-    _tell_size(readings, told, say)
-    _tell_alerts(stage, told, say)
-    _tell_runs(stage, told, say)
+    _tell_backup(readings, progress, say)
+    _tell_size(readings, progress, say)
+    _tell_alerts(stage, progress, say)
+    _tell_runs(stage, progress, say)
 
 
-def _tell_backup(readings: dict[tuple[str, str], float], told: DemoProgress, say: Say) -> None:
+def _tell_backup(readings: dict[tuple[str, str], float], progress: DemoProgress, say: Say) -> None:
     age = readings.get(("sqlite_backup_age_seconds", ""))
-    if age is not None and not told.backup_shown:
-        told.backup_shown = True
+    if age is not None and not progress.backup_shown:
+        progress.backup_shown = True
         say(f"/metrics: sqlite_backup_age_seconds is {age:.1f}: the newest verified backup's snapshot is that old")
 
 
-def _tell_size(readings: dict[tuple[str, str], float], told: DemoProgress, say: Say) -> None:
+def _tell_size(readings: dict[tuple[str, str], float], progress: DemoProgress, say: Say) -> None:
     now = readings.get(("sqlite_database_size_bytes", ""), 0.0)
-    told.largest_size = max(told.largest_size, now)
-    if not told.file_shrunk and 0 < now < told.largest_size / 2:
-        told.file_shrunk = True
-        say(
-            f"/metrics: sqlite_database_size_bytes is {now:.0f} ({format_size(now)}); it was {format_size(told.largest_size)}"
-        )
+    progress.largest_size = max(progress.largest_size, now)
+    if not progress.file_shrunk and 0 < now < progress.largest_size / 2:
+        progress.file_shrunk = True
+        largest = format_size(progress.largest_size)
+        say(f"/metrics: sqlite_database_size_bytes is {now:.0f} ({format_size(now)}); it was {largest}")
 
 
-def _tell_alerts(stage: DemoStage, told: DemoProgress, say: Say) -> None:
-    """What Prometheus sees, where there is one; Alertmanager passes it on, and the run says which alert asked for it."""
+def _tell_alerts(stage: DemoStage, progress: DemoProgress, say: Say) -> None:
+    """Show the alerts of Prometheus, where it runs; Alertmanager passes them on, and each run names its alert."""
     if stage.monitoring is None:
         return
     try:
-        seen, now = query_alert_names(stage.monitoring)
+        fired, firing = query_alert_names(stage.monitoring)
     except OSError:
         return
-    for name in sorted(seen - told.fired_alerts):
+    for name in sorted(fired - progress.fired_alerts):
         say(f"Prometheus: the alert {name} fires; Alertmanager passes it on to queuekeeper's webhook")
-    for name in sorted(seen - now - told.resolved_alerts):
+    for name in sorted(fired - firing - progress.resolved_alerts):
         say(f"Prometheus: the alert {name} has resolved")
-    told.fired_alerts, told.resolved_alerts = seen, seen - now
+    progress.fired_alerts, progress.resolved_alerts = fired, fired - firing
 
 
-def _tell_wal(readings: dict[tuple[str, str], float], told: DemoProgress, say: Say) -> None:
+def _tell_wal(readings: dict[tuple[str, str], float], progress: DemoProgress, say: Say) -> None:
     states = [label for (name, label), value in readings.items() if name == "sqlite_wal_state" and value == 1]
     backlog = readings.get(("sqlite_wal_backlog_bytes", ""), 0.0)
-    if states and states[0] != told.wal_state and states[0] != "unknown":
-        told.wal_state = states[0]
+    if states and states[0] != progress.wal_state and states[0] != "unknown":
+        progress.wal_state = states[0]
         say(
             f"/metrics: sqlite_wal_state is {states[0]}, sqlite_wal_backlog_bytes {backlog:.0f} ({format_size(backlog)})"
         )
 
 
-def _tell_runs(stage: DemoStage, told: DemoProgress, say: Say) -> None:
+def _tell_runs(stage: DemoStage, progress: DemoProgress, say: Say) -> None:
     with state_store(stage.folder / "state") as store:
         runs = newest_runs(store, "jobs", 20)
     for run in reversed(runs):
-        if run.state == "ended" and run.id not in told.shown_runs:
-            told.shown_runs.add(run.id)
-            _tell_run(run, told, say)
+        if run.state == "ended" and run.id not in progress.shown_runs:
+            progress.shown_runs.add(run.id)
+            _tell_run(run, progress, say)
 
 
-def _tell_run(run: Run, told: DemoProgress, say: Say) -> None:
-    """A refusal for the same reason is told once: history has them all."""
+def _tell_run(run: Run, progress: DemoProgress, say: Say) -> None:
+    """Show one run. A refusal of the same action for the same reason is shown once; the history has all of them."""
     kind = (run.action, run.reason)
-    if run.outcome == "refused" and kind in told.shown_refusals:
+    if run.outcome == "refused" and kind in progress.shown_refusals:
         return
     if run.outcome == "refused":
-        told.shown_refusals.add(kind)
+        progress.shown_refusals.add(kind)
     say(f"queuekeeper: {run_line(run)}")
+    if run.outcome == "blocked":
+        progress.blocked_shown = True
     if run.effect == "fixed":
-        told.fixed_actions.add(run.action)
+        progress.fixed_actions.add(run.action)
 
 
 def _read_samples(stage: DemoStage) -> dict[tuple[str, str], float]:
-    """The samples that the story tells of: (name, the state or queue) to value."""
-    found = {}
+    """The samples of the main queue: (name, its state or queue label) to value. Raises OSError while there is no answer."""
+    samples = {}
     for family in text_string_to_metric_families(stage.fetch_text("/metrics")):
         for sample in family.samples:
             if sample.labels.get("database", "jobs") != "jobs":
                 continue
-            found[sample.name, sample.labels.get("state") or sample.labels.get("queue") or ""] = sample.value
-    return found
+            samples[sample.name, sample.labels.get("state") or sample.labels.get("queue") or ""] = sample.value
+    return samples

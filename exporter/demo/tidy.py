@@ -1,4 +1,4 @@
-"""The demo's quiet scene: finished tasks are deleted and their space is given back, and the workers keep their pace."""
+"""The demo's quiet scene: finished tasks are purged, their space is given back, and the workers keep their speed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,17 +12,19 @@ MEASURED_SECONDS = 2.0
 
 
 def purge_and_vacuum(stage: DemoStage, say: Say) -> Iterator[None]:
-    """Purge and vacuum as a person would; the file shrinks with the next checkpoint, which comes when the report has ended."""
-    at, done = time.monotonic(), count_completed(stage.database_path)
-    while time.monotonic() < at + MEASURED_SECONDS:
+    """Purge and vacuum as a person would, and show the workers' speed before and during it.
+
+    The file shrinks with the next checkpoint, which succeeds once the slow report has ended.
+    """
+    begun, completed = time.monotonic(), count_completed(stage.database_path)
+    while time.monotonic() < begun + MEASURED_SECONDS:
         yield
-    usual = _tasks_per_second(stage, at, done)
-    at, done = time.monotonic(), count_completed(stage.database_path)
+    usual = _tasks_per_second(stage, begun, completed)
+    begun, completed = time.monotonic(), count_completed(stage.database_path)
     run_shown_command(stage, say, "purge", "jobs", "--older-than", "7d", shown=1)
     run_shown_command(stage, say, "vacuum", "jobs", "--incremental", "--free-for", "0s", shown=1)
-    say(
-        f"application: its workers completed {usual:.0f} tasks a second before, {_tasks_per_second(stage, at, done):.0f} meanwhile"
-    )
+    during = _tasks_per_second(stage, begun, completed)
+    say(f"application: its workers completed {usual:.0f} tasks a second before, {during:.0f} during this")
 
 
 def _tasks_per_second(stage: DemoStage, since: float, before: int) -> float:

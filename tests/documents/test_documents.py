@@ -28,7 +28,10 @@ from tests.support.real.real_parts import run
 from tests.support.scenes.documented_machine import Machine, machine_with_a_queue, serving
 
 TYPED = [ROOT / "README.md", ROOT / "docs" / "runbook.md", ROOT / "docs" / "install.md"]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 BLOCKS = [block for file in TYPED for block in fenced_blocks(file)]
 # Commands that are also in a block, which is run as a whole.
 IN_BLOCKS = {line.partition("#")[0].strip() for block in BLOCKS for line in block.text.splitlines()}

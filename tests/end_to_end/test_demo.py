@@ -121,7 +121,7 @@ TOLD = {
     "where all of it can be seen and tried": r"to try actions there, log in with the token in \S+: http://127\.0\.0\.1:\d+/\n",
     "the finished tasks that were purged": r"purge jobs --older-than 7d -> exit 0\n.*done: purged 2500 finished tasks",
     "the space given back in slices": r"vacuum jobs --incremental --free-for 0s -> exit 0\n.*done: freed \d{3,} pages",
-    "the workers' pace": r"its workers completed \d+ tasks a second before, [1-9]\d* meanwhile",
+    "the workers' pace": r"its workers completed \d+ tasks a second before, [1-9]\d* during this",
     "the smaller file": r"sqlite_database_size_bytes is \d+ \([\d.]+ MiB\); it was [1-9]\d*\.\d MiB",
 }
 
@@ -144,18 +144,18 @@ def test_with_prometheus_and_alertmanager_the_healing_goes_through_them(
     assert re.search(pattern, whole[1]), whole[1]
 
 
-def test_where_one_of_them_does_not_start_thresholds_alone_start_what_heals(tmp_path: Path) -> None:
+def test_where_one_of_them_does_not_start_thresholds_start_the_actions(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     for name in ("prometheus", "prometheus-alertmanager"):
         (tmp_path / "bin" / name).symlink_to("/bin/false")
     with demo("--seconds", "1", TMPDIR=str(tmp_path), PATH=f"{tmp_path}/bin") as made:
-        made.wait_for("thresholds alone start what heals")
+        made.wait_for("thresholds start the actions")
 
 
-def test_without_them_thresholds_alone_start_what_heals(tmp_path: Path) -> None:
+def test_without_them_thresholds_start_the_actions(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     with demo("--seconds", "1", TMPDIR=str(tmp_path), PATH=f"{tmp_path}/bin") as made:
-        made.wait_for("thresholds alone start what heals")
+        made.wait_for("thresholds start the actions")
         config = (made.folder / "queuekeeper.yaml").read_text()
     assert "threshold: {for: 1s}" in config
 

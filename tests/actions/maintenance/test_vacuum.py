@@ -1,4 +1,4 @@
-"""Vacuum beside a live application: nothing, slices or a full one; what forbids it; what is left when it is stopped."""
+"""Vacuum beside a live application: nothing, an incremental or a full one; what forbids it; what remains when it is stopped."""
 
 import os
 from collections.abc import Callable
@@ -160,10 +160,10 @@ def test_what_it_took_the_last_time_predicts_the_next(queue: prismq.Queue, raw: 
     assert rate > 1000
 
 
-# --- slices
+# --- incremental
 
 
-def test_slices_beside_a_live_application_give_all_back(make_queue: Make, application: Application) -> None:
+def test_batches_beside_a_live_application_give_all_back(make_queue: Make, application: Application) -> None:
     queue = filled(make_queue(), 20_000, auto_vacuum=2)
     _, unused = pages(queue)
     with application(queue.path, 2):
@@ -178,17 +178,17 @@ def test_slices_beside_a_live_application_give_all_back(make_queue: Make, applic
     assert queue.path.stat().st_size == pages(queue)[0] * 4096
 
 
-def test_each_slice_is_sized_by_how_long_the_lock_was_held(make_queue: Make, raw: RawReader) -> None:
-    """Bounded work instead of seconds: an allowance that is always exceeded keeps the slices small."""
+def test_each_batch_is_sized_by_how_long_the_lock_was_held(make_queue: Make, raw: RawReader) -> None:
+    """Bounded work instead of seconds: an allowance that is always exceeded keeps the batches small."""
     queue = filled(make_queue(), auto_vacuum=2)
     before, unused = pages(queue)
     tight = target_of(queue.path, limits=Limits(write_lock=1e-9, disk_reserve=0))
     done = run_here("vacuum", work_on(tight, raw))
-    assert int(done.figures["slices"] or 0) >= unused // vacuum_incremental.SMALLEST_SLICE
+    assert int(done.figures["slices"] or 0) >= unused // vacuum_incremental.SMALLEST_BATCH
     assert pages(queue) == (before - int(done.figures["freed_pages"] or 0), 0)
 
 
-def test_slices_leave_what_the_queue_will_fill_again(make_queue: Make, raw: RawReader) -> None:
+def test_batches_leave_what_the_queue_will_fill_again(make_queue: Make, raw: RawReader) -> None:
     queue = filled(make_queue(), auto_vacuum=2)
     _, unused = pages(queue)
     work = work_on(target_of(queue.path), raw, automatic=True, lows=[*ALL_FREE, unused - 100])
@@ -199,13 +199,13 @@ def test_slices_leave_what_the_queue_will_fill_again(make_queue: Make, raw: RawR
     check_whole(queue, 1000)
 
 
-def test_slices_are_not_to_be_had_where_the_file_has_no_map_of_its_pages(queue: prismq.Queue, raw: RawReader) -> None:
+def test_incremental_vacuum_is_refused_where_the_file_has_no_page_map(queue: prismq.Queue, raw: RawReader) -> None:
     with pytest.raises(Refused, match="auto_vacuum is none") as caught:
         plan_here("vacuum", work_on(target_of(filled(queue).path), raw, incremental=True))
     assert "leave --incremental out" in caught.value.next_step
 
 
-def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
+def test_batches_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 0.2)
@@ -222,7 +222,7 @@ def test_slices_stop_when_the_wal_is_full_and_go_on_after_a_checkpoint(
     check_whole(queue, 1000)
 
 
-def test_slices_wait_for_the_applications_own_checkpoint(
+def test_batches_wait_for_the_applications_own_checkpoint(
     make_queue: Make, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = filled(make_queue(), 8000, auto_vacuum=2)
@@ -241,7 +241,7 @@ def test_slices_wait_for_the_applications_own_checkpoint(
     assert pages(queue)[1] == 0
 
 
-def test_readers_of_a_rollback_journal_database_hold_a_slice_up_only_for_a_moment(
+def test_readers_of_a_rollback_journal_database_delay_a_batch_only_for_a_moment(
     make_queue: Make, held_reader: Hold, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_loop, "FIRST_LOCK_PATIENCE", 0.2)
@@ -437,7 +437,7 @@ def test_a_disk_that_fills_up_meanwhile_loses_nothing(
         queue.owner.close()
 
 
-def test_slices_on_a_disk_that_fills_up_keep_what_was_freed(tmp_path: Path, raw: RawReader) -> None:
+def test_batches_on_a_disk_that_fills_up_keep_what_was_freed(tmp_path: Path, raw: RawReader) -> None:
     with small_disk(tmp_path / "small", 48) as disk:
         queue = filled(prismq.create(disk / "queue.db"), 8000, auto_vacuum=2)
         limits = Limits(disk_reserve=0, wal_growth_bytes=1 << 24, wal_growth_ratio=0.0)
@@ -488,7 +488,7 @@ def holds_write_lock(raw: RawReader, path: Path, pid: int) -> bool:
     return any(row.covers_byte(120) and row.mode == "WRITE" for row in held)
 
 
-def test_slices_that_are_stopped_keep_what_was_freed(make_queue: Make) -> None:
+def test_batches_that_are_stopped_keep_what_was_freed(make_queue: Make) -> None:
     queue = filled(make_queue(), auto_vacuum=2)
     before, unused = pages(queue)
     target = runner_child.slow(target_of(queue.path))

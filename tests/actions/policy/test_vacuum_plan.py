@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from actions.model.context import FreePageMinimum
 from actions.policy.vacuum_plan import (
-    MAX_SLICE_SECONDS,
+    MAX_BATCH_SECONDS,
     FilePages,
     LastingFreePages,
     VacuumChoice,
@@ -38,7 +38,9 @@ def test_what_is_filled_again_every_night_does_not_stay_free() -> None:
     measured = lasting_free_pages(hours(*by_hour), 200_000, NOW, DAY)
     assert measured.pages == 500
     for auto_vacuum in ("none", "incremental"):
-        choice = choose_vacuum(file(200_000, auto_vacuum=auto_vacuum), measured, RATE, careful=True, only_slices=False)
+        choice = choose_vacuum(
+            file(200_000, auto_vacuum=auto_vacuum), measured, RATE, careful=True, only_incremental=False
+        )
         assert choice.way == "nothing"
         assert "200000 of 262144 pages are free, 500 of them have been" in choice.why
         assert "filled again" in choice.why
@@ -92,17 +94,21 @@ def test_it_never_claims_more_than_was_seen(seen: dict[int, int], free: int, spa
     assert all(later - earlier > 1 for earlier, later in pairwise(unseen)), "a gap of two hours"
 
 
-def test_slices_take_what_stays_and_leave_the_rest_for_the_queue() -> None:
+def test_an_incremental_vacuum_takes_what_stays_and_leave_the_rest_for_the_queue() -> None:
     choice = choose_vacuum(
-        file(200_000, auto_vacuum="incremental"), LastingFreePages(120_000, DAY), RATE, careful=True, only_slices=False
+        file(200_000, auto_vacuum="incremental"),
+        LastingFreePages(120_000, DAY),
+        RATE,
+        careful=True,
+        only_incremental=False,
     )
-    assert (choice.way, choice.pages, choice.stall) == ("incremental", 120_000, MAX_SLICE_SECONDS)
+    assert (choice.way, choice.pages, choice.stall) == ("incremental", 120_000, MAX_BATCH_SECONDS)
     assert choice.stall < 0.05, "within limits.write_lock"
     assert choice.gives_back == 120_000 * 4096
 
 
 def test_a_full_vacuum_is_planned_with_its_stall() -> None:
-    choice = choose_vacuum(file(131_072), LastingFreePages(131_072, DAY), RATE, careful=True, only_slices=False)
+    choice = choose_vacuum(file(131_072), LastingFreePages(131_072, DAY), RATE, careful=True, only_incremental=False)
     assert choice.way == "full"
     assert choice.stall == pytest.approx(GIB / 2 / RATE)
     assert choice.gives_back == GIB / 2
@@ -110,20 +116,26 @@ def test_a_full_vacuum_is_planned_with_its_stall() -> None:
 
 def test_an_automatic_run_needs_a_tenth_of_the_file_and_a_person_any_page() -> None:
     little = file(20_000)
-    assert choose_vacuum(little, LastingFreePages(20_000, DAY), RATE, careful=True, only_slices=False).way == "nothing"
-    assert choose_vacuum(little, LastingFreePages(20_000, DAY), RATE, careful=False, only_slices=False).way == "full"
-    small = file(200, pages=400)
-    assert choose_vacuum(small, LastingFreePages(200, DAY), RATE, careful=True, only_slices=False).way == "nothing", (
-        "less than 1 MiB"
+    assert (
+        choose_vacuum(little, LastingFreePages(20_000, DAY), RATE, careful=True, only_incremental=False).way
+        == "nothing"
     )
     assert (
-        choose_vacuum(file(2000), LastingFreePages(2000, DAY), RATE, careful=False, only_slices=False).way == "nothing"
+        choose_vacuum(little, LastingFreePages(20_000, DAY), RATE, careful=False, only_incremental=False).way == "full"
     )
-    in_slices = choose_vacuum(
-        file(1, auto_vacuum="incremental"), LastingFreePages(1, DAY), RATE, careful=False, only_slices=False
+    small = file(200, pages=400)
+    assert (
+        choose_vacuum(small, LastingFreePages(200, DAY), RATE, careful=True, only_incremental=False).way == "nothing"
+    ), "less than 1 MiB"
+    assert (
+        choose_vacuum(file(2000), LastingFreePages(2000, DAY), RATE, careful=False, only_incremental=False).way
+        == "nothing"
     )
-    assert in_slices.way == "incremental"
-    assert choose_vacuum(file(0), LastingFreePages(0, DAY), RATE, careful=False, only_slices=False).why.startswith(
+    incremental = choose_vacuum(
+        file(1, auto_vacuum="incremental"), LastingFreePages(1, DAY), RATE, careful=False, only_incremental=False
+    )
+    assert incremental.way == "incremental"
+    assert choose_vacuum(file(0), LastingFreePages(0, DAY), RATE, careful=False, only_incremental=False).why.startswith(
         "none of"
     )
 
@@ -141,15 +153,15 @@ def test_an_automatic_run_needs_a_tenth_of_the_file_and_a_person_any_page() -> N
 )
 def test_what_is_just_worth_it(free: int, pages: int, careful: bool, auto_vacuum: str, way: str) -> None:
     measured = file(free, pages, auto_vacuum)
-    choice = choose_vacuum(measured, LastingFreePages(free, DAY), RATE, careful=careful, only_slices=False)
+    choice = choose_vacuum(measured, LastingFreePages(free, DAY), RATE, careful=careful, only_incremental=False)
     assert choice.way == way
 
 
 def test_what_is_not_done_gives_nothing_back_and_stops_no_writer() -> None:
     why = "2000 of 262144 pages are free, 2000 of them have been for 24 hours: too few to be worth it"
-    choice = choose_vacuum(file(2000), LastingFreePages(2000, DAY), RATE, careful=True, only_slices=False)
+    choice = choose_vacuum(file(2000), LastingFreePages(2000, DAY), RATE, careful=True, only_incremental=False)
     assert choice == VacuumChoice("nothing", why, pages=0, gives_back=0, stall=0.0)
-    full = choose_vacuum(file(131_072), LastingFreePages(131_072, DAY), RATE, careful=True, only_slices=False)
+    full = choose_vacuum(file(131_072), LastingFreePages(131_072, DAY), RATE, careful=True, only_incremental=False)
     assert full.pages == 0, "it frees them all, not so many"
 
 
@@ -160,7 +172,7 @@ def test_room_that_is_missing_is_told_in_bytes() -> None:
 
 
 def test_what_was_not_watched_yet_says_only_what_is_free_now() -> None:
-    choice = choose_vacuum(file(2000), LastingFreePages(2000, 0.0), RATE, careful=True, only_slices=False)
+    choice = choose_vacuum(file(2000), LastingFreePages(2000, 0.0), RATE, careful=True, only_incremental=False)
     assert choice.why == "2000 of 262144 pages are free: too few to be worth it"
-    refilled = choose_vacuum(file(2000), LastingFreePages(10, 0.0), RATE, careful=True, only_slices=False)
+    refilled = choose_vacuum(file(2000), LastingFreePages(10, 0.0), RATE, careful=True, only_incremental=False)
     assert refilled.why == "2000 of 262144 pages are free, and at times only 10: the others are filled again"

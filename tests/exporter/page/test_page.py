@@ -75,15 +75,15 @@ SITUATIONS = {
         "Needs attention",
         "3 tasks have a stale lease",
         "none verified",
-        "restore never proved",
-        "stale-leases: wrong",
+        "no drill yet",
+        "stale-leases: outside its limit",
     ),
     "reports": (
         "Needs attention",
         "pinned by a reader",
         "backlog",
         "python (",
-        "wal-backlog: wrong",
+        "wal-backlog: outside its limit",
         "no backup directory",
     ),
     "gone": ("Cannot be read", "is not there", "unknown"),
@@ -106,8 +106,8 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
             "blocked by python",
             "python report.py reports.db",
             "No backup directory",
-            "wrong for",
-            "asks for checkpoint",
+            "outside its limit for",
+            "requests checkpoint",
         ):
             assert word in text, word
         assert "blocked" in row(tab.page, "#3").inner_text()
@@ -115,7 +115,7 @@ def test_every_situation_is_shown_in_words_without_any_script(opened: Open) -> N
         assert tab.page.get_by_role("img", name=re.compile("WAL backlog: now 7.9.MiB")).count() == 1
 
 
-def test_what_comes_at_its_time_is_told(opened: Open) -> None:
+def test_the_schedules_of_a_database_are_shown(opened: Open) -> None:
     with opened("/databases/mail") as tab:
         schedules = tab.page.locator("#times + ul")
         assert "nightly next backup at" in schedules.inner_text()
@@ -396,7 +396,7 @@ def test_nothing_configured_and_nothing_done_have_pages_of_their_own(chromium: B
         assert tab.serious() == []
 
 
-def test_a_history_that_cannot_be_read_is_said_and_the_rest_is_shown(chromium: Browser, tmp_path: Path) -> None:
+def test_an_unreadable_state_store_is_shown_as_a_problem(chromium: Browser, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
     shown = web_server.idle_context(
         tmp_path, operations=idle_operations(tmp_path / "state", Target("jobs", tmp_path / "jobs.db"))
@@ -410,4 +410,4 @@ def test_a_history_that_cannot_be_read_is_said_and_the_rest_is_shown(chromium: B
             assert text in tab.page.inner_text("main")
             assert tab.serious() == []
         tab.page.goto(f"{url}/history")
-        assert tab.page.get_by_role("heading", level=1).inner_text() == "The history cannot be read"
+        assert tab.page.get_by_role("heading", level=1).inner_text() == "The state store cannot be read"
