@@ -41,7 +41,7 @@ class ActionContext:
     `automatic`: no person watches; what costs the application more than its budgets needs the operator's consent.
     `source_failure`: what the database's last failed check reported; empty when all is well.
     `last_attempt`: when this action last ended on this database. `trust_owner`: checkpoint_vulnerable_owner.
-    `window_ends`: when the window of an automatic run closes; it is asked to stop then, at its next safe point.
+    `window_ends`: when the window of an automatic run closes; it is stopped then, at its next safe point.
     """
 
     target: Target
