@@ -71,13 +71,13 @@ class ActionContext:
         self.emit(Event("phase", name))
 
 
-def describe_lock_holder(work: ActionContext) -> str:
+def describe_lock_holder(context: ActionContext) -> str:
     """The process that writes or, without a writer, one that reads; always words that fit into a sentence."""
     with suppress(LockTableUnseen, RawReaderUnavailable, OSError):
-        writer = describe_writer(work.raw, work.target.path)
+        writer = describe_writer(context.raw, context.target.path)
         if writer:
             return writer
-        holders = work.raw.find_held_locks(work.target.path)
+        holders = context.raw.find_held_locks(context.target.path)
         others = (holder for holder in holders if holder.pid not in (-1, os.getpid()) and holder.row.kind != "FLOCK")
         if (other := next(others, None)) is not None:
             return describe_holder(other)
