@@ -1,4 +1,4 @@
-"""What a reading says to a condition: a number, that there is none, or nothing at all. Pure."""
+"""Measuring a condition: a value, no value, or an unreadable one; and the effect of a run. Pure."""
 
 from pathlib import Path
 

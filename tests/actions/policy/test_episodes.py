@@ -1,4 +1,4 @@
-"""Alert episodes and the hearing of wishes: which delivery asks for a run, and which is the same news again. Pure."""
+"""Alert episodes and cooldowns: which delivery enqueues a run, and which is a duplicate. Pure."""
 
 from dataclasses import replace
 

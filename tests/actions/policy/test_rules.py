@@ -1,4 +1,4 @@
-"""Deciding: conditions, rules, matchers, effects. All pure; the clock is an argument."""
+"""Conditions, rules, matchers and effects. All pure; the clock is an argument."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Who of those that wait may begin now: turn, lanes, quota, and on how many databases a rule may act. Pure."""
+"""Which pending runs may start now: order, lanes, quota, and on how many databases a rule may act. Pure."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What would have run when: rules, schedules and alerts replayed on recorded readings. Pure."""
+"""Simulation: which runs rules, schedules and alerts would have started, replayed on recorded readings. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace

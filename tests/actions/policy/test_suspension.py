@@ -1,4 +1,4 @@
-"""When automation stops because it does not help, and what lets it try again. Pure."""
+"""When an action that does not help is suspended, and what lifts the suspension. Pure."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Whether a vacuum is worth it, and which: by what is free, by what stays free, and by what is remembered of it."""
+"""Whether a vacuum is worth it, and which one: by the free pages, now and over time. Pure."""
 
 from itertools import pairwise
 

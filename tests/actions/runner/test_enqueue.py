@@ -1,4 +1,4 @@
-"""The one way in, on a real history: alerts, their repeats and their ends become runs, each at most once. The clock is ours."""
+"""Enqueueing on a real history: alerts, their repeats and their ends become runs, each at most once. The clock is given."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the guards are told of a fresh backup: the newest verified one of this very database, safety copies left out."""
+"""What the guards get to know of a fresh backup: the newest verified one of this database, safety copies left out."""
 
 import time
 from collections.abc import Iterator

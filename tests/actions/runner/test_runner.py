@@ -1,4 +1,4 @@
-"""The door as a process: deaf and vanished callers, two at once, stale claims, dry runs."""
+"""The runner as a process: callers that do not read or are gone, two runs at once, stale claims, dry runs."""
 
 import fcntl
 import os

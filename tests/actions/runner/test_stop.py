@@ -1,4 +1,4 @@
-"""What stops a running action besides its caller: a pause, a cancel, the end of its window; and what these leave behind."""
+"""What stops a running action besides its caller: a pause, a cancel, the end of its window; and what remains after it."""
 
 import subprocess
 import sys
