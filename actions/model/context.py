@@ -41,7 +41,7 @@ class ActionContext:
     `automatic`: no person watches; what costs the application more than its budgets needs the operator's consent.
     `source_failure`: what the database's last failed check reported; empty when all is well.
     `last_attempt`: when this action last ended on this database. `trust_owner`: checkpoint_vulnerable_owner.
-    `window_ends`: when the window of an automatic run closes; it is asked to stop then, at its next safe point.
+    `window_ends`: when the window of an automatic run closes; it is stopped then, at its next safe point.
     """
 
     target: Target
@@ -71,13 +71,13 @@ class ActionContext:
         self.emit(Event("phase", name))
 
 
-def describe_lock_holder(work: ActionContext) -> str:
+def describe_lock_holder(context: ActionContext) -> str:
     """The process that writes or, without a writer, one that reads; always words that fit into a sentence."""
     with suppress(LockTableUnseen, RawReaderUnavailable, OSError):
-        writer = describe_writer(work.raw, work.target.path)
+        writer = describe_writer(context.raw, context.target.path)
         if writer:
             return writer
-        holders = work.raw.find_held_locks(work.target.path)
+        holders = context.raw.find_held_locks(context.target.path)
         others = (holder for holder in holders if holder.pid not in (-1, os.getpid()) and holder.row.kind != "FLOCK")
         if (other := next(others, None)) is not None:
             return describe_holder(other)

@@ -40,7 +40,7 @@ class ActionError(Exception):
 
 
 class Failed(ActionError):
-    """The action began and could not finish."""
+    """The action started and could not finish."""
 
 
 class Refused(ActionError):

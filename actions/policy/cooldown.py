@@ -1,7 +1,7 @@
 """Every cooldown: how soon an action may run again. Pure; the clock is an argument, times in seconds since the epoch.
 
 * Between two automatic runs of an action on a database lies the rule's cooldown, whichever trigger requests the second
-  (`admit_request`, `cooldown_left`). It starts when a run ends, unless that run never got to its work (OUTCOMES_WITHOUT_COOLDOWN).
+  (`admit_request`, `cooldown_left`). It starts when a run ends, unless that run never got to its work.
 * Between two runs for one alert that goes on firing lies the same cooldown, doubled for each run that did not help
   (`episode_cooldown`).
 * Between two checkpoints that make writers wait lies a minute (`may_retry_checkpoint`).
@@ -16,7 +16,7 @@ from actions.policy.suspension import SuspensionState
 
 Admission = Literal["accepted", "duplicate", "cooldown", "disabled"]
 
-# A run that ended like this says nothing about whether the action helps: it does not start the cooldown.
+# A run that ended like this does not show whether the action helps: it does not start the cooldown.
 OUTCOMES_WITHOUT_COOLDOWN = (Outcome.LOCKED, Outcome.INTERRUPTED)
 # Neither does a run that ended for this reason: the pause of all actions refused or ended it.
 REASON_WITHOUT_COOLDOWN = PAUSED

@@ -27,7 +27,7 @@ _RETRY_OUTCOMES = (*_NOT_BEGUN_OUTCOMES, Outcome.REFUSED, Outcome.BLOCKED)
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """Where one alert stands, for one rule on one database. Times in seconds since the epoch.
+    """The state of one alert, for one rule on one database. Times in seconds since the epoch.
 
     `run_id`: the newest run for it. `tries`: runs since one helped. `deliveries`: how many deliveries reported it as firing.
     """

@@ -1,8 +1,8 @@
 """Whether a vacuum is worth it, and which one. Pure: the file's pages, their recorded minimums and a clock in, a choice out.
 
 Free pages are no loss by themselves: a queue that empties every night fills them again every day, and giving them back
-only to ask for them again costs the application twice. Worth giving back is what *stays* free. Of that, batches of
-incremental_vacuum take the least at a time; a full VACUUM stops every writer until it is done.
+only to allocate them again costs the application twice. Only pages that *stay* free are worth giving back. For them
+incremental_vacuum holds the write lock for the shortest time; a full VACUUM stops every writer until it is done.
 """
 
 from collections.abc import Iterable

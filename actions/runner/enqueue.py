@@ -1,4 +1,4 @@
-"""The one way in: every automatic request becomes a pending run, or is rejected with a reason.
+"""Enqueues automatic requests: each becomes a pending run, or is rejected with a reason. There is no other way.
 
 Cooldown and suspension belong to (database, action), whichever trigger requests it, and live in history: they survive
 restarts.

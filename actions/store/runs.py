@@ -1,9 +1,9 @@
 """Stores runs: pending, claimed, running, ended. Each change is one transaction, guarded by the state it expects.
 
-    pending --claim--> claimed --begin (by the child, under the database's action lock)--> running --end--> ended
+    pending --claim--> claimed --start (by the child, under the database's action lock)--> running --end--> ended
 
-A claim carries a random token; only the child that was given it can begin or end the run. Without it a child that
-was spawned before its agent died could begin a run that a new agent had claimed again.
+A claim carries a random token; only the child that was given it can start or end the run. Without it a child that
+was spawned before its agent died could start a run that a new agent had claimed again.
 """
 
 import json

@@ -99,7 +99,7 @@ def serve(
     config = read_config(config_file)
     configure_logging(level, form)
     try:
-        place = parse_mount(telemetry_path, prefix, external_url)
+        mount = parse_mount(telemetry_path, prefix, external_url)
         web = ReloadingWebConfig(web_file)
         sockets = systemd.inherit_sockets(os.environ) if from_systemd else bind_listen_addresses(addresses)
     except (InvalidMount, ConfigErrors) as error:
@@ -107,16 +107,16 @@ def serve(
     except (CannotListen, systemd.NoInheritedSockets) as error:
         raise click.ClickException(str(error)) from error
     hosts = tuple(str(listener.getsockname()[0]) for listener in sockets)
-    if (trouble := exposure_problem(config.acting, hosts)) is not None:
-        raise UsageProblem(trouble)
+    if (problem := exposure_problem(config.acting, hosts)) is not None:
+        raise UsageProblem(problem)
     for warning in (*config.warnings, *_unknown_user_warnings(config, web)):
         log_event(LOG, logging.WARNING, warning)
-    _run_agent(config, web, place, sockets)
+    _run_agent(config, web, mount, sockets)
 
 
-def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: list[socket.socket]) -> None:
+def _run_agent(config: Config, web: ReloadingWebConfig, mount: Mount, sockets: list[socket.socket]) -> None:
     relax_garbage_collection()
-    agent = Agent(config, web, place, tuple(str(listener.getsockname()[0]) for listener in sockets))
+    agent = Agent(config, web, mount, tuple(str(listener.getsockname()[0]) for listener in sockets))
     try:
         agent.start()
     except StoreUnavailable as error:
@@ -129,7 +129,7 @@ def _run_agent(config: Config, web: ReloadingWebConfig, place: Mount, sockets: l
         on_hangup=_in_background_thread(lambda: _reload_agent(agent)),
         on_start=lambda: systemd.send_notification("READY=1", f"STATUS=answering on {address}"),
         on_stop=lambda: _begin_stop(agent),
-        behind_proxy=bool(place.own_hosts),
+        behind_proxy=bool(mount.own_hosts),
     )
     _start_watchdog_pings(server)
     try:

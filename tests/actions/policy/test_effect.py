@@ -1,4 +1,4 @@
-"""What a reading says to a condition: a number, that there is none, or nothing at all. Pure."""
+"""Measuring a condition: a value, no value, or an unreadable one; and the effect of a run. Pure."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_who_publishes_a_metric_is_known() -> None:
     assert publishing_collector("up") == ""
 
 
-def test_no_value_is_wrong_where_one_must_be_and_says_nothing_where_none_could_be_read() -> None:
+def test_no_value_is_wrong_where_one_must_be_and_unknown_where_none_could_be_read() -> None:
     assert NEVER.judge_measurement(Measurement(None, read=True)) is ConditionVerdict.WRONG
     assert NEVER.judge_measurement(Measurement(None, read=False)) is ConditionVerdict.UNKNOWN
     assert NEVER.judge_measurement(Measurement(0.0)) is ConditionVerdict.CLEAR
@@ -116,7 +116,7 @@ def with_wal(state: str, *pinners: PinningReader, result: CollectorResult | None
     return Snapshot(JOBS, 5.0, True, "readable", readings={wal.NAME: reading}, collectors=collectors)
 
 
-def test_whether_a_reader_is_in_the_way_and_when_that_cannot_be_told() -> None:
+def test_whether_a_reader_pins_the_wal_and_when_that_is_not_known() -> None:
     assert is_wal_pinned(with_wal("pinned", PINNER)) is True
     assert is_wal_pinned(with_wal("backlog", PINNER)) is True
     assert is_wal_pinned(with_wal("backlog")) is False

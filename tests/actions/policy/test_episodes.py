@@ -1,4 +1,4 @@
-"""Alert episodes and the hearing of wishes: which delivery asks for a run, and which is the same news again. Pure."""
+"""Alert episodes and cooldowns: which delivery enqueues a run, and which is a duplicate. Pure."""
 
 from dataclasses import replace
 
@@ -23,11 +23,11 @@ HOUR, DAY, WEEK = 3600.0, 86400.0, 604_800.0
 SAME_NEWS = 60.0  # a minute, as docs/safety.md says
 
 
-def test_an_alert_that_was_never_told_of_begins_an_episode() -> None:
+def test_a_new_alert_begins_an_episode() -> None:
     assert on_firing(None, 1000.0) == Episode("firing", 1, 1000.0, 1000.0, deliveries=1, run_id=None, tries=0)
 
 
-def test_told_again_while_it_fires_it_is_the_same_episode() -> None:
+def test_a_repeated_delivery_while_it_fires_is_the_same_episode() -> None:
     assert on_firing(TRIED, 1300.0) == Episode("firing", 1, 1000.0, 1300.0, deliveries=2, run_id=7, tries=1)
 
 
@@ -42,11 +42,11 @@ def test_an_alert_that_is_not_repeated_for_a_week_was_over() -> None:
     assert on_firing(NEW, 1000.1 + WEEK).number == 2
 
 
-def test_the_first_delivery_asks() -> None:
+def test_the_first_delivery_enqueues_a_run() -> None:
     assert decide_delivery(NEW, None, COOLDOWN, 1000.0) == "enqueue"
 
 
-def test_while_its_run_waits_or_works_every_delivery_is_the_same_news() -> None:
+def test_while_its_run_is_pending_or_active_every_delivery_is_a_duplicate() -> None:
     assert decide_delivery(TRIED, EpisodeRun(None), COOLDOWN, 99_999.0) == "duplicate"
 
 
@@ -64,7 +64,7 @@ def test_soon_after_its_run_a_delivery_is_the_pairs_other_half_or_a_lost_answer(
     assert decide_delivery(TRIED, ended(Outcome.NOTHING_TO_DO, None), cooldown, ENDED + 1) == "duplicate"
 
 
-def test_a_repeat_of_what_still_fires_asks_again_after_the_cooldown() -> None:
+def test_a_repeat_of_a_firing_alert_enqueues_again_after_the_cooldown() -> None:
     assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED + SAME_NEWS) == "cooldown"
     assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED + COOLDOWN - 0.1) == "cooldown"
     assert decide_delivery(TRIED, ended(), COOLDOWN, ENDED + COOLDOWN) == "enqueue"
@@ -72,19 +72,19 @@ def test_a_repeat_of_what_still_fires_asks_again_after_the_cooldown() -> None:
 
 
 @pytest.mark.parametrize(("tries", "times"), [(0, 1), (1, 1), (2, 2), (3, 4), (5, 16)])
-def test_the_rest_doubles_as_long_as_nothing_helps(tries: int, times: int) -> None:
+def test_the_cooldown_doubles_as_long_as_no_run_helps(tries: int, times: int) -> None:
     episode = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=tries)
     assert decide_delivery(episode, ended(), COOLDOWN, ENDED + times * COOLDOWN - 0.1) == "cooldown"
     assert decide_delivery(episode, ended(), COOLDOWN, ENDED + times * COOLDOWN) == "enqueue"
 
 
-def test_the_rest_is_never_longer_than_a_day() -> None:
+def test_the_cooldown_is_never_longer_than_a_day() -> None:
     episode = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=5)
     assert decide_delivery(episode, ended(), 80_000.0, ENDED + DAY - 0.1) == "cooldown"
     assert decide_delivery(episode, ended(), 80_000.0, ENDED + DAY) == "enqueue"
 
 
-def test_after_six_tries_an_episode_asks_no_more() -> None:
+def test_after_six_tries_an_episode_enqueues_no_more() -> None:
     worn = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=6)
     assert decide_delivery(replace(worn, tries=5), ended(), COOLDOWN, ENDED + 10 * DAY) == "enqueue"
     assert decide_delivery(worn, ended(), COOLDOWN, ENDED + 10 * DAY) == "disabled"
@@ -92,7 +92,7 @@ def test_after_six_tries_an_episode_asks_no_more() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.LOCKED, Outcome.INTERRUPTED, Outcome.REFUSED, Outcome.BLOCKED])
-def test_a_run_that_was_kept_from_its_work_is_none(outcome: Outcome) -> None:
+def test_a_run_that_did_not_get_to_its_work_does_not_count(outcome: Outcome) -> None:
     assert decide_delivery(TRIED, ended(outcome, None), COOLDOWN, ENDED) == "enqueue"
 
 
@@ -101,13 +101,13 @@ def test_a_run_that_did_its_work_or_was_stopped_is_one(outcome: Outcome) -> None
     assert decide_delivery(TRIED, ended(outcome, None), 0.0, ENDED) == "duplicate"
 
 
-def test_what_helped_and_became_wrong_again_does_not_wait_for_what_did_not_help() -> None:
+def test_after_a_run_that_helped_the_next_one_does_not_wait_for_earlier_failures() -> None:
     episode = Episode("firing", 1, 0.0, 0.0, run_id=7, tries=5)
     assert decide_delivery(episode, ended(effect=Effect.FIXED), COOLDOWN, ENDED + SAME_NEWS) == "enqueue"
     assert decide_delivery(episode, ended(Outcome.NOTHING_TO_DO, None), COOLDOWN, ENDED + SAME_NEWS) == "enqueue"
 
 
-def test_a_run_that_found_nothing_to_do_about_what_is_wrong_did_not_help() -> None:
+def test_a_run_with_nothing_to_do_while_the_condition_holds_did_not_help() -> None:
     assert (
         decide_delivery(TRIED, ended(Outcome.NOTHING_TO_DO, Effect.NO_EFFECT), COOLDOWN, ENDED + SAME_NEWS)
         == "cooldown"
@@ -138,7 +138,7 @@ def test_elapsed_time_by_a_clock_that_can_be_set_back(then: float, now: float, s
     assert elapsed_seconds(then, now) == seconds
 
 
-def test_a_wish_is_heard_when_nothing_waits_works_rests_or_is_suspended() -> None:
+def test_a_request_is_accepted_without_a_run_a_cooldown_or_a_suspension() -> None:
     assert admit_request(ActionHistory(), COOLDOWN, 0.0) == "accepted"
     assert admit_request(ActionHistory(last_ended=100.0), COOLDOWN, 700.0) == "accepted"
     assert admit_request(ActionHistory(last_ended=100.0), COOLDOWN, 699.9) == "cooldown"
@@ -151,7 +151,7 @@ def test_a_wish_is_heard_when_nothing_waits_works_rests_or_is_suspended() -> Non
     )
 
 
-def test_what_is_left_of_a_cooldown() -> None:
+def test_cooldown_left_in_seconds() -> None:
     assert cooldown_left(ActionHistory(), COOLDOWN, 5.0) == 0.0
     assert cooldown_left(ActionHistory(last_ended=100.0), COOLDOWN, 400.0) == 300.0
     assert cooldown_left(ActionHistory(last_ended=100.0), COOLDOWN, 900.0) == 0.0

@@ -1,4 +1,4 @@
-"""Deciding: conditions, rules, matchers, effects. All pure; the clock is an argument."""
+"""Conditions, rules, matchers and effects. All pure; the clock is an argument."""
 
 from collections.abc import Sequence
 
@@ -71,7 +71,7 @@ def test_without_a_clear_level_back_within_the_bound_is_healed() -> None:
     assert Condition("sqlite_queue_stale_leases", above=0).judge_measurement(Measurement(0)) is ConditionVerdict.CLEAR
 
 
-def test_a_rule_asks_only_after_its_condition_held_for_long_enough() -> None:
+def test_a_rule_requests_only_after_its_condition_held_for_long_enough() -> None:
     watch, due = stepped(RULE, ConditionWatch(), [BACKLOG(100)], 1000.0)
     assert (watch, due) == (ConditionWatch(1000.0), False)
     assert stepped(RULE, watch, [BACKLOG(100)], 1059.9) == (watch, False)
@@ -89,7 +89,7 @@ def test_between_bound_and_clear_level_a_trouble_goes_on_but_none_begins() -> No
     assert stepped(RULE, ConditionWatch(900.0), [BACKLOG(8)], 1000.0) == (ConditionWatch(), False)
 
 
-def test_a_rule_without_a_threshold_never_asks_by_itself() -> None:
+def test_a_rule_without_a_threshold_never_requests_on_a_reading() -> None:
     rule = Rule("wal", HIGH, "checkpoint")
     assert stepped(rule, ConditionWatch(1.0), [BACKLOG(100)], 1e9)[1] is False
 

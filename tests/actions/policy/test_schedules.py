@@ -23,7 +23,7 @@ THREE = at("2026-03-02 03:00")
 DAY, HOUR, MINUTE = 86400.0, 3600.0, 60.0
 
 
-def test_before_its_time_nothing_is_due_and_it_says_when_to_look() -> None:
+def test_before_its_time_nothing_is_due_and_the_next_time_is_known() -> None:
     assert due_firing(DAILY, "jobs", THREE - 3600, THREE - 1) == DueFiring(None, 0, THREE - 1, THREE)
 
 
@@ -49,7 +49,7 @@ def test_the_newest_of_several_may_still_be_on_time() -> None:
     assert (due.firing, due.missed) == (THREE + 3 * DAY, 3)
 
 
-def test_what_is_declared_to_be_caught_up_with_is_made_up_once() -> None:
+def test_a_missed_firing_within_catch_up_is_made_up_once() -> None:
     caring = replace(DAILY, catch_up=12 * 3600.0)
     late = due_firing(caring, "jobs", THREE - 1, THREE + DAY + 12 * 3600 - 1)
     assert (late.firing, late.missed) == (THREE + DAY, 1)
@@ -136,7 +136,7 @@ def test_it_covers_all_databases_unless_it_names_some() -> None:
     assert replace(DAILY, databases=("mail",)).covers_database("mail")
 
 
-def test_its_request_says_who_asks_and_has_no_condition() -> None:
+def test_its_request_names_the_schedule_and_has_no_condition() -> None:
     made = schedule_request(DAILY, "jobs")
     assert (made.action, made.database, made.trigger, made.rule) == ("backup", "jobs", "schedule", "daily")
     assert (made.options, made.priority, made.condition, made.cooldown) == ({"name": "daily"}, 4, None, 0.0)

@@ -1,4 +1,4 @@
-"""Who of those that wait may begin now: turn, lanes, quota, and on how many databases a rule may act. Pure."""
+"""Which pending runs may start now: order, lanes, quota, and on how many databases a rule may act. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -96,7 +96,7 @@ def test_a_person_is_bound_by_turn_alone() -> None:
     assert hold(waits(1, "a", trigger="person"), [began("a", runs=True)], tight) is not None
 
 
-def test_what_is_suspended_waits() -> None:
+def test_a_suspended_action_waits() -> None:
     suspended = bounds(suspended=frozenset({("a", "checkpoint")}))
     assert hold(waits(1, "a"), within=suspended) == WaitReason("suspended: it did not help before", limit=True)
     assert hold(waits(1, "b"), within=suspended) is None
@@ -108,7 +108,7 @@ def test_a_run_that_waits_delays_no_other() -> None:
     assert begin([waits(1, "a"), waits(2, "a", action="backup")], within=suspended) == [2]
 
 
-def test_an_automatic_wish_waits_for_its_window_and_a_persons_does_not() -> None:
+def test_an_automatic_run_waits_for_its_window_and_a_persons_does_not() -> None:
     shut = bounds(closed=frozenset({"checkpoint"}))
     assert hold(waits(1, "a"), within=shut) == WaitReason("its window is closed", limit=False)
     assert hold(waits(1, "a", trigger="person"), within=shut) is None

@@ -1,4 +1,4 @@
-"""What would have run when: rules, schedules and alerts replayed on recorded readings. Pure."""
+"""Simulation: which runs rules, schedules and alerts would have started, replayed on recorded readings. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,11 +61,11 @@ def test_a_rule_runs_when_it_held_for_long_enough_and_the_next_reading_says_whet
     ]
 
 
-def test_moments_are_told_in_the_order_of_their_times() -> None:
+def test_moments_are_replayed_in_the_order_of_their_times() -> None:
     assert story(plan(CHECKPOINT), read(60, 200), read(0, 200))[0][0] == 60
 
 
-def test_what_does_not_help_is_suspended_and_lifted_by_a_reading() -> None:
+def test_an_action_that_does_not_help_is_suspended_until_a_reading_lifts_it() -> None:
     made = plan(CHECKPOINT)
     readings = [read(at, 200) for at in range(0, 1000, 15)]
     kinds = [(at, kind) for at, kind, _ in story(made, *readings, read(1000, 5), read(1100, 200), read(1160, 200))]
@@ -99,13 +99,13 @@ def test_a_checkpoint_behind_a_reader_is_blocked_and_free_again_when_it_is_gone(
     assert events[1][2] == "effect blocked (200 -> 200)"
 
 
-def test_what_comes_closer_each_time_is_not_suspended() -> None:
+def test_an_action_that_makes_progress_is_not_suspended() -> None:
     backlogs = {0: 2000, 60: 2000, 75: 1700, 400: 1700, 415: 1400, 500: 1400}
     readings = [read(at, backlog) for at, backlog in backlogs.items()]
     assert [kind for _, kind, _ in story(plan(CHECKPOINT), *readings)] == ["runs", "ended"] * 2
 
 
-def test_whether_a_reader_holds_the_wal_back_is_what_the_state_says() -> None:
+def test_whether_a_reader_pins_the_wal_follows_the_recorded_state() -> None:
     assert read(0, 1, pinned("pinned")).is_wal_pinned is True
     assert read(0, 1, pinned("idle"), wal.STATE(0.0, "pinned")).is_wal_pinned is False
     assert read(0, 1, pinned("unknown")).is_wal_pinned is None
@@ -135,7 +135,7 @@ def test_the_radius_holds_and_is_said_once_for_each_run() -> None:
     assert "1 are allowed (blast_radius)" in events[1][2]
 
 
-def test_what_is_no_longer_wrong_when_its_turn_comes_is_nothing_to_do() -> None:
+def test_a_condition_that_is_clear_when_its_run_starts_leaves_nothing_to_do() -> None:
     rule = Rule("wal", BACKLOG, "checkpoint", hold=0.0, radius=BlastRadius(databases=1, share=0.0, within=600.0))
     events = story(plan(rule), read(0, 200), read(1, 200, database="mail"), read(600, 5, database="mail"))
     assert events[-1] == (600, "ended", "nothing to do: no longer wrong")
@@ -186,7 +186,7 @@ def test_an_alert_runs_its_rule_and_says_its_fingerprint() -> None:
     assert events == [SimulatedEvent(0, "runs", "jobs", words, "stale", "requeue")]
 
 
-def test_a_delivery_that_comes_again_is_the_same_news_and_a_repeat_waits_for_the_cooldown() -> None:
+def test_a_second_delivery_is_a_duplicate_and_a_repeat_waits_for_the_cooldown() -> None:
     events = story(plan(STALE), delivery(0), delivery(2), delivery(300), delivery(600))
     assert [(at, kind) for at, kind, _ in events] == [(0, "runs"), (2, "ignored"), (300, "ignored"), (600, "runs")]
     assert [words for _, kind, words in events if kind == "ignored"] == ["duplicate: Stale", "cooldown: Stale"]
@@ -201,7 +201,7 @@ def test_a_live_reading_decides_for_an_alert_too() -> None:
 
 
 @pytest.mark.parametrize(("state", "decision"), [("pinned", "cooldown"), ("backlog", "duplicate")])
-def test_what_a_reader_kept_from_its_work_is_no_news_of_a_run(state: str, decision: str) -> None:
+def test_a_blocked_run_does_not_make_the_next_delivery_a_duplicate(state: str, decision: str) -> None:
     moments = [
         read(0, 200, pinned(state)),
         delivery(1, "Backlog"),
@@ -211,7 +211,7 @@ def test_what_a_reader_kept_from_its_work_is_no_news_of_a_run(state: str, decisi
     assert story(plan(CHECKPOINT), *moments)[-1] == (20, "ignored", f"{decision}: Backlog")
 
 
-def test_a_wish_that_is_not_heard_is_no_try() -> None:
+def test_a_rejected_request_is_no_try() -> None:
     """Else the rest after the next run would not double."""
     other = Rule("other", BACKLOG, "requeue", hold=0.0)
     between = [read(640, 200, leases.STALE(2, "mail")), read(650, 5, leases.STALE(2, "mail"))]
@@ -231,13 +231,13 @@ def test_a_wish_that_is_not_heard_is_no_try() -> None:
 NARROW = plan(STALE, radius={"stale": BlastRadius(databases=1, share=0.0, within=600.0)})
 
 
-def test_a_resolution_cancels_what_waits() -> None:
+def test_a_resolution_cancels_a_pending_run() -> None:
     events = story(NARROW, delivery(0, database="mail"), delivery(1), delivery(2, status="resolved"), delivery(700))
     assert [(at, kind) for at, kind, _ in events] == [(0, "runs"), (1, "waits"), (2, "ended"), (700, "runs")]
     assert events[2][2] == "cancelled: its alert resolved before it began"
 
 
-def test_what_another_alert_still_counts_on_is_not_cancelled() -> None:
+def test_a_run_that_another_alert_waits_for_is_not_cancelled() -> None:
     both = [delivery(1), delivery(1, queue="mail"), delivery(2, status="resolved")]
     events = story(NARROW, delivery(0, database="mail"), *both, delivery(600, name="Other"))
     assert [(at, kind) for at, kind, _ in events] == [
@@ -249,7 +249,7 @@ def test_what_another_alert_still_counts_on_is_not_cancelled() -> None:
     ]
 
 
-def test_a_resolution_of_what_ran_or_never_fired_is_nothing() -> None:
+def test_a_resolution_after_the_run_or_without_firing_changes_nothing() -> None:
     assert [kind for _, kind, _ in story(plan(STALE), delivery(0), delivery(1, status="resolved"))] == ["runs"]
     assert story(plan(STALE), delivery(1, status="resolved")) == []
 

@@ -1,4 +1,4 @@
-"""When automation stops because it does not help, and what lets it try again. Pure."""
+"""When an action that does not help is suspended, and what lifts the suspension. Pure."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_worse_and_blocked_are_no_help_either(effect: Effect) -> None:
     assert state_after_run(ONCE, replace(NO_HELP, effect=effect), 60.0).is_suspended
 
 
-def test_it_says_what_happened_and_what_a_person_should_do() -> None:
+def test_the_state_tells_what_happened_and_what_a_person_should_do() -> None:
     assert TWICE.suspension_reason == "2 runs in a row did not help, the last: copied nothing"
     assert TWICE.suspension_cure == "look at it; then: queuekeeper resume"
     assert replace(TWICE, next_step="").suspension_cure == "then: queuekeeper resume"
@@ -63,7 +63,7 @@ def test_a_run_without_a_condition_changes_nothing() -> None:
     assert state_after_run(ONCE, replace(NO_HELP, condition=None), 60.0) == ONCE
 
 
-def test_a_run_that_came_closer_is_on_its_way_and_not_counted() -> None:
+def test_a_run_that_made_progress_is_not_counted() -> None:
     closer = replace(NO_HELP, after=200.0 - PROGRESS_SHARE * 190.0)
     assert state_after_run(ONCE, closer, 60.0) == ONCE
     assert state_after_run(ONCE, replace(closer, after=200.0 - PROGRESS_SHARE * 190.0 + 0.1), 60.0).is_suspended
@@ -104,7 +104,7 @@ def test_only_a_reading_at_the_clear_level_lifts_it() -> None:
         assert state_after_reading(TWICE, Measurement(None, read=False), 61.0, held_back=held_back) == TWICE
 
 
-def test_a_reading_from_before_the_run_says_nothing_of_it() -> None:
+def test_a_reading_from_before_the_run_changes_nothing() -> None:
     assert state_after_reading(TWICE, Measurement(0.0), 59.9, held_back=False) == TWICE
     assert state_after_reading(TWICE, Measurement(0.0), 60.0, held_back=False) == SuspensionState()
 
@@ -125,7 +125,7 @@ def test_while_the_reader_is_there_or_cannot_be_seen_it_stays(held_back: bool | 
     assert state_after_reading(STUCK, Measurement(200.0), 61.0, held_back=held_back) == STUCK
 
 
-def test_what_is_not_suspended_is_not_lifted() -> None:
+def test_an_action_that_is_not_suspended_is_not_lifted() -> None:
     once = state_after_run(SuspensionState(), BLOCKED, 50.0)
     assert state_after_reading(once, Measurement(200.0), 61.0, held_back=False) == once
 

@@ -1,4 +1,4 @@
-"""Whether a vacuum is worth it, and which: by what is free, by what stays free, and by what is remembered of it."""
+"""Whether a vacuum is worth it, and which one: by the free pages, now and over time. Pure."""
 
 from itertools import pairwise
 
@@ -165,13 +165,13 @@ def test_what_is_not_done_gives_nothing_back_and_stops_no_writer() -> None:
     assert full.pages == 0, "it frees them all, not so many"
 
 
-def test_room_that_is_missing_is_told_in_bytes() -> None:
+def test_missing_space_is_given_in_bytes() -> None:
     assert missing_bytes(100, 50, 150) == 0
     assert missing_bytes(100, 50, 149) == 1
     assert missing_bytes(100, 50, 0) == 150
 
 
-def test_what_was_not_watched_yet_says_only_what_is_free_now() -> None:
+def test_without_records_only_the_pages_free_now_are_named() -> None:
     choice = choose_vacuum(file(2000), LastingFreePages(2000, 0.0), RATE, careful=True, only_incremental=False)
     assert choice.why == "2000 of 262144 pages are free: too few to be worth it"
     refilled = choose_vacuum(file(2000), LastingFreePages(10, 0.0), RATE, careful=True, only_incremental=False)

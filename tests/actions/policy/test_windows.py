@@ -1,4 +1,4 @@
-"""Windows: which moments they hold, over midnight, over changes of the clocks, and when they close and open next."""
+"""Windows: which moments are inside, past midnight, over changes of the clocks, and when they close and open next."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""The one way in, on a real history: alerts, their repeats and their ends become runs, each at most once. The clock is ours."""
+"""Enqueueing on a real history: alerts, their repeats and their ends become runs, each at most once. The clock is given."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,14 +60,14 @@ def performed(store: apsw.Connection, ending: RunEnding, now: float) -> Run:
     return runs.load_run(store, waiting.id)
 
 
-def test_an_alert_becomes_one_run_that_says_which_alert_asked(store: apsw.Connection) -> None:
+def test_an_alert_becomes_one_run_that_names_the_alert(store: apsw.Connection) -> None:
     assert heard(store, 1000.0) == EnqueueResult("accepted", 1)
     (waiting,) = runs.pending_runs(store)
     assert (waiting.trigger, waiting.rule, waiting.episode) == ("alert", "stale", "c0ffee/1")
     assert waiting.request == rule_request(RULE, "jobs", "alert", "c0ffee/1")
 
 
-def test_told_again_while_it_waits_works_or_has_just_ended_it_is_that_run(store: apsw.Connection) -> None:
+def test_a_delivery_while_its_run_is_pending_active_or_just_ended_is_that_run(store: apsw.Connection) -> None:
     heard(store, 1000.0)
     assert heard(store, 1000.002) == EnqueueResult("duplicate", 1)
     ended = performed(store, FIXED, 1001.0)
@@ -109,7 +109,7 @@ def test_resolved_and_firing_again_is_a_new_episode_within_the_same_cooldown(sto
     assert runs.load_run(store, 2).episode == "c0ffee/2"
 
 
-def test_a_resolution_cancels_what_has_not_begun(store: apsw.Connection) -> None:
+def test_a_resolution_cancels_a_run_that_has_not_started(store: apsw.Connection) -> None:
     heard(store, 1000.0)
     assert resolved(store, 1001.0) == [1]
     ended_run = runs.load_run(store, 1)
@@ -117,7 +117,7 @@ def test_a_resolution_cancels_what_has_not_begun(store: apsw.Connection) -> None
     assert resolved(store, 1002.0) == []
 
 
-def test_a_resolution_cancels_what_is_claimed_and_its_child_must_leave(store: apsw.Connection) -> None:
+def test_a_resolution_cancels_a_claimed_run_and_its_child_exits(store: apsw.Connection) -> None:
     heard(store, 1000.0)
     claim = runs.claim_run(store, 1, 1000.5)
     assert claim is not None
@@ -125,7 +125,7 @@ def test_a_resolution_cancels_what_is_claimed_and_its_child_must_leave(store: ap
     assert not runs.start_run(store, claim, 1001.5)
 
 
-def test_a_resolution_does_not_stop_what_has_begun(store: apsw.Connection) -> None:
+def test_a_resolution_does_not_stop_a_running_run(store: apsw.Connection) -> None:
     heard(store, 1000.0)
     claim = runs.claim_run(store, 1, 1000.5)
     assert claim is not None
@@ -156,12 +156,12 @@ def test_two_receivers_are_two_episodes_and_one_run(store: apsw.Connection) -> N
     assert heard(store, 1010.0, firing(receiver="b")) == EnqueueResult("duplicate", 1)
 
 
-def test_resolving_what_never_fired_here_is_nothing(store: apsw.Connection) -> None:
+def test_a_resolution_of_an_alert_that_never_fired_here_changes_nothing(store: apsw.Connection) -> None:
     assert resolved(store, 1000.0) == []
     assert load_episode(store, EpisodeKey("queuekeeper", "c0ffee", "stale", "jobs")) is None
 
 
-def test_what_met_a_cooldown_asks_again_with_the_next_delivery(store: apsw.Connection) -> None:
+def test_a_request_within_a_cooldown_is_made_again_with_the_next_delivery(store: apsw.Connection) -> None:
     enqueue_automatic(store, rule_request(RULE, "jobs", "threshold"), "/jobs.db", 900.0)
     performed(store, FIXED, 901.0)
     assert heard(store, 1000.0) == EnqueueResult("cooldown", None)
@@ -175,7 +175,7 @@ def test_a_blocked_run_is_tried_again_with_the_next_delivery_after_the_cooldown(
     assert heard(store, 1601.0).decision == "accepted"
 
 
-def test_a_run_that_was_cut_off_is_asked_for_again_at_once(store: apsw.Connection) -> None:
+def test_an_interrupted_run_is_enqueued_again_at_once(store: apsw.Connection) -> None:
     heard(store, 1000.0)
     performed(store, RunEnding(Outcome.INTERRUPTED, "gone"), 1001.0)
     assert heard(store, 1002.0) == EnqueueResult("accepted", 2)
@@ -199,7 +199,7 @@ def test_old_episodes_are_forgotten_and_recent_ones_are_not(store: apsw.Connecti
     )
 
 
-def test_how_an_action_stands_is_kept_until_it_is_well(store: apsw.Connection) -> None:
+def test_the_suspension_state_is_stored_until_it_is_clear(store: apsw.Connection) -> None:
     one_strike = SuspensionState(1, None, 5.0, True, "stale", STALE, "held back", "wait")
     save_suspension(store, "jobs", "requeue", one_strike)
     assert load_suspensions(store) == {("jobs", "requeue"): one_strike}
@@ -207,7 +207,7 @@ def test_how_an_action_stands_is_kept_until_it_is_well(store: apsw.Connection) -
     assert load_suspensions(store) == {}
 
 
-def test_a_history_without_room_hears_nothing_of_a_delivery(store: apsw.Connection) -> None:
+def test_a_history_on_a_full_disk_rejects_a_delivery(store: apsw.Connection) -> None:
     store.execute(f"PRAGMA max_page_count={store.pragma('page_count')}")
     label = "x" * 100_000
     with pytest.raises(apsw.FullError), store_transaction(store):

@@ -1,4 +1,4 @@
-"""What the guards are told of a fresh backup: the newest verified one of this very database, safety copies left out."""
+"""What the guards get to know of a fresh backup: the newest verified one of this database, safety copies left out."""
 
 import time
 from collections.abc import Iterator
@@ -37,9 +37,9 @@ def store(target: Target) -> Iterator[apsw.Connection]:
 
 def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "schedule") -> GuardInputs:
     assert target.state is not None
-    wish = Request("vacuum", target.name, trigger)
+    request = Request("vacuum", target.name, trigger)
     return gather_guard_inputs(
-        Job(wish, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"].SPEC, store, now
+        Job(request, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"].SPEC, store, now
     )
 
 
@@ -48,7 +48,9 @@ def reason(inputs: GuardInputs) -> str:
     return "" if refused is None else refused.reason
 
 
-def test_a_verified_backup_lets_what_destroys_run_until_it_is_too_old(target: Target, store: apsw.Connection) -> None:
+def test_a_verified_backup_permits_a_destructive_run_until_it_is_too_old(
+    target: Target, store: apsw.Connection
+) -> None:
     assert reason(facts(target, store, time.time())) == "no_fresh_backup"
     assert reason(facts(target, store, time.time(), "person")) == ""
     snapshot_time = read_manifest(manifest_path(Path(str(by_hand(target, "backup").figures["path"])))).snapshot_time
@@ -57,7 +59,7 @@ def test_a_verified_backup_lets_what_destroys_run_until_it_is_too_old(target: Ta
 
 
 @pytest.mark.parametrize("changed", [{"verified_time": None}, {"kind": "safety"}, {"bytes": 1}])
-def test_what_is_no_proved_ordinary_backup_does_not_count(
+def test_an_unverified_or_safety_backup_does_not_count(
     target: Target, store: apsw.Connection, changed: dict[str, Any]
 ) -> None:
     manifest = manifest_path(Path(str(by_hand(target, "backup").figures["path"])))
@@ -70,9 +72,9 @@ def test_without_a_place_for_backups_there_is_none(target: Target, store: apsw.C
 
 
 def test_what_cannot_be_undone_is_refused_by_its_child_until_there_is_a_window_and_a_backup(target: Target) -> None:
-    wish = Request("vacuum", target.name, "schedule", options={"free_for": 0.0})
-    assert act(target, wish, window=None).reason == "no_window"
-    assert act(target, wish).reason == "no_fresh_backup"
+    request = Request("vacuum", target.name, "schedule", options={"free_for": 0.0})
+    assert act(target, request, window=None).reason == "no_window"
+    assert act(target, request).reason == "no_fresh_backup"
     assert by_hand(target, "vacuum", free_for=0.0).outcome in ("done", "nothing_to_do"), "a person is not bound"
     assert by_hand(target, "backup").outcome == "done"
-    assert act(target, wish).outcome in ("done", "nothing_to_do")
+    assert act(target, request).outcome in ("done", "nothing_to_do")

@@ -1,4 +1,4 @@
-"""The door as a process: deaf and vanished callers, two at once, stale claims, dry runs."""
+"""The runner as a process: callers that do not read or are gone, two runs at once, stale claims, dry runs."""
 
 import fcntl
 import os
@@ -100,7 +100,7 @@ def test_a_caller_that_closes_only_its_ear_lets_the_action_end(
     assert (runner_child.record(job).outcome, requeued(stale)) == ("done", MANY)
 
 
-def test_a_vanished_caller_interrupts_at_a_safe_point_and_what_was_done_is_told(
+def test_a_caller_that_is_gone_interrupts_at_a_safe_point_and_the_work_done_is_recorded(
     target: Target, stale: prismq.Queue, children: list[subprocess.Popen[bytes]]
 ) -> None:
     job = runner_child.claimed(runner_child.slow(target), "requeue")
@@ -118,7 +118,7 @@ def test_a_vanished_caller_interrupts_at_a_safe_point_and_what_was_done_is_told(
     assert by_hand(target, "requeue").figures["requeued"] == MANY - ended_run.figures["requeued"]
 
 
-def test_a_backup_whose_caller_vanished_leaves_no_file(
+def test_a_backup_without_its_caller_leaves_no_file(
     target: Target, stale: prismq.Queue, children: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     stale.fill_wal(8000)
@@ -133,7 +133,7 @@ def test_a_backup_whose_caller_vanished_leaves_no_file(
 
 
 @pytest.mark.parametrize("how", ["word", "SIGTERM", "SIGINT"])
-def test_who_asks_it_to_stop_gets_a_cancelled_run(
+def test_a_requested_stop_cancels_the_run(
     target: Target, stale: prismq.Queue, children: list[subprocess.Popen[bytes]], how: str
 ) -> None:
     job = runner_child.claimed(runner_child.slow(target), "requeue")
@@ -171,7 +171,7 @@ def test_waiting_without_listening_is_not_hanging_up(target: Target) -> None:
     assert runner_child.record(job).outcome == "done"
 
 
-def test_a_disk_that_fills_in_the_middle_fails_and_what_was_done_is_told(
+def test_a_disk_that_fills_in_the_middle_fails_and_the_work_done_is_recorded(
     target: Target, stale: prismq.Queue, children: list[subprocess.Popen[bytes]]
 ) -> None:
     """The kernel's limit on file sizes, set from outside: the database's WAL cannot grow, the smaller history's can."""
@@ -210,20 +210,20 @@ def test_a_second_action_ends_locked_and_the_first_is_untouched(
     assert raw.find_flock_holder(target.path) is None
 
 
-def test_a_child_whose_claim_was_taken_back_leaves_and_does_nothing(target: Target, stale: prismq.Queue) -> None:
+def test_a_child_that_lost_its_claim_exits_and_does_nothing(target: Target, stale: prismq.Queue) -> None:
     assert target.state is not None
-    wish = Request("requeue", target.name, "threshold", options={"guarded": True, "limit": MANY})
+    request = Request("requeue", target.name, "threshold", options={"guarded": True, "limit": MANY})
     with state_store(target.state) as store:
-        run_id, _ = runs.enqueue_run(store, wish, str(target.path), 1.0)
+        run_id, _ = runs.enqueue_run(store, request, str(target.path), 1.0)
         old = runs.claim_run(store, run_id, 2.0)
         assert old is not None
         assert runs.release_claim(store, run_id, old.token)
         new = runs.claim_run(store, run_id, 3.0)
-    status, events, errors = runner_child.finish(runner_child.start(Job(wish, target, target.state, old)))
+    status, events, errors = runner_child.finish(runner_child.start(Job(request, target, target.state, old)))
     assert (status, events, errors) == (RUN_NOT_OURS, [], "")
     assert requeued(stale) == 0
     assert new is not None
-    assert runner_child.finish(runner_child.start(Job(wish, target, target.state, new)))[0] == 0
+    assert runner_child.finish(runner_child.start(Job(request, target, target.state, new)))[0] == 0
     assert requeued(stale) == MANY
 
 
@@ -267,7 +267,7 @@ def test_a_file_that_is_replaced_while_it_is_being_locked_is_not_acted_upon(tmp_
     assert ran.stdout.startswith("replaced run it again")
 
 
-def test_the_lock_is_not_taken_away_by_looking(target: Target, raw: RawReader, stale: prismq.Queue) -> None:
+def test_reading_the_lock_table_does_not_release_the_lock(target: Target, raw: RawReader, stale: prismq.Queue) -> None:
     """The kernel's table is read; taking the lock to see whether it is free would refuse an action that starts then."""
     descriptor = os.open(stale.path.with_name("lockfile"), os.O_CREAT | os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)

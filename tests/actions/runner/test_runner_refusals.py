@@ -120,15 +120,15 @@ def test_options_that_the_action_does_not_take_start_nothing(
     assert requeued(stale) == 0
 
 
-def test_what_only_a_person_may_say_is_not_taken_from_a_rule(target: Target, stale: prismq.Queue) -> None:
-    wish = Request("requeue", target.name, "alert", options={"workers_stopped": True, "guarded": True, "limit": 5})
-    job = runner_child.claimed(target, "requeue", wish)
+def test_an_option_for_persons_is_refused_from_a_rule(target: Target, stale: prismq.Queue) -> None:
+    request = Request("requeue", target.name, "alert", options={"workers_stopped": True, "guarded": True, "limit": 5})
+    job = runner_child.claimed(target, "requeue", request)
     runner_child.finish(runner_child.start(job))
     assert (runner_child.record(job).reason, requeued(stale)) == ("options", 0)
 
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b'{"request": 3}\n', b"\xff\xfe\n", b"[" * 50_000 + b"\n"])
-def test_a_job_that_cannot_be_read_is_told_in_a_line(line: bytes) -> None:
+def test_a_job_that_cannot_be_read_is_reported_in_one_line(line: bytes) -> None:
     status, events, errors = runner_child.finish(runner_child.start(line))
     assert (status, errors) == (USAGE_ERROR, "")
     assert len(events) == 1
@@ -154,7 +154,7 @@ def test_a_history_that_cannot_be_written_any_more_forbids_acting(target: Target
     assert runner_child.record(job).state == "claimed"
 
 
-def test_a_history_that_fills_while_the_action_runs_is_told_and_no_success_is_claimed(
+def test_a_history_that_fills_during_the_run_is_reported_and_no_success_is_claimed(
     target: Target, stale: prismq.Queue, children: list[subprocess.Popen[bytes]], raw: RawReader
 ) -> None:
     job = runner_child.claimed(runner_child.slow(target), "requeue")
@@ -229,7 +229,7 @@ def test_a_read_only_history_forbids_acting(target: Target, stale: prismq.Queue,
     assert "--state" in assert_nothing_was_done(job, stale).message
 
 
-def test_a_disk_too_small_to_remember_what_comes_refuses(target: Target, stale: prismq.Queue, small_disk: Path) -> None:
+def test_a_disk_too_small_for_the_record_refuses_the_run(target: Target, stale: prismq.Queue, small_disk: Path) -> None:
     ended_run = by_hand(replace(target, state=small_disk / "state"), "requeue")
     assert (ended_run.outcome, ended_run.reason) == ("refused", "state_full")
     assert requeued(stale) == 0

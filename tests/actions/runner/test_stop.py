@@ -1,4 +1,4 @@
-"""What stops a running action besides its caller: a pause, a cancel, the end of its window; and what these leave behind."""
+"""What stops a running action besides its caller: a pause, a cancel, the end of its window; and what remains after it."""
 
 import subprocess
 import sys
@@ -62,8 +62,8 @@ def requeued(queue: prismq.Queue) -> int:
 def test_a_pause_stops_what_runs_whichever_trigger_requested_it(
     target: Target, queue: prismq.Queue, children: list[subprocess.Popen[bytes]], trigger: str
 ) -> None:
-    wish = Request("requeue", target.name, trigger, options=RULED)  # type: ignore[arg-type] # one of its words
-    job = runner_child.claimed(runner_child.slow(target), "requeue", wish)
+    request = Request("requeue", target.name, trigger, options=RULED)  # type: ignore[arg-type] # one of its words
+    job = runner_child.claimed(runner_child.slow(target), "requeue", request)
     children.append(runner_child.start(job))
     runner_child.wait_for(children[0], "progress")
     with state_store(job.state) as store:
@@ -94,7 +94,7 @@ def test_a_second_pause_keeps_the_first_reason(target: Target) -> None:
         assert pause_reason(store) == "by ann"
 
 
-def test_what_does_not_reach_a_safe_point_in_time_is_told(target: Target) -> None:
+def test_a_run_that_does_not_reach_a_safe_point_in_time_is_reported(target: Target) -> None:
     """This process stands for a child that is deep in one long step."""
     job = runner_child.claimed(target, "backup")
     with state_store(job.state) as store:
@@ -106,7 +106,7 @@ def test_what_does_not_reach_a_safe_point_in_time_is_told(target: Target) -> Non
         assert wait_for_runs(store, 0.0).finishing == ()
 
 
-def test_a_cancelled_run_names_who_asked_and_leaves_no_mark(
+def test_a_cancelled_run_names_the_person_and_leaves_no_request(
     target: Target, queue: prismq.Queue, children: list[subprocess.Popen[bytes]]
 ) -> None:
     job = runner_child.claimed(runner_child.slow(target), "requeue")
@@ -151,13 +151,15 @@ def test_a_waiting_run_is_cancelled_at_once_also_while_paused(target: Target) ->
         assert runs.pending_runs(store) == []
 
 
-def test_a_run_is_asked_to_stop_when_its_window_is_over(
+def test_a_run_is_stopped_when_its_window_is_over(
     target: Target, queue: prismq.Queue, children: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     opened = float(int(time.time()) // 60 * 60)
     minute = int(opened) // 60 % (24 * 60)
-    wish = Request("requeue", target.name, "alert", options=RULED)
-    job = replace(runner_child.claimed(runner_child.slow(target), "requeue", wish), window=Window(minute, minute + 1))
+    request = Request("requeue", target.name, "alert", options=RULED)
+    job = replace(
+        runner_child.claimed(runner_child.slow(target), "requeue", request), window=Window(minute, minute + 1)
+    )
     flag = tmp_path / "it is later"
     command = (sys.executable, "-I", "-c", WITH_CLOCK, str(opened), str(flag))
     children.append(runner_child.start(job, command=command))

@@ -68,7 +68,7 @@ def test_a_newer_schema_is_refused_and_not_touched(tmp_path: Path) -> None:
         open_state_store(tmp_path)
 
 
-def test_the_same_wish_waits_only_once(store: apsw.Connection) -> None:
+def test_the_same_action_is_pending_only_once(store: apsw.Connection) -> None:
     first, new = runs.enqueue_run(store, CHECKPOINT, "/jobs.db", 1.0)
     assert new
     assert runs.enqueue_run(store, CHECKPOINT, "/jobs.db", 2.0) == (first, False)
@@ -110,7 +110,7 @@ def test_a_run_ends_once_and_its_totals_are_counted_with_it(store: apsw.Connecti
     assert totals.durations["checkpoint"].counts[2] == 1  # above 0.1 s, at most 0.25 s
 
 
-def test_what_runs_is_told_while_it_runs(store: apsw.Connection) -> None:
+def test_a_running_run_is_in_the_totals(store: apsw.Connection) -> None:
     claim = began(store)
     assert read_totals(store).started == {("jobs", "checkpoint"): 10.0}
     runs.end_run(store, claim, DONE, 11.0)
@@ -160,7 +160,7 @@ def test_a_fresh_claim_of_a_living_process_is_left_alone_until_its_patience_ends
     assert [run.id for run in recover_lost_runs(store, never_held, 2.1 + CLAIM_PATIENCE)] == [run_id]
 
 
-def test_a_lost_claim_ends_when_the_same_wish_waits_already(store: apsw.Connection) -> None:
+def test_a_lost_claim_ends_when_the_same_action_is_pending_already(store: apsw.Connection) -> None:
     run_id, _ = runs.enqueue_run(store, CHECKPOINT, "/jobs.db", 1.0)
     runs.claim_run(store, run_id, 2.0)
     store.execute("UPDATE run SET claimer = ?", (dead_process(),))
@@ -171,14 +171,14 @@ def test_a_lost_claim_ends_when_the_same_wish_waits_already(store: apsw.Connecti
     assert [run.id for run in runs.pending_runs(store)] == [again]
 
 
-def test_an_automatic_wish_is_not_heard_while_one_waits_or_runs(store: apsw.Connection) -> None:
+def test_an_automatic_request_is_a_duplicate_while_a_run_is_pending_or_active(store: apsw.Connection) -> None:
     assert enqueue_automatic(store, CHECKPOINT, "/jobs.db", 1.0).decision == "accepted"
     assert enqueue_automatic(store, CHECKPOINT, "/jobs.db", 1.0).decision == "duplicate"
     runs.claim_run(store, runs.pending_runs(store)[0].id, 2.0)
     assert enqueue_automatic(store, CHECKPOINT, "/jobs.db", 3.0).decision == "duplicate"
 
 
-def test_a_persons_wish_takes_the_place_of_an_automatic_one_that_waits(store: apsw.Connection) -> None:
+def test_a_persons_request_replaces_a_pending_automatic_one(store: apsw.Connection) -> None:
     number, _ = runs.enqueue_run(store, CHECKPOINT, "/jobs.db", 1.0)
     person = Request("checkpoint", "jobs", options={"mode": "truncate"})
     assert runs.enqueue_run(store, person, "/jobs.db", 2.0) == (number, True)

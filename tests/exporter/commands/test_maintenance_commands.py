@@ -146,7 +146,7 @@ def test_statistics_on_a_full_disk_change_nothing(tmp_path: Path, state: Path, c
         full = by_hand(target, command)
         assert (full.outcome, full.reason) == ("failed", "disk_full")
         assert "database or disk is full" in full.message
-        assert full.next_step.startswith("free space where the database")
+        assert full.next_step.startswith("free space on the disk of the database")
         (disk / "filler").unlink()
         assert queue.value("PRAGMA integrity_check") == "ok"
         assert queue.value("SELECT group_concat(name) FROM sqlite_schema") == before

@@ -22,7 +22,7 @@ LONGEST = 1500
 
 
 def main(place: Path) -> None:
-    """All of them."""
+    """Make all pictures."""
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, browser.chromium() as chromium:
         folder = Path(name)
@@ -30,7 +30,7 @@ def main(place: Path) -> None:
         _without_anything(chromium, folder / "empty", place)
         (folder / "scene").mkdir()
         with page_scene.scene(folder / "scene") as scene:
-            sleep(20)  # so that the charts have something to show
+            sleep(20)  # so that the charts have readings
             _reading(chromium, scene, place)
             _acting(chromium, scene, place)
 
@@ -96,17 +96,17 @@ def _many_stale(scene: Scene) -> Iterator[None]:
 
 
 def _without_anything(chromium: Browser, folder: Path, place: Path) -> None:
-    """Nothing configured, nothing read yet, a history that cannot be read."""
-    (folder / "file").write_text("in the way")
+    """Make the pictures without databases: nothing configured, nothing polled yet, an unreadable state store."""
+    (folder / "file").write_text("a file where the folder should be")
     jobs = Target("jobs", folder / "jobs.db")
-    fronts = {
+    contexts = {
         "empty": web_server.idle_context(folder),
         "starting": web_server.idle_context(
             folder, operations=idle_operations(folder, jobs), not_ready=lambda: "not every database was polled yet"
         ),
         "trouble": web_server.idle_context(folder, operations=idle_operations(folder / "file", jobs)),
     }
-    for name, shown in fronts.items():
+    for name, shown in contexts.items():
         with web_server.serving(shown) as url, browser.tab(chromium, **WIDE) as tab:
             tab.page.goto(url)
             _picture(tab, place / f"{name}.png")
@@ -119,7 +119,7 @@ def _log_in(page: Page, url: str, token: str) -> None:
 
 
 def _picture(tab: Tab, place: Path) -> None:
-    """As high as the page is, up to LONGEST."""
+    """Make a picture as high as the page, at most LONGEST pixels."""
     size = tab.page.viewport_size
     height = min(LONGEST, int(tab.page.evaluate("document.documentElement.scrollHeight")))
     assert size is not None
