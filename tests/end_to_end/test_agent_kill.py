@@ -78,8 +78,11 @@ def set_up(
 
 
 def agent_of(folder: Path) -> AgentProcess:
-    """Return an agent whose rules start the three actions at once when there is work. It is not started yet."""
-    made = AgentProcess(folder)
+    """Return an agent whose rules start the three actions at once when there is work. It is not started yet.
+
+    The wrapper has it started, not forked: the instants of the kills cover the start-up, and the mark is in its environment.
+    """
+    made = AgentProcess(folder, wrapper=["env"])
     made.config.write_text(CONFIG.replace("FOLDER", str(folder)))
     made.config.chmod(0o600)
     return made

@@ -26,7 +26,13 @@ def _fork_server() -> socket.socket:
     """The socket of this process's server; a Ctrl-C at the terminal is not for the server."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [REAL_PYTHON, "-I", str(SCRIPT), str(theirs.fileno())]
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True)
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        env={},  # what a test marks its processes with must not mark the server; each job brings its own environment
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,
+    )
     theirs.close()
 
     def end() -> None:

@@ -1,6 +1,7 @@
 """The child of an action as a bare process, for tests that are worse callers than any of ours: deaf, dead, late, foreign.
 
-Nothing here goes through `actions.runner.spawn`: what a test does to the pipes and signals is what the child gets.
+Nothing here goes through `actions.runner.spawn`: what a test does to the pipes and signals is what the child gets. It is
+started, not forked: a test that looks for what is left over finds its processes by the environment they began with.
 """
 
 import subprocess
