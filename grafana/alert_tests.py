@@ -1,6 +1,6 @@
 """Makes promtool's unit tests of alerts/cases.yaml, whose head says what a case is.
 
-promtool wants every sample, every label and every text spelled out: 40 alerts that way are 3,000 lines that nobody reads.
+promtool wants every sample, every label and every text spelled out: 40 alerts that way are 3,000 lines, too many to read.
 """
 
 import re
@@ -43,20 +43,20 @@ def promtool_test_file(cases: list[Json], step: str) -> str:
 def _promtool_test(case: Json, step: str) -> Json:
     fires = WRONG_FROM + case["for"]
     resolves = WRONG_FROM + _wrong_steps(case)
-    everybody = NAMES[case.get("each", "database")]
-    survivors = everybody if case.get("remembers") else everybody[:1]
+    all_names = NAMES[case.get("each", "database")]
+    survivors = all_names if case.get("remembers") else all_names[:1]
     return {
         "name": " ".join(filter(None, [case["alert"], case.get("case")])),
         "interval": step,
         "input_series": [*_input_series(case, STEPS[step])],
         "promql_expr_test": [
             _expected_state(case, WRONG_FROM - 1, step, "", ()),
-            _expected_state(case, fires - 1, step, "pending", everybody),
+            _expected_state(case, fires - 1, step, "pending", all_names),
             _expected_state(case, fires + LOOKED_FOR, step, "firing", survivors),
         ],
         "alert_rule_test": [
             _expected_alerts(case, fires - 1, step, ()),
-            _expected_alerts(case, fires, step, everybody),
+            _expected_alerts(case, fires, step, all_names),
             _expected_alerts(case, resolves + 2, step, ()),
         ],
     }
@@ -134,7 +134,7 @@ def _alert_labels(case: Json, name: str) -> dict[str, str]:
 
 
 def _expected_state(case: Json, at: int, step: str, state: str, names: tuple[str, ...]) -> Json:
-    """Who is pending or firing at this step; with an empty state: nobody is either."""
+    """Which names are pending or firing at this step; with an empty state, none is either."""
     wanted = f', alertstate="{state}"' if state else ""
     samples = [
         {

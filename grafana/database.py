@@ -114,8 +114,8 @@ def queue_panels() -> list[Panel]:
         ),
         line_panel(
             "First in line unchanged",
-            "For how long the same task has been first in line. Good: short; growing without end means that nobody takes "
-            "anything.",
+            "For how long the same task has been first in line. Good: short; growing without end means that no worker takes "
+            "a task.",
             range_query(f"sqlite_queue_head_unchanged_seconds{{{QUEUED}}}", "{{queue}}"),
             unit="s",
             thresholds=red_above("head"),
@@ -123,7 +123,7 @@ def queue_panels() -> list[Panel]:
         ),
         line_panel(
             "Stale leases",
-            "Tasks whose lease nobody renews, by the same rule that requeue uses. Good: 0; short peaks are given back.",
+            "Tasks whose lease is no longer renewed, by the same rule that requeue uses. Good: 0; short peaks are given back.",
             range_query(f"sqlite_queue_stale_leases{{{QUEUED}}}", "{{queue}}"),
             unit="short",
             thresholds=red_above("stale_leases"),

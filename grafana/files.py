@@ -36,7 +36,7 @@ def storage_panels() -> list[Panel]:
         line_panel(
             "Pages",
             "What the pages of the file hold: used, free (a vacuum gives them back), and room inside used pages where it was "
-            "measured. Good: free small beside used, or soon used again.",
+            "measured. Good: free small compared with used, or soon used again.",
             range_query(
                 f"(sqlite_pages{{{WATCHED}}} - sqlite_free_pages{{{WATCHED}}}) * sqlite_page_size_bytes{{{WATCHED}}}",
                 "used: " + OF_DATABASE,
@@ -118,8 +118,8 @@ def wal_detail_panels() -> list[Panel]:
         ),
         line_panel(
             "Write lock busy",
-            "Share of the time in which somebody held the write lock; SQLite has one writer at a time. Good: below a half; "
-            'near 1 everybody else gets "database is locked".',
+            "Share of the time in which a process held the write lock; SQLite has one writer at a time. Good: below a half; "
+            'near 1 every other writer gets "database is locked".',
             range_query(f"sqlite_write_lock_busy_ratio{{{WATCHED}}}", OF_DATABASE),
             unit="percentunit",
             most=1,

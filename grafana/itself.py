@@ -1,4 +1,4 @@
-"""queuekeeper itself: does it read, may it act, what was it told, what does that cost?"""
+"""The dashboard of the agents themselves: whether they read, may act, which alerts they received, and what that costs."""
 
 from grafana.layout import DashboardRow, dashboard_json
 from grafana.meanings import BLUE, CODES, DATABASES, DECISIONS, GREEN, ORANGE, RED
@@ -34,7 +34,7 @@ def agent_status_panels() -> list[Panel]:
         number_panel(
             "Acting",
             "Whether queuekeeper may act. Good: what you configured. Observing: actions are off in the configuration. "
-            "Paused: somebody stopped them.",
+            "Paused: a person stopped them.",
             f"max(queuekeeper_actions_enabled{{{AGENT}}} + 2 * queuekeeper_paused{{{AGENT}}})",
             mappings=value_mapping(
                 {"observing": (0, BLUE), "acting": (1, GREEN), "observing, paused": (2, ORANGE), "paused": (3, ORANGE)}
@@ -142,7 +142,7 @@ def polling_panels() -> list[Panel]:
 
 
 def acting_panels() -> list[Panel]:
-    """What it was told to do, by whom, and how long that took."""
+    """Panels about what triggered the runs and how long they took."""
     buckets = f"queuekeeper_action_duration_seconds_bucket{{{AGENT}}}"
     recent, ever = f"sum by (le, action) (increase({buckets}[$__range]))", f"sum by (le, action) ({buckets})"
     return [
@@ -215,7 +215,7 @@ def agent_dashboard() -> str:
     return dashboard_json(
         "queuekeeper-agent",
         "queuekeeper: itself",
-        "Whether the agents read everything, may act, and what they were told.",
+        "Whether the agents read everything, may act, and what triggered their runs.",
         rows,
         ("job", "instance"),
     )

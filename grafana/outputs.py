@@ -28,10 +28,10 @@ def _for_containers(path: str) -> Callable[[], str]:
     """An example of grafana/ with the addresses of deploy/compose.yaml, without its head."""
 
     def render_example() -> str:
-        found = (ROOT / "grafana" / path).read_text()
+        example = (ROOT / "grafana" / path).read_text()
         for here, there in _IN_CONTAINERS.items():
-            found = found.replace(here, there)
-        body = "\n".join(line for line in found.splitlines() if not line.lstrip().startswith("#"))
+            example = example.replace(here, there)
+        body = "\n".join(line for line in example.splitlines() if not line.lstrip().startswith("#"))
         return f"# Generated from grafana/{path} by `python -m grafana.build`, for compose.yaml; do not edit.\n{body}\n"
 
     return render_example

@@ -125,16 +125,16 @@ def health_panels() -> list[Panel]:
 
 def database_table() -> list[Panel]:
     """One line for each database."""
-    one = "sum by (database, instance)", "max by (database, instance)"
+    total, largest = "sum by (database, instance)", "max by (database, instance)"
     columns = {
         "Readable": instant_query(f"min by (database, instance) (sqlite_up{{{WATCHED}}})"),
-        "Size": instant_query(f"{one[1]} (sqlite_database_size_bytes{{{WATCHED}}})"),
-        "WAL backlog": instant_query(f"{one[1]} ({BACKLOG})"),
-        "Waiting": instant_query(f'{one[0]} (sqlite_queue_tasks{{{WATCHED}, state="waiting"}})'),
-        "Oldest waiting": instant_query(f"{one[1]} ({OLDEST_WAITING})"),
-        "Stale leases": instant_query(f"{one[0]} (sqlite_queue_stale_leases{{{WATCHED}}})"),
-        "Failed or dead": instant_query(f'{one[0]} (sqlite_queue_tasks{{{WATCHED}, state=~"failed|dead"}})'),
-        "Backup age": instant_query(f"{one[1]} ({BACKUP_AGE})"),
+        "Size": instant_query(f"{largest} (sqlite_database_size_bytes{{{WATCHED}}})"),
+        "WAL backlog": instant_query(f"{largest} ({BACKLOG})"),
+        "Waiting": instant_query(f'{total} (sqlite_queue_tasks{{{WATCHED}, state="waiting"}})'),
+        "Oldest waiting": instant_query(f"{largest} ({OLDEST_WAITING})"),
+        "Stale leases": instant_query(f"{total} (sqlite_queue_stale_leases{{{WATCHED}}})"),
+        "Failed or dead": instant_query(f'{total} (sqlite_queue_tasks{{{WATCHED}, state=~"failed|dead"}})'),
+        "Backup age": instant_query(f"{largest} ({BACKUP_AGE})"),
         "Least free disk": instant_query(f"min by (database, instance) ({FREE_SHARE})"),
     }
     looks = {
@@ -197,7 +197,7 @@ def trend_panels() -> list[Panel]:
         ),
         line_panel(
             "Stale leases",
-            "Tasks whose lease nobody renews, by the same rule that requeue uses. Good: 0; short peaks are given back.",
+            "Tasks whose lease is no longer renewed, by the same rule that requeue uses. Good: 0; short peaks are given back.",
             range_query(f"sqlite_queue_stale_leases{{{WATCHED}}}", "{{queue}}: " + OF_DATABASE),
             unit="short",
             thresholds=red_above("stale_leases"),
@@ -228,7 +228,7 @@ def outcome_panels() -> list[Panel]:
     return [
         bar_panel(
             "Actions by outcome",
-            "Ended runs. Good: done and nothing_to_do. Blocked and locked: somebody stood in the way, nothing was harmed.",
+            "Ended runs. Good: done and nothing_to_do. Blocked and locked: another process held a lock, nothing was harmed.",
             range_query(
                 event_query("queuekeeper_action_runs_total", "action, outcome", WATCHED), "{{action}}: {{outcome}}"
             ),
@@ -238,7 +238,7 @@ def outcome_panels() -> list[Panel]:
         ),
         bar_panel(
             "Did it help?",
-            "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. Blocked names somebody in "
+            "Effect of automatic actions, measured by the reading that asked for them. Good: fixed. Blocked names a process in "
             "its history. No_effect again and again: the cause lies elsewhere, a person is needed.",
             range_query(
                 event_query("queuekeeper_remediation_effect_total", "rule, effect", WATCHED), "{{rule}}: {{effect}}"

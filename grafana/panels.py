@@ -239,17 +239,17 @@ def column_style(
     *, unit: str = "", thresholds: Steps | None = None, link: str = "", words: Sequence[ValueMapping] = ()
 ) -> list[DynamicConfigValue]:
     """How one column of a table looks: its unit, its colours, where a click leads."""
-    found = [DynamicConfigValue(id_val="unit", value=unit)] if unit else []
+    properties = [DynamicConfigValue(id_val="unit", value=unit)] if unit else []
     if thresholds is not None:
-        found += [
+        properties += [
             DynamicConfigValue(id_val="thresholds", value=thresholds.build()),
             DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
         ]
     if words:
-        found.append(DynamicConfigValue(id_val="mappings", value=list(words)))
+        properties.append(DynamicConfigValue(id_val="mappings", value=list(words)))
     if link:
-        found.append(DynamicConfigValue(id_val="links", value=[{"title": "Show this database", "url": link}]))
-    return found
+        properties.append(DynamicConfigValue(id_val="links", value=[{"title": "Show this database", "url": link}]))
+    return properties
 
 
 def value_mapping(values: Mapping[str, tuple[int, str]]) -> list[ValueMapping]:

@@ -68,8 +68,8 @@ def _narrator_running(stage: DemoStage, progress: DemoProgress, say: Say) -> Ite
             _tell_changes(stage, progress, say)
 
     with ThreadPoolExecutor(1, "narrator") as pool:
-        narrator = pool.submit(narrate_until_over)
-        try:
+        try:  # a Ctrl-C while the thread starts must end it too
+            narrator = pool.submit(narrate_until_over)
             yield narrator
         finally:
             over.set()

@@ -135,7 +135,7 @@ def _shrink_picture(picture: Path) -> None:
 
 @click.command()
 @click.option("--minutes", default=3.0, help="How long the demo plays before the pictures are taken.")
-@click.option("--port", default=19090, help="Where Prometheus listens meanwhile.")
+@click.option("--port", default=19090, help="The port of Prometheus.")
 def main(minutes: float, port: int) -> None:
     """Play the demo, then take the pictures."""
     build_bundle()

@@ -18,14 +18,16 @@ def query_facts(prometheus: str, end: int, seconds: int) -> Json:
     def query_labels(expression: str, *labels: str) -> list[list[str]]:
         question = urllib.parse.urlencode({"query": expression, "time": end})
         with urllib.request.urlopen(f"{prometheus}/api/v1/query?{question}") as answer:
-            found = json.load(answer)["data"]["result"]
-        return sorted([one["metric"].get(label, "") for label in labels] for one in found)
+            series = json.load(answer)["data"]["result"]
+        return sorted([each["metric"].get(label, "") for label in labels] for each in series)
 
     within = f"[{seconds}s]"
+    profiles = f"max by (database, profile) (max_over_time(sqlite_info{within}))"
+    wal_states = f"max by (state) (max_over_time(sqlite_wal_state{within})) == 1"
     return {
-        "databases": dict(query_labels(f"max by (database, profile) (max_over_time(sqlite_info{within}))", "database", "profile")),
+        "databases": dict(query_labels(profiles, "database", "profile")),
         "unreadable": [name for (name,) in query_labels("sqlite_up == 0", "database")],
-        "wal_states": [one for (one,) in query_labels(f"max by (state) (max_over_time(sqlite_wal_state{within})) == 1", "state")],
+        "wal_states": [state for (state,) in query_labels(wal_states, "state")],
         "actions": query_labels("sum by (action, outcome) (queuekeeper_action_runs_total) > 0", "action", "outcome"),
         "triggers": query_labels("sum by (action, trigger) (queuekeeper_action_triggers_total) > 0", "action", "trigger"),
         "effects": query_labels("sum by (rule, effect) (queuekeeper_remediation_effect_total) > 0", "rule", "effect"),
@@ -50,7 +52,7 @@ def is_within_lines(panel: Json, lines: tuple[int, int]) -> bool:
 
 
 def write_facts(folder: Path, what: Json, pictures: Iterable[tuple[Path, list[str]]]) -> None:
-    """The facts beside the pictures, each of which is named with its content and its panels."""
+    """Write the facts into the folder of the pictures, each of which is named with its content and its panels."""
     drawn = {
         picture.name: {"sha256": hashlib.sha256(picture.read_bytes()).hexdigest(), "panels": panels}
         for picture, panels in pictures

@@ -24,7 +24,7 @@ from exporter.demo.monitoring import ALERTS
 ROOT = Path(__file__).resolve().parent.parent.parent
 # The pictures are of minutes: rules that wait for minutes wait for a second each, those that wait for hours are left out.
 HASTE, LONGEST = 60, 15 * 60
-# Scrapes before the story begins: what grows is seen beside what was.
+# Scrapes before the story begins: so that growth is seen from where it began.
 BEFORE = 8
 
 
@@ -49,12 +49,12 @@ def run_demo() -> Iterator[RunningDemo]:
         if process.stdout is None:
             raise RuntimeError("the demo says nothing")
         try:
-            told = _read_introduction(process.stdout)
-            found = re.search(r"in (/\S+), watched.*metrics +http://(\S+)/metrics", told, re.DOTALL)
-            if found is None or "(Alertmanager" not in told:
-                raise RuntimeError(f"Prometheus and Alertmanager are needed on PATH; the demo says: {told}")
+            introduction = _read_introduction(process.stdout)
+            match = re.search(r"in (/\S+), watched.*metrics +http://(\S+)/metrics", introduction, re.DOTALL)
+            if match is None or "(Alertmanager" not in introduction:
+                raise RuntimeError(f"Prometheus and Alertmanager are needed on PATH; the demo says: {introduction}")
             process.send_signal(signal.SIGSTOP)
-            yield RunningDemo(found[2], Path(found[1]), process)
+            yield RunningDemo(match[2], Path(match[1]), process)
         finally:
             process.send_signal(signal.SIGCONT)
             process.terminate()
@@ -62,12 +62,12 @@ def run_demo() -> Iterator[RunningDemo]:
 
 def _read_introduction(lines: Iterator[str]) -> str:
     """All before the story begins."""
-    told = ""
+    text = ""
     for line in lines:
-        told += line
+        text += line
         if "  try " in line:
             break
-    return told
+    return text
 
 
 @contextmanager
@@ -100,10 +100,10 @@ def _query_scrapes(port: int) -> list[object]:
     question = urllib.parse.urlencode({"query": "up[1m]"})
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{question}") as answer:
-            found = json.load(answer)["data"]["result"]
+            series = json.load(answer)["data"]["result"]
     except OSError:  # it is not up yet
         return []
-    return list(found[0]["values"]) if found else []
+    return list(series[0]["values"]) if series else []
 
 
 def _shipped_rules() -> str:

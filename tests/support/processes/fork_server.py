@@ -41,7 +41,8 @@ def serve_until_forked(jobs: socket.socket) -> Job | None:
         if not message:
             return None
         job: Job = json.loads(message)
-        load_modules(job["module"])
+        with contextlib.suppress(Exception):  # the copy fails in the same way, and says so on its own error output
+            load_modules(job["module"])
         child = os.fork()
         if child == 0:
             signal.set_wakeup_fd(-1)
@@ -99,6 +100,7 @@ def become_child(job: Job, descriptors: list[int]) -> None:
 if __name__ == "__main__":
     forked_job = serve_until_forked(socket.socket(fileno=int(sys.argv[1])))
     if forked_job is not None:
-        if not hasattr(sys.modules[forked_job["module"]], "__path__"):
+        loaded = sys.modules.get(forked_job["module"])
+        if loaded is not None and not hasattr(loaded, "__path__"):
             del sys.modules[forked_job["module"]]  # it becomes `__main__`, as in a process of its own
         runpy.run_module(forked_job["module"], run_name="__main__", alter_sys=True)
