@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from actions.runner.catalogue import ACTION_SPECS
 from actions.runner.manual import remote_actions
 from actions.store.database import StoreUnavailable
 from actions.store.runs import Run
@@ -121,7 +122,7 @@ class HtmlPages:
                 request, "error.html", 503, title="The state store cannot be read", what=f"{error}."
             )
         older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_PER_PAGE else ""
-        filtered, actions = any(given.values()), sorted({*remote_actions(), "restore"})
+        filtered, actions = any(given.values()), sorted(ACTION_SPECS)
         return self.render_page(
             request, "history.html", runs=runs, filters=given, filtered=filtered, actions=actions, older=older
         )
