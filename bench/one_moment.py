@@ -7,15 +7,24 @@ Two writers, each beside its own run of polls:
 
 A hold is the time from a statement's first step, outside a transaction, to its end, or from the first read of a
 transaction to its commit (SQLite's own trace). It pins the WAL, or stops the commits of a rollback-journal database.
+
+With --threads the process that polls has so many more Python threads that compute all the time, which delays each of its
+steps. Then nothing writes, the limits are the default ones, and holds are seen from outside: another process asks the kernel
+about every 0.1 ms whether a reader has a lock (F_OFD_GETLK), as SQLite's trace would itself wait for the threads.
 The script runs on older trees too: copy it into a worktree of the commit to compare with.
 
-    python bench/one_moment.py [--polls 400] [--tasks 500] [--journal wal|delete]
+    python bench/one_moment.py [--polls 400] [--tasks 500] [--journal wal|delete] [--threads N]
 """
 
 import argparse
+import fcntl
+import os
+import select
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -42,6 +51,9 @@ USE_PAGES = "INSERT INTO ballast (bytes) VALUES (zeroblob(40000))"
 FREE_PAGES = "DELETE FROM ballast WHERE id % 2 = (SELECT max(id) % 2 FROM ballast)"
 FLIP = "UPDATE task_queue SET status = iif(status = 'queued', 'completed', 'queued')"
 NO_READ = ("BEGIN", "COMMIT", "END", "ROLLBACK", "PRAGMA WAL_CHECKPOINT", "PRAGMA BUSY_TIMEOUT")
+NO_READ += ("PRAGMA TEMP_STORE", "CREATE TEMP", "SELECT * FROM TEMP.")
+SAMPLE_PAUSE = 0.00005
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
 
 @dataclass
@@ -51,6 +63,7 @@ class Holds:
     of_poll: list[int] = field(default_factory=list)
     since: int | None = None
     explicit: bool = False
+    statement: int = 0
 
     def note_event(self, event: dict[str, Any]) -> None:
         """One event of SQLite's trace."""
@@ -59,11 +72,11 @@ class Holds:
         if event["code"] == apsw.SQLITE_TRACE_STMT:
             self.explicit = self.explicit or sql.startswith("BEGIN")
             if self.since is None and not sql.startswith(NO_READ):
-                self.since = now
+                self.since, self.statement = now, event["id"]
         elif sql.startswith(("COMMIT", "END", "ROLLBACK")):
             self.explicit = False
             self.end_hold(now)
-        elif not self.explicit and not sql.startswith(NO_READ):
+        elif not self.explicit and event["id"] == self.statement:  # not that of a pragma's table inside it
             self.end_hold(now)
 
     def end_hold(self, now: int) -> None:
@@ -83,7 +96,13 @@ def main() -> None:
     if arguments.write is not None:
         _write(arguments.write, arguments.what)
         return
+    if arguments.watch is not None:
+        _watch_lock(arguments.watch)
+        return
     with tempfile.TemporaryDirectory(prefix="queuekeeper-bench-") as folder, RawReader() as raw:
+        if arguments.threads is not None:
+            _report_with_threads(Path(folder) / "threads.db", raw, arguments)
+            return
         _report("pages", Path(folder) / "pages.db", raw, arguments, _ratio_differs)
         _report("tasks", Path(folder) / "tasks.db", raw, arguments, _sum_of_tasks)
 
@@ -115,6 +134,60 @@ def _report(
     for name, numbers in (("longest hold of a poll", longest), ("all holds of a poll", total)):
         p50, p99 = percentile(numbers, 0.5), percentile(numbers, 0.99)
         print(f"  {name}, ms: p50 {p50:.2f}, p99 {p99:.2f}, max {max(numbers):.2f}")
+
+
+def _report_with_threads(path: Path, raw: RawReader, arguments: argparse.Namespace) -> None:
+    _make(path, arguments)
+    owner = apsw.Connection(str(path))
+    owner.execute("SELECT count(*) FROM task_queue").fetchall()
+    target = Target("jobs", path)
+    stop = threading.Event()
+    for _ in range(arguments.threads):
+        threading.Thread(target=_compute, args=(stop,), daemon=True).start()
+    snapshot = poll_database(target, None, time.time(), raw)
+    polls, failed = [], 0
+    with subprocess.Popen([sys.executable, __file__, "--watch", str(path)], **PIPES) as watcher:
+        watcher.stdout.readline()
+        for _ in range(arguments.polls):
+            time.sleep(0.002)
+            started = time.monotonic()
+            snapshot = poll_database(target, snapshot, time.time(), raw)
+            polls.append((started, time.monotonic()))
+            failed += any(not result.success for result in snapshot.collectors.values())
+        stop.set()
+        lines, _ = watcher.communicate()
+    holds = [tuple(map(float, line.split())) for line in lines.splitlines()]
+    longest = [max((e - s for s, e in holds if began <= s <= ended), default=0.0) * 1000 for began, ended in polls]
+    total = [sum(e - s for s, e in holds if began <= s <= ended) * 1000 for began, ended in polls]
+    print(f"{arguments.threads} threads: {arguments.polls} polls ({failed} with a failed collector)")
+    for name, numbers in (("longest hold of a poll", longest), ("all holds of a poll", total)):
+        p50, p90 = percentile(numbers, 0.5), percentile(numbers, 0.9)
+        print(f"  {name}, ms: p50 {p50:.2f}, p90 {p90:.2f}, max {max(numbers):.2f}")
+
+
+def _compute(stop: threading.Event) -> None:
+    while not stop.is_set():
+        sum(range(1000))
+
+
+def _watch_lock(path: Path) -> None:
+    """Print the begin and the end (monotonic seconds) of each time in which a reader had its lock, when the input ends."""
+    shm = Path(f"{path}-shm")
+    first, length = (123, 5) if shm.exists() else (0x40000000 + 2, 510)
+    descriptor = os.open(shm if shm.exists() else path, os.O_RDWR)
+    question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
+    print("ready", flush=True)
+    holds, since = [], None
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        held = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question))[0] != fcntl.F_UNLCK
+        now = time.monotonic()
+        if held and since is None:
+            since = now
+        elif not held and since is not None:
+            holds.append((since, now))
+            since = None
+        time.sleep(SAMPLE_PAUSE)
+    print("\n".join(f"{start} {end}" for start, end in holds))
 
 
 def _ratio_differs(values: dict[tuple[str, ...], Any]) -> object:
@@ -174,6 +247,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--polls", type=int, default=400)
     parser.add_argument("--tasks", type=int, default=500)
     parser.add_argument("--journal", choices=("wal", "delete"), default="wal")
+    parser.add_argument("--threads", type=int, help="Python threads that compute in the process that polls")
+    parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--what", choices=("pages", "tasks"), default="pages", help=argparse.SUPPRESS)
     return parser.parse_args()

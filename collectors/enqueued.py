@@ -12,7 +12,7 @@ from collectors.metric import Metric, Sample
 from collectors.queue_profiles.run_queries import read_last_numbers
 
 NAME = "enqueued"
-SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shared_read=read_last_numbers)
 
 ENQUEUED = Metric(
     "sqlite_queue_enqueued_total",
@@ -47,7 +47,7 @@ def read(context: PollContext, previous: EnqueuedReading | None) -> EnqueuedRead
     profile = context.find_profile()
     if profile is None or not profile.sequences:
         return EnqueuedReading(None, before.regressions, before.seen)
-    numbers = read_last_numbers(context.require_connection(), profile)
+    numbers = read_last_numbers(context.shared_reads, profile)
     back = sum(number < before.seen.get(table, 0) for table, number in numbers.items())
     return EnqueuedReading(numbers, before.regressions + back, {**before.seen, **numbers})
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.access.context import CollectorSpec, PollContext
+from collectors.access.context import CollectorSpec, PollContext, expect_page_counts
 from collectors.metric import Metric, Sample
 
 NAME = "fragmentation"
-SPEC = CollectorSpec(needs_connection=True, shares_transaction=True)
+SPEC = CollectorSpec(needs_connection=True, shared_read=expect_page_counts)
 
 RATIO = Metric(
     "sqlite_fragmentation_ratio",

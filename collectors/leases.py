@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.label_limit import LabelLimit, limit_labels
 from collectors.metric import Metric, Sample, Since
-from collectors.queue_profiles.run_queries import QueueCount, merge_counts, read_count
+from collectors.queue_profiles.run_queries import QueueCount, merge_counts, read_stale_counts
 
 NAME = "leases"
-SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shared_read=read_stale_counts)
 
 STALE = Metric(
     "sqlite_queue_stale_leases",
@@ -45,10 +45,7 @@ def read(context: PollContext, previous: LeasesReading | None) -> LeasesReading:
     profile = context.find_profile()
     if profile is None or not profile.stale_rows:
         return LeasesReading()
-    database = context.require_connection()
-    counts = [
-        count for bound in profile.stale_count_statements(context.now) for count in read_count(database, bound).queues
-    ]
+    counts = read_stale_counts(context.shared_reads, profile, context.now)
     # Queues with stale leases get a label before those without.
     urgent = limit_labels((count.queue for count in counts), previous.names.named if previous else ())
     names = limit_labels({count.queue for count in counts} | context.read_queue_names(profile), urgent.named)

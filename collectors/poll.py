@@ -18,17 +18,22 @@ from collectors.access.errors import EXPECTED_ERRORS, PartialReading, describe_f
 from collectors.access.file_facts import DatabaseFacts, describe_writer, gather_facts, journal_persists
 from collectors.access.label_limit import count_folded_labels
 from collectors.access.preflight import PreflightVerdict, decide_preflight
-from collectors.access.read_transaction import ReadTransaction
 from collectors.access.refresh import any_reading_can_age
 from collectors.access.snapshot import CollectorResult, Snapshot
-from collectors.access.timeouts import time_limit
+from collectors.access.timeouts import TimeLimitExceeded, time_limit
 from collectors.metric import Sample
 from collectors.queue_profiles.cache import SchemaRows, read_schema
+from collectors.queue_profiles.compile import CompiledProfile
+from collectors.queue_profiles.shared_reads import SharedReads
 from collectors.raw_reader.client import RawReader, RawReaderUnavailable, SurveyedReader
 from collectors.raw_reader.formats import DatabaseHeader
 from collectors.registry import COLLECTORS, Collector
 from collectors.target import Target
 
+# What the collectors share is read within this part of the budget of a read: it holds the lock for longer than a read of one.
+SHARED_PART = 0.4
+# Seconds for which they read separately when that was too slow, so that a poll seldom pays for an attempt that fails.
+SEPARATE_FOR = 60.0
 _COLLECTOR_NAMES = tuple(collector.NAME for collector in COLLECTORS)
 NO_PROFILE = (
     "no queue profile fits its tables: only the file is measured; `queuekeeper profiles detect` says what is missing"
@@ -53,6 +58,7 @@ class _CollectedReadings:
     readings: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, tuple[Sample, ...]] = field(default_factory=dict)
     results: dict[str, CollectorResult] = field(default_factory=dict)
+    separate_until: float = 0.0
 
     def samples_in_order(self) -> tuple[Sample, ...]:
         """All samples, in the order of the registry, however the collectors were run."""
@@ -99,6 +105,7 @@ def poll_database(
         signature=signature,
         opened_at=now,
         can_age=only is not None or any_reading_can_age(collected.readings),
+        separate_until=collected.separate_until,
     )
 
 
@@ -195,22 +202,47 @@ def _prove_readable(target: Target, opened: _OpenedDatabase, connection: apsw.Co
 def _run_collectors(
     wanted: list[Collector], context: PollContext, opened: _OpenedDatabase, previous: Snapshot | None
 ) -> _CollectedReadings:
-    """Run those that share the transaction first, so that it ends before anything slow begins; then the others."""
+    """Run the collectors in three steps: those that run first, what the others share, the others."""
     before: Mapping[str, Any] = previous.readings if previous else {}
-    collected = _CollectedReadings()
+    collected = _CollectedReadings(separate_until=previous.separate_until if previous else 0.0)
     if any(collector.SPEC.needs_profile for collector in wanted):
         context.find_profile()
-    if context.connection is not None:
-        with ReadTransaction(context.connection, context.read_limit) as transaction:
-            for collector in wanted:
-                if collector.SPEC.shares_transaction:
-                    read = partial(_read_in_transaction, transaction, collector, context)
-                    _run_collector(collector, read, _refusal_reason(collector, context, opened), before, collected)
-    for collector in wanted:
-        if collector.NAME not in collected.results:
-            read = partial(_read_alone, collector, context)
-            _run_collector(collector, read, _refusal_reason(collector, context, opened), before, collected)
+    for first in (True, False):
+        for collector in wanted:
+            if collector.SPEC.runs_first == first:
+                read = partial(_read_bounded, collector, context)
+                _run_collector(collector, read, _refusal_reason(collector, context, opened), before, collected)
+        if first and context.connection is not None:
+            collected.separate_until = _read_shared(wanted, context, collected.separate_until)
     return collected
+
+
+def _read_shared(wanted: list[Collector], context: PollContext, separate_until: float) -> float:
+    """Read what the collectors share. Returns until when that is not to be tried again, as it was too slow.
+
+    After any failure each collector reads by itself, and reports its own.
+    """
+    if 0 < separate_until - context.now <= SEPARATE_FOR:
+        return separate_until
+    profile = context.find_profile() if any(collector.SPEC.needs_profile for collector in wanted) else None
+    for collector in wanted:
+        if collector.SPEC.shared_read is not None and not (collector.SPEC.needs_profile and profile is None):
+            context.shared_reads.expect(partial(_expect_reads, collector, profile, context.now))
+    seconds = SHARED_PART * context.read_limit
+    try:
+        with ExitStack() as stack:
+            limit = time_limit(context.shared_reads.connection, seconds)
+            context.shared_reads.read_expected(lambda: stack.enter_context(limit))
+    except TimeLimitExceeded:
+        return context.now + SEPARATE_FOR
+    except EXPECTED_ERRORS:
+        pass
+    return 0.0
+
+
+def _expect_reads(collector: Collector, profile: CompiledProfile | None, now: float, reads: SharedReads) -> None:
+    if collector.SPEC.shared_read is not None:
+        collector.SPEC.shared_read(reads, profile, now)
 
 
 def _run_collector(
@@ -253,13 +285,7 @@ def _refusal_reason(collector: Collector, context: PollContext, opened: _OpenedD
     return context.profile_failure if collector.SPEC.needs_profile else None
 
 
-def _read_in_transaction(
-    transaction: ReadTransaction, collector: Collector, context: PollContext, previous: Any
-) -> Any:
-    return transaction.run_bounded(lambda: collector.read(context, previous))
-
-
-def _read_alone(collector: Collector, context: PollContext, previous: Any) -> Any:
+def _read_bounded(collector: Collector, context: PollContext, previous: Any) -> Any:
     if context.connection is None or collector.SPEC.outside_file:
         return collector.read(context, previous)
     with time_limit(context.connection, context.read_limit):

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.access.context import CollectorSpec, PollContext
+from collectors.access.context import CollectorSpec, PollContext, expect_page_counts
 from collectors.access.file_facts import stat_or_none
 from collectors.metric import Metric, Sample
 
 NAME = "storage"
-SPEC = CollectorSpec(shares_transaction=True)
+SPEC = CollectorSpec(shared_read=expect_page_counts)
 
 SIZE = Metric("sqlite_database_size_bytes", "Size of the database file in bytes (stat).", fold="sum")
 WAL_SIZE = Metric(

@@ -11,11 +11,18 @@ from collectors.access.errors import PartialReading
 from collectors.access.label_limit import LabelLimit, limit_labels
 from collectors.metric import Metric, Sample, Since
 from collectors.queue_profiles.count_queries import CompiledRowSet
-from collectors.queue_profiles.run_queries import CountResult, QueueCount, QueueHead, merge_counts, read_count
+from collectors.queue_profiles.run_queries import (
+    CountResult,
+    QueueCount,
+    QueueHead,
+    merge_counts,
+    read_count,
+    read_quick_counts,
+)
 from collectors.queue_profiles.schema import TaskState
 
 NAME = "tasks"
-SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shared_read=read_quick_counts)
 
 TASKS = Metric(
     "sqlite_queue_tasks",
@@ -74,7 +81,7 @@ class TasksReading:
 def read(context: PollContext, previous: TasksReading | None) -> TasksReading:
     """Count every row set of the profile, the slow ones when they are due.
 
-    Raises PartlyRead when only slow ones could not be counted; apsw.Error, TimeLimitExceeded, ValueError.
+    Raises PartialReading when only slow ones could not be counted; apsw.Error, TimeLimitExceeded, ValueError.
     """
     profile = context.find_profile()
     if profile is None:

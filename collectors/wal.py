@@ -24,7 +24,7 @@ from collectors.wal_state import (
 )
 
 NAME = "wal"
-SPEC = CollectorSpec()
+SPEC = CollectorSpec(runs_first=True)
 
 FRAMES = Metric(
     "sqlite_wal_frames", "Live frames in the WAL (PRAGMA wal_checkpoint(NOOP)).", fold="sum", moved_by_actions=True

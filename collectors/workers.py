@@ -8,7 +8,7 @@ from collectors.metric import Metric, Sample
 from collectors.queue_profiles.run_queries import count_workers
 
 NAME = "workers"
-SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shares_transaction=True)
+SPEC = CollectorSpec(needs_connection=True, needs_profile=True, shared_read=count_workers)
 
 WORKERS = Metric(
     "sqlite_queue_workers",
@@ -38,7 +38,7 @@ def read(context: PollContext, previous: WorkerCounts | None) -> WorkerCounts:  
     profile = context.find_profile()
     if profile is None or not profile.worker_tables:
         return WorkerCounts()
-    alive, stale = count_workers(context.require_connection(), profile, context.now)
+    alive, stale = count_workers(context.shared_reads, profile, context.now)
     return WorkerCounts(True, alive, stale)
 
 

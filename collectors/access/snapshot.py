@@ -27,7 +27,8 @@ class Snapshot:
     `can_age`: the clock alone may make it wrong (`collectors.access.refresh`), or only a part of it was read.
     `readings` holds each collector's own value by collector name: the next poll's collectors see them as `previous`.
     Samples of a collector that failed are absent, and `collectors` says why. `folded_labels`: how many distinct queue
-    names had to share the label `other`.
+    names had to share the label `other`. `separate_until`: until then each collector reads by itself, since what they share
+    did not fit into its part of the budget.
     """
 
     target: Target
@@ -42,6 +43,7 @@ class Snapshot:
     signature: FileSignature | None = None
     opened_at: float = 0.0
     can_age: bool = False
+    separate_until: float = 0.0
 
     def samples_of(self, name: str) -> Iterator[Sample]:
         """The samples of the metric called `name`."""

@@ -3,8 +3,9 @@
 One thread for all connections calls `interrupt()`, the only call on a connection that another thread may make
 (https://sqlite.org/c3ref/interrupt.html). A progress handler is not enough: it is not called in `count(*)` and ANALYZE.
 An interrupt does not cut a wait in a busy handler short: busy timeouts must be shorter than the limit.
-One that falls between two statements is lost, and the next one begins with a limit of its own: so no statement takes
-longer, while a busy machine that keeps us from going on between two of them does no harm.
+One that falls between two statements is lost, and what runs then is interrupted only later: so a limit bounds a statement, and
+bounds a transaction of several statements only where no more than its budget passes between them. On a busy machine, or beside
+other threads that compute, it does: a lock on an application's database is held within one statement (`shared_reads`).
 """
 
 import heapq

@@ -34,7 +34,7 @@ AccessRequest = tuple[int, str | None, str | None]
 _REFUSED_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AccessRules:
     """What a statement may access, all names in lower case: table -> columns that it reads, and columns that it changes.
 
@@ -70,6 +70,20 @@ def allow_reading(database: apsw.Connection, access: AccessRules) -> AbstractCon
     """Let the statements of this block read what the rules allow and nothing else. Raises ProfileError for others."""
 
     def is_allowed(action: int, first: str, second: str, _trigger: str | None) -> bool:
+        return _may_read(access, action, first, second, ALLOWED_FUNCTIONS)
+
+    return _use_authorizer(database, is_allowed, access.granted)
+
+
+def allow_preparing(database: apsw.Connection, access: AccessRules, target: str) -> AbstractContextManager[None]:
+    """Let this block prepare a statement that reads what the rules allow and inserts it into our temporary table `target`.
+
+    Raises ProfileError for others.
+    """
+
+    def is_allowed(action: int, first: str, second: str, _trigger: str | None) -> bool:
+        if action == apsw.SQLITE_INSERT:
+            return first == target
         return _may_read(access, action, first, second, ALLOWED_FUNCTIONS)
 
     return _use_authorizer(database, is_allowed, access.granted)

@@ -3,19 +3,23 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from collectors import enqueued, page_layout, tasks
+from collectors import enqueued, page_layout, poll, tasks, workers
 from collectors.access import context
 from collectors.access.connection import open_read_only
-from collectors.access.read_transaction import ReadTransaction
 from collectors.access.snapshot import Snapshot
-from collectors.access.timeouts import TimeLimitExceeded
 from collectors.poll import poll_database
+from collectors.queue_profiles import run_queries
+from collectors.queue_profiles.authorizer import AccessRules
+from collectors.queue_profiles.schema import ProfileError
+from collectors.queue_profiles.shared_reads import SharedReads
+from collectors.queue_profiles.statement import BoundStatement
 from collectors.raw_reader.client import RawReader
 from collectors.registry import COLLECTORS
 from collectors.target import Limits, Target
@@ -24,7 +28,6 @@ from tests.support.scenes import prismq
 # A loaded test machine may take longer than an application should have to wait: here only the values count.
 ROOMY = Limits(read_wal=30, read_rollback=30)
 TASKS = 50
-ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 FLIP = "UPDATE task_queue SET status = iif(status = 'queued', 'completed', 'queued')"
 
 
@@ -83,16 +86,13 @@ def test_each_pragma_is_read_once(queue: prismq.Queue, raw: RawReader) -> None:
     assert len(pragmas) == len(set(pragmas)) >= 3, pragmas
 
 
-def test_slow_collectors_and_the_checkpoint_pragma_read_outside_the_transaction(
-    queue: prismq.Queue, raw: RawReader
-) -> None:
-    inside: dict[str, bool] = {}
-    with _before_each_statement(lambda sql, reader: inside.update({sql.lower(): reader.in_transaction})):
+def test_slow_collectors_share_nothing(queue: prismq.Queue, raw: RawReader) -> None:
+    statements: list[str] = []
+    with _before_each_statement(lambda sql, _: statements.append(sql)):
         poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw)
-    assert {inside[sql] for sql in inside if "dbstat" in sql} == {False}
-    assert not inside["pragma wal_checkpoint(noop)"]
-    assert inside['pragma "page_count"']
-    assert not page_layout.SPEC.shares_transaction
+    assert any("dbstat" in sql for sql in statements)
+    assert not any("dbstat" in sql for sql in statements if _is_shared(sql))
+    assert page_layout.SPEC.shared_read is None
 
 
 def test_after_a_poll_no_reader_holds_a_checkpoint_back(
@@ -118,129 +118,161 @@ def test_a_collector_that_fails_leaves_the_others_their_moment(
     queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.put(number=TASKS)
-    reads: list[bool] = []
     monkeypatch.setattr(tasks, "read", lambda looked, _: looked.require_connection().execute("SELECT no_such()"))
-    monkeypatch.setattr(enqueued, "read", lambda looked, _: reads.append(looked.require_connection().in_transaction))
-    monkeypatch.setattr(enqueued, "samples", lambda _: ())
-    snapshot = poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw)
+    snapshot, statements = _polled(Target("jobs", queue.path, limits=ROOMY), None, raw)
     assert [name for name, result in snapshot.collectors.items() if not result.success] == ["tasks"]
-    assert reads == [True]
+    assert sum(map(_is_shared, statements)) == 1
+    assert not any(sql.startswith("SELECT seq FROM") for sql in statements), "its row was read with the others"
     assert list(snapshot.collectors) == [collector.NAME for collector in COLLECTORS], "in the order of the registry"
 
 
-def test_with_a_rollback_journal_commits_wait_for_no_more_than_the_transaction(
+def test_with_a_rollback_journal_commits_wait_only_while_a_statement_runs(
     make_queue: Callable[..., prismq.Queue], raw: RawReader
 ) -> None:
     queue = make_queue(journal_mode="delete")
     queue.put(number=TASKS)
-    refused: list[str] = []
+    waited: list[str] = []
 
-    def write(sql: str, reader: apsw.Connection) -> None:
+    def write(sql: str, _reader: apsw.Connection) -> None:
         try:
-            queue.owner.execute("UPDATE workers SET heartbeat_utc = 0")
             queue.owner.execute("INSERT OR REPLACE INTO workers VALUES ('a', '', '')")
         except apsw.BusyError:
-            assert reader.in_transaction, sql
-            refused.append(sql)
+            waited.append(sql)
 
     queue.owner.set_busy_timeout(0)
-    only = frozenset(collector.NAME for collector in COLLECTORS if collector.SPEC.shares_transaction)
+    only = frozenset(collector.NAME for collector in COLLECTORS if collector.SPEC.shared_read is not None)
     with _before_each_statement(write):
         snapshot = poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw, only=only)
     assert all(result.success for result in snapshot.collectors.values())
-    assert refused
+    assert {sql.lower() for sql in waited} <= {"pragma page_count", "pragma freelist_count"}, "inside the statement"
     queue.put()
 
 
-# --- the transaction itself ---
+# --- the statement that the collectors share ---
 
 
-@pytest.fixture
-def reader(queue: prismq.Queue) -> Iterator[apsw.Connection]:
-    with open_read_only(queue.path) as connection:
-        yield connection
+def _polled(target: Target, previous: Snapshot | None, raw: RawReader) -> tuple[Snapshot, list[str]]:
+    """A poll, and the statements that it ran."""
+    statements: list[str] = []
+    with _before_each_statement(lambda sql, _: statements.append(sql)):
+        snapshot = poll_database(target, previous, time.time(), raw)
+    return snapshot, statements
 
 
-def _count(connection: apsw.Connection) -> Callable[[], Any]:
-    return lambda: connection.execute("SELECT count(*) FROM task_queue").get
+def _is_shared(sql: str) -> bool:
+    return sql.startswith("INSERT INTO temp.")
 
 
-def test_reads_share_a_moment_until_half_of_the_budget_is_spent(queue: prismq.Queue, reader: apsw.Connection) -> None:
-    with ReadTransaction(reader, 30) as transaction:
-        assert transaction.run_bounded(_count(reader)) == 0
-        queue.put(number=2)
-        assert transaction.run_bounded(_count(reader)) == 0
-        transaction._began_at -= 16
-        assert transaction.run_bounded(_count(reader)) == 2, "a moment of its own"
-    assert not reader.in_transaction
-
-
-def test_a_read_that_had_less_than_the_budget_is_tried_again_with_all_of_it(reader: apsw.Connection) -> None:
-    tried: list[float] = []
-
-    def read() -> int:
-        tried.append(time.monotonic())
-        if len(tried) == 1:
-            return int(reader.execute(ENDLESS).get)
-        return 7
-
-    with ReadTransaction(reader, 0.2) as transaction:
-        assert transaction.run_bounded(lambda: 1) == 1
-        assert transaction.run_bounded(read) == 7
-    assert len(tried) == 2
-
-
-def test_a_read_that_had_the_whole_budget_is_not_tried_again(reader: apsw.Connection) -> None:
-    with ReadTransaction(reader, 0.05) as transaction, pytest.raises(TimeLimitExceeded, match=r"0\.05 s"):
-        transaction.run_bounded(lambda: reader.execute(ENDLESS).get)
-    assert not reader.in_transaction
-
-
-def test_statements_that_follow_when_the_budget_is_spent_are_stopped_soon(reader: apsw.Connection) -> None:
-    def read() -> None:
-        for _ in range(3):
-            with pytest.raises(apsw.InterruptError):
-                reader.execute(ENDLESS).fetchall()
-        raise apsw.InterruptError
-
-    started = time.monotonic()
-    with ReadTransaction(reader, 2) as transaction, pytest.raises(TimeLimitExceeded):
-        transaction.run_bounded(read)
-    assert time.monotonic() - started < 3.9, "not three times the budget"
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError, apsw.SQLError, KeyboardInterrupt])
-def test_every_way_out_ends_the_transaction(reader: apsw.Connection, error: type[BaseException]) -> None:
-    def fail() -> None:
-        assert reader.in_transaction
-        raise error
-
-    with pytest.raises(error), ReadTransaction(reader, 30) as transaction:
-        transaction.run_bounded(fail)
-    assert not reader.in_transaction
-
-
-def test_what_sqlite_ended_itself_is_begun_again(queue: prismq.Queue, reader: apsw.Connection) -> None:
-    with ReadTransaction(reader, 30) as transaction:
-        transaction.run_bounded(lambda: reader.execute("ROLLBACK"))
-        queue.put()
-        assert transaction.run_bounded(_count(reader)) == 1
-        assert reader.in_transaction
-
-
-def test_a_busy_database_fails_each_collector_and_leaves_nothing_open(
-    make_queue: Callable[..., prismq.Queue],
+@pytest.mark.parametrize("journal_mode", ["wal", "delete"])
+def test_no_transaction_is_left_open_between_two_statements(
+    make_queue: Callable[..., prismq.Queue], raw: RawReader, journal_mode: str
 ) -> None:
+    """Python may wait there for as long as other threads compute, and no limit ends that."""
+    queue = make_queue(journal_mode=journal_mode)
+    queue.put(number=TASKS)
+    inside: list[str] = []
+
+    def note(sql: str, reader: apsw.Connection) -> None:
+        if reader.in_transaction:
+            inside.append(sql)
+
+    with _before_each_statement(note):
+        snapshot = poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw)
+    assert all(result.success for result in snapshot.collectors.values())
+    assert inside == []
+
+
+def test_what_is_shared_is_read_once_and_calls_no_python(queue: prismq.Queue, raw: RawReader) -> None:
+    queue.put(number=TASKS)
+    _, statements = _polled(Target("jobs", queue.path, limits=ROOMY), None, raw)
+    (shared,) = filter(_is_shared, statements)
+    assert "pragma_page_count" in shared
+    assert "sqlite_sequence" in shared
+    assert "holder_lives" not in shared
+    counted = [sql for sql in statements if "task_queue" in sql and not sql.startswith("SELECT type, name")]
+    assert [sql for sql in counted if "holder_lives" not in sql] == [shared]
+
+
+def test_the_shared_values_are_those_of_the_separate_reads(
+    queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.put(number=TASKS, run_after_utc=prismq.stamp(time.time() - 60))
+    target = Target("jobs", queue.path, limits=ROOMY)
+    shared = poll_database(target, None, 2e9, raw)
+    monkeypatch.setattr(poll, "_read_shared", lambda *_: 0.0)
+    separate = poll_database(target, None, 2e9, raw)
+    assert {metric.name for metric in tasks.METRICS} <= {sample.metric.name for sample in shared.samples}
+    for name in ("storage", "tasks", "leases", "workers", "enqueued"):
+        assert shared.readings[name] == separate.readings[name]
+
+
+def test_a_count_that_is_too_slow_is_tried_once_a_poll(make_queue: Callable[..., prismq.Queue], raw: RawReader) -> None:
     queue = make_queue(journal_mode="delete")
-    with open_read_only(queue.path, busy_timeout=0.01) as connection:
-        queue.owner.execute("BEGIN EXCLUSIVE")
-        with ReadTransaction(connection, 30) as transaction:
-            for _ in range(2):
-                with pytest.raises(apsw.BusyError):
-                    transaction.run_bounded(_count(connection))
-        queue.owner.execute("COMMIT")
-        assert not connection.in_transaction
-        assert queue.value("SELECT count(*) FROM task_queue") == 0
+    queue.put(number=60_000)
+    target = Target("jobs", queue.path, limits=Limits(read_rollback=0.004))
+    snapshot, statements = _polled(target, None, raw)
+    assert sum(map(_is_shared, statements)) == 1
+    assert not snapshot.collectors["tasks"].success
+    assert snapshot.collectors["tasks"].reason == "timeout"
+    assert snapshot.separate_until > snapshot.taken_at
+    for _ in range(2):
+        snapshot, statements = _polled(target, snapshot, raw)
+        assert snapshot.collectors["tasks"].reason == "timeout"
+        assert sum(map(_is_shared, statements)) == 0
+        assert sum("min(head)" in sql for sql in statements) <= 1
+    later = replace(snapshot, separate_until=time.time() - 1)
+    assert sum(map(_is_shared, _polled(target, later, raw)[1])) == 1
+
+
+def test_a_failure_of_the_shared_statement_is_that_of_one_collector(
+    queue: prismq.Queue, raw: RawReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.put(number=TASKS)
+
+    def read_no_such_table(database: run_queries.Database, _profile: object, _now: float) -> tuple[int, int]:
+        bound = BoundStatement("SELECT a, b FROM no_such_table", {}, AccessRules({}))
+        run_queries._fetch_rows(database, bound, None, width=2)
+        return 0, 0
+
+    monkeypatch.setattr(workers, "SPEC", replace(workers.SPEC, shared_read=read_no_such_table))
+    monkeypatch.setattr(workers, "count_workers", read_no_such_table)
+    snapshot = poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw)
+    assert [name for name, result in snapshot.collectors.items() if not result.success] == ["workers"]
+    assert sum(value for key, value in _values(snapshot).items() if key[0] == "sqlite_queue_tasks") == TASKS
+
+
+def test_statements_keep_their_own_values_and_literals(queue: prismq.Queue) -> None:
+    quoted = """SELECT ':a', "a:a" FROM (SELECT 1 AS "a:a")"""
+    with open_read_only(queue.path) as connection:
+        reads = SharedReads(connection)
+        first, second = (BoundStatement("SELECT :a", {"a": value}, AccessRules({})) for value in (1, "text"))
+        third = BoundStatement(quoted, {}, AccessRules({}))
+        reads.expect(
+            lambda noting: [noting.fetch_rows(first, 1), noting.fetch_rows(second, 1), noting.fetch_rows(third, 2)]
+        )
+        reads.read_expected(lambda: None)
+        assert reads.fetch_rows(first, 1) == [(1,)]
+        assert reads.fetch_rows(second, 1) == [("text",)]
+        assert reads.fetch_rows(third, 2) == [(":a", 1)]
+
+
+def test_a_statement_may_read_only_what_one_of_them_declares(queue: prismq.Queue) -> None:
+    with open_read_only(queue.path) as connection:
+        reads = SharedReads(connection)
+        hostile = BoundStatement("SELECT payload FROM task_queue", {}, AccessRules({"task_queue": frozenset({"id"})}))
+        reads.expect(lambda noting: noting.fetch_rows(hostile, 1))
+        with pytest.raises(ProfileError, match=r"task_queue\.payload"):
+            reads.read_expected(lambda: None)
+        assert connection.authorizer is None
+
+
+def test_the_wal_is_read_right_before_the_shared_statement(queue: prismq.Queue, raw: RawReader) -> None:
+    """Its state is compared with what was seen before opening, and counting may take long."""
+    queue.put(number=TASKS)
+    _, statements = _polled(Target("jobs", queue.path, limits=ROOMY), None, raw)
+    noop = next(i for i, sql in enumerate(statements) if "wal_checkpoint" in sql)
+    assert noop < next(i for i, sql in enumerate(statements) if _is_shared(sql))
+    assert not any("task_queue" in sql for sql in statements[:noop])
 
 
 # --- what a collector declares ---
@@ -269,4 +301,5 @@ def test_a_collector_says_itself_how_it_is_run() -> None:
     for collector in COLLECTORS:
         spec = collector.SPEC
         assert not spec.needs_profile or spec.needs_connection
-        assert not (spec.outside_file and (spec.needs_connection or spec.shares_transaction))
+        assert not (spec.outside_file and (spec.needs_connection or spec.shared_read is not None))
+        assert not (spec.runs_first and spec.shared_read is not None)

@@ -78,7 +78,7 @@ def test_between_slow_readings_no_slow_statement_runs(
     states.clear()
     poll_database(target, first, now + 10, raw)
     assert sum('FROM "kv"' in sql for sql in states) == 0
-    assert len(states) == 2, "the waiting ones are counted together with their head"
+    assert len(set(states)) == 2, "the waiting ones are counted together with their head"
 
 
 @pytest.fixture
