@@ -146,8 +146,9 @@ def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str
 def _read_rule_history(
     store: apsw.Connection, config: Config, database: str, rule: Rule, why: str | None, watched: int
 ) -> RuleHistory:
-    actions, now = load_action_history(store, database, rule.action), time.time()
-    return RuleHistory(actions, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
+    now = time.time()
+    past = load_action_history(store, database, rule.action, now)
+    return RuleHistory(past, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
 
 
 def _exhausted_limits(
