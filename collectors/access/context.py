@@ -6,8 +6,9 @@ from typing import NamedTuple
 import apsw
 
 from collectors.access.errors import EXPECTED_ERRORS, describe_failure
+from collectors.access.open_database import SchemaRows, read_limit
 from collectors.access.timeouts import time_limit
-from collectors.queue_profiles.cache import SchemaRows, cached_profile
+from collectors.queue_profiles.cache import cached_profile
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.run_queries import QuickCounts, read_queue_names, read_quick_counts
 from collectors.raw_reader.client import RawReader
@@ -111,9 +112,3 @@ class PollContext:
         if self._quick_counts is not None:
             return self._quick_counts.names
         return read_queue_names(self.require_connection(), profile)
-
-
-def read_limit(target: Target, header: DatabaseHeader | None) -> float:
-    """Seconds for which one read may last: a reader of a WAL stops no commit, one of a rollback-journal database does."""
-    wal = header is not None and header.wal
-    return target.limits.read_wal if wal else target.limits.read_rollback

@@ -21,7 +21,8 @@ from collectors.access.snapshot import Snapshot
 from collectors.backup_catalog.store import backup_location
 from collectors.owner import OwnerReading
 from collectors.queue_profiles.detection import find_profile
-from collectors.queue_profiles.schema import ProfileError, QueueProfile
+from collectors.queue_profiles.errors import ProfileError
+from collectors.queue_profiles.schema import QueueProfile
 from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.status import read_all_twice
 from exporter.config.resolve import resolve_targets
