@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from collectors.backup_catalog.catalog import Backup, CatalogListing, assess_backup
-from collectors.backup_catalog.manifest import Manifest, ManifestError, decode_manifest
+from collectors.backup_catalog.manifest import Manifest, decode_manifest
 from collectors.backup_catalog.names import has_word, is_database_name, is_own_name, manifest_name
 from collectors.target import BackupSettings, Target
 
@@ -156,14 +156,6 @@ def configured_place(target: Target, settings: BackupSettings) -> tuple[Path, bo
 def place_of(reference: str) -> tuple[Path, bool, Path | None]:
     """The same of the directory in which this backup lies, configured or not."""
     return Path(reference).parent, False, None
-
-
-def local_snapshot_time(reference: str) -> float | None:
-    """The snapshot time of a backup in any directory; None without a readable manifest."""
-    try:
-        return read_manifest(manifest_path(Path(reference))).snapshot_time
-    except (OSError, ManifestError):
-        return None
 
 
 def manifest_path(backup: Path) -> Path:

@@ -34,6 +34,7 @@ STORE_MODULES = {
     "collectors/backup_catalog/store.py",
     "actions/backups/local_directory.py",
     "actions/backups/store.py",
+    "queuekeeper/backup.py",  # the one exception: a process for one number of a manifest would cost more than all else
 }
 # Where the setting itself is read: it names a directory, never a file in it.
 SETTINGS_MODULES = {"exporter/config/assemble.py", "exporter/config/resolve.py"}
