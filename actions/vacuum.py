@@ -32,7 +32,7 @@ from actions.sqlite.disk_space import require_free_space, size_or_zero
 from actions.sqlite.naming import join_first
 from actions.sqlite.wal_budget import WalBudgetExhausted, allowed_wal_growth
 from collectors.access.connection import open_read_only
-from collectors.queue_profiles.schema import ProfileError
+from collectors.queue_profiles.errors import ProfileError
 
 SPEC = ActionSpec(
     name="vacuum",

@@ -48,10 +48,8 @@ class DiskReading:
 def read(context: PollContext, previous: DiskReading | None) -> DiskReading:  # noqa: ARG001 - the collectors' signature
     """Read the free space of each file system. Raises OSError."""
     target, catalog = context.target, open_catalog(context.target)
-    spaces = _space_by_role(target.path.parent, target.state, int(context.now / SHARED_FOR))
-    if catalog is None:
-        return DiskReading(spaces)
-    return DiskReading((spaces[0], FileSystemSpace("backups", *catalog.disk_usage()), *spaces[1:]))
+    backups = None if catalog is None else catalog.space_directory(context.now)
+    return DiskReading(_space_by_role(target.path.parent, backups, target.state, int(context.now / SHARED_FOR)))
 
 
 def samples(reading: DiskReading) -> Iterator[Sample]:
@@ -71,9 +69,11 @@ def temporary_directory() -> Path:
 
 
 @lru_cache(maxsize=256)
-def _space_by_role(database: Path, state: Path | None, moment: int) -> tuple[FileSystemSpace, ...]:
+def _space_by_role(
+    database: Path, backups: Path | None, state: Path | None, moment: int
+) -> tuple[FileSystemSpace, ...]:
     """The space of each role. Many databases share directories: each is read once in SHARED_FOR seconds."""
-    places = (("database", database), ("temp", temporary_directory()), ("state", state))
+    places = (("database", database), ("backups", backups), ("temp", temporary_directory()), ("state", state))
     return tuple(FileSystemSpace(role, *_disk_usage(place, moment)) for role, place in places if place is not None)
 
 

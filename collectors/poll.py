@@ -2,31 +2,26 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from collectors.access.change_detection import FileSignature
-from collectors.access.connection import BUSY_TIMEOUT, open_read_only
-from collectors.access.context import PollContext, read_limit
+from collectors.access.context import PollContext
 from collectors.access.errors import EXPECTED_ERRORS, PartialReading, describe_failure, reading_after_failure
-from collectors.access.file_facts import DatabaseFacts, describe_writer, gather_facts, journal_persists
 from collectors.access.label_limit import count_folded_labels
-from collectors.access.preflight import PreflightVerdict, decide_preflight
+from collectors.access.open_database import OpenedDatabase, open_database, was_replaced
+from collectors.access.preflight import PreflightVerdict
 from collectors.access.refresh import any_reading_can_age
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.access.timeouts import TimeLimitExceeded, time_limit
 from collectors.metric import Sample
-from collectors.queue_profiles.cache import SchemaRows, read_schema
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.shared_reads import SharedReads
-from collectors.raw_reader.client import RawReader, RawReaderUnavailable, SurveyedReader
-from collectors.raw_reader.formats import DatabaseHeader
+from collectors.raw_reader.client import RawReader, SurveyedReader
 from collectors.registry import COLLECTORS, Collector
 from collectors.target import Target
 
@@ -38,17 +33,6 @@ _COLLECTOR_NAMES = tuple(collector.NAME for collector in COLLECTORS)
 NO_PROFILE = (
     "no queue profile fits its tables: only the file is measured; `queuekeeper profiles detect` says what is missing"
 )
-
-
-@dataclass(slots=True)
-class _OpenedDatabase:
-    """What may be read of a database at this poll: `connection` and what was read of its schema, where it was opened."""
-
-    verdict: PreflightVerdict
-    header: DatabaseHeader | None = None
-    connection: apsw.Connection | None = None
-    schema: SchemaRows = ()
-    facts: DatabaseFacts | None = None
 
 
 @dataclass(slots=True)
@@ -86,11 +70,11 @@ def poll_database(
     real = replace(target, path=Path(os.path.realpath(target.path))) if target.path.is_symlink() else target
     wanted = [collector for collector in COLLECTORS if only is None or collector.NAME in only]
     surveyed = SurveyedReader(raw, real.path)
-    with _open_database(real, surveyed) as opened:
+    with open_database(real, surveyed) as opened:
         held_locks = opened.facts.held_locks if opened.facts else None
         context = PollContext(real, now, surveyed, opened.header, opened.connection, opened.schema, held_locks)
         collected = _run_collectors(wanted, context, opened, previous)
-        if _was_replaced(opened):
+        if was_replaced(opened):
             return replace(_replaced_snapshot(target, previous, now, wanted), signature=signature, opened_at=now)
     return Snapshot(
         target=target,
@@ -112,7 +96,7 @@ def poll_database(
 def poll_outside_file(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | None:
     """Readings that do not come out of the database's files (disk, backups) at `now`; None when none of them changed."""
     wanted = [collector for collector in COLLECTORS if collector.SPEC.outside_file]
-    opened = _OpenedDatabase(PreflightVerdict(previous.state, may_open=False, up=previous.up))
+    opened = OpenedDatabase(PreflightVerdict(previous.state, may_open=False, up=previous.up))
     collected = _run_collectors(wanted, PollContext(previous.target, now, raw), opened, previous)
     if all(collected.readings.get(name) == previous.readings.get(name) for name in collected.results) and all(
         result.success for result in collected.results.values()
@@ -124,18 +108,6 @@ def poll_outside_file(previous: Snapshot, now: float, raw: RawReader) -> Snapsho
         samples=collected.samples_in_order(),
         collectors=collected.results_in_order(),
     )
-
-
-def _was_replaced(opened: _OpenedDatabase) -> bool:
-    """Whether another file has the name now: then the header and the connection may be of two different files."""
-    before = opened.facts.database if opened.facts else None
-    if before is None or opened.facts is None or opened.connection is None:
-        return False
-    try:
-        status = opened.facts.path.stat()
-    except OSError:
-        return True
-    return (status.st_dev, status.st_ino) != before.identity
 
 
 def _replaced_snapshot(target: Target, previous: Snapshot | None, now: float, wanted: list[Collector]) -> Snapshot:
@@ -152,55 +124,8 @@ def _replaced_snapshot(target: Target, previous: Snapshot | None, now: float, wa
     )
 
 
-@contextmanager
-def _open_database(target: Target, raw: RawReader) -> Iterator[_OpenedDatabase]:
-    """Decide whether to open, and open one connection for all collectors. A failure becomes the verdict."""
-    facts = None
-    with ExitStack() as stack:
-        try:
-            facts = gather_facts(target, raw)
-            with _release_afterwards(facts, raw):
-                verdict = decide_preflight(facts)
-                opened = _OpenedDatabase(verdict, facts.header, facts=facts)
-                if verdict.may_open:
-                    timeout = min(BUSY_TIMEOUT, read_limit(target, facts.header))
-                    _prove_readable(target, opened, stack.enter_context(open_read_only(target.path, timeout)))
-        except EXPECTED_ERRORS as error:
-            verdict = _failed_verdict(target, error, raw)
-            opened = _OpenedDatabase(verdict, facts.header if facts else None, facts=facts)
-        yield opened
-
-
-@contextmanager
-def _release_afterwards(facts: DatabaseFacts, raw: RawReader) -> Iterator[None]:
-    """Release what `gather_facts` held, in any case: from then on our connection holds the same lock."""
-    try:
-        yield
-    finally:
-        if facts.wal_hold == "held":
-            raw.release_wal(facts.path)
-
-
-def _failed_verdict(target: Target, error: BaseException, raw: RawReader) -> PreflightVerdict:
-    word, sentence = describe_failure(error)
-    if word == "hot_journal" and not journal_persists(target):
-        word, sentence = "busy", "a transaction came in between"
-    if word == "busy":
-        with suppress(RawReaderUnavailable, OSError):  # then the message does not say which process it is
-            holder = describe_writer(raw, target.path) or "a process that is not visible to us"
-            sentence = f"{sentence}, held by {holder}"
-    return PreflightVerdict(word, may_open=False, up=False, message=f"{target.path}: {sentence}")
-
-
-def _prove_readable(target: Target, opened: _OpenedDatabase, connection: apsw.Connection) -> None:
-    """Read the schema: the first read proves that the database can be read. Raises what is in EXPECTED_ERRORS."""
-    with time_limit(connection, read_limit(target, opened.header)):
-        opened.schema = read_schema(connection)
-    opened.connection = connection
-
-
 def _run_collectors(
-    wanted: list[Collector], context: PollContext, opened: _OpenedDatabase, previous: Snapshot | None
+    wanted: list[Collector], context: PollContext, opened: OpenedDatabase, previous: Snapshot | None
 ) -> _CollectedReadings:
     """Run the collectors in three steps: those that run first, what the others share, the others."""
     before: Mapping[str, Any] = previous.readings if previous else {}
@@ -276,7 +201,7 @@ def _record_reading(collector: Collector, reading: Any, collected: _CollectedRea
     collected.samples[collector.NAME] = samples
 
 
-def _refusal_reason(collector: Collector, context: PollContext, opened: _OpenedDatabase) -> tuple[str, str] | None:
+def _refusal_reason(collector: Collector, context: PollContext, opened: OpenedDatabase) -> tuple[str, str] | None:
     """Why this collector cannot run, if so."""
     if not collector.SPEC.needs_connection:
         return None
@@ -292,7 +217,7 @@ def _read_bounded(collector: Collector, context: PollContext, previous: Any) -> 
         return collector.read(context, previous)
 
 
-def _snapshot_message(opened: _OpenedDatabase, context: PollContext) -> str:
+def _snapshot_message(opened: OpenedDatabase, context: PollContext) -> str:
     if opened.verdict.message:
         return opened.verdict.message
     if context.profile_failure is not None:

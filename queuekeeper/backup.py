@@ -1,12 +1,23 @@
 """`QueueBackup`: take, verify, restore, list and prune the backups of a database from Python."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from queuekeeper.child_call import DatabaseReference, Options, RunAnswer, ask_child, run_action
+from queuekeeper.child_call import (
+    DatabaseReference,
+    Options,
+    RunAnswer,
+    ask_child,
+    existing_file,
+    path_argument,
+    run_action,
+)
 
 _MIB = 1024 * 1024
+# The end of the year 9999, the last one of `datetime`, in seconds since the epoch.
+_MAX_TIME = 253_402_300_800
 
 
 class QueueBackupError(Exception):
@@ -29,14 +40,27 @@ class BackupInfo:
     @classmethod
     def from_path(cls, path: Path | str) -> "BackupInfo":
         """The backup in this file. Raises QueueBackupError when there is no such file."""
-        file = Path(path)
-        try:
-            status = file.stat()
-        except FileNotFoundError:
-            raise QueueBackupError(f"{file} not found") from None
-        answer = ask_child("snapshot_time", DatabaseReference(file.absolute()), QueueBackupError)
-        created = answer["snapshot_time"]
+        file = Path(path) if isinstance(path, str | Path) else path_argument(path, QueueBackupError)
+        status = existing_file(file, QueueBackupError).stat()
+        created = _read_snapshot_time(file)
         return cls(file, status.st_size, datetime.fromtimestamp(status.st_mtime if created is None else created, UTC))
+
+
+def _read_snapshot_time(backup: Path) -> float | None:
+    """The snapshot time in the manifest beside this backup, in seconds since the epoch; None without a readable one.
+
+    The only place outside the backup store that knows where a manifest is: to start a process for this one number would
+    cost more than all else. A test holds the name to the store's.
+    """
+    name = backup.name.removesuffix(".zst").removesuffix(".db") + ".manifest.json"
+    try:
+        manifest = json.loads(backup.with_name(name).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    value = manifest.get("snapshot_time") if isinstance(manifest, dict) and manifest.get("format", 1) == 1 else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_TIME:
+        return None
+    return float(value)
 
 
 class QueueBackup:
@@ -47,15 +71,14 @@ class QueueBackup:
     """
 
     def __init__(self, path: Path | str, backup_dir: Path | str | None = None, state: Path | str | None = None) -> None:
-        real = Path(path).resolve()
-        if not real.exists():
-            raise QueueBackupError(f"{path} not found")
-        directory = Path(backup_dir).absolute() if backup_dir is not None else real.parent / "backups"
+        real = existing_file(path, QueueBackupError)
+        default = real.parent / "backups"
+        directory = default if backup_dir is None else path_argument(backup_dir, QueueBackupError)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise QueueBackupError(f"cannot create {directory}: {error.strerror}") from error
-        history = None if state is None else Path(state).absolute()
+        history = None if state is None else path_argument(state, QueueBackupError)
         self._database = DatabaseReference(real, history, backup_directory=directory)
 
     def create_backup(self, name: str | None = None) -> Path:
@@ -64,14 +87,17 @@ class QueueBackup:
 
     def verify_backup(self, backup: Path | str) -> bool:
         """True when the content of the backup equals its manifest. Raises QueueBackupError when it does not."""
-        self._run_action("verify", {"backup": str(Path(backup).absolute())})
+        self._run_action("verify", {"backup": str(path_argument(backup, QueueBackupError))})
         return True
 
     def restore_backup(self, backup: Path | str, target: Path | str | None = None) -> Path:
         """Restore to `target`, where no file may be, or (None) into the database itself; returns the restored path."""
-        where: Options = {"in_place": True} if target is None else {"to": str(Path(target).absolute())}
-        self._run_action("restore", {"backup": str(Path(backup).absolute()), **where})
-        return self._database.path if target is None else Path(target)
+        source = str(path_argument(backup, QueueBackupError))
+        if target is None:
+            self._run_action("restore", {"backup": source, "in_place": True})
+            return self._database.path
+        self._run_action("restore", {"backup": source, "to": str(path_argument(target, QueueBackupError))})
+        return Path(target)
 
     def list_backups(self) -> list[BackupInfo]:
         """The backups of this database, newest first."""
@@ -83,7 +109,7 @@ class QueueBackup:
 
     def cleanup_old_backups(self, keep_count: int = 10) -> int:
         """Keep the newest `keep_count` backups and delete the others; returns how many were deleted."""
-        if keep_count < 1:
+        if not isinstance(keep_count, int) or keep_count < 1:
             raise QueueBackupError("keep_count must be at least 1: the newest verified backup is never deleted")
         return int(self._run_action("prune", {"keep_last": keep_count}).figures.get("deleted") or 0)
 

@@ -6,12 +6,13 @@ connection there would drop the POSIX locks of the caller's first one (docs/safe
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def run_action(
     accepted: Collection[str] = (),
 ) -> RunAnswer:
     """Run the action once. Raises `error` with one sentence when the outcome is neither a success nor `accepted`."""
+    _require_utf8((*database.as_fields().values(), *options.values()), error)
     with _path_locks_guard:
         lock = _path_locks[database.path]
     with lock:
@@ -72,9 +74,13 @@ def run_action(
 
 def ask_child(what: str, database: DatabaseReference, error: type[Exception], **fields: object) -> dict[str, Any]:
     """The child's answer to one request. Raises `error` with one sentence when it cannot be given."""
-    request = {"what": what, **database.as_fields(), **fields}
     try:
-        output, last_line = _exchange_messages(json.dumps(request).encode() + b"\n")
+        request = json.dumps({"what": what, **database.as_fields(), **fields}, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as trouble:
+        wrong = f"an argument cannot be used ({trouble}): give a text, a finite number, True, False or None"
+        raise error(f"{database.path}: {wrong}; nothing was done") from trouble
+    try:
+        output, last_line = _exchange_messages(request.encode() + b"\n")
     except OSError as trouble:
         raise error(f"no process could be started: {trouble}; nothing was done") from trouble
     if not output:
@@ -83,6 +89,42 @@ def ask_child(what: str, database: DatabaseReference, error: type[Exception], **
     if "error" in answer:
         raise error(str(answer["error"]))
     return answer
+
+
+def path_argument(value: object, error: type[Exception]) -> Path:
+    """The path that a caller gave, absolute. Raises `error` with one sentence when it is none."""
+    try:
+        path = Path(value).absolute()  # type: ignore[arg-type] # what is no path is what is looked for
+        os.fsencode(path)
+    except (TypeError, ValueError) as trouble:
+        raise error(f"{value!a} is no path: {trouble}; give a text or a Path") from trouble
+    if "\0" in str(path):
+        raise error(f"{value!a} is no path: it has a null character in it")
+    return path
+
+
+def existing_file(value: object, error: type[Exception]) -> Path:
+    """The file that a caller named, with symbolic links resolved. Raises `error` with one sentence when it is not there."""
+    path = path_argument(value, error)
+    try:
+        real = path.resolve()
+        real.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"{value} not found") from None
+    except (OSError, RuntimeError) as trouble:  # RuntimeError: symbolic links that lead to each other
+        raise error(f"{value} cannot be used: {getattr(trouble, 'strerror', None) or trouble}") from trouble
+    return real
+
+
+def _require_utf8(values: Iterable[object], error: type[Exception]) -> None:
+    """Raise `error` for a text that the history cannot store, before anything is recorded."""
+    for value in values:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise error(
+                f"{value!a} is not UTF-8, and the history of runs stores only that: rename it; nothing was done"
+            ) from None
 
 
 def _exchange_messages(request: bytes) -> tuple[bytes, str]:

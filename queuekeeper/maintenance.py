@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from queuekeeper.child_call import DatabaseReference, Options, RunAnswer, ask_child, run_action
+from queuekeeper.child_call import (
+    DatabaseReference,
+    Options,
+    RunAnswer,
+    ask_child,
+    existing_file,
+    path_argument,
+    run_action,
+)
 
 _MIB = 1024 * 1024
 _MODES = ("PASSIVE", "FULL", "RESTART", "TRUNCATE")
@@ -63,14 +71,13 @@ class QueueMaintenance:
     CHECKPOINT_TRUNCATE = "TRUNCATE"
 
     def __init__(self, path: Path | str, owner_sqlite: str | None = None, state: Path | str | None = None) -> None:
-        real = Path(path).resolve()
-        if not real.exists():
-            raise QueueMaintenanceError(f"{path} not found")
-        self._database = DatabaseReference(real, None if state is None else Path(state).absolute(), owner_sqlite)
+        real = existing_file(path, QueueMaintenanceError)
+        history = None if state is None else path_argument(state, QueueMaintenanceError)
+        self._database = DatabaseReference(real, history, owner_sqlite)
 
     def checkpoint(self, mode: str = CHECKPOINT_PASSIVE) -> CheckpointResult:
         """Copy the write-ahead log back into the database. A blocking reader or writer is reported as `busy`, not raised."""
-        if mode.upper() not in _MODES:
+        if str(mode).upper() not in _MODES:
             raise QueueMaintenanceError(f"Invalid checkpoint mode {mode!r}; one of {', '.join(_MODES)}")
         figures = self._run_action("checkpoint", {"mode": mode.lower()}, "blocked").figures
         busy, log, checkpointed = (int(figures[name] or 0) for name in ("busy", "log", "checkpointed"))

@@ -1,5 +1,6 @@
 """Fixtures that every package's tests use."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,9 @@ from tests.support.scenes.forked_process import REAL_PYTHON, spawn_forked_child
 # A busy machine makes any example slow; what is too slow in earnest runs into the test's own time limit.
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
+# A shell ignores SIGINT for what it starts in the background, and every process that a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

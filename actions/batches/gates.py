@@ -13,8 +13,9 @@ from collectors.access.file_facts import describe_holder
 from collectors.access.timeouts import TimeLimitExceeded
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.detection import detect_profile
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.run_queries import count_workers
-from collectors.queue_profiles.schema import ActionGate, ProfileError
+from collectors.queue_profiles.schema import ActionGate
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 PROFILE_NEXT_STEP = "correct the profile or its settings; `queuekeeper profiles check FILE DB` tries them"

@@ -13,8 +13,8 @@ from actions.model.errors import ActionError, Failed
 from actions.model.plan import Done, Figure
 from actions.sqlite.connection import open_writable
 from actions.sqlite.wal_budget import WalBudgetExhausted
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.row_selection import RowSelection
-from collectors.queue_profiles.schema import ProfileError
 
 
 @dataclass(frozen=True, slots=True)

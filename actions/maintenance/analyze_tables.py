@@ -24,8 +24,8 @@ from actions.sqlite.pacing import delay_after_hold
 from actions.sqlite.write_transaction import begin_write_transaction
 from collectors.access.timeouts import TimeLimitExceeded
 from collectors.queue_profiles.detection import detect_profile
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.quoting import quote_identifier
-from collectors.queue_profiles.schema import ProfileError
 
 # Rows visited for each index; SQLite's documentation recommends 100 to 1000.
 ANALYSIS_LIMIT = 400

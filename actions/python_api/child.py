@@ -3,6 +3,8 @@
 The first line of its input is the request, its output is the answer; both are one JSON object. `error` in the answer is one
 sentence for the caller. It ends at once when its input closes: the caller is gone, and a running action stops at its next
 safe point.
+
+Each answer imports what it needs: most of the time that a short one takes is the import of modules.
 """
 
 import io
@@ -10,21 +12,12 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actions.model.outcome import EXIT_CODES, Outcome
-from actions.model.request import Request
-from actions.runner.manual import run_manually
-from actions.store.database import StoreUnavailable, default_state_directory
-from collectors.backup_catalog.manifest import belongs_to
-from collectors.backup_catalog.store import find_backups, manifest_snapshot_time
-from collectors.poll import poll_database
-from collectors.raw_reader.client import RawReader
-from collectors.storage import StorageReading
-from collectors.target import BackupSettings, Target
+if TYPE_CHECKING:
+    from collectors.target import Target
 
 Fields = Mapping[str, Any]
 
@@ -41,10 +34,16 @@ def main() -> int:
 
 def run_action(request: Fields) -> Fields:
     """Run `action` with `options` as a manual run; its outcome, message, next step and figures."""
-    target = _build_target(request)
+    from actions.model.outcome import EXIT_CODES, Outcome
+    from actions.model.request import Request
+    from actions.runner.manual import run_manually
+    from actions.store.database import StoreUnavailable, default_state_directory
+
+    state = default_state_directory() if request["state"] is None else Path(request["state"])
+    target = _build_target(request, state)
     job = Request(request["action"], target.name, options=request["options"])
     try:
-        run = run_manually(target, _state_directory(request), job)
+        run = run_manually(target, state, job)
     except StoreUnavailable as error:
         return {"error": str(error)}
     except OSError as error:
@@ -60,30 +59,17 @@ def run_action(request: Fields) -> Fields:
 
 
 def read_sizes(request: Fields) -> Fields:
-    """page_size, pages, free_pages and wal_bytes of the database, and `wal`: whether its journal mode is WAL."""
-    target = _build_target(request)
-    with RawReader() as raw:
-        snapshot = poll_database(target, None, time.time(), raw, only=frozenset({"storage"}))
-        header = raw.read_database_header(target.path)
-    storage = snapshot.readings.get("storage")
-    if not isinstance(storage, StorageReading) or header is None or not header.valid:
-        return {"error": snapshot.message or f"{target.path} is no SQLite database, or it is encrypted"}
-    pages, free_pages = storage.pages, storage.free_pages
-    if pages is None and storage.wal_size == 0:  # no process has it open: then the file alone is the database
-        pages, free_pages = storage.size // header.page_size, header.free_pages
-    if pages is None:
-        return {"error": snapshot.message}
-    return {
-        "page_size": header.page_size,
-        "pages": pages,
-        "free_pages": free_pages,
-        "wal": header.wal,
-        "wal_bytes": storage.wal_size,
-    }
+    """The sizes of the database, or `error` (database_sizes.py)."""
+    from actions.python_api.database_sizes import read_database_sizes
+
+    return read_database_sizes(_build_target(request))
 
 
 def list_backups(request: Fields) -> Fields:
     """The backups of the database that have a manifest: path, bytes, snapshot_time (seconds since the epoch), is_safety."""
+    from collectors.backup_catalog.manifest import belongs_to
+    from collectors.backup_catalog.store import find_backups
+
     target = _build_target(request)
     return {
         "backups": [
@@ -99,32 +85,24 @@ def list_backups(request: Fields) -> Fields:
     }
 
 
-def read_snapshot_time(request: Fields) -> Fields:
-    """When the snapshot of the backup at `path` was taken, by its manifest; None without a readable manifest."""
-    return {"snapshot_time": manifest_snapshot_time(request["path"])}
-
-
 ANSWERS: Mapping[str, Callable[[Fields], Fields]] = {
     "run": run_action,
     "stats": read_sizes,
     "backups": list_backups,
-    "snapshot_time": read_snapshot_time,
 }
 
 
-def _build_target(request: Fields) -> Target:
+def _build_target(request: Fields, state: Path | None = None) -> "Target":
+    from collectors.target import BackupSettings, Target
+
     path, directory = Path(request["path"]), request["backup_directory"]
     return Target(
         name=path.stem,
         path=path,
         owner_sqlite=request["owner_sqlite"],
         backup=None if directory is None else BackupSettings(Path(directory), own_folder=False),
-        state=_state_directory(request),
+        state=state,
     )
-
-
-def _state_directory(request: Fields) -> Path:
-    return default_state_directory() if request["state"] is None else Path(request["state"])
 
 
 def _exit_with_caller() -> None:

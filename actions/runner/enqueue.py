@@ -44,7 +44,7 @@ class EnqueueResult:
 
 def enqueue_automatic(history: apsw.Connection, request: Request, path: str, now: float) -> EnqueueResult:
     """Record an automatic request as a pending run, unless one is pending or running, or it must not be made now."""
-    past = load_action_history(history, request.database, request.action)
+    past = load_action_history(history, request.database, request.action, now)
     decision = admit_request(past, request.cooldown, now)
     if decision != "accepted":
         return EnqueueResult(decision, past.unfinished_run)

@@ -89,7 +89,7 @@ def _build_context(
     job: Job, store: apsw.Connection, raw: RawReader, stop: StopSignal, emit: Emit, now: Clock
 ) -> ActionContext:
     with translate_store_errors(job.state):
-        attempted_at = last_attempt(store, job.request.database, job.request.action)
+        attempted_at = last_attempt(store, job.request.database, job.request.action, now())
         failure = source_failure(store, job.request.database)
     return ActionContext(
         target=job.target,

@@ -5,7 +5,7 @@ import apsw
 from actions.model.errors import GIVEN_UP_BEFORE_TRYING
 from actions.model.outcome import Outcome
 from actions.model.plan import Figure
-from actions.policy.cooldown import OUTCOMES_WITHOUT_COOLDOWN, REASON_WITHOUT_COOLDOWN, ActionHistory
+from actions.policy.cooldown import CLOCK_SET_BACK, OUTCOMES_WITHOUT_COOLDOWN, REASON_WITHOUT_COOLDOWN, ActionHistory
 from actions.store.integrity import uncleared_failure
 from actions.store.runs import unfinished_run_id
 from actions.store.suspensions import load_suspension
@@ -14,25 +14,29 @@ from actions.store.suspensions import load_suspension
 _OUTCOMES_WITHOUT_ATTEMPT = (Outcome.LOCKED, Outcome.REFUSED, Outcome.NOTHING_TO_DO)
 
 
-def load_action_history(history: apsw.Connection, database: str, action: str) -> ActionHistory:
-    """What history knows of one action on one database at this moment, for deciding whether a request is accepted."""
+def load_action_history(history: apsw.Connection, database: str, action: str, now: float) -> ActionHistory:
+    """What history knows of one action on one database, for deciding whether a request is accepted.
+
+    `now`, here and below: seconds since the epoch. A run that ended more than CLOCK_SET_BACK later was recorded before the
+    clock was set back: it is left out, so that the newest one by the present clock counts.
+    """
     return ActionHistory(
-        last_ended=last_counted_end(history, database, action),
+        last_ended=last_counted_end(history, database, action, now),
         unfinished_run=unfinished_run_id(history, database, action),
         suspension=load_suspension(history, database, action),
     )
 
 
-def last_counted_end(history: apsw.Connection, database: str, action: str) -> float | None:
+def last_counted_end(history: apsw.Connection, database: str, action: str, now: float) -> float | None:
     """When a run of the action last ended on this database that starts the cooldown (actions/policy/cooldown.py)."""
     counts = f"outcome NOT IN ({_sql_list(OUTCOMES_WITHOUT_COOLDOWN)}) AND reason <> '{REASON_WITHOUT_COOLDOWN}'"
-    return _last_run_end(history, database, action, counts)
+    return _last_run_end(history, database, action, now, counts)
 
 
-def last_attempt(history: apsw.Connection, database: str, action: str) -> float | None:
+def last_attempt(history: apsw.Connection, database: str, action: str, now: float) -> float | None:
     """When the action last touched this database: a refusal did not, nor what was given up before trying."""
     touched = f"outcome NOT IN ({_sql_list(_OUTCOMES_WITHOUT_ATTEMPT)}) AND reason <> '{GIVEN_UP_BEFORE_TRYING}'"
-    return _last_run_end(history, database, action, touched)
+    return _last_run_end(history, database, action, now, touched)
 
 
 def source_failure(history: apsw.Connection, database: str) -> str:
@@ -58,11 +62,11 @@ def newest_figure(history: apsw.Connection, database: str, action: str, name: st
     return figure
 
 
-def _last_run_end(history: apsw.Connection, database: str, action: str, which: str) -> float | None:
+def _last_run_end(history: apsw.Connection, database: str, action: str, now: float, which: str) -> float | None:
     ended_at = history.execute(
         f"SELECT ended_at FROM run WHERE database = ? AND action = ? AND state = 'ended' AND {which}"  # noqa: S608
-        " ORDER BY ended_at DESC LIMIT 1",
-        (database, action),
+        " AND ended_at <= ? ORDER BY ended_at DESC LIMIT 1",
+        (database, action, now + CLOCK_SET_BACK),
     ).get
     return None if ended_at is None else float(ended_at)
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import apsw
 
 from collectors.access.errors import EXPECTED_ERRORS, describe_failure
+from collectors.access.open_database import PAGE_COUNTS, SchemaRows, read_limit
 from collectors.access.timeouts import time_limit
 from collectors.queue_profiles.authorizer import AccessRules
-from collectors.queue_profiles.cache import SchemaRows, cached_profile
+from collectors.queue_profiles.cache import cached_profile
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.run_queries import QuickCounts, read_queue_names, read_quick_counts
 from collectors.queue_profiles.shared_reads import SharedReads
@@ -19,10 +20,8 @@ from collectors.raw_reader.formats import DatabaseHeader
 from collectors.raw_reader.wal_readers import HeldLock
 from collectors.target import Target
 
-# The read of the schema makes both counts belong to one read transaction, also where nothing else of the file is read.
 _PAGE_COUNTS = BoundStatement(
-    "SELECT (SELECT page_count FROM pragma_page_count), (SELECT freelist_count FROM pragma_freelist_count), "
-    "EXISTS (SELECT 1 FROM sqlite_schema)",
+    PAGE_COUNTS,
     {},
     AccessRules({
         "pragma_page_count": frozenset({"page_count"}),
@@ -146,9 +145,3 @@ class PollContext:
 def expect_page_counts(reads: SharedReads, _profile: CompiledProfile | None, _now: float) -> None:
     """Have the counts of pages read with the other shared reads."""
     reads.fetch_rows(_PAGE_COUNTS, 3)
-
-
-def read_limit(target: Target, header: DatabaseHeader | None) -> float:
-    """Seconds for which one read may last: a reader of a WAL stops no commit, one of a rollback-journal database does."""
-    wal = header is not None and header.wal
-    return target.limits.read_wal if wal else target.limits.read_rollback

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from collectors.access.timeouts import TimeLimitExceeded
-from collectors.queue_profiles.schema import ProfileError
+from collectors.queue_profiles.errors import ProfileError
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 

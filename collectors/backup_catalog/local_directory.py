@@ -5,22 +5,23 @@ that writes is actions/backups/local_directory.py. Nothing here touches a databa
 """
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
 
-from collectors.access.file_facts import nearest_existing_directory
 from collectors.backup_catalog.catalog import Backup, CatalogListing, assess_backup
-from collectors.backup_catalog.manifest import Manifest, ManifestError, decode_manifest
+from collectors.backup_catalog.manifest import Manifest, decode_manifest
 from collectors.backup_catalog.names import has_word, is_database_name, is_own_name, manifest_name
 from collectors.target import BackupSettings, Target
 
 _SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
 # Two changes of a directory within one tick of a clock show as one (inode(7)): only an older time stamp is trusted.
 SETTLED_AFTER = 2.0
+# A directory that becomes a mount point is noticed after this time at most, in seconds.
+MOUNTS_CHECKED_EVERY = 60.0
 # A file's modification time, size and inode; a directory's modification time, inode and device; () is never the same.
 _Signature = tuple[int, ...]
 
@@ -82,10 +83,14 @@ class LocalDirectoryCatalog:
         """Give a local file with the bytes of the backup as they are stored, readable inside the block."""
         yield Path(reference)
 
-    def disk_usage(self) -> tuple[int, int]:
-        """Bytes free to unprivileged users, and in all, where the store puts new backups. Raises OSError."""
-        usage = shutil.disk_usage(nearest_existing_directory(self.folder))
-        return usage.free, usage.total
+    def space_directory(self, now: float) -> Path | None:
+        """A directory, perhaps not made yet, on the file system that new backups fill; None in a store that is not local.
+
+        Databases with a common directory get that one, so that its free space is read once for all. Raises OSError.
+        """
+        if self.upper is None:
+            return self.folder
+        return _space_directory(self.folder, self.upper, int(now / MOUNTS_CHECKED_EVERY))
 
     def _list_folder(self, folder: Path, before: FolderListing | None, now: float) -> FolderListing:
         """A folder that is not made yet holds none; `before` when the directory did not change."""
@@ -153,14 +158,6 @@ def place_of(reference: str) -> tuple[Path, bool, Path | None]:
     return Path(reference).parent, False, None
 
 
-def local_snapshot_time(reference: str) -> float | None:
-    """The snapshot time of a backup in any directory; None without a readable manifest."""
-    try:
-        return read_manifest(manifest_path(Path(reference))).snapshot_time
-    except (OSError, ManifestError):
-        return None
-
-
 def manifest_path(backup: Path) -> Path:
     """The file of a backup's manifest: SAME.manifest.json beside SAME.db or SAME.db.zst."""
     return backup.with_name(manifest_name(backup.name))
@@ -169,6 +166,15 @@ def manifest_path(backup: Path) -> Path:
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest in this file. Raises ManifestError, OSError."""
     return decode_manifest(path.read_bytes())
+
+
+@lru_cache(maxsize=16384)
+def _space_directory(folder: Path, upper: Path, _moment: int) -> Path:
+    """`upper`, unless the folder is on another file system: a mount, or a symbolic link to another disk."""
+    try:
+        return upper if folder.stat().st_dev == upper.stat().st_dev else folder
+    except (FileNotFoundError, NotADirectoryError):  # the folder is not made yet
+        return upper
 
 
 def _file_signature(path: Path) -> _Signature:

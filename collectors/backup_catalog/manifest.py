@@ -4,25 +4,23 @@ A backup without a manifest is unverified: its source is unknown. The backup act
 newest proof in them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing import Any, Literal
 
 from collectors.target import Target
 
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# The end of the year 9999: no later time can be shown, and none is meant, in seconds since the epoch.
+MAX_TIME = 253_402_300_800
 
 
 class ManifestError(Exception):
     """A manifest that cannot be read; the message says why."""
 
 
-@with_config(ConfigDict(extra="ignore", strict=True))
 @dataclass(frozen=True, slots=True)
 class BackupSource:
     """The database that was backed up. `path` has its symbolic links resolved; `database` is its configured name."""
@@ -33,7 +31,6 @@ class BackupSource:
     database: str
 
 
-@with_config(ConfigDict(extra="ignore", strict=True))
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """The manifest of one backup. Times in seconds since the epoch (UTC); `bytes` and `sha256` are of the file as stored.
@@ -42,38 +39,88 @@ class Manifest:
     """
 
     source: BackupSource
-    snapshot_time: Seconds
-    finished_time: Seconds
+    snapshot_time: float
+    finished_time: float
     kind: Literal["scheduled", "manual", "safety"]
-    bytes: Count
-    page_size: Count
-    pages: Count
-    schema_sha256: Sha256
-    row_counts: Mapping[str, Count]
-    sha256: Sha256
+    bytes: int
+    page_size: int
+    pages: int
+    schema_sha256: str
+    row_counts: Mapping[str, int]
+    sha256: str
     compression: Literal["none", "zstd"]
     sqlite_version: str
     queuekeeper_version: str
-    verified_time: Seconds | None = None
+    verified_time: float | None = None
     format: Literal[1] = 1
 
 
-_ADAPTER = TypeAdapter(Manifest)
+@dataclass(frozen=True, slots=True)
+class _FieldCheck:
+    """What the value of a field must be, and that in words. By hand: pydantic costs a short process more than its work."""
+
+    expected: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < MAX_TIME
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
+_TEXT = _FieldCheck("a text", lambda value: isinstance(value, str))
+_INTEGER = _FieldCheck("a whole number", lambda value: type(value) is int)
+_COUNT = _FieldCheck("a whole number from 0", _is_count)
+_TIME = _FieldCheck("a time in seconds", _is_time)
+_OPTIONAL_TIME = _FieldCheck("a time in seconds or null", lambda value: value is None or _is_time(value))
+_SHA256 = _FieldCheck("a SHA-256 in 64 hexadecimal digits", _is_sha256)
+_SOURCE_FIELDS = {"path": _TEXT, "device": _INTEGER, "inode": _INTEGER, "database": _TEXT}
+_FIELDS = {
+    "source": _FieldCheck("a JSON object", lambda value: isinstance(value, dict)),
+    "snapshot_time": _TIME,
+    "finished_time": _TIME,
+    "kind": _FieldCheck("scheduled, manual or safety", lambda value: value in ("scheduled", "manual", "safety")),
+    "bytes": _COUNT,
+    "page_size": _COUNT,
+    "pages": _COUNT,
+    "schema_sha256": _SHA256,
+    "row_counts": _FieldCheck("a JSON object of whole numbers from 0", _are_counts),
+    "sha256": _SHA256,
+    "compression": _FieldCheck("none or zstd", lambda value: value in ("none", "zstd")),
+    "sqlite_version": _TEXT,
+    "queuekeeper_version": _TEXT,
+    "verified_time": _OPTIONAL_TIME,
+    "format": _FieldCheck("1, the only format known here", lambda value: type(value) is int and value == 1),
+}
+_WITH_DEFAULT = frozenset({"verified_time", "format"})
 
 
 def encode_manifest(manifest: Manifest) -> str:
     """The manifest as indented JSON with a final newline."""
-    return _ADAPTER.dump_json(manifest, indent=2).decode() + "\n"
+    fields = {name: getattr(manifest, name) for name in _FIELDS}
+    changed = {"source": asdict(manifest.source), "row_counts": dict(manifest.row_counts)}
+    return json.dumps({**fields, **changed}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def decode_manifest(text: str | bytes) -> Manifest:
     """Read the manifest in this JSON; fields of a later version are ignored. Raises ManifestError."""
     try:
-        return _ADAPTER.validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ManifestError(f"{field}: {first['msg']}" if field else first["msg"]) from error
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"Invalid JSON: {error}") from error
+    source = BackupSource(**_checked_fields(_part(fields, "source"), _SOURCE_FIELDS, "source."))
+    return Manifest(**{**_checked_fields(fields, _FIELDS), "source": source})
 
 
 def belongs_to(manifest: Manifest, target: Target) -> bool:
@@ -92,3 +139,24 @@ def _is_same_file(source: BackupSource, path: Path) -> bool:
     except FileNotFoundError:
         return False
     return (source.device, source.inode) == (status.st_dev, status.st_ino)
+
+
+def _part(fields: object, name: str) -> object:
+    return fields.get(name) if isinstance(fields, dict) else None
+
+
+def _checked_fields(fields: object, known: Mapping[str, _FieldCheck], prefix: str = "") -> dict[str, Any]:
+    """The known fields that are there, each of the right kind. Raises ManifestError that names the first other one."""
+    if not isinstance(fields, dict):
+        raise ManifestError(f"{prefix.rstrip('.')}: it is no JSON object".removeprefix(": "))
+    for name, check in known.items():
+        if name not in fields and name not in _WITH_DEFAULT:
+            raise ManifestError(f"{prefix}{name}: it is missing")
+        if name in fields and not check.accepts(fields[name]):
+            raise ManifestError(f"{prefix}{name}: it is not {check.expected}")
+    return {name: _as_number(fields[name], check) for name, check in known.items() if name in fields}
+
+
+def _as_number(value: Any, check: _FieldCheck) -> Any:
+    """A time that was written without a fraction is a float too."""
+    return float(value) if check in (_TIME, _OPTIONAL_TIME) and value is not None else value

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collectors.backup_catalog.catalog import Backup, CatalogListing, newest_verified
-from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, configured_place, local_snapshot_time
+from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, configured_place
 from collectors.backup_catalog.manifest import Manifest
 from collectors.target import Target
 
@@ -25,7 +25,7 @@ class BackupCatalog(Protocol):
     def stored_size(self, reference: str) -> int: ...
     def read_manifest(self, reference: str) -> Manifest: ...
     def open_local(self, reference: str) -> AbstractContextManager[Path]: ...
-    def disk_usage(self) -> tuple[int, int]: ...
+    def space_directory(self, now: float) -> Path | None: ...
 
 
 def open_catalog(target: Target) -> BackupCatalog | None:
@@ -49,8 +49,3 @@ def backup_location(target: Target) -> str | None:
     """Where the backups of a database go, for people; None where no place is known."""
     catalog = open_catalog(target)
     return None if catalog is None else catalog.location
-
-
-def manifest_snapshot_time(reference: str) -> float | None:
-    """The snapshot time of a backup by its manifest, in seconds since the epoch; None without a readable manifest."""
-    return local_snapshot_time(reference)

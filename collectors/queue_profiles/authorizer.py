@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import apsw
 
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.holder_liveness import FUNCTION_NAME, register_function
-from collectors.queue_profiles.schema import ProfileError
 
 TableColumns = Mapping[str, frozenset[str]]
 _HARMLESS_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})

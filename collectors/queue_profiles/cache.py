@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
 import apsw
 
@@ -17,22 +16,16 @@ from collectors.queue_profiles.detection import detect_profile
 from collectors.target import Target
 
 CACHE_SIZE = 256
-SchemaRows = tuple[tuple[Any, ...], ...]
 
 _profiles: OrderedDict[Hashable, CompiledProfile | None] = OrderedDict()
 _profiles_lock = threading.Lock()
 
 
-def read_schema(database: apsw.Connection) -> SchemaRows:
-    """Read the schema of the database and its statistics as rows of text. Raises apsw.Error."""
-    rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
-    if any(row[1] == "sqlite_stat1" for row in rows):
-        rows += database.execute("SELECT tbl, idx, CAST(stat AS TEXT) FROM sqlite_stat1").fetchall()
-    return tuple(rows)
+def cached_profile(database: apsw.Connection, schema: Hashable, target: Target) -> CompiledProfile | None:
+    """The result of `detect_profile`, from the cache where this schema was seen before. Errors are raised and not cached.
 
-
-def cached_profile(database: apsw.Connection, schema: SchemaRows, target: Target) -> CompiledProfile | None:
-    """The result of `detect_profile`, from the cache where this schema was seen before. Errors are raised and not cached."""
+    `schema`: what was read of the schema and its statistics.
+    """
     key = (schema, _choice_key(target.profile), tuple(sorted(target.settings.items())))
     with _profiles_lock:
         if key in _profiles:

@@ -16,6 +16,7 @@ from collectors.queue_profiles.count_queries import (
     compile_row_set,
     compile_workers,
 )
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.expression import ExpressionScope, fill_name, parse_time_format
 from collectors.queue_profiles.lease_expiry import StaleRowSet, compile_stale_rows
 from collectors.queue_profiles.row_selection import (
@@ -29,7 +30,6 @@ from collectors.queue_profiles.row_selection import (
 )
 from collectors.queue_profiles.schema import (
     FinishedRowsSpec,
-    ProfileError,
     PurgeSpec,
     QueueProfile,
     RequeueSpec,

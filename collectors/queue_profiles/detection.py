@@ -10,7 +10,8 @@ import apsw
 from collectors.queue_profiles.authorizer import allow_reading
 from collectors.queue_profiles.compile import CompiledProfile, compile_profile, join_profiles
 from collectors.queue_profiles.count_queries import CompiledRowSet, IndexedQueues
-from collectors.queue_profiles.schema import ProfileError, QueueProfile, load_profile
+from collectors.queue_profiles.errors import ProfileError
+from collectors.queue_profiles.schema import QueueProfile, load_profile
 from collectors.queue_profiles.settings import ProfileSettings, required_settings, resolve_settings, setting_variants
 from collectors.queue_profiles.table_match import DatabaseTables, TableMatch, match_tables, read_tables
 from collectors.target import Target

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.quoting import quote_identifier, quote_literal
-from collectors.queue_profiles.schema import ProfileError, TimeFormat
+from collectors.queue_profiles.schema import TimeFormat
 from collectors.queue_profiles.settings import ProfileSettings
 from collectors.queue_profiles.time_formats import LOCAL_FORMATS, SqlValue, format_moment
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from collectors.queue_profiles.count_queries import CompiledRowSet, count_template
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.expression import Expression
 from collectors.queue_profiles.holder_liveness import FUNCTION_NAME
-from collectors.queue_profiles.schema import AliveSpec, HolderSpec, ProfileError, RowSetSpec
+from collectors.queue_profiles.schema import AliveSpec, HolderSpec, RowSetSpec
 from collectors.queue_profiles.statement import (
     BoundStatement,
     MomentExpression,

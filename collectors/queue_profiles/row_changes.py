@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from collectors.queue_profiles.authorizer import AccessRules
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.expression import Expression
-from collectors.queue_profiles.schema import DependentRowsSpec, InsertSpec, ProfileError, StepSpec
+from collectors.queue_profiles.schema import DependentRowsSpec, InsertSpec, StepSpec
 from collectors.queue_profiles.statement import TableContext, join_conditions, parameters_of
 from collectors.queue_profiles.table_match import TableMatch
 from collectors.queue_profiles.time_formats import SqlValue

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from collectors.queue_profiles.authorizer import AccessRules
 from collectors.queue_profiles.count_queries import compile_row_set
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.expression import Expression, bound_values
 from collectors.queue_profiles.lease_expiry import StaleRowSet, compile_stale_rows
 from collectors.queue_profiles.row_changes import (
@@ -18,7 +19,7 @@ from collectors.queue_profiles.row_changes import (
     compile_purge_step,
     compile_requeue_steps,
 )
-from collectors.queue_profiles.schema import ActionGate, FinishedRowsSpec, ProfileError, RowSetSpec, StepSpec
+from collectors.queue_profiles.schema import ActionGate, FinishedRowsSpec, RowSetSpec, StepSpec
 from collectors.queue_profiles.statement import (
     BoundStatement,
     MomentExpression,

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from collectors.queue_profiles.errors import ProfileError
+
 TaskState = Literal[
     "waiting", "scheduled", "waiting_schedule", "blocked", "running", "done", "failed", "dead", "cancelled", "paused",
     "results", "locks",
@@ -30,10 +32,6 @@ DeclaredColumns = dict[TablePattern, Annotated[list[ColumnName], Field(min_lengt
 
 
 _FAST_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class ProfileError(Exception):
-    """A profile cannot be used: the message names the file, the place and the cause."""
 
 
 class _StrictPart(BaseModel):

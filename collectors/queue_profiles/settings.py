@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
-from collectors.queue_profiles.schema import ProfileError, QueueProfile, SettingSpec, TimeFormat
+from collectors.queue_profiles.errors import ProfileError
+from collectors.queue_profiles.schema import QueueProfile, SettingSpec, TimeFormat
 from collectors.queue_profiles.time_formats import load_time_zone
 
 SettingValue = float | str

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from collectors.queue_profiles.authorizer import AccessRules
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.expression import (
     BoundParameter,
     Expression,
@@ -15,7 +16,7 @@ from collectors.queue_profiles.expression import (
     split_time_format,
 )
 from collectors.queue_profiles.quoting import quote_identifier
-from collectors.queue_profiles.schema import ProfileError, TimeFormat
+from collectors.queue_profiles.schema import TimeFormat
 from collectors.queue_profiles.table_match import MatchedTable
 from collectors.queue_profiles.time_formats import SqlValue, epoch_sql, is_time_sql
 

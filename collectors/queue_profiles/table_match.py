@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import apsw
 
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.expression import fill_name
-from collectors.queue_profiles.schema import ProfileError, QueueProfile
+from collectors.queue_profiles.schema import QueueProfile
 from collectors.queue_profiles.settings import ProfileSettings
 
 

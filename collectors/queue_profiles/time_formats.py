@@ -9,7 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from collectors.queue_profiles.schema import ProfileError, TimeFormat
+from collectors.queue_profiles.errors import ProfileError
+from collectors.queue_profiles.schema import TimeFormat
 
 SqlValue = int | float | str
 

@@ -21,7 +21,8 @@ from collectors.access.snapshot import Snapshot
 from collectors.backup_catalog.store import backup_location
 from collectors.owner import OwnerReading
 from collectors.queue_profiles.detection import find_profile
-from collectors.queue_profiles.schema import ProfileError, QueueProfile
+from collectors.queue_profiles.errors import ProfileError
+from collectors.queue_profiles.schema import QueueProfile
 from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.status import read_all_twice
 from exporter.config.resolve import resolve_targets
@@ -146,8 +147,9 @@ def _read_rule_histories(config: Config, snapshots: list[Snapshot]) -> tuple[str
 def _read_rule_history(
     store: apsw.Connection, config: Config, database: str, rule: Rule, why: str | None, watched: int
 ) -> RuleHistory:
-    actions, now = load_action_history(store, database, rule.action), time.time()
-    return RuleHistory(actions, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
+    now = time.time()
+    past = load_action_history(store, database, rule.action, now)
+    return RuleHistory(past, why, list(_exhausted_limits(store, config, database, rule, watched, now)))
 
 
 def _exhausted_limits(

@@ -20,9 +20,10 @@ from collectors.access.timeouts import time_limit
 from collectors.queue_profiles import detection
 from collectors.queue_profiles.authorizer import allow_changes
 from collectors.queue_profiles.compile import CompiledProfile, compile_profile
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.row_selection import CompiledPurge, CompiledRequeue, RowSelection
 from collectors.queue_profiles.run_queries import read_count
-from collectors.queue_profiles.schema import ProfileError, QueueProfile, SettingSpec
+from collectors.queue_profiles.schema import QueueProfile, SettingSpec
 from collectors.queue_profiles.settings import required_settings, resolve_settings
 from collectors.queue_profiles.table_match import DatabaseTables, declared_tables, match_tables, read_tables
 from collectors.raw_reader.client import RawReader

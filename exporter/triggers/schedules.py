@@ -91,7 +91,7 @@ class ScheduleTrigger:
         if times.firing is not None:
             answer = enqueue_automatic(store, schedule_request(schedule, target.name), str(target.path), now)
             about = {"schedule": schedule.name, "database": target.name, "run": answer.run_id}
-            log_event(LOG, logging.INFO, "schedule enqueued a run", **about, decision=answer.decision)
+            log_event(LOG, logging.INFO, "schedule is due", **about, decision=answer.decision)
             if answer.decision == "disabled":
                 missed += 1
                 _log_missed_times(

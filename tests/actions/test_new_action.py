@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actions.registry import ACTIONS
+from actions.registry import ACTIONS, action_names
 
 ROOT = Path(__file__).parents[2]
 REINDEX = '''
@@ -135,3 +135,40 @@ def test_every_action_names_itself_after_its_file_and_says_what_it_is(name: str)
     for sentence in (spec.summary, *(option.help for option in spec.options.values())):
         assert sentence[:1].isupper()
         assert sentence.endswith(".")
+
+
+def test_every_flat_file_of_the_folder_is_an_action() -> None:
+    files = {file.stem for file in (ROOT / "actions").glob("*.py")} - {"__init__", "registry", "spec"}
+    assert files == set(ACTIONS)
+    assert files == set(action_names())
+
+
+STRAY_FILES = {
+    "scratch.py": ("x = 1\n", "actions/scratch.py is left out: it has no SPEC"),
+    "analyze2.py": ((ROOT / "actions" / "analyze.py").read_text(), 'left out: its SPEC has the name "analyze"'),
+    "torn.py": ("def\n", "actions/torn.py is left out: it cannot be imported: SyntaxError"),
+    "script.py": ("raise SystemExit(3)\n", "actions/script.py is left out: it cannot be imported: SystemExit: 3"),
+    "half.py": (
+        "from actions.spec import ActionSpec\n\nSPEC = ActionSpec(name='half', summary='Half.')\n",
+        "actions/half.py is left out: it has no function plan",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("vacuum", "--help"), ("backups", "--help"), ("config", "check", "queuekeeper.yaml")]
+)
+def test_a_stray_file_is_left_out_with_one_warning(
+    copy: Path, request: pytest.FixtureRequest, arguments: tuple[str, ...]
+) -> None:
+    for name, (text, _) in {**STRAY_FILES, "analyze (copy).py": STRAY_FILES["analyze2.py"]}.items():
+        (copy / "actions" / name).write_text(text)
+        request.addfinalizer((copy / "actions" / name).unlink)
+    done = queuekeeper(copy, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "scratch" not in done.stdout
+    listed = arguments == ("--help",)  # other commands import what they need: then there is nothing to warn of
+    for _, warning in STRAY_FILES.values():
+        assert done.stderr.count(warning) <= 1, done.stderr
+        assert warning in done.stderr or not listed, done.stderr

@@ -1,6 +1,7 @@
 """What did not change is not opened again; what changed, or grows wrong by the clock, is."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -266,16 +267,35 @@ def test_what_lies_beside_an_unchanged_database_is_read_again(
     assert len(after.samples) == len({(s.metric.name, s.labels) for s in after.samples})
 
 
-def test_free_room_is_asked_once_for_all_databases_of_a_place(
-    make_queue: Callable[..., prismq.Queue], raw: RawReader, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("made", [False, True])
+def test_free_space_is_read_once_for_all_databases_of_a_directory(
+    make_queue: Callable[..., prismq.Queue], raw: RawReader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: bool
 ) -> None:
     asked: list[object] = []
     usage = disk.shutil.disk_usage
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda place: asked.append(place) or usage(place))
     now = time.time() + 1000
     for number in range(5):
-        poll_if_changed(Target(f"q{number}", make_queue(f"q{number}.db").path), None, now, raw)
-    assert len(asked) <= 2
+        target = Target(f"q{number}", make_queue(f"q{number}.db").path, backup=BackupSettings(tmp_path / "backups"))
+        if made:
+            (tmp_path / "backups" / target.name).mkdir(parents=True)
+        snapshot = poll_if_changed(target, None, now, raw)
+        assert {s.labels[0] for s in snapshot.samples_of("sqlite_disk_free_bytes")} == {"database", "backups", "temp"}
+    assert len(asked) <= 3
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
+def test_free_space_of_a_folder_on_another_file_system_is_its_own(
+    queue: prismq.Queue, raw: RawReader, tmp_path: Path
+) -> None:
+    if os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("/dev/shm is on the file system of the tests")
+    settings = BackupSettings(tmp_path / "backups")
+    settings.directory.mkdir()
+    (settings.directory / "jobs").symlink_to("/dev/shm")
+    snapshot = poll_if_changed(Target("jobs", queue.path, backup=settings), None, time.time(), raw)
+    sizes = {s.labels[0]: s.value for s in snapshot.samples_of("sqlite_disk_size_bytes")}
+    assert sizes["backups"] == shutil.disk_usage("/dev/shm").total
 
 
 def test_a_target_that_is_configured_otherwise_is_read_anew(queue: prismq.Queue, raw: RawReader) -> None:

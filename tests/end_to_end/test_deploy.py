@@ -71,6 +71,15 @@ def test_queuekeeper_runs_as_the_application_and_sees_its_processes() -> None:
     assert keeper["cap_drop"] == ["ALL"]
 
 
+def test_the_application_of_compose_creates_its_queue(tmp_path: Path) -> None:
+    """The code in its command is run as it is written there, on a folder of the test."""
+    (code,) = re.findall(r'python -c "(.+)"', COMPOSE["services"]["application"]["command"][0])
+    assert "'/queue/jobs.db'" in code
+    code = code.replace("/queue/jobs.db", str(tmp_path / "jobs.db"))
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "jobs.db").stat().st_size > 0
+
+
 def test_its_configuration_loads(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("the-token-of-compose-yaml\n")

@@ -71,7 +71,7 @@ def test_a_pause_stops_what_runs_whichever_trigger_requested_it(
         settled = wait_for_runs(store, runner_child.PATIENCE)
         assert [run.outcome for run in settled.ended] == ["cancelled"]
         assert settled.finishing == ()
-        assert recent_runs.last_counted_end(store, target.name, "requeue") is None, (
+        assert recent_runs.last_counted_end(store, target.name, "requeue", time.time()) is None, (
             "after the pause it may start at once"
         )
     runner_child.finish(children[0])  # a child holds its lock until its process is gone

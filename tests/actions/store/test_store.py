@@ -13,6 +13,7 @@ from actions.model.outcome import Effect, Outcome
 from actions.model.plan import Plan
 from actions.model.process_identity import own_identity
 from actions.model.request import Request
+from actions.policy.cooldown import cooldown_left, may_retry_checkpoint
 from actions.runner.enqueue import enqueue_automatic
 from actions.store import recent_runs, runs
 from actions.store.database import StoreUnavailable, open_state_store, state_store
@@ -210,9 +211,30 @@ def test_an_attempt_is_a_run_that_touched_the_database(store: apsw.Connection) -
     runs.end_run(store, began(store), DONE, 100.0)
     runs.end_run(store, began(store), RunEnding(Outcome.REFUSED, "x"), 200.0)
     runs.end_run(store, began(store), RunEnding(Outcome.BLOCKED, "x", reason="reader_seen"), 300.0)
-    assert recent_runs.last_attempt(store, "jobs", "checkpoint") == 100.0
+    assert recent_runs.last_attempt(store, "jobs", "checkpoint", 500.0) == 100.0
     runs.end_run(store, began(store), RunEnding(Outcome.BLOCKED, "x", reason="reader"), 400.0)
-    assert recent_runs.last_attempt(store, "jobs", "checkpoint") == 400.0
+    assert recent_runs.last_attempt(store, "jobs", "checkpoint", 500.0) == 400.0
+
+
+def test_a_clock_that_was_set_back_far_does_not_hide_the_runs_after_it(store: apsw.Connection) -> None:
+    now = 100_000.0
+    runs.end_run(store, began(store), DONE, now + 7200)
+    assert recent_runs.last_attempt(store, "jobs", "checkpoint", now) is None
+    assert enqueue_automatic(store, CHECKPOINT, "/jobs.db", now).decision == "accepted"
+    runs.end_run(store, began(store), DONE, now - 1)
+    attempted_at = recent_runs.last_attempt(store, "jobs", "checkpoint", now)
+    assert attempted_at == now - 1
+    assert not may_retry_checkpoint(attempted_at, now)
+    past = recent_runs.load_action_history(store, "jobs", "checkpoint", now)
+    assert past.last_ended == now - 1
+    assert cooldown_left(past, 600.0, now) == 599.0
+
+
+def test_a_clock_that_was_set_back_a_little_waits_for_the_run_before_it(store: apsw.Connection) -> None:
+    runs.end_run(store, began(store), DONE, 1000.0)
+    attempted_at = recent_runs.last_attempt(store, "jobs", "checkpoint", 990.0)
+    assert (attempted_at, may_retry_checkpoint(attempted_at, 990.0)) == (1000.0, False)
+    assert enqueue_automatic(store, CHECKPOINT, "/jobs.db", 990.0).decision == "cooldown"
 
 
 def test_several_processes_share_one_history_without_losing_a_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collectors.queue_profiles import detection
-from collectors.queue_profiles.schema import ProfileError
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.settings import resolve_settings
 from collectors.queue_profiles.table_match import match_tables, read_tables
 from collectors.target import Target

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from collectors.queue_profiles import detection
 from collectors.queue_profiles.authorizer import allow_reading
 from collectors.queue_profiles.compile import CompiledProfile, compile_profile
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.run_queries import count_workers, read_count, read_heads, read_last_numbers
-from collectors.queue_profiles.schema import ProfileError, parse_profile
+from collectors.queue_profiles.schema import parse_profile
 from collectors.queue_profiles.settings import required_settings, resolve_settings
 from collectors.queue_profiles.table_match import match_tables, read_tables
 from tests.support.scenes import prismq, queue_files

@@ -11,10 +11,11 @@ import yaml
 from collectors.queue_profiles import detection
 from collectors.queue_profiles.authorizer import AccessRules, allow_reading
 from collectors.queue_profiles.compile import CompiledProfile, compile_profile
+from collectors.queue_profiles.errors import ProfileError
 from collectors.queue_profiles.expression import ExpressionScope, compile_expression
 from collectors.queue_profiles.row_selection import CompiledRequeue
 from collectors.queue_profiles.run_queries import read_count, read_queue_names
-from collectors.queue_profiles.schema import ProfileError, TimeFormat, load_profile, parse_profile
+from collectors.queue_profiles.schema import TimeFormat, load_profile, parse_profile
 from collectors.queue_profiles.settings import ProfileSettings, resolve_settings
 from collectors.queue_profiles.table_match import match_tables, read_tables
 from collectors.queue_profiles.time_formats import epoch_sql, format_moment, is_time_sql, moment_of

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import apsw
@@ -119,8 +119,11 @@ def test_a_poll_publishes_the_share_since_the_last_one(queue: prismq.Queue) -> N
 
 
 def files_of(raw: RawReader) -> set[str]:
-    """What the raw reader has open beside its pipes."""
-    links = (os.readlink(entry) for entry in Path(f"/proc/{raw.pid}/fd").iterdir())
+    """The files that the raw reader has open apart from its pipes; it may close one while they are listed."""
+    links = []
+    for entry in Path(f"/proc/{raw.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(entry))
     return {Path(link.removesuffix(" (deleted)")).name for link in links if "queue.db" in link}
 
 

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pkgutil
+import resource
 import runpy
 import select
 import signal
@@ -84,11 +85,12 @@ def load_modules(name: str) -> None:
 
 
 def become_child(job: Job, descriptors: list[int]) -> None:
-    """Take over the caller's directory, environment, descriptors and command line."""
+    """Take over the caller's directory, environment, limit of file sizes, descriptors and command line."""
     if job["new_session"]:
         os.setsid()
     os.chdir(job["directory"])
     os.umask(job["umask"])
+    resource.setrlimit(resource.RLIMIT_FSIZE, tuple(job["file_size_limit"]))
     os.environ.clear()
     os.environ.update(job["environment"])
     time.tzset()

@@ -7,6 +7,7 @@ the CPU time of loading. The server starts with the first of them and ends with 
 import atexit
 import json
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -66,6 +67,7 @@ class ForkedProcess:
             "directory": str(Path.cwd()),
             "environment": dict(os.environ),
             "umask": _current_umask(),
+            "file_size_limit": resource.getrlimit(resource.RLIMIT_FSIZE),
             "new_session": new_session,
         }
         with _ONE_JOB_AT_A_TIME:

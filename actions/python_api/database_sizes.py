@@ -1,0 +1,47 @@
+"""Reads the sizes of one database for `get_database_stats`, without the collectors: their import costs more than that."""
+
+from collections.abc import Mapping
+
+import apsw
+
+from collectors.access.errors import EXPECTED_ERRORS, describe_failure
+from collectors.access.file_facts import stat_or_none
+from collectors.access.open_database import PAGE_COUNTS, OpenedDatabase, open_database, read_limit, was_replaced
+from collectors.access.timeouts import time_limit
+from collectors.raw_reader.client import RawReader, SurveyedReader
+from collectors.target import Target
+
+
+def read_database_sizes(target: Target) -> Mapping[str, int | str]:
+    """page_size, pages, free_pages and wal_bytes of the database, and `wal`: whether its journal mode is WAL.
+
+    Only `error`, one sentence, where they cannot be read.
+    """
+    with RawReader() as raw, open_database(target, SurveyedReader(raw, target.path)) as opened:
+        try:
+            sizes = _read_opened(target, opened)
+        except EXPECTED_ERRORS as error:
+            return {"error": f"{target.path}: {describe_failure(error)[1]}"}
+        return {"error": f"{target.path} was replaced while it was read; call again"} if was_replaced(opened) else sizes
+
+
+def _read_opened(target: Target, opened: OpenedDatabase) -> Mapping[str, int | str]:
+    header, wal = opened.header, stat_or_none(target.wal)
+    if header is None or not header.valid:
+        return {"error": opened.verdict.message or f"{target.path} is no SQLite database, or it is encrypted"}
+    wal_bytes = 0 if wal is None else wal.st_size
+    if opened.connection is not None:
+        pages, free_pages = _count_pages(opened.connection, read_limit(target, header))
+    elif wal_bytes == 0:  # no process has it open: then the file alone is the database
+        pages, free_pages = target.path.stat().st_size // header.page_size, header.free_pages
+    else:
+        return {"error": opened.verdict.message}
+    sizes = {"page_size": header.page_size, "pages": pages, "free_pages": free_pages}
+    return {**sizes, "wal": header.wal, "wal_bytes": wal_bytes}
+
+
+def _count_pages(connection: apsw.Connection, limit: float) -> tuple[int, int]:
+    """All pages and free pages of one moment. Raises apsw.Error, TimeLimitExceeded."""
+    with time_limit(connection, limit):
+        rows: list[tuple[int, int, int]] = connection.execute(PAGE_COUNTS).fetchall()
+    return rows[0][:2]
