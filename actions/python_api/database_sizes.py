@@ -1,6 +1,7 @@
 """Reads the sizes of one database for `get_database_stats`, without the collectors: their import costs more than that."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import apsw
 
@@ -43,5 +44,5 @@ def _read_opened(target: Target, opened: OpenedDatabase) -> Mapping[str, int | s
 def _count_pages(connection: apsw.Connection, limit: float) -> tuple[int, int]:
     """All pages and free pages of one moment. Raises apsw.Error, TimeLimitExceeded."""
     with time_limit(connection, limit):
-        rows: list[tuple[int, int, int]] = connection.execute(PAGE_COUNTS).fetchall()
-    return rows[0][:2]
+        rows: list[tuple[Any, ...]] = connection.execute(PAGE_COUNTS).fetchall()
+    return int(rows[0][0]), int(rows[0][1])
