@@ -13,6 +13,7 @@ import apsw
 import pytest
 from click.testing import CliRunner, Result
 
+from actions.registry import ACTIONS
 from exporter.commands.main import main
 from tests.support.scenes import error_world
 from tests.support.scenes.error_world import (
@@ -243,11 +244,22 @@ def _word(world: World, word: str) -> str:
     return world[word[1:]] if word.startswith("@") else word
 
 
-def test_the_table_covers_every_command(world: World) -> None:
+def test_the_table_covers_every_command_that_is_no_action(world: World) -> None:
+    """What every action's command shares is tested for all of them below, so that a new action needs no line here."""
     covered = {word for case in CASES for word in case.arguments.split()[:2]}
     quiet = {"config", "resume", "example", "schema", "list"}
-    assert set(main.commands) - quiet <= covered
+    assert set(main.commands) - quiet - set(ACTIONS) <= covered
     assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIONS if ACTIONS[name].SPEC.needs_database])
+def test_a_wrong_path_of_any_action_is_one_helpful_line(world: World, name: str) -> None:
+    command = ACTIONS[name].SPEC.command
+    for path, words in (("nowhere.db", "not found"), ("@folder", "is a directory")):
+        result = run(world, f"{command} {path}")
+        assert result.exit_code == USAGE, result.output
+        assert words in result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.arguments or 'nothing'} {case.during.__name__}")
