@@ -323,12 +323,13 @@ def test_the_applications_own_checkpoints_make_room_and_it_goes_on(
     wal = queue.path.with_name("queue.db-wal")
     monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 30.0)
     limits = Limits(wal_growth_bytes=3000 * 1024, wal_growth_ratio=0.0)
+    interval, frame_bytes = 100, 4096 + 24
     ends = threading.Event()
 
     def application() -> None:
         other = apsw.Connection(str(queue.path))
         other.set_busy_timeout(30_000)
-        other.wal_autocheckpoint(100)
+        other.wal_autocheckpoint(interval)
         while not ends.wait(0.002):
             other.execute("INSERT INTO task_logs (task_id, level) VALUES (1, 'info')")
         other.close()
@@ -341,7 +342,8 @@ def test_the_applications_own_checkpoints_make_room_and_it_goes_on(
         ends.set()
         thread.join()
     assert (done.figures["requeued"], statuses(queue)) == (3000, {"queued": 3000})
-    assert wal.stat().st_size <= 3000 * 1024
+    # While a batch waits for the write lock the application commits frames of its own, until its next checkpoint.
+    assert wal.stat().st_size <= 3000 * 1024 + interval * frame_bytes
 
 
 # --- ends ---
