@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from actions.registry import ACTIONS
 from exporter.alert_rules.catalogue import all_alerts
 from exporter.commands.main import main
 from tests.support.checks.documents import (
@@ -220,6 +221,13 @@ class TestWhatDocumentsPointAt:
 
 
 class TestTheRunbook:
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_it_says_when_to_type_the_command_of_each_action(self, name: str) -> None:
+        runbook = (ROOT / "docs" / "runbook.md").read_text()
+        assert re.search(rf"queuekeeper {ACTIONS[name].SPEC.command}\b", runbook), (
+            "a procedure in docs/runbook.md is missing"
+        )
+
     SECTIONS = re.split(r"^## ", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)[1:]
 
     @pytest.mark.parametrize("section", [s for s in SECTIONS if s.startswith("Queue")], ids=lambda s: s.split()[0])
