@@ -85,9 +85,9 @@ def automatic(agent: AgentProcess, name: str) -> bool:
 
 
 def all_ran(agent: AgentProcess, there: Troubled) -> bool:
-    """Whether a run of each has ended. Once the log has started over its readers end: they would starve it again."""
+    """Whether a run of each has ended. Once the log has started over, what starved it ends: it would do so again."""
     if automatic(agent, "starved"):
-        there.end_readers()
+        there.end_starving()
     return all(automatic(agent, name) for name in NAMES)
 
 

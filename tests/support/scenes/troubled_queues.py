@@ -79,12 +79,16 @@ class Troubled:
     """The queues, by name, and what still makes trouble in one of them."""
 
     queues: dict[str, prismq.Queue]
-    readers: subprocess.Popen[str]
+    starving: tuple[subprocess.Popen[str], ...]
 
-    def end_readers(self) -> None:
-        """End the readers that keep the log of `starved` from starting over."""
-        self.readers.kill()
-        self.readers.wait(LONGEST_WAIT)
+    def end_starving(self) -> None:
+        """End the readers that keep the log of `starved` from starting over, and the application that writes it.
+
+        Right after a checkpoint of its own, and before its next commit, its log looks as a starved one does.
+        """
+        for process in self.starving:
+            process.kill()
+            process.wait(LONGEST_WAIT)
 
 
 @contextmanager
@@ -128,12 +132,11 @@ def _empty(queue: prismq.Queue) -> None:
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _starve(queue: prismq.Queue, stack: ExitStack) -> subprocess.Popen[str]:
+def _starve(queue: prismq.Queue, stack: ExitStack) -> tuple[subprocess.Popen[str], ...]:
     """An application whose commits try to checkpoint all the time, and readers of 40 ms that never leave a gap."""
     queue.fill_wal(1200)
     readers = stack.enter_context(prismq.process("taking_turns.py", queue.path, "40"))
-    stack.enter_context(prismq.process("application.py", queue.path, "20"))
-    return readers
+    return readers, stack.enter_context(prismq.process("application.py", queue.path, "20"))
 
 
 def _command(folder: Path, *words: str) -> None:
