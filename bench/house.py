@@ -12,7 +12,8 @@ Standard library only; DIR is another checkout. The product is `collectors`, `ac
   or between two rooms of one line that are separated by `|`.
 * modules reached: the share of all modules that a module loads by imports, directly or not; the median over the modules.
   Modules with one importer: those that exactly one other module imports.
-* function lines: from `def` (or the first decorator) to the last line, docstring included; methods and nested functions too.
+* function lines: from `def` (or the first decorator) to the last line, docstring included; methods, nested functions and
+  dunders too.
 * words of a function's name: split at underscores, leading ones ignored; dunders are left out. Click's command functions
   (any decorator that ends in `command` or `group`) count. Protocol words (`PROTOCOL_WORDS`) count as one-word names.
 * class names twice: names of classes that are defined in two or more modules; a leading underscore is ignored.
@@ -132,10 +133,10 @@ def read_modules(tree: Path, packages: tuple[str, ...] = PRODUCT) -> list[Module
 
 
 def functions_of(module: Module) -> Iterator[Function]:
-    """Yields every function but dunders, methods and nested functions included."""
+    """Yields every function, methods, dunders and nested functions included."""
     parents = {child: node for node in ast.walk(module.tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(module.tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or re.fullmatch(r"__\w+__", node.name):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
         decorators = [ast.unparse(each).partition("(")[0] for each in node.decorator_list]
@@ -326,8 +327,9 @@ def measure_house(tree: Path = ROOT) -> House:
     at_load = {module.name: imports_of(module, known, at_load_only=True) for module in modules}
     anywhere = {module.name: imports_of(module, known, at_load_only=False) for module in modules}
     importers = Counter(other for imported in anywhere.values() for other in imported)
-    functions = [function for module in modules for function in functions_of(module)]
-    lengths = [function.lines for function in functions]
+    everything = [function for module in modules for function in functions_of(module)]
+    lengths = [function.lines for function in everything]
+    functions = [function for function in everything if not re.fullmatch(r"__\w+__", function.name)]
     one_word = [function for function in functions if function.words == 1]
     protocol = [function for function in one_word if function.name.strip("_") in PROTOCOL_WORDS]
     places = class_places(modules)
