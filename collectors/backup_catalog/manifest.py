@@ -36,6 +36,11 @@ class Manifest:
     """The manifest of one backup. Times in seconds since the epoch (UTC); `bytes` and `sha256` are of the file as stored.
 
     `snapshot_time`: up to which commit it holds everything. `verified_time`: when its content was last proved.
+    `sequence`: its place among the backups of this database, counted up by each one, since clocks can be wrong.
+    `damaged_time`, `damage`: when it was proved damaged, and how; such a backup counts as failed.
+    `unchecked`: the parts that only the application can judge, in words. `proof`: `pages` where every page of the WAL was
+    compared with the pinned source, `content` where all content was. `content_sha256`: the digest of all content.
+    `journal_mode` to `file_mode`: what the source had, for a restore that puts it back; None where it was not recorded.
     """
 
     source: BackupSource
@@ -53,6 +58,19 @@ class Manifest:
     queuekeeper_version: str
     verified_time: float | None = None
     format: Literal[1] = 1
+    sequence: int | None = None
+    damaged_time: float | None = None
+    damage: str = ""
+    unchecked: tuple[str, ...] = ()
+    proof: Literal["pages", "content"] | None = None
+    content_sha256: str | None = None
+    journal_mode: str | None = None
+    auto_vacuum: int | None = None
+    user_version: int | None = None
+    application_id: int | None = None
+    file_owner: int | None = None
+    file_group: int | None = None
+    file_mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +102,12 @@ _INTEGER = _FieldCheck("a whole number", lambda value: type(value) is int)
 _COUNT = _FieldCheck("a whole number from 0", _is_count)
 _TIME = _FieldCheck("a time in seconds", _is_time)
 _OPTIONAL_TIME = _FieldCheck("a time in seconds or null", lambda value: value is None or _is_time(value))
+_OPTIONAL_COUNT = _FieldCheck("a whole number from 0 or null", lambda value: value is None or _is_count(value))
+_OPTIONAL_INTEGER = _FieldCheck("a whole number or null", lambda value: value is None or type(value) is int)
+_OPTIONAL_TEXT = _FieldCheck("a text or null", lambda value: value is None or isinstance(value, str))
+_TEXTS = _FieldCheck(
+    "a list of texts", lambda value: isinstance(value, list) and all(isinstance(t, str) for t in value)
+)
 _SHA256 = _FieldCheck("a SHA-256 in 64 hexadecimal digits", _is_sha256)
 _SOURCE_FIELDS = {"path": _TEXT, "device": _INTEGER, "inode": _INTEGER, "database": _TEXT}
 _FIELDS = {
@@ -103,13 +127,34 @@ _FIELDS = {
     "verified_time": _OPTIONAL_TIME,
     "format": _FieldCheck("1, the only format known here", lambda value: type(value) is int and value == 1),
 }
-_WITH_DEFAULT = frozenset({"verified_time", "format"})
+# Fields that a manifest of an earlier version lacks.
+_LATER_FIELDS = {
+    "sequence": _OPTIONAL_COUNT,
+    "damaged_time": _OPTIONAL_TIME,
+    "damage": _TEXT,
+    "unchecked": _TEXTS,
+    "proof": _FieldCheck("pages, content or null", lambda value: value in (None, "pages", "content")),
+    "content_sha256": _FieldCheck(f"{_SHA256.expected} or null", lambda value: value is None or _is_sha256(value)),
+    "journal_mode": _OPTIONAL_TEXT,
+    "auto_vacuum": _OPTIONAL_COUNT,
+    "user_version": _OPTIONAL_INTEGER,
+    "application_id": _OPTIONAL_INTEGER,
+    "file_owner": _OPTIONAL_COUNT,
+    "file_group": _OPTIONAL_COUNT,
+    "file_mode": _OPTIONAL_COUNT,
+}
+_FIELDS.update(_LATER_FIELDS)
+_WITH_DEFAULT = frozenset({"verified_time", "format", *_LATER_FIELDS})
 
 
 def encode_manifest(manifest: Manifest) -> str:
     """The manifest as indented JSON with a final newline."""
     fields = {name: getattr(manifest, name) for name in _FIELDS}
-    changed = {"source": asdict(manifest.source), "row_counts": dict(manifest.row_counts)}
+    changed = {
+        "source": asdict(manifest.source),
+        "row_counts": dict(manifest.row_counts),
+        "unchecked": list(manifest.unchecked),
+    }
     return json.dumps({**fields, **changed}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -154,9 +199,11 @@ def _checked_fields(fields: object, known: Mapping[str, _FieldCheck], prefix: st
             raise ManifestError(f"{prefix}{name}: it is missing")
         if name in fields and not check.accepts(fields[name]):
             raise ManifestError(f"{prefix}{name}: it is not {check.expected}")
-    return {name: _as_number(fields[name], check) for name, check in known.items() if name in fields}
+    return {name: _as_value(fields[name], check) for name, check in known.items() if name in fields}
 
 
-def _as_number(value: Any, check: _FieldCheck) -> Any:
-    """A time that was written without a fraction is a float too."""
+def _as_value(value: Any, check: _FieldCheck) -> Any:
+    """The value as the manifest keeps it: a time that was written without a fraction is a float too, a list a tuple."""
+    if check is _TEXTS:
+        return tuple(value)
     return float(value) if check in (_TIME, _OPTIONAL_TIME) and value is not None else value
