@@ -239,7 +239,9 @@ def damage_live_table(target: Target, queue: prismq.Queue) -> None:
         file.write(b"\xee" * 4096)
 
 
-@pytest.mark.parametrize(("action", "outcome"), [("verify", "unverified"), ("restore", "done"), ("drill", "unverified")])
+@pytest.mark.parametrize(
+    ("action", "outcome"), [("verify", "unverified"), ("restore", "done"), ("drill", "unverified")]
+)
 def test_a_backup_that_fails_its_proof_counts_as_failed_and_pushes_no_good_one_out(
     target: Target, action: str, outcome: str
 ) -> None:
