@@ -13,10 +13,10 @@ from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
 from collectors.access.rights import may_give_away
 from collectors.access.second_name import find_name_problem
-from collectors.backup_catalog.store import find_newest_verified
+from collectors.backup_catalog.order import believed_snapshot_time, newest_verified
+from collectors.backup_catalog.store import find_backups
 from collectors.owner import is_vulnerable_version
 from collectors.raw_reader.client import RawReader, RawReaderUnavailable
-from collectors.target import Target
 
 
 def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now: float, raw: RawReader) -> GuardInputs:
@@ -58,18 +58,16 @@ def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
 
 
 def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs:
+    backups = find_backups(job.target) if spec.needs_fresh_backup else ()
+    believed = believed_snapshot_time(backups, now)
     return AutomaticInputs(
         now=now,
         needs_window=spec.needs_window,
         window=job.window,
         fresh_backup=job.fresh_backup if spec.needs_fresh_backup else None,
-        backup_age=_newest_backup_age(job.target, now) if spec.needs_fresh_backup else None,
+        backup_age=None if believed is None else max(0.0, now - believed),
+        has_backup=newest_verified(backups, now) is not None,
     )
-
-
-def _newest_backup_age(target: Target, now: float) -> float | None:
-    newest = find_newest_verified(target)
-    return None if newest is None or newest.manifest is None else now - newest.manifest.snapshot_time
 
 
 def _owner_status(path: Path) -> os.stat_result:
