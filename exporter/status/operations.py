@@ -14,6 +14,7 @@ from actions.model.request import Option
 from actions.policy.rules import ConditionWatch
 from actions.runner.manual import EnqueuedRun, enqueue_manual, manual_request
 from actions.runner.pause_and_cancel import cancel_run, pause_actions, wait_for_runs
+from actions.store.chain import ChainEntry, newest_pauses
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import clear_pause, pause_reason
 from actions.store.runs import Run, find_runs, load_run, pending_runs, unfinished_runs
@@ -95,6 +96,11 @@ class Operations:
         """Return at most `limit` runs that match, older than `before`, newest first."""
         with state_store(self._state_path) as store:
             return find_runs(store, limit, before=before, database=database, action=action, outcome=outcome)
+
+    def list_pauses(self, limit: int) -> list[ChainEntry]:
+        """Return the newest pauses of all actions and their ends, newest first."""
+        with state_store(self._state_path) as store:
+            return newest_pauses(store, limit)
 
     def find_run(self, run_id: int) -> Run:
         """Return one run. Raises KeyError."""
