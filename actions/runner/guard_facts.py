@@ -11,9 +11,9 @@ from actions.runner.protocol import Job
 from actions.spec import ActionSpec
 from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
-from collectors.backup_catalog.store import find_newest_verified
+from collectors.backup_catalog.order import believed_snapshot_time, newest_verified
+from collectors.backup_catalog.store import find_backups
 from collectors.owner import is_vulnerable_version
-from collectors.target import Target
 
 
 def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now: float) -> GuardInputs:
@@ -37,18 +37,16 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
 
 
 def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs:
+    backups = find_backups(job.target) if spec.needs_fresh_backup else ()
+    believed = believed_snapshot_time(backups, now)
     return AutomaticInputs(
         now=now,
         needs_window=spec.needs_window,
         window=job.window,
         fresh_backup=job.fresh_backup if spec.needs_fresh_backup else None,
-        backup_age=_newest_backup_age(job.target, now) if spec.needs_fresh_backup else None,
+        backup_age=None if believed is None else max(0.0, now - believed),
+        has_backup=newest_verified(backups, now) is not None,
     )
-
-
-def _newest_backup_age(target: Target, now: float) -> float | None:
-    newest = find_newest_verified(target)
-    return None if newest is None or newest.manifest is None else now - newest.manifest.snapshot_time
 
 
 def _owner_uid(path: Path) -> int:

@@ -15,8 +15,9 @@ from actions.policy.windows import Window, is_window_open
 class AutomaticInputs:
     """What binds only automatic runs. `window`: the one that is configured for the action; `needs_window`: it needs one.
 
-    `backup_age`: seconds since the snapshot of the newest verified backup, None without one; `fresh_backup`: the oldest
-    that will do, None where the action destroys nothing. `now`: seconds since the epoch.
+    `backup_age`: seconds since the snapshot of the newest verified backup whose time can be believed, None without one;
+    `has_backup`: there is a verified one at all. `fresh_backup`: the oldest that will do, None where the action destroys
+    nothing. `now`: seconds since the epoch.
     """
 
     now: float
@@ -24,6 +25,7 @@ class AutomaticInputs:
     window: Window | None = None
     fresh_backup: float | None = None
     backup_age: float | None = None
+    has_backup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,14 @@ def _backup_refusals(inputs: GuardInputs, automatic: AutomaticInputs) -> Iterato
     if automatic.fresh_backup is None:
         return
     cure = f"queuekeeper backup {inputs.database} (or schedule it), or raise actions.fresh_backup"
-    if automatic.backup_age is None:
+    if automatic.backup_age is None and automatic.has_backup:
+        yield Refused(
+            f"{inputs.action} needs a verified backup no older than {_hours_or_seconds(automatic.fresh_backup)}, and every "
+            "one has a time in the future: a clock was wrong, so how old they are is not known",
+            reason="no_fresh_backup",
+            next_step=f"correct the clock, then take one: queuekeeper backup {inputs.database}",
+        )
+    elif automatic.backup_age is None:
         yield Refused(
             f"{inputs.action} cannot be undone without a verified backup of this database, and there is none",
             reason="no_fresh_backup",
