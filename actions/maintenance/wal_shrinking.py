@@ -7,7 +7,7 @@ import time
 
 from actions.maintenance.checkpoint_pragma import run_checkpoint
 from actions.maintenance.checkpoint_record import CheckpointRecord
-from actions.maintenance.wal_copying import copy_ahead
+from actions.maintenance.wal_copying import copy_below_pin, copy_whole_log
 from actions.maintenance.wal_slices import cut_unused_tail
 from actions.model.context import ActionContext
 from actions.sqlite.disk_space import size_or_zero
@@ -23,11 +23,11 @@ def shrink_wal(context: ActionContext, record: CheckpointRecord, at_once: int, *
     `at_once`: the bytes that a TRUNCATE itself may cut. It ends early with `record.result` busy when readers hold the log.
     Raises ActionError, apsw.Error.
     """
-    wait = context.target.limits.checkpoint_wait
+    wait, copy_ahead = context.target.limits.checkpoint_wait, copy_whole_log if proved_safe else copy_below_pin
     for _ in range(MOST_RESTARTS):
         _cut_slices(context, record, at_once)
         with open_for_restart(context.target.path, wait, at_once) as restart:
-            copy_ahead(context, record, restart, proved_safe=proved_safe)
+            copy_ahead(context, record, restart)
             context.stop.raise_if_requested()
             _truncate_once(context, record, restart)
         if restart.has_cut_file or record.result[0]:
