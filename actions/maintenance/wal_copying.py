@@ -22,6 +22,8 @@ FEW_FRAMES, MOST_ROUNDS = 100, 5
 # How long to wait for the commit that makes our pin lie below the newest frame, and between two looks, in seconds: it
 # blocks no process.
 COMMIT_PATIENCE, COMMIT_POLL = 5.0, 0.005
+# How long a plan looks for a commit, in seconds.
+COMMIT_LOOK = 0.5
 
 
 def copy_passively(context: ActionContext, record: CheckpointRecord) -> None:
@@ -67,14 +69,19 @@ def copy_below_pin(context: ActionContext, record: CheckpointRecord, restart: Re
             context.stop.raise_if_requested()
 
 
+def is_written_now(context: ActionContext) -> bool:
+    """Whether the application commits within the next half second. Raises ActionError, apsw.Error."""
+    return _wait_for_commit(context, COMMIT_LOOK)
+
+
 def _has_many_pending(context: ActionContext) -> bool:
     frames, copied, _ = count_frames(context)
     return frames - copied > FEW_FRAMES
 
 
 def _sync_is_short(context: ActionContext, restart: RestartConnection) -> bool:
-    """Sync the database; whether one under the write lock would be short now."""
-    return restart.sync_database() <= PLANNED_SHARE * context.target.limits.write_lock
+    """Sync the files; whether one under the write lock would be short now."""
+    return restart.sync_files() <= PLANNED_SHARE * context.target.limits.write_lock
 
 
 @contextmanager
@@ -86,10 +93,10 @@ def _pin_log(context: ActionContext) -> Iterator[None]:
         yield
 
 
-def _wait_for_commit(context: ActionContext) -> bool:
+def _wait_for_commit(context: ActionContext, patience: float = COMMIT_PATIENCE) -> bool:
     """Wait until there is a frame beyond a pin that was taken before; whether one came. Raises ActionError, apsw.Error."""
     pinned, _, _ = count_frames(context)
-    deadline = time.monotonic() + COMMIT_PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if count_frames(context)[0] > pinned:
             return True
