@@ -60,7 +60,7 @@ def known_rates(context: ActionContext) -> WalRates:
 def accepted_stall(context: ActionContext) -> float:
     """Seconds for which an automatic run may stop the writers: by the operator's word, else by the limits."""
     limits = context.target.limits
-    by_limits = 2 * limits.checkpoint_wait + limits.write_lock
+    by_limits = 2 * limits.checkpoint_wait + PLANNED_SHARE * slice_budget(context)
     return max(by_limits, context.numeric_option("stall", 0.0))
 
 

@@ -121,13 +121,13 @@ def cut_unused_tail(context: ActionContext, enough: int) -> Iterator[TailCut]:
         loop = BatchLoop(context, connection, WritePacing(slice_budget(context)), WalHeadroom(context))
         most = MOST_REGROWTH * os.fstat(tail.descriptor).st_size
         while most > 0 and os.fstat(tail.descriptor).st_size > enough:
-            renewed = tail.sync_header()
+            tail.sync_header()
+            if tail.unused_bytes() == 0 and not tail.sync_header():
+                return
             cut = _cut_slice(loop, tail)
             most -= max(cut.bytes, CUT_STEP)
             if cut.bytes > 0:
                 yield cut
-            elif not renewed:
-                return
 
 
 @contextmanager
