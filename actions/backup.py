@@ -97,6 +97,7 @@ def _result_figures(published: PublishedBackup, seconds: float, removed: int) ->
     copied, manifest = published.copied, published.manifest
     return {
         "path": published.reference,
+        "sequence": manifest.sequence,
         "method": copied.method,
         "note": copied.note,
         "proof": copied.proof.level,
