@@ -78,7 +78,9 @@ def break_method(monkeypatch: pytest.MonkeyPatch, step: str, content: bytes) -> 
 
 def newest_state(path: Path) -> object:
     with open_immutable(path) as copy:
-        return copy.execute('SELECT group_concat(DISTINCT l.state || r.state) FROM "left" l JOIN "right" r USING (id)').get
+        return copy.execute(
+            'SELECT group_concat(DISTINCT l.state || r.state) FROM "left" l JOIN "right" r USING (id)'
+        ).get
 
 
 @pytest.mark.parametrize("level", LEVELS)
