@@ -5,23 +5,22 @@ Runbook: docs/runbook.md#procedure-salvage. Never automatic: its result wants a 
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from actions.backups.publish import create_partial_file, publish_file, remove_orphaned_partials, sync_file
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Figure, Plan
-from actions.salvaging.damaged_file import DamagedFile, NotDatabase, open_damaged_file
+from actions.model.plan import Done, Plan
+from actions.salvaging.damaged_file import NotDatabase, open_damaged_file
+from actions.salvaging.private_copy import copy_damaged_files, source_bytes
 from actions.salvaging.prove_result import find_problems
-from actions.salvaging.private_copy import SIDECARS, CopyFacts, copy_damaged_files, source_bytes
 from actions.salvaging.rebuild import Rebuilt, rebuild_database
+from actions.salvaging.result_words import backup_step, describe_result
 from actions.salvaging.schema_rows import detect_encoding, read_schema
-from actions.salvaging.table_report import richer_in_backup
+from actions.salvaging.table_report import describe_damage
 from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk, require_free_space
-from collectors.backup_catalog.store import find_newest_verified
 
 SPEC = ActionSpec(
     name="salvage",
@@ -67,7 +66,7 @@ def plan(context: ActionContext) -> Plan:
             "tables": ", ".join(tables),
             "needed_bytes": needed,
         },
-        warnings=tuple(_plan_warnings(file, schema.broken)),
+        warnings=tuple(describe_damage(file, schema.broken)),
     )
 
 
@@ -95,12 +94,12 @@ def run(context: ActionContext, plan: Plan) -> Done:
             raise Unverified(
                 f"what was built of {context.target.path} does not pass SQLite's check: {problems}",
                 reason="content",
-                next_step=f"{_backup_step(context)}; and report this: it is a fault of queuekeeper",
+                next_step=f"{backup_step(context)}; and report this: it is a fault of queuekeeper",
             )
         sync_file(rebuilt_file)
         context.stop.raise_if_requested()
         publish_file(rebuilt_file, destination)
-    figures = {**_describe_result(context, rebuilt, facts), "seconds": round(time.monotonic() - started, 4)}
+    figures = {**describe_result(context, destination, rebuilt, facts), "seconds": round(time.monotonic() - started, 4)}
     kept_rows = sum(table.rows for table in rebuilt.tables)
     lost = sum(table.missing for table in rebuilt.tables)
     return Done(f"salvaged {kept_rows} rows of {context.target.path} to {destination}; {lost} are lost", figures)
@@ -153,55 +152,5 @@ def _not_database_error(context: ActionContext, error: NotDatabase) -> Failed:
     return Failed(
         f"{context.target.path} holds nothing of a SQLite database: {error}; it may be encrypted, or be another file",
         reason="not_a_database",
-        next_step=f"check the path; {_backup_step(context)}",
+        next_step=f"check the path; {backup_step(context)}",
     )
-
-
-def _plan_warnings(file: DamagedFile, schema_broken: int) -> Iterator[str]:
-    if not file.layout.header_whole:
-        yield "the header of the file is damaged: page size and encoding were found from its pages"
-    if schema_broken:
-        yield "a part of the schema is unreadable: the rows of its tables are kept apart in lost_and_found"
-    if file.wal.unused:
-        yield f"{file.wal.unused} frames of the WAL are damaged or follow a damaged one: their changes are lost"
-    if file.journal.offsets:
-        yield f"an interrupted transaction is undone from the journal: {len(file.journal.offsets)} pages"
-
-
-def _describe_result(context: ActionContext, rebuilt: Rebuilt, facts: CopyFacts) -> dict[str, Figure]:
-    backup = _find_backup(context)
-    counts = backup[1] if backup is not None else {}
-    figures: dict[str, Figure] = {
-        "to": str(context.options["to"]),
-        "rows_kept": sum(table.rows for table in rebuilt.tables),
-        "rows_lost": sum(table.missing for table in rebuilt.tables),
-        "lost_is_exact": all(table.exact for table in rebuilt.tables) and not rebuilt.schema_broken,
-        "rows_apart": rebuilt.apart,
-    }
-    for table in rebuilt.tables:
-        figures[f"table {table.name}"] = table.in_words()
-    if backup is not None:
-        figures["newest_backup"] = backup[0]
-        more = richer_in_backup(rebuilt.tables, counts)
-        figures["backup_has_more"] = ", ".join(f"{name}: {rows} rows" for name, rows in more.items()) or "nothing"
-    for number, step in enumerate(_next_steps(context, str(context.options["to"]), backup is not None), 1):
-        figures[f"step {number}"] = step
-    return figures
-
-
-def _find_backup(context: ActionContext) -> tuple[str, dict[str, int]] | None:
-    newest = find_newest_verified(context.target)
-    if newest is None or newest.manifest is None:
-        return None
-    return newest.reference, dict(newest.manifest.row_counts)
-
-
-def _backup_step(context: ActionContext) -> str:
-    return f"restore the newest verified backup: queuekeeper restore {context.target.name} --in-place"
-
-
-def _next_steps(context: ActionContext, to: str, has_backup: bool) -> Iterator[str]:
-    source = context.target.path
-    yield f"check it: queuekeeper integrity {to}; read the rows of its tables and of lost_and_found"
-    if has_backup:
-        yield f"compare: {_backup_step(context)} when that has what matters to you"

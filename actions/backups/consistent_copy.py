@@ -5,6 +5,7 @@ the files. `pages`: the snapshot is pinned and copied through the backup API. `o
 copied without a pin, in one step of the backup API.
 """
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,16 @@ def _damaged_source_error(context: ActionContext, error: apsw.Error) -> Unverifi
     return Unverified(
         f"{context.target.path} cannot be copied whole, SQLite says: {error}",
         reason="source",
-        next_step="restore the newest verified backup with `queuekeeper restore`, or repair the database",
+        next_step=damaged_source_step(context.target.path),
+    )
+
+
+def damaged_source_step(source: Path) -> str:
+    """What helps with a damaged source: its newest verified backup, and what can be read of the file itself."""
+    path = shlex.quote(str(source))
+    return (
+        f"stop the application; bring over what is readable: queuekeeper salvage {path} --to NEW_FILE, compare it with the "
+        f"newest verified backup, and restore the better one: queuekeeper restore {path} --in-place"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import apsw
@@ -51,7 +52,7 @@ def bring_rows_over(
 
     Raises apsw.Error, OSError.
     """
-    bounds = _page_bounds(source) if source.shape.with_rowid else None
+    bounds = bound_table_pages(source) if source.shape.with_rowid else None
     for position, number in enumerate(source.tree.slots):
         read = read_any_page(source.file, number) if number else None
         if read is None:
@@ -70,23 +71,46 @@ def bring_rows_over(
         yield number
 
 
-def _page_bounds(source: TableSource) -> list[KeyBounds | None]:
-    return bound_pages([read_page_keys(source, number) for number in source.tree.slots])
+def bound_table_pages(source: TableSource) -> list[KeyBounds | None]:
+    """Which rowids each page of a table may have, in tree order. Raises OSError."""
+    return bound_pages(read_table_keys(source))
 
 
-def read_page_keys(source: TableSource, number: int) -> PageKeys:
-    """The range of the rowids of one page of a table; of no row where the page is refused or none. Raises OSError."""
-    read = read_any_page(source.file, number) if number and number not in source.refused else None
-    if read is None or read[1] != TABLE_LEAF:
-        return PageKeys(0, 0, 0)
+def read_table_keys(source: TableSource) -> list[PageKeys]:
+    """The range of the rowids of each page of a table, in tree order. Raises OSError.
+
+    Where they do not simply ascend, only rows count that could be rows of the table.
+    """
+    quick = [_read_page_keys(source, number) for number in source.tree.slots]
+    filled = [keys for keys in quick if keys.rows]
+    if all(first.last < second.first for first, second in pairwise(filled)):
+        return quick
+    return [_read_fitting_keys(source, number) for number in source.tree.slots]
+
+
+def _read_page_keys(source: TableSource, number: int) -> PageKeys:
+    """The range of the rowids of one page; of no row where the page is refused or none."""
+    page = _table_leaf(source, number)
+    if page is None:
+        return page_keys(())
     rowids = []
-    page = read[0]
     for pointer in cell_pointers(page, number):
         try:
             rowids.append(read_signed_varint(page, read_varint(page, pointer)[1])[0])
         except IndexError:
             continue
     return page_keys(rowids)
+
+
+def _read_fitting_keys(source: TableSource, number: int) -> PageKeys:
+    page = _table_leaf(source, number)
+    rows = [] if page is None else read_page_rows(source.file, number, page, source.claimed).rows
+    return page_keys([row.rowid or 0 for row in rows if row.trusted and source.shape.can_hold(row.values)])
+
+
+def _table_leaf(source: TableSource, number: int) -> bytes | None:
+    read = read_any_page(source.file, number) if number and number not in source.refused else None
+    return read[0] if read is not None and read[1] == TABLE_LEAF else None
 
 
 def _split_rows(

@@ -1,12 +1,13 @@
 """Chooses the rows of a table that can belong where they are: their rowids ascend through the whole tree. Pure.
 
-A changed key, a page at the wrong place and a page of another table break the order. What breaks it is not given back as a row of
-the table, since it may never have been one; a page whose rows fit exactly where another one is missing is.
+A changed key, a page at the wrong place and a page of another table break the order. What breaks it is not given back as a
+row of the table, since it may never have been one; a page whose rows fit exactly where another one is missing is.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 # How much of an out-of-order page must fit into a gap to belong there.
 _FITTING_SHARE = 2 / 3
@@ -39,7 +40,7 @@ def ascending_positions(rowids: Sequence[int]) -> list[int]:
 
     Of several choices the one that ends with the smallest rowid: a changed bit rather makes a number too large.
     """
-    if all(first < second for first, second in zip(rowids, rowids[1:], strict=False)):
+    if all(first < second for first, second in pairwise(rowids)):
         return list(range(len(rowids)))
     spaced = [rowid - position for position, rowid in enumerate(rowids)]
     tails: list[int] = []
@@ -108,8 +109,7 @@ def _gaps_between(pages: Sequence[PageKeys], chain: Sequence[int]) -> Iterator[t
 def _heaviest_chain(pages: Sequence[PageKeys]) -> list[int]:
     """The positions of pages whose ranges follow each other, with the most rows in all."""
     positions = [position for position, page in enumerate(pages) if page.rows]
-    pairs = zip(positions, positions[1:], strict=False)
-    if all(pages[first].last < pages[second].first for first, second in pairs):
+    if all(pages[first].last < pages[second].first for first, second in pairwise(positions)):
         return positions
     ends: list[int] = []  # ascending, with weights that ascend too
     best: list[tuple[int, int]] = []  # (weight, position) for each end

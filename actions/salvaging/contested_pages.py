@@ -7,7 +7,7 @@ the table and the order of its keys; where several count, no table gets the page
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actions.salvaging.bring_over import TableSource, read_page_keys
+from actions.salvaging.bring_over import TableSource, read_table_keys
 from actions.salvaging.choose_rows import PageKeys, bound_pages
 from actions.salvaging.pages import TABLE_LEAF
 from actions.salvaging.read_rows import read_any_page, read_page_rows
@@ -71,7 +71,7 @@ def _judge_claims(
 
 
 def _judge_ordered(source: TableSource) -> dict[int, PageClaim]:
-    keys = [read_page_keys(source, number) for number in source.tree.slots]
+    keys = read_table_keys(source)
     bounds = bound_pages(keys)
     claims = {}
     for position, number in enumerate(source.tree.slots):

@@ -25,9 +25,10 @@ class NotDatabase(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """What the file says of itself. Sizes in bytes; `usable`: the part of a page that SQLite uses; `pages`: at the newest commit.
+    """What the file says of itself. Sizes in bytes; `usable`: the part of a page that SQLite uses.
 
     `auto_vacuum`: 0 none, 1 full, 2 incremental. `header_whole`: the header could be used as it is.
+    `pages`: at the newest commit.
     """
 
     page_size: int
@@ -132,7 +133,9 @@ def _count_pages(size: int, page_size: int, wal: CommittedFrames, journal: Journ
 
 
 def _is_header_whole(header: bytes) -> bool:
-    return len(header) == DATABASE_HEADER_BYTES and header[:16] == MAGIC and bool(_header_page_size(header))
+    """Whether it can be used: a possible page size, and SQLite's first words or its three fixed bytes behind the size."""
+    signed = header[:16] == MAGIC or header[21:24] == b"\x40\x20\x20"
+    return len(header) == DATABASE_HEADER_BYTES and signed and bool(_header_page_size(header))
 
 
 def _header_page_size(header: bytes) -> int:
@@ -166,7 +169,7 @@ def _looks_like_leaf(page: bytes) -> bool:
     if not 0 < count < len(page) // 3 or not 8 + 2 * count <= content < len(page):
         return False
     pointers = [int.from_bytes(page[at : at + 2], "big") for at in range(8, 8 + 2 * count, 2)]
-    return all(content <= pointer < len(page) - 1 for pointer in pointers)
+    return all(content <= pointer < len(page) - 1 for pointer in pointers) and max(pointers) >= len(page) // 2
 
 
 def _reserved_bytes(descriptor: int, declared: int, page_size: int, size: int) -> int:

@@ -1,7 +1,7 @@
-"""The table for rows that cannot be given back to a table of their own: its name and first columns are those of SQLite's recovery.
+"""The table for rows that cannot be given back to a table of their own; named as in SQLite's own recovery.
 
-`rootpgno`: the first page of the tree they were in, `pgno`: their page, `free`: 1 where that page was on the free list (rows that
-were deleted), `nfield`: how many values, `id`: the rowid, `c0` and so on: the values.
+`rootpgno`: the first page of the tree they were in, `pgno`: their page, `free`: 1 where that page was on the free list
+(rows that were deleted), `nfield`: how many values, `id`: the rowid, `c0` and so on: the values.
 """
 
 from dataclasses import dataclass, field

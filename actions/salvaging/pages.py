@@ -43,7 +43,7 @@ def page_type(page: bytes, number: int) -> int:
 def cell_pointers(page: bytes, number: int) -> list[int]:
     """The offsets of its cells in key order, without impossible and repeated ones.
 
-    The content area begins with a cell, so an offset before it is that of a deleted cell, unless no cell is where the header says.
+    The content area begins with a cell, so an offset before it is that of a deleted cell, unless the header is wrong.
     """
     header = header_offset(number)
     array = header + (8 if page[header] in LEAF_TYPES else 12)
@@ -97,11 +97,10 @@ def _decode_cell(page: bytes, start: int, kind: int, usable: int) -> Cell | None
         rowid, position = read_signed_varint(page, position)
     local = local_payload_size(payload_size, usable, table=kind == TABLE_LEAF)
     end = position + local
-    if local == payload_size:
-        overflow = 0
-    else:
+    overflow = 0
+    if local != payload_size:
         overflow = int.from_bytes(page[end : end + 4], "big")
-    end += 4 if overflow or local != payload_size else 0
+        end += 4
     if end > usable or payload_size > 1 << 31:
         return None
     return Cell(rowid, payload_size, position, local, overflow, start, end)

@@ -21,8 +21,8 @@ from actions.salvaging.new_database import (
 from actions.salvaging.orphan_pages import keep_orphans_apart
 from actions.salvaging.schema_rows import SCHEMA_ROOT, DamagedSchema, SchemaEntry, is_table_tree, read_schema
 from actions.salvaging.sequences import restore_sequences
-from actions.salvaging.table_report import TableReport, report_table
-from actions.salvaging.table_shape import TableShape, read_table_shape
+from actions.salvaging.table_report import TableReport, describe_damage, report_table
+from actions.salvaging.table_shape import read_table_shape
 from actions.salvaging.trees import Forest, walk_trees
 
 # Pages between two commits into the new file.
@@ -33,13 +33,14 @@ Pause = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What was built. `problems`: what of the schema is not there, and why, a sentence each; `schema_broken`: its unreadable rows.
+    """What was built. `problems`: what of the schema is not there, and why; `schema_broken`: its unreadable rows.
 
     `apart`: rows in the table `apart_table`, of which `free_rows` lay on free pages.
     """
 
     tables: tuple[TableReport, ...]
     problems: tuple[str, ...]
+    damage: tuple[str, ...]
     schema_broken: int
     apart: int
     free_rows: int
@@ -67,8 +68,9 @@ def rebuild_database(file: DamagedFile, path: Path, pause: Pause) -> Rebuilt:
         reports.extend(_report_missing_tables(schema, apart, problems))
         problems.update(_create_the_rest(connection, schema))
         keep_journal_mode(connection, file.layout)
+    damage = tuple(describe_damage(file, schema.broken))
     words = tuple(f"{name}: {why}" for name, why in problems.items())
-    return Rebuilt(tuple(reports), words, schema.broken, apart.rows, apart.free_rows, apart.name)
+    return Rebuilt(tuple(reports), words, damage, schema.broken, apart.rows, apart.free_rows, apart.name)
 
 
 @dataclass(slots=True)

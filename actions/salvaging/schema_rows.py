@@ -16,7 +16,7 @@ SCHEMA_ROOT = 1
 
 @dataclass(frozen=True, slots=True)
 class SchemaEntry:
-    """One row of the schema. `root`: the first page of its b-tree, 0 where it has none; `sql` is empty for an automatic index."""
+    """One row of the schema. `root`: the first page of its b-tree, 0 without one; `sql`: empty for an automatic index."""
 
     kind: SchemaKind
     name: str
@@ -87,7 +87,7 @@ def _parse_entry(values: tuple[object, ...], layout: FileLayout) -> SchemaEntry 
     kind, name, table, root, sql = values
     if kind not in ("table", "index", "view", "trigger") or not isinstance(name, str) or not isinstance(table, str):
         return None
-    if not isinstance(root, int) and root is not None or not (sql is None or isinstance(sql, str)):
+    if (not isinstance(root, int) and root is not None) or not (sql is None or isinstance(sql, str)):
         return None
     page = root if isinstance(root, int) and 1 < root <= layout.pages else 0
     return SchemaEntry(kind, name, table, page, sql or "")

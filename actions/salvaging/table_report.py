@@ -1,7 +1,7 @@
 """What became of each table, in numbers and words: rows that are there, rows that are missing and how we know."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from actions.salvaging.bring_over import TableCount
@@ -77,3 +77,15 @@ def richer_in_backup(reports: Sequence[TableReport], in_backup: Mapping[str, int
     kept_rows = {report.name: report.rows for report in reports if not report.problem}
     more = {name: rows - kept_rows.get(name, 0) for name, rows in in_backup.items() if not name.startswith("sqlite_")}
     return {name: rows for name, rows in more.items() if rows > 0}
+
+
+def describe_damage(file: DamagedFile, schema_broken: int) -> Iterator[str]:
+    """What is damaged beside rows, a sentence each."""
+    if not file.layout.header_whole:
+        yield "the header of the file is damaged: page size and encoding were worked out from its pages"
+    if schema_broken:
+        yield "a part of the schema is unreadable: the rows of its tables are kept apart in lost_and_found"
+    if file.wal.unused:
+        yield f"{file.wal.unused} frames of the WAL are damaged or follow a damaged one: their changes are lost"
+    if file.journal.offsets:
+        yield f"an interrupted transaction is undone from the journal: {len(file.journal.offsets)} pages"

@@ -52,7 +52,7 @@ class TableShape:
         columns = ", ".join(map(quote_identifier, names))
         table = quote_identifier(self.name)
         if not names:
-            return f"INSERT INTO {table} DEFAULT VALUES"  # noqa: S608 quoted
+            return f"INSERT INTO {table} DEFAULT VALUES"
         return f"INSERT INTO {table} ({columns}) VALUES ({', '.join(places)})"  # noqa: S608 quoted
 
     def inserted_positions(self, stored: int) -> list[int]:

@@ -1,6 +1,7 @@
-"""Reads which page versions of a WAL are committed, without SQLite. It stops where SQLite stops: at the first frame that is not whole.
+"""Reads which page versions of a WAL are committed, without SQLite.
 
-Format: https://sqlite.org/fileformat2.html#the_write_ahead_log. Later frames are committed too, but pages of an interrupted
+Format: https://sqlite.org/fileformat2.html#the_write_ahead_log. It stops where SQLite stops, at the first frame that is
+not whole. Later frames are committed too, but pages of an interrupted
 sequence laid over older ones would mix two states of the database.
 """
 
