@@ -14,7 +14,7 @@ from actions.salvaging.pages import TABLE_LEAF, cell_pointers
 from actions.salvaging.read_rows import PageRows, SalvagedRow, read_any_page, read_page_rows
 from actions.salvaging.records import RawText, Value, read_signed_varint, read_varint
 from actions.salvaging.table_shape import TableShape
-from actions.salvaging.trees import Tree
+from actions.salvaging.trees import WalkedTree
 
 
 class PlacedRow(NamedTuple):
@@ -39,7 +39,7 @@ class TableSource:
     """Where the rows of a table come from. `refused`: pages of its tree that belong to another one."""
 
     file: DamagedFile
-    tree: Tree
+    tree: WalkedTree
     shape: TableShape
     claimed: bytearray
     refused: frozenset[int]

@@ -49,7 +49,7 @@ def read_any_page(file: DamagedFile, number: int) -> tuple[bytes, int] | None:
 def _next_starts(cells: list[Cell | None], usable: int) -> dict[int, int]:
     """For the start of each cell, where the next one behind it in the page begins."""
     starts = sorted({cell.start for cell in cells if cell is not None})
-    return dict(zip(starts, [*starts[1:], usable], strict=True))
+    return dict(zip(starts, [*starts[1:], usable], strict=False))
 
 
 def _read_row(

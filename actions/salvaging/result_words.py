@@ -11,12 +11,13 @@ from actions.salvaging.rebuild import Rebuilt
 from actions.salvaging.table_report import richer_in_backup
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.names import reference_name
-from collectors.backup_catalog.store import find_newest_verified
+from collectors.backup_catalog.order import newest_verified
+from collectors.backup_catalog.store import backup_location, find_backups
 
 
 def describe_result(context: ActionContext, destination: Path, rebuilt: Rebuilt, facts: CopyFacts) -> dict[str, Figure]:
     """The figures of a salvage: totals, a line for each table, the newest backup beside it, the next steps. Raises OSError."""
-    backup = find_newest_verified(context.target)
+    backup = _find_newest_backup(context)
     lost_is_exact = not rebuilt.schema_broken and all(table.exact for table in rebuilt.tables)
     figures: dict[str, Figure] = {
         "to": str(destination),
@@ -41,7 +42,18 @@ def describe_result(context: ActionContext, destination: Path, rebuilt: Rebuilt,
 
 def backup_step(context: ActionContext) -> str:
     """How the newest verified backup is put in the place of the damaged database."""
-    return f"restore the newest verified backup: queuekeeper restore {shlex.quote(str(context.target.path))} --in-place"
+    place = backup_location(context.target)
+    directory = "" if place is None else f" --from {shlex.quote(place)}"
+    path = shlex.quote(str(context.target.path))
+    return f"restore the newest verified backup: queuekeeper restore {path}{directory} --in-place"
+
+
+def _find_newest_backup(context: ActionContext) -> Backup | None:
+    """The newest verified backup; None where there is none or the store cannot be read: the salvage itself is done."""
+    try:
+        return newest_verified(find_backups(context.target), context.now())
+    except OSError:
+        return None
 
 
 def _copy_notes(facts: CopyFacts) -> Iterator[str]:
@@ -70,7 +82,8 @@ def _next_steps(context: ActionContext, destination: Path, rebuilt: Rebuilt, bac
         yield f"compare with the newest backup; where that is the better one, {backup_step(context)}, and stop here"
     yield "stop the application: every process that has the database open"
     yield f"move the damaged files aside and keep them: mkdir {aside} && mv {' '.join(_existing_files(path))} {aside}/"
-    yield f"put the new file there: mv {new} {source} && chown --reference={model} {source} && chmod --reference={model} {source}"
+    owner = f"chown --reference={model} {source} && chmod --reference={model} {source}"
+    yield f"put the new file there: mv {new} {source} && {owner}"
     yield f"start the application, then queuekeeper backup {source}; find out what damaged the file (disk, cable, memory)"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from actions.salvaging.bring_over import TableCount
 from actions.salvaging.damaged_file import DamagedFile
 from actions.salvaging.schema_rows import DamagedSchema
-from actions.salvaging.trees import Forest, Tree, count_cells
+from actions.salvaging.trees import Forest, WalkedTree, count_cells
 
 # Rows in a page of a table of which no page could be read; only an estimate needs it.
 _TYPICAL_ROWS = 10
@@ -47,7 +47,7 @@ class TableReport:
 
 
 def report_table(
-    file: DamagedFile, schema: DamagedSchema, forest: Forest, name: str, tree: Tree, count: TableCount
+    file: DamagedFile, schema: DamagedSchema, forest: Forest, name: str, tree: WalkedTree, count: TableCount
 ) -> TableReport:
     """Count or estimate what a table lacks. Raises OSError."""
     counted, index = _count_by_index(file, schema, forest, name)

@@ -21,7 +21,7 @@ from actions.salvaging.read_rows import read_any_page
 
 
 @dataclass(slots=True)
-class Tree:
+class WalkedTree:
     """The pages of one b-tree. `slots`: its pages with rows in key order, 0 where one is missing; `interior`: the others.
 
     `missing`: branches that lead nowhere. An index has rows in its interior pages too: they are among the slots.
@@ -37,14 +37,14 @@ class Tree:
 class Forest:
     """All trees by root. `claimed`: one byte for each page, 1 when a tree has it. `contested`: the roots that claim a page."""
 
-    trees: Mapping[int, Tree]
+    trees: Mapping[int, WalkedTree]
     claimed: bytearray
     contested: Mapping[int, list[int]]
 
 
-def walk_tree(file: DamagedFile, root: int, *, table: bool) -> Tree:
+def walk_tree(file: DamagedFile, root: int, *, table: bool) -> WalkedTree:
     """Walk one tree in key order. Raises OSError."""
-    tree = Tree(root)
+    tree = WalkedTree(root)
     leaf, interior = (TABLE_LEAF, TABLE_INTERIOR) if table else (INDEX_LEAF, INDEX_INTERIOR)
     visited = set()
     stack = [root]
@@ -82,7 +82,7 @@ def walk_trees(file: DamagedFile, roots: Mapping[int, bool]) -> Forest:
     return Forest(trees, claimed, contested)
 
 
-def count_cells(file: DamagedFile, tree: Tree) -> int:
+def count_cells(file: DamagedFile, tree: WalkedTree) -> int:
     """How many cells the pages with rows of a tree say they have: the rows of a whole index."""
     total = 0
     for number in tree.slots:

@@ -36,7 +36,7 @@ def read_committed_frames(descriptor: int) -> CommittedFrames:
         return CommittedFrames()
     magic, _version, page_size = struct.unpack_from(">3I", header)
     order = ">" if magic & 1 else "<"
-    state = checksum(header[:24], order, (0, 0))
+    state = _advance_checksum(header[:24], order, (0, 0))
     if magic & 0xFFFFFFFE != _MAGIC or state != struct.unpack_from(">2I", header, 24) or not is_page_size(page_size):
         return CommittedFrames()
     return _follow_frames(descriptor, header[16:24], page_size, order, state)
@@ -47,7 +47,7 @@ def _follow_frames(descriptor: int, salt: bytes, page_size: int, order: str, sta
     pending: dict[int, int] = {}
     pages, offset, step = 0, WAL_HEADER_BYTES, FRAME_HEADER_BYTES + page_size
     while len(frame := os.pread(descriptor, step, offset)) == step and frame[8:16] == salt:
-        state = checksum(frame[24:], order, checksum(frame[:8], order, state))
+        state = _advance_checksum(frame[24:], order, _advance_checksum(frame[:8], order, state))
         number, commit_pages = struct.unpack_from(">2I", frame)
         if number == 0 or state != struct.unpack_from(">2I", frame, 16):
             break
@@ -73,7 +73,7 @@ def is_page_size(size: int) -> bool:
     return 512 <= size <= 65536 and size & (size - 1) == 0
 
 
-def checksum(data: bytes, order: str, state: tuple[int, int]) -> tuple[int, int]:
+def _advance_checksum(data: bytes, order: str, state: tuple[int, int]) -> tuple[int, int]:
     """SQLite's running checksum of a WAL over 8-byte groups."""
     first, second = state
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
