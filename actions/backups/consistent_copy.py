@@ -5,6 +5,7 @@ the files. `pages`: the snapshot is pinned and copied through the backup API. `o
 copied in one step of the backup API and compared under the same read lock.
 """
 
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Literal
 
 import apsw
 
-from actions.backups.content_proof import DatabaseContents, prove_whole_file, read_shape
+from actions.backups.content_proof import DamagedContents, DatabaseContents, prove_whole_file, read_shape
 from actions.backups.copy_files import FileCopyImpossible, copy_snapshot_files, start_copy_process
 from actions.backups.copy_pages import copy_pages
 from actions.backups.copy_proof import CopyProof, ProofLevel, prove_copy
@@ -25,6 +26,7 @@ from actions.backups.snapshot_pin import SnapshotPin, pin_snapshot
 from actions.model.context import ActionContext
 from actions.model.errors import Unverified
 from actions.sqlite.wal_budget import wal_growth
+from collectors.backup_catalog.store import backup_location
 
 CopyMethod = Literal["file", "pages", "one_step"]
 
@@ -72,7 +74,7 @@ def copy_and_prove(context: ActionContext, destination: Path, level: ProofLevel 
         destination.write_bytes(b"")
         try:
             return _copy_snapshot(context, destination, level, beside, by_file=False, note=note)
-        except (apsw.CorruptError, apsw.NotADBError) as error:
+        except (apsw.CorruptError, apsw.NotADBError, DamagedContents) as error:
             raise _damaged_source_error(context, error) from error
 
 
@@ -132,12 +134,26 @@ def _read_transaction(pin: SnapshotPin) -> Iterator[SnapshotPin]:
         pin.source.execute("ROLLBACK")
 
 
-def _damaged_source_error(context: ActionContext, error: apsw.Error) -> Unverified:
-    """The error of a source that is damaged: unverified, not failed, so that none of its backups is pruned now."""
+def _damaged_source_error(context: ActionContext, error: apsw.Error | DamagedContents) -> Unverified:
+    """The error of a source that is damaged: unverified, not failed, so that none of its backups is pruned now.
+
+    It names the source: what SQLite's backup API gave is as damaged as that is, and the copy is gone.
+    """
+    why = error.why if isinstance(error, DamagedContents) else f"SQLite says: {error}"
     return Unverified(
-        f"{context.target.path} cannot be copied whole, SQLite says: {error}",
+        f"{context.target.path} is damaged and cannot be copied whole, {why}",
         reason="source",
-        next_step="restore the newest verified backup with `queuekeeper restore`, or repair the database",
+        next_step=_damaged_source_step(context),
+    )
+
+
+def _damaged_source_step(context: ActionContext) -> str:
+    """What helps with a damaged source: what can be read of the file itself, and its newest verified backup."""
+    path, place = shlex.quote(str(context.target.path)), backup_location(context.target)
+    directory = "" if place is None else f" --from {shlex.quote(place)}"
+    return (
+        f"stop the application; bring over what is readable: queuekeeper salvage {path} --to NEW_FILE, compare it with the "
+        f"newest verified backup, and restore the better one: queuekeeper restore {path}{directory} --in-place"
     )
 
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import apsw
 
+from actions.backups.publish import final_name
 from actions.model.errors import Unverified
 from collectors.access.connection import open_immutable
 from collectors.queue_profiles.quoting import quote_identifier
 
 _BLOCK = 1024 * 1024
+_NOT_PROVED_STEP = "take a new backup; keep this file for inspection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ def prove_whole_file(path: Path, expected: DatabaseShape) -> DatabaseContents:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             actual = read_contents(connection)
     except apsw.Error as error:
-        raise not_proved_error(path, f"SQLite cannot read it: {error}") from error
+        raise DamagedContents(path, f"SQLite cannot read it: {error}") from error
     if problems != ["ok"]:
-        raise not_proved_error(path, f"integrity_check says: {problems[0]}")
+        raise DamagedContents(path, f"integrity_check says: {problems[0]}")
     difference = _shape_difference(expected, actual) or _size_difference(path, expected)
     if difference:
         raise not_proved_error(path, difference)
@@ -119,13 +121,22 @@ def _size_difference(path: Path, expected: DatabaseShape) -> str:
     return f"{size} bytes instead of {right_size}" if size != right_size else ""
 
 
+class DamagedContents(Unverified):
+    """A copy or a backup that SQLite finds damaged. `why`: in its words."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(_not_proved_words(path, why), reason="content", next_step=_NOT_PROVED_STEP)
+        self.why = why
+
+
 def not_proved_error(path: Path, why: str) -> Unverified:
     """The error of a copy or a backup that does not hold what it should."""
-    return Unverified(
-        f"{path.name} is not proved: {why}",
-        reason="content",
-        next_step="take a new backup; keep this file for inspection",
-    )
+    return Unverified(_not_proved_words(path, why), reason="content", next_step=_NOT_PROVED_STEP)
+
+
+def _not_proved_words(path: Path, why: str) -> str:
+    """A partial file is gone when a person reads this: it is named as what it was to become."""
+    return f"{final_name(path)} is not proved: {why}"
 
 
 def is_virtual_table(sql: object) -> bool:
