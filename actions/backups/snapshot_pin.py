@@ -20,6 +20,7 @@ from pathlib import Path
 import apsw
 
 from actions.model.context import ActionContext
+from actions.model.errors import Refused
 from actions.sqlite.disk_space import size_or_zero
 from collectors.access.connection import open_read_only
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
@@ -59,13 +60,13 @@ class SnapshotPin:
 
 @contextmanager
 def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
-    """Pin the newest commit of the target for the block. Raises apsw.Error, OSError.
+    """Pin the newest commit of the target for the block. Raises Refused, apsw.Error, OSError.
 
     In rollback-journal mode a read transaction would stop every commit, so there none is held.
     """
     wal_before = size_or_zero(context.target.wal)
     with open_read_only(context.target.path) as source:
-        held = source.pragma("journal_mode") == "wal"
+        held = _uses_wal(context, source)
         taken_at = context.now()
         before = _read_wal_index(context) if held else None
         if held:
@@ -82,6 +83,20 @@ def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
             pages=int(source.pragma("page_count")),
             wal_before=wal_before,
         )
+
+
+def _uses_wal(context: ActionContext, source: apsw.Connection) -> bool:
+    """Whether the source is in WAL mode; SQLite opens its files to know. Raises Refused where it cannot read the WAL."""
+    try:
+        return bool(source.pragma("journal_mode") == "wal")
+    except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        if context.target.shm.exists() or not size_or_zero(context.target.wal):
+            raise
+        raise Refused(
+            f"{context.target.path}: its -wal holds commits, and SQLite cannot make the -shm here that it reads them by",
+            reason="wal_unreadable",
+            next_step="mount the folder writable, or copy the database and its -wal to another folder and back that up",
+        ) from error
 
 
 def _read_wal_index(context: ActionContext) -> WalIndex | None:
