@@ -143,6 +143,7 @@ _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "survey": _survey_database,
     "file_system": file_system_type,
     "hold_wal": _hold_wal,
+    "keep_hold": file_hold.keep_hold,
     "name_signals": read_name_signals,
     "names": inspect_names,
     "release": lambda _path: None,
