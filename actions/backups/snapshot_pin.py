@@ -22,8 +22,9 @@ import apsw
 from actions.model.context import ActionContext
 from actions.model.errors import Unverified
 from actions.sqlite.disk_space import size_or_zero
-from collectors.access.at_rest import NotAtRest, needs_reading_at_rest, open_at_rest
+from collectors.access.at_rest import needs_reading_at_rest, open_at_rest
 from collectors.access.connection import open_read_only
+from collectors.access.errors import NotAtRest
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, WalIndex
 

@@ -23,16 +23,13 @@ from pathlib import Path
 import apsw
 
 from collectors.access.change_detection import SETTLED_AFTER
-from collectors.access.connection import open_immutable
+from collectors.access.connection import open_immutable, open_read_only
+from collectors.access.errors import NotAtRest
 from collectors.access.file_facts import stat_or_none
 from collectors.access.second_name import find_name_problem, read_signals
 from collectors.raw_reader.client import RawReader
 from collectors.raw_reader.file_headers import NETWORK_FILE_SYSTEMS, is_wal_header
 from collectors.target import Target
-
-
-class NotAtRest(Exception):
-    """The database is not at rest, or it cannot be proved that it was during the whole reading; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +84,21 @@ def open_at_rest(target: Target, raw: RawReader) -> Iterator[RestingDatabase]:
             yield RestingDatabase(connection, before, target, raw)
     finally:
         raw.release_wal(target.path)
+
+
+@contextmanager
+def open_live_or_at_rest(target: Target, raw: RawReader) -> Iterator[apsw.Connection]:
+    """A read-only connection for one reading; at rest where it needs that, proved at the end of the block.
+
+    Raises apsw.Error, RawReaderUnavailable, OSError, and NotAtRest also at the end, when what was read may be wrong.
+    """
+    if not needs_reading_at_rest(target, raw):
+        with open_read_only(target.path) as connection:
+            yield connection
+        return
+    with open_at_rest(target, raw) as resting:
+        yield resting.connection
+        resting.require_unchanged()
 
 
 def find_rest_problem(before: RestState, now: RestState) -> str:
