@@ -11,6 +11,7 @@ import apsw
 from actions.backups.compression import compress_file
 from actions.backups.consistent_copy import ProvedCopy, copy_and_prove
 from actions.backups.content_proof import file_sha256
+from actions.backups.copy_proof import ProofLevel
 from actions.backups.publish import sync_file
 from actions.backups.sequence import choose_backup_name, next_sequence
 from actions.backups.store import MANIFEST_BYTES, BackupStore
@@ -33,7 +34,9 @@ class PublishedBackup:
     hash_seconds: float
 
 
-def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind) -> PublishedBackup:
+def take_backup(
+    context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind, level: ProofLevel = "pages"
+) -> PublishedBackup:
     """Copy, prove, compress when configured, sync, publish, and the manifest last; `label` becomes part of the name.
 
     Raises ActionError, apsw.Error, OSError.
@@ -41,7 +44,7 @@ def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind:
     name = choose_backup_name(context, store, label)
     needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
-        copied = copy_and_prove(context, plain)
+        copied = copy_and_prove(context, plain, level)
         context.stop.raise_if_requested()
         if not _is_compressed(context):
             return _publish_proved(context, store, plain, name, copied, kind)
@@ -102,4 +105,6 @@ def _build_manifest(context: ActionContext, draft: Path, name: str, copied: Prov
         sqlite_version=apsw.sqlite_lib_version(),
         queuekeeper_version=version("queuekeeper"),
         verified_time=now,
+        proof=copied.proof.level,
+        content_sha256=copied.proof.content_sha256,
     )

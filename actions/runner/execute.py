@@ -244,7 +244,7 @@ def _check_condition(condition: Condition, before: Measurement) -> None:
 
 
 def _check_guards(job: Job, action: Action, store: apsw.Connection, context: ActionContext) -> None:
-    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now()))
+    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now(), context.raw))
     if refused is not None:
         raise refused
 
