@@ -12,7 +12,7 @@ from actions.backups.take import PublishedBackup, backup_bytes_needed, take_back
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Figure, Plan
+from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
@@ -22,6 +22,11 @@ SPEC = ActionSpec(
     summary="Take a backup while writers go on, verify its content, publish it with its manifest.",
     options={
         "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
+        "accept_loss": ActionOption(
+            "flag",
+            "You confirm that the content is as it should be, also where much of what was there before is gone.",
+            by_person=True,
+        ),
         "stall": ActionOption(
             "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
@@ -29,6 +34,7 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="required",
     checks_own_space=True,
+    heeds_content_loss="never",
 )
 
 # Bytes copied per second while a writer goes on, for predicting only; what was measured is in the result.
@@ -63,7 +69,16 @@ def run(context: ActionContext, plan: Plan) -> Done:
     started = time.monotonic()
     label = str(plan.figures["label"])
     published = take_backup(context, store, label, kind="scheduled" if context.automatic else "manual")
-    return Done(f"backed up to {published.reference}", _result_figures(published, time.monotonic() - started, removed))
+    figures = _result_figures(published, time.monotonic() - started, removed)
+    return Done(f"backed up to {published.reference}{_loss_remark(published)}", figures)
+
+
+def _loss_remark(published: PublishedBackup) -> str:
+    """What a copy lacks that the database held before: it counts, but not as one to restore unasked or to keep alone."""
+    manifest = published.manifest
+    if manifest.accepted_loss:
+        return f"; accepted as it is: {manifest.accepted_loss}"
+    return f"; the database lost most of its content before: {manifest.content_lost}" if manifest.content_lost else ""
 
 
 def _file_label(context: ActionContext) -> str:
@@ -86,7 +101,11 @@ def _require_accepted_stall(context: ActionContext, stall: float) -> None:
 
 def _result_figures(published: PublishedBackup, seconds: float, removed: int) -> Mapping[str, Figure]:
     copied, manifest = published.copied, published.manifest
+    accepted = {ACCEPTED_FIGURE: manifest.snapshot_time} if manifest.accepted_loss else {}
+    lost = {"content_lost": manifest.content_lost} if manifest.content_lost else {}
     return {
+        **accepted,
+        **lost,
         "path": published.reference,
         "method": copied.method,
         "note": copied.note,

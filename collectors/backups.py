@@ -61,7 +61,8 @@ def read(context: PollContext, previous: BackupsReading | None) -> BackupsReadin
     if catalog is None:
         return BackupsReading()
     before = None if previous is None else previous.listing
-    return BackupsReading(configured=True, listing=catalog.list_backups(before, context.now))
+    context.backup_listing = catalog.list_backups(before, context.now)
+    return BackupsReading(configured=True, listing=context.backup_listing)
 
 
 def samples(reading: BackupsReading) -> Iterator[Sample]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from collectors import content
 from collectors.access.change_detection import FileSignature
 from collectors.access.context import PollContext
 from collectors.access.errors import EXPECTED_ERRORS, PartialReading, describe_failure, reading_after_failure
@@ -18,6 +19,7 @@ from collectors.access.preflight import PreflightVerdict
 from collectors.access.refresh import any_reading_can_age
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.access.timeouts import TimeLimitExceeded, time_limit
+from collectors.content_loss.memory import ContentMemory
 from collectors.metric import Sample
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.shared_reads import SharedReads
@@ -91,6 +93,11 @@ def poll_database(
         can_age=only is not None or any_reading_can_age(collected.readings),
         separate_until=collected.separate_until,
     )
+
+
+def remembered_snapshot(target: Target, memory: ContentMemory) -> Snapshot:
+    """What an earlier process remembered, as the previous snapshot of a first poll."""
+    return Snapshot(target, 0.0, up=False, state="", readings={content.NAME: content.ContentReading(memory=memory)})
 
 
 def poll_outside_file(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | None:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from collectors import (
     backups,
+    content,
     disk,
     enqueued,
     fragmentation,
@@ -43,6 +44,7 @@ COLLECTORS: tuple[Collector, ...] = (
     owner,
     disk,
     backups,
+    content,
     tasks,
     leases,
     workers,

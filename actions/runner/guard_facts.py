@@ -9,14 +9,20 @@ import apsw
 from actions.runner.guards import AutomaticInputs, GuardInputs
 from actions.runner.protocol import Job
 from actions.spec import ActionSpec
+from actions.store.content_seen import load_content_memory
 from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
+from collectors import content
 from collectors.backup_catalog.store import find_newest_verified
 from collectors.owner import is_vulnerable_version
+from collectors.poll import poll_database, remembered_snapshot
+from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 
 
-def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now: float) -> GuardInputs:
+def gather_guard_inputs(
+    job: Job, spec: ActionSpec, store: apsw.Connection, now: float, content_lost: str = ""
+) -> GuardInputs:
     """What the guards look at, as it is now. Raises OSError, StoreUnavailable."""
     with translate_store_errors(job.state):
         pause = pause_reason(store)
@@ -32,8 +38,26 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
         linked_sqlite=apsw.sqlite_lib_version(),
         database_free=None if spec.checks_own_space else shutil.disk_usage(job.target.path.parent).free,
         disk_reserve=job.target.limits.disk_reserve,
+        content_lost=content_lost,
         automatic=_automatic_inputs(job, spec, now) if job.request.is_automatic else None,
     )
+
+
+def find_content_loss(job: Job, spec: ActionSpec, store: apsw.Connection, raw: RawReader, now: float) -> str:
+    """What of the database's content is gone, in words, where that forbids this run; else empty. Raises StoreUnavailable."""
+    heeded = spec.heeds_content_loss == "always" or (
+        spec.heeds_content_loss == "automatic" and job.request.is_automatic
+    )
+    if not heeded:
+        return ""
+    with translate_store_errors(job.state):
+        memory = load_content_memory(store, job.request.database)
+    snapshot = poll_database(
+        job.target, remembered_snapshot(job.target, memory), now, raw, only=frozenset({content.NAME})
+    )
+    reading = snapshot.readings.get(content.NAME)
+    loss = reading.great_loss if isinstance(reading, content.ContentReading) else None
+    return "" if loss is None else loss.words
 
 
 def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs:

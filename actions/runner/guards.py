@@ -31,8 +31,8 @@ class GuardInputs:
     """What the guards look at. Sizes in bytes. `paused`: why (text) all actions are paused; None: they are not.
 
     `command`: the words of the action's command after `queuekeeper`. `user` and `owner` are None where files have no such
-    owner. `database_free`: None where the action needs no space there, or checks it itself. `automatic` is None for a
-    person.
+    owner. `content_lost`: what of the database's content is gone, where the action heeds that. `database_free`: None where
+    the action needs no space there, or checks it itself. `automatic` is None for a person.
     """
 
     command: str
@@ -46,6 +46,7 @@ class GuardInputs:
     linked_sqlite: str
     database_free: int | None = None
     disk_reserve: int = 0
+    content_lost: str = ""
     automatic: AutomaticInputs | None = None
 
 
@@ -74,10 +75,22 @@ def _all_refusals(inputs: GuardInputs) -> Iterator[Refused]:
             reason="foreign_owner",
             next_step=f"run as user {inputs.owner} or as root",
         )
+    if inputs.content_lost:
+        yield _content_refusal(inputs)
     yield from _disk_refusals(inputs)
     if inputs.automatic is not None:
         yield from _window_refusals(inputs, inputs.automatic)
         yield from _backup_refusals(inputs, inputs.automatic)
+
+
+def _content_refusal(inputs: GuardInputs) -> Refused:
+    return Refused(
+        f"the database lost most of its content: {inputs.content_lost}; until that is cleared up {inputs.action} could destroy "
+        "what it can be restored from",
+        reason="content_lost",
+        next_step=f"queuekeeper restore {inputs.database} --in-place; or, if it is as it should be, queuekeeper backup "
+        f"{inputs.database} --accept-loss",
+    )
 
 
 def _disk_refusals(inputs: GuardInputs) -> Iterator[Refused]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 
 FILE_NAME = "history.db"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_TIMEOUT_MS = 5000
 
 _TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")

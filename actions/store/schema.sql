@@ -97,3 +97,8 @@ CREATE TABLE IF NOT EXISTS integrity (
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- What each database held (JSON), against which later readings are held; what is older than `accepted_at` no longer counts.
+CREATE TABLE IF NOT EXISTS content_seen (
+  database TEXT PRIMARY KEY, memory TEXT NOT NULL, accepted_at REAL NOT NULL
+) WITHOUT ROWID;

@@ -37,6 +37,11 @@ class Backup:
         return self.manifest is not None and self.manifest.kind == "safety"
 
     @property
+    def is_lossy(self) -> bool:
+        """Whether the database had lost most of its content when it was taken (docs/safety.md)."""
+        return self.manifest is not None and bool(self.manifest.content_lost)
+
+    @property
     def snapshot_time(self) -> float:
         """The time of its snapshot; without a manifest the time of the file's last change."""
         return self.modified_time if self.manifest is None else self.manifest.snapshot_time
@@ -51,8 +56,9 @@ class CatalogListing:
 
 
 def newest_verified(backups: Iterable[Backup]) -> Backup | None:
-    """The verified backup with the newest snapshot, safety copies left out; None when there is none."""
-    verified = (backup for backup in backups if backup.state == "verified" and not backup.is_safety)
+    """The verified backup with the newest snapshot, without safety copies and copies of a database that lost its content."""
+    usable = (backup for backup in backups if not backup.is_safety and not backup.is_lossy)
+    verified = (backup for backup in usable if backup.state == "verified")
     return max(verified, key=lambda backup: backup.snapshot_time, default=None)
 
 

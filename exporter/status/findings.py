@@ -7,11 +7,12 @@ from actions.model.condition import ConditionVerdict
 from actions.policy.effect import condition_measurement
 from actions.policy.rules import Rule
 from collectors.access.snapshot import Snapshot
+from collectors.content import ContentReading
 from collectors.metric import fold_samples
 from collectors.owner import OwnerReading
 from collectors.wal import WalReading
 from collectors.wal_state import BACKLOG_FRAMES
-from exporter.text.units import format_duration, format_metric_value, format_size
+from exporter.text.units import format_duration, format_metric_value, format_size, format_time
 
 # Next steps for databases that cannot be read at all; the messages of the other states contain theirs.
 _NEXT_STEPS = {
@@ -36,6 +37,7 @@ def find_database_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float
             Finding(snapshot.message or f"cannot be read: {snapshot.state}", _NEXT_STEPS.get(snapshot.state, _RUNBOOK)),
         )
     return (
+        *_content_findings(snapshot),
         *_unread_findings(snapshot),
         *_wal_findings(snapshot, now),
         *_queue_findings(snapshot, now),
@@ -44,6 +46,16 @@ def find_database_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float
         *_owner_findings(snapshot),
         *_rule_findings(snapshot, rules, now),
     )
+
+
+def _content_findings(snapshot: Snapshot) -> Iterator[Finding]:
+    content = snapshot.readings.get("content")
+    if isinstance(content, ContentReading) and content.great_loss is not None:
+        since, name = format_time(content.great_loss.since), snapshot.target.name
+        yield Finding(
+            f"it lost most of its content since {since}: {content.great_loss.words}; prune and automatic actions are refused",
+            f"queuekeeper restore {name} --in-place; or, if it is as it should be, queuekeeper backup {name} --accept-loss",
+        )
 
 
 def _unread_findings(snapshot: Snapshot) -> Iterator[Finding]:
