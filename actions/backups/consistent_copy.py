@@ -72,7 +72,7 @@ def _copy_snapshot(context: ActionContext, destination: Path, *, by_file: bool, 
             copy_snapshot_files(context, pin, pin.mark, process, destination)
         else:
             method = "pages" if pin.held else "one_step"
-            note = note or ("the kernel does not show which frames belong to the snapshot" if pin.held else "")
+            note = note or pin.mark_note
             restarts = copy_pages(context, pin, destination).restarts
         copied_at = time.monotonic()
         expected = _read_pinned_contents(context, pin) if pin.held else None
