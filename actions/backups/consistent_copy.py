@@ -30,6 +30,7 @@ class ProvedCopy:
 
     `expected` was read from the pinned source, and the copy was compared with it; for a rollback-journal database, whose
     commits must not wait for a count, the rows were counted in the copy. `note`: why a faster method was not used.
+    `schema_version`: the source's count of schema changes, which the backup API does not copy.
     """
 
     method: CopyMethod
@@ -40,6 +41,7 @@ class ProvedCopy:
     copy_seconds: float
     prove_seconds: float
     note: str = ""
+    schema_version: int | None = None
 
 
 def copy_and_prove(context: ActionContext, destination: Path) -> ProvedCopy:
@@ -77,14 +79,15 @@ def _copy_snapshot(context: ActionContext, destination: Path, *, by_file: bool, 
         copied_at = time.monotonic()
         expected = _read_pinned_contents(context, pin) if pin.held else None
         grown = wal_growth(context, pin.wal_before)
-        taken_at = pin.taken_at
+        taken_at, schema_version = pin.taken_at, pin.source.pragma("schema_version")
     _make_single_file(destination)
     expected = expected if expected is not None else _read_file_contents(destination)
     context.stop.raise_if_requested()
     context.emit_phase("verify")
     prove_contents(destination, expected)
     proved_at = time.monotonic()
-    return ProvedCopy(method, taken_at, expected, restarts, grown, copied_at - started, proved_at - copied_at, note)
+    seconds = copied_at - started, proved_at - copied_at
+    return ProvedCopy(method, taken_at, expected, restarts, grown, *seconds, note, schema_version)
 
 
 def _read_pinned_contents(context: ActionContext, pin: SnapshotPin) -> DatabaseContents:

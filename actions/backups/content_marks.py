@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from actions.backups.content_proof import DatabaseContents
+from actions.backups.consistent_copy import ProvedCopy
 from actions.backups.store import BackupStore
 from actions.model.context import ActionContext
 from collectors.access.connection import open_immutable
@@ -36,14 +36,14 @@ class ContentMarks:
         )
 
 
-def judge_copy(context: ActionContext, store: BackupStore, copy: Path, expected: DatabaseContents) -> ContentMarks:
+def judge_copy(context: ActionContext, store: BackupStore, copy: Path, proved: ProvedCopy) -> ContentMarks:
     """Hold a proved copy against the newest backup that lacks nothing, and against earlier readings of the database."""
-    facts = _read_exact_facts(context, copy, expected)
+    facts = _read_exact_facts(context, copy, proved)
     loss = greatest_loss(_baselines(context, store), facts)
     return ContentMarks(facts, loss.words if loss is not None and loss.is_most else "")
 
 
-def _read_exact_facts(context: ActionContext, copy: Path, expected: DatabaseContents) -> ContentFacts:
+def _read_exact_facts(context: ActionContext, copy: Path, proved: ProvedCopy) -> ContentFacts:
     with open_immutable(copy) as connection:
         schema = read_schema(connection)
         try:
@@ -52,8 +52,9 @@ def _read_exact_facts(context: ActionContext, copy: Path, expected: DatabaseCont
             profile = None
         facts = read_content_facts(connection, schema, profile, context.now())
     entries = [row for row in schema if len(row) == 4]
+    expected = proved.expected
     exact = {table: expected.row_counts.get(table, facts.rows.get(table, 0)) for table in plain_tables(entries)}
-    return replace(facts, rows=exact, pages=expected.pages, exact=True)
+    return replace(facts, rows=exact, pages=expected.pages, schema_version=proved.schema_version, exact=True)
 
 
 def _baselines(context: ActionContext, store: BackupStore) -> Iterator[ContentFacts]:

@@ -42,7 +42,7 @@ def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind:
     needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
         copied = copy_and_prove(context, plain)
-        marks = judge_copy(context, store, plain, copied.expected)
+        marks = judge_copy(context, store, plain, copied)
         context.stop.raise_if_requested()
         if not _is_compressed(context):
             return _publish_proved(context, store, plain, name, copied, marks, kind)
