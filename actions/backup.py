@@ -7,8 +7,9 @@ import re
 import time
 from collections.abc import Mapping
 
+from actions.backups.copy_proof import ProofLevel
 from actions.backups.store import open_store
-from actions.backups.take import PublishedBackup, backup_bytes_needed, take_backup
+from actions.backups.take import BackupKind, PublishedBackup, backup_bytes_needed, take_backup
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
@@ -26,6 +27,9 @@ SPEC = ActionSpec(
             "flag",
             "You confirm that the content is as it should be, also where much of what was there before is gone.",
             by_person=True,
+        ),
+        "full": ActionOption(
+            "flag", "Compare every page with what SQLite reads in the source, and record the digest of all content."
         ),
         "stall": ActionOption(
             "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
@@ -68,9 +72,12 @@ def run(context: ActionContext, plan: Plan) -> Done:
     removed = store.prepare_location()
     started = time.monotonic()
     label = str(plan.figures["label"])
-    published = take_backup(context, store, label, kind="scheduled" if context.automatic else "manual")
+    kind: BackupKind = "scheduled" if context.automatic else "manual"
+    level: ProofLevel = "content" if context.options.get("full") else "pages"
+    published = take_backup(context, store, label, kind=kind, level=level)
     figures = _result_figures(published, time.monotonic() - started, removed)
-    return Done(f"backed up to {published.reference}{_loss_remark(published)}", figures)
+    message = f"backed up to {published.reference}; {published.copied.proof.words}{_loss_remark(published)}"
+    return Done(message, figures)
 
 
 def _loss_remark(published: PublishedBackup) -> str:
@@ -107,8 +114,11 @@ def _result_figures(published: PublishedBackup, seconds: float, removed: int) ->
         **accepted,
         **lost,
         "path": published.reference,
+        "sequence": manifest.sequence,
         "method": copied.method,
         "note": copied.note,
+        "proof": copied.proof.level,
+        "proof_words": copied.proof.words,
         "bytes": manifest.bytes,
         "pages": manifest.pages,
         "rows": sum(manifest.row_counts.values()),

@@ -25,11 +25,10 @@ from actions.backups.restore_loss import find_table_losses
 from actions.backups.restore_swap import copy_ownership, require_no_open_files, swap_in_restored
 from actions.backups.select import (
     load_backup,
-    no_backup_error,
     open_plain_backup,
     prove_backup,
     require_same_source,
-    select_newest_verified,
+    select_newest_intact,
 )
 from actions.backups.store import BackupStore, SelectedBackup, open_store
 from actions.backups.take import backup_bytes_needed, take_backup
@@ -74,9 +73,7 @@ def plan(context: ActionContext) -> Plan:
         raise Refused(
             "a restore is never automatic", reason="automatic", next_step="a person runs `queuekeeper restore`"
         )
-    backup = _select_backup(context)
-    require_same_source(context, backup)
-    prove_backup(context, backup)
+    backup, damaged = _select_proved(context)
     way = _choose_way(context)
     lost = _describe_losses(context, backup) if way == "live" else ()
     _require_disk_space(context, backup, way)
@@ -87,9 +84,10 @@ def plan(context: ActionContext) -> Plan:
             "way": way,
             "snapshot_time": backup.manifest.snapshot_time,
             "lost": "; ".join(lost),
+            "passed_over": "; ".join(damaged),
         },
         stall=backup.plain_bytes / STEP_RATE if way == "live" else 0.0,
-        warnings=lost,
+        warnings=(*damaged, *lost),
     )
 
 
@@ -119,15 +117,24 @@ def run(context: ActionContext, plan: Plan) -> Done:
             copy_ownership(plain, context.target.path)
             figures["moved_aside"] = ", ".join(str(path) for path in swap_in_restored(context, plain))
     figures["seconds"] = round(time.monotonic() - started, 4)
-    return Done(f"restored {backup.name} to {destination}", figures)
+    return Done(f"restored {backup.name} to {destination}{_passed_over(plan)}", figures)
 
 
-def _select_backup(context: ActionContext) -> SelectedBackup:
+def _select_proved(context: ActionContext) -> tuple[SelectedBackup, tuple[str, ...]]:
+    """The backup, proved now, and what is wrong with the newer ones that were passed over. A named one, or none."""
     given = context.options.get("backup")
-    backup = load_backup(context, str(given)) if given is not None else select_newest_verified(context)
-    if backup is None:
-        raise no_backup_error(context)
-    return backup
+    if given is None:
+        return select_newest_intact(context)
+    backup = load_backup(context, str(given))
+    require_same_source(context, backup)
+    prove_backup(context, backup)
+    return backup, ()
+
+
+def _passed_over(plan: Plan) -> str:
+    """That this is not the newest backup, and why, for the message of the run."""
+    damaged = plan.figures.get("passed_over")
+    return f"; it is not the newest: {damaged}" if damaged else ""
 
 
 def _choose_way(context: ActionContext) -> RestoreWay:

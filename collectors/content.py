@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.timeouts import time_limit
-from collectors.backup_catalog.catalog import CatalogListing, newest_verified
+from collectors.backup_catalog.catalog import CatalogListing
+from collectors.backup_catalog.order import newest_verified
 from collectors.backup_catalog.store import open_catalog
 from collectors.content_loss.facts import facts_of_manifest, read_content_facts
 from collectors.content_loss.judge import ContentFacts, ContentLoss
@@ -52,7 +53,7 @@ def read(context: PollContext, previous: ContentReading | None) -> ContentReadin
     memory = _accept_backups(before.memory, listing)
     fresh = _read_facts(context)
     facts = fresh or before.facts
-    loss = None if facts is None else greatest_loss(_baselines(memory, listing), facts)
+    loss = None if facts is None else greatest_loss(_baselines(memory, listing, context.now), facts)
     reading = ContentReading(facts, loss, memory, listing)
     if fresh is None or reading.great_loss is not None:
         return reading
@@ -73,10 +74,10 @@ def _read_facts(context: PollContext) -> ContentFacts | None:
         return read_content_facts(context.connection, context.schema, profile, context.now)
 
 
-def _baselines(memory: ContentMemory, listing: CatalogListing) -> Iterator[ContentFacts]:
+def _baselines(memory: ContentMemory, listing: CatalogListing, now: float) -> Iterator[ContentFacts]:
     """What is remembered, and what the newest verified backup holds that lacks nothing itself."""
     yield from memory.baselines()
-    newest = newest_verified(listing.backups.values())
+    newest = newest_verified(listing.backups.values(), now)
     if newest is not None and newest.manifest is not None and newest.manifest.snapshot_time >= memory.accepted_at:
         yield facts_of_manifest(newest.manifest)
 

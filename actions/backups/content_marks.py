@@ -10,8 +10,8 @@ from actions.model.context import ActionContext
 from collectors.access.connection import open_immutable
 from collectors.access.errors import EXPECTED_ERRORS
 from collectors.access.open_database import read_schema
-from collectors.backup_catalog.catalog import newest_verified
 from collectors.backup_catalog.manifest import Manifest
+from collectors.backup_catalog.order import newest_verified
 from collectors.content_loss.facts import facts_of_manifest, plain_tables, read_content_facts
 from collectors.content_loss.judge import ContentFacts
 from collectors.content_loss.memory import greatest_loss
@@ -60,6 +60,6 @@ def _read_exact_facts(context: ActionContext, copy: Path, proved: ProvedCopy) ->
 def _baselines(context: ActionContext, store: BackupStore) -> Iterator[ContentFacts]:
     memory = context.run_history.content_memory()
     yield from memory.baselines()
-    newest = newest_verified(store.list_backups().backups.values())
+    newest = newest_verified(store.list_backups().backups.values(), context.now())
     if newest is not None and newest.manifest is not None and newest.manifest.snapshot_time >= memory.accepted_at:
         yield facts_of_manifest(newest.manifest)

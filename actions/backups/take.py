@@ -1,7 +1,7 @@
 """Takes a backup of a live database, proved and published: for the backup action, and for the safety copy before a restore."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -12,12 +12,14 @@ from actions.backups.compression import compress_file
 from actions.backups.consistent_copy import ProvedCopy, copy_and_prove
 from actions.backups.content_marks import ContentMarks, judge_copy
 from actions.backups.content_proof import file_sha256
+from actions.backups.copy_proof import ProofLevel
 from actions.backups.publish import sync_file
+from actions.backups.sequence import choose_backup_name, next_sequence
 from actions.backups.store import MANIFEST_BYTES, BackupStore
 from actions.model.context import ActionContext
 from actions.sqlite.disk_space import database_bytes, explain_full_disk
 from collectors.backup_catalog.manifest import BackupSource, Manifest
-from collectors.backup_catalog.names import backup_file_name, compressed_name, is_compressed_name
+from collectors.backup_catalog.names import compressed_name, is_compressed_name
 
 BackupKind = Literal["scheduled", "manual", "safety"]
 
@@ -33,15 +35,17 @@ class PublishedBackup:
     hash_seconds: float
 
 
-def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind) -> PublishedBackup:
+def take_backup(
+    context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind, level: ProofLevel = "pages"
+) -> PublishedBackup:
     """Copy, prove, compress when configured, sync, publish, and the manifest last; `label` becomes part of the name.
 
     Raises ActionError, apsw.Error, OSError.
     """
-    name = backup_file_name(context.target.name, label, context.now())
+    name = choose_backup_name(context, store, label)
     needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
-        copied = copy_and_prove(context, plain)
+        copied = copy_and_prove(context, plain, level)
         marks = judge_copy(context, store, plain, copied)
         context.stop.raise_if_requested()
         if not _is_compressed(context):
@@ -73,7 +77,7 @@ def _publish_proved(
     context.emit_phase("fsync")
     sync_file(draft)
     synced_at = time.monotonic()
-    manifest = _build_manifest(context, draft, name, copied, kind)
+    manifest = replace(_build_manifest(context, draft, name, copied, kind), sequence=next_sequence(context, store))
     manifest = marks.mark_manifest(manifest, accepted=bool(context.options.get("accept_loss")))
     hashed_at = time.monotonic()
     context.stop.raise_if_requested()
@@ -110,4 +114,6 @@ def _build_manifest(context: ActionContext, draft: Path, name: str, copied: Prov
         sqlite_version=apsw.sqlite_lib_version(),
         queuekeeper_version=version("queuekeeper"),
         verified_time=now,
+        proof=copied.proof.level,
+        content_sha256=copied.proof.content_sha256,
     )

@@ -24,14 +24,14 @@ from actions.policy.suspension import CONDITION_GONE
 from actions.policy.windows import window_closes_at
 from actions.registry import ACTIONS, Action
 from actions.runner.action_lock import acquire_action_lock
-from actions.runner.guard_facts import find_content_loss, gather_guard_inputs
+from actions.runner.guard_facts import gather_guard_inputs
 from actions.runner.guards import first_refusal
 from actions.runner.protocol import Job
 from actions.runner.stop_watcher import requested_stop, watch_for_stop
 from actions.store.content_seen import accept_content, load_content_memory
 from actions.store.database import state_store, translate_store_errors
 from actions.store.free_pages import load_free_page_minimums
-from actions.store.recent_runs import last_attempt, newest_figure, source_failure
+from actions.store.recent_runs import highest_backup_sequence, last_attempt, newest_figure, source_failure
 from actions.store.runs import RunEnding, end_run, record_plan, start_run
 from collectors.access.errors import describe_failure
 from collectors.content_loss.memory import ContentMemory
@@ -146,11 +146,15 @@ def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
         with translate_store_errors(job.state):
             return load_free_page_minimums(store, database)
 
+    def read_sequence() -> int:
+        with translate_store_errors(job.state):
+            return highest_backup_sequence(store, database)
+
     def read_memory() -> ContentMemory:
         with translate_store_errors(job.state):
             return load_content_memory(store, database)
 
-    return RunHistory(read_figure, read_minimums, read_memory)
+    return RunHistory(read_figure, read_minimums, content_memory=read_memory, backup_sequence=read_sequence)
 
 
 def _run_and_measure(job: Job, store: apsw.Connection, context: ActionContext) -> RunEnding:
@@ -223,8 +227,8 @@ def _check_condition(condition: Condition, before: Measurement) -> None:
 
 
 def _check_guards(job: Job, action: Action, store: apsw.Connection, context: ActionContext) -> None:
-    content_lost = find_content_loss(job, action.SPEC, store, context.raw, context.now())
-    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now(), content_lost))
+    inputs = gather_guard_inputs(job, action.SPEC, store, context.now(), context.raw)
+    refused = first_refusal(inputs)
     if refused is not None:
         raise refused
 

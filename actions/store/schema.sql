@@ -102,3 +102,10 @@ CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) 
 CREATE TABLE IF NOT EXISTS content_seen (
   database TEXT PRIMARY KEY, memory TEXT NOT NULL, accepted_at REAL NOT NULL
 ) WITHOUT ROWID;
+-- Append-only: each entry holds the digest of a run (or, without run_id, a pause or its end) and the hash before it: actions/store/chain.py.
+CREATE TABLE IF NOT EXISTS chain (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, event TEXT NOT NULL, run_id INTEGER,
+  who TEXT NOT NULL, detail TEXT NOT NULL, content TEXT NOT NULL, hash TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS chain_run ON chain (run_id, sequence) WHERE run_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS chain_control ON chain (sequence) WHERE run_id IS NULL;

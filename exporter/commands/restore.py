@@ -52,6 +52,8 @@ def restore(
 def _confirm_restore(target: Target, request: Request, *, yes: bool, as_json: bool) -> Request:
     """The confirmed request. It names the backup that was shown, in case a newer one appears before the run."""
     planned = plan_for_consent(target, request, as_json=as_json)
+    for line in filter(None, str(planned.figures.get("passed_over") or "").split("; ")):
+        click.echo(f"passed over: {line}", err=True)
     losses = str(planned.figures.get("lost") or "")
     for line in losses.split("; ") if losses else ():
         click.echo(f"would be lost: {line}", err=True)

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from actions.model.outcome import Outcome
 from actions.store.content_seen import load_content_memory, record_content
 from actions.store.database import state_store
-from collectors.backup_catalog.store import find_backups, find_newest_verified
+from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.order import newest_verified
+from collectors.backup_catalog.store import find_backups
 from collectors.content import ContentReading
 from collectors.poll import poll_database, remembered_snapshot
 from collectors.raw_reader.client import RawReader
@@ -35,6 +37,10 @@ def _scene(make_queue: Make, tmp_path: Path) -> Target:
     target = target_of(queue.path, backup=BackupSettings(tmp_path / "backups", keep=keep))
     assert by_hand(target, "backup").outcome == Outcome.DONE
     return target
+
+
+def _newest(target: Target) -> Backup | None:
+    return newest_verified(find_backups(target), time.time())
 
 
 def _empty(path: Path) -> None:
@@ -66,7 +72,7 @@ def test_the_copy_of_what_is_left_never_costs_the_good_one_its_place(
     make_queue: Make, tmp_path: Path, lose: Callable[[Path], None]
 ) -> None:
     target = _scene(make_queue, tmp_path)
-    good = find_newest_verified(target)
+    good = _newest(target)
     assert good is not None
     lose(target.path)
     run = by_hand(target, "backup")
@@ -75,7 +81,7 @@ def test_the_copy_of_what_is_left_never_costs_the_good_one_its_place(
     marked = max(find_backups(target), key=lambda backup: backup.snapshot_time)
     assert marked.is_lossy
     assert marked.name != good.name
-    assert find_newest_verified(target) == good
+    assert _newest(target) == good
     pruned = by_hand(target, "prune")
     assert (pruned.outcome, pruned.reason) == (Outcome.REFUSED, "content_lost")
     assert "--accept-loss" in pruned.next_step
@@ -105,7 +111,7 @@ def test_a_person_accepts_what_is_there(make_queue: Make, tmp_path: Path, raw: R
     assert [finding for finding in find_database_problems(lost, (), time.time()) if "lost most" in finding.what]
     accepted = by_hand(target, "backup", accept_loss=True)
     assert accepted.outcome == Outcome.DONE
-    newest = find_newest_verified(target)
+    newest = _newest(target)
     assert newest is not None
     assert newest.manifest is not None
     assert newest.manifest.accepted_loss
@@ -180,7 +186,7 @@ def test_a_nightly_drain_and_a_purge_leave_no_mark(make_queue: Make, tmp_path: P
     _sql("DELETE FROM task_queue; VACUUM")(target.path)
     run = by_hand(target, "backup")
     assert "lost" not in run.message
-    newest = find_newest_verified(target)
+    newest = _newest(target)
     assert newest is not None
     assert newest.manifest is not None
     assert newest.manifest.row_counts["task_queue"] == 0
