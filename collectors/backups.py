@@ -65,8 +65,8 @@ def read(context: PollContext, previous: BackupsReading | None) -> BackupsReadin
     if catalog is None:
         return BackupsReading()
     before = None if previous is None else previous.listing
-    context.backup_listing = catalog.list_backups(before, context.now)
-    return judge_listing(context.backup_listing, context.now)
+    listed: CatalogListing | None = context.backup_listing
+    return judge_listing(catalog.list_backups(before, context.now) if listed is None else listed, context.now)
 
 
 def judge_listing(listing: CatalogListing, now: float) -> BackupsReading:

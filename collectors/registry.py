@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 from collectors import (
     backups,
-    content,
     disk,
     enqueued,
     fragmentation,
@@ -44,7 +43,6 @@ COLLECTORS: tuple[Collector, ...] = (
     owner,
     disk,
     backups,
-    content,
     tasks,
     leases,
     workers,

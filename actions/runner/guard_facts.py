@@ -12,7 +12,7 @@ from actions.spec import ActionSpec
 from actions.store.content_seen import load_content_memory
 from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
-from collectors import content
+from collectors import storage
 from collectors.access.rights import may_give_away
 from collectors.access.second_name import find_name_problem
 from collectors.backup_catalog.order import believed_snapshot_time, newest_verified
@@ -56,10 +56,10 @@ def _find_content_loss(job: Job, spec: ActionSpec, store: apsw.Connection, raw: 
     with translate_store_errors(job.state):
         memory = load_content_memory(store, job.request.database)
     snapshot = poll_database(
-        job.target, remembered_snapshot(job.target, memory), now, raw, only=frozenset({content.NAME})
+        job.target, remembered_snapshot(job.target, memory), now, raw, only=frozenset({storage.NAME})
     )
-    reading = snapshot.readings.get(content.NAME)
-    loss = reading.great_loss if isinstance(reading, content.ContentReading) else None
+    reading = snapshot.readings.get(storage.NAME)
+    loss = reading.content.great_loss if isinstance(reading, storage.StorageReading) else None
     return "" if loss is None else loss.words
 
 

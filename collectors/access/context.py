@@ -68,7 +68,7 @@ class PollContext:
     what was read of it then. `now` is the one clock of the poll, seconds since the epoch.
     `held_locks`: locks on its files right before we opened it, None where they cannot be seen.
     `profile_failure`: (word, sentence) where the queue profile could not be found out.
-    `backup_listing`: the backups, once the collector of backups has listed them.
+    `backup_listing`: the backups, once a collector has listed them.
     """
 
     target: Target

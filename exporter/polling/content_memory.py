@@ -13,9 +13,9 @@ import apsw
 from actions.store.content_seen import load_content_memories, load_content_memory, record_content
 from actions.store.database import StoreUnavailable, history_file, state_store
 from collectors.access.snapshot import Snapshot
-from collectors.content import ContentReading
 from collectors.content_loss.memory import ContentMemory
 from collectors.poll import remembered_snapshot
+from collectors.storage import StorageReading
 from collectors.target import Target
 from exporter.log import log_event
 
@@ -49,23 +49,23 @@ class ContentKeeper:
         if previous is None:
             memory = self._load_once().get(target.name)
             return None if memory is None else remembered_snapshot(target, memory)
-        reading = previous.readings.get("content")
-        if not isinstance(reading, ContentReading) or reading.great_loss is None:
+        reading = previous.readings.get("storage")
+        if not isinstance(reading, StorageReading) or reading.content.great_loss is None:
             return previous
-        accepted = self._accepted_at(target.name)
-        if accepted <= reading.memory.accepted_at:
+        memory = replace(reading.content.memory, accepted_at=self._accepted_at(target.name))
+        if memory.accepted_at <= reading.content.memory.accepted_at:
             return previous
-        forgotten = replace(reading, memory=replace(reading.memory, accepted_at=accepted))
-        return replace(previous, readings={**previous.readings, "content": forgotten})
+        forgotten = replace(reading, content=replace(reading.content, memory=memory))
+        return replace(previous, readings={**previous.readings, "storage": forgotten})
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Note what this database holds, if it was read."""
-        reading = snapshot.readings.get("content")
-        if not isinstance(reading, ContentReading) or reading.memory.marks is None:
+        reading = snapshot.readings.get("storage")
+        if not isinstance(reading, StorageReading) or reading.content.memory.marks is None:
             return
         now = snapshot.taken_at
         with self._guard:
-            self._unwritten[snapshot.target.name] = reading.memory
+            self._unwritten[snapshot.target.name] = reading.content.memory
             due = self._written_at is None or not 0 <= now - self._written_at < self._write_every
         if due:
             self.write(now)

@@ -8,9 +8,9 @@ from actions.policy.effect import condition_measurement
 from actions.policy.rules import Rule
 from collectors.access.snapshot import Snapshot
 from collectors.backups import BackupsReading
-from collectors.content import ContentReading
 from collectors.metric import fold_samples
 from collectors.owner import OwnerReading
+from collectors.storage import StorageReading
 from collectors.wal import WalReading
 from collectors.wal_state import BACKLOG_FRAMES
 from exporter.text.units import format_duration, format_metric_value, format_size, format_time
@@ -50,11 +50,12 @@ def find_database_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float
 
 
 def _content_findings(snapshot: Snapshot) -> Iterator[Finding]:
-    content = snapshot.readings.get("content")
-    if isinstance(content, ContentReading) and content.great_loss is not None:
-        since, name = format_time(content.great_loss.since), snapshot.target.name
+    storage = snapshot.readings.get("storage")
+    loss = storage.content.great_loss if isinstance(storage, StorageReading) else None
+    if loss is not None:
+        since, name = format_time(loss.since), snapshot.target.name
         yield Finding(
-            f"it lost most of its content since {since}: {content.great_loss.words}; prune and automatic actions are refused",
+            f"it lost most of its content since {since}: {loss.words}; prune and automatic actions are refused",
             f"queuekeeper restore {name} --in-place; or, if it is as it should be, queuekeeper backup {name} --accept-loss",
         )
 

@@ -12,12 +12,13 @@ from click.testing import CliRunner
 from actions.model.outcome import Outcome
 from actions.store.content_seen import load_content_memory, record_content
 from actions.store.database import state_store
+from collectors.access.snapshot import Snapshot
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.order import newest_verified
 from collectors.backup_catalog.store import find_backups
-from collectors.content import ContentReading
 from collectors.poll import poll_database, remembered_snapshot
 from collectors.raw_reader.client import RawReader
+from collectors.storage import StorageReading
 from collectors.target import BackupSettings, RetentionCounts, Target
 from exporter.commands.status import status
 from exporter.polling.content_memory import ContentKeeper, remembered_contents
@@ -141,10 +142,10 @@ def test_the_agent_learns_of_an_acceptance_elsewhere(make_queue: Make, tmp_path:
     assert not _great_loss(after)
 
 
-def _great_loss(snapshot: object) -> bool:
-    reading = getattr(snapshot, "readings")["content"]  # noqa: B009 - a snapshot of any kind
-    assert isinstance(reading, ContentReading)
-    return reading.great_loss is not None
+def _great_loss(snapshot: Snapshot) -> bool:
+    reading = snapshot.readings["storage"]
+    assert isinstance(reading, StorageReading)
+    return reading.content.great_loss is not None
 
 
 def test_a_later_acceptance_is_not_overwritten(tmp_path: Path, make_queue: Make, raw: RawReader) -> None:
@@ -152,8 +153,9 @@ def test_a_later_acceptance_is_not_overwritten(tmp_path: Path, make_queue: Make,
     queue.put(number=30)
     target = target_of(queue.path)
     assert target.state is not None
-    reading = poll_database(target, None, time.time(), raw).readings["content"]
-    assert isinstance(reading, ContentReading)
+    storage = poll_database(target, None, time.time(), raw).readings["storage"]
+    assert isinstance(storage, StorageReading)
+    reading = storage.content
     with state_store(target.state) as store:
         record_content(store, {"queue": reading.memory})
         store.execute("UPDATE content_seen SET accepted_at = 9e9")

@@ -7,8 +7,7 @@ What counts as a loss, and why a drained queue does not, is in docs/safety.md.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from collectors.access.context import CollectorSpec, PollContext
-from collectors.access.timeouts import time_limit
+from collectors.access.context import PollContext
 from collectors.backup_catalog.catalog import CatalogListing
 from collectors.backup_catalog.order import newest_verified
 from collectors.backup_catalog.store import open_catalog
@@ -17,15 +16,11 @@ from collectors.content_loss.judge import ContentFacts, ContentLoss
 from collectors.content_loss.memory import ContentMemory, greatest_loss, remember_facts
 from collectors.metric import Metric, Sample
 
-NAME = "content"
-SPEC = CollectorSpec(outside_file=True)
-
 LOST = Metric(
     "sqlite_content_lost_ratio",
     "Share of the content that is gone, against earlier readings and the newest verified backup: of tables, of their rows "
     "or of the tables that had rows, whichever is largest. Task tables may drain; see docs/safety.md.",
 )
-METRICS = (LOST,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +41,8 @@ class ContentReading:
         return self.loss if self.loss is not None and self.loss.is_most else None
 
 
-def read(context: PollContext, previous: ContentReading | None) -> ContentReading:
-    """Read what the database holds where it is open, and compare. Raises apsw.Error, TimeLimitExceeded."""
-    before = previous or ContentReading()
+def read_content(context: PollContext, before: ContentReading) -> ContentReading:
+    """Read what the database holds where it is open, and compare. Raises apsw.Error, ValueError, TimeLimitExceeded."""
     listing = _list_backups(context, before.listing)
     memory = _accept_backups(before.memory, listing)
     fresh = _read_facts(context)
@@ -60,7 +54,7 @@ def read(context: PollContext, previous: ContentReading | None) -> ContentReadin
     return replace(reading, memory=remember_facts(memory, fresh))
 
 
-def samples(reading: ContentReading) -> Iterator[Sample]:
+def content_samples(reading: ContentReading) -> Iterator[Sample]:
     """Yield the share where there is something to compare with."""
     if reading.loss is not None:
         yield LOST(reading.loss.share)
@@ -69,9 +63,7 @@ def samples(reading: ContentReading) -> Iterator[Sample]:
 def _read_facts(context: PollContext) -> ContentFacts | None:
     if context.connection is None:
         return None
-    profile = context.find_profile()
-    with time_limit(context.connection, context.read_limit):
-        return read_content_facts(context.connection, context.schema, profile, context.now)
+    return read_content_facts(context.connection, context.schema, context.find_profile(), context.now)
 
 
 def _baselines(memory: ContentMemory, listing: CatalogListing, now: float) -> Iterator[ContentFacts]:
@@ -90,12 +82,12 @@ def _accept_backups(memory: ContentMemory, listing: CatalogListing) -> ContentMe
 
 
 def _list_backups(context: PollContext, before: CatalogListing) -> CatalogListing:
-    """The backups as the collector of backups listed them in this poll; as they were where they cannot be listed now."""
-    listed: CatalogListing | None = context.backup_listing
-    if listed is not None:
-        return listed
+    """The backups, listed once in a poll; as they were where they cannot be listed now."""
     catalog = open_catalog(context.target)
     try:
-        return before if catalog is None else catalog.list_backups(before, context.now)
+        if catalog is not None and context.backup_listing is None:
+            context.backup_listing = catalog.list_backups(before, context.now)
     except OSError:  # the collector of backups reports it
         return before
+    listed: CatalogListing | None = context.backup_listing
+    return before if listed is None else listed

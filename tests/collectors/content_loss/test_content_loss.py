@@ -9,7 +9,6 @@ import apsw
 import pytest
 
 from collectors.access.snapshot import Snapshot
-from collectors.content import LOST, ContentReading
 from collectors.content_loss.judge import COUNTED_ROWS, ContentFacts, measure_content_loss
 from collectors.content_loss.memory import (
     MARKS_LAST,
@@ -18,8 +17,10 @@ from collectors.content_loss.memory import (
     encode_memory,
     remember_facts,
 )
+from collectors.content_loss.reading import LOST, ContentReading
 from collectors.poll import poll_database, remembered_snapshot
 from collectors.raw_reader.client import RawReader
+from collectors.storage import StorageReading
 from collectors.target import Target
 from tests.support.scenes.prismq import SCHEMA
 
@@ -87,15 +88,15 @@ def _losses(
     owner = make(path)
     target = Target("jobs", path)
     before = poll_database(target, None, time.time(), raw)
-    assert before.collectors["content"].success
+    assert before.collectors["storage"].success
     change(path, owner)
     return poll_database(target, before, time.time() + 1, raw)
 
 
 def _reading(snapshot: Snapshot) -> ContentReading:
-    reading = snapshot.readings["content"]
-    assert isinstance(reading, ContentReading)
-    return reading
+    reading = snapshot.readings["storage"]
+    assert isinstance(reading, StorageReading)
+    return reading.content
 
 
 VANISHED = {
@@ -239,7 +240,7 @@ def test_a_count_reads_no_index_and_no_more_rows_than_it_says(tmp_path: Path, ra
     _fill(owner, "loud", "name")
     owner.close()
     snapshot = poll_database(Target("jobs", path), None, time.time(), raw)
-    assert snapshot.collectors["content"].success, snapshot.collectors["content"].message
+    assert snapshot.collectors["storage"].success, snapshot.collectors["storage"].message
     facts = _reading(snapshot).facts
     assert facts is not None
     assert facts.rows == {"jobs": COUNTED_ROWS, "loud": COUNTED_ROWS}
