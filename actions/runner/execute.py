@@ -34,7 +34,7 @@ from actions.store.free_pages import load_free_page_minimums
 from actions.store.recent_runs import highest_backup_sequence, last_attempt, newest_figure, source_failure
 from actions.store.run_rows import CLOCK_MOVED
 from actions.store.runs import RunEnding, end_run, record_plan, start_run
-from collectors.access.errors import describe_failure
+from collectors.access.errors import NotAtRest, describe_failure
 from collectors.content_loss.memory import ContentMemory
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
@@ -219,6 +219,8 @@ def _guard_plan_run(job: Job, store: apsw.Connection, context: ActionContext, be
         return ending_of_error(error)
     except apsw.Error as error:
         return ending_of_error(_translate_sqlite_error(context, error))
+    except NotAtRest as error:
+        return ending_of_error(Locked(str(error), reason="not_at_rest", next_step="run it again"))
     except OSError as error:
         return ending_of_error(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
 
