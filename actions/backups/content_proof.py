@@ -45,8 +45,9 @@ class DatabaseContents:
 def read_shape(connection: apsw.Connection) -> DatabaseShape:
     """Read the shape of the connection's snapshot. Raises apsw.Error."""
     schema = _read_schema(connection)
-    version = int(connection.pragma("schema_version"))
-    return DatabaseShape(connection.pragma("page_size"), connection.pragma("page_count"), _schema_hash(schema), version)
+    # An empty file is a database without a page; its copy has one, with the header alone.
+    pages, version = int(connection.pragma("page_count")) or 1, int(connection.pragma("schema_version"))
+    return DatabaseShape(connection.pragma("page_size"), pages, _schema_hash(schema), version)
 
 
 def read_contents(connection: apsw.Connection) -> DatabaseContents:
