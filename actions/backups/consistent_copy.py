@@ -99,7 +99,8 @@ def _copy_snapshot(
             _make_single_file(destination)
             copied_at = time.monotonic()
             context.emit_phase("compare")
-            verified = beside.submit(prove_whole_file, destination, read_shape(held.source))
+            shape = read_shape(held.source)
+            verified = beside.submit(prove_whole_file, destination, shape)
             synced = beside.submit(sync_file, destination)
             proof = prove_copy(context, held, destination, level)
         grown = wal_growth(context, pin.wal_before)
@@ -109,9 +110,8 @@ def _copy_snapshot(
     expected = verified.result()
     synced.result()
     times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
-    return ProvedCopy(
-        method, pin.taken_at, expected, proof, restarts, grown, times, note or pin.mark_note, shape.schema_version
-    )
+    note = note or pin.mark_note
+    return ProvedCopy(method, pin.taken_at, expected, proof, restarts, grown, times, note, shape.schema_version)
 
 
 def _copy_pinned(
