@@ -36,6 +36,7 @@ SPEC = ActionSpec(
     backup_directory="required",
     checks_own_space=True,
     command_group="backups",
+    heeds_content_loss="never",
 )
 
 _BLOCK = 16 * 1024 * 1024
