@@ -4,6 +4,7 @@ Runbook: docs/runbook.md#procedure-restore. The backup is proved first, and what
 database gets the content through SQLite's backup API in one step, so that its applications see the old rows or the new ones.
 """
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -205,14 +206,15 @@ def _describe_losses(context: ActionContext, backup: SelectedBackup) -> tuple[st
         try:
             return tuple(loss.as_sentence() for loss in find_table_losses(live, content, backup.manifest.row_counts))
         except apsw.CorruptError as error:
-            raise _damaged_source_error(error) from error
+            raise _damaged_source_error(context, error) from error
 
 
 def _plan_steps(context: ActionContext, backup: SelectedBackup, way: RestoreWay) -> Iterator[str]:
-    age = max(0.0, context.now() - backup.manifest.snapshot_time)
+    age = backup.age_at(context.now())
+    lost = "since it was taken (its time is in the future)" if age is None else f"of the last {age:.0f} s"
     if way == "live":
         yield "take a safety backup of what is there"
-        yield f"write {backup.name} into {context.target.path} in one step: every change of the last {age:.0f} s is lost"
+        yield f"write {backup.name} into {context.target.path} in one step: every change {lost} is lost"
     elif way == "to":
         yield f"write {backup.name} to {_destination_path(context, way)}"
     else:
@@ -248,14 +250,15 @@ def _take_safety_copy(context: ActionContext, backup: SelectedBackup) -> str:
     try:
         return take_backup(context, store, "safety", kind="safety").reference
     except Unverified as error:
-        raise _damaged_source_error(error) from error
+        raise _damaged_source_error(context, error) from error
 
 
-def _damaged_source_error(error: Exception) -> Unverified:
+def _damaged_source_error(context: ActionContext, error: Exception) -> Unverified:
     return Unverified(
         f"what is there cannot be backed up before it is replaced: {error}",
         reason="damaged_source",
-        next_step="stop the application, then give --application-stopped: the damaged files are moved aside instead",
+        next_step="stop the application, then give --application-stopped: the damaged files are moved aside instead; what the "
+        f"backup lacks, queuekeeper salvage {shlex.quote(str(context.target.path))} --to NEW_FILE may bring over",
     )
 
 

@@ -10,7 +10,9 @@ import apsw
 
 from actions.backups.compression import compress_file
 from actions.backups.consistent_copy import ProvedCopy, copy_and_prove
+from actions.backups.content_marks import ContentMarks, judge_copy
 from actions.backups.content_proof import file_sha256
+from actions.backups.copy_proof import ProofLevel
 from actions.backups.publish import sync_file
 from actions.backups.sequence import choose_backup_name, next_sequence
 from actions.backups.store import MANIFEST_BYTES, BackupStore
@@ -33,7 +35,9 @@ class PublishedBackup:
     hash_seconds: float
 
 
-def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind) -> PublishedBackup:
+def take_backup(
+    context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind, level: ProofLevel = "pages"
+) -> PublishedBackup:
     """Copy, prove, compress when configured, sync, publish, and the manifest last; `label` becomes part of the name.
 
     Raises ActionError, apsw.Error, OSError.
@@ -41,13 +45,14 @@ def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind:
     name = choose_backup_name(context, store, label)
     needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
-        copied = copy_and_prove(context, plain)
+        copied = copy_and_prove(context, plain, level)
+        marks = judge_copy(context, store, plain, copied)
         context.stop.raise_if_requested()
         if not _is_compressed(context):
-            return _publish_proved(context, store, plain, name, copied, kind)
+            return _publish_proved(context, store, plain, name, copied, marks, kind)
         with store.create_draft(compressed_name(name)) as compressed:
             compress_file(context, plain, compressed)
-            return _publish_proved(context, store, compressed, compressed_name(name), copied, kind)
+            return _publish_proved(context, store, compressed, compressed_name(name), copied, marks, kind)
 
 
 def backup_bytes_needed(context: ActionContext) -> int:
@@ -60,13 +65,20 @@ def _is_compressed(context: ActionContext) -> bool:
 
 
 def _publish_proved(
-    context: ActionContext, store: BackupStore, draft: Path, name: str, copied: ProvedCopy, kind: BackupKind
+    context: ActionContext,
+    store: BackupStore,
+    draft: Path,
+    name: str,
+    copied: ProvedCopy,
+    marks: ContentMarks,
+    kind: BackupKind,
 ) -> PublishedBackup:
     started = time.monotonic()
     context.emit_phase("fsync")
     sync_file(draft)
     synced_at = time.monotonic()
     manifest = replace(_build_manifest(context, draft, name, copied, kind), sequence=next_sequence(context, store))
+    manifest = marks.mark_manifest(manifest, accepted=bool(context.options.get("accept_loss")))
     hashed_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("rename")
@@ -102,4 +114,6 @@ def _build_manifest(context: ActionContext, draft: Path, name: str, copied: Prov
         sqlite_version=apsw.sqlite_lib_version(),
         queuekeeper_version=version("queuekeeper"),
         verified_time=now,
+        proof=copied.proof.level,
+        content_sha256=copied.proof.content_sha256,
     )

@@ -29,12 +29,23 @@ class AutomaticInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class NameInputs:
+    """Why the database must not be touched by this name: a word, a sentence, the next step, and the process at another."""
+
+    reason: str
+    message: str
+    next_step: str
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GuardInputs:
     """What the guards look at. Sizes in bytes. `paused`: why (text) all actions are paused; None: they are not.
 
     `command`: the words of the action's command after `queuekeeper`. `user` and `owner` are None where files have no such
-    owner. `database_free`: None where the action needs no space there, or checks it itself. `automatic` is None for a
-    person.
+    owner; `gives_files_away`: what we create beside the database can get its owner. `names`: what is wrong with this name
+    of the file, None where nothing is. `content_lost`: what of its content is gone, where the action heeds that.
+    `database_free`: None where the action needs no space there, or checks it itself. `automatic` is None for a person.
     """
 
     command: str
@@ -48,7 +59,10 @@ class GuardInputs:
     linked_sqlite: str
     database_free: int | None = None
     disk_reserve: int = 0
+    content_lost: str = ""
     automatic: AutomaticInputs | None = None
+    gives_files_away: bool = False
+    names: NameInputs | None = None
 
 
 STATE_RESERVE = 16 * 1024 * 1024
@@ -69,17 +83,45 @@ def _all_refusals(inputs: GuardInputs) -> Iterator[Refused]:
         )
     if inputs.paused is not None:
         yield Refused(f"actions are paused ({inputs.paused})", reason=PAUSED, next_step="queuekeeper resume")
-    if inputs.owner is not None and inputs.user not in (None, 0, inputs.owner):
-        yield Refused(
-            f"the database belongs to user {inputs.owner}, this is user {inputs.user}: files created beside it would "
-            "lock the application out",
-            reason="foreign_owner",
-            next_step=f"run as user {inputs.owner} or as root",
-        )
+    yield from _ownership_refusals(inputs)
+    if inputs.names is not None:
+        figures = {} if inputs.names.pid is None else {"pid": inputs.names.pid}
+        names = inputs.names
+        yield Refused(names.message, reason=names.reason, next_step=names.next_step, figures=figures)
+    if inputs.content_lost:
+        yield _content_refusal(inputs)
     yield from _disk_refusals(inputs)
     if inputs.automatic is not None:
         yield from _window_refusals(inputs, inputs.automatic)
         yield from _backup_refusals(inputs, inputs.automatic)
+
+
+def _content_refusal(inputs: GuardInputs) -> Refused:
+    return Refused(
+        f"the database lost most of its content: {inputs.content_lost}; until that is cleared up {inputs.action} could destroy "
+        "what it can be restored from",
+        reason="content_lost",
+        next_step=f"queuekeeper restore {inputs.database} --in-place; or, if it is as it should be, queuekeeper backup "
+        f"{inputs.database} --accept-loss",
+    )
+
+
+def _ownership_refusals(inputs: GuardInputs) -> Iterator[Refused]:
+    if inputs.owner is None or inputs.user in (None, inputs.owner) or inputs.gives_files_away:
+        return
+    cure = f"run as user {inputs.owner} or as root"
+    if inputs.user == 0:
+        cure = f"run as user {inputs.owner}, or leave this root CAP_CHOWN in a user namespace that knows that user"
+    yield Refused(
+        f"the database belongs to user {inputs.owner}, this is user {inputs.user}{_without_right(inputs)}: files created "
+        "beside it would lock the application out",
+        reason="foreign_owner",
+        next_step=cure,
+    )
+
+
+def _without_right(inputs: GuardInputs) -> str:
+    return " without the right to give files away" if inputs.user == 0 else ""
 
 
 def _disk_refusals(inputs: GuardInputs) -> Iterator[Refused]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from actions.store.chain import seal_earlier_runs
+from collectors.access.rights import may_give_away
 
 FILE_NAME = "history.db"
 SCHEMA_VERSION = 4
@@ -118,7 +119,7 @@ def _check_ownership(path: Path) -> None:
         raise PermissionError(f"{path.name} is not a regular file")
     if status.st_mode & 0o022:
         raise PermissionError(f"others may write {path.name}, mode {status.st_mode & 0o777:04o}")
-    if geteuid() not in (0, status.st_uid):
+    if geteuid() != status.st_uid and not may_give_away(status.st_uid, status.st_gid):
         raise PermissionError(f"{path.name} belongs to uid {status.st_uid}")
 
 
