@@ -33,7 +33,7 @@ SOAK = [pytest.param(seed, marks=pytest.mark.soak) for seed in range(40, 500)]
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Scene]]:
     folder = tmp_path_factory.mktemp("scenes")
-    yield {name: make_scene(name, folder / str(number)) for number, name in enumerate(NAMES)}
+    return {name: make_scene(name, folder / str(number)) for number, name in enumerate(NAMES)}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def count_right_rows(scene: Scene, path: Path) -> tuple[int, int]:
 
 
 def invented_rows(scene: Scene, kept: Rows, how: str) -> list[tuple[str, object]]:
-    """Rows with a key that no commit of the database held. A changed byte inside a key cannot be seen: only whole pages tell."""
+    """Rows with a key that no commit of the database held. A changed byte in a text key cannot be seen."""
     strange = []
     for table, rows in kept.items():
         keys = Counter(row[0] for row in rows.elements())

@@ -1,7 +1,8 @@
 """SQLite's own recovery, to compare with: Debian's shell has `.recover`, but its library lacks a table that it needs.
 
 So the library is built from the source that a package of the real components ships, with that table, and the shell is
-started with it. Built once, into the folder of the real components; without compiler, shell or source there is nothing to compare.
+started with it. Built once, into the folder of the real
+components; without compiler, shell or source there is nothing to compare with.
 """
 
 import os

@@ -75,17 +75,17 @@ def _fill_jobs(owner: apsw.Connection, chance: random.Random) -> None:
 
 
 def _fill_texts(owner: apsw.Connection, chance: random.Random) -> None:
-    jobs = [("%032x" % chance.getrandbits(128), "ab"[n % 2], n, "é" * chance.randrange(60)) for n in range(100)]
+    jobs = [(f"{chance.getrandbits(128):032x}", "ab"[n % 2], n, "é" * chance.randrange(60)) for n in range(100)]
     jobs[7] = (*jobs[7][:3], "".join(chance.choices("abcdefghij", k=3000)))
     owner.executemany("INSERT INTO jobs VALUES (?, ?, ?, ?)", jobs)
-    events = [("%x" % chance.getrandbits(60), chance.random() * 1e9) for _ in range(150)]
+    events = [(f"{chance.getrandbits(60):x}", chance.random() * 1e9) for _ in range(150)]
     owner.executemany("INSERT INTO events (job, at) VALUES (?, ?)", events)
     owner.executemany("INSERT INTO made (v) VALUES (?)", [(f"v{chance.random()}",) for _ in range(60)])
     owner.execute("DELETE FROM events WHERE id % 50 < 20 AND id < (SELECT max(id) FROM events) - 200")
 
 
 def _fill_laravel(owner: apsw.Connection, chance: random.Random) -> None:
-    jobs = [("default", '{"job": "%x"}' % chance.getrandbits(200), n, n) for n in range(120)]
+    jobs = [("default", f'{{"job": "{chance.getrandbits(200):x}"}}', n, n) for n in range(120)]
     owner.executemany(
         "INSERT INTO jobs (queue, payload, attempts, available_at, created_at) VALUES (?, ?, 0, ?, ?)", jobs
     )
