@@ -76,7 +76,7 @@ def _read_overflow(file: DamagedFile, local: bytes, cell: Cell, claimed: bytearr
     visited: set[int] = set()
     while missing > 0:
         page = file.read_page(number)
-        if page is None or number in visited or claimed[number]:
+        if page is None or len(page) < file.layout.page_size or number in visited or claimed[number]:
             return b"".join(parts), False
         visited.add(number)
         parts.append(page[4 : 4 + min(missing, capacity)])

@@ -15,7 +15,8 @@ from actions.salvaging.schema_rows import detect_encoding
 from collectors.queue_profiles.quoting import quote_identifier
 
 SCHEMA = """
-CREATE TABLE jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, due REAL, body BLOB, state TEXT DEFAULT 'new');
+CREATE TABLE jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, due REAL, body BLOB,
+  state TEXT DEFAULT 'new');
 CREATE INDEX by_state ON jobs (state) WHERE state <> 'done';
 CREATE INDEX by_length ON jobs (length(body));
 CREATE TABLE bare (a, "b c", UNIQUE (a));
@@ -43,7 +44,9 @@ def fill(owner: apsw.Connection) -> None:
             owner.execute("INSERT INTO exact VALUES (?, ?, ?, ?)", (-number, text, number, number / 2))
         owner.executemany("INSERT INTO bare VALUES (?, ?)", [(n, -n / 1.0) for n in INTEGERS])
         owner.executemany("INSERT INTO bare (rowid, a) VALUES (?, ?)", [(1 << 40, None), (-5, b"blob"), (1 << 62, "t")])
-        owner.executemany("INSERT INTO rowid_taken (_rowid_, rowid, n) VALUES (?, ?, ?)", [(7, "seven", 1), (900, None, 2)])
+        owner.executemany(
+            "INSERT INTO rowid_taken (_rowid_, rowid, n) VALUES (?, ?, ?)", [(7, "seven", 1), (900, None, 2)]
+        )
         owner.executemany("INSERT INTO made (v, w) VALUES (?, ?)", [(n, float(n)) for n in range(50)])
         owner.execute("INSERT INTO checked VALUES (1, 2)")
         owner.execute("INSERT INTO bare (a) VALUES (CAST(x'ff41' AS TEXT))")
