@@ -5,6 +5,7 @@ last check, nothing is deleted: the good backups may be all that remains.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from actions.backups.retention import RetentionCandidate, RetentionDecision, decide_retention
 from actions.backups.store import open_store
@@ -16,12 +17,20 @@ from actions.spec import ActionSpec
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.manifest import belongs_to
 from collectors.backup_catalog.names import is_manifest_name
+from collectors.backup_catalog.partial_names import PARTIAL, describe_leftovers, find_leftovers, leftovers_cure
 from collectors.target import RetentionCounts
 
 SPEC = ActionSpec(
     name="prune",
     summary="Delete the backups that no retention rule keeps; never the newest verified one.",
-    options={"keep_last": ActionOption("count", "Keep the newest N, instead of the configured rules.")},
+    options={
+        "keep_last": ActionOption("count", "Keep the newest N, instead of the configured rules."),
+        "remove_partials": ActionOption(
+            "flag",
+            "Remove the partial files that runs on other hosts left; you confirm that none is still writing.",
+            by_person=True,
+        ),
+    },
     needs_database=False,
     backup_directory="required",
     checks_own_space=True,
@@ -41,9 +50,15 @@ def plan(context: ActionContext) -> Plan:
     backups = {backup.name: backup for backup in store.list_backups().backups.values()}
     candidates = (_retention_candidate(context, backup) for backup in backups.values())
     decision = decide_retention(candidates, _keep_rules(context), context.now())
-    deletions = (*decision.to_delete, *store.orphaned_manifests())
+    leftovers = find_leftovers(context.target, (Path(store.location),))
+    partials = [str(each.path) for each in leftovers] if context.options.get("remove_partials") else []
+    deletions = (*decision.to_delete, *store.orphaned_manifests(), *partials)
     if not deletions:
-        raise NothingToDo(f"all {len(backups)} backups are kept", reason="all_kept", next_step="")
+        raise NothingToDo(
+            f"all {len(backups)} backups are kept" + describe_leftovers(leftovers),
+            reason="all_kept",
+            next_step=leftovers_cure(context.target) if leftovers else "",
+        )
     return Plan(steps=tuple(f"delete {name}" for name in deletions), figures=_plan_figures(backups, decision))
 
 
@@ -57,11 +72,12 @@ def run(context: ActionContext, plan: Plan) -> Done:
         context.stop.raise_if_requested()
         name = step.removeprefix("delete ")
         freed += store.delete_backup(store.reference_of(name))
-        deleted += not is_manifest_name(name)
+        deleted += not is_manifest_name(name) and PARTIAL not in name
     store.sync_deletions()
     kept_count = plan.figures["kept"]
+    leftovers = find_leftovers(context.target, (Path(store.location),))
     return Done(
-        f"deleted {deleted} backups, kept {kept_count}",
+        f"deleted {deleted} backups, kept {kept_count}" + describe_leftovers(leftovers),
         {"deleted": deleted, "kept": kept_count, "freed_bytes": freed},
     )
 

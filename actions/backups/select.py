@@ -1,5 +1,6 @@
 """Selects the backup that an action works with, and proves that it holds what its manifest says: for verify, drill, restore."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -7,6 +8,8 @@ from pathlib import Path
 
 from actions.backups.compression import open_plain_file
 from actions.backups.content_proof import file_sha256, prove_contents
+from actions.backups.file_settings import require_recorded_fields
+from actions.backups.publish import make_scratch_folder
 from actions.backups.store import SelectedBackup, open_store, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
@@ -76,6 +79,12 @@ def open_plain_backup(context: ActionContext, backup: SelectedBackup, directory:
         yield plain
 
 
+def plain_directory(context: ActionContext, backup: SelectedBackup) -> Path:
+    """Where a backup is decompressed: beside it, where that can be written; a medium may be mounted read-only."""
+    folder = backup.store.draft_directory
+    return folder if os.access(folder, os.W_OK) else make_scratch_folder(context)
+
+
 def prove_backup(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the file is what was written, whole, and holds what the source held.
 
@@ -110,5 +119,6 @@ def _check_hash_and_contents(context: ActionContext, backup: SelectedBackup) -> 
                 next_step="use an older one (`queuekeeper backups list`), take a new one, and check the disk it lay on",
             )
         context.stop.raise_if_requested()
-        with open_plain_file(context, stored, backup.plain_bytes, backup.store.draft_directory) as plain:
+        with open_plain_file(context, stored, backup.plain_bytes, plain_directory(context, backup)) as plain:
             prove_contents(plain, backup.expected_contents)
+            require_recorded_fields(plain, backup.manifest)

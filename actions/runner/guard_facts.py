@@ -25,7 +25,7 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
         action=spec.name,
         database=job.request.database,
         user=os.geteuid() if hasattr(os, "geteuid") else None,
-        owner=_owner_uid(job.target.path) if hasattr(os, "geteuid") else None,
+        owner=_owner_uid(job.target.path) if hasattr(os, "geteuid") and not _makes_new_file(job) else None,
         state_free=shutil.disk_usage(job.state).free,
         paused=pause,
         linked_sqlite_vulnerable=is_vulnerable_version(apsw.sqlite_lib_version()),
@@ -49,6 +49,11 @@ def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs
 def _newest_backup_age(target: Target, now: float) -> float | None:
     newest = find_newest_verified(target)
     return None if newest is None or newest.manifest is None else now - newest.manifest.snapshot_time
+
+
+def _makes_new_file(job: Job) -> bool:
+    """Whether it restores to a new path where no database is: then no application has files that could be locked."""
+    return job.request.options.get("to") is not None and not job.target.path.exists()
 
 
 def _owner_uid(path: Path) -> int:

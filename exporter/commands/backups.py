@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.partial_names import find_leftovers, leftovers_cure
 from collectors.backup_catalog.store import backup_location, find_backups
+from collectors.target import Target
 from exporter.commands.common_options import database_options, from_option, with_existing_backup_directory
 from exporter.commands.database_argument import UsageProblem, resolve_missing_target
 from exporter.commands.lazy_commands import LazyCommands
@@ -31,6 +33,7 @@ def list_backups(db: str, config_file: str | None, state: Path | None, directory
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
     listed = sorted(find_backups(target), key=lambda backup: backup.snapshot_time, reverse=True)
+    _print_leftovers(target)
     if as_json:
         click.echo(json.dumps([_backup_fields(backup) for backup in listed], indent=2))
         return
@@ -41,6 +44,17 @@ def list_backups(db: str, config_file: str | None, state: Path | None, directory
         click.echo(
             f"{format_time(backup.snapshot_time)} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.reference}"
         )
+
+
+def _print_leftovers(target: Target) -> None:
+    """Name each partial file of another host on the error output: only a person knows whether it is still written."""
+    location = backup_location(target)
+    leftovers = find_leftovers(target, (Path(location),) if location else ())
+    for leftover in leftovers:
+        size, written = format_size(leftover.size), format_time(leftover.written_at)
+        click.echo(f"left by host {leftover.host}, {size}, last written {written}: {leftover.path}", err=True)
+    if leftovers:
+        click.echo(leftovers_cure(target), err=True)
 
 
 def _backup_fields(backup: Backup) -> dict[str, object]:
