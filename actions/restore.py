@@ -121,6 +121,7 @@ def _write_restored(
 ) -> Mapping[str, Figure]:
     """Bring the proved private copy to its destination; the figures of what was done."""
     if way == "live":
+        _fit_page_size(context, backup, plain)
         safety = _take_safety_copy(context, backup)
         with explain_full_disk(context.target.path.parent, backup.plain_bytes, "the restore"):
             return {"safety_backup": safety, **_restore_into_live(context, backup, plain)}
@@ -196,7 +197,8 @@ def _take_safety_copy(context: ActionContext, backup: SelectedBackup) -> str:
         raise damaged_source_error(error) from error
 
 
-def _restore_into_live(context: ActionContext, backup: SelectedBackup, plain: Path) -> Mapping[str, Figure]:
+def _fit_page_size(context: ActionContext, backup: SelectedBackup, plain: Path) -> None:
+    """Prove the private copy, with the page size of the live file, which cannot change."""
     prove_contents(plain, backup.expected_contents)
     with open_read_only(context.target.path) as live:
         page_size = int(live.pragma("page_size"))
@@ -207,6 +209,9 @@ def _restore_into_live(context: ActionContext, backup: SelectedBackup, plain: Pa
                 "the backup changed while its page size was changed", reason="page_size", next_step="restore with --to"
             )
     require_recorded_fields(plain, backup.manifest)
+
+
+def _restore_into_live(context: ActionContext, backup: SelectedBackup, plain: Path) -> Mapping[str, Figure]:
     context.stop.raise_if_requested()
     context.emit_phase("restore_step")
     restore_live(context, plain)

@@ -99,22 +99,26 @@ def _set_journal_mode(copy: Path, wanted: WantedSettings) -> Iterator[str]:
 
 
 def _switch_to_wal(copy: Path) -> str:
-    """Set WAL as an application would, so that a file system without shared memory shows; why it cannot be, else empty."""
+    """Set WAL and read as an application would, so that a file system without shared memory shows; why not, else empty."""
     try:
-        connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            mode = str(connection.execute("PRAGMA journal_mode=WAL").get)
-            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # uses the shared memory
-        finally:
-            connection.close()
+        mode = _query_value(copy, "PRAGMA journal_mode=WAL")
+        if mode != "wal":
+            return f"SQLite answers {mode}"
+        _query_value(copy, "SELECT count(*) FROM sqlite_schema")
     except apsw.FullError:
         raise
     except apsw.Error as error:
         return f"this file system cannot keep one: {error}"
     beside = [suffix for suffix in SIDECAR_SUFFIXES if copy.with_name(copy.name + suffix).exists()]
-    if mode != "wal" or beside:
-        return f"SQLite answers {mode}" if mode != "wal" else f"{', '.join(beside)} would stay beside it"
-    return ""
+    return f"{', '.join(beside)} would stay beside it" if beside else ""
+
+
+def _query_value(copy: Path, sql: str) -> str:
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        return str(connection.execute(sql).get)
+    finally:
+        connection.close()
 
 
 def _switch_to_rollback(copy: Path) -> None:
