@@ -21,7 +21,7 @@ from actions.model.io_errors import translate_io_error
 from actions.sqlite.disk_space import database_bytes, explain_full_disk
 from collectors.backup_catalog.manifest import BackupSource, Manifest
 from collectors.backup_catalog.names import backup_file_name, compressed_name, is_compressed_name
-from collectors.backup_catalog.partial_names import name_limit
+from collectors.backup_catalog.partial_names import usable_name_length
 
 BackupKind = Literal["scheduled", "manual", "safety"]
 
@@ -42,7 +42,7 @@ def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind:
 
     Raises ActionError, apsw.Error, OSError.
     """
-    name = backup_file_name(context.target.name, label, context.now(), name_limit(store.draft_directory))
+    name = backup_file_name(context.target.name, label, context.now(), usable_name_length(store.draft_directory))
     needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
         copied = copy_and_prove(context, plain)

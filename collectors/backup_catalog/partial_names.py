@@ -38,8 +38,13 @@ def own_host() -> str:
 def partial_name(folder: Path, name: str, process: str) -> str:
     """The partial name of `name` for a process of this host; shortened where the file system or SQLite takes no longer one."""
     end = f"{PARTIAL}{own_host()}@{process}"
-    limit = min(name_limit(folder), LONGEST_SQLITE_PATH - len(os.fsencode(folder.absolute())) - 2)
-    return f".{shorten_name(name, limit - len(os.fsencode(end)) - len('-journal') - 1)}{end}"
+    room = usable_name_length(folder) - len(os.fsencode(end)) - len("-journal") - 1
+    return f".{shorten_name(name, room)}{end}"
+
+
+def usable_name_length(folder: Path) -> int:
+    """The most bytes of a file name there that the file system takes, and SQLite as a part of the whole path."""
+    return min(name_limit(folder), LONGEST_SQLITE_PATH - len(os.fsencode(folder.absolute())) - 2)
 
 
 def name_limit(folder: Path) -> int:

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ ERRNOS = {
     "chmod": (errno.EPERM,),
     "mkdir": (errno.EACCES,),
 }
-WAYS = ("backup", "to", "missing", "malformed")
+WAYS = ("backup", "to", "missing", "malformed", "live")
 
 
 class FaultyCalls:
@@ -107,13 +107,18 @@ class Scene:
 
     def reset(self, way: str) -> None:
         shutil.rmtree(self.store)
+        shutil.rmtree(self.target.state / "scratch", ignore_errors=True)
         shutil.copytree(self.first, self.store)
         for path in self.app.iterdir():
             path.unlink()
-        if way in ("backup", "to"):
+        if way in ("backup", "to", "live"):
             self.target.path.write_bytes(self.whole)
-        else:
+        if way in ("missing", "malformed"):
             self.target.wal.write_bytes(b"stale")
+        if way == "live":
+            owner = apsw.Connection(str(self.target.path))
+            owner.execute("DELETE FROM t WHERE id > 50")
+            owner.close()
         if way == "malformed":
             self.target.path.write_bytes(b"\0" * 5000)
 
@@ -123,6 +128,7 @@ class Scene:
             "to": {"to": str(self.app / "new.db")},
             "missing": {"in_place": True, "application_stopped": True},
             "malformed": {"in_place": True, "application_stopped": True},
+            "live": {"in_place": True},
         }[way]
         try:
             run_here("backup" if way == "backup" else "restore", work_on(self.target, self.raw, **options))
@@ -141,9 +147,12 @@ class Scene:
             assert error.next_step
         if way == "backup":
             self._check_store(error)
+        elif way == "live":
+            self._check_live(error)
         else:
             self._check_app(way, error)
-        partials = [path for folder in (self.app, self.store) for path in folder.glob(".*.partial-*")]
+        scratch = self.target.state / "scratch"
+        partials = [path for folder in (self.app, self.store, scratch) for path in folder.glob(".*.partial-*")]
         assert may_stay or not partials
 
     def _check_store(self, error: ActionError | None) -> None:
@@ -154,6 +163,16 @@ class Scene:
             with open_immutable(Path(backup.reference)) as copy:
                 assert copy.execute("SELECT count(*) FROM t").get == ROWS
         assert len(backups) == len(verified) or "unverified: delete it" in str(error)
+
+    def _check_live(self, error: ActionError | None) -> None:
+        live = apsw.Connection(str(self.target.path))
+        assert live.execute("PRAGMA integrity_check").get == "ok"
+        assert live.execute("SELECT count(*) FROM t").get == (ROWS if error is None else 50)
+        assert live.pragma("journal_mode") == "wal"
+        live.close()
+        backups = find_backups(self.target)
+        assert error is not None or len(backups) == 2
+        assert all(backup.state == "verified" for backup in backups) or "unverified: delete it" in str(error)
 
     def _check_app(self, way: str, error: ActionError | None) -> None:
         names = sorted(path.name for path in self.app.glob("[!.]*"))
@@ -216,7 +235,7 @@ def test_where_no_name_can_be_given_at_all_it_is_undone_and_said(
         error = scene.run(way)
     assert error is not None
     scene.check(way, error)
-    words = {"backup": "nothing was published", "to": "nothing was published"}.get(way, "everything is as it was")
+    words = "everything is as it was" if way in ("missing", "malformed") else "nothing was published"
     assert words in str(error)
 
 
@@ -257,11 +276,11 @@ def _strace(target: Target, inject: str, *words: str) -> subprocess.CompletedPro
 
 
 @pytest.fixture
-def strace() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def strace() -> Callable[..., subprocess.CompletedProcess[str]]:
     probe = shutil.which("strace") and subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True)
     if not probe or probe.returncode != 0:
         pytest.skip("strace cannot trace here")
-    yield _strace
+    return _strace
 
 
 @pytest.mark.parametrize("inject", ["link,linkat:error=EPERM", "renameat2,link,linkat:error=EOPNOTSUPP"])

@@ -84,7 +84,7 @@ def test_every_setting_comes_back_and_nothing_lies_beside_it(target: Target, way
     options = {"to": str(destination)} if way == "to" else {"in_place": True}
     run = by_hand(target, "restore", **options)
     assert (run.outcome, run.figures["way"]) == ("done", way), run.message
-    assert not [path for path in destination.parent.glob(f"{destination.name}-*")]
+    assert not list(destination.parent.glob(f"{destination.name}-*"))
     assert "not_kept" not in run.figures
     assert "journal mode wal; page_size 8192; auto_vacuum 2; user_version -7; application_id 4711" in str(
         run.figures["settings"]
