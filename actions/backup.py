@@ -7,8 +7,9 @@ import re
 import time
 from collections.abc import Mapping
 
+from actions.backups.copy_proof import ProofLevel
 from actions.backups.store import open_store
-from actions.backups.take import PublishedBackup, backup_bytes_needed, take_backup
+from actions.backups.take import BackupKind, PublishedBackup, backup_bytes_needed, take_backup
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
@@ -22,6 +23,9 @@ SPEC = ActionSpec(
     summary="Take a backup while writers go on, verify its content, publish it with its manifest.",
     options={
         "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
+        "full": ActionOption(
+            "flag", "Compare every page with what SQLite reads in the source, and record the digest of all content."
+        ),
         "stall": ActionOption(
             "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
@@ -62,8 +66,13 @@ def run(context: ActionContext, plan: Plan) -> Done:
     removed = store.prepare_location()
     started = time.monotonic()
     label = str(plan.figures["label"])
-    published = take_backup(context, store, label, kind="scheduled" if context.automatic else "manual")
-    return Done(f"backed up to {published.reference}", _result_figures(published, time.monotonic() - started, removed))
+    kind: BackupKind = "scheduled" if context.automatic else "manual"
+    level: ProofLevel = "content" if context.options.get("full") else "pages"
+    published = take_backup(context, store, label, kind=kind, level=level)
+    return Done(
+        f"backed up to {published.reference}; {published.copied.proof.words}",
+        _result_figures(published, time.monotonic() - started, removed),
+    )
 
 
 def _file_label(context: ActionContext) -> str:
@@ -88,8 +97,11 @@ def _result_figures(published: PublishedBackup, seconds: float, removed: int) ->
     copied, manifest = published.copied, published.manifest
     return {
         "path": published.reference,
+        "sequence": manifest.sequence,
         "method": copied.method,
         "note": copied.note,
+        "proof": copied.proof.level,
+        "proof_words": copied.proof.words,
         "bytes": manifest.bytes,
         "pages": manifest.pages,
         "rows": sum(manifest.row_counts.values()),

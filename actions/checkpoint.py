@@ -15,10 +15,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-import apsw
-
+from actions.maintenance.checkpoint_pragma import (
+    OTHER_CHECKPOINT_RUNNING,
+    OTHER_CHECKPOINT_WAIT,
+    count_frames,
+    run_checkpoint,
+)
+from actions.maintenance.checkpoint_record import CheckpointRecord
+from actions.maintenance.checkpoint_stall import StallPrediction, WalRates, bytes_cut_at_once, known_rates
+from actions.maintenance.wal_copying import FEW_FRAMES, copy_passively
+from actions.maintenance.wal_shrinking import shrink_wal
 from actions.model.context import ActionContext
-from actions.model.errors import GIVEN_UP_BEFORE_TRYING, Blocked, Failed, NothingToDo, Refused
+from actions.model.errors import GIVEN_UP_BEFORE_TRYING, ActionError, Blocked, Failed, NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
 from actions.policy.cooldown import CHECKPOINT_PAUSE, may_retry_checkpoint
@@ -34,7 +42,6 @@ from actions.sqlite.blockers import (
 )
 from actions.sqlite.connection import open_writable
 from actions.sqlite.disk_space import size_or_zero
-from collectors.access.connection import open_read_only
 from collectors.owner import is_vulnerable_version
 from collectors.raw_reader.formats import wal_file_bytes
 from collectors.wal_state import BACKLOG_FRAMES
@@ -54,15 +61,6 @@ SPEC = ActionSpec(
     },
     checks_own_space=True,
 )
-
-# Bytes copied per second with the WAL in the page cache, for predicting stalls only (416 MB took 0.62 s:
-# bench/README.md). A slower disk stalls longer; what was measured is in the result.
-COPY_RATE = 650e6
-# How long to wait for another process's checkpoint, in seconds; that wait blocks no process. SQLite itself does not wait:
-# https://sqlite.org/c3ref/wal_checkpoint_v2.html ("the busy handler is not invoked").
-OTHER_CHECKPOINT_WAIT, OTHER_CHECKPOINT_POLL = 2.0, 0.002
-# The pragma's row while another checkpoint runs.
-OTHER_CHECKPOINT_RUNNING = (1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +97,8 @@ def plan(context: ActionContext) -> Plan:
         _guard_vulnerable(context, mode, log)
     modes = _choose_modes(context, mode, log) if proved_safe else ("truncate",)
     state = _require_unpinned_wal(context, log) if proved_safe and mode != "passive" else "not measured"
-    stall = _predict_stall(context, log, modes)
-    _guard_stall(context, stall)
+    stall = _predict_stall(context, log, modes, known_rates(context))
+    _guard_stall(context, stall.seconds)
     return Plan(
         steps=tuple(f"wal_checkpoint({m.upper()}) of {log.pending_frames} frames" for m in modes),
         figures={
@@ -111,44 +109,68 @@ def plan(context: ActionContext) -> Plan:
             "backlog_bytes": log.pending_frames * log.page_size,
             "wal_bytes": log.file_bytes,
             "owner_proved_safe": proved_safe,
+            "copy_under_lock_seconds": round(stall.copying, 4),
+            "cut_under_lock_seconds": round(stall.cutting, 4),
         },
-        stall=stall,
+        stall=stall.seconds,
     )
 
 
 def run(context: ActionContext, plan: Plan) -> Done:
     """Checkpoint. Raises Blocked, naming the processes, when a wait for readers or writers was given up."""
     before = _read_wal_status(context)
-    result = (0, before.frames, before.copied)
-    seconds = 0.0
-    for mode in str(plan.figures["modes"]).split(","):
-        context.stop.raise_if_requested()
-        started = time.monotonic()
-        result = _run_checkpoint(context, mode)
-        seconds += time.monotonic() - started
+    record = CheckpointRecord((0, before.frames, before.copied))
+    started = time.monotonic()
+    try:
+        for mode in str(plan.figures["modes"]).split(","):
+            context.stop.raise_if_requested()
+            _run_mode(context, record, mode, proved_safe=bool(plan.figures["owner_proved_safe"]))
+    except ActionError as error:
+        error.figures = _result_figures(context, before, record, started)
+        error.totals = _reclaimed_total(error.figures)
+        raise
+    figures = _result_figures(context, before, record, started)
+    if record.result[0]:
+        raise _blocked_error(context, _read_wal_status(context), record.result, figures, _reclaimed_total(figures))
+    return Done(_result_message(context, record.result, figures), figures, _reclaimed_total(figures))
+
+
+def _run_mode(context: ActionContext, record: CheckpointRecord, mode: str, *, proved_safe: bool) -> None:
+    if mode == "passive":
+        copy_passively(context, record)
+    elif mode == "truncate":
+        shrink_wal(context, record, bytes_cut_at_once(context, known_rates(context)), proved_safe=proved_safe)
+    else:
+        with open_writable(context.target.path, context.target.limits.checkpoint_wait) as connection:
+            begun = time.monotonic()
+            record.result = run_checkpoint(context, connection, mode)
+            record.record_hold(time.monotonic() - begun)
+
+
+def _result_figures(
+    context: ActionContext, before: WalStatus, record: CheckpointRecord, started: float
+) -> dict[str, Figure]:
     after = _read_wal_status(context)
-    figures: dict[str, Figure] = {
-        **_pragma_counts(*result),
+    return {
+        **_pragma_counts(*record.result),
         "frames_copied": max(0, before.pending_frames - after.pending_frames),
         "wal_bytes_before": before.file_bytes,
         "wal_bytes": after.file_bytes,
-        "seconds": round(seconds, 4),
+        "seconds": round(time.monotonic() - started, 4),
+        **record.time_figures(),
     }
-    totals = {"reclaimed_bytes": float(max(0, before.file_bytes - after.file_bytes))}
-    if result[0]:
-        raise _blocked_error(context, after, result, figures, totals)
-    return Done(_result_message(context, result, figures), figures, totals)
+
+
+def _reclaimed_total(figures: Mapping[str, Figure]) -> dict[str, float]:
+    return {"reclaimed_bytes": float(max(0, int(figures["wal_bytes_before"] or 0) - int(figures["wal_bytes"] or 0)))}
 
 
 def _read_wal_status(context: ActionContext) -> WalStatus:
-    """Read the state of the WAL. NOOP has no side effects (SQLite 3.51 and newer)."""
+    """Read the state of the WAL."""
     file_bytes = size_or_zero(context.target.wal)
     if file_bytes == 0:
         return WalStatus(0, 0, 0, 0)  # without opening: an open of ours would create the file
-    with open_read_only(context.target.path) as connection:
-        _, frames, copied = _run_checkpoint_pragma(connection, "NOOP")
-        page_size = connection.pragma("page_size")
-    return WalStatus(max(0, frames), max(0, copied), page_size, file_bytes)
+    return WalStatus(*count_frames(context), file_bytes)
 
 
 def _require_database(context: ActionContext) -> None:
@@ -196,12 +218,15 @@ def _require_unpinned_wal(context: ActionContext, log: WalStatus) -> str:
     return measured.state
 
 
-def _predict_stall(context: ActionContext, log: WalStatus, modes: tuple[str, ...]) -> float:
-    """Seconds that writers may wait: the wait for readers, and the copying under the write lock."""
+def _predict_stall(context: ActionContext, log: WalStatus, modes: tuple[str, ...], rates: WalRates) -> StallPrediction:
+    """Predict what is done under the write lock: passive checkpoints leave nearly nothing to copy there."""
     if modes == ("passive",):
-        return 0.0
-    copying = 0.0 if modes[0] == "passive" else log.pending_frames * log.page_size / COPY_RATE
-    return context.target.limits.checkpoint_wait + copying
+        return StallPrediction()
+    frames = min(log.pending_frames, FEW_FRAMES) if modes[0] == "passive" else log.pending_frames
+    cut = min(log.file_bytes, bytes_cut_at_once(context, rates)) if modes[-1] == "truncate" else 0
+    return StallPrediction(
+        context.target.limits.checkpoint_wait, frames * log.page_size / rates.copying, cut / rates.cutting
+    )
 
 
 def _guard_vulnerable(context: ActionContext, mode: str, log: WalStatus) -> None:
@@ -254,32 +279,11 @@ def _guard_stall(context: ActionContext, stall: float) -> None:
     accepted = max(2 * budget, context.numeric_option("stall", 0.0))
     if context.automatic and stall > accepted:
         raise Refused(
-            f"the application would wait about {stall:.2f} s for the copying, {accepted:.2f} s are allowed",
+            f"the application would wait about {stall:.2f} s for the copying and cutting, {accepted:.2f} s are allowed",
             reason="stall",
             next_step="start it yourself at a quiet time, prove the owner (owner_sqlite) so that most is copied without "
             "stopping the application, or accept it in the rule: options: {stall: 2s}",
         )
-
-
-def _run_checkpoint(context: ActionContext, mode: str) -> tuple[int, int, int]:
-    """Run one checkpoint; a busy application checkpoints at each commit, so wait until its checkpoint has ended."""
-    wait = 0.0 if mode == "passive" else context.target.limits.checkpoint_wait
-    deadline = time.monotonic() + OTHER_CHECKPOINT_WAIT
-    with open_writable(context.target.path, wait) as connection:
-        while (
-            result := _run_checkpoint_pragma(connection, mode.upper())
-        ) == OTHER_CHECKPOINT_RUNNING and time.monotonic() < deadline:
-            context.stop.wait_for_stop(OTHER_CHECKPOINT_POLL)
-            context.stop.raise_if_requested()
-    return result
-
-
-def _run_checkpoint_pragma(connection: apsw.Connection, mode: str) -> tuple[int, int, int]:
-    """Run the pragma; its row: busy, frames in the log, frames copied. `mode` is one of ours, never the caller's text."""
-    busy, frames, copied = (
-        int(str(value)) for value in connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
-    )
-    return busy, frames, copied
 
 
 def _blocked_error(

@@ -7,6 +7,7 @@ full check of the whole same target succeeds (actions/store/integrity.py).
 
 import time
 
+from actions.backups.proof_record import record_damage, withdraw_verification
 from actions.backups.publish import make_scratch_folder
 from actions.backups.queue_check import QueueCheckResult, check_queue_rows
 from actions.backups.select import (
@@ -15,7 +16,6 @@ from actions.backups.select import (
     open_plain_backup,
     require_same_source,
     select_newest_verified,
-    withdraw_verification,
 )
 from actions.backups.store import SelectedBackup
 from actions.maintenance.integrity_check import (
@@ -148,7 +148,10 @@ def _check_backup(context: ActionContext, backup: SelectedBackup, *, full: bool)
     figures = _check_figures(report, queue_check, "backup", full=full, seconds=time.monotonic() - started)
     figures |= {"path": backup.reference, "snapshot_age_seconds": round(age, 1)}
     if report.problems or queue_check.problems:
-        withdraw_verification(backup)
+        if report.problems:
+            record_damage(context, backup, report.problems[0])
+        else:
+            withdraw_verification(backup)
         raise _damage_error(
             f"{about} is damaged: {_damage_origin(backup)}", report.problems + queue_check.problems, figures
         )

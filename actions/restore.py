@@ -24,10 +24,10 @@ from actions.backups.restore_places import (
     safety_store,
 )
 from actions.backups.restore_settings import put_back_settings, wanted_settings
-from actions.backups.restore_source import describe_source, require_restorable_source, select_restorable
+from actions.backups.restore_source import describe_source, select_restorable
 from actions.backups.restore_swap import require_no_open_files, swap_in_restored
 from actions.backups.restore_way import choose_way, damaged_source_error, require_whole_source
-from actions.backups.select import load_backup, open_plain_backup, plain_directory, prove_backup
+from actions.backups.select import load_backup, open_plain_backup, plain_directory
 from actions.backups.store import SelectedBackup
 from actions.backups.take import take_backup
 from actions.model.context import ActionContext
@@ -78,10 +78,8 @@ def plan(context: ActionContext) -> Plan:
             "a restore is never automatic", reason="automatic", next_step="a person runs `queuekeeper restore`"
         )
     way = choose_way(context)
-    backup = select_restorable(context)
-    require_restorable_source(context, backup, way)
+    backup, damaged = select_restorable(context, way)
     require_places(context, backup, way)
-    prove_backup(context, backup)
     lost = _describe_losses(context, backup) if way == "live" else ()
     doubts = require_whole_source(context) if way == "live" else ()
     return Plan(
@@ -92,9 +90,10 @@ def plan(context: ActionContext) -> Plan:
             "way": way,
             "snapshot_time": backup.manifest.snapshot_time,
             "lost": "; ".join(lost),
+            "passed_over": "; ".join(damaged),
         },
         stall=backup.plain_bytes / STEP_RATE if way == "live" else 0.0,
-        warnings=(*lost, *doubts),
+        warnings=(*damaged, *lost, *doubts),
     )
 
 
@@ -113,7 +112,13 @@ def run(context: ActionContext, plan: Plan) -> Done:
     ):
         figures.update(_write_restored(context, backup, plain, way))
     figures["seconds"] = round(time.monotonic() - started, 4)
-    return Done(_result_sentence(context, backup, way, figures), figures)
+    return Done(_result_sentence(context, backup, way, figures) + _passed_over(plan), figures)
+
+
+def _passed_over(plan: Plan) -> str:
+    """That this is not the newest backup, and why, for the message of the run."""
+    damaged = plan.figures.get("passed_over")
+    return f"; it is not the newest: {damaged}" if damaged else ""
 
 
 def _write_restored(

@@ -3,8 +3,7 @@
 Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the file.
 """
 
-from dataclasses import replace
-
+from actions.backups.proof_record import write_intact
 from actions.backups.select import load_backup, no_backup_error, prove_backup, require_same_source
 from actions.backups.store import MANIFEST_BYTES, SelectedBackup, open_store
 from actions.model.context import ActionContext
@@ -12,6 +11,8 @@ from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk
+from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.order import is_future_time, order_newest_first
 
 SPEC = ActionSpec(
     name="verify",
@@ -37,23 +38,33 @@ def plan(context: ActionContext) -> Plan:
 
 
 def run(context: ActionContext, plan: Plan) -> Done:
-    """Prove the backup; a success is written into its manifest as the time of the newest proof. Raises Unverified."""
+    """Prove the backup, and write what that shows into its manifest. Raises Unverified, Failed."""
     backup = load_backup(context, str(plan.figures["path"]))
     require_same_source(context, backup)
     prove_backup(context, backup)
     with explain_full_disk(backup.store.draft_directory, MANIFEST_BYTES, "the manifest"):
-        backup.store.write_manifest(backup.reference, replace(backup.manifest, verified_time=context.now()))
+        write_intact(context, backup)
     rows = sum(backup.manifest.row_counts.values())
     return Done(f"{backup.name} is proved", {"path": backup.reference, "bytes": backup.manifest.bytes, "rows": rows})
 
 
 def _select_backup(context: ActionContext) -> SelectedBackup:
-    """The one named; else the newest by its time, verified or not: what is newest must be good."""
+    """The one named; else the newest, verified or not: what is newest must be good."""
     given = context.options.get("backup")
     if given is not None:
         return load_backup(context, str(given))
     backups = open_store(context, "--from").list_backups().backups.values()
-    newest = max(backups, key=lambda backup: backup.modified_time, default=None)
+    newest = _newest_written(order_newest_first(backups, context.now()), context.now())
     if newest is None:
         raise no_backup_error(context)
     return load_backup(context, newest.reference)
+
+
+def _newest_written(newest_first: list[Backup], now: float) -> Backup | None:
+    """The newest; one whose manifest cannot be read has no place in the order, and comes before what is older than its file."""
+    placed = next((backup for backup in newest_first if backup.manifest is not None), None)
+    for backup in newest_first:
+        is_newer = placed is None or backup.modified_time > placed.modified_time
+        if backup.manifest is None and is_newer and not is_future_time(backup.modified_time, now):
+            return backup
+    return placed

@@ -15,8 +15,8 @@ from collectors.access.connection import open_immutable
 from collectors.access.context import CollectorSpec, PollContext
 from collectors.access.errors import EXPECTED_ERRORS, SlowReadingFailed, describe_failure
 from collectors.access.timeouts import time_limit
-from collectors.backup_catalog.catalog import newest_verified
 from collectors.backup_catalog.names import is_compressed_name
+from collectors.backup_catalog.order import newest_verified
 from collectors.backup_catalog.store import open_catalog
 from collectors.metric import Metric, Sample
 
@@ -87,7 +87,7 @@ def _try_measuring(context: PollContext) -> PageLayoutReading:
     tried = PageLayoutReading(context.now)
     try:
         catalog = open_catalog(context.target)
-        backup = None if catalog is None else newest_verified(catalog.list_backups().backups.values())
+        backup = None if catalog is None else newest_verified(catalog.list_backups().backups.values(), context.now)
         if catalog is not None and backup is not None and not is_compressed_name(backup.name):
             with catalog.open_local(backup.reference) as copy:
                 return _measure_backup(tried, copy, backup.snapshot_time)

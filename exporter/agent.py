@@ -263,7 +263,7 @@ class Agent:
 
     def _acting_rights(self) -> ActingRights:
         acting = self._config.acting
-        return ActingRights(acting.enabled, acting.token_digests, acting.users, acting.client_sans)
+        return ActingRights(acting.enabled, acting.token_digests, acting.users, acting.client_sans, acting.token_names)
 
 
 def relax_garbage_collection() -> None:

@@ -100,15 +100,18 @@ class QueueBackup:
         return Path(target)
 
     def list_backups(self) -> list[BackupInfo]:
-        """The backups of this database, newest first."""
-        return [backup for backup, _ in self._list_with_safety()]
+        """The backups of this database, newest first: in the order in which they were taken, whatever a clock said."""
+        return [backup for backup, _ in self._list_with_use()]
 
     def get_latest_backup(self) -> BackupInfo | None:
-        """The newest backup that is not a safety copy of a restore, or None."""
-        return next((backup for backup, is_safety in self._list_with_safety() if not is_safety), None)
+        """The newest backup that was not proved damaged and is no safety copy of a restore, or None."""
+        return next((backup for backup, is_usable in self._list_with_use() if is_usable), None)
 
     def cleanup_old_backups(self, keep_count: int = 10) -> int:
-        """Keep the newest `keep_count` backups and delete the others; returns how many were deleted."""
+        """Keep the newest `keep_count` backups and delete the others; returns how many were deleted.
+
+        What stays is read again first: for one that is damaged an older one stays.
+        """
         if not isinstance(keep_count, int) or keep_count < 1:
             raise QueueBackupError("keep_count must be at least 1: the newest verified backup is never deleted")
         return int(self._run_action("prune", {"keep_last": keep_count}).figures.get("deleted") or 0)
@@ -116,14 +119,13 @@ class QueueBackup:
     def _run_action(self, action: str, options: Options) -> RunAnswer:
         return run_action(self._database, action, options, QueueBackupError)
 
-    def _list_with_safety(self) -> list[tuple[BackupInfo, bool]]:
-        """(backup, whether it is a safety copy), newest first."""
+    def _list_with_use(self) -> list[tuple[BackupInfo, bool]]:
+        """(backup, whether a restore may take it unasked), newest first."""
         rows = ask_child("backups", self._database, QueueBackupError)["backups"]
-        backups = [
+        return [
             (
                 BackupInfo(Path(row["path"]), row["bytes"], datetime.fromtimestamp(row["snapshot_time"], UTC)),
-                bool(row["is_safety"]),
+                not row["is_safety"] and not row["is_damaged"],
             )
             for row in rows
         ]
-        return sorted(backups, key=lambda pair: pair[0].created_at, reverse=True)

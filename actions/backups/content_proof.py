@@ -49,12 +49,12 @@ def prove_contents(path: Path, expected: DatabaseContents) -> None:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             actual = read_contents(connection)
     except apsw.Error as error:
-        raise _not_proved_error(path, f"SQLite cannot read it: {error}") from error
+        raise not_proved_error(path, f"SQLite cannot read it: {error}") from error
     if problems != ["ok"]:
-        raise _not_proved_error(path, f"integrity_check says: {problems[0]}")
+        raise not_proved_error(path, f"integrity_check says: {problems[0]}")
     difference = _content_difference(expected, actual) or _size_difference(path, expected)
     if difference:
-        raise _not_proved_error(path, difference)
+        raise not_proved_error(path, difference)
 
 
 def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
@@ -90,7 +90,8 @@ def _size_difference(path: Path, expected: DatabaseContents) -> str:
     return f"{size} bytes instead of {right_size}" if size != right_size else ""
 
 
-def _not_proved_error(path: Path, why: str) -> Unverified:
+def not_proved_error(path: Path, why: str) -> Unverified:
+    """The error of a copy or a backup that does not hold what it should."""
     return Unverified(
         f"{path.name} is not proved: {why}",
         reason="content",

@@ -9,35 +9,38 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
-from actions.backups.select import load_backup, no_backup_error, select_newest_verified
+from actions.backups.select import first_intact, load_backup, no_backup_error, prove_backup, select_verified
 from actions.backups.store import SelectedBackup, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Refused, Unverified
-from collectors.backup_catalog.catalog import Backup, newest_verified
+from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.local_directory import read_manifest
 from collectors.backup_catalog.manifest import Manifest, ManifestError, belongs_to
 from collectors.backup_catalog.names import MANIFEST_SUFFIX, PREFIX, names_described_by
+from collectors.backup_catalog.order import verified_newest_first
 
 # A folder of backups itself, DIRECTORY/DATABASE as it is configured, and a database whose name has a folder in it.
 _DEPTHS = ("", "*/", "*/*/")
 SHOWN_SOURCES = 8
 
 
-def select_restorable(context: ActionContext) -> SelectedBackup:
-    """The backup that was named, else the newest verified one of this database, else that of the only one in the folder.
+def select_restorable(context: ActionContext, way: str) -> tuple[SelectedBackup, tuple[str, ...]]:
+    """The backup, proved now, and what is wrong with the newer ones that were passed over.
 
+    It is the one that was named, else the newest intact one of this database, else of the only database in the folder.
     Raises ActionError.
     """
     given = context.options.get("backup")
     if given is not None:
-        return load_backup(context, str(given))
-    own = None if context.options.get("source") else select_newest_verified(context)
-    if own is not None:
-        return own
-    elsewhere = _select_elsewhere(context)
-    if elsewhere is None:
+        backup = load_backup(context, str(given))
+        require_restorable_source(context, backup, way)
+        prove_backup(context, backup)
+        return backup, ()
+    own = [] if context.options.get("source") else select_verified(context)
+    candidates = own or _select_elsewhere(context)
+    if not candidates:
         raise no_backup_error(context)
-    return elsewhere
+    return first_intact(context, candidates)
 
 
 def is_of_other_database(context: ActionContext, backup: SelectedBackup) -> bool:
@@ -52,7 +55,7 @@ def require_restorable_source(context: ActionContext, backup: SelectedBackup, wa
     path = context.target.path
     if way == "to" and (not path.exists() or context.options.get("source")):
         return
-    if way == "missing" and context.options.get("backup") is not None:
+    if way == "missing":
         return
     way_out = f"queuekeeper restore --from {PurePath(backup.reference).parent} --source {backup.manifest.source.path} --to PATH"
     raise Unverified(
@@ -68,25 +71,26 @@ def describe_source(context: ActionContext, backup: SelectedBackup) -> str:
     return f", a backup of {backup.manifest.source.path}" if is_of_other_database(context, backup) else ""
 
 
-def _select_elsewhere(context: ActionContext) -> SelectedBackup | None:
-    """The newest verified backup of the one database whose backups are in the folder that was named; None without any."""
+def _select_elsewhere(context: ActionContext) -> list[SelectedBackup]:
+    """The verified backups, newest first, of the one database whose backups are in the folder that was named."""
     settings = context.target.backup
     if settings is None or settings.own_folder:
-        return None
-    sources = _find_sources(settings.directory)
+        return []
+    sources = _find_sources(settings.directory, context.now())
     names = _candidate_sources(context, sources, settings.directory)
-    if not names:
-        return None
     if len(names) > 1:
         raise _source_error(settings.directory, sources, f"has verified backups of {len(names)} databases")
-    backup = sources[names[0]]
-    assert backup.manifest is not None  # noqa: S101 it is verified by it
-    selected = SelectedBackup(open_store_of(context, backup.reference), backup.reference, backup.manifest)
-    _require_choice_in_place(context, selected)
+    selected = [
+        SelectedBackup(open_store_of(context, backup.reference), backup.reference, backup.manifest)
+        for backup in (sources[names[0]] if names else ())
+        if backup.manifest is not None
+    ]
+    if selected:
+        _require_choice_in_place(context, selected[0])
     return selected
 
 
-def _candidate_sources(context: ActionContext, sources: Mapping[str, Backup], folder: Path) -> tuple[str, ...]:
+def _candidate_sources(context: ActionContext, sources: Mapping[str, list[Backup]], folder: Path) -> tuple[str, ...]:
     """The databases that can be meant: the one that was named, the target's own, or those in the place of a missing one."""
     wanted = context.options.get("source")
     if wanted is not None:
@@ -95,7 +99,7 @@ def _candidate_sources(context: ActionContext, sources: Mapping[str, Backup], fo
             raise _source_error(folder, sources, f"has no verified backup of {wanted}")
         return names
     path = context.target.path
-    own = tuple(name for name, each in sources.items() if each.manifest and belongs_to(each.manifest, context.target))
+    own = tuple(name for name, backups in sources.items() if _is_of_target(context, backups[0]))
     if own or path.exists():
         return own
     is_named = str(path) != str(context.options.get("to"))
@@ -104,7 +108,8 @@ def _candidate_sources(context: ActionContext, sources: Mapping[str, Backup], fo
 
 def _require_choice_in_place(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Refused where another database's copy would become the database itself: a person must have named it."""
-    if context.options.get("to") is None and is_of_other_database(context, backup):
+    named = context.options.get("to") is not None or context.options.get("source") is not None
+    if not named and is_of_other_database(context, backup):
         path = context.target.path
         raise Refused(
             f"there is no verified backup of {path}; the newest there is of {backup.manifest.source.path}",
@@ -113,20 +118,19 @@ def _require_choice_in_place(context: ActionContext, backup: SelectedBackup) -> 
         )
 
 
-def _find_sources(folder: Path) -> Mapping[str, Backup]:
-    """The newest verified backup of each database, by the path in its manifest."""
+def _find_sources(folder: Path, now: float) -> Mapping[str, list[Backup]]:
+    """The verified backups of each database, newest first, by the path in its manifest."""
     backups: dict[str, list[Backup]] = defaultdict(list)
     for depth in _DEPTHS:
         for path in sorted(folder.glob(f"{depth}{PREFIX}*{MANIFEST_SUFFIX}")):
-            for backup in _read_described(path):
-                assert backup.manifest is not None  # noqa: S101 it was read
-                backups[backup.manifest.source.path].append(backup)
-    newest = {source: newest_verified(each) for source, each in sorted(backups.items())}
-    return {source: backup for source, backup in newest.items() if backup is not None}
+            for source, backup in _read_described(path):
+                backups[source].append(backup)
+    ordered = {source: verified_newest_first(each, now) for source, each in sorted(backups.items())}
+    return {source: each for source, each in ordered.items() if each}
 
 
-def _read_described(path: Path) -> Iterator[Backup]:
-    """The backup of this manifest when it is there and its size fits."""
+def _read_described(path: Path) -> Iterator[tuple[str, Backup]]:
+    """The path of the source, and the backup of this manifest when it is there and its size fits."""
     try:
         manifest = read_manifest(path)
     except (ManifestError, OSError):
@@ -134,7 +138,7 @@ def _read_described(path: Path) -> Iterator[Backup]:
     for name in names_described_by(path.name):
         backup = path.with_name(name)
         if backup.is_file() and backup.stat().st_size == manifest.bytes:
-            yield _judge_by_manifest(backup, manifest)
+            yield manifest.source.path, _judge_by_manifest(backup, manifest)
 
 
 def _judge_by_manifest(path: Path, manifest: Manifest) -> Backup:
@@ -145,12 +149,16 @@ def _judge_by_manifest(path: Path, manifest: Manifest) -> Backup:
     )
 
 
-def _matching_sources(sources: Mapping[str, Backup], wanted: str) -> tuple[str, ...]:
+def _matching_sources(sources: Mapping[str, list[Backup]], wanted: str) -> tuple[str, ...]:
     """The databases of this path; else those of this name, or of a file of this name."""
     if wanted in sources:
         return (wanted,)
     name = PurePath(wanted).name
-    return tuple(source for source, backup in sources.items() if name in _source_names(source, backup))
+    return tuple(source for source, backups in sources.items() if name in _source_names(source, backups[0]))
+
+
+def _is_of_target(context: ActionContext, backup: Backup) -> bool:
+    return backup.manifest is not None and belongs_to(backup.manifest, context.target)
 
 
 def _source_names(source: str, backup: Backup) -> set[str]:
@@ -158,7 +166,7 @@ def _source_names(source: str, backup: Backup) -> set[str]:
     return {PurePath(source).name, PurePath(source).stem, configured, PurePath(configured).name} - {""}
 
 
-def _source_error(folder: Path, sources: Mapping[str, Backup], what: str) -> Refused:
+def _source_error(folder: Path, sources: Mapping[str, list[Backup]], what: str) -> Refused:
     shown = ", ".join(list(sources)[:SHOWN_SOURCES]) or "none"
     more = ", ..." if len(sources) > SHOWN_SOURCES else ""
     return Refused(

@@ -2,6 +2,7 @@
 
 The classes are those of restic and borg: the newest backup of each of the last N hours, days, weeks, months that have one,
 and the last N of all. A rule only ever *keeps*; what no rule keeps is deleted. The newest verified backup is always kept.
+Which one is newer is a matter of its sequence, not of clocks (collectors/backup_catalog/order.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from collectors.backup_catalog.order import is_future_time, order_place
 from collectors.target import RetentionCounts
 
 # A safety copy, taken before a restore, is kept for this many seconds, and the newest one always.
@@ -20,13 +22,22 @@ BackupKind = Literal["scheduled", "manual", "safety"]
 
 @dataclass(frozen=True, slots=True)
 class RetentionCandidate:
-    """One backup. `own`: its manifest says that it is of this database. Time in seconds since the epoch."""
+    """One backup. `own`: its manifest says that it is of this database. Time in seconds since the epoch.
+
+    `sequence`: its place among the backups of the database, None where it was not counted.
+    """
 
     name: str
     snapshot_time: float
     state: BackupState
     kind: BackupKind
     own: bool
+    sequence: int | None = None
+
+    @property
+    def may_be_deleted(self) -> bool:
+        """Whether it is a verified backup of this database: no other one is ever deleted."""
+        return self.own and self.state == "verified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,9 @@ class RetentionDecision:
 
 def decide_retention(candidates: Iterable[RetentionCandidate], keep: RetentionCounts, now: float) -> RetentionDecision:
     """Decide what is kept and why, and what is deleted."""
-    newest_first = sorted(candidates, key=lambda backup: (backup.snapshot_time, backup.name), reverse=True)
+    newest_first = sorted(
+        candidates, key=lambda b: (*order_place(b.sequence, b.snapshot_time, now), b.name), reverse=True
+    )
     reasons = {backup.name: list(_protection_reasons(backup, now)) for backup in newest_first}
     counted = [backup for backup in newest_first if not reasons[backup.name] and backup.kind != "safety"]
     for name, reason in (*_age_class_reasons(counted, keep), *_newest_reasons(newest_first)):
@@ -54,8 +67,8 @@ def _protection_reasons(backup: RetentionCandidate, now: float) -> Iterator[str]
     if not backup.own:
         yield "not a backup of this database"
     elif backup.state != "verified":
-        yield "not verified: the operator decides"
-    elif backup.snapshot_time > now:
+        yield "damaged: the operator decides" if backup.state == "failed" else "not verified: the operator decides"
+    elif is_future_time(backup.snapshot_time, now):
         yield "its time is in the future: a clock was wrong"
     elif backup.kind == "safety" and now - backup.snapshot_time <= SAFETY_AGE:
         yield "safety copy"
@@ -63,7 +76,7 @@ def _protection_reasons(backup: RetentionCandidate, now: float) -> Iterator[str]
 
 def _newest_reasons(newest_first: list[RetentionCandidate]) -> Iterator[tuple[str, str]]:
     """The newest verified backup, and the newest verified safety copy."""
-    verified = [backup for backup in newest_first if backup.own and backup.state == "verified"]
+    verified = [backup for backup in newest_first if backup.may_be_deleted]
     ordinary = [backup for backup in verified if backup.kind != "safety"]
     safety = [backup for backup in verified if backup.kind == "safety"]
     for backups, reason in ((ordinary, "newest verified"), (safety, "newest safety copy")):

@@ -1,21 +1,21 @@
 """Selects the backup that an action works with, and proves that it holds what its manifest says: for verify, drill, restore."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from actions.backups.compression import open_plain_file
 from actions.backups.content_proof import file_sha256, prove_contents
 from actions.backups.file_settings import require_recorded_fields
+from actions.backups.proof_record import record_damage, shows_damage
 from actions.backups.publish import make_scratch_folder
 from actions.backups.store import SelectedBackup, open_store, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
-from collectors.backup_catalog.catalog import newest_verified
 from collectors.backup_catalog.manifest import ManifestError, belongs_to
 from collectors.backup_catalog.names import reference_name
+from collectors.backup_catalog.order import verified_newest_first
 from collectors.backup_catalog.store import backup_location
 
 
@@ -38,11 +38,47 @@ def load_backup(context: ActionContext, reference: str) -> SelectedBackup:
 
 def select_newest_verified(context: ActionContext) -> SelectedBackup | None:
     """The newest verified backup that is not a safety copy; None when there is none. Raises Refused without a place."""
+    return next(iter(select_verified(context)), None)
+
+
+def select_verified(context: ActionContext) -> list[SelectedBackup]:
+    """The verified backups that are no safety copies, newest first. Raises Refused without a place."""
     store = open_store(context, "--from")
-    backup = newest_verified(store.list_backups().backups.values())
-    if backup is None or backup.manifest is None:
-        return None
-    return SelectedBackup(store, backup.reference, backup.manifest)
+    backups = verified_newest_first(store.list_backups().backups.values(), context.now())
+    return [SelectedBackup(store, backup.reference, backup.manifest) for backup in backups if backup.manifest]
+
+
+def select_newest_intact(context: ActionContext) -> tuple[SelectedBackup, tuple[str, ...]]:
+    """The newest verified backup that proves to be intact now, and what is wrong with each newer one, in sentences.
+
+    One that is damaged is recorded as such on the way. Raises Refused when there is none to try, the error of the newest
+    when none is intact, any other error of reading.
+    """
+    candidates = select_verified(context)
+    if not candidates:
+        raise no_backup_error(context)
+    return first_intact(context, candidates)
+
+
+def first_intact(
+    context: ActionContext, candidates: Sequence[SelectedBackup]
+) -> tuple[SelectedBackup, tuple[str, ...]]:
+    """The first of these backups that proves to be intact, and what is wrong with those before it. Raises as above."""
+    troubles: list[Unverified] = []
+    for backup in candidates:
+        try:
+            prove_backup(context, backup)
+        except Unverified as error:
+            troubles.append(error)
+        else:
+            return backup, tuple(map(str, troubles))
+    if len(troubles) == 1:
+        raise troubles[0]
+    raise Unverified(
+        f"none of the {len(troubles)} verified backups is intact; the newest: {troubles[0]}",
+        reason=troubles[0].reason,
+        next_step="`queuekeeper backups list` shows what else there is; take a new one, and check the disk it lay on",
+    )
 
 
 def no_backup_error(context: ActionContext) -> Refused:
@@ -88,19 +124,17 @@ def plain_directory(context: ActionContext, backup: SelectedBackup) -> Path:
 def prove_backup(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the file is what was written, whole, and holds what the source held.
 
-    A backup that fails is verified no longer: it must not be the newest good one for metrics, restores and retention.
+    A backup that proves to be damaged is recorded as failed: it must not be the newest good one for metrics, restores and
+    retention.
     """
     try:
-        _check_hash_and_contents(context, backup)
-    except Unverified:
-        withdraw_verification(backup)
+        _check_hash(backup)
+        context.stop.raise_if_requested()
+        prove_backup_contents(context, backup)
+    except Unverified as error:
+        if shows_damage(error):
+            record_damage(context, backup, str(error))
         raise
-
-
-def withdraw_verification(backup: SelectedBackup) -> None:
-    """Write in the manifest of a backup that it is verified no longer."""
-    with suppress(OSError):  # where the store cannot be written, the caller's own error is still raised
-        backup.store.write_manifest(backup.reference, replace(backup.manifest, verified_time=None))
 
 
 def is_as_written(backup: SelectedBackup) -> bool:
@@ -109,16 +143,19 @@ def is_as_written(backup: SelectedBackup) -> bool:
         return file_sha256(stored) == backup.manifest.sha256
 
 
-def _check_hash_and_contents(context: ActionContext, backup: SelectedBackup) -> None:
+def prove_backup_contents(context: ActionContext, backup: SelectedBackup) -> None:
+    """Raises Unverified unless the stored backup is a whole database that holds what its manifest says."""
+    with open_plain_backup(context, backup, plain_directory(context, backup)) as plain:
+        prove_contents(plain, backup.expected_contents)
+        require_recorded_fields(plain, backup.manifest)
+
+
+def _check_hash(backup: SelectedBackup) -> None:
     with backup.store.open_local(backup.reference) as stored:
         checksum = file_sha256(stored)
-        if checksum != backup.manifest.sha256:
-            raise Unverified(
-                f"{backup.name} is not what was written: its SHA-256 is {checksum}, the manifest says {backup.manifest.sha256}",
-                reason="checksum",
-                next_step="use an older one (`queuekeeper backups list`), take a new one, and check the disk it lay on",
-            )
-        context.stop.raise_if_requested()
-        with open_plain_file(context, stored, backup.plain_bytes, plain_directory(context, backup)) as plain:
-            prove_contents(plain, backup.expected_contents)
-            require_recorded_fields(plain, backup.manifest)
+    if checksum != backup.manifest.sha256:
+        raise Unverified(
+            f"{backup.name} is not what was written: its SHA-256 is {checksum}, the manifest says {backup.manifest.sha256}",
+            reason="checksum",
+            next_step="use an older one (`queuekeeper backups list`), take a new one, and check the disk it lay on",
+        )

@@ -5,12 +5,17 @@
 A slot's mark need not be the reader's own snapshot: when all four slots are taken, a reader shares one whose mark is older,
 perhaps hours older, than what it sees (walTryBeginRead in https://sqlite.org/src/file/src/wal.c). So the mark is compared
 with the newest commit *before* the pin, whose time is the time of the snapshot: a mark below that is not used.
+
+Slot 0 means "the file alone is the snapshot" only to a reader of the shared WAL-index. Where the `-shm` cannot be written and
+no process has initialised it, SQLite holds slot 0 as well, and reads the WAL through an index of its own in memory
+(walBeginShmUnreliable in wal.c). It does so with a read-only descriptor of the `-shm` and never with a writable one.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import apsw
 
@@ -19,6 +24,11 @@ from actions.sqlite.disk_space import size_or_zero
 from collectors.access.connection import open_read_only
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, WalIndex
+
+_UNSEEN = "the kernel does not show which frames belong to the snapshot"
+_SHARED_SLOT = "all read slots are taken, and the shared one is older than the snapshot"
+_PRIVATE_INDEX = "the -shm cannot be written here, so SQLite reads the WAL through an index of its own"
+_NOT_COPIED = "the WAL-index does not prove that the file alone is the snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +43,15 @@ class SnapshotMark:
 class SnapshotPin:
     """A read transaction on `source`. `taken_at`: seconds since the epoch; `wal_before`: bytes of the WAL file before it.
 
-    `held` is false for a rollback-journal database, which is not pinned. `mark` is None where the kernel's lock table does
-    not show it, or where it is older than `taken_at`.
+    `held` is false for a rollback-journal database, which is not pinned. `mark` is None where it is not proved which frames
+    the snapshot has; `mark_note` says why.
     """
 
     source: apsw.Connection
     taken_at: float
     held: bool
     mark: SnapshotMark | None
+    mark_note: str
     page_size: int
     pages: int
     wal_before: int
@@ -60,11 +71,13 @@ def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
         if held:
             source.execute("BEGIN")
         source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        mark = _own_read_mark(context, before) if held else ""
         yield SnapshotPin(
             source=source,
             taken_at=taken_at,
             held=held,
-            mark=_own_read_mark(context, before) if held else None,
+            mark=mark if isinstance(mark, SnapshotMark) else None,
+            mark_note=mark if isinstance(mark, str) else "",
             page_size=int(source.pragma("page_size")),
             pages=int(source.pragma("page_count")),
             wal_before=wal_before,
@@ -77,20 +90,55 @@ def _read_wal_index(context: ActionContext) -> WalIndex | None:
     return None
 
 
-def _own_read_mark(context: ActionContext, before: WalIndex | None) -> SnapshotMark | None:
-    """The mark of the read lock that this process holds on the WAL-index: this is its only connection that reads."""
+def _own_read_mark(context: ActionContext, before: WalIndex | None) -> SnapshotMark | str:
+    """The mark of the read lock that this process holds on the WAL-index, or why there is none that proves the snapshot.
+
+    This is the only connection of the process that reads.
+    """
     try:
         index = context.raw.read_wal_index(context.target.path)
         holders = context.raw.find_held_locks(context.target.path)
     except (LockTableUnseen, RawReaderUnavailable):
-        return None
+        return _UNSEEN
     own = [holder.row for holder in holders if holder.file == "shm" and holder.pid == os.getpid()]
     slots = [byte for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1) if any(row.covers_byte(byte) for row in own)]
     if index is None or len(slots) != 1:
-        return None
+        return _UNSEEN
     slot = slots[0] - FIRST_READ_BYTE
-    mark = SnapshotMark(0 if slot == 0 else index.marks[slot], index.salt)
-    return mark if slot == 0 or _covers_earlier_commits(mark, before, index) else None
+    if slot == 0:
+        return _whole_file_mark(context, before, index)
+    mark = SnapshotMark(index.marks[slot], index.salt)
+    return mark if _covers_earlier_commits(mark, before, index) else _SHARED_SLOT
+
+
+def _whole_file_mark(context: ActionContext, before: WalIndex | None, index: WalIndex) -> SnapshotMark | str:
+    """The mark 0, where every frame was copied at the pin and SQLite reads through the very index that says so.
+
+    While slot 0 is held no frame is copied, so "all copied" at either side of the pin was so at the pin too.
+    """
+    if not _writes_wal_index(context.target.shm):
+        return _PRIVATE_INDEX
+    if index.pending_frames == 0 or (before is not None and before.pending_frames == 0):
+        return SnapshotMark(0, index.salt)
+    return _NOT_COPIED
+
+
+def _writes_wal_index(shm: Path) -> bool:
+    """Whether this process has the WAL-index open for writing, by the kernel's list of its descriptors."""
+    try:
+        status = shm.stat()
+        descriptors = [entry.name for entry in os.scandir("/proc/self/fd") if _is_same_file(entry.path, status)]
+        infos = [Path("/proc/self/fdinfo", name).read_text() for name in descriptors]
+    except OSError:
+        return False
+    flags = [int(line.split()[1], 8) for info in infos for line in info.splitlines() if line.startswith("flags:")]
+    return bool(flags) and all(flag & os.O_ACCMODE == os.O_RDWR for flag in flags)
+
+
+def _is_same_file(path: str, status: os.stat_result) -> bool:
+    with suppress(OSError):  # the descriptor of this very listing is gone
+        return os.path.samestat(os.stat(path), status)  # noqa: PTH116 one call for each descriptor
+    return False
 
 
 def _covers_earlier_commits(mark: SnapshotMark, before: WalIndex | None, index: WalIndex) -> bool:

@@ -3,7 +3,7 @@
 import errno
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +13,16 @@ import apsw
 from actions.backups.compression import compress_file
 from actions.backups.consistent_copy import ProvedCopy, copy_and_prove
 from actions.backups.content_proof import file_sha256
+from actions.backups.copy_proof import ProofLevel
 from actions.backups.file_settings import recorded_settings
 from actions.backups.publish import sync_file
+from actions.backups.sequence import choose_backup_name, next_sequence
 from actions.backups.store import MANIFEST_BYTES, BackupStore
 from actions.model.context import ActionContext
 from actions.model.io_errors import translate_io_error
 from actions.sqlite.disk_space import database_bytes, explain_full_disk
 from collectors.backup_catalog.manifest import BackupSource, Manifest
-from collectors.backup_catalog.names import backup_file_name, compressed_name, is_compressed_name
-from collectors.backup_catalog.partial_names import usable_name_length
+from collectors.backup_catalog.names import compressed_name, is_compressed_name
 
 BackupKind = Literal["scheduled", "manual", "safety"]
 
@@ -37,15 +38,17 @@ class PublishedBackup:
     hash_seconds: float
 
 
-def take_backup(context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind) -> PublishedBackup:
+def take_backup(
+    context: ActionContext, store: BackupStore, label: str, *, kind: BackupKind, level: ProofLevel = "pages"
+) -> PublishedBackup:
     """Copy, prove, compress when configured, sync, publish, and the manifest last; `label` becomes part of the name.
 
     Raises ActionError, apsw.Error, OSError.
     """
-    name = backup_file_name(context.target.name, label, context.now(), usable_name_length(store.draft_directory))
+    name = choose_backup_name(context, store, label)
     needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
-        copied = copy_and_prove(context, plain)
+        copied = copy_and_prove(context, plain, level)
         settings = recorded_settings(context, plain)
         context.stop.raise_if_requested()
         if not _is_compressed(context):
@@ -78,6 +81,7 @@ def _publish_proved(
     sync_file(draft)
     synced_at = time.monotonic()
     manifest = _build_manifest(context, draft, name, copied, kind, settings)
+    manifest = replace(manifest, sequence=next_sequence(context, store))
     hashed_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("rename")
@@ -126,5 +130,7 @@ def _build_manifest(
         sqlite_version=apsw.sqlite_lib_version(),
         queuekeeper_version=version("queuekeeper"),
         verified_time=now,
+        proof=copied.proof.level,
+        content_sha256=copied.proof.content_sha256,
         **settings,
     )

@@ -28,10 +28,12 @@ class RunHistory:
 
     `figure(name)`: the value that the newest successful run of this action recorded under that name, None without one.
     `free_lows()`: the minimum of every recorded hour, oldest first; an hour without a reading is missing.
+    `backup_sequence()`: the highest sequence of a backup that was ever taken of the database, 0 without one.
     """
 
     figure: Callable[[str], Figure] = lambda _name: None
     free_lows: Callable[[], tuple[FreePageMinimum, ...]] = tuple
+    backup_sequence: Callable[[], int] = lambda: 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ class Request:
     """A request for one action on one database.
 
     `options` are the action's own, by the names of its spec. `condition` is what triggered an automatic request:
-    it is read again before acting (gone: nothing to do) and after (did it help?). `asked_by`: the person, for a
-    request over the page or the API.
+    it is read again before acting (gone: nothing to do) and after (did it help?). `asked_by`: the person, as
+    the system, the page or the API knows them.
     """
 
     action: str

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,12 @@ def read_sizes(request: Fields) -> Fields:
 
 
 def list_backups(request: Fields) -> Fields:
-    """The backups of the database that have a manifest: path, bytes, snapshot_time (seconds since the epoch), is_safety."""
+    """The backups of the database that have a manifest, newest first.
+
+    path, bytes, snapshot_time (seconds since the epoch), is_safety, is_damaged.
+    """
     from collectors.backup_catalog.manifest import belongs_to
+    from collectors.backup_catalog.order import order_newest_first
     from collectors.backup_catalog.store import find_backups
 
     target = _build_target(request)
@@ -78,8 +83,9 @@ def list_backups(request: Fields) -> Fields:
                 "bytes": backup.size,
                 "snapshot_time": backup.manifest.snapshot_time,
                 "is_safety": backup.is_safety,
+                "is_damaged": backup.state == "failed",
             }
-            for backup in find_backups(target)
+            for backup in order_newest_first(find_backups(target), time.time())
             if backup.manifest is not None and belongs_to(backup.manifest, target)
         ]
     }

@@ -30,6 +30,8 @@ def _read_opened(target: Target, opened: OpenedDatabase) -> Mapping[str, int | s
     header, wal = opened.header, stat_or_none(target.wal)
     if header is None or not header.valid:
         return {"error": opened.verdict.message or f"{target.path} is no SQLite database, or it is encrypted"}
+    if not opened.verdict.up:  # then the size of the file says nothing about its content
+        return {"error": opened.verdict.message}
     wal_bytes = 0 if wal is None else wal.st_size
     if opened.connection is not None:
         pages, free_pages = _count_pages(opened.connection, read_limit(target, header))

@@ -31,7 +31,7 @@ from actions.runner.protocol import Job
 from actions.runner.stop_watcher import requested_stop, watch_for_stop
 from actions.store.database import state_store, translate_store_errors
 from actions.store.free_pages import load_free_page_minimums
-from actions.store.recent_runs import last_attempt, newest_figure, source_failure
+from actions.store.recent_runs import highest_backup_sequence, last_attempt, newest_figure, source_failure
 from actions.store.runs import RunEnding, end_run, record_plan, start_run
 from collectors.access.errors import describe_failure
 from collectors.poll import poll_database
@@ -143,7 +143,11 @@ def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
         with translate_store_errors(job.state):
             return load_free_page_minimums(store, database)
 
-    return RunHistory(read_figure, read_minimums)
+    def read_sequence() -> int:
+        with translate_store_errors(job.state):
+            return highest_backup_sequence(store, database)
+
+    return RunHistory(read_figure, read_minimums, read_sequence)
 
 
 def _run_and_measure(job: Job, store: apsw.Connection, context: ActionContext) -> RunEnding:
@@ -216,7 +220,7 @@ def _check_condition(condition: Condition, before: Measurement) -> None:
 
 
 def _check_guards(job: Job, action: Action, store: apsw.Connection, context: ActionContext) -> None:
-    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now()))
+    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now(), context.raw))
     if refused is not None:
         raise refused
 

@@ -6,26 +6,30 @@ from pathlib import Path
 
 import apsw
 
-from actions.runner.guards import AutomaticInputs, GuardInputs
+from actions.runner.guards import AutomaticInputs, GuardInputs, NameInputs
 from actions.runner.protocol import Job
 from actions.spec import ActionSpec
 from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
-from collectors.backup_catalog.store import find_newest_verified
+from collectors.access.rights import may_give_away
+from collectors.access.second_name import find_name_problem
+from collectors.backup_catalog.order import believed_snapshot_time, newest_verified
+from collectors.backup_catalog.store import find_backups
 from collectors.owner import is_vulnerable_version
-from collectors.target import Target
+from collectors.raw_reader.client import RawReader, RawReaderUnavailable
 
 
-def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now: float) -> GuardInputs:
+def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now: float, raw: RawReader) -> GuardInputs:
     """What the guards look at, as it is now. Raises OSError, StoreUnavailable."""
     with translate_store_errors(job.state):
         pause = pause_reason(store)
+    owner = _owner_status(job.target.path) if hasattr(os, "geteuid") and not _makes_new_file(job) else None
     return GuardInputs(
         command=spec.command,
         action=spec.name,
         database=job.request.database,
         user=os.geteuid() if hasattr(os, "geteuid") else None,
-        owner=_owner_uid(job.target.path) if hasattr(os, "geteuid") and not _makes_new_file(job) else None,
+        owner=None if owner is None else owner.st_uid,
         state_free=shutil.disk_usage(job.state).free,
         paused=pause,
         linked_sqlite_vulnerable=is_vulnerable_version(apsw.sqlite_lib_version()),
@@ -33,22 +37,37 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
         database_free=None if spec.checks_own_space else shutil.disk_usage(job.target.path.parent).free,
         disk_reserve=job.target.limits.disk_reserve,
         automatic=_automatic_inputs(job, spec, now) if job.request.is_automatic else None,
+        gives_files_away=owner is not None and may_give_away(owner.st_uid, owner.st_gid),
+        names=_name_inputs(job.target.path, raw) if _touches_database(job, spec) else None,
     )
 
 
+def _touches_database(job: Job, spec: ActionSpec) -> bool:
+    """Whether it reads or changes the database file itself: what works without one does so only when it is told to."""
+    return spec.needs_database or bool(job.request.options.get("in_place"))
+
+
+def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
+    try:
+        header = raw.read_database_header(path)
+        wal = header is not None and header.valid and header.wal
+        problem = find_name_problem(path, raw, wal=wal, acting=True)
+    except RawReaderUnavailable as error:
+        return NameInputs("raw_reader", f"which names {path} has cannot be seen now: {error}", "run it again")
+    return None if problem is None else NameInputs(problem.word, problem.message, problem.cure, problem.pid)
+
+
 def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs:
+    backups = find_backups(job.target) if spec.needs_fresh_backup else ()
+    believed = believed_snapshot_time(backups, now)
     return AutomaticInputs(
         now=now,
         needs_window=spec.needs_window,
         window=job.window,
         fresh_backup=job.fresh_backup if spec.needs_fresh_backup else None,
-        backup_age=_newest_backup_age(job.target, now) if spec.needs_fresh_backup else None,
+        backup_age=None if believed is None else max(0.0, now - believed),
+        has_backup=newest_verified(backups, now) is not None,
     )
-
-
-def _newest_backup_age(target: Target, now: float) -> float | None:
-    newest = find_newest_verified(target)
-    return None if newest is None or newest.manifest is None else now - newest.manifest.snapshot_time
 
 
 def _makes_new_file(job: Job) -> bool:
@@ -56,9 +75,9 @@ def _makes_new_file(job: Job) -> bool:
     return job.request.options.get("to") is not None and not job.target.path.exists()
 
 
-def _owner_uid(path: Path) -> int:
-    """The user who owns the database file; where there is none, the owner of its directory."""
+def _owner_status(path: Path) -> os.stat_result:
+    """The stat of the database file, whose owner counts; where there is none, of its directory."""
     try:
-        return path.stat().st_uid
+        return path.stat()
     except FileNotFoundError:
-        return path.parent.stat().st_uid
+        return path.parent.stat()

@@ -15,8 +15,9 @@ from actions.policy.windows import Window, is_window_open
 class AutomaticInputs:
     """What binds only automatic runs. `window`: the one that is configured for the action; `needs_window`: it needs one.
 
-    `backup_age`: seconds since the snapshot of the newest verified backup, None without one; `fresh_backup`: the oldest
-    that will do, None where the action destroys nothing. `now`: seconds since the epoch.
+    `backup_age`: seconds since the snapshot of the newest verified backup whose time can be believed, None without one;
+    `has_backup`: there is a verified one at all. `fresh_backup`: the oldest that will do, None where the action destroys
+    nothing. `now`: seconds since the epoch.
     """
 
     now: float
@@ -24,6 +25,17 @@ class AutomaticInputs:
     window: Window | None = None
     fresh_backup: float | None = None
     backup_age: float | None = None
+    has_backup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NameInputs:
+    """Why the database must not be touched by this name: a word, a sentence, the next step, and the process at another."""
+
+    reason: str
+    message: str
+    next_step: str
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +43,9 @@ class GuardInputs:
     """What the guards look at. Sizes in bytes. `paused`: why (text) all actions are paused; None: they are not.
 
     `command`: the words of the action's command after `queuekeeper`. `user` and `owner` are None where files have no such
-    owner. `database_free`: None where the action needs no space there, or checks it itself. `automatic` is None for a
-    person.
+    owner; `gives_files_away`: what we create beside the database can get its owner. `names`: what is wrong with this name
+    of the file, None where nothing is. `database_free`: None where the action needs no space there, or checks it itself.
+    `automatic` is None for a person.
     """
 
     command: str
@@ -47,6 +60,8 @@ class GuardInputs:
     database_free: int | None = None
     disk_reserve: int = 0
     automatic: AutomaticInputs | None = None
+    gives_files_away: bool = False
+    names: NameInputs | None = None
 
 
 STATE_RESERVE = 16 * 1024 * 1024
@@ -67,17 +82,33 @@ def _all_refusals(inputs: GuardInputs) -> Iterator[Refused]:
         )
     if inputs.paused is not None:
         yield Refused(f"actions are paused ({inputs.paused})", reason=PAUSED, next_step="queuekeeper resume")
-    if inputs.owner is not None and inputs.user not in (None, 0, inputs.owner):
-        yield Refused(
-            f"the database belongs to user {inputs.owner}, this is user {inputs.user}: files created beside it would "
-            "lock the application out",
-            reason="foreign_owner",
-            next_step=f"run as user {inputs.owner} or as root",
-        )
+    yield from _ownership_refusals(inputs)
+    if inputs.names is not None:
+        figures = {} if inputs.names.pid is None else {"pid": inputs.names.pid}
+        names = inputs.names
+        yield Refused(names.message, reason=names.reason, next_step=names.next_step, figures=figures)
     yield from _disk_refusals(inputs)
     if inputs.automatic is not None:
         yield from _window_refusals(inputs, inputs.automatic)
         yield from _backup_refusals(inputs, inputs.automatic)
+
+
+def _ownership_refusals(inputs: GuardInputs) -> Iterator[Refused]:
+    if inputs.owner is None or inputs.user in (None, inputs.owner) or inputs.gives_files_away:
+        return
+    cure = f"run as user {inputs.owner} or as root"
+    if inputs.user == 0:
+        cure = f"run as user {inputs.owner}, or leave this root CAP_CHOWN in a user namespace that knows that user"
+    yield Refused(
+        f"the database belongs to user {inputs.owner}, this is user {inputs.user}{_without_right(inputs)}: files created "
+        "beside it would lock the application out",
+        reason="foreign_owner",
+        next_step=cure,
+    )
+
+
+def _without_right(inputs: GuardInputs) -> str:
+    return " without the right to give files away" if inputs.user == 0 else ""
 
 
 def _disk_refusals(inputs: GuardInputs) -> Iterator[Refused]:
@@ -118,7 +149,14 @@ def _backup_refusals(inputs: GuardInputs, automatic: AutomaticInputs) -> Iterato
     if automatic.fresh_backup is None:
         return
     cure = f"queuekeeper backup {inputs.database} (or schedule it), or raise actions.fresh_backup"
-    if automatic.backup_age is None:
+    if automatic.backup_age is None and automatic.has_backup:
+        yield Refused(
+            f"{inputs.action} needs a verified backup no older than {_hours_or_seconds(automatic.fresh_backup)}, and every "
+            "one has a time in the future: a clock was wrong, so how old they are is not known",
+            reason="no_fresh_backup",
+            next_step=f"correct the clock, then take one: queuekeeper backup {inputs.database}",
+        )
+    elif automatic.backup_age is None:
         yield Refused(
             f"{inputs.action} cannot be undone without a verified backup of this database, and there is none",
             reason="no_fresh_backup",

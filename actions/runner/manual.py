@@ -5,7 +5,7 @@ A person is bound by the lock, disk, ownership, owner-version and pause guards, 
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
@@ -14,6 +14,7 @@ from actions.model.errors import PAUSED, Refused
 from actions.model.events import Event
 from actions.model.options import ActionOption, option_problems
 from actions.model.request import Option, Request
+from actions.model.requester import process_requester
 from actions.runner.catalogue import ACTION_SPECS
 from actions.runner.protocol import Job
 from actions.runner.spawn import RunningAction
@@ -42,7 +43,11 @@ def read_all_events(child: RunningAction) -> list[Event]:
 
 
 def run_manually(target: Target, state: Path, request: Request, attend: EventReader = read_all_events) -> Run:
-    """Perform one run and return it as history has it; `attend` reads its events. Raises StoreUnavailable."""
+    """Perform one run and return it as history has it; `attend` reads its events. Raises StoreUnavailable.
+
+    The run is this process's user's, unless the request names another.
+    """
+    request = replace(request, asked_by=request.asked_by or process_requester())
     with state_store(state) as store:
         claim = enqueue_and_claim(store, request, str(target.path), time.time())
     attend(RunningAction(Job(request, target, state, claim)))

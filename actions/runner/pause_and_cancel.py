@@ -27,12 +27,15 @@ class StoppedRuns:
     finishing: tuple[Run, ...] = ()
 
 
-def pause_actions(history: apsw.Connection, why: str) -> str | None:
-    """Pause; returns the reason of the pause that held before, which stays, or None when there was none."""
+def pause_actions(history: apsw.Connection, why: str, who: str = "", now: float | None = None) -> str | None:
+    """Pause; returns the reason of the pause that held before, which stays, or None when there was none.
+
+    `who` asked for it at `now` (seconds since the epoch): the chain records both beside the reason.
+    """
     with store_transaction(history):
         before = pause_reason(history)
         if before is None:
-            set_pause(history, why)
+            set_pause(history, why, who, now)
         return before
 
 
@@ -48,7 +51,7 @@ def cancel_run(history: apsw.Connection, run_id: int, who: str, now: float) -> R
             )
         ending = RunEnding(Outcome.CANCELLED, f"cancelled before it began, as {who} asked", reason="asked")
         if not end_run(history, Claim(run_id, run.token), ending, now, ("pending",)):
-            request_cancel(history, run_id, who)
+            request_cancel(history, run_id, who, now)
         return load_run(history, run_id)
 
 

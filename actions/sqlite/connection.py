@@ -30,10 +30,10 @@ def relax_commit_syncs(connection: apsw.Connection) -> None:
 
 
 @contextmanager
-def open_writable(path: Path, busy_wait: float) -> Iterator[apsw.Connection]:
+def open_writable(path: Path, busy_wait: float, vfs: str | None = None) -> Iterator[apsw.Connection]:
     """Open a database for change; each wait for a lock ends after `busy_wait` seconds. Raises apsw.Error."""
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
-    connection = apsw.Connection(f"file:{quote(str(path))}", flags=flags)
+    connection = apsw.Connection(f"file:{quote(str(path))}", flags=flags, vfs=vfs)
     try:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.wal_autocheckpoint(0)

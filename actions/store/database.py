@@ -14,8 +14,12 @@ from pathlib import Path
 
 import apsw
 
+from actions.store.chain import seal_earlier_runs
+from collectors.access.rights import may_give_away
+
 FILE_NAME = "history.db"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+FIRST_CHAINED_VERSION = 4
 BUSY_TIMEOUT_MS = 5000
 
 _TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
@@ -115,7 +119,7 @@ def _check_ownership(path: Path) -> None:
         raise PermissionError(f"{path.name} is not a regular file")
     if status.st_mode & 0o022:
         raise PermissionError(f"others may write {path.name}, mode {status.st_mode & 0o777:04o}")
-    if geteuid() not in (0, status.st_uid):
+    if geteuid() != status.st_uid and not may_give_away(status.st_uid, status.st_gid):
         raise PermissionError(f"{path.name} belongs to uid {status.st_uid}")
 
 
@@ -165,4 +169,6 @@ def _migrate_schema(connection: apsw.Connection) -> None:
             raise apsw.SQLError(f"its schema version {version} is newer than this program's {SCHEMA_VERSION}")
         if version < SCHEMA_VERSION:
             connection.execute(files("actions.store").joinpath("schema.sql").read_text("utf-8"))
+            if version < FIRST_CHAINED_VERSION:
+                seal_earlier_runs(connection, time.time())
             connection.pragma("user_version", SCHEMA_VERSION)

@@ -5,6 +5,8 @@ A child reads the request to cancel its run, whichever process made it and which
 
 import apsw
 
+from actions.store.chain import CANCEL_ASKED, PAUSED, RESUMED, append_entry, append_run_entry
+from actions.store.database import store_transaction
 from actions.store.suspensions import lift_all_suspensions
 
 
@@ -14,15 +16,22 @@ def pause_reason(history: apsw.Connection) -> str | None:
     return None if reason is None else str(reason)
 
 
-def set_pause(history: apsw.Connection, why: str) -> None:
-    """Stop every action from starting, until `resume`."""
-    history.execute("INSERT OR REPLACE INTO setting VALUES ('paused', ?)", (why,))
+def set_pause(history: apsw.Connection, why: str, who: str = "", now: float | None = None) -> None:
+    """Stop every action from starting, until `resume`. `who` did it at `now` (seconds since the epoch)."""
+    with store_transaction(history):
+        history.execute("INSERT OR REPLACE INTO setting VALUES ('paused', ?)", (why,))
+        append_entry(history, PAUSED, now, who=who, detail=why)
 
 
-def clear_pause(history: apsw.Connection) -> int:
+def clear_pause(history: apsw.Connection, who: str = "", now: float | None = None) -> int:
     """Let actions start again, also those suspended because they did not help; returns how many were suspended."""
-    history.execute("DELETE FROM setting WHERE name = 'paused'")
-    return lift_all_suspensions(history)
+    with store_transaction(history):
+        why = pause_reason(history)
+        history.execute("DELETE FROM setting WHERE name = 'paused'")
+        lifted = lift_all_suspensions(history)
+        if why is not None or lifted:
+            append_entry(history, RESUMED, now, who=who, detail=f"{lifted} suspensions lifted" if lifted else "")
+    return lifted
 
 
 def prove_writable(history: apsw.Connection, now: float) -> None:
@@ -30,9 +39,11 @@ def prove_writable(history: apsw.Connection, now: float) -> None:
     history.execute("INSERT OR REPLACE INTO setting VALUES ('proved_writable', ?)", (f"{now:.0f}",))
 
 
-def request_cancel(history: apsw.Connection, run_id: int, who: str) -> None:
+def request_cancel(history: apsw.Connection, run_id: int, who: str, now: float | None = None) -> None:
     """Record that `who` wants this run to stop."""
-    history.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (_cancel_setting(run_id), who))
+    with store_transaction(history):
+        history.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (_cancel_setting(run_id), who))
+        append_run_entry(history, CANCEL_ASKED, run_id, now, who)
 
 
 def cancel_requested_by(history: apsw.Connection, run_id: int) -> str | None:

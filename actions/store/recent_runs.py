@@ -56,10 +56,19 @@ def newest_figure(history: apsw.Connection, database: str, action: str, name: st
     """The figure `name` of the newest done run of this action on this database that has one; None without one."""
     figure: Figure = history.execute(
         "SELECT figures ->> ?3 FROM run WHERE database = ?1 AND action = ?2 AND state = 'ended' AND outcome = 'done'"
-        " AND figures ->> ?3 IS NOT NULL ORDER BY ended_at DESC LIMIT 1",
+        " AND figures ->> ?3 IS NOT NULL ORDER BY id DESC LIMIT 1",
         (database, action, name),
     ).get
     return figure
+
+
+def highest_backup_sequence(history: apsw.Connection, database: str) -> int:
+    """The highest sequence that a backup of this database was given in any run, be it a copy before a restore; else 0."""
+    highest = history.execute(
+        "SELECT max(CAST(figures ->> 'sequence' AS INTEGER)) FROM run WHERE database = ? AND action IN ('backup', 'restore')",
+        (database,),
+    ).get
+    return 0 if highest is None else int(highest)
 
 
 def _last_run_end(history: apsw.Connection, database: str, action: str, now: float, which: str) -> float | None:

@@ -10,10 +10,8 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import apsw
-from pydantic import TypeAdapter
 
 from actions.model.outcome import Effect, Outcome
 from actions.model.plan import Figure, Plan
@@ -21,13 +19,13 @@ from actions.model.process_identity import own_identity
 from actions.model.request import Request
 from actions.policy.suspension import RunResult
 from actions.store import integrity
+from actions.store.chain import REQUESTED, append_run_entry, chained_change
 from actions.store.database import store_transaction
 from actions.store.pause import clear_cancel_request
+from actions.store.run_rows import Run as Run
+from actions.store.run_rows import dump_plan, dump_request, select_runs
 from actions.store.suspensions import record_run_result
 from actions.store.totals import add_amounts, add_duration, add_effect, add_run, add_trigger
-
-_REQUEST_ADAPTER: TypeAdapter[Request] = TypeAdapter(Request)
-_PLAN_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +51,6 @@ class RunEnding:
     effect: Effect | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run as history has it. Times in seconds since the epoch, UTC."""
-
-    id: int
-    database: str
-    path: str
-    action: str
-    trigger: str
-    rule: str
-    episode: str
-    state: str
-    token: str
-    claimer: str
-    child: str
-    requested_at: float
-    claimed_at: float | None
-    started_at: float | None
-    ended_at: float | None
-    before: float | None
-    after: float | None
-    outcome: str | None
-    reason: str
-    message: str
-    next_step: str
-    effect: str | None
-    request: Request
-    plan: Plan | None
-    figures: Mapping[str, Figure]
-
-
-_COLUMNS = list(Run.__dataclass_fields__)
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM run"  # noqa: S608 our own column names
-
-
 def enqueue_run(history: apsw.Connection, request: Request, path: str, now: float) -> tuple[int, bool]:
     """Record a pending run; returns its id and whether it is new. The same action pending on the database is that run.
 
@@ -101,7 +64,8 @@ def enqueue_run(history: apsw.Connection, request: Request, path: str, now: floa
         if pending_id is None:
             add_trigger(history, request.action, request.trigger)
             return _insert_run(history, request, path, now, "pending"), True
-        return int(pending_id), not request.is_automatic and _transfer_to_person(history, int(pending_id), request)
+        transferred = not request.is_automatic and _transfer_to_person(history, int(pending_id), request, now)
+        return int(pending_id), transferred
 
 
 def enqueue_and_claim(history: apsw.Connection, request: Request, path: str, now: float) -> Claim:
@@ -109,12 +73,13 @@ def enqueue_and_claim(history: apsw.Connection, request: Request, path: str, now
     with store_transaction(history):
         run_id = _insert_run(history, request, path, now, "claimed")
         add_trigger(history, request.action, request.trigger)
-        return _assign_token(history, run_id, now)
+        with chained_change(history, run_id, "claimed", now):
+            return _assign_token(history, run_id, now)
 
 
 def claim_run(history: apsw.Connection, run_id: int, now: float) -> Claim | None:
     """Claim a pending run; None when another process did, or actions are paused: nothing is claimed during a pause."""
-    with store_transaction(history):
+    with store_transaction(history), chained_change(history, run_id, "claimed", now):
         history.execute(
             "UPDATE run SET state = 'claimed' WHERE id = ? AND state = 'pending'"
             " AND NOT EXISTS (SELECT 1 FROM setting WHERE name = 'paused')",
@@ -125,7 +90,7 @@ def claim_run(history: apsw.Connection, run_id: int, now: float) -> Claim | None
 
 def start_run(history: apsw.Connection, claim: Claim, now: float) -> bool:
     """Mark the run as running: the child's first write under the lock. False: its claim is lost, and it must exit."""
-    with store_transaction(history):
+    with store_transaction(history), chained_change(history, claim.run_id, "started", now):
         history.execute(
             "UPDATE run SET state = 'running', child = ?, started_at = ? WHERE id = ? AND state = 'claimed' AND token = ?",
             (own_identity(), now, claim.run_id, claim.token),
@@ -135,10 +100,11 @@ def start_run(history: apsw.Connection, claim: Claim, now: float) -> bool:
 
 def record_plan(history: apsw.Connection, claim: Claim, plan: Plan, before: float | None) -> None:
     """Record the plan before it is carried out, with the value of the condition."""
-    history.execute(
-        "UPDATE run SET plan = ?, before = ? WHERE id = ? AND token = ?",
-        (_PLAN_ADAPTER.dump_json(plan).decode(), before, claim.run_id, claim.token),
-    )
+    with store_transaction(history), chained_change(history, claim.run_id, "planned", None):
+        history.execute(
+            "UPDATE run SET plan = ?, before = ? WHERE id = ? AND token = ?",
+            (dump_plan(plan), before, claim.run_id, claim.token),
+        )
 
 
 def end_run(
@@ -150,12 +116,14 @@ def end_run(
 ) -> bool:
     """End a run that is in one of `states` with its totals and its effect, in one transaction. False: its claim was lost."""
     with store_transaction(history):
-        history.execute(
-            "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?, figures = ?,"
-            " before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN (?, ?)",
-            (now, *_ending_values(ending), claim.run_id, claim.token, states[0], states[-1]),
-        )
-        if history.changes() != 1:
+        with chained_change(history, claim.run_id, "ended", now):
+            history.execute(
+                "UPDATE run SET state = 'ended', ended_at = ?, outcome = ?, reason = ?, message = ?, next_step = ?,"
+                " figures = ?, before = ?, after = ?, effect = ? WHERE id = ? AND token = ? AND state IN (?, ?)",
+                (now, *_ending_values(ending), claim.run_id, claim.token, states[0], states[-1]),
+            )
+            changed = history.changes() == 1
+        if not changed:
             return False
         clear_cancel_request(history, claim.run_id)
         ended = load_run(history, claim.run_id)
@@ -166,7 +134,7 @@ def end_run(
 
 def release_claim(history: apsw.Connection, run_id: int, token: str) -> bool:
     """Make a claimed run pending again, whose child did not start. False: it started, or the same action is pending."""
-    with store_transaction(history):
+    with store_transaction(history), chained_change(history, run_id, "released", None):
         history.execute(
             "UPDATE OR IGNORE run SET state = 'pending', token = '', claimer = '', claimed_at = NULL"
             " WHERE id = ? AND token = ? AND state = 'claimed'",
@@ -177,16 +145,14 @@ def release_claim(history: apsw.Connection, run_id: int, token: str) -> bool:
 
 def load_run(history: apsw.Connection, run_id: int) -> Run:
     """The run with this id. Raises KeyError when there is none."""
-    for row in history.execute(f"{_SELECT} WHERE id = ?", (run_id,)):
-        return _run_from_row(row)
+    for run in select_runs(history, "WHERE id = ?", (run_id,)):
+        return run
     raise KeyError(f"there is no run {run_id}")
 
 
 def pending_runs(history: apsw.Connection) -> list[Run]:
     """The pending runs, by priority, then the oldest first."""
-    return [
-        _run_from_row(row) for row in history.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY priority DESC, id")
-    ]
+    return select_runs(history, "WHERE state = 'pending' ORDER BY priority DESC, id")
 
 
 def cancel_pending_run(history: apsw.Connection, run_id: int, ending: RunEnding, now: float) -> bool:
@@ -197,20 +163,18 @@ def cancel_pending_run(history: apsw.Connection, run_id: int, ending: RunEnding,
 
 def unfinished_runs(history: apsw.Connection) -> list[Run]:
     """The runs that are claimed or running."""
-    return [
-        _run_from_row(row)
-        for row in history.execute(
-            f"{_SELECT} INDEXED BY run_unfinished WHERE state <> 'ended' AND state <> 'pending' ORDER BY id"
-        )
-    ]
+    return select_runs(history, "INDEXED BY run_unfinished WHERE state <> 'ended' AND state <> 'pending' ORDER BY id")
 
 
 def newest_runs(history: apsw.Connection, database: str | None, limit: int) -> list[Run]:
     """The newest runs, newest first."""
     where, values = ("WHERE database = ?", (database,)) if database else ("", ())
-    return [
-        _run_from_row(row) for row in history.execute(f"{_SELECT} {where} ORDER BY id DESC LIMIT ?", (*values, limit))
-    ]
+    return select_runs(history, f"{where} ORDER BY id DESC LIMIT ?", (*values, limit))
+
+
+def count_runs(history: apsw.Connection, database: str) -> int:
+    """How many runs of this database history has."""
+    return int(history.execute("SELECT count(*) FROM run WHERE database = ?", (database,)).get)
 
 
 def find_runs(
@@ -223,12 +187,12 @@ def find_runs(
     outcome: str = "",
 ) -> list[Run]:
     """The newest runs older than run `before`, newest first; an empty word selects nothing. For paging through all."""
-    rows = history.execute(
-        f"{_SELECT} WHERE (?1 IS NULL OR id < ?1) AND (?2 = '' OR database = ?2) AND (?3 = '' OR action = ?3)"
+    return select_runs(
+        history,
+        "WHERE (?1 IS NULL OR id < ?1) AND (?2 = '' OR database = ?2) AND (?3 = '' OR action = ?3)"
         " AND (?4 = '' OR coalesce(outcome, state) = ?4) ORDER BY id DESC LIMIT ?5",
         (before, database, action, outcome, limit),
     )
-    return [_run_from_row(row) for row in rows]
 
 
 def unfinished_run_id(history: apsw.Connection, database: str, action: str) -> int | None:
@@ -245,20 +209,23 @@ def _insert_run(history: apsw.Connection, request: Request, path: str, now: floa
         "INSERT INTO run (database, path, action, request, trigger, rule, episode, priority, state, requested_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(request.database, path, request.action, _REQUEST_ADAPTER.dump_json(request).decode()),
+            *(request.database, path, request.action, dump_request(request)),
             *(request.trigger, request.rule, request.episode, request.priority, state, now),
         ),
     )
-    return history.last_insert_rowid()
+    run_id = history.last_insert_rowid()
+    append_run_entry(history, REQUESTED, run_id, now, request.asked_by)
+    return run_id
 
 
-def _transfer_to_person(history: apsw.Connection, run_id: int, request: Request) -> bool:
+def _transfer_to_person(history: apsw.Connection, run_id: int, request: Request, now: float) -> bool:
     """Make a pending automatic run this person's; returns whether it was automatic."""
-    history.execute(
-        "UPDATE run SET request = ?, trigger = ?, rule = '', priority = ? WHERE id = ? AND trigger <> 'person'",
-        (_REQUEST_ADAPTER.dump_json(request).decode(), request.trigger, request.priority, run_id),
-    )
-    transferred = history.changes() == 1
+    with chained_change(history, run_id, "transferred", now, request.asked_by):
+        history.execute(
+            "UPDATE run SET request = ?, trigger = ?, rule = '', priority = ? WHERE id = ? AND trigger <> 'person'",
+            (dump_request(request), request.trigger, request.priority, run_id),
+        )
+        transferred = history.changes() == 1
     if transferred:
         add_trigger(history, request.action, request.trigger)
     return transferred
@@ -302,11 +269,3 @@ def _add_to_totals(history: apsw.Connection, ended: Run, ending: RunEnding, now:
         ok = ending.outcome is Outcome.DONE
         checked = integrity.integrity_result_from(ending.figures, ok=ok, message=ending.message)
         integrity.record_integrity_result(history, ended.database, checked, now)
-
-
-def _run_from_row(row: tuple[Any, ...]) -> Run:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values["request"] = _REQUEST_ADAPTER.validate_json(values["request"])
-    values["plan"] = None if values["plan"] is None else _PLAN_ADAPTER.validate_json(values["plan"])
-    values["figures"] = json.loads(values["figures"])
-    return Run(**values)

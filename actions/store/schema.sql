@@ -97,3 +97,11 @@ CREATE TABLE IF NOT EXISTS integrity (
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- Append-only: each entry holds the digest of a run (or, without run_id, a pause or its end) and the hash before it: actions/store/chain.py.
+CREATE TABLE IF NOT EXISTS chain (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, event TEXT NOT NULL, run_id INTEGER,
+  who TEXT NOT NULL, detail TEXT NOT NULL, content TEXT NOT NULL, hash TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS chain_run ON chain (run_id, sequence) WHERE run_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS chain_control ON chain (sequence) WHERE run_id IS NULL;

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from collectors.access.rights import may_give_away
+from collectors.access.second_name import NameProblem, find_name_problem
 from collectors.raw_reader.client import LockTableUnseen, RawReader
 from collectors.raw_reader.formats import DatabaseHeader
 from collectors.raw_reader.wal_readers import HeldLock, find_write_lock
@@ -38,12 +40,14 @@ class FileFacts:
 class DatabaseFacts:
     """Everything that the preflight decides by. `user` is our effective user id, -1 where there are none (Windows).
 
+    `gives_files_away`: what we create beside it can get the database's owner.
     `directory` and `directory_writable` are looked up only when files that we leave could lock the owner out.
     `abandoned_journal`: a rollback journal with a live header exists and no process holds the write lock.
     `wal_hold`: the answer of `RawReader.hold_wal`, with which -wal and -shm cannot vanish before we have opened.
     `held_locks`: locks on its files, None where they cannot be seen.
     `exclusive_holder`: in words, the process that holds the whole file exclusively, or "".
     `replaced_file_holder`: in words, a process that has the -shm open, but not this file, or "".
+    `name_problem`: the file has another name, and what belongs to it may lie beside that one.
     """
 
     path: Path
@@ -52,6 +56,7 @@ class DatabaseFacts:
     shm: FileFacts | None
     header: DatabaseHeader | None
     user: int
+    gives_files_away: bool = False
     directory: FileFacts | None = None
     directory_writable: bool = False
     abandoned_journal: bool = False
@@ -60,6 +65,7 @@ class DatabaseFacts:
     held_locks: tuple[HeldLock, ...] | None = None
     exclusive_holder: str = ""
     replaced_file_holder: str = ""
+    name_problem: NameProblem | None = None
 
 
 def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
@@ -70,10 +76,16 @@ def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
     database = _file_facts(target.path)
     header = raw.read_database_header(target.path) if database and database.regular else None
     is_wal = header is not None and header.valid and header.wal
-    wal_hold = raw.hold_wal(target.path) if is_wal else None  # before the stat of its files
     held_locks = visible_holders(raw, target.path) if is_wal else None
+    problem = find_name_problem(target.path, raw, held_locks or (), wal=is_wal) if database else None
+    wal_hold = (
+        raw.hold_wal(target.path) if is_wal and not (problem and problem.unreadable) else None
+    )  # before the stat of its files
     user = os.geteuid() if hasattr(os, "geteuid") else -1
-    foreign = database is not None and is_foreign_user(user, database)
+    gives_away = (
+        database is not None and user not in (-1, database.owner) and may_give_away(database.owner, database.group)
+    )
+    foreign = database is not None and is_foreign_user(user, database, gives_away=gives_away)
     directory = target.path.parent
     return DatabaseFacts(
         path=target.path,
@@ -82,6 +94,7 @@ def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
         shm=_file_facts(target.shm),
         header=header,
         user=user,
+        gives_files_away=gives_away,
         directory=_file_facts(directory) if foreign else None,
         directory_writable=foreign
         and os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids),
@@ -91,12 +104,15 @@ def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
         held_locks=held_locks,
         exclusive_holder=_describe_exclusive_holder(target, raw) if wal_hold == "refused" else "",
         replaced_file_holder=_describe_replaced_holder(raw, target.path, held_locks or ()),
+        name_problem=problem,
     )
 
 
-def is_foreign_user(user: int, database: FileFacts) -> bool:
-    """Whether files that we create do not belong to the database's owner. SQLite gives what root creates to that owner."""
-    return user not in (-1, 0, database.owner)
+def is_foreign_user(user: int, database: FileFacts, *, gives_away: bool) -> bool:
+    """Whether files that we create do not belong to the database's owner. SQLite gives what root creates to that owner,
+    where the kernel lets it.
+    """
+    return user not in (-1, database.owner) and not gives_away
 
 
 def describe_writer(raw: RawReader, path: Path) -> str:

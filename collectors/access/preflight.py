@@ -31,6 +31,8 @@ def decide_preflight(facts: DatabaseFacts) -> PreflightVerdict:
         return _refused_verdict("missing", f"{facts.path} is not there")
     if (wrong := _refuse_non_database(facts, facts.database)) is not None:
         return wrong
+    if (problem := facts.name_problem) is not None and problem.unreadable:
+        return _refused_verdict(problem.word, f"{problem.message}; {problem.cure}")
     if facts.header is not None and facts.header.wal:
         return _decide_wal_database(facts, facts.database)
     if facts.abandoned_journal:
@@ -77,11 +79,19 @@ def _decide_wal_database(facts: DatabaseFacts, database: FileFacts) -> Preflight
     if _would_leave_foreign_files(facts, database):
         return _refused_verdict(
             "refused",
-            f"{facts.path} belongs to user {database.owner} and we are user {facts.user} and may write its "
-            "directory: files that we leave there could lock its owner out; run queuekeeper as that user, or take "
-            f"its write permission on {facts.path.parent} away",
+            f"{facts.path} belongs to user {database.owner} and we are user {facts.user}{_missing_right(facts)} and may write "
+            "its directory: files that we leave there could lock its owner out; run queuekeeper as that user, or take "
+            f"its write permission on {facts.path.parent} away{_cure_of_root(facts)}",
         )
     return _readable_verdict(facts)
+
+
+def _missing_right(facts: DatabaseFacts) -> str:
+    return " without the right to give files to that user" if facts.user == 0 else ""
+
+
+def _cure_of_root(facts: DatabaseFacts) -> str:
+    return ", or leave CAP_CHOWN to this root, in a user namespace that knows that user" if facts.user == 0 else ""
 
 
 def _exclusively_held_verdict(facts: DatabaseFacts) -> PreflightVerdict:
@@ -104,7 +114,7 @@ def _owner_down_verdict(message: str) -> PreflightVerdict:
 
 def _would_leave_foreign_files(facts: DatabaseFacts, database: FileFacts) -> bool:
     """Whether we are another user than the owner and can write the directory."""
-    if not is_foreign_user(facts.user, database) or not facts.directory_writable:
+    if not is_foreign_user(facts.user, database, gives_away=facts.gives_files_away) or not facts.directory_writable:
         return False
     return not _shared_by_group(database, facts.directory)
 

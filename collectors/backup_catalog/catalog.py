@@ -1,10 +1,10 @@
-"""What a backup is worth, judged by its manifest, and which backup is the newest one that was verified.
+"""What a backup is worth, judged by its manifest.
 
 Backups of ours have a manifest beside them. What another tool put there (`cp`, `.backup`, VACUUM INTO) is listed too, as
-unverified: its content was never proved, and it is never deleted.
+unverified: its content was never proved, and it is never deleted. Which backup is the newest: order.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -37,6 +37,17 @@ class Backup:
         return self.manifest is not None and self.manifest.kind == "safety"
 
     @property
+    def damage(self) -> str:
+        """What is wrong with a failed one, in words; empty for any other."""
+        if self.state != "failed":
+            return ""
+        if self.manifest is None:
+            return "its manifest cannot be read"
+        if self.manifest.damaged_time is not None:
+            return self.manifest.damage or "it was proved damaged"
+        return f"it has {self.size} bytes, its manifest says {self.manifest.bytes}"
+
+    @property
     def snapshot_time(self) -> float:
         """The time of its snapshot; without a manifest the time of the file's last change."""
         return self.modified_time if self.manifest is None else self.manifest.snapshot_time
@@ -50,22 +61,19 @@ class CatalogListing:
     cursor: object = field(default=None, compare=False)
 
 
-def newest_verified(backups: Iterable[Backup]) -> Backup | None:
-    """The verified backup with the newest snapshot, safety copies left out; None when there is none."""
-    verified = (backup for backup in backups if backup.state == "verified" and not backup.is_safety)
-    return max(verified, key=lambda backup: backup.snapshot_time, default=None)
-
-
 def assess_backup(read: Callable[[], Manifest], size: int, target: Target) -> tuple[BackupState, Manifest | None]:
-    """Judge a stored file of `size` bytes by the manifest that `read` returns."""
+    """Judge a stored file of `size` bytes by the manifest that `read` returns.
+
+    A manifest that cannot be read at the moment (EIO, EACCES) shows neither damage nor health.
+    """
     try:
         manifest = read()
-    except FileNotFoundError:
-        return "unverified", None
     except ManifestError:
         return "failed", None
+    except OSError:
+        return "unverified", None
     if not belongs_to(manifest, target):
         return "unverified", manifest
-    if manifest.bytes != size:
+    if manifest.bytes != size or manifest.damaged_time is not None:
         return "failed", manifest
     return ("unverified" if manifest.verified_time is None else "verified"), manifest

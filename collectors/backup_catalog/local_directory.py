@@ -129,7 +129,8 @@ class LocalDirectoryCatalog:
         """None for what was removed since the listing, is no file, or is the database itself under another name."""
         try:
             status = path.stat()
-            signature = _file_signature(path) + _file_signature(manifest_path(path))
+            manifest_signature = _file_signature(manifest_path(path))
+            signature = _file_signature(path) + manifest_signature
         except FileNotFoundError:
             return None
         if before is not None and before.signature == signature:
@@ -137,6 +138,8 @@ class LocalDirectoryCatalog:
         if not S_ISREG(status.st_mode) or self._is_live_database(status):
             return None
         state, manifest = assess_backup(lambda: read_manifest(manifest_path(path)), status.st_size, self.target)
+        if state == "unverified" and manifest is None and manifest_signature:
+            signature = ()  # it could not be read at the moment: it is tried again at the next listing
         return Backup(path.name, str(path), status.st_size, status.st_mtime, state, manifest, signature)
 
     def _is_live_database(self, status: os.stat_result) -> bool:

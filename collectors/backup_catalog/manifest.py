@@ -82,7 +82,8 @@ class _FieldCheck:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    """Whether it is a number of things. SQLite and JSON readers count to 2 to the 53 without loss."""
+    return type(value) is int and 0 <= value <= 2**53
 
 
 def _is_time(value: Any) -> bool:

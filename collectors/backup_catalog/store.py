@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from collectors.backup_catalog.catalog import Backup, CatalogListing, newest_verified
+from collectors.backup_catalog.catalog import Backup, CatalogListing
 from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, configured_place
 from collectors.backup_catalog.manifest import Manifest
 from collectors.target import Target
@@ -34,15 +34,10 @@ def open_catalog(target: Target) -> BackupCatalog | None:
 
 
 def find_backups(target: Target) -> tuple[Backup, ...]:
-    """The backups of a database now, oldest name first; none where no place for them is known. Raises OSError."""
+    """The backups of a database now, by name; none where no place for them is known. Raises OSError."""
     catalog = open_catalog(target)
     backups = () if catalog is None else catalog.list_backups().backups.values()
     return tuple(sorted(backups, key=lambda backup: backup.name))
-
-
-def find_newest_verified(target: Target) -> Backup | None:
-    """The verified backup with the newest snapshot, safety copies left out. Raises OSError."""
-    return newest_verified(find_backups(target))
 
 
 def backup_location(target: Target) -> str | None:

@@ -102,7 +102,7 @@ def file_system_type(path: str) -> str:
     try:
         device = os.stat(path).st_dev  # noqa: PTH116 - thousands of these a second: no Path is built for them
         if device not in _file_systems:
-            words = _mount_info(path)
+            words = mount_words(path)
             _file_systems[device] = words[words.index("-") + 1] if "-" in words else ""
     except FileNotFoundError:
         return ""
@@ -111,15 +111,15 @@ def file_system_type(path: str) -> str:
 
 def mount_device(path: str) -> tuple[int, int] | None:
     """(major, minor) of the mount that `path` lies in, as the kernel's tables name it; None where it is unknown."""
-    words = _mount_info(path)
+    words = mount_words(path)
     if not words:
         return None
     major, minor = words[2].split(":")
     return int(major), int(minor)
 
 
-def _mount_info(path: str) -> list[str]:
-    """The line of /proc/self/mountinfo of the mount of `path`. O_PATH opens no file, so that no lock can be lost."""
+def mount_words(path: str) -> list[str]:
+    """The words that /proc/self/mountinfo has about the mount of `path`. O_PATH opens no file, so that no lock can be lost."""
     if not hasattr(os, "O_PATH"):
         return []
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

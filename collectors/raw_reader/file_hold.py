@@ -67,6 +67,16 @@ def find_blocking_process(descriptor: int, question: bytes) -> int | None:
     return None if answer.startswith(_FREE) else int(_FLOCK.unpack(answer)[4])
 
 
+def find_shared_holder(descriptor: int) -> int | None:
+    """The process (or NOT_VISIBLE, NOT_NAMED) with a shared lock on a database, which any connection to a WAL holds.
+
+    None without one, and while a process holds the file exclusively. Raises OSError.
+    """
+    answer = fcntl(descriptor, F_OFD_GETLK, AT_DATABASE)
+    kind, _whence, _first, _length, pid = _FLOCK.unpack(answer)
+    return int(pid) if kind == F_RDLCK else None
+
+
 @dataclass(frozen=True, slots=True)
 class _FileHold:
     descriptor: int

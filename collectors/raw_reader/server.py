@@ -26,6 +26,8 @@ from collectors.raw_reader.file_headers import (
     read_wal_index_and_readers,
     read_wal_index_hex,
 )
+from collectors.raw_reader.file_names import read_name_signals
+from collectors.raw_reader.file_users import inspect_names
 from collectors.raw_reader.lock_sampler import LockSampler
 from collectors.raw_reader.lock_table import cached_lock_table, find_lock_rows, read_lock_table
 
@@ -99,6 +101,7 @@ def _survey_database(path: str) -> dict[str, Answer]:
         "database_header": header,
         "file_system": _run_operation(file_system_type, path),
         "watch_write_lock": _run_operation(_watch_write_lock, path),
+        "name_signals": _run_operation(read_name_signals, path),  # before our own lock
     }
     if is_wal_header(header.get("result")):
         answers |= _survey_wal(path)
@@ -140,6 +143,8 @@ _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "survey": _survey_database,
     "file_system": file_system_type,
     "hold_wal": _hold_wal,
+    "name_signals": read_name_signals,
+    "names": inspect_names,
     "release": lambda _path: None,
     "watch_write_lock": _watch_write_lock,
     "write_lock_uses": lambda _path: _LOCK_SAMPLER.report_usage(),

@@ -1,14 +1,16 @@
-"""`queuekeeper backups list|verify|prune|drill DB`: which backups exist, and whether they can be restored.
+"""`queuekeeper backups list|verify|scrub|prune|drill DB`: which backups exist, and whether they can be restored.
 
 Only the list is written here: the actions of this group have commands that are built from their specs.
 """
 
 import json
+import time
 from pathlib import Path
 
 import click
 
 from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.order import is_future_time, order_newest_first
 from collectors.backup_catalog.partial_names import find_leftovers, leftovers_cure
 from collectors.backup_catalog.store import backup_location, find_backups
 from collectors.target import Target
@@ -20,7 +22,7 @@ from exporter.text.units import format_size, format_time
 
 @click.group(commands=LazyCommands({}, group="backups"))
 def backups() -> None:
-    """List, verify, prune and drill the backups of a database."""
+    """List, verify, scrub, prune and drill the backups of a database."""
 
 
 @backups.command("list")
@@ -32,18 +34,16 @@ def list_backups(db: str, config_file: str | None, state: Path | None, directory
     target = with_existing_backup_directory(resolve_missing_target(db, config_file, state), directory)
     if target.backup is None:
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
-    listed = sorted(find_backups(target), key=lambda backup: backup.snapshot_time, reverse=True)
+    now = time.time()
+    listed = order_newest_first(find_backups(target), now)
     _print_leftovers(target)
     if as_json:
-        click.echo(json.dumps([_backup_fields(backup) for backup in listed], indent=2))
+        click.echo(json.dumps([_backup_fields(backup, now) for backup in listed], indent=2))
         return
     if not listed:
         click.echo(f"no backups in {backup_location(target)}")
     for backup in listed:
-        kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
-        click.echo(
-            f"{format_time(backup.snapshot_time)} {backup.state:10} {format_size(backup.size):>10}{kind} {backup.reference}"
-        )
+        click.echo(_backup_line(backup, now))
 
 
 def _print_leftovers(target: Target) -> None:
@@ -57,15 +57,27 @@ def _print_leftovers(target: Target) -> None:
         click.echo(leftovers_cure(target), err=True)
 
 
-def _backup_fields(backup: Backup) -> dict[str, object]:
+def _backup_line(backup: Backup, now: float) -> str:
+    kind = "" if backup.manifest is None else f" {backup.manifest.kind}"
+    ahead = "; its time is in the future: a clock was wrong" if is_future_time(backup.snapshot_time, now) else ""
+    damage = f"; {backup.damage}" if backup.damage else ""
+    when, size = format_time(backup.snapshot_time), format_size(backup.size)
+    return f"{when} {backup.state:10} {size:>10}{kind} {backup.reference}{ahead}{damage}"
+
+
+def _backup_fields(backup: Backup, now: float) -> dict[str, object]:
     manifest = backup.manifest
     return {
         "path": backup.reference,
         "state": backup.state,
         "bytes": backup.size,
+        "sequence": None if manifest is None else manifest.sequence,
         "snapshot_time": backup.snapshot_time,
+        "time_in_future": is_future_time(backup.snapshot_time, now),
         "kind": None if manifest is None else manifest.kind,
         "verified_time": None if manifest is None else manifest.verified_time,
+        "damage": backup.damage,
+        "damaged_time": None if manifest is None else manifest.damaged_time,
         "source": None if manifest is None else manifest.source.path,
         "rows": None if manifest is None else sum(manifest.row_counts.values()),
     }

@@ -3,7 +3,6 @@
 The pause is stored in the history, so it survives restarts.
 """
 
-import getpass
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import click
 
 from actions.model.errors import Refused
 from actions.model.outcome import EXIT_CODES, Outcome
+from actions.model.requester import process_requester
 from actions.runner.pause_and_cancel import cancel_run as cancel_run
 from actions.runner.pause_and_cancel import pause_actions, wait_for_runs
 from actions.store.database import StoreUnavailable, state_store
@@ -61,9 +61,10 @@ def pause(reason: str, wait: float, config_file: str | None, state: Path | None,
 
     No action starts any more; running actions are told at once to stop at their next safe point.
     """
-    why = f"by {getpass.getuser()} at {format_time(time.time())}" + (f": {reason}" if reason else "")
+    who, now = process_requester(), time.time()
+    why = f"by {who} at {format_time(now)}" + (f": {reason}" if reason else "")
     with _open_history(config_file, state) as store:
-        before = pause_actions(store, why)
+        before = pause_actions(store, why, who, now)
         settled = wait_for_runs(store, wait)
     if as_json:
         stopped, finishing = _run_summaries(settled.ended), _run_summaries(settled.finishing)
@@ -85,7 +86,7 @@ def resume(config_file: str | None, state: Path | None, as_json: bool) -> None:
     """Let actions start again, also those that are suspended because they did not help; pending runs start at once."""
     with _open_history(config_file, state) as store:
         before = pause_reason(store)
-        lifted = end_pause(store)
+        lifted = end_pause(store, process_requester(), time.time())
     if as_json:
         click.echo(json.dumps({"paused": False, "why": "", "suspensions_lifted": lifted}))
     else:
@@ -101,7 +102,7 @@ def cancel(run_id: int, wait: float, config_file: str | None, state: Path | None
     """End run RUN (its number in `queuekeeper history`): at once while it is pending, otherwise at its next safe point."""
     with _open_history(config_file, state) as store:
         try:
-            cancel_run(store, run_id, getpass.getuser(), time.time())
+            cancel_run(store, run_id, process_requester(), time.time())
         except KeyError:
             raise UsageProblem(f"there is no run {run_id}; `queuekeeper history` shows their numbers") from None
         except Refused as error:

@@ -88,6 +88,8 @@ def _confirm_restore(target: Target, request: Request, *, yes: bool, as_json: bo
     planned = plan_for_consent(target, request, as_json=as_json)
     if planned.figures.get("way") != "live":
         click.echo(f"restoring the copy of {planned.figures.get('source')}", err=True)
+    for line in filter(None, str(planned.figures.get("passed_over") or "").split("; ")):
+        click.echo(f"passed over: {line}", err=True)
     losses = str(planned.figures.get("lost") or "")
     for line in losses.split("; ") if losses else ():
         click.echo(f"would be lost: {line}", err=True)

@@ -19,6 +19,7 @@ from actions.store.database import StoreUnavailable, default_state_directory
 from actions.store.runs import Run
 from collectors.target import Target
 from exporter.commands.terminal import escape_control_characters, unwrap_terminal
+from exporter.text.run import requester_in_words
 from exporter.text.units import figures_in_words
 
 
@@ -143,5 +144,7 @@ def _result_fields(ended: Run) -> dict[str, object]:
         "next_step": ended.next_step,
         "plan": list(ended.plan.steps) if ended.plan else [],
         "figures": dict(ended.figures),
+        "requested_by": requester_in_words(ended),
+        "record_hash": ended.record_hash,
         "seconds": None if ended.started_at is None or ended.ended_at is None else ended.ended_at - ended.started_at,
     }

@@ -18,7 +18,7 @@ from exporter.config import rule_parts, schedule_parts, window_parts
 from exporter.config.problems import ConfigProblem
 from exporter.config.schema import ActionsPart, BackupPart, ConfigFile, DatabasePart, LimitsPart, RulePart, SchedulePart
 from exporter.config.settings import ActingSettings, Config, DatabaseSpec
-from exporter.config.tokens import read_digests
+from exporter.config.tokens import read_digests, token_file_label
 from exporter.config.window_parts import load_zone
 from exporter.config.yaml_positions import Loc
 
@@ -104,15 +104,18 @@ def _build_acting(
 ) -> ActingSettings:
     files = tuple(_absolute_path(name, folder) for name in part.allow.token_files)
     digests: list[bytes] = []
+    names: dict[bytes, str] = {}
     for i, file in enumerate(files if part.enabled else ()):
         try:
-            digests += read_digests(file)
+            digests += (own := read_digests(file))
+            names |= dict.fromkeys(own, token_file_label(file, files))
         except ValueError as error:
             problems.append(ConfigProblem(("actions", "allow", "token_files", i), str(error)))
     return ActingSettings(
         enabled=part.enabled,
         token_files=files,
         token_digests=tuple(digests),
+        token_names=names,
         users=frozenset(part.allow.users),
         client_sans=frozenset(part.allow.client_sans),
         short=part.concurrency.short,

@@ -40,7 +40,8 @@ _ACTING = {
     "actions": "Whether actions may run, for which callers, and within which bounds.",
     "actions.enabled": "Without it queuekeeper only observes.",
     "actions.allow": "The callers that may start an action over HTTP.",
-    "actions.allow.token_files": "Files with one token a line, mode 0600: `Authorization: Bearer TOKEN`.",
+    "actions.allow.token_files": "Files with one token a line, mode 0600: `Authorization: Bearer TOKEN`."
+    " The history calls who sent it by the file's name.",
     "actions.allow.users": "Users of the web configuration file.",
     "actions.allow.client_sans": "Names in a client's certificate.",
     "actions.windows": "For each action `HH:MM-HH:MM`: when automatic runs of it may start. `vacuum` and `purge` need one.",

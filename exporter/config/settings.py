@@ -30,7 +30,8 @@ class DatabaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class ActingSettings:
-    """Whether actions may run, for which callers, and within which bounds. `token_digests`: SHA-256 of the tokens.
+    """Whether actions may run, for which callers, and within which bounds. `token_digests`: SHA-256 of the tokens;
+    `token_names`: by digest, the name of the file that it is in.
 
     `users` are names of the web configuration file, `client_sans` names in client certificates. `windows`: by action, when
     automatic runs may start. `fresh_backup`: how old (seconds) the newest verified backup may be before an automatic run
@@ -40,6 +41,7 @@ class ActingSettings:
     enabled: bool = False
     token_files: tuple[Path, ...] = ()
     token_digests: tuple[bytes, ...] = field(default=(), repr=False)
+    token_names: Mapping[bytes, str] = field(default_factory=dict, repr=False)
     users: frozenset[str] = frozenset()
     client_sans: frozenset[str] = frozenset()
     short: int = 4

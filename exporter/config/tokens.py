@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MAX_TOKEN_FILE_BYTES = 64 * 1024
@@ -21,6 +21,12 @@ def read_digests(path: Path) -> tuple[bytes, ...]:
     if not digests:
         raise ValueError(f"{path} has no token in it; write one on a line of its own, e.g. from `openssl rand -hex 32`")
     return digests
+
+
+def token_file_label(path: Path, files: Sequence[Path]) -> str:
+    """What the history calls the bearer of this file's tokens: its name, or its path where another file has that name."""
+    label = str(path) if sum(other.name == path.name for other in files) > 1 else path.name
+    return label.encode("unicode_escape").decode("ascii")
 
 
 def token_digest(token: bytes) -> bytes:

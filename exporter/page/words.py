@@ -2,6 +2,7 @@
 
 from actions.runner.catalogue import ACTION_SPECS
 from exporter.status.database import RuleStatus
+from exporter.text.run import RECORD_WARNINGS as RECORD_WARNINGS
 from exporter.text.units import format_duration, format_size
 
 HEALTH = {

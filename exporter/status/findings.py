@@ -7,6 +7,7 @@ from actions.model.condition import ConditionVerdict
 from actions.policy.effect import condition_measurement
 from actions.policy.rules import Rule
 from collectors.access.snapshot import Snapshot
+from collectors.backups import BackupsReading
 from collectors.metric import fold_samples
 from collectors.owner import OwnerReading
 from collectors.wal import WalReading
@@ -83,8 +84,21 @@ def _backup_findings(snapshot: Snapshot) -> Iterator[Finding]:
     counts = {sample.labels[0]: sample.value_at(0) for sample in snapshot.samples_of("sqlite_backups")}
     if counts and not counts.get("verified"):
         yield Finding("it has no verified backup", f"queuekeeper backup {snapshot.target.name}")
+    reading = snapshot.readings.get("backups")
     if failed := counts.get("failed"):
-        yield Finding(f"{failed:.0f} backups are damaged", f"queuekeeper backups list {snapshot.target.name}")
+        yield Finding(_damage_in_words(failed, reading), f"queuekeeper backups list {snapshot.target.name}")
+    if isinstance(reading, BackupsReading) and reading.future:
+        yield Finding(
+            f"{reading.future} backups have a time in the future: a clock was wrong, so how old they are is not known",
+            f"correct the clock, then take a new one: queuekeeper backup {snapshot.target.name}",
+        )
+
+
+def _damage_in_words(failed: float, reading: object) -> str:
+    """How many backups are damaged, and what is wrong with the first."""
+    listed = reading.listing.backups.values() if isinstance(reading, BackupsReading) else ()
+    first = next((f"; {backup.name}: {backup.damage}" for backup in listed if backup.damage), "")
+    return f"{failed:.0f} backups are damaged{first}"
 
 
 def _disk_findings(snapshot: Snapshot, now: float) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from actions.model.request import Option
 from actions.policy.rules import ConditionWatch
 from actions.runner.manual import EnqueuedRun, enqueue_manual, manual_request
 from actions.runner.pause_and_cancel import cancel_run, pause_actions, wait_for_runs
+from actions.store.chain import ChainEntry, newest_pauses
 from actions.store.database import StoreUnavailable, state_store
 from actions.store.pause import clear_pause, pause_reason
 from actions.store.runs import Run, find_runs, load_run, pending_runs, unfinished_runs
@@ -26,6 +27,7 @@ from exporter.status.dry_runs import DryRuns
 from exporter.status.events import EventBroadcast
 from exporter.status.recent_readings import ChartPoint, RecentReadings
 from exporter.status.rule_state import explain_schedule
+from exporter.text.units import format_time
 from exporter.triggers.dispatcher import Dispatcher
 
 LOG = logging.getLogger(__name__)
@@ -95,6 +97,11 @@ class Operations:
         with state_store(self._state_path) as store:
             return find_runs(store, limit, before=before, database=database, action=action, outcome=outcome)
 
+    def list_pauses(self, limit: int) -> list[ChainEntry]:
+        """Return the newest pauses of all actions and their ends, newest first."""
+        with state_store(self._state_path) as store:
+            return newest_pauses(store, limit)
+
     def find_run(self, run_id: int) -> Run:
         """Return one run. Raises KeyError."""
         with state_store(self._state_path) as store:
@@ -140,13 +147,15 @@ class Operations:
         target = self._find_target(wanted.database)
         return self._dry_runs.plan(manual_request(wanted.action, wanted.database, wanted.options, wanted.who), target)
 
-    def pause_actions(self, why: str) -> str:
+    def pause_actions(self, who: str, place: str = "") -> str:
         """Stop every action from starting, and return since when and why actions are paused.
 
         A pause that exists already stays as it is.
         """
+        now = time.time()
+        why = f"by {who}{place} at {format_time(now)}"
         with state_store(self._state_path) as store:
-            existing = pause_actions(store, why)
+            existing = pause_actions(store, why, who, now)
         if existing is None:
             log_event(LOG, logging.WARNING, "actions are paused", why=why, next_step="queuekeeper resume")
         self._dispatcher.wake_up()
@@ -157,11 +166,11 @@ class Operations:
         with state_store(self._state_path) as store:
             return wait_for_runs(store, PAUSE_WAIT).finishing
 
-    def resume_actions(self) -> None:
+    def resume_actions(self, who: str) -> None:
         """Let actions start again, and lift all suspensions."""
         with state_store(self._state_path) as store:
-            lifted = clear_pause(store)
-        log_event(LOG, logging.INFO, "actions may start again", suspensions_lifted=lifted)
+            lifted = clear_pause(store, who, time.time())
+        log_event(LOG, logging.INFO, "actions may start again", by=who, suspensions_lifted=lifted)
         self._dispatcher.wake_up()
 
     def cancel_run(self, run_id: int, who: str) -> Run:

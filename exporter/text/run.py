@@ -4,6 +4,12 @@ from actions.model.condition import Condition
 from actions.store.runs import Run
 from exporter.text.units import format_duration, format_time
 
+# What to tell of a run that is not in history as it was written there (actions/store/run_rows.py).
+RECORD_WARNINGS = {
+    "changed": "changed after it was written",
+    "inserted": "inserted: queuekeeper did not record it",
+}
+
 
 def run_line(run: Run) -> str:
     """The run in one line: when, what, how it ended, whether it helped, why it ran, and its message."""
@@ -13,12 +19,22 @@ def run_line(run: Run) -> str:
     measured = f" ({_format_number(run.before)} -> {_format_number(run.after)})" if run.effect else ""
     ended = f"{run.outcome or run.state}{took}{effect}{measured}"
     message = " ".join(run.message.split()) or "not ended yet"
-    return f"{at} #{run.id} {run.database} {run.action}: {ended}; {_trigger_in_words(run)}: {message}"
+    warning = f" ({RECORD_WARNINGS[run.record]})" if run.record in RECORD_WARNINGS else ""
+    return f"{at} #{run.id} {run.database} {run.action}{warning}: {ended}; {_trigger_in_words(run)}: {message}"
+
+
+def requester_in_words(run: Run) -> str:
+    """Who or what requested the run: a user, a token's name, a schedule, a rule, a rule's alert."""
+    if run.trigger == "person":
+        return " ".join(run.request.asked_by.split()) or "a person"
+    if run.trigger == "schedule":
+        return f"schedule {run.rule}"
+    return f"rule {run.rule}" + (f", alert {run.episode}" if run.episode else "")
 
 
 def _trigger_in_words(run: Run) -> str:
     if run.trigger == "person":
-        return "requested by a person"
+        return f"requested by {requester_in_words(run)}"
     if run.trigger == "schedule":
         return f"schedule {run.rule}"
     condition = run.request.condition
@@ -50,7 +66,7 @@ _FIELD_NAMES = (
 def run_fields(run: Run) -> dict[str, object]:
     """The fields of `history --json` and the HTTP API; times in seconds since the epoch, without claim and token.
 
-    `before` and `after` are the values of the condition's metric.
+    `before` and `after` are the values of the condition's metric; `record`: whole, changed or inserted.
     """
     fields: dict[str, object] = {name: getattr(run, name) for name in _FIELD_NAMES}
     fields["plan"] = list(run.plan.steps) if run.plan else []
@@ -58,4 +74,6 @@ def run_fields(run: Run) -> dict[str, object]:
     fields["condition"] = None if run.request.condition is None else run.request.condition.metric
     fields["options"] = dict(run.request.options)
     fields["asked_by"] = run.request.asked_by
+    fields["requested_by"] = requester_in_words(run)
+    fields["record"], fields["record_hash"] = run.record, run.record_hash
     return fields

@@ -233,7 +233,7 @@ class Dispatcher:
         for message in child.read_events():
             self._on_event(waiting, message)
             if message.kind == "planned":
-                origin = {"trigger": waiting.trigger, "rule": waiting.rule}
+                origin = {"trigger": waiting.trigger, "rule": waiting.rule, "by": waiting.request.asked_by or None}
                 log_event(LOG, logging.INFO, "run planned", **about, **origin, plan=message.message)
         status, last_line = child.wait_for_exit()
         try:
@@ -276,6 +276,7 @@ class Dispatcher:
             effect=ended.effect,
             result=ended.message,
             next_step=ended.next_step,
+            record_hash=ended.record_hash,
             **({"exit_status": status, "error": last_line} if last_line else {}),
         )
 

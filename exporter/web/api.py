@@ -13,6 +13,7 @@ from actions.model.request import Option
 from actions.store.database import StoreUnavailable
 from exporter.status.dry_runs import TooManyDryRuns
 from exporter.status.operations import Operations, OperatorRequest, UnknownDatabase
+from exporter.text.chain import pause_fields
 from exporter.text.run import run_fields
 from exporter.web.authorization import actor_with_address, denial_response, request_denial
 from exporter.web.context import WebContext
@@ -38,6 +39,7 @@ def api_routes(context: WebContext) -> list[Route]:
         Route("/api/v1/databases", _read_handler(operations, _list_databases), methods=["GET"]),
         Route("/api/v1/runs", _read_handler(operations, _list_runs), methods=["GET"]),
         Route("/api/v1/runs/{id:run}", _read_handler(operations, _show_run), methods=["GET"]),
+        Route("/api/v1/pauses", _read_handler(operations, _list_pauses), methods=["GET"]),
         Route("/api/v1/events", events_handler(context), methods=["GET"]),
         Route(acting, _action_request_handler(context), methods=["POST"]),
     ]
@@ -100,6 +102,11 @@ def _list_runs(operations: Operations, request: Request) -> object:
 
 def _show_run(operations: Operations, request: Request) -> object:
     return run_fields(operations.find_run(int(request.path_params["id"])))
+
+
+def _list_pauses(operations: Operations, request: Request) -> object:
+    limit = min(MAX_RUNS_PER_ANSWER, _parse_number_parameter(request, "limit") or 50)
+    return {"pauses": [pause_fields(entry) for entry in operations.list_pauses(limit)]}
 
 
 def _parse_number_parameter(request: Request, name: str) -> int | None:

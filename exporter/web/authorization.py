@@ -27,7 +27,8 @@ def actor_name(identity: Identity, right: ActingRights) -> str:
     if not right.enabled:
         return ""
     if identity.token is not None and _is_valid_token(identity.token, right.token_digests):
-        return "a token"
+        name = right.token_names.get(identity.token)
+        return f"token {name}" if name else "a token"
     if identity.user in right.users:
         return f"user {identity.user}"
     name = next((name for name in identity.names if name in right.client_sans), "")

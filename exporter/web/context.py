@@ -1,6 +1,6 @@
 """What the web server needs of the agent, as values and callables, so that neither depends on how the other works."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actions.policy.alerts import Delivery
@@ -13,12 +13,16 @@ from exporter.web_config.settings import WebConfig
 
 @dataclass(frozen=True, slots=True)
 class ActingRights:
-    """Who may act now: the SHA-256 digests of the valid tokens, and the names of users and of client certificates."""
+    """Who may act now: the SHA-256 digests of the valid tokens, and the names of users and of client certificates.
+
+    `token_names`: by digest, what the history calls its bearer.
+    """
 
     enabled: bool
     token_digests: tuple[bytes, ...] = ()
     users: frozenset[str] = frozenset()
     client_sans: frozenset[str] = frozenset()
+    token_names: Mapping[bytes, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Handlers that control the agent: reload, pause, resume, cancel. All need the right to act (`exporter.web.authorization`)."""
 
-import time
 from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -9,7 +8,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from actions.model.errors import Refused
 from actions.store.database import StoreUnavailable
-from exporter.text.units import format_time
 from exporter.web.authorization import actor_with_address, denial_response, request_denial
 from exporter.web.context import WebContext
 from exporter.web.responses import AsciiJsonResponse, Handler
@@ -40,7 +38,7 @@ def pause_handler(context: WebContext) -> Handler:
 
     def pause_actions(request: Request) -> Response:
         actor = actor_with_address(request, context.acting_rights())
-        why = context.operations.pause_actions(f"by {actor} at {format_time(time.time())}")
+        why = context.operations.pause_actions(actor)
         runs = context.operations.finishing_runs()
         finishing = [{"run": run.id, "database": run.database, "action": run.action} for run in runs]
         return AsciiJsonResponse({"paused": True, "why": why, "finishing": finishing})
@@ -70,8 +68,8 @@ def cancel_handler(context: WebContext) -> Handler:
 def resume_handler(context: WebContext) -> Handler:
     """Return the handler that lets actions start again."""
 
-    def resume_actions(_request: Request) -> Response:
-        context.operations.resume_actions()
+    def resume_actions(request: Request) -> Response:
+        context.operations.resume_actions(actor_with_address(request, context.acting_rights()))
         return AsciiJsonResponse({"paused": False})
 
     return _require_permission(context, resume_actions)

@@ -7,7 +7,7 @@ sent. Every form is answered with another page or a redirect to one, so that a r
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import monotonic, time
+from time import monotonic
 from urllib.parse import parse_qsl
 
 from starlette.concurrency import run_in_threadpool
@@ -28,7 +28,6 @@ from exporter.log import log_event
 from exporter.page.render import quote_url_path
 from exporter.status.dry_runs import TooManyDryRuns
 from exporter.status.operations import OperatorRequest, UnknownDatabase
-from exporter.text.units import format_time
 from exporter.web import session_cookie
 from exporter.web.authorization import actor_with_address, identity_denial, request_denial
 from exporter.web.context import WebContext
@@ -147,15 +146,18 @@ class PageForms:
         """Stop every action from starting."""
 
         def begin_pause() -> None:
-            self._context.operations.pause_actions(
-                f"by {actor_with_address(request, self._context.acting_rights())} on the page at {format_time(time())}"
-            )
+            actor = actor_with_address(request, self._context.acting_rights())
+            self._context.operations.pause_actions(actor, " on the page")
 
         return await self._run_permitted_control(request, begin_pause, "/")
 
     async def resume_actions(self, request: Request) -> Response:
         """Let actions start again."""
-        return await self._run_permitted_control(request, self._context.operations.resume_actions, "/")
+
+        def end_pause() -> None:
+            self._context.operations.resume_actions(actor_with_address(request, self._context.acting_rights()))
+
+        return await self._run_permitted_control(request, end_pause, "/")
 
     async def _run_permitted_control(self, request: Request, do: Callable[[], object], target: str) -> Response:
         """Call `do` when the viewer may act, then redirect to `target`."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
@@ -19,12 +20,14 @@ from exporter.page.render import ASSETS, PageTemplates, compress_body
 from exporter.status.database import HEALTH_STATES, QueueSummary
 from exporter.status.operations import UnknownDatabase
 from exporter.status.recent_readings import SERIES
+from exporter.text.chain import pause_line
 from exporter.web.context import WebContext
 from exporter.web.responses import RUN_NUMBER, Handler
 from exporter.web.sessions import SessionStore
 from exporter.web.viewer import viewer_of
 
 RUNS_PER_PAGE = 50
+PAUSES_PER_PAGE = 10
 # Allows nothing of another host, no inline script or style, no frame around the page, no form to another host.
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -117,15 +120,15 @@ class HtmlPages:
         words = {name: value for name, value in given.items() if name != "before"}
         try:
             runs = self._context.operations.list_runs(RUNS_PER_PAGE, before=before, **words)
+            pauses = [pause_line(entry) for entry in self._context.operations.list_pauses(PAUSES_PER_PAGE)]
         except StoreUnavailable as error:
             return self.render_page(
                 request, "error.html", 503, title="The state store cannot be read", what=f"{error}."
             )
         older = urlencode({**words, "before": runs[-1].id}) if len(runs) == RUNS_PER_PAGE else ""
         filtered, actions = any(given.values()), sorted(ACTION_SPECS)
-        return self.render_page(
-            request, "history.html", runs=runs, filters=given, filtered=filtered, actions=actions, older=older
-        )
+        listed: dict[str, Any] = {"runs": runs, "pauses": pauses, "filters": given, "filtered": filtered}
+        return self.render_page(request, "history.html", actions=actions, older=older, **listed)
 
     def show_run(self, request: Request) -> Response:
         """Show one run with its plan, figures and effect."""

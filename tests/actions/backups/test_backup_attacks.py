@@ -239,17 +239,19 @@ def damage_live_table(target: Target, queue: prismq.Queue) -> None:
         file.write(b"\xee" * 4096)
 
 
-@pytest.mark.parametrize("action", ["verify", "restore"])
-def test_a_backup_that_fails_its_proof_is_verified_no_longer_and_pushes_no_good_one_out(
-    target: Target, action: str
+@pytest.mark.parametrize(
+    ("action", "outcome"), [("verify", "unverified"), ("restore", "done"), ("drill", "unverified")]
+)
+def test_a_backup_that_fails_its_proof_counts_as_failed_and_pushes_no_good_one_out(
+    target: Target, action: str, outcome: str
 ) -> None:
     good, rotten = backed_up(target), backed_up(target)
     flip(rotten, 9000)
-    options = {"in_place": True} if action == "restore" else {}
-    assert by_hand(target, action, **options).outcome == "unverified"
+    options = {"to": str(target.path) + ".restored"} if action == "restore" else {}
+    assert by_hand(target, action, **options).outcome == outcome
     assert {Path(backup.reference): backup.state for backup in find_backups(target)} == {
         good: "verified",
-        rotten: "unverified",
+        rotten: "failed",
     }
     by_hand(target, "prune")
     assert good.exists()
@@ -434,17 +436,45 @@ def test_losses_are_told_though_a_virtual_table_needs_an_extension_that_is_not_h
     assert by_hand(target, "restore", in_place=True).outcome == "done"
 
 
-def test_the_command_restores_the_backup_whose_losses_it_showed_or_none(target: Target, queue: prismq.Queue) -> None:
-    """The newest one is damaged: the older one must not be restored unasked in its place."""
-    backed_up(target)
+def test_the_command_passes_over_a_damaged_newest_backup_and_says_so_but_never_over_a_named_one(
+    target: Target, queue: prismq.Queue
+) -> None:
+    good = backed_up(target)
     queue.put("queued", 5)
-    flip(backed_up(target), 9000)
-    queue.put("queued", 5)
+    rotten = backed_up(target)
+    flip(rotten, 9000)
     command = [sys.executable, "-m", "exporter.commands", "restore", str(target.path), "--from"]
     command += [str(target.backup.directory), "--state", str(target.state), "--in-place"]
+    named = subprocess.run([*command, str(rotten)], capture_output=True, text=True)
+    assert named.returncode == 5, named.stderr
+    assert queue.value("SELECT count(*) FROM task_queue") == 25
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 5, done.stderr
-    assert queue.value("SELECT count(*) FROM task_queue") == 30
+    assert done.returncode == 0, done.stderr
+    assert good.name in done.stdout
+    assert queue.value("SELECT count(*) FROM task_queue") == 20
+
+
+def test_a_restore_passes_over_each_damaged_backup_in_one_sentence_and_refuses_when_none_is_intact(
+    target: Target, queue: prismq.Queue, tmp_path: Path
+) -> None:
+    good, second, third = backed_up(target), backed_up(target), backed_up(target)
+    flip(third, 9000)
+    second.write_bytes(second.read_bytes()[:-4096])
+    manifest = manifest_path(second)
+    manifest.write_text(manifest.read_text().replace(str(good.stat().st_size), str(second.stat().st_size)))
+    run = by_hand(target, "restore", to=str(tmp_path / "there.db"))
+    assert run.outcome == "done", run.message
+    assert run.message.startswith(f"restored {good.name} to ")
+    assert second.name in run.message
+    assert third.name in run.message
+    assert {Path(b.reference): b.state for b in find_backups(target)} == {
+        good: "verified",
+        second: "failed",
+        third: "failed",
+    }
+    flip(good, 9000)
+    assert by_hand(target, "restore", to=str(tmp_path / "nowhere.db")).outcome == "unverified"
+    assert not (tmp_path / "nowhere.db").exists()
 
 
 def test_leftovers_of_a_killed_decompression_go_at_the_next_start(target: Target) -> None:

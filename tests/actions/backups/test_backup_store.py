@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,11 @@ from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from collectors import disk
 from collectors.access.context import PollContext
-from collectors.backup_catalog.catalog import Backup, CatalogListing, assess_backup, newest_verified
+from collectors.backup_catalog.catalog import Backup, CatalogListing, assess_backup
 from collectors.backup_catalog.manifest import Manifest, decode_manifest, encode_manifest
 from collectors.backup_catalog.names import FILE_PATTERNS, backup_file_name, manifest_name, names_described_by
-from collectors.backup_catalog.store import backup_location, find_backups, find_newest_verified, open_catalog
+from collectors.backup_catalog.order import newest_verified
+from collectors.backup_catalog.store import backup_location, find_backups, open_catalog
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq
@@ -152,7 +154,7 @@ def test_without_a_place_there_is_no_store_and_no_backup(
     with pytest.raises(Refused) as refusal:
         open_store(bare, "--from")
     assert "give --from DIR" in refusal.value.next_step
-    assert (open_catalog(bare.target), find_backups(bare.target), find_newest_verified(bare.target)) == (None, (), None)
+    assert (open_catalog(bare.target), find_backups(bare.target)) == (None, ())
 
 
 def test_names_are_told_apart() -> None:
@@ -252,7 +254,7 @@ def test_a_store_without_local_files_takes_proves_and_withdraws(
     published = take_backup(work, store, "", kind="manual")
     backup = SelectedBackup(store, published.reference, published.manifest)
     prove_backup(work, backup)
-    newest = newest_verified(store.list_backups().backups.values())
+    newest = newest_verified(store.list_backups().backups.values(), time.time())
     assert newest is not None
     assert newest.reference == backup.reference
     with open_plain_backup(work, backup, drafts) as plain:
@@ -260,7 +262,7 @@ def test_a_store_without_local_files_takes_proves_and_withdraws(
     store.objects[backup.reference] = b"damaged" + store.objects[backup.reference][7:]
     with pytest.raises(Unverified, match="is not what was written"):
         prove_backup(work, backup)
-    assert newest_verified(store.list_backups().backups.values()) is None
+    assert newest_verified(store.list_backups().backups.values(), time.time()) is None
     assert list(drafts.iterdir()) == []
     assert not settings.directory.exists()
 

@@ -300,12 +300,13 @@ def test_a_copy_of_a_damaged_database_says_that_the_database_was_damaged(backed_
     caught = by_hand(backed_up, "integrity", full=True, on_backup=True)
     assert (caught.outcome, caught.reason) == ("unverified", "damaged")
     assert "it was damaged in the backup store" in caught.message
-    assert find_backups(backed_up)[0].state == "unverified", "it no longer counts as a way back"
+    assert find_backups(backed_up)[0].state == "failed", "it no longer counts as a way back"
     assert verdicts(backed_up) == {("full", "backup"): False}
     manifest = json.loads(manifest_path(Path(backup.reference)).read_text())
     manifest |= {
         "sha256": __import__("hashlib").sha256(Path(backup.reference).read_bytes()).hexdigest(),
         "verified_time": 1.0,
+        "damaged_time": None,
     }
     manifest_path(Path(backup.reference)).write_text(json.dumps(manifest))
     again = by_hand(backed_up, "integrity", full=True, on_backup=True)

@@ -17,6 +17,7 @@ from actions.runner.protocol import Job
 from actions.store.database import state_store
 from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.backup_catalog.manifest import encode_manifest
+from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import ALL_DAY, act, by_hand, target_of
@@ -38,9 +39,9 @@ def store(target: Target) -> Iterator[apsw.Connection]:
 def facts(target: Target, store: apsw.Connection, now: float, trigger: Any = "schedule") -> GuardInputs:
     assert target.state is not None
     request = Request("vacuum", target.name, trigger)
-    return gather_guard_inputs(
-        Job(request, target, target.state, None, False, ALL_DAY, 3600.0), ACTIONS["vacuum"].SPEC, store, now
-    )
+    job = Job(request, target, target.state, None, False, ALL_DAY, 3600.0)
+    with RawReader() as raw:
+        return gather_guard_inputs(job, ACTIONS["vacuum"].SPEC, store, now, raw)
 
 
 def reason(inputs: GuardInputs) -> str:

@@ -36,6 +36,7 @@ def test_the_history_needs_16_mib() -> None:
         ({"linked_sqlite_vulnerable": True}, "vulnerable_sqlite", "3.54.1", "apsw"),
         ({"paused": "by ann"}, "paused", "by ann", "queuekeeper resume"),
         ({"user": 1001}, "foreign_owner", "user 1000", "run as user 1000 or as root"),
+        ({"user": 0}, "foreign_owner", "the right to give files away", "CAP_CHOWN"),
         ({"state_free": STATE_RESERVE - 1}, "state_full", str(STATE_RESERVE), "free space"),
         ({"database_free": 255 * MIB}, "disk_full", f"{MIB} bytes are missing", "limits.disk_reserve"),
     ],
@@ -50,7 +51,8 @@ def test_what_binds_every_run(changed: dict[str, object], reason: str, says: str
 
 
 @pytest.mark.parametrize(
-    "changed", [{"user": 0}, {"user": None, "owner": None}, {"user": None}, {"database_free": None}]
+    "changed",
+    [{"user": 0, "gives_files_away": True}, {"user": None, "owner": None}, {"user": None}, {"database_free": None}],
 )
 def test_root_and_systems_without_owners_and_actions_that_check_their_space(changed: dict[str, object]) -> None:
     assert first_refusal(replace(FINE, **changed)) is None  # type: ignore[arg-type] # by names of GuardInputs

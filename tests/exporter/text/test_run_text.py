@@ -13,7 +13,7 @@ from actions.model.request import Request
 from actions.store import runs
 from actions.store.database import state_store
 from actions.store.runs import RunEnding
-from exporter.text.run import run_line
+from exporter.text.run import run_fields, run_line
 
 NIGHT = 1_772_420_400.0
 BACKLOG = Condition("sqlite_wal_backlog_bytes", above=67108864, clear=8388608)
@@ -75,6 +75,22 @@ def test_a_schedule_and_a_person(store: apsw.Connection) -> None:
         store, Request("backup", "jobs", "schedule", rule="nightly")
     )
     assert "; requested by a person: " in line_of(store, Request("backup", "jobs"))
+    assert "; requested by token deploy: " in line_of(store, Request("backup", "jobs", asked_by="token\ndeploy"))
+
+
+@pytest.mark.parametrize(
+    ("request_of", "who"),
+    [
+        (Request("backup", "jobs", asked_by="user ann (uid 1000)"), "user ann (uid 1000)"),
+        (Request("backup", "jobs"), "a person"),
+        (Request("backup", "jobs", "schedule", rule="nightly"), "schedule nightly"),
+        (Request("checkpoint", "jobs", "threshold", rule="wal", condition=BACKLOG), "rule wal"),
+        (Request("checkpoint", "jobs", "alert", rule="wal", episode="c0ffee/2"), "rule wal, alert c0ffee/2"),
+    ],
+)
+def test_the_requester_is_a_field(store: apsw.Connection, request_of: Request, who: str) -> None:
+    number, _ = runs.enqueue_run(store, request_of, "/jobs.db", NIGHT)
+    assert run_fields(runs.load_run(store, number))["requested_by"] == who
 
 
 def test_it_is_one_line_whatever_the_message_holds(store: apsw.Connection) -> None:

@@ -115,7 +115,11 @@ def test_a_run_asked_for_is_done_by_the_dispatcher_and_history_says_who_asked(ag
     assert answer.json()["new"] is True
     run = ended(agent, answer.json()["run"])
     assert (run["outcome"], run["trigger"], run["options"]) == ("done", "person", {"guarded": True})
-    assert run["asked_by"] == "a token from 127.0.0.1"
+    assert run["asked_by"] == run["requested_by"] == "token token from 127.0.0.1"
+    logged = agent.wait(
+        lambda: [line for line in agent.events("run ended") if line["run"] == run["id"]], "the log line"
+    )
+    assert logged[0]["record_hash"] == run["record_hash"], "the log of another machine can hold the head of the chain"
     assert run["plan"]
     assert jobs.value("SELECT count(*) FROM task_queue WHERE status = 'queued'") == 3
     assert TOKEN not in agent.log.read_text()

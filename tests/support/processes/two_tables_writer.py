@@ -1,4 +1,6 @@
-"""Commits without pause; each transaction writes three tables, so that a copy mixing two commits shows. usage: DB MS
+"""Commits without pause; each transaction writes three tables, so that a copy mixing two commits shows.
+
+usage: DB MS [FRAMES]. FRAMES: its autocheckpoint, 0 for none; SQLite's default where it is not given.
 
 Prints its longest commit in seconds at the end.
 """
@@ -13,6 +15,8 @@ path, interval = sys.argv[1], float(sys.argv[2]) / 1000
 connection = apsw.Connection(path)
 connection.set_busy_timeout(10000)
 connection.pragma("synchronous", "normal")
+if len(sys.argv) > 3:
+    connection.wal_autocheckpoint(int(sys.argv[3]))
 connection.transaction_mode = "IMMEDIATE"
 number, longest = connection.execute("SELECT n FROM meta").get, 0.0
 print("ready", flush=True)

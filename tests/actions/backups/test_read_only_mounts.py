@@ -1,0 +1,101 @@
+"""Backups of a WAL database of a killed owner, on a read-only mount: what is committed is in the copy, or it is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from actions.store.runs import Run
+from collectors.access.connection import open_immutable
+from collectors.target import BackupSettings, Limits, Target
+from tests.support.scenes.killed_owner import commit_and_die, read_only_folder
+from tests.support.scenes.run_actions import by_hand
+
+ROWS = 3000
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    """A database that is whole in its file; its folder holds nothing else."""
+    folder = tmp_path / "application"
+    folder.mkdir()
+    connection = apsw.Connection(str(folder / "q.db"))
+    connection.execute("PRAGMA journal_mode=WAL").fetchall()
+    connection.execute(
+        "CREATE TABLE task (id INTEGER PRIMARY KEY, state TEXT, pad BLOB); CREATE TABLE other (id INTEGER PRIMARY KEY);"
+        f"WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {ROWS})"
+        "INSERT INTO task SELECT i, 'queued', randomblob(300) FROM s; INSERT INTO other VALUES (1)"
+    ).fetchall()
+    connection.close()
+    place = BackupSettings(tmp_path / "b", own_folder=False)
+    return Target(name="q", path=folder / "q.db", state=tmp_path / "state", backup=place, limits=Limits(disk_reserve=0))
+
+
+def copied_value(run: Run, sql: str) -> object:
+    assert run.outcome == "done", run.message
+    with open_immutable(Path(str(run.figures["path"]))) as copy:
+        return copy.execute(sql).get
+
+
+COMMITS = {
+    "every row updated": ("UPDATE task SET state = 'done'", "SELECT count(*) FROM task WHERE state = 'done'", ROWS),
+    "one inserted, one deleted": (
+        "BEGIN; DELETE FROM task WHERE id = 7; INSERT INTO task VALUES (90000, 'new', x''); COMMIT",
+        "SELECT count(*) FROM task WHERE id = 90000 AND NOT EXISTS (SELECT 1 FROM task WHERE id = 7)",
+        1,
+    ),
+    "one of several transactions": (
+        "UPDATE other SET id = 5; UPDATE other SET id = 6; UPDATE task SET state = 'x' WHERE id = 1",
+        "SELECT other.id FROM other, task WHERE task.id = 1 AND state = 'x'",
+        6,
+    ),
+}
+
+
+@pytest.mark.parametrize("commits", COMMITS)
+def test_what_a_killed_application_committed_is_in_the_copy(target: Target, commits: str) -> None:
+    sql, question, answer = COMMITS[commits]
+    commit_and_die(target.path, sql)
+    with read_only_folder(target.path.parent):
+        run = by_hand(target, "backup")
+        assert copied_value(run, question) == answer
+        assert (run.figures["method"], "index of its own" in str(run.figures["note"])) == ("pages", True)
+        assert by_hand(target, "drill").outcome == "done"
+
+
+def remove_wal_index(target: Target) -> None:
+    target.shm.unlink()
+
+
+def zero_wal_index(target: Target) -> None:
+    target.shm.write_bytes(bytes(target.shm.stat().st_size))
+
+
+def claim_all_copied(target: Target) -> None:
+    """The -shm of a moment when the file was whole, as a backup tool leaves it beside a newer -wal."""
+    older = target.shm.read_bytes()
+    connection = apsw.Connection(str(target.path))
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    stale = target.shm.read_bytes()
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.close()
+    assert stale != older
+    commit_and_die(target.path, "UPDATE task SET state = 'last'")
+    target.shm.write_bytes(stale)
+
+
+@pytest.mark.parametrize("damage", [remove_wal_index, zero_wal_index, claim_all_copied])
+def test_without_the_right_wal_index_the_copy_is_right_or_refused(
+    target: Target, damage: Callable[[Target], None]
+) -> None:
+    commit_and_die(target.path, "UPDATE task SET state = 'last'")
+    damage(target)
+    with read_only_folder(target.path.parent):
+        run = by_hand(target, "backup")
+    if run.outcome == "done":
+        assert copied_value(run, "SELECT count(*) FROM task WHERE state = 'last'") == ROWS
+    else:
+        assert run.outcome in ("refused", "failed", "unverified")
+        assert run.next_step
+        assert list(target.backup.directory.glob("*.db")) == []
