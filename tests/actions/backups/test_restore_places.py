@@ -146,7 +146,8 @@ def test_a_dry_run_leaves_nothing_behind(target: Target, queue: prismq.Queue, tm
 def test_a_disk_that_fills_up_meanwhile_leaves_what_was_there(
     target: Target, queue: prismq.Queue, tmp_path: Path, way: str
 ) -> None:
-    """There was room when it was planned; then no file may grow beyond 40 KiB (setrlimit(2), RLIMIT_FSIZE)."""
+    """There was room when it was planned; then no file may grow beyond 1 MB (setrlimit(2), RLIMIT_FSIZE)."""
+    queue.owner.execute("CREATE TABLE ballast (bytes); INSERT INTO ballast VALUES (zeroblob(2000000))")
     assert by_hand(target, "backup").outcome == "done"
     queue.owner.close()
     if way == "missing":
@@ -156,7 +157,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_what_was_there(
     before = {path.name: path.read_bytes() for path in tmp_path.glob("queue.db*")}
     options = {"to": str(tmp_path / "x.db")} if way == "to" else {"in_place": True, "application_stopped": True}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40960, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
         run = by_hand(target, "restore", **options)
     finally:
