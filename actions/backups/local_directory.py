@@ -16,7 +16,7 @@ from actions.backups.publish import (
     write_private_file,
 )
 from actions.backups.writable import require_writable_folder
-from actions.model.io_errors import translate_io_error
+from actions.model.errors import Failed
 from actions.sqlite.disk_space import require_free_space
 from collectors.access.file_facts import nearest_existing_directory
 from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, manifest_path, read_manifest
@@ -38,7 +38,11 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise translate_io_error(error, "the folder of the backups cannot be made", reason="directory") from error
+            raise Failed(
+                f"cannot create {self.folder}: {error.strerror}",
+                reason="directory",
+                next_step="create it for this user, or name another directory",
+            ) from error
         removed = remove_orphaned_partials(self.folder)
         self._remove_placeholders(removed)
         return len(removed)

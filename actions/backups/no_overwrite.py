@@ -39,11 +39,12 @@ def move_without_overwrite(source: Path, destination: Path) -> None:
 def replace_keeping_old(target: Path, restored: Path, aside: Path) -> None:
     """Give `restored` the name of `target`, and the file that was there the name `aside`, in a way that leaves no gap.
 
-    Where the file system has neither links nor exchanges there is one of two renames. A way that fails leaves all as it was.
+    By an exchange; else by a link, where a kill in between leaves the old file with two names; else by two renames, with a gap
+    between them. A way that fails leaves all as it was.
     Raises FileExistsError, OSError of the first way that failed.
     """
     first: OSError | None = None
-    for way in (_replace_linked, _exchange_and_rename, _rename_twice):
+    for way in (_exchange_and_rename, _replace_linked, _rename_twice):
         try:
             return way(target, restored, aside)
         except FileExistsError:
