@@ -33,7 +33,8 @@ from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
 from actions.sqlite.naming import join_first
-from collectors.access.connection import open_immutable, open_read_only
+from collectors.access.at_rest import open_live_or_at_rest
+from collectors.access.connection import open_immutable
 from collectors.access.timeouts import TimeLimitExceeded
 
 SPEC = ActionSpec(
@@ -126,7 +127,7 @@ def _check_live_file(context: ActionContext, longest: float, *, full: bool) -> t
     """Check the live file part by part, then the queue's rows if the pages have no problem."""
     report = CheckReport()
     try:
-        with open_read_only(context.target.path) as connection:
+        with open_live_or_at_rest(context.target, context.raw) as connection:
             for part in check_live(context, connection, longest, full=full):
                 report = report.with_part(part)
                 context.emit_progress("checked parts", report.parts, 0.0)

@@ -69,7 +69,7 @@ def plan(context: ActionContext) -> Plan:
 
 
 def run(context: ActionContext, plan: Plan) -> Done:
-    """Read what stays, then delete what may go. Raises Unverified when nothing that stays is intact: all of it stays then."""
+    """Read what stays, then delete what may go. Raises Unverified when nothing that stays is intact: then all of it stays."""
     store = open_store(context, "--from")
     store.prepare_location()
     backups = _backups_by_name(store)
@@ -77,7 +77,7 @@ def run(context: ActionContext, plan: Plan) -> Done:
     proof = prove_retention(context, store, backups, _keep_rules(context))
     planned = {step.removeprefix("delete ") for step in plan.steps}
     goes = [name for name in proof.decision.to_delete if name in planned]
-    if goes and proof.intact is None:
+    if (goes or proof.verdicts) and proof.intact is None:
         raise _none_intact_error(proof)
     context.emit_phase("prune")
     partials = [name for name in planned if PARTIAL in name]

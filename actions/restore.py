@@ -14,19 +14,6 @@ import apsw
 from actions.backups.content_proof import has_same_rows, prove_contents
 from actions.backups.file_settings import require_recorded_fields
 from actions.backups.publish import create_partial_file, publish_file, remove_orphaned_partials, sync_file
-from actions.backups.restore_live import change_page_size, describe_live_settings, restore_live
-from actions.backups.restore_loss import find_table_losses
-from actions.backups.restore_places import (
-    RestoreWay,
-    copy_directory,
-    destination_path,
-    require_places,
-    safety_store,
-)
-from actions.backups.restore_settings import put_back_settings, wanted_settings
-from actions.backups.restore_source import describe_source, select_restorable
-from actions.backups.restore_swap import require_no_open_files, swap_in_restored
-from actions.backups.restore_way import choose_way, damaged_source_error, require_whole_source
 from actions.backups.select import load_backup, open_plain_backup, plain_directory
 from actions.backups.store import SelectedBackup
 from actions.backups.take import take_backup
@@ -34,6 +21,19 @@ from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
+from actions.restores.live import change_page_size, describe_live_settings, restore_live
+from actions.restores.losses import find_table_losses
+from actions.restores.places import (
+    RestoreWay,
+    copy_directory,
+    destination_path,
+    require_places,
+    safety_store,
+)
+from actions.restores.settings import put_back_settings, wanted_settings
+from actions.restores.source import describe_source, select_restorable
+from actions.restores.swap import require_no_open_files, swap_in_restored
+from actions.restores.way import choose_way, damaged_source_error, require_whole_source
 from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk
 from collectors.access.connection import open_immutable, open_read_only
@@ -161,7 +161,7 @@ def _describe_losses(context: ActionContext, backup: SelectedBackup) -> tuple[st
         try:
             return tuple(loss.as_sentence() for loss in find_table_losses(live, content, backup.manifest.row_counts))
         except apsw.CorruptError as error:
-            raise damaged_source_error(error) from error
+            raise damaged_source_error(context, error) from error
 
 
 def _plan_steps(context: ActionContext, backup: SelectedBackup, way: RestoreWay) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _take_safety_copy(context: ActionContext, backup: SelectedBackup) -> str:
     try:
         return take_backup(context, store, "safety", kind="safety").reference
     except Unverified as error:
-        raise damaged_source_error(error) from error
+        raise damaged_source_error(context, error) from error
 
 
 def _fit_page_size(context: ActionContext, backup: SelectedBackup, plain: Path) -> None:

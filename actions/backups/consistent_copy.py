@@ -5,9 +5,11 @@ the files. `pages`: the snapshot is pinned and copied through the backup API. `o
 copied in one step of the backup API and compared under the same read lock.
 """
 
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,26 +17,35 @@ from typing import Literal
 
 import apsw
 
-from actions.backups.content_proof import DatabaseContents, prove_contents, read_contents
+from actions.backups.content_proof import DamagedContents, DatabaseContents, prove_whole_file, read_shape
 from actions.backups.copy_files import FileCopyImpossible, copy_snapshot_files, start_copy_process
 from actions.backups.copy_pages import copy_pages
 from actions.backups.copy_proof import CopyProof, ProofLevel, prove_copy
+from actions.backups.publish import sync_file
 from actions.backups.snapshot_pin import SnapshotPin, pin_snapshot
 from actions.model.context import ActionContext
 from actions.model.errors import Unverified
-from actions.sqlite.wal_budget import limit_wal_growth, wal_growth
-from collectors.access.connection import open_immutable
+from actions.sqlite.wal_budget import wal_growth
+from collectors.backup_catalog.store import backup_location
 
 CopyMethod = Literal["file", "pages", "one_step"]
 
 
 @dataclass(frozen=True, slots=True)
-class ProvedCopy:
-    """A copy that was proved. `snapshot_time`: seconds since the epoch; `wal_growth` in bytes; the other times in seconds.
+class CopyTimes:
+    """Seconds that the parts of a copy took: copying, comparing with the source, verifying the copy by itself."""
 
-    `expected` was read from the pinned source, and the copy was compared with it; for a rollback-journal database, whose
-    commits must not wait for a count, the rows were counted in the copy. `proof`: how it was compared with the source.
-    `note`: why a faster method was not used.
+    copy: float
+    compare: float
+    verify: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProvedCopy:
+    """A copy that was proved. `snapshot_time`: seconds since the epoch; `wal_growth` in bytes.
+
+    `expected`: counted in the copy, after `proof` had shown that it is the pinned transaction. `note`: why a faster method was
+    not used.
     """
 
     method: CopyMethod
@@ -43,55 +54,60 @@ class ProvedCopy:
     proof: CopyProof
     restarts: int
     wal_growth: int
-    copy_seconds: float
-    prove_seconds: float
+    times: CopyTimes
     note: str = ""
 
 
 def copy_and_prove(context: ActionContext, destination: Path, level: ProofLevel = "pages") -> ProvedCopy:
     """Copy the target into the empty private file `destination` and prove it. Raises ActionError, apsw.Error, OSError.
 
-    The copy is a single file in rollback-journal mode that any SQLite opens; it is not synced yet.
+    The copy is a single file in rollback-journal mode that any SQLite opens.
     """
-    note = ""
-    try:
-        return _copy_snapshot(context, destination, level, by_file=True)
-    except FileCopyImpossible as error:
-        note = str(error)
-    except (Unverified, apsw.CorruptError) as error:
-        note = f"a copy of the files could not be proved ({error})"
-    destination.write_bytes(b"")
-    try:
-        return _copy_snapshot(context, destination, level, by_file=False, note=note)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise _damaged_source_error(context, error) from error
+    with ThreadPoolExecutor(1) as beside:
+        note = ""
+        try:
+            return _copy_snapshot(context, destination, level, beside, by_file=True)
+        except FileCopyImpossible as error:
+            note = str(error)
+        except (Unverified, apsw.CorruptError) as error:
+            note = f"a copy of the files could not be proved ({error})"
+        destination.write_bytes(b"")
+        try:
+            return _copy_snapshot(context, destination, level, beside, by_file=False, note=note)
+        except (apsw.CorruptError, apsw.NotADBError, DamagedContents) as error:
+            raise _damaged_source_error(context, error) from error
 
 
 def _copy_snapshot(
-    context: ActionContext, destination: Path, level: ProofLevel, *, by_file: bool, note: str = ""
+    context: ActionContext,
+    destination: Path,
+    level: ProofLevel,
+    beside: ThreadPoolExecutor,
+    *,
+    by_file: bool,
+    note: str = "",
 ) -> ProvedCopy:
+    """Copy and prove; the copy goes to the disk, in the thread `beside`, while it is compared and verified."""
     context.emit_phase("pin")
     with start_copy_process() as process, pin_snapshot(context) as pin:
-        pin = pin if by_file else replace(pin, mark=None)
         started = time.monotonic()
-        with _read_transaction(pin):
+        with _read_transaction(pin if by_file else replace(pin, mark=None)) as held:
             context.emit_phase("copy")
-            method, restarts = _copy_pinned(context, pin, process, destination)
-            copied_at = time.monotonic()
+            method, restarts = _copy_pinned(context, held, process, destination)
             _make_single_file(destination)
+            synced = beside.submit(sync_file, destination)
+            copied_at = time.monotonic()
             context.emit_phase("compare")
-            proof = prove_copy(context, pin, destination, level)
-        expected = _read_pinned_contents(context, pin) if pin.held else None
+            proof = prove_copy(context, held, destination, level)
+            shape = read_shape(held.source)
         grown = wal_growth(context, pin.wal_before)
-        taken_at, note = pin.taken_at, note or pin.mark_note
-    expected = expected if expected is not None else _read_file_contents(destination)
+    compared_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("verify")
-    prove_contents(destination, expected)
-    proved_at = time.monotonic()
-    return ProvedCopy(
-        method, taken_at, expected, proof, restarts, grown, copied_at - started, proved_at - copied_at, note
-    )
+    expected = prove_whole_file(destination, shape)
+    synced.result()
+    times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
+    return ProvedCopy(method, pin.taken_at, expected, proof, restarts, grown, times, note or pin.mark_note)
 
 
 def _copy_pinned(
@@ -105,37 +121,40 @@ def _copy_pinned(
 
 
 @contextmanager
-def _read_transaction(pin: SnapshotPin) -> Iterator[None]:
-    """A rollback-journal database is read-locked until its copy has been compared: commits wait for both."""
+def _read_transaction(pin: SnapshotPin) -> Iterator[SnapshotPin]:
+    """The pin itself; a rollback-journal database is read-locked until its copy has been compared: commits wait for both."""
     if pin.held:
-        yield
+        yield pin
         return
     pin.source.execute("BEGIN")
     pin.source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
     try:
-        yield
+        yield replace(pin, pages=int(pin.source.pragma("page_count")))
     finally:
         pin.source.execute("ROLLBACK")
 
 
-def _read_pinned_contents(context: ActionContext, pin: SnapshotPin) -> DatabaseContents:
-    """Read the expected contents from the pinned source; counting rows takes time, in which the WAL grows."""
-    with limit_wal_growth(context, pin.wal_before, pin.source):
-        return read_contents(pin.source)
+def _damaged_source_error(context: ActionContext, error: apsw.Error | DamagedContents) -> Unverified:
+    """The error of a source that is damaged: unverified, not failed, so that none of its backups is pruned now.
 
-
-def _damaged_source_error(context: ActionContext, error: apsw.Error) -> Unverified:
-    """The error of a source that is damaged: unverified, not failed, so that none of its backups is pruned now."""
+    It names the source: what SQLite's backup API gave is as damaged as that is, and the copy is gone.
+    """
+    why = error.why if isinstance(error, DamagedContents) else f"SQLite says: {error}"
     return Unverified(
-        f"{context.target.path} cannot be copied whole, SQLite says: {error}",
+        f"{context.target.path} is damaged and cannot be copied whole, {why}",
         reason="source",
-        next_step="restore the newest verified backup with `queuekeeper restore`, or repair the database",
+        next_step=_damaged_source_step(context),
     )
 
 
-def _read_file_contents(path: Path) -> DatabaseContents:
-    with open_immutable(path) as copy:
-        return read_contents(copy)
+def _damaged_source_step(context: ActionContext) -> str:
+    """What helps with a damaged source: what can be read of the file itself, and its newest verified backup."""
+    path, place = shlex.quote(str(context.target.path)), backup_location(context.target)
+    directory = "" if place is None else f" --from {shlex.quote(place)}"
+    return (
+        f"stop the application; bring over what is readable: queuekeeper salvage {path} --to NEW_FILE, compare it with the "
+        f"newest verified backup, and restore the better one: queuekeeper restore {path}{directory} --in-place"
+    )
 
 
 def _make_single_file(destination: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from actions.backups.file_compare import compare_with_files, plain_page, read_held_frames
+from actions.backups.file_compare import compare_with_files, plain_page, read_held_frames, read_wal_pages
 from actions.backups.page_sink import compare_all_pages
 from actions.backups.row_compare import compare_rows
 from actions.backups.snapshot_pin import SnapshotMark, SnapshotPin
@@ -18,8 +18,8 @@ from actions.model.context import ActionContext
 
 ProofLevel = Literal["pages", "content"]
 
-# A page costs that many times more when its rows are compared than when it is compared among all pages.
-_ROWS_PER_PAGE_COST = 10
+# A page costs about that many times more when its rows are compared than when it is compared among all pages.
+_ROWS_COST = 20
 _BLOCK_PAGES = 256
 
 
@@ -60,13 +60,14 @@ def _compare_content(context: ActionContext, pin: SnapshotPin, destination: Path
 
 
 def _compare_pages(context: ActionContext, pin: SnapshotPin, mark: SnapshotMark, destination: Path) -> str:
-    frames = read_held_frames(pin, mark, destination)
-    words = _compare_files(context, pin, frames, destination)
-    if not frames:
-        return words
-    if len(frames) * _ROWS_PER_PAGE_COST > pin.pages or compare_rows(context, pin, destination, set(frames)):
+    """Frames beyond the mark, and copied ones, are compared as well: they need no belief in the mark."""
+    words = _compare_files(context, pin, read_held_frames(pin, mark, destination), destination)
+    pages = read_wal_pages(pin)
+    if not pages:
+        return f"{words}; the WAL is empty"
+    if len(pages) * _ROWS_COST > pin.pages or compare_rows(context, pin, destination, pages):
         return _compare_content(context, pin, destination)
-    return f"{words}, and the rows on those of the WAL ({len(frames)}) with what SQLite reads in it"
+    return f"{words}, and the rows on those of the WAL ({len(pages)}) with what SQLite reads in it"
 
 
 def _compare_files(context: ActionContext, pin: SnapshotPin, frames: dict[int, int], destination: Path) -> str:

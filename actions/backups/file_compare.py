@@ -5,7 +5,7 @@ that the pinned transaction reads whatever lies under their names by now, and no
 """
 
 import os
-from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from actions.backups.content_proof import not_proved_error
@@ -14,11 +14,13 @@ from actions.model.context import ActionContext
 from actions.sqlite.wal_budget import check_wal_growth
 from collectors.raw_reader.formats import FRAME_HEADER_BYTES, FRAME_HEADER_SALT, WAL_HEADER_BYTES, WAL_HEADER_SALT
 
-_CHUNK_BYTES = 4 * 1024 * 1024
+# Larger blocks cost more: each is then new memory from the kernel, page by page.
+_CHUNK_BYTES = 256 * 1024
+_CHUNKS_PER_CHECK = 32
 _DATABASE, _JOURNAL = 0, 1
-# What the copy's header may differ in (fileformat2.html, "The Database Header"): read and write version, since it says no WAL any
-# more; the change counter, the number that it was valid for and the writing library, which follow from that; and the schema
-# cookie, which the backup API counts anew (sqlite3_backup_step in backup.c): it only tells connections to read the schema again.
+# What the copy's header may differ in (fileformat2.html, "The Database Header"): read and write version, since it says no WAL
+# any more; the change counter, the number that it was valid for and the writing library, which follow from that; and the schema
+# cookie, which the backup API counts anew (sqlite3_backup_step): it only tells connections to read the schema again.
 _HEADER_DIFFERENCES = (slice(18, 20), slice(24, 28), slice(40, 44), slice(92, 100))
 
 
@@ -60,41 +62,54 @@ def read_held_frames(pin: SnapshotPin, mark: SnapshotMark, destination: Path) ->
     return {page: index for page, index in newest.items() if page <= pin.pages}
 
 
+def read_wal_pages(pin: SnapshotPin) -> set[int]:
+    """The pages in the WAL as it is now, up to the first frame of an older generation; copied ones and later ones as well."""
+    salt = _read_part(pin, _JOURNAL, 0, WAL_HEADER_BYTES)[WAL_HEADER_SALT]
+    pages: set[int] = set()
+    for index in count():
+        whole, header = pin.source.read("main", _JOURNAL, _frame_offset(pin, index), FRAME_HEADER_BYTES)
+        if not whole or header[FRAME_HEADER_SALT] != salt:
+            return {page for page in pages if 1 <= page <= pin.pages}
+        pages.add(int.from_bytes(header[:4]))
+    raise AssertionError("a WAL has an end")
+
+
 def compare_with_files(context: ActionContext, pin: SnapshotPin, frames: dict[int, int], destination: Path) -> None:
     """Raises Unverified when a page differs, ActionError, apsw.Error, OSError."""
     size = pin.pages * pin.page_size
     descriptor = os.open(destination, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for offset in range(0, size, _CHUNK_BYTES):
+        for number, offset in enumerate(range(0, size, _CHUNK_BYTES)):
             amount = min(_CHUNK_BYTES, size - offset)
-            copied = os.pread(descriptor, amount, offset)
-            for page in _differing_pages(pin, frames, copied, offset, amount):
-                raise not_proved_error(destination, f"page {page} differs from the source's")
-            context.emit_progress("compared bytes", offset + amount, size)
-            context.stop.raise_if_requested()
-            check_wal_growth(context, pin.wal_before)
+            _compare_chunk(pin, frames, os.pread(descriptor, amount, offset), offset, destination)
+            if number % _CHUNKS_PER_CHECK == 0:
+                context.emit_progress("compared bytes", offset + amount, size)
+                context.stop.raise_if_requested()
+                check_wal_growth(context, pin.wal_before)
     finally:
         os.close(descriptor)
 
 
-def _differing_pages(
-    pin: SnapshotPin, frames: dict[int, int], copied: bytes, offset: int, amount: int
-) -> Iterator[int]:
-    """The pages of a chunk that are not what the newest frame says, or the file where there is none."""
-    right = bytearray(_read_part(pin, _DATABASE, offset, amount))
-    first, size = offset // pin.page_size + 1, pin.page_size
-    numbers = range(first, first + amount // size)
-    for number in frames.keys() & numbers:
-        start = (number - first) * size
-        right[start : start + size] = _read_part(
-            pin, _JOURNAL, _frame_offset(pin, frames[number]) + FRAME_HEADER_BYTES, size
-        )
-    if right == copied:
+def _compare_chunk(pin: SnapshotPin, frames: dict[int, int], copied: bytes, offset: int, destination: Path) -> None:
+    """Raises Unverified when a page is not what its newest frame says, or the file where there is none."""
+    size = pin.page_size
+    right = _read_part(pin, _DATABASE, offset, len(copied))
+    first = offset // size + 1
+    numbers = range(first, first + len(copied) // size)
+    held = [number for number in numbers if number in frames] if frames else []
+    if not held and right == copied:
         return
+    if len(copied) % size:
+        raise not_proved_error(destination, f"its last page is not whole: {len(copied)} bytes from byte {offset}")
     for number in numbers:
         part = slice((number - first) * size, (number - first + 1) * size)
-        if not same_page(number, bytes(right[part]), copied[part]):
-            yield number
+        page = _read_frame(pin, frames[number]) if number in frames else right[part]
+        if not same_page(number, page, copied[part]):
+            raise not_proved_error(destination, f"page {number} differs from the source's")
+
+
+def _read_frame(pin: SnapshotPin, index: int) -> bytes:
+    return _read_part(pin, _JOURNAL, _frame_offset(pin, index) + FRAME_HEADER_BYTES, pin.page_size)
 
 
 def _frame_offset(pin: SnapshotPin, index: int) -> int:

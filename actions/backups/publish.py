@@ -41,6 +41,12 @@ def create_partial_file(directory: Path, name: str) -> Iterator[Path]:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def final_name(path: Path) -> str:
+    """The name that a partial file was to become; that of another file as it is."""
+    name, separator, _ = path.name.rpartition(PARTIAL)
+    return name.removeprefix(".") if separator else path.name
+
+
 def sync_file(path: Path) -> None:
     """Wait until the content of a file is on disk."""
     _sync_path(path, os.O_RDONLY)

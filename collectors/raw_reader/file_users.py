@@ -35,7 +35,6 @@ def inspect_names(path: str) -> dict[str, Any] | None:
     visible to us. `users`: processes that have it open. `other_names`: hard links near it, `all_names` when no more exist;
     `hidden`: files with content beside those, which do not belong to this name. `single_mounts`: see `file_names`.
     """
-    file_hold.release_file(path)  # our own lock would hide a process that the kernel does not name
     try:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):

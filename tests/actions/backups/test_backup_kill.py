@@ -27,7 +27,7 @@ from tests.support.scenes.run_actions import by_hand, target_of
 from tests.support.scenes.small_disk import fill, small_disk
 
 SEED = int(os.environ.get("QK_SEED", random.randrange(10**6)))
-BACKUP_PHASES = ("pin", "copy", "frames", "verify", "fsync", "rename", "manifest")
+BACKUP_PHASES = ("pin", "copy", "frames", "compare", "verify", "fsync", "rename", "manifest")
 
 
 @pytest.fixture

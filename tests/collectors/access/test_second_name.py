@@ -318,3 +318,13 @@ def test_a_database_that_is_opened_and_closed_without_a_pause_has_one_name(
         stack.enter_context(prismq.process("opening_and_closing.py", first))
         words = {problem.word for _ in range(60) if (problem := find_name_problem(first, raw, wal=True, acting=True))}
     assert words == set()
+
+
+def test_a_survey_holds_no_file_whose_process_is_elsewhere(names: tuple[Path, Path], raw: RawReader) -> None:
+    """Its last connection, which copies the WAL when it closes, would find the file held, and not copy it."""
+    first, second = names
+    at_rest(first, "wal")
+    with application_at(first) as application, hard_link(first, second):
+        assert "hold_wal" not in raw.survey_database(second)
+        assert poll(second, raw).state == "second_name"
+        assert {holder.pid for holder in raw.find_held_locks(second)} == {application.pid}

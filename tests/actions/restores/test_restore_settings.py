@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actions.backups.restore_settings import WantedSettings, put_back_settings
+from actions.restores.settings import WantedSettings, put_back_settings
 from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq

@@ -1,13 +1,14 @@
 """Chooses how a backup is restored, by what is there now: nothing, a database that can be read, or one that cannot."""
 
 import os
+import shlex
 from pathlib import Path
 
 import apsw
 
-from actions.backups.restore_places import RestoreWay
 from actions.model.context import ActionContext
 from actions.model.errors import Refused, Unverified
+from actions.restores.places import RestoreWay
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.interrupt import limit_statements
 from collectors.access.connection import open_read_only
@@ -50,18 +51,19 @@ def require_whole_source(context: ActionContext) -> tuple[str, ...]:
                 f"what is there was not checked whole within {seconds:g} s: the safety copy proves it, or ends the run",
             )
         except apsw.CorruptError as error:
-            raise damaged_source_error(error) from error
+            raise damaged_source_error(context, error) from error
     if problem != "ok":
-        raise damaged_source_error(problem)
+        raise damaged_source_error(context, problem)
     return ()
 
 
-def damaged_source_error(why: object) -> Unverified:
+def damaged_source_error(context: ActionContext, why: object) -> Unverified:
     """The error of a restore that cannot back up what it would replace."""
     return Unverified(
         f"what is there cannot be backed up before it is replaced: {why}",
         reason="damaged_source",
-        next_step="stop the application, then give --application-stopped: the damaged files are moved aside instead",
+        next_step="stop the application, then give --application-stopped: the damaged files are moved aside instead; what the "
+        f"backup lacks, queuekeeper salvage {shlex.quote(str(context.target.path))} --to NEW_FILE may bring over",
     )
 
 
