@@ -165,11 +165,12 @@ def _describe_losses(context: ActionContext, backup: SelectedBackup) -> tuple[st
 
 
 def _plan_steps(context: ActionContext, backup: SelectedBackup, way: RestoreWay) -> Iterator[str]:
-    age = max(0.0, context.now() - backup.manifest.snapshot_time)
+    age = backup.age_at(context.now())
+    lost = "since it was taken (its time is in the future)" if age is None else f"of the last {age:.0f} s"
     source = describe_source(context, backup)
     if way == "live":
         yield f"take a safety backup of what is there to {safety_store(context, backup).location}"
-        yield f"write {backup.name} into {context.target.path} in one step: every change of the last {age:.0f} s is lost"
+        yield f"write {backup.name} into {context.target.path} in one step: every change {lost} is lost"
     elif way == "to":
         yield f"write {backup.name}{source}{',' if source else ''} to {destination_path(context, way)}"
     else:

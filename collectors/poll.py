@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from collectors import storage
 from collectors.access.change_detection import FileSignature
 from collectors.access.context import PollContext
 from collectors.access.errors import EXPECTED_ERRORS, PartialReading, describe_failure, reading_after_failure
@@ -18,6 +19,8 @@ from collectors.access.preflight import PreflightVerdict
 from collectors.access.refresh import any_reading_can_age
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.access.timeouts import TimeLimitExceeded, time_limit
+from collectors.content_loss.memory import ContentMemory
+from collectors.content_loss.reading import ContentReading
 from collectors.metric import Sample
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.shared_reads import SharedReads
@@ -91,6 +94,12 @@ def poll_database(
         can_age=only is not None or any_reading_can_age(collected.readings),
         separate_until=collected.separate_until,
     )
+
+
+def remembered_snapshot(target: Target, memory: ContentMemory) -> Snapshot:
+    """What an earlier process remembered, as the previous snapshot of a first poll."""
+    unread = storage.StorageReading(0, 0, None, None, None, ContentReading(memory=memory))
+    return Snapshot(target, 0.0, up=False, state="", readings={storage.NAME: unread})
 
 
 def poll_outside_file(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | None:

@@ -45,7 +45,7 @@ class ProvedCopy:
     """A copy that was proved. `snapshot_time`: seconds since the epoch; `wal_growth` in bytes.
 
     `expected`: counted in the copy, after `proof` had shown that it is the pinned transaction. `note`: why a faster method was
-    not used.
+    not used. `schema_version`: the source's count of schema changes, which the backup API does not copy.
     """
 
     method: CopyMethod
@@ -56,6 +56,7 @@ class ProvedCopy:
     wal_growth: int
     times: CopyTimes
     note: str = ""
+    schema_version: int | None = None
 
 
 def copy_and_prove(context: ActionContext, destination: Path, level: ProofLevel = "pages") -> ProvedCopy:
@@ -107,7 +108,9 @@ def _copy_snapshot(
     expected = prove_whole_file(destination, shape)
     synced.result()
     times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
-    return ProvedCopy(method, pin.taken_at, expected, proof, restarts, grown, times, note or pin.mark_note)
+    return ProvedCopy(
+        method, pin.taken_at, expected, proof, restarts, grown, times, note or pin.mark_note, shape.schema_version
+    )
 
 
 def _copy_pinned(

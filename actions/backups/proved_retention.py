@@ -52,7 +52,7 @@ def retention_candidate(context: ActionContext, backup: Backup) -> RetentionCand
     manifest = backup.manifest
     own = manifest is not None and belongs_to(manifest, context.target)
     kind, sequence = ("manual", None) if manifest is None else (manifest.kind, manifest.sequence)
-    return RetentionCandidate(backup.name, backup.snapshot_time, backup.state, kind, own, sequence)
+    return RetentionCandidate(backup.name, backup.snapshot_time, backup.state, kind, own, sequence, backup.is_lossy)
 
 
 def prove_retention(
@@ -81,9 +81,9 @@ def prove_retention(
 
 
 def _keepers(decision: RetentionDecision, candidates: Mapping[str, RetentionCandidate]) -> list[str]:
-    """The good ones that stay, newest first; a safety copy only after all others: a restore never takes it unasked."""
+    """The good ones that stay, newest first; those aside only after all others: a restore never takes them unasked."""
     good = [name for name in decision.keep_reasons if candidates[name].may_be_deleted]
-    return sorted(good, key=lambda name: candidates[name].kind == "safety")
+    return sorted(good, key=lambda name: candidates[name].is_aside)
 
 
 def _needs_reading(context: ActionContext, manifest: Manifest | None, verdicts: Mapping[str, CopyVerdict]) -> bool:

@@ -76,9 +76,15 @@ def publish_file(partial: Path, final: Path) -> None:
 
 
 def write_private_file(path: Path, text: str) -> None:
-    """Write a private file (0600) whole and durable, or not at all. An existing one is replaced."""
+    """Write a private file (0600) whole and durable, or not at all. An existing one is replaced, and keeps its owner.
+
+    Root that dates the proof of an application's backup must not lock the application's own agent out of it.
+    """
     with create_partial_file(path.parent, path.name) as partial:
         partial.write_text(text, "utf-8")
+        with suppress(FileNotFoundError, PermissionError):
+            status = path.stat()
+            os.chown(partial, status.st_uid, status.st_gid)
         sync_file(partial)
         partial.replace(path)
     sync_directory(path.parent)

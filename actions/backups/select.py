@@ -52,7 +52,7 @@ def select_newest_intact(context: ActionContext) -> tuple[SelectedBackup, tuple[
     """The newest verified backup that proves to be intact now, and what is wrong with each newer one, in sentences.
 
     One that is damaged is recorded as such on the way. Raises Refused when there is none to try, the error of the newest
-    when none is intact, any other error of reading.
+    when none is intact, and the error of one that could not be judged: an older one must not take its place unasked.
     """
     candidates = select_verified(context)
     if not candidates:
@@ -69,6 +69,8 @@ def first_intact(
         try:
             prove_backup(context, backup)
         except Unverified as error:
+            if not shows_damage(error):
+                raise
             troubles.append(error)
         else:
             return backup, tuple(map(str, troubles))

@@ -16,6 +16,7 @@ from actions.model.errors import Refused
 from collectors.backup_catalog.local_directory import configured_place, place_of
 from collectors.backup_catalog.manifest import Manifest
 from collectors.backup_catalog.names import reference_name
+from collectors.backup_catalog.order import is_future_time
 from collectors.backup_catalog.store import BackupCatalog
 
 # Room for a manifest; one of a few hundred tables is smaller.
@@ -56,6 +57,12 @@ class SelectedBackup:
         """What its database must hold."""
         manifest = self.manifest
         return DatabaseContents(manifest.page_size, manifest.pages, manifest.schema_sha256, manifest.row_counts)
+
+    def age_at(self, now: float) -> float | None:
+        """Seconds since its snapshot; None where that lies in the future, since a clock was wrong."""
+        if is_future_time(self.manifest.snapshot_time, now):
+            return None
+        return max(0.0, now - self.manifest.snapshot_time)
 
     @property
     def plain_bytes(self) -> int:

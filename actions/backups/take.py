@@ -12,6 +12,7 @@ import apsw
 
 from actions.backups.compression import compress_file
 from actions.backups.consistent_copy import ProvedCopy, copy_and_prove
+from actions.backups.content_marks import ContentMarks, judge_copy
 from actions.backups.content_proof import file_sha256
 from actions.backups.copy_proof import ProofLevel
 from actions.backups.file_settings import recorded_settings
@@ -49,13 +50,14 @@ def take_backup(
     needed = backup_bytes_needed(context) + MANIFEST_BYTES
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
         copied = copy_and_prove(context, plain, level)
+        marks = judge_copy(context, store, plain, copied)
         settings = recorded_settings(context, plain)
         context.stop.raise_if_requested()
         if not _is_compressed(context):
-            return _publish_proved(context, store, plain, name, copied, kind, settings)
+            return _publish_proved(context, store, plain, name, copied, marks, kind, settings)
         with store.create_draft(compressed_name(name)) as compressed:
             compress_file(context, plain, compressed)
-            return _publish_proved(context, store, compressed, compressed_name(name), copied, kind, settings)
+            return _publish_proved(context, store, compressed, compressed_name(name), copied, marks, kind, settings)
 
 
 def backup_bytes_needed(context: ActionContext) -> int:
@@ -73,6 +75,7 @@ def _publish_proved(
     draft: Path,
     name: str,
     copied: ProvedCopy,
+    marks: ContentMarks,
     kind: BackupKind,
     settings: Mapping[str, Any],
 ) -> PublishedBackup:
@@ -82,6 +85,7 @@ def _publish_proved(
     synced_at = time.monotonic()
     manifest = _build_manifest(context, draft, name, copied, kind, settings)
     manifest = replace(manifest, sequence=next_sequence(context, store))
+    manifest = marks.mark_manifest(manifest, accepted=bool(context.options.get("accept_loss")))
     hashed_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("rename")

@@ -17,7 +17,7 @@ from actions.model.events import Event
 from actions.model.io_errors import translate_io_error
 from actions.model.options import option_problems
 from actions.model.outcome import Outcome
-from actions.model.plan import Done, Figure, Plan
+from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.model.request import Request
 from actions.model.stop import StopSignal
 from actions.policy.effect import condition_measurement, measured_effect
@@ -29,12 +29,14 @@ from actions.runner.guard_facts import gather_guard_inputs
 from actions.runner.guards import first_refusal
 from actions.runner.protocol import Job
 from actions.runner.stop_watcher import requested_stop, watch_for_stop
+from actions.store.content_seen import accept_content, load_content_memory
 from actions.store.database import state_store, translate_store_errors
 from actions.store.free_pages import load_free_page_minimums
 from actions.store.recent_runs import highest_backup_sequence, last_attempt, newest_figure, source_failure
 from actions.store.run_rows import CLOCK_MOVED
 from actions.store.runs import RunEnding, end_run, record_plan, start_run
 from collectors.access.errors import NotAtRest, describe_failure
+from collectors.content_loss.memory import ContentMemory
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.registry import needs_two_readings, publishing_collector
@@ -108,6 +110,8 @@ def _start_in_store(job: Job, store: apsw.Connection, now: Clock) -> bool:
 def _end_in_store(job: Job, store: apsw.Connection, ending: RunEnding, now: Clock, *, started: bool) -> bool:
     """End the run; one that could not be started here only if no other child has started it."""
     with translate_store_errors(job.state):
+        if (accepted := ending.figures.get(ACCEPTED_FIGURE)) is not None:
+            accept_content(store, job.request.database, float(accepted))
         return job.claim is None or end_run(store, job.claim, ending, now(), ("running" if started else "claimed",))
 
 
@@ -172,7 +176,11 @@ def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
         with translate_store_errors(job.state):
             return highest_backup_sequence(store, database)
 
-    return RunHistory(read_figure, read_minimums, read_sequence)
+    def read_memory() -> ContentMemory:
+        with translate_store_errors(job.state):
+            return load_content_memory(store, database)
+
+    return RunHistory(read_figure, read_minimums, content_memory=read_memory, backup_sequence=read_sequence)
 
 
 def _run_and_measure(job: Job, store: apsw.Connection, context: ActionContext) -> RunEnding:
@@ -247,7 +255,8 @@ def _check_condition(condition: Condition, before: Measurement) -> None:
 
 
 def _check_guards(job: Job, action: Action, store: apsw.Connection, context: ActionContext) -> None:
-    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now(), context.raw))
+    inputs = gather_guard_inputs(job, action.SPEC, store, context.now(), context.raw)
+    refused = first_refusal(inputs)
     if refused is not None:
         raise refused
 
