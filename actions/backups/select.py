@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from actions.backups.compression import open_plain_file
-from actions.backups.content_proof import file_sha256, prove_contents
+from actions.backups.content_proof import file_sha256, not_proved_error, prove_contents
+from actions.backups.copy_proof import read_content_sha256
 from actions.backups.file_settings import require_recorded_fields
 from actions.backups.proof_record import record_damage, shows_damage
 from actions.backups.publish import make_scratch_folder
@@ -147,9 +148,13 @@ def is_as_written(backup: SelectedBackup) -> bool:
 
 def prove_backup_contents(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the stored backup is a whole database that holds what its manifest says."""
+    manifest = backup.manifest
     with open_plain_backup(context, backup, plain_directory(context, backup)) as plain:
         prove_contents(plain, backup.expected_contents)
-        require_recorded_fields(plain, backup.manifest)
+        require_recorded_fields(plain, manifest)
+        expected = manifest.content_sha256
+        if expected is not None and read_content_sha256(plain, manifest.page_size) != expected:
+            raise not_proved_error(plain, "its content is not what SQLite read in the source: the digests differ")
 
 
 def _check_hash(backup: SelectedBackup) -> None:
