@@ -13,7 +13,7 @@ from actions.backups.take import BackupKind, PublishedBackup, backup_bytes_neede
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Figure, Plan
+from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
@@ -23,6 +23,11 @@ SPEC = ActionSpec(
     summary="Take a backup while writers go on, verify its content, publish it with its manifest.",
     options={
         "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
+        "accept_loss": ActionOption(
+            "flag",
+            "You confirm that the content is as it should be, also where much of what was there before is gone.",
+            by_person=True,
+        ),
         "full": ActionOption(
             "flag", "Compare every page with what SQLite reads in the source, and record the digest of all content."
         ),
@@ -33,6 +38,7 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="required",
     checks_own_space=True,
+    heeds_content_loss="never",
 )
 
 # Bytes copied per second while a writer goes on, for predicting only; what was measured is in the result.
@@ -69,10 +75,17 @@ def run(context: ActionContext, plan: Plan) -> Done:
     kind: BackupKind = "scheduled" if context.automatic else "manual"
     level: ProofLevel = "content" if context.options.get("full") else "pages"
     published = take_backup(context, store, label, kind=kind, level=level)
-    return Done(
-        f"backed up to {published.reference}; {published.copied.proof.words}",
-        _result_figures(published, time.monotonic() - started, removed),
-    )
+    figures = _result_figures(published, time.monotonic() - started, removed)
+    message = f"backed up to {published.reference}; {published.copied.proof.words}{_loss_remark(published)}"
+    return Done(message, figures)
+
+
+def _loss_remark(published: PublishedBackup) -> str:
+    """What a copy lacks that the database held before: it counts, but not as one to restore unasked or to keep alone."""
+    manifest = published.manifest
+    if manifest.accepted_loss:
+        return f"; accepted as it is: {manifest.accepted_loss}"
+    return f"; the database lost most of its content before: {manifest.content_lost}" if manifest.content_lost else ""
 
 
 def _file_label(context: ActionContext) -> str:
@@ -95,7 +108,11 @@ def _require_accepted_stall(context: ActionContext, stall: float) -> None:
 
 def _result_figures(published: PublishedBackup, seconds: float, removed: int) -> Mapping[str, Figure]:
     copied, manifest = published.copied, published.manifest
+    accepted = {ACCEPTED_FIGURE: manifest.snapshot_time} if manifest.accepted_loss else {}
+    lost = {"content_lost": manifest.content_lost} if manifest.content_lost else {}
     return {
+        **accepted,
+        **lost,
         "path": published.reference,
         "sequence": manifest.sequence,
         "method": copied.method,

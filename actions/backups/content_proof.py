@@ -24,11 +24,12 @@ _NOT_PROVED_STEP = "take a new backup; keep this file for inspection"
 
 @dataclass(frozen=True, slots=True)
 class DatabaseShape:
-    """What is read at once of a snapshot: its pages, and the hash of its schema."""
+    """What is read at once of a snapshot: its pages, the hash of its schema, how often that was changed (None: not read)."""
 
     page_size: int
     pages: int
     schema_sha256: str
+    schema_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ class DatabaseContents:
 def read_shape(connection: apsw.Connection) -> DatabaseShape:
     """Read the shape of the connection's snapshot. Raises apsw.Error."""
     schema = _read_schema(connection)
-    return DatabaseShape(connection.pragma("page_size"), connection.pragma("page_count"), _schema_hash(schema))
+    # An empty file is a database without a page; its copy has one, with the header alone.
+    pages, version = int(connection.pragma("page_count")) or 1, int(connection.pragma("schema_version"))
+    return DatabaseShape(connection.pragma("page_size"), pages, _schema_hash(schema), version)
 
 
 def read_contents(connection: apsw.Connection) -> DatabaseContents:

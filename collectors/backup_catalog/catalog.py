@@ -37,6 +37,11 @@ class Backup:
         return self.manifest is not None and self.manifest.kind == "safety"
 
     @property
+    def is_lossy(self) -> bool:
+        """Whether the database had lost most of its content when it was taken (docs/safety.md)."""
+        return self.manifest is not None and bool(self.manifest.content_lost)
+
+    @property
     def damage(self) -> str:
         """What is wrong with a failed one, in words; empty for any other."""
         if self.state != "failed":

@@ -40,6 +40,9 @@ class Manifest:
     `damaged_time`, `damage`: when it was proved damaged, and how; such a backup counts as failed.
     `unchecked`: the parts that only the application can judge, in words. `proof`: `pages` where every page of the WAL was
     compared with the pinned source, `content` where all content was. `content_sha256`: the digest of all content.
+    `content_lost`: what it lacks of what the database held before, in words; empty where it lacks nothing that matters.
+    `accepted_loss`: the same where a person said that the content is as it should be.
+    `last_numbers`: the last AUTOINCREMENT number by table; `schema_version`: the header's count of schema changes.
     `journal_mode` to `file_mode`: what the source had, for a restore that puts it back; None where it was not recorded.
     """
 
@@ -71,6 +74,10 @@ class Manifest:
     file_owner: int | None = None
     file_group: int | None = None
     file_mode: int | None = None
+    content_lost: str = ""
+    accepted_loss: str = ""
+    last_numbers: Mapping[str, int] | None = None
+    schema_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,10 @@ def _is_sha256(value: Any) -> bool:
 
 def _are_counts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(number) is int for number in value.values())
 
 
 _TEXT = _FieldCheck("a text", lambda value: isinstance(value, str))
@@ -143,6 +154,12 @@ _LATER_FIELDS = {
     "file_owner": _OPTIONAL_COUNT,
     "file_group": _OPTIONAL_COUNT,
     "file_mode": _OPTIONAL_COUNT,
+    "content_lost": _TEXT,
+    "accepted_loss": _TEXT,
+    "last_numbers": _FieldCheck(
+        "a JSON object of whole numbers or null", lambda value: value is None or _are_numbers(value)
+    ),
+    "schema_version": _OPTIONAL_INTEGER,
 }
 _FIELDS.update(_LATER_FIELDS)
 _WITH_DEFAULT = frozenset({"verified_time", "format", *_LATER_FIELDS})

@@ -39,6 +39,7 @@ _FIGURE_WORDS = {
     "chunks": "transactions",
     "longest_hold_seconds": "write lock held at a time, at most",
     "p999_hold_seconds": "and in 999 of 1,000 times",
+    "clock_moved_seconds": "the clock was set while it ran, seconds",
     "gave_way": "gave way to a waiting writer, times",
     "wal_pauses": "pauses for a checkpoint of the application",
     "wal_paused_seconds": "which took",
