@@ -48,7 +48,9 @@ def plan(context: ActionContext) -> Plan:
     decision = decide_retention(candidates, _keep_rules(context), context.now())
     deletions = (*decision.to_delete, *store.orphaned_manifests())
     if not deletions:
-        raise NothingToDo(f"all {len(backups)} backups are kept", reason="all_kept", next_step="")
+        failed = sum(backup.state == "failed" for backup in backups.values())
+        damaged = f", {failed} of them are damaged" if failed else ""
+        raise NothingToDo(f"all {len(backups)} backups are kept{damaged}", reason="all_kept", next_step="")
     proof = ("read the backups that stay, newest first, and keep an older one for each that is damaged",)
     return Plan(
         steps=(*(proof if decision.to_delete else ()), *(f"delete {name}" for name in deletions)),

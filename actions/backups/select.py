@@ -12,7 +12,7 @@ from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from collectors.backup_catalog.manifest import ManifestError, belongs_to
 from collectors.backup_catalog.names import reference_name
-from collectors.backup_catalog.order import verified_newest_first
+from collectors.backup_catalog.order import order_newest_first, verified_newest_first
 from collectors.backup_catalog.store import backup_location
 
 
@@ -51,23 +51,42 @@ def select_newest_intact(context: ActionContext) -> tuple[SelectedBackup, tuple[
     One that is damaged is recorded as such on the way. Raises Refused when there is none to try, the error of the newest
     when none is intact, and the error of one that could not be judged: an older one must not take its place unasked.
     """
-    troubles: list[Unverified] = []
-    for backup in select_verified(context):
-        try:
-            prove_backup(context, backup)
-        except Unverified as error:
-            if not shows_damage(error):
-                raise
-            troubles.append(error)
-        else:
-            return backup, tuple(map(str, troubles))
-    if not troubles:
-        raise no_backup_error(context)
-    if len(troubles) == 1:
-        raise troubles[0]
-    raise Unverified(
-        f"none of the {len(troubles)} verified backups is intact; the newest: {troubles[0]}",
-        reason=troubles[0].reason,
+    store = open_store(context, "--from")
+    passed_over: list[str] = []
+    errors: list[Unverified] = []
+    for backup in order_newest_first(store.list_backups().backups.values(), context.now()):
+        if backup.manifest is None or backup.is_safety or backup.state == "unverified":
+            continue
+        if backup.state == "failed":
+            passed_over.append(f"{backup.name} is damaged: {backup.damage}")
+            continue
+        selected = SelectedBackup(store, backup.reference, backup.manifest)
+        error = _try_proving(context, selected)
+        if error is None:
+            return selected, tuple(passed_over)
+        errors.append(error)
+        passed_over.append(str(error))
+    raise _none_intact_error(context, errors)
+
+
+def _try_proving(context: ActionContext, backup: SelectedBackup) -> Unverified | None:
+    """The error that shows that the backup is damaged; None when it is intact. Raises any other error."""
+    try:
+        prove_backup(context, backup)
+    except Unverified as error:
+        if shows_damage(error):
+            return error
+        raise
+    return None
+
+
+def _none_intact_error(context: ActionContext, errors: list[Unverified]) -> Refused | Unverified:
+    """The error of a restore that has tried all verified backups, the newest first."""
+    if len(errors) < 2:
+        return errors[0] if errors else no_backup_error(context)
+    return Unverified(
+        f"none of the {len(errors)} verified backups is intact; the newest: {errors[0]}",
+        reason=errors[0].reason,
         next_step="`queuekeeper backups list` shows what else there is; take a new one, and check the disk it lay on",
     )
 
