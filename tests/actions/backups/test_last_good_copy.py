@@ -39,7 +39,7 @@ class BackupFolder:
     target: Target
     raw: RawReader
     copies: list[Path]
-    whole: Mapping[bytes, int] = field(default_factory=dict)
+    whole: Mapping[bytes, int] = field(default_factory=dict, repr=False)
 
     def work(self, ahead: float = 0.0, **options: object) -> ActionContext:
         """What an action gets whose clock is `ahead` seconds ahead."""
