@@ -1,12 +1,16 @@
 """Selects the backup that an action works with, and proves that it holds what its manifest says: for verify, drill, restore."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from actions.backups.compression import open_plain_file
-from actions.backups.content_proof import file_sha256, prove_contents
+from actions.backups.content_proof import file_sha256, not_proved_error, prove_contents
+from actions.backups.copy_proof import read_content_sha256
+from actions.backups.file_settings import require_recorded_fields
 from actions.backups.proof_record import record_damage, shows_damage
+from actions.backups.publish import make_scratch_folder
 from actions.backups.store import SelectedBackup, open_store, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
@@ -51,8 +55,18 @@ def select_newest_intact(context: ActionContext) -> tuple[SelectedBackup, tuple[
     One that is damaged is recorded as such on the way. Raises Refused when there is none to try, the error of the newest
     when none is intact, and the error of one that could not be judged: an older one must not take its place unasked.
     """
+    candidates = select_verified(context)
+    if not candidates:
+        raise no_backup_error(context)
+    return first_intact(context, candidates)
+
+
+def first_intact(
+    context: ActionContext, candidates: Sequence[SelectedBackup]
+) -> tuple[SelectedBackup, tuple[str, ...]]:
+    """The first of these backups that proves to be intact, and what is wrong with those before it. Raises as above."""
     troubles: list[Unverified] = []
-    for backup in select_verified(context):
+    for backup in candidates:
         try:
             prove_backup(context, backup)
         except Unverified as error:
@@ -61,8 +75,6 @@ def select_newest_intact(context: ActionContext) -> tuple[SelectedBackup, tuple[
             troubles.append(error)
         else:
             return backup, tuple(map(str, troubles))
-    if not troubles:
-        raise no_backup_error(context)
     if len(troubles) == 1:
         raise troubles[0]
     raise Unverified(
@@ -106,6 +118,12 @@ def open_plain_backup(context: ActionContext, backup: SelectedBackup, directory:
         yield plain
 
 
+def plain_directory(context: ActionContext, backup: SelectedBackup) -> Path:
+    """Where a backup is decompressed: beside it, where that can be written; a medium may be mounted read-only."""
+    folder = backup.store.draft_directory
+    return folder if os.access(folder, os.W_OK) else make_scratch_folder(context)
+
+
 def prove_backup(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the file is what was written, whole, and holds what the source held.
 
@@ -130,8 +148,13 @@ def is_as_written(backup: SelectedBackup) -> bool:
 
 def prove_backup_contents(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the stored backup is a whole database that holds what its manifest says."""
-    with open_plain_backup(context, backup, backup.store.draft_directory) as plain:
+    manifest = backup.manifest
+    with open_plain_backup(context, backup, plain_directory(context, backup)) as plain:
         prove_contents(plain, backup.expected_contents)
+        require_recorded_fields(plain, manifest)
+        expected = manifest.content_sha256
+        if expected is not None and read_content_sha256(plain, manifest.page_size) != expected:
+            raise not_proved_error(plain, "its content is not what SQLite read in the source: the digests differ")
 
 
 def _check_hash(backup: SelectedBackup) -> None:

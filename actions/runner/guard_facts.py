@@ -26,7 +26,7 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
     """What the guards look at, as it is now. Raises OSError, StoreUnavailable."""
     with translate_store_errors(job.state):
         pause = pause_reason(store)
-    owner = _owner_status(job.target.path) if hasattr(os, "geteuid") else None
+    owner = _owner_status(job.target.path) if hasattr(os, "geteuid") and not _makes_new_file(job) else None
     return GuardInputs(
         command=spec.command,
         action=spec.name,
@@ -91,6 +91,11 @@ def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs
         backup_age=None if believed is None else max(0.0, now - believed),
         has_backup=newest_verified(backups, now) is not None,
     )
+
+
+def _makes_new_file(job: Job) -> bool:
+    """Whether it restores to a new path where no database is: then no application has files that could be locked."""
+    return job.request.options.get("to") is not None and not job.target.path.exists()
 
 
 def _owner_status(path: Path) -> os.stat_result:
