@@ -72,7 +72,9 @@ def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
     try:
         header = raw.read_database_header(path)
         if header is not None and not header.valid:
-            return None  # no database is there: a restore, which replaces it, looks for processes that have the file open
+            return (
+                None  # no database is there: a restore, which replaces it, looks for processes that have the file open
+            )
         wal = header is not None and header.wal
         problem = find_name_problem(path, raw, wal=wal, acting=True)
     except RawReaderUnavailable as error:
