@@ -61,8 +61,7 @@ def rebuild_database(file: DamagedFile, path: Path, pause: Pause) -> Rebuilt:
         pages = _Progress(connection, pause)
         reports = list(_bring_tables_over(connection, schema, sources, forest, apart, pages))
         unused = _unused_trees(schema, sources)
-        free, _ = read_free_pages(file)
-        for _ in keep_orphans_apart(file, forest, unused, free, apart):
+        for _ in keep_orphans_apart(file, forest, unused, apart):
             pages.advance()
         pages.commit()
         reports.extend(_report_missing_tables(schema, apart, problems))

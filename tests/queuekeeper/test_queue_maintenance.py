@@ -17,6 +17,7 @@ from actions.store.pause import set_pause
 from actions.store.runs import newest_runs
 from queuekeeper import CheckpointResult, DatabaseStats, OptimizeResult, QueueMaintenance, QueueMaintenanceError
 from queuekeeper.child_call import DatabaseReference
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -178,7 +179,7 @@ def test_the_child_ends_with_its_caller_and_its_run_ends_too(queue: prismq.Queue
     )
     assert (child.returncode, child.stdout) == (1, b"")
     with state_store(tmp_path / "state") as store:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONGEST_WAIT
         while any(run.state == "running" for run in newest_runs(store, None, 10)):
             assert time.monotonic() < deadline, "the runner goes on without its caller"
             time.sleep(0.1)
