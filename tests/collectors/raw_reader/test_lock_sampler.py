@@ -456,7 +456,7 @@ def test_a_reader_at_the_newest_frame_and_our_own_pin_nothing(
     ours.close()
 
 
-def _becomes(raw: RawReader, path: Path, *, pinned: bool, within: float = 60.0) -> bool:
+def _becomes(raw: RawReader, path: Path, *, pinned: bool, within: float = LONGEST_WAIT) -> bool:
     deadline = time.monotonic() + within
     while raw.is_pinned(path) is not pinned and time.monotonic() < deadline:
         time.sleep(0.1)
