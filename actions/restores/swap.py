@@ -15,8 +15,11 @@ from actions.backups.publish import publish_file, sync_directory, sync_file
 from actions.model.context import ActionContext
 from actions.model.errors import ActionError, Blocked, Failed, Refused
 from actions.model.io_errors import describe_io_error, io_error_cure
+from collectors.access.rights import sees_open_files_of
+from collectors.access.second_name import read_name_facts
 from collectors.backup_catalog.partial_names import name_limit, shorten_name
-from collectors.raw_reader.client import RAW_READER_MODULE
+from collectors.raw_reader.client import RAW_READER_MODULE, RawReaderUnavailable
+from collectors.raw_reader.file_hold import NOT_VISIBLE
 
 _SIDECARS = ("-wal", "-shm", "-journal")
 
@@ -28,7 +31,7 @@ def require_no_open_files(context: ActionContext) -> None:
     """
     if context.options.get("application_stopped"):
         return
-    if not Path("/proc/self/fd").is_dir() or os.geteuid() not in (0, _owner_uid(context.target.path)):
+    if not Path("/proc/self/fd").is_dir() or not sees_open_files_of(_owner_uid(context.target.path)):
         raise Refused(
             "whether an application has the database open cannot be seen here",
             reason="application_unseen",
@@ -43,6 +46,22 @@ def require_no_open_files(context: ActionContext) -> None:
             next_step="stop the application and run it again",
             figures={"pid": users[0][0]},
         )
+    if _is_used_unseen(context):
+        raise Blocked(
+            "the database is open in a process that is not visible to us (of another container); a file swapped under an "
+            "application corrupts it",
+            reason="application_connected",
+            next_step="stop the application and run it again",
+        )
+
+
+def _is_used_unseen(context: ActionContext) -> bool:
+    """Whether a process of another pid namespace has a lock on it. Raises Refused where that cannot be asked."""
+    try:
+        facts = read_name_facts(context.target.path, context.raw)
+    except RawReaderUnavailable as error:
+        raise Refused(str(error), reason="application_unseen", next_step="run it again") from error
+    return facts is not None and NOT_VISIBLE in facts.at_database
 
 
 def swap_in_restored(context: ActionContext, restored: Path) -> list[Path]:

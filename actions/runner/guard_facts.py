@@ -71,7 +71,11 @@ def _touches_database(job: Job, spec: ActionSpec) -> bool:
 def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
     try:
         header = raw.read_database_header(path)
-        wal = header is not None and header.valid and header.wal
+        if header is not None and not header.valid:
+            return (
+                None  # no database is there: a restore, which replaces it, looks for processes that have the file open
+            )
+        wal = header is not None and header.wal
         problem = find_name_problem(path, raw, wal=wal, acting=True)
     except RawReaderUnavailable as error:
         return NameInputs("raw_reader", f"which names {path} has cannot be seen now: {error}", "run it again")

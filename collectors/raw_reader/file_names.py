@@ -22,6 +22,8 @@ MOUNTS = Path("/proc/self/mountinfo")
 SIDECARS = ("-wal", "-shm", "-journal")
 # The search for other hard links ends after so many seconds; they are looked for near the file.
 SEARCH_SECONDS = 0.3
+# A search is not repeated within so many seconds, while the file has as many links.
+SEARCH_AGAIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class _MountTable:
 
 
 _mount_table = _MountTable(frozenset(), ())
+_searches: dict[str, tuple[float, int, list[str]]] = {}
 _mount_events: Any = None  # a poll object, which not every system has
 
 
@@ -120,18 +123,27 @@ def _mount_points(lines: list[str], device: str, source: str) -> Iterator[str]:
             yield unescape_mount(words[4])
 
 
-def find_other_names(path: str, links: int) -> tuple[list[str], bool]:
-    """Find other hard links near the file. Returns them, and whether these are all. Bounded by SEARCH_SECONDS."""
+def find_other_names(path: str, links: int, now: float) -> tuple[list[str], bool]:
+    """Find other hard links near the file. Returns them, and whether these are all. `now`: monotonic seconds.
+
+    One search for each file within SEARCH_AGAIN, bounded by SEARCH_SECONDS.
+    """
+    at, for_links, others = _searches.get(path, (0.0, 0, []))
     status = Path(path).stat()
-    here = Path(os.path.realpath(path))
-    until = time.monotonic() + SEARCH_SECONDS
-    others = []
-    for place in _walk_entries(here.parent, until):
-        if place.inode() == status.st_ino and Path(place.path) != here and _is_same(place, status):
-            others.append(place.path)
-        if len(others) >= links - 1:
-            break
+    if for_links != links or now - at >= SEARCH_AGAIN or not all(_is_same(Path(other), status) for other in others):
+        others = _search_links(path, status, now + SEARCH_SECONDS)
+        _searches[path] = (now, links, others)
     return others, len(others) >= links - 1
+
+
+def _search_links(path: str, status: os.stat_result, until: float) -> list[str]:
+    here, others = Path(os.path.realpath(path)), []
+    for place in _walk_entries(here.parent, until):
+        if place.inode() == status.st_ino and Path(place.path) != here and _is_same(Path(place.path), status):
+            others.append(place.path)
+        if len(others) >= status.st_nlink - 1:
+            break
+    return others
 
 
 def sidecars_beside(names: list[str]) -> list[str]:
@@ -189,9 +201,8 @@ def _walk_entries(folder: Path, until: float) -> Iterator[os.DirEntry[str]]:
             continue
 
 
-def _is_same(entry: os.DirEntry[str], status: os.stat_result) -> bool:
+def _is_same(place: Path, status: os.stat_result) -> bool:
     try:
-        other = entry.stat(follow_symlinks=False)
+        return os.path.samestat(place.lstat(), status)
     except OSError:
         return False
-    return (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino)

@@ -44,7 +44,7 @@ def inspect_names(path: str) -> dict[str, Any] | None:
         return None
     wal = is_wal_header(read_database_header_hex(path))
     at_database, at_index = _locking_processes(path, database=True), _locking_processes(path + "-shm", database=False)
-    names, complete = find_other_names(path, status.st_nlink) if status.st_nlink > 1 else ([], True)
+    names, complete = find_other_names(path, status.st_nlink, time.monotonic()) if status.st_nlink > 1 else ([], True)
     pids = at_database if wal else _all_processes()
     return {
         "wal": wal,
