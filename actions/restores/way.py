@@ -60,7 +60,7 @@ def require_whole_source(context: ActionContext) -> tuple[str, ...]:
 def damaged_source_error(context: ActionContext, why: object) -> Unverified:
     """The error of a restore that cannot back up what it would replace."""
     return Unverified(
-        f"what is there cannot be backed up before it is replaced: {why}",
+        f"{context.target.path} cannot be backed up before it is replaced: {why}",
         reason="damaged_source",
         next_step="stop the application, then give --application-stopped: the damaged files are moved aside instead; what the "
         f"backup lacks, queuekeeper salvage {shlex.quote(str(context.target.path))} --to NEW_FILE may bring over",

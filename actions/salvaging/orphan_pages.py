@@ -11,12 +11,12 @@ from actions.salvaging.trees import Forest, find_orphan_roots, topmost_parent
 
 
 def keep_orphans_apart(
-    file: DamagedFile, forest: Forest, unused_trees: frozenset[int], apart: LostAndFound
+    file: DamagedFile, forest: Forest, unused_trees: frozenset[int], apart: LostAndFound, *, complete: bool
 ) -> Iterator[int]:
     """Keep the rows of all pages apart that no tree has, or only a tree without a table; yields after each such page.
 
-    Free pages hold deleted rows. Where the free list is whole they are left out; else a page on it may be a lost one.
-    Raises apsw.Error, OSError.
+    Free pages hold deleted rows, and older copies of rows. Where all tables are `complete` and the free list is whole, they are
+    left out. Raises apsw.Error, OSError.
     """
     free, list_whole = read_free_pages(file)
     for root in sorted(unused_trees):
@@ -26,7 +26,7 @@ def keep_orphans_apart(
                 yield number
     parents = find_orphan_roots(file, forest.claimed)
     for number in range(1, file.layout.pages + 1):
-        if not forest.claimed[number] and not (list_whole and number in free):
+        if not forest.claimed[number] and not (complete and list_whole and number in free):
             _keep_page_apart(file, forest, number, topmost_parent(parents, number), free, apart)
             yield number
 
