@@ -57,8 +57,10 @@ def plan(context: ActionContext) -> Plan:
     partials = [str(each.path) for each in leftovers] if context.options.get("remove_partials") else []
     deletions = (*decision.to_delete, *store.orphaned_manifests(), *partials)
     if not deletions:
+        failed = sum(backup.state == "failed" for backup in backups.values())
+        damaged = f", {failed} of them are damaged" if failed else ""
         raise NothingToDo(
-            f"all {len(backups)} backups are kept" + describe_leftovers(leftovers),
+            f"all {len(backups)} backups are kept{damaged}" + describe_leftovers(leftovers),
             reason="all_kept",
             next_step=leftovers_cure(context.target) if leftovers else "",
         )

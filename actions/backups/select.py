@@ -1,8 +1,9 @@
 """Selects the backup that an action works with, and proves that it holds what its manifest says: for verify, drill, restore."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from actions.backups.compression import open_plain_file
@@ -16,7 +17,7 @@ from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from collectors.backup_catalog.manifest import ManifestError, belongs_to
 from collectors.backup_catalog.names import reference_name
-from collectors.backup_catalog.order import verified_newest_first
+from collectors.backup_catalog.order import order_newest_first, verified_newest_first
 from collectors.backup_catalog.store import backup_location
 
 
@@ -49,39 +50,47 @@ def select_verified(context: ActionContext) -> list[SelectedBackup]:
     return [SelectedBackup(store, backup.reference, backup.manifest) for backup in backups if backup.manifest]
 
 
-def select_newest_intact(context: ActionContext) -> tuple[SelectedBackup, tuple[str, ...]]:
-    """The newest verified backup that proves to be intact now, and what is wrong with each newer one, in sentences.
-
-    One that is damaged is recorded as such on the way. Raises Refused when there is none to try, the error of the newest
-    when none is intact, and the error of one that could not be judged: an older one must not take its place unasked.
-    """
-    candidates = select_verified(context)
-    if not candidates:
-        raise no_backup_error(context)
-    return first_intact(context, candidates)
-
-
 def first_intact(
     context: ActionContext, candidates: Sequence[SelectedBackup]
 ) -> tuple[SelectedBackup, tuple[str, ...]]:
-    """The first of these backups that proves to be intact, and what is wrong with those before it. Raises as above."""
-    troubles: list[Unverified] = []
+    """The first of these backups, newest first, that proves to be intact now; and what is wrong with newer ones, in sentences.
+
+    One that is damaged is recorded as such on the way. Raises the error of the newest when none is intact, and the error of
+    one that could not be judged: an older one must not take its place unasked.
+    """
+    errors: dict[str, Unverified] = {}
     for backup in candidates:
-        try:
-            prove_backup(context, backup)
-        except Unverified as error:
-            if not shows_damage(error):
-                raise
-            troubles.append(error)
-        else:
-            return backup, tuple(map(str, troubles))
-    if len(troubles) == 1:
-        raise troubles[0]
+        error = _try_proving(context, backup)
+        if error is None:
+            return backup, (*_known_damages(context, backup, errors.keys()), *map(str, errors.values()))
+        errors[backup.reference] = error
+    newest = next(iter(errors.values()))
+    if len(errors) == 1:
+        raise newest
     raise Unverified(
-        f"none of the {len(troubles)} verified backups is intact; the newest: {troubles[0]}",
-        reason=troubles[0].reason,
+        f"none of the {len(errors)} verified backups is intact; the newest: {newest}",
+        reason=newest.reason,
         next_step="`queuekeeper backups list` shows what else there is; take a new one, and check the disk it lay on",
     )
+
+
+def _try_proving(context: ActionContext, backup: SelectedBackup) -> Unverified | None:
+    """The error that shows that the backup is damaged; None when it is intact. Raises any other error."""
+    try:
+        prove_backup(context, backup)
+    except Unverified as error:
+        if shows_damage(error):
+            return error
+        raise
+    return None
+
+
+def _known_damages(context: ActionContext, chosen: SelectedBackup, tried: Collection[str]) -> list[str]:
+    """What is wrong with the ones that are newer than the chosen one and had failed before, in sentences."""
+    listed = order_newest_first(chosen.store.list_backups().backups.values(), context.now())
+    newer = takewhile(lambda backup: backup.reference != chosen.reference, listed)
+    failed = [b for b in newer if b.state == "failed" and b.manifest and not b.is_safety and b.reference not in tried]
+    return [f"{backup.name} is damaged: {backup.damage}" for backup in failed]
 
 
 def no_backup_error(context: ActionContext) -> Refused:

@@ -2,6 +2,7 @@
 
 from actions.backups.store import BackupStore
 from actions.model.context import ActionContext
+from collectors.backup_catalog.manifest import MAX_SEQUENCE
 from collectors.backup_catalog.names import backup_file_name, compressed_name, manifest_name
 from collectors.backup_catalog.partial_names import usable_name_length
 
@@ -15,7 +16,7 @@ def next_sequence(context: ActionContext, store: BackupStore) -> int:
     """
     backups = store.list_backups().backups.values()
     listed = max((b.manifest.sequence or 0 for b in backups if b.manifest is not None), default=0)
-    return 1 + max(listed, context.run_history.backup_sequence())
+    return min(MAX_SEQUENCE, 1 + max(listed, context.run_history.backup_sequence()))
 
 
 def choose_backup_name(context: ActionContext, store: BackupStore, label: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -86,7 +87,8 @@ def test_stale_leases_go_back_by_their_age_and_are_in_history(
     assert maintenance.cleanup_stale_leases() == 2
     assert maintenance.cleanup_stale_leases() == 0
     with state_store(tmp_path / "state") as store:
-        assert [run.trigger for run in newest_runs(store, None, 10)] == ["person"] * 3
+        newest = newest_runs(store, None, 10)
+        assert [(run.trigger, f"uid {os.getuid()}" in run.request.asked_by) for run in newest] == [("person", True)] * 3
 
 
 def test_stats_are_those_of_the_newest_commit(maintenance: QueueMaintenance, queue: prismq.Queue) -> None:
