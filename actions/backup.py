@@ -7,12 +7,13 @@ import re
 import time
 from collections.abc import Mapping
 
+from actions.backups.copy_proof import ProofLevel
 from actions.backups.store import open_store
-from actions.backups.take import PublishedBackup, backup_bytes_needed, take_backup
+from actions.backups.take import BackupKind, PublishedBackup, backup_bytes_needed, take_backup
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Figure, Plan
+from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
@@ -22,6 +23,14 @@ SPEC = ActionSpec(
     summary="Take a backup while writers go on, verify its content, publish it with its manifest.",
     options={
         "name": ActionOption("text", "A word that becomes part of the file name: letters, digits, - and _."),
+        "accept_loss": ActionOption(
+            "flag",
+            "You confirm that the content is as it should be, also where much of what was there before is gone.",
+            by_person=True,
+        ),
+        "full": ActionOption(
+            "flag", "Compare every page with what SQLite reads in the source, and record the digest of all content."
+        ),
         "stall": ActionOption(
             "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
         ),
@@ -29,6 +38,7 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="required",
     checks_own_space=True,
+    heeds_content_loss="never",
 )
 
 # Bytes copied per second while a writer goes on, for predicting only; what was measured is in the result.
@@ -62,8 +72,20 @@ def run(context: ActionContext, plan: Plan) -> Done:
     removed = store.prepare_location()
     started = time.monotonic()
     label = str(plan.figures["label"])
-    published = take_backup(context, store, label, kind="scheduled" if context.automatic else "manual")
-    return Done(f"backed up to {published.reference}", _result_figures(published, time.monotonic() - started, removed))
+    kind: BackupKind = "scheduled" if context.automatic else "manual"
+    level: ProofLevel = "content" if context.options.get("full") else "pages"
+    published = take_backup(context, store, label, kind=kind, level=level)
+    figures = _result_figures(published, time.monotonic() - started, removed)
+    message = f"backed up to {published.reference}; {published.copied.proof.words}{_loss_remark(published)}"
+    return Done(message, figures)
+
+
+def _loss_remark(published: PublishedBackup) -> str:
+    """What a copy lacks that the database held before: it counts, but not as one to restore unasked or to keep alone."""
+    manifest = published.manifest
+    if manifest.accepted_loss:
+        return f"; accepted as it is: {manifest.accepted_loss}"
+    return f"; the database lost most of its content before: {manifest.content_lost}" if manifest.content_lost else ""
 
 
 def _file_label(context: ActionContext) -> str:
@@ -86,18 +108,25 @@ def _require_accepted_stall(context: ActionContext, stall: float) -> None:
 
 def _result_figures(published: PublishedBackup, seconds: float, removed: int) -> Mapping[str, Figure]:
     copied, manifest = published.copied, published.manifest
+    accepted = {ACCEPTED_FIGURE: manifest.snapshot_time} if manifest.accepted_loss else {}
+    lost = {"content_lost": manifest.content_lost} if manifest.content_lost else {}
     return {
+        **accepted,
+        **lost,
         "path": published.reference,
         "sequence": manifest.sequence,
         "method": copied.method,
         "note": copied.note,
+        "proof": copied.proof.level,
+        "content_sha256": copied.proof.content_sha256 or "",
         "bytes": manifest.bytes,
         "pages": manifest.pages,
         "rows": sum(manifest.row_counts.values()),
         "restarts": copied.restarts,
         "wal_growth_bytes": copied.wal_growth,
-        "copy_seconds": round(copied.copy_seconds, 4),
-        "prove_seconds": round(copied.prove_seconds, 4),
+        "copy_seconds": round(copied.times.copy, 4),
+        "compare_seconds": round(copied.times.compare, 4),
+        "prove_seconds": round(copied.times.verify, 4),
         "sync_seconds": round(published.sync_seconds, 4),
         "hash_seconds": round(published.hash_seconds, 4),
         "seconds": round(seconds, 4),

@@ -33,7 +33,8 @@ from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
 from actions.sqlite.naming import join_first
-from collectors.access.connection import open_immutable, open_read_only
+from collectors.access.at_rest import open_live_or_at_rest
+from collectors.access.connection import open_immutable
 from collectors.access.timeouts import TimeLimitExceeded
 
 SPEC = ActionSpec(
@@ -52,6 +53,7 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="optional",
     checks_own_space=True,
+    heeds_content_loss="never",
 )
 
 NO_QUEUE_PROBLEMS = QueueCheckResult((), (), "")
@@ -126,7 +128,7 @@ def _check_live_file(context: ActionContext, longest: float, *, full: bool) -> t
     """Check the live file part by part, then the queue's rows if the pages have no problem."""
     report = CheckReport()
     try:
-        with open_read_only(context.target.path) as connection:
+        with open_live_or_at_rest(context.target, context.raw) as connection:
             for part in check_live(context, connection, longest, full=full):
                 report = report.with_part(part)
                 context.emit_progress("checked parts", report.parts, 0.0)
@@ -141,12 +143,13 @@ def _check_live_file(context: ActionContext, longest: float, *, full: bool) -> t
 
 
 def _check_backup(context: ActionContext, backup: SelectedBackup, *, full: bool) -> Done:
-    age = max(0.0, context.now() - backup.manifest.snapshot_time)
-    about = f"{backup.name}, taken {age / 3600:.1f} hours ago,"
+    age = backup.age_at(context.now())
+    taken = "whose time is in the future" if age is None else f"taken {age / 3600:.1f} hours ago"
+    about = f"{backup.name}, {taken},"
     started = time.monotonic()
     report, queue_check = _check_backup_copy(context, backup, full=full)
     figures = _check_figures(report, queue_check, "backup", full=full, seconds=time.monotonic() - started)
-    figures |= {"path": backup.reference, "snapshot_age_seconds": round(age, 1)}
+    figures |= {"path": backup.reference, "snapshot_age_seconds": None if age is None else round(age, 1)}
     if report.problems or queue_check.problems:
         if report.problems:
             record_damage(context, backup, report.problems[0])

@@ -6,6 +6,7 @@ it is. The result is written into each manifest: a damaged one counts as failed,
 
 import time
 from collections import Counter
+from contextlib import suppress
 
 from actions.backups.store import BackupStore, SelectedBackup, open_store
 from actions.backups.stored_bytes import CopyVerdict, check_stored_copy
@@ -25,6 +26,7 @@ SPEC = ActionSpec(
     needs_database=False,
     backup_directory="required",
     checks_own_space=True,
+    heeds_content_loss="never",
     command_group="backups",
 )
 
@@ -44,6 +46,8 @@ def plan(context: ActionContext) -> Plan:
 def run(context: ActionContext, plan: Plan) -> Done:  # noqa: ARG001 what lies there now is read
     """Read each copy. Raises Unverified when one is damaged, Failed when one could not be read; always after all."""
     store = open_store(context, "--from")
+    with suppress(OSError):  # what killed runs left may stay where nothing can be removed: reading needs no room
+        store.prepare_location()
     backups = _own_backups(context, store)
     started = time.monotonic()
     total, done = sum(backup.size for backup in backups), 0

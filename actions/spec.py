@@ -12,6 +12,7 @@ from actions.model.options import ActionOption
 
 Lane = Literal["short", "long"]
 BackupDirectory = Literal["unused", "optional", "required"]
+ContentLossHeed = Literal["never", "automatic", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class ActionSpec:
     `needs_fresh_backup`: it destroys data, so its automatic runs need a fresh verified backup and the page asks twice.
     `needs_database` is false where it works without the database file. `checks_own_space`: it looks after its disk space
     itself, or writes nothing to the WAL; any other action is refused while the database's disk is nearly full.
+    `heeds_content_loss`: which of its runs are refused while most of the database's content is gone: none (it only reads or
+    copies), the automatic ones, or all (it deletes what the content can be restored from).
     `remote`: it can be requested over the page and the API. `command_group`: the command is part of this group.
     """
 
@@ -39,6 +42,7 @@ class ActionSpec:
     needs_database: bool = True
     backup_directory: BackupDirectory = "unused"
     checks_own_space: bool = False
+    heeds_content_loss: ContentLossHeed = "automatic"
     remote: bool = True
     command_group: str = ""
 

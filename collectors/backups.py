@@ -65,7 +65,8 @@ def read(context: PollContext, previous: BackupsReading | None) -> BackupsReadin
     if catalog is None:
         return BackupsReading()
     before = None if previous is None else previous.listing
-    return judge_listing(catalog.list_backups(before, context.now), context.now)
+    listed: CatalogListing | None = context.backup_listing
+    return judge_listing(catalog.list_backups(before, context.now) if listed is None else listed, context.now)
 
 
 def judge_listing(listing: CatalogListing, now: float) -> BackupsReading:

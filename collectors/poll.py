@@ -9,15 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from collectors import storage
 from collectors.access.change_detection import FileSignature
 from collectors.access.context import PollContext
 from collectors.access.errors import EXPECTED_ERRORS, PartialReading, describe_failure, reading_after_failure
 from collectors.access.label_limit import count_folded_labels
-from collectors.access.open_database import OpenedDatabase, open_database, was_replaced
+from collectors.access.open_database import OpenedDatabase, find_reading_problem, open_database
 from collectors.access.preflight import PreflightVerdict
 from collectors.access.refresh import any_reading_can_age
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.access.timeouts import TimeLimitExceeded, time_limit
+from collectors.content_loss.memory import ContentMemory
+from collectors.content_loss.reading import ContentReading
 from collectors.metric import Sample
 from collectors.queue_profiles.compile import CompiledProfile
 from collectors.queue_profiles.shared_reads import SharedReads
@@ -74,8 +77,8 @@ def poll_database(
         held_locks = opened.facts.held_locks if opened.facts else None
         context = PollContext(real, now, surveyed, opened.header, opened.connection, opened.schema, held_locks)
         collected = _run_collectors(wanted, context, opened, previous)
-        if was_replaced(opened):
-            return replace(_replaced_snapshot(target, previous, now, wanted), signature=signature, opened_at=now)
+        if (problem := find_reading_problem(opened)) is not None:
+            return replace(_snapshot_without_values(target, previous, now, wanted, problem), opened_at=now)
     return Snapshot(
         target=target,
         taken_at=now,
@@ -91,6 +94,12 @@ def poll_database(
         can_age=only is not None or any_reading_can_age(collected.readings),
         separate_until=collected.separate_until,
     )
+
+
+def remembered_snapshot(target: Target, memory: ContentMemory) -> Snapshot:
+    """What an earlier process remembered, as the previous snapshot of a first poll."""
+    unread = storage.StorageReading(0, 0, None, None, None, ContentReading(memory=memory))
+    return Snapshot(target, 0.0, up=False, state="", readings={storage.NAME: unread})
 
 
 def poll_outside_file(previous: Snapshot, now: float, raw: RawReader) -> Snapshot | None:
@@ -110,17 +119,22 @@ def poll_outside_file(previous: Snapshot, now: float, raw: RawReader) -> Snapsho
     )
 
 
-def _replaced_snapshot(target: Target, previous: Snapshot | None, now: float, wanted: list[Collector]) -> Snapshot:
-    """A snapshot without values: they may belong to two files. The collectors keep their previous readings."""
-    message = f"{target.path} was replaced while it was read; the next poll reads the new file"
+def _snapshot_without_values(
+    target: Target, previous: Snapshot | None, now: float, wanted: list[Collector], problem: PreflightVerdict
+) -> Snapshot:
+    """A snapshot without values: they may belong to two files, or to two moments. The collectors keep their previous readings.
+
+    Without a signature: the next poll reads again.
+    """
+    failed = CollectorResult(False, 0.0, problem.state, problem.message)
     return Snapshot(
         target=target,
         taken_at=now,
-        up=False,
-        state="replaced",
-        message=message,
+        up=problem.up,
+        state=problem.state,
+        message=problem.message,
         readings=previous.readings if previous else {},
-        collectors={collector.NAME: CollectorResult(False, 0.0, "replaced", message) for collector in wanted},
+        collectors={collector.NAME: failed for collector in wanted},
     )
 
 

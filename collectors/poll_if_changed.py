@@ -33,8 +33,9 @@ def poll_if_changed(target: Target, previous: Snapshot | None, now: float, raw: 
         and not _is_pinned(target, raw)
     ):
         return _confirm_snapshot(previous, now, raw)
+    is_first = previous is None or previous.opened_at == 0.0  # what was remembered of an earlier process was not opened
     # The signature is from before the reading: a commit in between shows as a change at the next poll.
-    return poll_database(target, previous, now, raw, _AT_FIRST if previous is None else None, signature)
+    return poll_database(target, previous, now, raw, _AT_FIRST if is_first else None, signature)
 
 
 def prefetch_surveys(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawReader) -> None:

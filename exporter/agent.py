@@ -26,6 +26,7 @@ from exporter.exposition.latest import LatestSnapshots
 from exporter.exposition.page import Exposition
 from exporter.exposition.self_metrics import ExporterState
 from exporter.log import log_event
+from exporter.polling.content_memory import ContentKeeper
 from exporter.polling.free_pages import FreePageRecorder
 from exporter.polling.loop import PollLoop, PollTiming
 from exporter.polling.state_log import StateLog
@@ -101,9 +102,12 @@ class Agent:
         )
         self._state_log = StateLog()
         self._free_pages = FreePageRecorder(config.state)
+        self._contents = ContentKeeper(config.state)
         self._polls = PollLoop(
             self._find_targets,
-            lambda target, previous, now: poll_if_changed(target, previous, now, self._raw_reader),
+            lambda target, previous, now: poll_if_changed(
+                target, self._contents.previous_snapshot(target, previous), now, self._raw_reader
+            ),
             self._latest,
             self._on_snapshot,
             PollTiming(config.interval, config.rescan),
@@ -134,6 +138,7 @@ class Agent:
         self._dispatcher.stop()
         self._polls.stop()
         self._free_pages.write(time.time())
+        self._contents.write(time.time())
         self._raw_reader.close()
 
     def _build_web_context(self, mount: Mount) -> WebContext:
@@ -217,6 +222,7 @@ class Agent:
         self._state_log.on_snapshot(snapshot)
         self._thresholds.on_snapshot(snapshot)
         self._free_pages.on_snapshot(snapshot)
+        self._contents.on_snapshot(snapshot)
         self._recent.add_snapshot(snapshot)
         self._broadcast.publish_event(reading_event(snapshot))
 

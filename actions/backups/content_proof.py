@@ -6,17 +6,31 @@ A backup is opened immutable: that leaves nothing beside the file and runs no re
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 
+from actions.backups.publish import final_name
 from actions.model.errors import Unverified
+from actions.sqlite.interrupt import interrupt_when
 from collectors.access.connection import open_immutable
 from collectors.queue_profiles.quoting import quote_identifier
 
 _BLOCK = 1024 * 1024
+_NOT_PROVED_STEP = "take a new backup; keep this file for inspection"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseShape:
+    """What is read at once of a snapshot: its pages, the hash of its schema, how often that was changed (None: not read)."""
+
+    page_size: int
+    pages: int
+    schema_sha256: str
+    schema_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +43,57 @@ class DatabaseContents:
     row_counts: Mapping[str, int]
 
 
+def read_shape(connection: apsw.Connection) -> DatabaseShape:
+    """Read the shape of the connection's snapshot. Raises apsw.Error."""
+    schema = _read_schema(connection)
+    # An empty file is a database without a page; its copy has one, with the header alone.
+    pages, version = int(connection.pragma("page_count")) or 1, int(connection.pragma("schema_version"))
+    return DatabaseShape(connection.pragma("page_size"), pages, _schema_hash(schema), version)
+
+
 def read_contents(connection: apsw.Connection) -> DatabaseContents:
     """Read what the connection's snapshot holds. Raises apsw.Error."""
-    schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+    schema = _read_schema(connection)
     tables = [str(row[1]) for row in schema if row[0] == "table" and not is_virtual_table(row[3])]
     counts = {name: connection.execute(f"SELECT count(*) FROM {quote_identifier(name)}").get for name in tables}  # noqa: S608
     return DatabaseContents(
         page_size=connection.pragma("page_size"),
         pages=connection.pragma("page_count"),
-        schema_sha256=hashlib.sha256(repr(schema).encode()).hexdigest(),
+        schema_sha256=_schema_hash(schema),
         row_counts=counts,
     )
 
 
 def prove_contents(path: Path, expected: DatabaseContents) -> None:
     """Raises Unverified unless the file is whole and holds what was expected."""
+    shape = DatabaseShape(expected.page_size, expected.pages, expected.schema_sha256)
+    actual = prove_whole_file(path, shape)
+    for table, rows in expected.row_counts.items():
+        if actual.row_counts.get(table) != rows:
+            raise not_proved_error(path, f"table {table} has {actual.row_counts.get(table)} rows instead of {rows}")
+
+
+def prove_whole_file(
+    path: Path, expected: DatabaseShape, is_abandoned: Callable[[], bool] | None = None
+) -> DatabaseContents:
+    """Check a file that no process writes, and read what it holds. Raises Unverified unless it is whole, of this shape.
+
+    It ends with apsw.InterruptError soon after `is_abandoned()`, which is asked in another thread.
+    """
     try:
-        with open_immutable(path) as connection:
+        with open_immutable(path) as connection, interrupt_when(connection, is_abandoned or bool):
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             actual = read_contents(connection)
+    except apsw.InterruptError:
+        raise
     except apsw.Error as error:
-        raise _not_proved_error(path, f"SQLite cannot read it: {error}") from error
+        raise DamagedContents(path, f"SQLite cannot read it: {error}") from error
     if problems != ["ok"]:
-        raise _not_proved_error(path, f"integrity_check says: {problems[0]}")
-    difference = _content_difference(expected, actual) or _size_difference(path, expected)
+        raise DamagedContents(path, f"integrity_check says: {problems[0]}")
+    difference = _shape_difference(expected, actual) or _size_difference(path, expected)
     if difference:
-        raise _not_proved_error(path, difference)
+        raise not_proved_error(path, difference)
+    return actual
 
 
 def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
@@ -73,29 +112,42 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _content_difference(expected: DatabaseContents, actual: DatabaseContents) -> str:
+def _read_schema(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+
+
+def _schema_hash(schema: list[tuple[Any, ...]]) -> str:
+    return hashlib.sha256(repr(schema).encode()).hexdigest()
+
+
+def _shape_difference(expected: DatabaseShape, actual: DatabaseContents) -> str:
     if (expected.page_size, expected.pages) != (actual.page_size, actual.pages):
         return f"{actual.pages} pages of {actual.page_size} bytes instead of {expected.pages} of {expected.page_size}"
-    if expected.schema_sha256 != actual.schema_sha256:
-        return "its schema differs from the source's"
-    for table, rows in expected.row_counts.items():
-        if actual.row_counts.get(table) != rows:
-            return f"table {table} has {actual.row_counts.get(table)} rows instead of {rows}"
-    return ""
+    return "its schema differs from the source's" if expected.schema_sha256 != actual.schema_sha256 else ""
 
 
-def _size_difference(path: Path, expected: DatabaseContents) -> str:
+def _size_difference(path: Path, expected: DatabaseShape) -> str:
     """SQLite ignores bytes beyond the last page; a file with such bytes was not written by us."""
     size, right_size = path.stat().st_size, expected.page_size * expected.pages
     return f"{size} bytes instead of {right_size}" if size != right_size else ""
 
 
-def _not_proved_error(path: Path, why: str) -> Unverified:
-    return Unverified(
-        f"{path.name} is not proved: {why}",
-        reason="content",
-        next_step="take a new backup; keep this file for inspection",
-    )
+class DamagedContents(Unverified):
+    """A copy or a backup that SQLite finds damaged. `why`: in its words."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(_not_proved_words(path, why), reason="content", next_step=_NOT_PROVED_STEP)
+        self.why = why
+
+
+def not_proved_error(path: Path, why: str) -> Unverified:
+    """The error of a copy or a backup that does not hold what it should."""
+    return Unverified(_not_proved_words(path, why), reason="content", next_step=_NOT_PROVED_STEP)
+
+
+def _not_proved_words(path: Path, why: str) -> str:
+    """A partial file is gone when a person reads this: it is named as what it was to become."""
+    return f"{final_name(path)} is not proved: {why}"
 
 
 def is_virtual_table(sql: object) -> bool:

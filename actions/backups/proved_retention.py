@@ -26,16 +26,25 @@ _STATES: Mapping[str, BackupState] = {"intact": "verified", "damaged": "failed",
 
 @dataclass(frozen=True, slots=True)
 class RetentionProof:
-    """What stays and what goes, and what reading the ones that stay showed, by name. `unread`: how many were not read."""
+    """What stays and what goes, and what reading the ones that stay showed, by name. `unread`: how many were not read.
+
+    `safety_copies`: the names of those that were taken before a restore.
+    """
 
     decision: RetentionDecision
     verdicts: Mapping[str, CopyVerdict] = field(default_factory=dict)
     unread: int = 0
+    safety_copies: frozenset[str] = frozenset()
 
     @property
     def intact(self) -> str | None:
-        """The newest one that stays and was proved to be intact; None without one."""
-        return next((name for name, verdict in self.verdicts.items() if verdict.state == "intact"), None)
+        """The newest one that stays and was proved to be intact; None without one.
+
+        A safety copy counts only where there was no other one: a restore never takes it unasked.
+        """
+        ordinary = [name for name in self.verdicts if name not in self.safety_copies]
+        tried = ordinary or list(self.verdicts)
+        return next((name for name in tried if self.verdicts[name].state == "intact"), None)
 
 
 def retention_candidate(context: ActionContext, backup: Backup) -> RetentionCandidate:
@@ -43,7 +52,7 @@ def retention_candidate(context: ActionContext, backup: Backup) -> RetentionCand
     manifest = backup.manifest
     own = manifest is not None and belongs_to(manifest, context.target)
     kind, sequence = ("manual", None) if manifest is None else (manifest.kind, manifest.sequence)
-    return RetentionCandidate(backup.name, backup.snapshot_time, backup.state, kind, own, sequence)
+    return RetentionCandidate(backup.name, backup.snapshot_time, backup.state, kind, own, sequence, backup.is_lossy)
 
 
 def prove_retention(
@@ -51,28 +60,30 @@ def prove_retention(
 ) -> RetentionProof:
     """Decide, read what stays, and decide again until nothing that stays is found damaged. Raises Cancelled, Interrupted.
 
-    `backups` by name. Nothing is to be deleted unless one that stays is intact.
+    `backups` by name. Nothing is to be deleted unless one that stays is intact; once one was found damaged, the reading
+    goes on until one is.
     """
     candidates = {name: retention_candidate(context, backup) for name, backup in backups.items()}
+    safety = frozenset(name for name, candidate in candidates.items() if candidate.kind == "safety")
     verdicts: dict[str, CopyVerdict] = {}
     while True:
         decision = decide_retention(candidates.values(), keep, context.now())
         unread = [name for name in _keepers(decision, candidates) if name not in verdicts]
         due = [name for name in unread if _needs_reading(context, backups[name].manifest, verdicts)]
-        if not decision.to_delete or not due:
-            return RetentionProof(decision, verdicts, len(due))
+        if not due or not (decision.to_delete or (verdicts and not _has_intact(verdicts))):
+            return RetentionProof(decision, verdicts, len(due), safety)
         budget = READ_BUDGET - sum(verdict.bytes_read for verdict in list(verdicts.values())[1:])
         if _has_intact(verdicts) and backups[due[0]].size > budget:
-            return RetentionProof(decision, verdicts, len(due))
+            return RetentionProof(decision, verdicts, len(due), safety)
         verdict = check_stored_copy(context, _selected(store, backups[due[0]]))
         verdicts[due[0]] = verdict
         candidates[due[0]] = replace(candidates[due[0]], state=_STATES[verdict.state])
 
 
 def _keepers(decision: RetentionDecision, candidates: Mapping[str, RetentionCandidate]) -> list[str]:
-    """The good ones that stay, newest first; a safety copy only after all others: a restore never takes it unasked."""
+    """The good ones that stay, newest first; those aside only after all others: a restore never takes them unasked."""
     good = [name for name in decision.keep_reasons if candidates[name].may_be_deleted]
-    return sorted(good, key=lambda name: candidates[name].kind == "safety")
+    return sorted(good, key=lambda name: candidates[name].is_aside)
 
 
 def _needs_reading(context: ActionContext, manifest: Manifest | None, verdicts: Mapping[str, CopyVerdict]) -> bool:

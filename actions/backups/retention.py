@@ -13,7 +13,8 @@ from typing import Literal
 from collectors.backup_catalog.order import is_future_time, order_place
 from collectors.target import RetentionCounts
 
-# A safety copy, taken before a restore, is kept for this many seconds, and the newest one always.
+# A safety copy, taken before a restore, is kept for this many seconds, and the newest one always. A copy of a database that
+# had lost its content is kept as long: it may have rows that came afterwards.
 SAFETY_AGE = 30 * 86400.0
 
 BackupState = Literal["verified", "unverified", "failed"]
@@ -24,7 +25,8 @@ BackupKind = Literal["scheduled", "manual", "safety"]
 class RetentionCandidate:
     """One backup. `own`: its manifest says that it is of this database. Time in seconds since the epoch.
 
-    `sequence`: its place among the backups of the database, None where it was not counted.
+    `sequence`: its place among the backups of the database, None where it was not counted. `lossy`: the database had lost
+    most of its content when it was taken.
     """
 
     name: str
@@ -33,6 +35,12 @@ class RetentionCandidate:
     kind: BackupKind
     own: bool
     sequence: int | None = None
+    lossy: bool = False
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether no count and no newest one is meant by it: a restore never takes it unasked."""
+        return self.kind == "safety" or self.lossy
 
     @property
     def may_be_deleted(self) -> bool:
@@ -54,7 +62,7 @@ def decide_retention(candidates: Iterable[RetentionCandidate], keep: RetentionCo
         candidates, key=lambda b: (*order_place(b.sequence, b.snapshot_time, now), b.name), reverse=True
     )
     reasons = {backup.name: list(_protection_reasons(backup, now)) for backup in newest_first}
-    counted = [backup for backup in newest_first if not reasons[backup.name] and backup.kind != "safety"]
+    counted = [backup for backup in newest_first if not reasons[backup.name] and not backup.is_aside]
     for name, reason in (*_age_class_reasons(counted, keep), *_newest_reasons(newest_first)):
         reasons[name].append(reason)
     keep_reasons = {name: tuple(why) for name, why in reasons.items() if why}
@@ -72,12 +80,14 @@ def _protection_reasons(backup: RetentionCandidate, now: float) -> Iterator[str]
         yield "its time is in the future: a clock was wrong"
     elif backup.kind == "safety" and now - backup.snapshot_time <= SAFETY_AGE:
         yield "safety copy"
+    elif backup.lossy and now - backup.snapshot_time <= SAFETY_AGE:
+        yield "the database had lost most of its content"
 
 
 def _newest_reasons(newest_first: list[RetentionCandidate]) -> Iterator[tuple[str, str]]:
     """The newest verified backup, and the newest verified safety copy."""
     verified = [backup for backup in newest_first if backup.may_be_deleted]
-    ordinary = [backup for backup in verified if backup.kind != "safety"]
+    ordinary = [backup for backup in verified if not backup.is_aside]
     safety = [backup for backup in verified if backup.kind == "safety"]
     for backups, reason in ((ordinary, "newest verified"), (safety, "newest safety copy")):
         if backups:

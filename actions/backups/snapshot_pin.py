@@ -8,7 +8,8 @@ with the newest commit *before* the pin, whose time is the time of the snapshot:
 
 Slot 0 means "the file alone is the snapshot" only to a reader of the shared WAL-index. Where the `-shm` cannot be written and
 no process has initialised it, SQLite holds slot 0 as well, and reads the WAL through an index of its own in memory
-(walBeginShmUnreliable in wal.c). It does so with a read-only descriptor of the `-shm` and never with a writable one.
+(walBeginShmUnreliable in wal.c). It does so with a read-only descriptor of the `-shm` and never with a writable one. With a
+read-only one it cannot set a mark either, and shares an older one. So marks count only where the `-shm` is open for writing.
 """
 
 import os
@@ -20,14 +21,17 @@ from pathlib import Path
 import apsw
 
 from actions.model.context import ActionContext
+from actions.model.errors import Refused, Unverified
 from actions.sqlite.disk_space import size_or_zero
+from collectors.access.at_rest import needs_reading_at_rest, open_at_rest
 from collectors.access.connection import open_read_only
+from collectors.access.errors import NotAtRest
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, WalIndex
 
 _UNSEEN = "the kernel does not show which frames belong to the snapshot"
 _SHARED_SLOT = "all read slots are taken, and the shared one is older than the snapshot"
-_PRIVATE_INDEX = "the -shm cannot be written here, so SQLite reads the WAL through an index of its own"
+_UNWRITABLE_INDEX = "the -shm cannot be written here, so it does not show which frames SQLite reads"
 _NOT_COPIED = "the WAL-index does not prove that the file alone is the snapshot"
 
 
@@ -59,13 +63,18 @@ class SnapshotPin:
 
 @contextmanager
 def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
-    """Pin the newest commit of the target for the block. Raises apsw.Error, OSError.
+    """Pin the newest commit of the target for the block. Raises Refused, apsw.Error, OSError.
 
-    In rollback-journal mode a read transaction would stop every commit, so there none is held.
+    In rollback-journal mode a read transaction would stop every commit, so there none is held. A WAL database that no process
+    has open, where SQLite cannot make its files (a read-only mount), is kept at rest instead.
     """
+    if _must_rest(context):
+        with _pin_at_rest(context) as pin:
+            yield pin
+        return
     wal_before = size_or_zero(context.target.wal)
     with open_read_only(context.target.path) as source:
-        held = source.pragma("journal_mode") == "wal"
+        held = _uses_wal(context, source)
         taken_at = context.now()
         before = _read_wal_index(context) if held else None
         if held:
@@ -82,6 +91,41 @@ def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
             pages=int(source.pragma("page_count")),
             wal_before=wal_before,
         )
+
+
+def _uses_wal(context: ActionContext, source: apsw.Connection) -> bool:
+    """Whether the source is in WAL mode; SQLite opens its files to know. Raises Refused where it cannot read the WAL."""
+    try:
+        return bool(source.pragma("journal_mode") == "wal")
+    except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        if context.target.shm.exists() or not size_or_zero(context.target.wal):
+            raise
+        raise Refused(
+            f"{context.target.path}: its -wal holds commits, and SQLite cannot make the -shm here that it reads them by",
+            reason="wal_unreadable",
+            next_step="mount the folder writable, or copy the database and its -wal to another folder and back that up",
+        ) from error
+
+
+def _must_rest(context: ActionContext) -> bool:
+    with suppress(RawReaderUnavailable):
+        return needs_reading_at_rest(context.target, context.raw)
+    return False
+
+
+@contextmanager
+def _pin_at_rest(context: ActionContext) -> Iterator[SnapshotPin]:
+    """The file alone is the snapshot, if it was at rest until the end of the block. Raises Unverified when it was not."""
+    try:
+        with open_at_rest(context.target, context.raw) as resting:
+            source, taken_at = resting.connection, context.now()
+            source.execute("BEGIN")
+            source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+            page_size, pages = int(source.pragma("page_size")), int(source.pragma("page_count"))
+            yield SnapshotPin(source, taken_at, True, SnapshotMark(0, ""), "", page_size, pages, wal_before=0)
+            resting.require_unchanged()
+    except (NotAtRest, RawReaderUnavailable) as error:
+        raise Unverified(str(error), reason="not_at_rest", next_step="run it again") from error
 
 
 def _read_wal_index(context: ActionContext) -> WalIndex | None:
@@ -104,20 +148,20 @@ def _own_read_mark(context: ActionContext, before: WalIndex | None) -> SnapshotM
     slots = [byte for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1) if any(row.covers_byte(byte) for row in own)]
     if index is None or len(slots) != 1:
         return _UNSEEN
+    if not _writes_wal_index(context.target.shm):
+        return _UNWRITABLE_INDEX
     slot = slots[0] - FIRST_READ_BYTE
     if slot == 0:
-        return _whole_file_mark(context, before, index)
+        return _whole_file_mark(before, index)
     mark = SnapshotMark(index.marks[slot], index.salt)
     return mark if _covers_earlier_commits(mark, before, index) else _SHARED_SLOT
 
 
-def _whole_file_mark(context: ActionContext, before: WalIndex | None, index: WalIndex) -> SnapshotMark | str:
-    """The mark 0, where every frame was copied at the pin and SQLite reads through the very index that says so.
+def _whole_file_mark(before: WalIndex | None, index: WalIndex) -> SnapshotMark | str:
+    """The mark 0, where the WAL-index says that every frame was copied at the pin.
 
     While slot 0 is held no frame is copied, so "all copied" at either side of the pin was so at the pin too.
     """
-    if not _writes_wal_index(context.target.shm):
-        return _PRIVATE_INDEX
     if index.pending_frames == 0 or (before is not None and before.pending_frames == 0):
         return SnapshotMark(0, index.salt)
     return _NOT_COPIED

@@ -10,6 +10,7 @@ from actions.model.plan import Figure
 from actions.model.request import Option
 from actions.model.stop import StopSignal
 from collectors.access.file_facts import describe_holder, describe_writer
+from collectors.content_loss.memory import ContentMemory
 from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable
 from collectors.target import Target
 
@@ -28,11 +29,13 @@ class RunHistory:
 
     `figure(name)`: the value that the newest successful run of this action recorded under that name, None without one.
     `free_lows()`: the minimum of every recorded hour, oldest first; an hour without a reading is missing.
+    `content_memory()`: what the database held when it was read before.
     `backup_sequence()`: the highest sequence of a backup that was ever taken of the database, 0 without one.
     """
 
     figure: Callable[[str], Figure] = lambda _name: None
     free_lows: Callable[[], tuple[FreePageMinimum, ...]] = tuple
+    content_memory: Callable[[], ContentMemory] = ContentMemory
     backup_sequence: Callable[[], int] = lambda: 0
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Figure = str | int | float | bool | None
+# The figure of a run that made the content what a person wants: when (seconds since the epoch). Nothing older counts since.
+ACCEPTED_FIGURE = "content_accepted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from actions.model.errors import PAUSED
 from actions.model.outcome import Outcome
-from actions.policy.suspension import SuspensionState
+from actions.policy.suspension import CLOCK_SET_BACK, SuspensionState
 
 Admission = Literal["accepted", "duplicate", "cooldown", "disabled"]
 
@@ -24,8 +24,6 @@ REASON_WITHOUT_COOLDOWN = PAUSED
 MAX_COOLDOWN = 86400.0
 # Seconds between two checkpoints that make writers wait.
 CHECKPOINT_PAUSE = 60.0
-# A clock that was set back further than this is another clock: what it wrote before is no longer waited for, in seconds.
-CLOCK_SET_BACK = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

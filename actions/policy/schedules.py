@@ -14,7 +14,7 @@ from itertools import islice, takewhile
 from cronsim import CronSim
 
 from actions.model.request import Option, Request
-from actions.policy.cooldown import CLOCK_SET_BACK
+from actions.policy.suspension import CLOCK_SET_BACK
 
 # A firing that is noticed this late is still on time, in seconds.
 ON_TIME_SECONDS = 60.0

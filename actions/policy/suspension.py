@@ -63,6 +63,8 @@ class RunResult:
     next_step: str = ""
 
 
+# A clock that was set back further than this is another clock: what it wrote before is no longer waited for, in seconds.
+CLOCK_SET_BACK = 3600.0
 # The reason of a run that found its condition clear before it acted.
 CONDITION_GONE = "condition_gone"
 
@@ -93,9 +95,11 @@ def state_after_reading(
 ) -> SuspensionState:
     """The state after a reading of `taken_at`; a reading from before the last run changes nothing.
 
+    A last run that lies further ahead than CLOCK_SET_BACK was timed by another clock: its reading is not from before.
+
     `held_back`: whether a reader pins the WAL now, None when that is not known.
     """
-    if state.condition is None or taken_at < state.at:
+    if state.condition is None or 0 < state.at - taken_at <= CLOCK_SET_BACK:
         return state
     if state.condition.judge_measurement(measured) is ConditionVerdict.CLEAR:
         return SuspensionState()

@@ -7,7 +7,13 @@ import apsw
 
 from collectors.access.errors import EXPECTED_ERRORS, describe_failure
 from collectors.access.file_facts import stat_or_none
-from collectors.access.open_database import PAGE_COUNTS, OpenedDatabase, open_database, read_limit, was_replaced
+from collectors.access.open_database import (
+    PAGE_COUNTS,
+    OpenedDatabase,
+    find_reading_problem,
+    open_database,
+    read_limit,
+)
 from collectors.access.timeouts import time_limit
 from collectors.raw_reader.client import RawReader, SurveyedReader
 from collectors.target import Target
@@ -23,7 +29,8 @@ def read_database_sizes(target: Target) -> Mapping[str, int | str]:
             sizes = _read_opened(target, opened)
         except EXPECTED_ERRORS as error:
             return {"error": f"{target.path}: {describe_failure(error)[1]}"}
-        return {"error": f"{target.path} was replaced while it was read; call again"} if was_replaced(opened) else sizes
+        problem = find_reading_problem(opened)
+        return sizes if problem is None else {"error": f"{problem.message}; call again"}
 
 
 def _read_opened(target: Target, opened: OpenedDatabase) -> Mapping[str, int | str]:

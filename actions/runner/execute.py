@@ -14,9 +14,10 @@ from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.context import ActionContext, FreePageMinimum, RunHistory, describe_lock_holder
 from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
 from actions.model.events import Event
+from actions.model.io_errors import translate_io_error
 from actions.model.options import option_problems
 from actions.model.outcome import Outcome
-from actions.model.plan import Done, Figure, Plan
+from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.model.request import Request
 from actions.model.stop import StopSignal
 from actions.policy.effect import condition_measurement, measured_effect
@@ -28,11 +29,14 @@ from actions.runner.guard_facts import gather_guard_inputs
 from actions.runner.guards import first_refusal
 from actions.runner.protocol import Job
 from actions.runner.stop_watcher import requested_stop, watch_for_stop
+from actions.store.content_seen import accept_content, load_content_memory
 from actions.store.database import state_store, translate_store_errors
 from actions.store.free_pages import load_free_page_minimums
 from actions.store.recent_runs import highest_backup_sequence, last_attempt, newest_figure, source_failure
+from actions.store.run_rows import CLOCK_MOVED
 from actions.store.runs import RunEnding, end_run, record_plan, start_run
-from collectors.access.errors import describe_failure
+from collectors.access.errors import NotAtRest, describe_failure
+from collectors.content_loss.memory import ContentMemory
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.registry import needs_two_readings, publishing_collector
@@ -41,6 +45,9 @@ from collectors.wal_state import MIN_DISTANCE
 
 # A run that ended like this may have had an effect; with any other outcome nothing was done.
 _ACTED_OUTCOMES = (Outcome.DONE, Outcome.FAILED, Outcome.BLOCKED, Outcome.UNVERIFIED)
+
+# A clock that moves by less than this against the time since the start of the machine was not set, in seconds.
+SMALLEST_CLOCK_STEP = 2.0
 
 Emit = Callable[[Event], None]
 Clock = Callable[[], float]
@@ -55,12 +62,33 @@ def execute_run(job: Job, raw: RawReader, stop: StopSignal, emit: Emit, now: Clo
         not_locked = _acquire_lock(job)
         if not_locked is None and not _start_in_store(job, store, now):
             return None
+        clock_moved = _watch_clock(now)
         ending = not_locked or _run_watched(job, store, _build_context(job, store, raw, stop, emit, now))
+        if moved := clock_moved():
+            ending = replace(ending, figures={**ending.figures, CLOCK_MOVED: moved})
         if not _end_in_store(job, store, ending, now, started=not_locked is None):
             return None
     figures = {"outcome": str(ending.outcome), "next_step": ending.next_step, **ending.figures}
     emit(Event("ended", ending.message, figures))
     return ending.outcome
+
+
+def _watch_clock(now: Clock) -> Callable[[], float]:
+    """A function that says by how many seconds the clock was set since; 0 for what the slewing of a clock does.
+
+    Against the time since the machine was started, which counts on while it sleeps: clock_gettime(2), CLOCK_BOOTTIME.
+    """
+    began = now() - _seconds_since_boot()
+
+    def clock_moved() -> float:
+        moved = now() - _seconds_since_boot() - began
+        return round(moved, 3) if abs(moved) > SMALLEST_CLOCK_STEP else 0.0
+
+    return clock_moved
+
+
+def _seconds_since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _acquire_lock(job: Job) -> RunEnding | None:
@@ -82,6 +110,8 @@ def _start_in_store(job: Job, store: apsw.Connection, now: Clock) -> bool:
 def _end_in_store(job: Job, store: apsw.Connection, ending: RunEnding, now: Clock, *, started: bool) -> bool:
     """End the run; one that could not be started here only if no other child has started it."""
     with translate_store_errors(job.state):
+        if (accepted := ending.figures.get(ACCEPTED_FIGURE)) is not None:
+            accept_content(store, job.request.database, float(accepted))
         return job.claim is None or end_run(store, job.claim, ending, now(), ("running" if started else "claimed",))
 
 
@@ -146,7 +176,11 @@ def _build_run_history(job: Job, store: apsw.Connection) -> RunHistory:
         with translate_store_errors(job.state):
             return highest_backup_sequence(store, database)
 
-    return RunHistory(read_figure, read_minimums, read_sequence)
+    def read_memory() -> ContentMemory:
+        with translate_store_errors(job.state):
+            return load_content_memory(store, database)
+
+    return RunHistory(read_figure, read_minimums, content_memory=read_memory, backup_sequence=read_sequence)
 
 
 def _run_and_measure(job: Job, store: apsw.Connection, context: ActionContext) -> RunEnding:
@@ -186,8 +220,10 @@ def _guard_plan_run(job: Job, store: apsw.Connection, context: ActionContext, be
         return ending_of_error(error)
     except apsw.Error as error:
         return ending_of_error(_translate_sqlite_error(context, error))
+    except NotAtRest as error:
+        return ending_of_error(Locked(str(error), reason="not_at_rest", next_step="run it again"))
     except OSError as error:
-        return ending_of_error(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
+        return ending_of_error(translate_io_error(error))
 
 
 def _find_action(request: Request) -> Action:
@@ -219,7 +255,8 @@ def _check_condition(condition: Condition, before: Measurement) -> None:
 
 
 def _check_guards(job: Job, action: Action, store: apsw.Connection, context: ActionContext) -> None:
-    refused = first_refusal(gather_guard_inputs(job, action.SPEC, store, context.now(), context.raw))
+    inputs = gather_guard_inputs(job, action.SPEC, store, context.now(), context.raw)
+    refused = first_refusal(inputs)
     if refused is not None:
         raise refused
 

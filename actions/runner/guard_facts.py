@@ -9,13 +9,16 @@ import apsw
 from actions.runner.guards import AutomaticInputs, GuardInputs, NameInputs
 from actions.runner.protocol import Job
 from actions.spec import ActionSpec
+from actions.store.content_seen import load_content_memory
 from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
+from collectors import storage
 from collectors.access.rights import may_give_away
 from collectors.access.second_name import find_name_problem
 from collectors.backup_catalog.order import believed_snapshot_time, newest_verified
 from collectors.backup_catalog.store import find_backups
 from collectors.owner import is_vulnerable_version
+from collectors.poll import poll_database, remembered_snapshot
 from collectors.raw_reader.client import RawReader, RawReaderUnavailable
 
 
@@ -23,7 +26,7 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
     """What the guards look at, as it is now. Raises OSError, StoreUnavailable."""
     with translate_store_errors(job.state):
         pause = pause_reason(store)
-    owner = _owner_status(job.target.path) if hasattr(os, "geteuid") else None
+    owner = _owner_status(job.target.path) if hasattr(os, "geteuid") and not _makes_new_file(job) else None
     return GuardInputs(
         command=spec.command,
         action=spec.name,
@@ -36,10 +39,28 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
         linked_sqlite=apsw.sqlite_lib_version(),
         database_free=None if spec.checks_own_space else shutil.disk_usage(job.target.path.parent).free,
         disk_reserve=job.target.limits.disk_reserve,
+        content_lost=_find_content_loss(job, spec, store, raw, now),
         automatic=_automatic_inputs(job, spec, now) if job.request.is_automatic else None,
         gives_files_away=owner is not None and may_give_away(owner.st_uid, owner.st_gid),
         names=_name_inputs(job.target.path, raw) if _touches_database(job, spec) else None,
     )
+
+
+def _find_content_loss(job: Job, spec: ActionSpec, store: apsw.Connection, raw: RawReader, now: float) -> str:
+    """What of the database's content is gone, in words, where that forbids this run; else empty. Raises StoreUnavailable."""
+    heeded = spec.heeds_content_loss == "always" or (
+        spec.heeds_content_loss == "automatic" and job.request.is_automatic
+    )
+    if not heeded:
+        return ""
+    with translate_store_errors(job.state):
+        memory = load_content_memory(store, job.request.database)
+    snapshot = poll_database(
+        job.target, remembered_snapshot(job.target, memory), now, raw, only=frozenset({storage.NAME})
+    )
+    reading = snapshot.readings.get(storage.NAME)
+    loss = reading.content.great_loss if isinstance(reading, storage.StorageReading) else None
+    return "" if loss is None else loss.words
 
 
 def _touches_database(job: Job, spec: ActionSpec) -> bool:
@@ -50,7 +71,11 @@ def _touches_database(job: Job, spec: ActionSpec) -> bool:
 def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
     try:
         header = raw.read_database_header(path)
-        wal = header is not None and header.valid and header.wal
+        if header is not None and not header.valid:
+            return (
+                None  # no database is there: a restore, which replaces it, looks for processes that have the file open
+            )
+        wal = header is not None and header.wal
         problem = find_name_problem(path, raw, wal=wal, acting=True)
     except RawReaderUnavailable as error:
         return NameInputs("raw_reader", f"which names {path} has cannot be seen now: {error}", "run it again")
@@ -68,6 +93,11 @@ def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs
         backup_age=None if believed is None else max(0.0, now - believed),
         has_backup=newest_verified(backups, now) is not None,
     )
+
+
+def _makes_new_file(job: Job) -> bool:
+    """Whether it restores to a new path where no database is: then no application has files that could be locked."""
+    return job.request.options.get("to") is not None and not job.target.path.exists()
 
 
 def _owner_status(path: Path) -> os.stat_result:

@@ -44,8 +44,8 @@ class GuardInputs:
 
     `command`: the words of the action's command after `queuekeeper`. `user` and `owner` are None where files have no such
     owner; `gives_files_away`: what we create beside the database can get its owner. `names`: what is wrong with this name
-    of the file, None where nothing is. `database_free`: None where the action needs no space there, or checks it itself.
-    `automatic` is None for a person.
+    of the file, None where nothing is. `content_lost`: what of its content is gone, where the action heeds that.
+    `database_free`: None where the action needs no space there, or checks it itself. `automatic` is None for a person.
     """
 
     command: str
@@ -59,6 +59,7 @@ class GuardInputs:
     linked_sqlite: str
     database_free: int | None = None
     disk_reserve: int = 0
+    content_lost: str = ""
     automatic: AutomaticInputs | None = None
     gives_files_away: bool = False
     names: NameInputs | None = None
@@ -87,10 +88,22 @@ def _all_refusals(inputs: GuardInputs) -> Iterator[Refused]:
         figures = {} if inputs.names.pid is None else {"pid": inputs.names.pid}
         names = inputs.names
         yield Refused(names.message, reason=names.reason, next_step=names.next_step, figures=figures)
+    if inputs.content_lost:
+        yield _content_refusal(inputs)
     yield from _disk_refusals(inputs)
     if inputs.automatic is not None:
         yield from _window_refusals(inputs, inputs.automatic)
         yield from _backup_refusals(inputs, inputs.automatic)
+
+
+def _content_refusal(inputs: GuardInputs) -> Refused:
+    return Refused(
+        f"the database lost most of its content: {inputs.content_lost}; until that is cleared up {inputs.action} could destroy "
+        "what it can be restored from",
+        reason="content_lost",
+        next_step=f"queuekeeper restore {inputs.database} --in-place; or, if it is as it should be, queuekeeper backup "
+        f"{inputs.database} --accept-loss",
+    )
 
 
 def _ownership_refusals(inputs: GuardInputs) -> Iterator[Refused]:

@@ -5,7 +5,8 @@ import apsw
 from actions.model.errors import GIVEN_UP_BEFORE_TRYING
 from actions.model.outcome import Outcome
 from actions.model.plan import Figure
-from actions.policy.cooldown import CLOCK_SET_BACK, OUTCOMES_WITHOUT_COOLDOWN, REASON_WITHOUT_COOLDOWN, ActionHistory
+from actions.policy.cooldown import OUTCOMES_WITHOUT_COOLDOWN, REASON_WITHOUT_COOLDOWN, ActionHistory
+from actions.policy.suspension import CLOCK_SET_BACK
 from actions.store.integrity import uncleared_failure
 from actions.store.runs import unfinished_run_id
 from actions.store.suspensions import load_suspension

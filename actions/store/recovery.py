@@ -10,6 +10,7 @@ import apsw
 
 from actions.model.outcome import Outcome
 from actions.model.process_identity import is_process_alive
+from actions.policy.cooldown import elapsed_seconds
 from actions.store.runs import Claim, Run, RunEnding, end_run, release_claim, unfinished_runs
 
 # How long a child may take to start after its run was claimed, in seconds; its claimer may still be alive.
@@ -30,7 +31,7 @@ def is_run_lost(run: Run, lock_held: LockCheck, now: float) -> bool:
     """Whether no process works on this claimed or running run any more."""
     if run.state == "running":
         return not is_process_alive(run.child) and not lock_held(run.path)
-    waited = now - (run.claimed_at if run.claimed_at is not None else now)
+    waited = elapsed_seconds(run.claimed_at if run.claimed_at is not None else now, now)
     return not is_process_alive(run.claimer) or waited > CLAIM_PATIENCE
 
 

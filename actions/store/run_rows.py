@@ -30,6 +30,8 @@ RecordState = Literal["whole", "changed", "inserted"]
 
 _REQUEST_ADAPTER: TypeAdapter[Request] = TypeAdapter(Request)
 _PLAN_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+# The figure of a run that says by how many seconds the clock was set while it ran.
+CLOCK_MOVED = "clock_moved_seconds"
 _LAST_SECOND = 253_402_300_799.0  # of the year 9999: later times cannot be printed
 
 
@@ -67,6 +69,15 @@ class Run:
     figures: Mapping[str, Figure]
     record: RecordState = "whole"
     record_hash: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it ran, by a clock that was not set meanwhile; None before its end, and where that is not known."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        moved = self.figures.get(CLOCK_MOVED)
+        seconds = self.ended_at - self.started_at - (moved if isinstance(moved, int | float) else 0.0)
+        return seconds if seconds >= 0 else None
 
 
 _NUMBERS = frozenset(("id", "requested_at", "claimed_at", "started_at", "ended_at", "before", "after"))

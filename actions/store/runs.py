@@ -261,8 +261,8 @@ def _assign_token(history: apsw.Connection, run_id: int, now: float) -> Claim:
 def _add_to_totals(history: apsw.Connection, ended: Run, ending: RunEnding, now: float) -> None:
     add_run(history, ended.database, ended.action, ending.outcome, now)
     add_amounts(history, ended.database, ending.amounts)
-    if ended.started_at is not None:
-        add_duration(history, ended.action, max(0.0, now - ended.started_at))
+    if ended.seconds is not None:
+        add_duration(history, ended.action, ended.seconds)
     if ending.effect is not None and ended.rule:
         add_effect(history, ended.database, ended.rule, ending.effect)
     if "whole_file" in ending.figures and ending.outcome in (Outcome.DONE, Outcome.UNVERIFIED):

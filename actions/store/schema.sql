@@ -98,6 +98,10 @@ CREATE TABLE IF NOT EXISTS integrity (
 
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
+-- What each database held (JSON), against which later readings are held; what is older than `accepted_at` no longer counts.
+CREATE TABLE IF NOT EXISTS content_seen (
+  database TEXT PRIMARY KEY, memory TEXT NOT NULL, accepted_at REAL NOT NULL
+) WITHOUT ROWID;
 -- Append-only: each entry holds the digest of a run (or, without run_id, a pause or its end) and the hash before it: actions/store/chain.py.
 CREATE TABLE IF NOT EXISTS chain (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, event TEXT NOT NULL, run_id INTEGER,

@@ -4,7 +4,8 @@ The functions that add work inside the transaction that changes the run.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 import apsw
 
@@ -12,6 +13,7 @@ from actions.model.outcome import EXIT_CODES, Outcome
 from actions.policy.suspension import SuspensionState
 from actions.store.integrity import integrity_verdicts
 from actions.store.suspensions import load_suspensions
+from collectors.backup_catalog.order import is_future_time
 
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _SUCCESS_OUTCOMES = {str(outcome) for outcome in Outcome if EXIT_CODES[outcome] == 0}
@@ -96,13 +98,43 @@ def add_amounts(history: apsw.Connection, database: str, amounts: Mapping[str, f
         )
 
 
-def read_totals(history: apsw.Connection) -> ActionTotals:
-    """All totals at one moment, in one read transaction."""
+def read_totals(history: apsw.Connection, now: float = inf) -> ActionTotals:
+    """All totals at one moment, in one read transaction. `now` in seconds since the epoch.
+
+    A success that is dated after `now` was timed by a clock that was wrong: it counts as long ago (0), so that no alert on
+    its age waits until that time has come.
+    """
     history.execute("BEGIN")
     try:
-        return _read_all_totals(history)
+        return _without_future_times(history, _read_all_totals(history), now)
     finally:
         history.execute("COMMIT")
+
+
+def _without_future_times(history: apsw.Connection, totals: ActionTotals, now: float) -> ActionTotals:
+    def believed(moment: float) -> float:
+        return 0.0 if is_future_time(moment, now) else moment
+
+    def believed_failure(database: str, action: str, moment: float) -> float:
+        return believed(moment) or (now if _newest_run_failed(history, database, action) else 0.0)
+
+    return replace(
+        totals,
+        last_success={key: believed(at) for key, at in totals.last_success.items()},
+        last_failure={key: believed_failure(*key, at) for key, at in totals.last_failure.items()},
+        drills={database: (believed(at), seconds) for database, (at, seconds) in totals.drills.items()},
+        checks={key: (ok, believed(at)) for key, (ok, at) in totals.checks.items()},
+    )
+
+
+def _newest_run_failed(history: apsw.Connection, database: str, action: str) -> bool:
+    """Whether the run that ended last, as they are numbered, failed: it is newer than any success."""
+    words = ", ".join(f"'{outcome}'" for outcome in sorted(_SUCCESS_OUTCOMES | _FAILURE_OUTCOMES))
+    outcome = history.execute(
+        f"SELECT outcome FROM run WHERE database = ? AND action = ? AND outcome IN ({words}) ORDER BY id DESC LIMIT 1",  # noqa: S608 our own words
+        (database, action),
+    ).get
+    return outcome in _FAILURE_OUTCOMES
 
 
 def _read_all_totals(history: apsw.Connection) -> ActionTotals:

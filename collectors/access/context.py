@@ -68,6 +68,7 @@ class PollContext:
     what was read of it then. `now` is the one clock of the poll, seconds since the epoch.
     `held_locks`: locks on its files right before we opened it, None where they cannot be seen.
     `profile_failure`: (word, sentence) where the queue profile could not be found out.
+    `backup_listing`: the backups, once a collector has listed them.
     """
 
     target: Target
@@ -78,6 +79,7 @@ class PollContext:
     schema: SchemaRows = ()
     held_locks: tuple[HeldLock, ...] | None = None
     profile_failure: tuple[str, str] | None = field(default=None, init=False)
+    backup_listing: Any = field(default=None, init=False)
     _profile: CompiledProfile | None = field(default=None, init=False)
     _looked_up: bool = field(default=False, init=False)
     _shared_reads: SharedReads | None = field(default=None, init=False)

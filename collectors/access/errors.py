@@ -15,6 +15,10 @@ from collectors.queue_profiles.errors import ProfileError
 from collectors.raw_reader.client import LockTableUnseen, RawReaderUnavailable
 
 
+class NotAtRest(Exception):
+    """The database is not at rest, or it cannot be proved that it was during the whole reading; the message says why."""
+
+
 class PartialReading(Exception):
     """Only a part could be read: it is published, and the collector reports the rest as failed.
 
@@ -45,6 +49,7 @@ EXPECTED_ERRORS = (
     ProfileError,
     ValueError,
     SlowReadingFailed,
+    NotAtRest,
 )
 
 _OURS: tuple[tuple[type[BaseException], str], ...] = (
@@ -52,6 +57,7 @@ _OURS: tuple[tuple[type[BaseException], str], ...] = (
     (RawReaderUnavailable, "raw_reader"),
     (LockTableUnseen, "locks_unseen"),
     (ProfileError, "profile"),
+    (NotAtRest, "owner_down"),
 )
 _EXTENDED = {
     apsw.SQLITE_READONLY_ROLLBACK: ("hot_journal", "an interrupted transaction waits for its owner to roll it back"),

@@ -78,13 +78,9 @@ def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
     is_wal = header is not None and header.valid and header.wal
     held_locks = visible_holders(raw, target.path) if is_wal else None
     problem = find_name_problem(target.path, raw, held_locks or (), wal=is_wal) if database else None
-    wal_hold = (
-        raw.hold_wal(target.path) if is_wal and not (problem and problem.unreadable) else None
-    )  # before the stat of its files
+    wal_hold = _hold_files(target, raw, problem) if is_wal else None  # before the stat of its files
     user = os.geteuid() if hasattr(os, "geteuid") else -1
-    gives_away = (
-        database is not None and user not in (-1, database.owner) and may_give_away(database.owner, database.group)
-    )
+    gives_away = database is not None and user not in (-1, database.owner) and _gives_away(database)
     foreign = database is not None and is_foreign_user(user, database, gives_away=gives_away)
     directory = target.path.parent
     return DatabaseFacts(
@@ -106,6 +102,18 @@ def gather_facts(target: Target, raw: RawReader) -> DatabaseFacts:
         replaced_file_holder=_describe_replaced_holder(raw, target.path, held_locks or ()),
         name_problem=problem,
     )
+
+
+def _hold_files(target: Target, raw: RawReader, problem: NameProblem | None) -> str | None:
+    """Hold its -wal and -shm, unless it is not to be read: a survey may have held it already, and a hold could only harm."""
+    if problem is None or not problem.unreadable:
+        return raw.hold_wal(target.path)
+    raw.release_wal(target.path)
+    return None
+
+
+def _gives_away(database: FileFacts) -> bool:
+    return may_give_away(database.owner, database.group)
 
 
 def is_foreign_user(user: int, database: FileFacts, *, gives_away: bool) -> bool:

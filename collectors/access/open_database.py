@@ -10,10 +10,11 @@ from typing import Any
 
 import apsw
 
+from collectors.access.at_rest import RestingDatabase, needs_reading_at_rest, open_at_rest
 from collectors.access.connection import BUSY_TIMEOUT, open_read_only
-from collectors.access.errors import EXPECTED_ERRORS, describe_failure
+from collectors.access.errors import EXPECTED_ERRORS, NotAtRest, describe_failure
 from collectors.access.file_facts import DatabaseFacts, describe_writer, gather_facts, journal_persists
-from collectors.access.preflight import PreflightVerdict, decide_preflight
+from collectors.access.preflight import READABLE, PreflightVerdict, decide_preflight
 from collectors.access.timeouts import time_limit
 from collectors.raw_reader.client import RawReader, RawReaderUnavailable
 from collectors.raw_reader.formats import DatabaseHeader
@@ -30,13 +31,17 @@ PAGE_COUNTS = (
 
 @dataclass(slots=True)
 class OpenedDatabase:
-    """What may be read of a database at this poll: `connection` and what was read of its schema, where it was opened."""
+    """What may be read of a database at this poll: `connection` and what was read of its schema, where it was opened.
+
+    `resting`: no process has it open, and its files cannot be made here; what is read holds if it stays so.
+    """
 
     verdict: PreflightVerdict
     header: DatabaseHeader | None = None
     connection: apsw.Connection | None = None
     schema: SchemaRows = ()
     facts: DatabaseFacts | None = None
+    resting: RestingDatabase | None = None
 
 
 @contextmanager
@@ -52,10 +57,26 @@ def open_database(target: Target, raw: RawReader) -> Iterator[OpenedDatabase]:
                 if verdict.may_open:
                     timeout = min(BUSY_TIMEOUT, read_limit(target, facts.header))
                     _prove_readable(target, opened, stack.enter_context(open_read_only(target.path, timeout)))
+            if opened.verdict.state == "owner_down" and needs_reading_at_rest(target, raw):
+                _read_at_rest(target, opened, stack.enter_context(open_at_rest(target, raw)))
         except EXPECTED_ERRORS as error:
             verdict = _failed_verdict(target, error, raw)
             opened = OpenedDatabase(verdict, facts.header if facts else None, facts=facts)
         yield opened
+
+
+def find_reading_problem(opened: OpenedDatabase) -> PreflightVerdict | None:
+    """Why what was read of it does not hold after all, asked after the last read and before the connection is closed."""
+    if was_replaced(opened):
+        path = opened.facts.path if opened.facts else ""
+        message = f"{path} was replaced while it was read; the next poll reads the new file"
+        return PreflightVerdict("replaced", may_open=False, up=False, message=message)
+    if opened.resting is not None:
+        try:
+            opened.resting.require_unchanged()
+        except (NotAtRest, OSError, RawReaderUnavailable) as error:
+            return PreflightVerdict("owner_down", may_open=False, up=True, message=f"{error}; it is read again")
+    return None
 
 
 def was_replaced(opened: OpenedDatabase) -> bool:
@@ -82,6 +103,11 @@ def read_schema(database: apsw.Connection) -> SchemaRows:
     if any(row[1] == "sqlite_stat1" for row in rows):
         rows += database.execute("SELECT tbl, idx, CAST(stat AS TEXT) FROM sqlite_stat1").fetchall()
     return tuple(rows)
+
+
+def _read_at_rest(target: Target, opened: OpenedDatabase, resting: RestingDatabase) -> None:
+    opened.resting, opened.verdict = resting, READABLE
+    _prove_readable(target, opened, resting.connection)
 
 
 @contextmanager

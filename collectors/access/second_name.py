@@ -19,23 +19,26 @@ from collectors.raw_reader.wal_readers import HeldLock
 
 SECOND_NAME, WAL_DELETED = "second_name", "wal_deleted"
 # A process that is just opening the database has no lock on the -shm yet: so often, so many seconds apart, it is asked again.
-LOOKS, LOOK_AGAIN_AFTER = 4, 0.015
+LOOKS, LOOK_AGAIN_AFTER = 6, 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class NameSignals:
-    """What a poll asks for each database. `shared_by`: a process with a shared lock where no -shm is beside this name."""
+    """What a poll asks for each database (`raw_reader.file_names.read_name_signals`)."""
 
     links: int = 1
     mounted_from: str = ""
+    layer_of: str = ""
     shared_by: int | None = None
+    index_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FileUser:
     """A process that has the file open: `here` by this name, else by `path`, as that process knows it.
 
-    `writes`: for change; `shares`: it has the -wal or -shm of this name open; `deleted`: it has one that was deleted.
+    `writes`: for change; `shares`: it has the -wal or -shm of this name open; `deleted`: it has one that was deleted;
+    `log`: the only -wal that it has open, else "".
     """
 
     pid: int
@@ -44,6 +47,7 @@ class FileUser:
     writes: bool = True
     shares: bool = False
     deleted: bool = False
+    log: str = ""
     command: str = ""
 
 
@@ -56,6 +60,7 @@ class NameFacts:
     index: bool = False
     links: int = 1
     mounted_from: str = ""
+    layer_of: str = ""
     at_database: tuple[int, ...] = ()
     at_index: tuple[int, ...] = ()
     users: tuple[FileUser, ...] = ()
@@ -102,10 +107,10 @@ def find_name_problem(
 
 def looks_suspicious(signals: NameSignals, *, wal: bool, holders: Iterable[HeldLock] = ()) -> bool:
     """Whether the names of a database deserve a closer look. Pure."""
-    if signals.links > 1 or signals.mounted_from:
+    if signals.links > 1 or signals.mounted_from or signals.layer_of:
         return True
-    if not wal:
-        return False
+    if not wal or signals.index_alone:
+        return wal
     rows = tuple(holders)
     at_index = {holder.pid for holder in rows if holder.file == "shm"}
     strangers = {h.pid for h in rows if h.file == "db" and h.row.kind == "POSIX" and h.row.mode == "READ"} - at_index
@@ -114,6 +119,8 @@ def looks_suspicious(signals: NameSignals, *, wal: bool, holders: Iterable[HeldL
 
 def judge_name(facts: NameFacts, ours: int) -> NameProblem | None:
     """Decide. `ours`: our own process id, whose connections do not count. Pure."""
+    if facts.layer_of:
+        return _problem_of_layer(facts)
     users = {user.pid: user for user in facts.users if user.pid != ours}
     at_database = [pid for pid in facts.at_database if pid != ours]
     if facts.wal:
@@ -151,7 +158,7 @@ def read_name_facts(path: Path, raw: RawReader) -> NameFacts | None:
 def _parse_user(user: dict[str, Any]) -> FileUser:
     command = user.pop("command_line") or user.pop("command")
     return FileUser(
-        **{key: user[key] for key in ("pid", "path", "here", "writes", "shares", "deleted")}, command=command
+        **{key: user[key] for key in ("pid", "path", "here", "writes", "shares", "deleted", "log")}, command=command
     )
 
 
@@ -163,14 +170,16 @@ def _works_here(facts: NameFacts, user: FileUser | None, pid: int) -> bool:
     """
     if pid in (NOT_VISIBLE, NOT_NAMED):
         return bool(facts.at_index)
-    return pid in facts.at_index or (user is not None and (user.shares or (user.here and not user.deleted)))
+    if user is not None and user.deleted:
+        return False
+    return pid in facts.at_index or (user is not None and user.shares)
 
 
 def _problem_of_process(facts: NameFacts, user: FileUser) -> NameProblem:
     who = (
         f"process {user.pid} ({user.command or 'not visible to us'})" if user.pid > 0 else "a process not visible to us"
     )
-    if user.here:
+    if user.here and user.deleted:
         return NameProblem(
             WAL_DELETED,
             f"{facts.path}: the -wal and -shm of {who} were deleted while it works on it: its commits are not seen from here, "
@@ -178,13 +187,14 @@ def _problem_of_process(facts: NameFacts, user: FileUser) -> NameProblem:
             "stop that process in the regular way, which copies its commits into the database, and start it again",
             user.pid,
         )
-    name = user.path or next(iter(facts.other_names), "")
+    former = user.log.removesuffix("-wal")
+    name = former if user.here else user.path or next(iter(facts.other_names), "")
     return NameProblem(
         SECOND_NAME,
         f"{facts.path}: {who} works on this file by another name{f' ({name})' if name else ''}, and its "
         f"{'-wal and -shm lie' if facts.wal else '-journal lies'} beside that one: commits are missing here, and a change "
         "from here would damage the database",
-        _cure_of(facts, name),
+        _cure_of_rename(name) if user.here else _cure_of(facts, name),
         user.pid,
     )
 
@@ -204,8 +214,18 @@ def _problem_of_names(facts: NameFacts) -> NameProblem:
     return NameProblem(
         SECOND_NAME,
         f"{why}: commits there are not seen from here, and a change from here could damage the database",
-        _cure_of(facts, name),
+        _cure_of(facts, name) if facts.mounted_from or facts.hidden else _cure_of_links(facts),
         unreadable=not known,
+    )
+
+
+def _problem_of_layer(facts: NameFacts) -> NameProblem:
+    """The file is in the writable layer of a container's file system, which has locks of its own."""
+    return NameProblem(
+        SECOND_NAME,
+        f"{facts.path} lies in the writable layer of an overlay (a container's file system), where it is {facts.layer_of}: "
+        "locks taken there are not seen from here, nor ours from there, and two applications would damage the database",
+        f"use {facts.layer_of} as long as it is mounted; better keep the database in a volume",
     )
 
 
@@ -225,6 +245,16 @@ def _cure_of(facts: NameFacts, name: str) -> str:
         return f"mount the folder that holds {name or 'it'} instead of the single file, and use the database in there"
     use = f"use {name}" if name else "use the name that the application uses"
     if facts.links > 1:
-        search = f"`find {facts.path.parent} -xdev -samefile {facts.path}` shows those below a folder"
-        return f"{use}, or remove the other names and make copies instead of hard links ({search})"
+        return f"{use}, or {_cure_of_links(facts)}"
     return f"{use}; where that is a mount of the single file in a container, give the container its folder instead"
+
+
+def _cure_of_links(facts: NameFacts) -> str:
+    search = f"`find {facts.path.parent} -xdev -samefile {facts.path}` shows those below a folder"
+    return f"remove the other names that the application does not use and make copies instead of hard links ({search})"
+
+
+def _cure_of_rename(former: str) -> str:
+    """Its -wal has kept the name that the database had when that process opened it."""
+    name = f"{former} " if former else "its former name "
+    return f"the file was renamed under that process: stop it, give the file {name}again, and move it with its -wal"

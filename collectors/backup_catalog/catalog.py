@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from collectors.backup_catalog.manifest import Manifest, ManifestError, belongs_to
+from collectors.backup_catalog.manifest import Manifest, ManifestError, ManifestOfOtherFile, belongs_to
 from collectors.target import Target
 
 BackupState = Literal["verified", "unverified", "failed"]
@@ -35,6 +35,11 @@ class Backup:
     def is_safety(self) -> bool:
         """Whether it was taken before a restore: it holds what an operator chose to leave behind."""
         return self.manifest is not None and self.manifest.kind == "safety"
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the database had lost most of its content when it was taken (docs/safety.md)."""
+        return self.manifest is not None and bool(self.manifest.content_lost)
 
     @property
     def damage(self) -> str:
@@ -68,10 +73,10 @@ def assess_backup(read: Callable[[], Manifest], size: int, target: Target) -> tu
     """
     try:
         manifest = read()
+    except (OSError, ManifestOfOtherFile):
+        return "unverified", None
     except ManifestError:
         return "failed", None
-    except OSError:
-        return "unverified", None
     if not belongs_to(manifest, target):
         return "unverified", manifest
     if manifest.bytes != size or manifest.damaged_time is not None:

@@ -15,10 +15,16 @@ from collectors.target import Target
 
 # The end of the year 9999: no later time can be shown, and none is meant, in seconds since the epoch.
 MAX_TIME = 253_402_300_800
+# No database has that many backups: a greater number was never counted.
+MAX_SEQUENCE = 10**12
 
 
 class ManifestError(Exception):
     """A manifest that cannot be read; the message says why."""
+
+
+class ManifestOfOtherFile(ManifestError):
+    """A manifest that describes the same backup compressed, or not: one that a person unpacked beside it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,9 @@ class Manifest:
     `damaged_time`, `damage`: when it was proved damaged, and how; such a backup counts as failed.
     `unchecked`: the parts that only the application can judge, in words. `proof`: `pages` where every page of the WAL was
     compared with the pinned source, `content` where all content was. `content_sha256`: the digest of all content.
+    `content_lost`: what it lacks of what the database held before, in words; empty where it lacks nothing that matters.
+    `accepted_loss`: the same where a person said that the content is as it should be.
+    `last_numbers`: the last AUTOINCREMENT number by table; `schema_version`: the header's count of schema changes.
     `journal_mode` to `file_mode`: what the source had, for a restore that puts it back; None where it was not recorded.
     """
 
@@ -71,6 +80,10 @@ class Manifest:
     file_owner: int | None = None
     file_group: int | None = None
     file_mode: int | None = None
+    content_lost: str = ""
+    accepted_loss: str = ""
+    last_numbers: Mapping[str, int] | None = None
+    schema_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +95,11 @@ class _FieldCheck:
 
 
 def _is_count(value: Any) -> bool:
-    """Whether it is a number of things. SQLite and JSON readers count to 2 to the 53 without loss."""
-    return type(value) is int and 0 <= value <= 2**53
+    return type(value) is int and value >= 0
+
+
+def _is_sequence(value: Any) -> bool:
+    return value is None or (_is_count(value) and value <= MAX_SEQUENCE)
 
 
 def _is_time(value: Any) -> bool:
@@ -96,6 +112,10 @@ def _is_sha256(value: Any) -> bool:
 
 def _are_counts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(number) is int for number in value.values())
 
 
 _TEXT = _FieldCheck("a text", lambda value: isinstance(value, str))
@@ -130,7 +150,7 @@ _FIELDS = {
 }
 # Fields that a manifest of an earlier version lacks.
 _LATER_FIELDS = {
-    "sequence": _OPTIONAL_COUNT,
+    "sequence": _FieldCheck(f"a whole number from 0 to {MAX_SEQUENCE} or null", _is_sequence),
     "damaged_time": _OPTIONAL_TIME,
     "damage": _TEXT,
     "unchecked": _TEXTS,
@@ -143,6 +163,12 @@ _LATER_FIELDS = {
     "file_owner": _OPTIONAL_COUNT,
     "file_group": _OPTIONAL_COUNT,
     "file_mode": _OPTIONAL_COUNT,
+    "content_lost": _TEXT,
+    "accepted_loss": _TEXT,
+    "last_numbers": _FieldCheck(
+        "a JSON object of whole numbers or null", lambda value: value is None or _are_numbers(value)
+    ),
+    "schema_version": _OPTIONAL_INTEGER,
 }
 _FIELDS.update(_LATER_FIELDS)
 _WITH_DEFAULT = frozenset({"verified_time", "format", *_LATER_FIELDS})

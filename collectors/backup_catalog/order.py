@@ -27,13 +27,17 @@ def order_newest_first(backups: Iterable[Backup], now: float) -> list[Backup]:
 
 
 def newest_verified(backups: Iterable[Backup], now: float) -> Backup | None:
-    """The newest verified backup, safety copies left out; None when there is none."""
+    """The newest verified backup, without safety copies and copies of lost content; None when there is none."""
     return next(iter(verified_newest_first(backups, now)), None)
 
 
 def verified_newest_first(backups: Iterable[Backup], now: float) -> list[Backup]:
-    """The verified backups without the safety copies, newest first: the order in which a restore tries them."""
-    verified = (backup for backup in backups if backup.state == "verified" and not backup.is_safety)
+    """The verified backups, newest first: the order in which a restore tries them.
+
+    Without the safety copies, and without copies of a database that had lost most of its content: both are taken by name.
+    """
+    usable = (backup for backup in backups if not backup.is_safety and not backup.is_lossy)
+    verified = (backup for backup in usable if backup.state == "verified")
     return order_newest_first(verified, now)
 
 
@@ -52,5 +56,10 @@ def order_place(sequence: int | None, snapshot_time: float, now: float) -> tuple
 
 
 def _place(backup: Backup, now: float) -> tuple[int, bool, float, str]:
-    sequence = None if backup.manifest is None else backup.manifest.sequence
+    sequence = None if backup.manifest is None or _is_of_another(backup) else backup.manifest.sequence
     return (*order_place(sequence, backup.snapshot_time, now), backup.name)
+
+
+def _is_of_another(backup: Backup) -> bool:
+    """Whether it is another database's in the same folder, which counts for itself: proved, and yet unverified here."""
+    return backup.state == "unverified" and backup.manifest is not None and backup.manifest.verified_time is not None

@@ -50,6 +50,7 @@ class CompiledProfile:
     """The statements of the profile of one file, or of several profiles joined.
 
     `rowids_unused`: names in lower case of tables whose rows a VACUUM may renumber; `statistics`: ANALYZE may add its table.
+    `tables`: the names in lower case of all tables that the profile names: the rows of a queue come and go.
     """
 
     name: str
@@ -64,6 +65,7 @@ class CompiledProfile:
     indexed_queues: tuple[IndexedQueues, ...] = ()
     rowids_unused: frozenset[str] = frozenset()
     statistics: bool = True
+    tables: frozenset[str] = frozenset()
 
     @property
     def task_states(self) -> tuple[TaskState, ...]:
@@ -128,6 +130,7 @@ def join_profiles(profiles: tuple[CompiledProfile, ...]) -> CompiledProfile:
         purge=_join_purges(purges),
         rowids_unused=frozenset().union(*(profile.rowids_unused for profile in profiles)),
         statistics=all(profile.statistics for profile in profiles),
+        tables=frozenset().union(*(profile.tables for profile in profiles)),
     )
 
 
@@ -154,6 +157,7 @@ def _compile_parts(profile: QueueProfile, settings: ProfileSettings, match: Tabl
         purge=_compile_purge(actions.purge, tables),
         rowids_unused=frozenset(fill_name(name, settings).lower() for name in profile.rowids_unused),
         statistics=profile.statistics,
+        tables=frozenset(match.readable_columns),
     )
 
 

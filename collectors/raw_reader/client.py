@@ -133,6 +133,10 @@ class RawReader:
         answer = self.query_reader("hold_wal", path)
         return None if answer is None else str(answer)
 
+    def keep_hold(self, path: Path) -> bool:
+        """Let `hold_wal` last until `release_wal` instead of for two seconds; false when it is not held any more."""
+        return bool(self.query_reader("keep_hold", path))
+
     def release_wal(self, path: Path) -> None:
         """End `hold_wal`; without one, nothing happens. Of prefetched databases, all are released with the last."""
         self._to_release.append(os.fspath(path))

@@ -10,7 +10,7 @@ then makes new ones. The process that deletes them holds the database file exclu
 SQLite calls SHARED prevents it (https://sqlite.org/lockingv3.html; https://sqlite.org/walformat.html, "the WAL file").
 It is an open-file-description lock (fcntl(2)): unlike a POSIX record lock it is not lost when this process opens and
 closes the file once more, and the kernel frees it with this process. It stands for the microseconds until our own
-connection holds the same lock.
+connection holds the same lock, or for as long as a database at rest is read without any (collectors/access/at_rest.py).
 """
 
 import os
@@ -59,6 +59,9 @@ CONNECTED = lock_question(CONNECTED_BYTE, CONNECTED_BYTE, shared=False)
 READS_WAL = lock_question(FIRST_READ_BYTE, LAST_READ_BYTE, shared=False)
 READS_SLOT = tuple(lock_question(byte, byte, shared=False) for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1))
 AT_DATABASE = lock_question(PENDING_BYTE, SHARED_FIRST + SHARED_BYTES - 1, shared=False)
+# SQLite locks all bytes of SHARED, alone or with others. One of them is enough for a hold, and the rest still tells of others.
+HELD_BYTE = SHARED_FIRST + SHARED_BYTES - 1
+_SHARES_DATABASE = lock_question(PENDING_BYTE, HELD_BYTE - 1, shared=False)
 
 
 def find_blocking_process(descriptor: int, question: bytes) -> int | None:
@@ -72,7 +75,7 @@ def find_shared_holder(descriptor: int) -> int | None:
 
     None without one, and while a process holds the file exclusively. Raises OSError.
     """
-    answer = fcntl(descriptor, F_OFD_GETLK, AT_DATABASE)
+    answer = fcntl(descriptor, F_OFD_GETLK, _SHARES_DATABASE)
     kind, _whence, _first, _length, pid = _FLOCK.unpack(answer)
     return int(pid) if kind == F_RDLCK else None
 
@@ -97,7 +100,7 @@ def hold_file(path: str) -> bool | None:
         return None
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        request = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, SHARED_FIRST, SHARED_BYTES, 0)
+        request = lock_question(HELD_BYTE, HELD_BYTE, shared=True)
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
@@ -122,6 +125,14 @@ def release_file(path: str) -> None:
             os.close(hold.descriptor)
 
 
+def keep_hold(path: str) -> bool:
+    """Keep a held file until it is released, however long that takes; false when it is not held."""
+    hold = _holds.get(path)
+    if hold is not None:
+        _holds[path] = _FileHold(hold.descriptor, float("inf"))
+    return hold is not None
+
+
 def release_expired_holds(now: float) -> None:
     """Release what was held for longer than MAX_HOLD_SECONDS. `now`: monotonic seconds."""
     for path, hold in tuple(_holds.items()):
@@ -130,5 +141,5 @@ def release_expired_holds(now: float) -> None:
 
 
 def is_holding() -> bool:
-    """Whether any lock is held."""
-    return bool(_holds)
+    """Whether any lock is held that expires."""
+    return any(hold.since < float("inf") for hold in _holds.values())

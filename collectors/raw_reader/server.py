@@ -105,8 +105,19 @@ def _survey_database(path: str) -> dict[str, Answer]:
     }
     if is_wal_header(header.get("result")):
         answers |= _survey_wal(path)
-        answers["hold_wal"] = _run_operation(file_hold.hold_file_as_word, path)  # last: it should be held only briefly
+        if not _is_used_without_index(answers["name_signals"]):
+            answers["hold_wal"] = _run_operation(
+                file_hold.hold_file_as_word, path
+            )  # last: it should be held only briefly
     return answers
+
+
+def _is_used_without_index(signals: Answer) -> bool:
+    """Whether a process works on it and its -shm is not here: it will not be opened, and a hold could only harm.
+
+    The last connection that closes copies the WAL into the database unless it is held; a deleted WAL is lost then.
+    """
+    return (signals.get("result") or {}).get("shared_by") is not None
 
 
 def _survey_wal(path: str) -> dict[str, Answer]:
@@ -143,6 +154,7 @@ _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "survey": _survey_database,
     "file_system": file_system_type,
     "hold_wal": _hold_wal,
+    "keep_hold": file_hold.keep_hold,
     "name_signals": read_name_signals,
     "names": inspect_names,
     "release": lambda _path: None,

@@ -8,11 +8,11 @@ def database_group(bounds: Bounds) -> AlertGroup:
     """The group of alerts about database files."""
     return AlertGroup(
         "queuekeeper-databases",
-        (*_file_alerts(), *_wal_alerts(bounds), *_free_page_alerts(bounds), *_disk_alerts(bounds)),
+        (*_file_alerts(bounds), *_wal_alerts(bounds), *_free_page_alerts(bounds), *_disk_alerts(bounds)),
     )
 
 
-def _file_alerts() -> tuple[AlertRule, ...]:
+def _file_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
     return (
         AlertRule(
             "QueueDatabaseDown",
@@ -22,6 +22,16 @@ def _file_alerts() -> tuple[AlertRule, ...]:
             "The database {{ $labels.database }} cannot be read.",
             "For 5 minutes {{ $labels.database }} is missing, unreadable, no SQLite database, or a reading of it does "
             "not end. Its application probably fails too.",
+        ),
+        AlertRule(
+            "QueueContentLost",
+            f"sqlite_content_lost_ratio > {bounds['content_lost'].promql}",
+            MINUTE,
+            "critical",
+            "The database {{ $labels.database }} lost most of its content.",
+            "{{ $value | humanizePercentage }} of the tables or filled tables of {{ $labels.database }} are gone or empty, "
+            "against earlier readings and its newest backup. It was emptied, replaced or cut. queuekeeper refuses to prune its "
+            "backups and to act by itself until the content is back or accepted.",
         ),
         AlertRule(
             "QueueLostCommits",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
+from collectors.content_loss.judge import MOST
 from exporter.config.sizes import parse_duration, parse_level, parse_size
 
 Unit = Literal["bytes", "seconds", "ratio", "count"]
@@ -67,6 +68,10 @@ _TABLE = (
         "below, the pages are mostly used again before a vacuum is worth its cost", clear=0.1,
     ),
     Threshold("free_room", "sqlite_free_pages", 256 * _MIB, "bytes", "less is not worth a vacuum, at any share"),
+    Threshold(
+        "content_lost", "sqlite_content_lost_ratio", MOST, "ratio",
+        "most of it: above, prune and automatic actions are refused as well",
+    ),
     Threshold(
         "disk_low", "sqlite_disk_free_bytes", 0.1, "ratio", "a tenth of the disk: time to make room in working hours",
         below=True,

@@ -146,5 +146,5 @@ def _result_fields(ended: Run) -> dict[str, object]:
         "figures": dict(ended.figures),
         "requested_by": requester_in_words(ended),
         "record_hash": ended.record_hash,
-        "seconds": None if ended.started_at is None or ended.ended_at is None else ended.ended_at - ended.started_at,
+        "seconds": ended.seconds,
     }

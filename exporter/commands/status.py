@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from collectors.access.snapshot import Snapshot
-from collectors.poll import poll_database
+from collectors.content_loss.memory import ContentMemory
+from collectors.poll import poll_database, remembered_snapshot
 from collectors.raw_reader.client import RawReader
 from collectors.target import Target
 from exporter.commands.common_options import config_file_option
@@ -18,6 +19,7 @@ from exporter.commands.database_argument import UsageProblem, read_config
 from exporter.commands.stats import SECONDS_BETWEEN_READINGS
 from exporter.config.resolve import resolve_targets
 from exporter.config.settings import Config
+from exporter.polling.content_memory import remembered_contents
 from exporter.status.findings import Finding, find_database_problems
 
 MAX_PARALLEL_READS = 8
@@ -36,7 +38,7 @@ def status(config_file: Path, check: bool, as_json: bool) -> None:
         raise UsageProblem(f"{config_file}: no database exists now; check `path` of `databases`")
     judged = [
         (snapshot, find_database_problems(snapshot, config.rules, time.time()))
-        for snapshot in read_all_twice(databases)
+        for snapshot in read_all_twice(databases, remembered_contents(config.state))
     ]
     if as_json:
         click.echo(json.dumps([_status_fields(snapshot, wrong) for snapshot, wrong in judged], indent=2))
@@ -49,13 +51,24 @@ def status(config_file: Path, check: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def read_all_twice(databases: Sequence[Target]) -> list[Snapshot]:
-    """The second of two readings of each database, so that change shows; MAX_PARALLEL_READS at a time."""
+def read_all_twice(
+    databases: Sequence[Target], remembered: Mapping[str, ContentMemory] | None = None
+) -> list[Snapshot]:
+    """The second of two readings of each database, so that change shows; MAX_PARALLEL_READS at a time.
+
+    `remembered`: what each database held before, where the history knows.
+    """
+    before = {target.name: _remembered_or_none(target, remembered or {}) for target in databases}
     with RawReader() as raw, ThreadPoolExecutor(MAX_PARALLEL_READS) as pool:
-        first = list(pool.map(lambda target: poll_database(target, None, time.time(), raw), databases))
+        first = list(pool.map(lambda target: poll_database(target, before[target.name], time.time(), raw), databases))
         time.sleep(max(0.0, min(snapshot.taken_at for snapshot in first) + SECONDS_BETWEEN_READINGS - time.time()))
         pairs = zip(databases, first, strict=True)
         return list(pool.map(lambda pair: _read_again(pair[0], pair[1], raw), pairs))
+
+
+def _remembered_or_none(target: Target, remembered: Mapping[str, ContentMemory]) -> Snapshot | None:
+    memory = remembered.get(target.name)
+    return None if memory is None else remembered_snapshot(target, memory)
 
 
 def status_lines(snapshot: Snapshot, wrong: Sequence[Finding]) -> Iterator[str]:

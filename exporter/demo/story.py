@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from actions.store.database import state_store
 from actions.store.runs import Run, newest_runs
 from exporter.demo.application import LEASE_SECONDS
+from exporter.demo.damaged_copy import damage_and_scrub
 from exporter.demo.monitoring import query_alert_names
 from exporter.demo.person import run_shown_command
 from exporter.demo.stage import DemoStage, end_process
@@ -115,6 +116,7 @@ def _play_scenes(stage: DemoStage, progress: DemoProgress, say: Say) -> Iterator
     run_shown_command(stage, say, "checkpoint", "jobs", "--mode", "passive")
     yield from _pass_time(2)
     _show_backup_commands(stage, say)
+    yield from damage_and_scrub(stage, say)
     yield from purge_and_vacuum(stage, say)
     while not (progress.blocked_shown and "requeue" in progress.fixed_actions):
         yield None

@@ -10,9 +10,10 @@ from collectors.access.snapshot import Snapshot
 from collectors.backups import BackupsReading
 from collectors.metric import fold_samples
 from collectors.owner import OwnerReading
+from collectors.storage import StorageReading
 from collectors.wal import WalReading
 from collectors.wal_state import BACKLOG_FRAMES
-from exporter.text.units import format_duration, format_metric_value, format_size
+from exporter.text.units import format_duration, format_metric_value, format_size, format_time
 
 # Next steps for databases that cannot be read at all; the messages of the other states contain theirs.
 _NEXT_STEPS = {
@@ -37,6 +38,7 @@ def find_database_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float
             Finding(snapshot.message or f"cannot be read: {snapshot.state}", _NEXT_STEPS.get(snapshot.state, _RUNBOOK)),
         )
     return (
+        *_content_findings(snapshot),
         *_unread_findings(snapshot),
         *_wal_findings(snapshot, now),
         *_queue_findings(snapshot, now),
@@ -45,6 +47,17 @@ def find_database_problems(snapshot: Snapshot, rules: Iterable[Rule], now: float
         *_owner_findings(snapshot),
         *_rule_findings(snapshot, rules, now),
     )
+
+
+def _content_findings(snapshot: Snapshot) -> Iterator[Finding]:
+    storage = snapshot.readings.get("storage")
+    loss = storage.content.great_loss if isinstance(storage, StorageReading) else None
+    if loss is not None:
+        since, name = format_time(loss.since), snapshot.target.name
+        yield Finding(
+            f"it lost most of its content since {since}: {loss.words}; prune and automatic actions are refused",
+            f"queuekeeper restore {name} --in-place; or, if it is as it should be, queuekeeper backup {name} --accept-loss",
+        )
 
 
 def _unread_findings(snapshot: Snapshot) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ RECORD_WARNINGS = {
 def run_line(run: Run) -> str:
     """The run in one line: when, what, how it ended, whether it helped, why it ran, and its message."""
     at = format_time(run.ended_at or run.started_at or run.requested_at)
-    took = f" in {format_duration(run.ended_at - run.started_at)}" if run.ended_at and run.started_at else ""
+    took = "" if run.seconds is None else f" in {format_duration(run.seconds)}"
     effect = f", effect {run.effect}" if run.effect else ""
     measured = f" ({_format_number(run.before)} -> {_format_number(run.after)})" if run.effect else ""
     ended = f"{run.outcome or run.state}{took}{effect}{measured}"

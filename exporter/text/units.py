@@ -39,6 +39,7 @@ _FIGURE_WORDS = {
     "chunks": "transactions",
     "longest_hold_seconds": "write lock held at a time, at most",
     "p999_hold_seconds": "and in 999 of 1,000 times",
+    "clock_moved_seconds": "the clock was set while it ran, seconds",
     "gave_way": "gave way to a waiting writer, times",
     "wal_pauses": "pauses for a checkpoint of the application",
     "wal_paused_seconds": "which took",
@@ -48,7 +49,8 @@ _FIGURE_WORDS = {
 def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
     """One line `name: value` for each figure, in the unit that its name implies."""
     for name, value in figures.items():
-        words = _FIGURE_WORDS.get(name) or name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        plain = name if " " in name else name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        words = _FIGURE_WORDS.get(name) or plain  # a name with spaces has a table's name in it
         yield f"{words}: {_format_figure(name, value)}"
 
 

@@ -83,7 +83,7 @@ class Dispatcher:
         """End the runs that a former agent left behind. Raises StoreUnavailable."""
         with state_store(self._state) as store:
             self._recover_runs(store)
-            self.view = _read_dispatcher_view(store)
+            self.view = _read_dispatcher_view(store, time.time())
 
     def start(self) -> None:
         """Start to claim runs. The databases must be known by now: a run on an unknown one is refused.
@@ -156,7 +156,7 @@ class Dispatcher:
         """Read the totals again when the file was changed, and return its new version."""
         now = (store.pragma("data_version"), store.total_changes())
         if now != version or not self.view.writable:
-            self.view = _read_dispatcher_view(store)
+            self.view = _read_dispatcher_view(store, time.time())
         return now
 
     def _recover_runs(self, store: apsw.Connection) -> None:
@@ -312,5 +312,5 @@ def _failed_to_start(why: str) -> RunEnding:
     )
 
 
-def _read_dispatcher_view(store: apsw.Connection) -> DispatcherView:
-    return DispatcherView(read_totals(store), paused=pause_reason(store) is not None, writable=True)
+def _read_dispatcher_view(store: apsw.Connection, now: float) -> DispatcherView:
+    return DispatcherView(read_totals(store, now), paused=pause_reason(store) is not None, writable=True)

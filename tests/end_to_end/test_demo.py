@@ -119,6 +119,8 @@ TOLD = {
     "its reason": r"WAL-reset bug",
     "its cure": r"--owner-sqlite 3\.51\.3",
     "where all of it can be seen and tried": r"to try actions there, log in with the token in \S+: http://127\.0\.0\.1:\d+/\n",
+    "the damaged copy": r"scrub jobs --from \S+ -> exit 5\n.*copies: 2\n.*intact: 1\n.*damaged: 1",
+    "the intact copy that a restore takes": r"restore jobs --from \S+ --to \S+ -> exit 0\n.*done: restored",
     "the finished tasks that were purged": r"purge jobs --older-than 7d -> exit 0\n.*done: purged 2500 finished tasks",
     "the space given back in slices": r"vacuum jobs --incremental --free-for 0s -> exit 0\n.*done: freed \d{3,} pages",
     "the workers' pace": r"its workers completed \d+ tasks a second before, [1-9]\d* during this",

@@ -132,3 +132,17 @@ def test_deciding_again_on_what_was_kept_drops_nothing_more(
 
 def _numbers(keep: RetentionCounts) -> tuple[int, ...]:
     return (keep.last, keep.hourly, keep.daily, keep.weekly, keep.monthly)
+
+
+def test_a_copy_of_lost_content_never_costs_a_good_one_its_place() -> None:
+    day = 86400.0
+    whole = [RetentionCandidate(f"whole{n}", n * day, "verified", "scheduled", True, n) for n in range(1, 4)]
+    lossy = [
+        RetentionCandidate(f"lossy{n}", n * day, "verified", "scheduled", True, n, lossy=True) for n in range(4, 60)
+    ]
+    decision = decide_retention(
+        [*whole, *lossy], RetentionCounts(last=1, hourly=0, daily=0, weekly=0, monthly=0), 60 * day
+    )
+    assert set(decision.keep_reasons["whole3"]) == {"last", "newest verified"}
+    assert {"whole1", "whole2", "lossy4"} <= set(decision.to_delete)
+    assert "lossy59" in decision.keep_reasons, "it may have rows that came afterwards"

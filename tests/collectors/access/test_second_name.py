@@ -36,6 +36,7 @@ from tests.support.scenes.second_names import (
     at_rest,
     end_application,
     hard_link,
+    mount,
     single_mount,
 )
 
@@ -83,7 +84,7 @@ ROLLBACK = NameFacts(Path("/q/queue.db"), wal=False, users=(replace(ELSEWHERE, h
         (replace(WAL, at_database=(7, 8)), "second_name", True),
         (replace(WAL, at_index=(), users=(ELSEWHERE,)), "second_name", True),
         (replace(WAL, at_index=(), users=(replace(ELSEWHERE, shares=True),)), "", False),  # may not write the -shm
-        (replace(WAL, at_index=(), users=(replace(ELSEWHERE, here=True),)), "", False),  # it is opening it
+        (replace(WAL, at_index=(), users=(replace(ELSEWHERE, here=True),)), "second_name", True),  # renamed
         (replace(WAL, at_index=(), users=(replace(ELSEWHERE, here=True, deleted=True),)), "wal_deleted", True),
         (replace(WAL, at_database=(0,), at_index=()), "second_name", True),  # in another pid namespace
         (replace(WAL, at_database=(0,), at_index=(0,)), "", False),
@@ -318,3 +319,77 @@ def test_a_database_that_is_opened_and_closed_without_a_pause_has_one_name(
         stack.enter_context(prismq.process("opening_and_closing.py", first))
         words = {problem.word for _ in range(60) if (problem := find_name_problem(first, raw, wal=True, acting=True))}
     assert words == set()
+
+
+def test_a_survey_holds_no_file_whose_process_is_elsewhere(names: tuple[Path, Path], raw: RawReader) -> None:
+    """Its last connection, which copies the WAL when it closes, would find the file held, and not copy it."""
+    first, second = names
+    at_rest(first, "wal")
+    with application_at(first) as application, hard_link(first, second):
+        assert "hold_wal" not in raw.survey_database(second)
+        assert poll(second, raw).state == "second_name"
+        assert {holder.pid for holder in raw.find_held_locks(second)} == {application.pid}
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_one_deleted_file_is_enough(names: tuple[Path, Path], raw: RawReader, suffix: str) -> None:
+    first, _ = names
+    at_rest(first, "wal")
+    with application_at(first) as application:
+        Path(f"{first}{suffix}").unlink()
+        snapshot = poll(first, raw)
+        assert (snapshot.state, snapshot.up) == ("wal_deleted", False)
+        assert f"process {application.pid} (" in snapshot.message
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@as_root
+def test_a_folder_that_is_mounted_once_more_is_the_same_folder(
+    names: tuple[Path, Path], raw: RawReader, mode: str, tmp_path: Path
+) -> None:
+    first, second = names
+    at_rest(first, mode)
+    mount("--bind", first.parent, second.parent)
+    try:
+        with application_at(first):
+            view = second.parent / first.name
+            assert find_name_problem(view, raw, wal=mode == "wal", acting=True) is None
+            assert tasks(poll(view, raw)) >= 50
+    finally:
+        subprocess.run(["umount", "-l", str(second.parent)], check=True)
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@as_root
+def test_a_layer_of_a_container_has_locks_of_its_own(tmp_path: Path, raw: RawReader, mode: str) -> None:
+    """An overlay has other inodes than its layer: the kernel shows no lock of one at the other."""
+    lower, layer, work, merged = (tmp_path / name for name in ("lower", "layer", "work", "merged"))
+    for place in (lower, layer, work, merged):
+        place.mkdir()
+    mount("-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={layer},workdir={work}", merged)
+    try:
+        at_rest(merged / "queue.db", mode)
+        with application_at(merged / "queue.db"):
+            assert poll(merged / "queue.db", raw).state == "readable"
+            assert find_name_problem(merged / "queue.db", raw, wal=mode == "wal", acting=True) is None
+            snapshot = poll(layer / "queue.db", raw)
+            assert (snapshot.state, snapshot.up) == ("second_name", False)
+            assert f"use {merged / 'queue.db'}" in snapshot.message
+    finally:
+        subprocess.run(["umount", "-l", str(merged)], check=True)
+    assert poll(layer / "queue.db", raw).state in ("readable", "owner_down")
+
+
+def test_a_file_that_was_renamed_under_its_application_has_its_wal_at_the_former_name(
+    names: tuple[Path, Path], raw: RawReader
+) -> None:
+    first, _ = names
+    at_rest(first, "wal")
+    renamed = first.with_name("renamed.db")
+    with application_at(first) as application:
+        first.rename(renamed)
+        snapshot = poll(renamed, raw)
+        assert (snapshot.state, snapshot.up) == ("second_name", False)
+        assert f"process {application.pid} (" in snapshot.message
+        assert f"give the file {first} again" in snapshot.message
+        assert find_name_problem(renamed, raw, wal=True, acting=True) is not None

@@ -90,3 +90,15 @@ def count_tasks(path: Path) -> int:
     with apsw.Connection(str(path)) as database:
         assert database.execute("PRAGMA integrity_check").get == "ok"
         return int(database.execute("SELECT count(*) FROM task_queue").get)
+
+
+@contextmanager
+def read_only_view(folder: Path, view: Path) -> Iterator[None]:
+    """A folder once more as `view`, where nothing can be written; in `folder` an application still can."""
+    view.mkdir()
+    mount("--bind", folder, view)
+    try:
+        mount("-o", "remount,bind,ro", view)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(view)], check=True)
