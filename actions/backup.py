@@ -38,6 +38,7 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="required",
     checks_own_space=True,
+    writes_pages=False,
     heeds_content_loss="never",
 )
 

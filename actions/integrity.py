@@ -53,6 +53,7 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="optional",
     checks_own_space=True,
+    writes_pages=False,
     heeds_content_loss="never",
 )
 

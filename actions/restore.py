@@ -61,6 +61,7 @@ SPEC = ActionSpec(
     backup_directory="required",
     checks_own_space=True,
     remote=False,  # what replaces a database wants its operator at the machine
+    writes_pages=False,
 )
 
 RestoreWay = Literal["to", "live", "missing", "malformed"]

@@ -20,7 +20,9 @@ import apsw
 from actions.backups.content_proof import DamagedContents, DatabaseContents, prove_whole_file, read_shape
 from actions.backups.copy_files import FileCopyImpossible, copy_snapshot_files, start_copy_process
 from actions.backups.copy_pages import copy_pages
-from actions.backups.copy_proof import CopyProof, ProofLevel, prove_copy
+from actions.backups.copy_proof import CopyProof, ProofLevel, prove_copy, read_content_sha256
+from actions.backups.file_compare import read_held_frames
+from actions.backups.page_checksum import CHECKSUM_BYTES, renew_checksums
 from actions.backups.publish import sync_file
 from actions.backups.snapshot_pin import SnapshotPin, pin_snapshot
 from actions.model.context import ActionContext
@@ -101,16 +103,30 @@ def _copy_snapshot(
             context.emit_phase("compare")
             proof = prove_copy(context, held, destination, level)
             shape = read_shape(held.source)
+            proof, is_renewed = _complete_pages(held, destination, proof)
         grown = wal_growth(context, pin.wal_before)
     compared_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("verify")
     expected = prove_whole_file(destination, shape)
     synced.result()
+    if is_renewed:
+        sync_file(destination)
     times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
     return ProvedCopy(
         method, pin.taken_at, expected, proof, restarts, grown, times, note or pin.mark_note, shape.schema_version
     )
+
+
+def _complete_pages(pin: SnapshotPin, destination: Path, proof: CopyProof) -> tuple[CopyProof, bool]:
+    """Give the pages that the application's SQLite has not completed yet their checksums, where it uses such ones."""
+    if pin.source.reserve_bytes("main") != CHECKSUM_BYTES:
+        return proof, False
+    journaled = () if pin.mark is None else read_held_frames(pin, pin.mark, destination)
+    if not renew_checksums(destination, {1, *journaled}):
+        return proof, False
+    digest = proof.content_sha256 and read_content_sha256(destination, pin.page_size)
+    return replace(proof, content_sha256=digest), True
 
 
 def _copy_pinned(
