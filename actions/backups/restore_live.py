@@ -8,10 +8,11 @@ from pathlib import Path
 
 import apsw
 
+from actions.backups.provable_check import check_structure
 from actions.model.context import ActionContext
 from actions.model.errors import Locked
 from actions.sqlite.connection import open_writable
-from collectors.access.connection import open_immutable
+from collectors.access.connection import open_immutable, open_read_only
 
 # How long to wait for the application to be between two writes, in seconds. The wait itself blocks no process.
 LOCK_WAIT = 5.0
@@ -31,8 +32,9 @@ def restore_live(context: ActionContext, plain: Path) -> None:
             ) from None
         finally:
             backup.close(True)
-        problems = [str(row[0]) for row in destination.execute("PRAGMA quick_check(3)")]
-    if problems != ["ok"]:
+    with open_read_only(context.target.path) as restored:
+        problems = check_structure(restored, 3)
+    if problems:
         raise apsw.CorruptError(f"quick_check after the restore says: {problems[0]}")
 
 
