@@ -22,11 +22,13 @@ _ROW_KINDS: tuple[tuple[ProblemKind, re.Pattern[str]], ...] = (
     ),
     ("index", re.compile(r"rowid not at end-of-record for row -?\d+ of index ")),
     ("unique", re.compile(r"non-unique entry in index ")),
+    ("pages", re.compile(r"database disk image is malformed$")),
     ("order", re.compile(r"row not in PRIMARY KEY order for ")),
     ("rows", re.compile(r"NULL value in |CHECK constraint failed in |(non-[A-Z]+|NUMERIC|TEXT) value in ")),
+    ("virtual", re.compile(r"(malformed|unable to validate the) inverted index for FTS\d+ table |fts\d: ")),
     (
         "virtual",
-        re.compile(r"(malformed|unable to validate the) inverted index for FTS\d+ table |In RTree |In GeoPoly "),
+        re.compile(r"In RTree |In GeoPoly "),
     ),
 )
 _PAGE_KINDS: tuple[tuple[ProblemKind, re.Pattern[str]], ...] = (

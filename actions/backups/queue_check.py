@@ -1,4 +1,4 @@
-"""Checks what SQLite's integrity check does not: sequences never go back, foreign keys point to rows that exist.
+"""Tells what SQLite's integrity check does not: sequences that went back, foreign keys that point to no row. None is damage.
 
 Each statement is short: run them under a time limit.
 """
@@ -98,14 +98,15 @@ def find_rows_beyond_sequence(connection: apsw.Connection, numbers: Mapping[str,
 
 
 def find_sequence_regressions(numbers: Mapping[str, int], remembered: Figure) -> Iterator[str]:
-    """Describe tables whose last number is lower than before: commits were lost.
+    """Describe tables whose last number is lower than before: commits were lost, or the application set it back.
 
     `remembered`: the former numbers as `_encode_sequences` wrote them.
     """
     former: Mapping[str, int] = json.loads(str(remembered)) if remembered else {}
     for table, last in numbers.items():
         if last < former.get(table, 0):
-            yield f"the sequence of {table} went back from {former[table]} to {last}: commits were lost (a restore, a crash)"
+            back = f"the sequence of {table} went back from {former[table]} to {last}"
+            yield f"{back}: commits were lost (a restore, a crash), or it was reset"
 
 
 def tables_with_foreign_keys(connection: apsw.Connection) -> tuple[str, ...]:
