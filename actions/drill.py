@@ -73,13 +73,14 @@ def run(context: ActionContext, plan: Plan) -> Done:
         sync_file(restored)
         seconds = time.monotonic() - started
         tasks, notes = _check_queue(context, restored)
-    lost = max(0.0, context.now() - backup.manifest.snapshot_time)
+    age = backup.age_at(context.now())
+    lost = "what changed since then (its time is in the future)" if age is None else f"the last {age:.0f} s"
     return Done(
-        f"{backup.name} restores in {seconds:.1f} s; restoring it now would lose the last {lost:.0f} s",
+        f"{backup.name} restores in {seconds:.1f} s; restoring it now would lose {lost}",
         {
             "path": backup.reference,
             "restore_seconds": round(seconds, 4),
-            "data_age_seconds": round(lost, 1),
+            "data_age_seconds": None if age is None else round(age, 1),
             "tasks": tasks,
             "notes": "; ".join(notes),
         },

@@ -145,12 +145,13 @@ def _check_live_file(context: ActionContext, longest: float, *, full: bool) -> t
 
 
 def _check_backup(context: ActionContext, backup: SelectedBackup, *, full: bool) -> Done:
-    age = max(0.0, context.now() - backup.manifest.snapshot_time)
-    about = f"{backup.name}, taken {age / 3600:.1f} hours ago,"
+    age = backup.age_at(context.now())
+    taken = "whose time is in the future" if age is None else f"taken {age / 3600:.1f} hours ago"
+    about = f"{backup.name}, {taken},"
     started = time.monotonic()
     report, queue_check = _check_backup_copy(context, backup, full=full)
     figures = _check_figures(report, queue_check, "backup", full=full, seconds=time.monotonic() - started)
-    figures |= {"path": backup.reference, "snapshot_age_seconds": round(age, 1)}
+    figures |= {"path": backup.reference, "snapshot_age_seconds": None if age is None else round(age, 1)}
     if report.problems:
         if not report.only_breaks_rules:
             record_damage(context, backup, report.problems[0])

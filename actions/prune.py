@@ -6,6 +6,7 @@ deleted: the good backups may be all that remains.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from actions.backups.proved_retention import RetentionProof, prove_retention, retention_candidate
 from actions.backups.retention import RetentionDecision, decide_retention
@@ -17,6 +18,7 @@ from actions.model.plan import Done, Figure, Plan
 from actions.spec import ActionSpec
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.names import is_manifest_name
+from collectors.backup_catalog.partial_names import PARTIAL, describe_leftovers, find_leftovers, leftovers_cure
 from collectors.target import RetentionCounts
 
 SPEC = ActionSpec(
@@ -24,6 +26,11 @@ SPEC = ActionSpec(
     summary="Delete the backups that no retention rule keeps; never before one that stays was read again and is intact.",
     options={
         "keep_last": ActionOption("count", "Keep the newest N, instead of the configured rules."),
+        "remove_partials": ActionOption(
+            "flag",
+            "Remove the partial files that runs on other hosts left; you confirm that none is still writing.",
+            by_person=True,
+        ),
     },
     lane="long",
     needs_database=False,
@@ -47,9 +54,17 @@ def plan(context: ActionContext) -> Plan:
     backups = _backups_by_name(store)
     candidates = (retention_candidate(context, backup) for backup in backups.values())
     decision = decide_retention(candidates, _keep_rules(context), context.now())
-    deletions = (*decision.to_delete, *store.orphaned_manifests())
+    leftovers = find_leftovers(context.target, (Path(store.location),))
+    partials = [str(each.path) for each in leftovers] if context.options.get("remove_partials") else []
+    deletions = (*decision.to_delete, *store.orphaned_manifests(), *partials)
     if not deletions:
-        raise NothingToDo(f"all {len(backups)} backups are kept", reason="all_kept", next_step="")
+        failed = sum(backup.state == "failed" for backup in backups.values())
+        damaged = f", {failed} of them are damaged" if failed else ""
+        raise NothingToDo(
+            f"all {len(backups)} backups are kept{damaged}" + describe_leftovers(leftovers),
+            reason="all_kept",
+            next_step=leftovers_cure(context.target) if leftovers else "",
+        )
     proof = ("read the backups that stay, newest first, and keep an older one for each that is damaged",)
     return Plan(
         steps=(*(proof if decision.to_delete else ()), *(f"delete {name}" for name in deletions)),
@@ -69,9 +84,11 @@ def run(context: ActionContext, plan: Plan) -> Done:
     if (goes or proof.verdicts) and proof.intact is None:
         raise _none_intact_error(proof)
     context.emit_phase("prune")
-    freed = _delete_backups(context, store, [*goes, *filter(is_manifest_name, store.orphaned_manifests())])
+    partials = [name for name in planned if PARTIAL in name]
+    freed = _delete_backups(context, store, [*goes, *filter(is_manifest_name, store.orphaned_manifests()), *partials])
     figures = _result_figures(proof, deleted=len(goes), kept=len(backups) - len(goes), freed=freed)
-    return Done(_result_message(proof, figures), figures)
+    leftovers = find_leftovers(context.target, (Path(store.location),))
+    return Done(_result_message(proof, figures) + describe_leftovers(leftovers), figures)
 
 
 def _backups_by_name(store: BackupStore) -> dict[str, Backup]:

@@ -4,47 +4,45 @@ Runbook: docs/runbook.md#procedure-restore. The backup is proved first, and what
 database gets the content through SQLite's backup API in one step, so that its applications see the old rows or the new ones.
 """
 
-import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import apsw
 
 from actions.backups.content_proof import has_same_rows, prove_contents
-from actions.backups.publish import (
-    create_partial_file,
-    make_scratch_folder,
-    publish_file,
-    remove_orphaned_partials,
-    sync_file,
-)
-from actions.backups.restore_live import change_page_size, restore_live
-from actions.backups.restore_loss import find_table_losses
-from actions.backups.restore_swap import copy_ownership, require_no_open_files, swap_in_restored
-from actions.backups.select import (
-    load_backup,
-    open_plain_backup,
-    prove_backup,
-    require_same_source,
-    select_newest_intact,
-)
-from actions.backups.store import BackupStore, SelectedBackup, open_store
-from actions.backups.take import backup_bytes_needed, take_backup
+from actions.backups.file_settings import require_recorded_fields
+from actions.backups.publish import create_partial_file, publish_file, remove_orphaned_partials, sync_file
+from actions.backups.select import load_backup, open_plain_backup, plain_directory
+from actions.backups.store import SelectedBackup
+from actions.backups.take import take_backup
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Figure, Plan
+from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
+from actions.restores.live import change_page_size, describe_live_settings, restore_live
+from actions.restores.losses import find_table_losses
+from actions.restores.places import (
+    RestoreWay,
+    copy_directory,
+    destination_path,
+    require_places,
+    safety_store,
+)
+from actions.restores.settings import put_back_settings, wanted_settings
+from actions.restores.source import describe_source, select_restorable
+from actions.restores.swap import require_no_open_files, swap_in_restored
+from actions.restores.way import choose_way, damaged_source_error, require_whole_source
 from actions.spec import ActionSpec
-from actions.sqlite.disk_space import explain_full_disk, require_free_space
+from actions.sqlite.disk_space import explain_full_disk
 from collectors.access.connection import open_immutable, open_read_only
 
 SPEC = ActionSpec(
     name="restore",
     summary="Restore a backup; by default the newest verified one, never a safety copy.",
-    details="With --in-place the losses are printed first, and on a terminal you must confirm.",
+    details="With --in-place the losses are printed first, and on a terminal you must confirm. Where the database is not "
+    "on this host, leave DB out: --from DIR --to PATH takes the copy of the database whose backups DIR holds.",
     options={
         "backup": ActionOption(
             "path", "The backup; the newest verified one by default.", by_person=True, positional=True
@@ -53,6 +51,12 @@ SPEC = ActionSpec(
         "in_place": ActionOption("flag", "Replace the content of the database itself.", by_person=True),
         "application_stopped": ActionOption(
             "flag", "You confirm that no application has the database open.", by_person=True
+        ),
+        "source": ActionOption(
+            "text", "Whose backup, where --from has those of several databases: its path or its name.", by_person=True
+        ),
+        "safety_to": ActionOption(
+            "path", "Where the copy of what is replaced goes; beside the backups by default.", by_person=True
         ),
     },
     lane="long",
@@ -64,7 +68,6 @@ SPEC = ActionSpec(
     writes_pages=False,
 )
 
-RestoreWay = Literal["to", "live", "missing", "malformed"]
 # Bytes that the one step writes per second, for predicting only (1 GB took 1.5 s).
 STEP_RATE = 600e6
 
@@ -75,21 +78,23 @@ def plan(context: ActionContext) -> Plan:
         raise Refused(
             "a restore is never automatic", reason="automatic", next_step="a person runs `queuekeeper restore`"
         )
-    backup, damaged = _select_proved(context)
-    way = _choose_way(context)
+    way = choose_way(context)
+    backup, damaged = select_restorable(context, way)
+    require_places(context, backup, way)
     lost = _describe_losses(context, backup) if way == "live" else ()
-    _require_disk_space(context, backup, way)
+    doubts = require_whole_source(context) if way == "live" else ()
     return Plan(
         steps=tuple(_plan_steps(context, backup, way)),
         figures={
             "backup": backup.reference,
+            "source": backup.manifest.source.path,
             "way": way,
             "snapshot_time": backup.manifest.snapshot_time,
             "lost": "; ".join(lost),
             "passed_over": "; ".join(damaged),
         },
         stall=backup.plain_bytes / STEP_RATE if way == "live" else 0.0,
-        warnings=(*damaged, *lost),
+        warnings=(*damaged, *lost, *doubts),
     )
 
 
@@ -98,39 +103,19 @@ def run(context: ActionContext, plan: Plan) -> Done:
     started = time.monotonic()
     backup = load_backup(context, str(plan.figures["backup"]))
     way: RestoreWay = plan.figures["way"]  # type: ignore[assignment] # plan() put it there
-    destination = _destination_path(context, way)
-    place = _copy_directory(context, way)
+    place = copy_directory(context, way)
     remove_orphaned_partials(place)
     context.emit_phase("restore")
-    figures: dict[str, Figure] = {"backup": backup.reference, "way": way, "lost": plan.figures["lost"]}
+    figures: dict[str, Figure] = {name: plan.figures[name] for name in ("backup", "source", "way", "lost")}
     with (
         explain_full_disk(place, 2 * backup.plain_bytes, "the restore"),
-        _make_private_copy(context, backup, place, destination.name) as plain,
+        _make_private_copy(context, backup, place, destination_path(context, way).name) as plain,
     ):
-        if way == "to":
-            sync_file(plain)
-            publish_file(plain, destination)
-        elif way == "live":
-            figures["safety_backup"] = _take_safety_copy(context, backup)
-            with explain_full_disk(destination.parent, backup.plain_bytes, "the restore"):
-                _restore_into_live(context, backup, plain)
-        else:
-            require_no_open_files(context)
-            copy_ownership(plain, context.target.path)
-            figures["moved_aside"] = ", ".join(str(path) for path in swap_in_restored(context, plain))
+        figures.update(_write_restored(context, backup, plain, way))
     figures["seconds"] = round(time.monotonic() - started, 4)
-    return Done(f"restored {backup.name} to {destination}{_passed_over(plan)}", figures)
-
-
-def _select_proved(context: ActionContext) -> tuple[SelectedBackup, tuple[str, ...]]:
-    """The backup, proved now, and what is wrong with the newer ones that were passed over. A named one, or none."""
-    given = context.options.get("backup")
-    if given is None:
-        return select_newest_intact(context)
-    backup = load_backup(context, str(given))
-    require_same_source(context, backup)
-    prove_backup(context, backup)
-    return backup, ()
+    if way != "to":
+        figures[ACCEPTED_FIGURE] = context.now()  # what the database holds is what a person wanted
+    return Done(_result_sentence(context, backup, way, figures) + _passed_over(plan), figures)
 
 
 def _passed_over(plan: Plan) -> str:
@@ -139,92 +124,66 @@ def _passed_over(plan: Plan) -> str:
     return f"; it is not the newest: {damaged}" if damaged else ""
 
 
-def _choose_way(context: ActionContext) -> RestoreWay:
-    to, target = context.options.get("to"), context.target.path
-    if to is not None:
-        if any(Path(f"{to}{suffix}").exists() for suffix in ("", "-wal", "-shm", "-journal")):
-            raise Refused(
-                f"{to} or its sidecars exist", reason="exists", next_step="choose another path, or use --in-place"
-            )
-        return "to"
-    if not context.options.get("in_place"):
-        raise Refused("no destination is given", reason="no_destination", next_step="give --to PATH or --in-place")
-    if not target.exists():
-        return "missing"
-    if not _is_readable(context):
-        return "malformed"
-    return (
-        "malformed" if context.options.get("application_stopped") and not _passes_integrity_check(context) else "live"
-    )
-
-
-def _passes_integrity_check(context: ActionContext) -> bool:
-    """Whether the database passes SQLite's check; one that does not can be moved aside, but not be backed up."""
-    with open_read_only(context.target.path) as database:
-        try:
-            return bool(database.execute("PRAGMA integrity_check(1)").get == "ok")
-        except apsw.CorruptError:
-            return False
-
-
-def _copy_directory(context: ActionContext, way: RestoreWay) -> Path:
-    """Where the private copy is made: in the directory of its final name; never beside a live database."""
-    return make_scratch_folder(context) if way == "live" else _destination_path(context, way).parent
-
-
-def _require_disk_space(context: ActionContext, backup: SelectedBackup, way: RestoreWay) -> None:
-    """Raises Refused when a disk lacks space: a live database's WAL takes the restored pages, its store the safety copy."""
-    reserve = context.target.limits.disk_reserve
-    require_free_space(_copy_directory(context, way), 2 * backup.plain_bytes, reserve, "the restore")
+def _write_restored(
+    context: ActionContext, backup: SelectedBackup, plain: Path, way: RestoreWay
+) -> Mapping[str, Figure]:
+    """Bring the proved private copy to its destination; the figures of what was done."""
     if way == "live":
-        require_free_space(context.target.path.parent, backup.plain_bytes, reserve, "the restore")
-        _safety_store(context, backup).require_space(backup_bytes_needed(context), reserve, "the safety backup")
+        _fit_page_size(context, backup, plain)
+        safety = _take_safety_copy(context, backup)
+        with explain_full_disk(context.target.path.parent, backup.plain_bytes, "the restore"):
+            return {"safety_backup": safety, **_restore_into_live(context, backup, plain)}
+    if way != "to":
+        require_no_open_files(context)
+    settings = put_back_settings(plain, wanted_settings(context, backup, replaces=way != "to")).as_figures()
+    prove_contents(plain, backup.expected_contents)
+    require_recorded_fields(plain, backup.manifest)
+    if way == "to":
+        sync_file(plain)
+        publish_file(plain, destination_path(context, way))
+        return settings
+    moved = swap_in_restored(context, plain)
+    return {"moved_aside": ", ".join(str(path) for path in moved), **settings}
 
 
-def _is_readable(context: ActionContext) -> bool:
-    """Whether SQLite can read it at all; damage deep inside is no reason to swap files under an application."""
-    header = context.raw.read_database_header(context.target.path)
-    if header is None or not header.valid:
-        return False  # without opening it, which would make sidecars
-    try:
-        with open_read_only(context.target.path) as database:
-            database.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-    except (apsw.NotADBError, apsw.CorruptError):
-        return False
-    return True
-
-
-def _destination_path(context: ActionContext, way: RestoreWay) -> Path:
-    return Path(str(context.options["to"])).absolute() if way == "to" else context.target.path
+def _result_sentence(
+    context: ActionContext, backup: SelectedBackup, way: RestoreWay, figures: Mapping[str, Figure]
+) -> str:
+    not_kept = figures.get("not_kept")
+    end = f"; not as before: {not_kept}" if not_kept else ""
+    source = describe_source(context, backup)
+    return f"restored {backup.name}{source}{',' if source else ''} to {destination_path(context, way)}{end}"
 
 
 def _describe_losses(context: ActionContext, backup: SelectedBackup) -> tuple[str, ...]:
     with (
-        open_plain_backup(context, backup, backup.store.draft_directory) as plain,
+        open_plain_backup(context, backup, plain_directory(context, backup)) as plain,
         open_immutable(plain) as content,
         open_read_only(context.target.path) as live,
     ):
         try:
             return tuple(loss.as_sentence() for loss in find_table_losses(live, content, backup.manifest.row_counts))
         except apsw.CorruptError as error:
-            raise _damaged_source_error(context, error) from error
+            raise damaged_source_error(context, error) from error
 
 
 def _plan_steps(context: ActionContext, backup: SelectedBackup, way: RestoreWay) -> Iterator[str]:
-    age = max(0.0, context.now() - backup.manifest.snapshot_time)
+    age = backup.age_at(context.now())
+    lost = "since it was taken (its time is in the future)" if age is None else f"of the last {age:.0f} s"
+    source = describe_source(context, backup)
     if way == "live":
-        yield "take a safety backup of what is there"
-        yield f"write {backup.name} into {context.target.path} in one step: every change of the last {age:.0f} s is lost"
+        yield f"take a safety backup of what is there to {safety_store(context, backup).location}"
+        yield f"write {backup.name} into {context.target.path} in one step: every change {lost} is lost"
     elif way == "to":
-        yield f"write {backup.name} to {_destination_path(context, way)}"
+        yield f"write {backup.name}{source}{',' if source else ''} to {destination_path(context, way)}"
     else:
         yield f"move what is left of {context.target.path} aside" if way == "malformed" else "move stale sidecars aside"
-        yield f"put {backup.name} there"
+        yield f"put {backup.name}{source}{',' if source else ''} there"
 
 
 @contextmanager
 def _make_private_copy(context: ActionContext, backup: SelectedBackup, place: Path, name: str) -> Iterator[Path]:
-    """Copy the backup to a private plain file in `place` for the block, and prove it again there."""
+    """Copy the backup to a private plain file in `place` for the block."""
     with create_partial_file(place, name) as copy:
         with (
             open_plain_backup(context, backup, place) as plain,
@@ -235,34 +194,21 @@ def _make_private_copy(context: ActionContext, backup: SelectedBackup, place: Pa
                 file.write(block)
                 context.emit_progress("restored bytes", file.tell(), backup.plain_bytes)
                 context.stop.raise_if_requested()
-        prove_contents(copy, backup.expected_contents)
         yield copy
 
 
-def _safety_store(context: ActionContext, backup: SelectedBackup) -> BackupStore:
-    """The store of the database; else the one that this backup lies in, never the directory of the live database."""
-    return backup.store if context.target.backup is None else open_store(context, "--from")
-
-
 def _take_safety_copy(context: ActionContext, backup: SelectedBackup) -> str:
-    store = _safety_store(context, backup)
+    store = safety_store(context, backup)
     store.prepare_location()
     try:
         return take_backup(context, store, "safety", kind="safety").reference
     except Unverified as error:
-        raise _damaged_source_error(context, error) from error
+        raise damaged_source_error(context, error) from error
 
 
-def _damaged_source_error(context: ActionContext, error: Exception) -> Unverified:
-    return Unverified(
-        f"what is there cannot be backed up before it is replaced: {error}",
-        reason="damaged_source",
-        next_step="stop the application, then give --application-stopped: the damaged files are moved aside instead; what the "
-        f"backup lacks, queuekeeper salvage {shlex.quote(str(context.target.path))} --to NEW_FILE may bring over",
-    )
-
-
-def _restore_into_live(context: ActionContext, backup: SelectedBackup, plain: Path) -> None:
+def _fit_page_size(context: ActionContext, backup: SelectedBackup, plain: Path) -> None:
+    """Prove the private copy, with the page size of the live file, which cannot change."""
+    prove_contents(plain, backup.expected_contents)
     with open_read_only(context.target.path) as live:
         page_size = int(live.pragma("page_size"))
     if page_size != backup.manifest.page_size:
@@ -271,6 +217,11 @@ def _restore_into_live(context: ActionContext, backup: SelectedBackup, plain: Pa
             raise Failed(
                 "the backup changed while its page size was changed", reason="page_size", next_step="restore with --to"
             )
+    require_recorded_fields(plain, backup.manifest)
+
+
+def _restore_into_live(context: ActionContext, backup: SelectedBackup, plain: Path) -> Mapping[str, Figure]:
     context.stop.raise_if_requested()
     context.emit_phase("restore_step")
     restore_live(context, plain)
+    return describe_live_settings(context, backup.manifest)

@@ -12,6 +12,7 @@ from actions.model.plan import Done, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk
 from collectors.backup_catalog.catalog import Backup
+from collectors.backup_catalog.manifest import belongs_to
 from collectors.backup_catalog.order import is_future_time, order_newest_first
 
 SPEC = ActionSpec(
@@ -56,7 +57,8 @@ def _select_backup(context: ActionContext) -> SelectedBackup:
     if given is not None:
         return load_backup(context, str(given))
     backups = open_store(context, "--from").list_backups().backups.values()
-    newest = _newest_written(order_newest_first(backups, context.now()), context.now())
+    own = [b for b in backups if b.manifest is None or belongs_to(b.manifest, context.target)]
+    newest = _newest_written(order_newest_first(own, context.now()), context.now())
     if newest is None:
         raise no_backup_error(context)
     return load_backup(context, newest.reference)

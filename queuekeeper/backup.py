@@ -81,9 +81,13 @@ class QueueBackup:
         history = None if state is None else path_argument(state, QueueBackupError)
         self._database = DatabaseReference(real, history, backup_directory=directory)
 
-    def create_backup(self, name: str | None = None) -> Path:
-        """Take and verify a backup beside live writers; returns its path. `name` becomes part of the file's name."""
-        return Path(str(self._run_action("backup", {} if name is None else {"name": name}).figures["path"]))
+    def create_backup(self, name: str | None = None, *, full: bool = False) -> Path:
+        """Take and verify a backup beside live writers; returns its path. `name` becomes part of the file's name.
+
+        `full`: compare every page with what SQLite reads in the source, and record the digest of all content.
+        """
+        options: Options = {"full": full} if name is None else {"full": full, "name": name}
+        return Path(str(self._run_action("backup", options).figures["path"]))
 
     def verify_backup(self, backup: Path | str) -> bool:
         """True when the content of the backup equals its manifest. Raises QueueBackupError when it does not."""

@@ -42,13 +42,16 @@ class CopiedPages:
 
     def read_page(self, number: int) -> bytes:
         """The bytes of a page. Raises MalformedTree when there is none of this number."""
-        if not 1 <= number <= self.count:
-            raise MalformedTree(f"page {number} of {self.count} is pointed at")
-        return os.pread(self.descriptor, self.page_size, (number - 1) * self.page_size)
+        return self._read_bytes(number, 0, self.page_size)
 
     def read_number(self, page: int, offset: int) -> int:
-        """Four bytes of a page as a number."""
-        return int.from_bytes(os.pread(self.descriptor, 4, (page - 1) * self.page_size + offset))
+        """Four bytes of a page as a number. Raises MalformedTree."""
+        return int.from_bytes(self._read_bytes(page, offset, 4))
+
+    def _read_bytes(self, number: int, offset: int, amount: int) -> bytes:
+        if not 1 <= number <= self.count:
+            raise MalformedTree(f"page {number} of {self.count} is pointed at")
+        return os.pread(self.descriptor, amount, (number - 1) * self.page_size + offset)
 
 
 def is_table_root(pages: CopiedPages, root: int) -> bool:
@@ -122,12 +125,8 @@ def _children(
 ) -> Iterator[tuple[int, KeyRange]]:
     """The children of an inner page; where they are leaves, only the wanted ones."""
     start = _tree_start(number)
-    (count,) = struct.unpack_from(">H", page, start + 3)
-    try:
-        cells = struct.unpack_from(f">{count}H", page, start + 12)
-        children = [int.from_bytes(page[cell : cell + 4]) for cell in cells]
-    except struct.error as error:
-        raise MalformedTree(f"page {number} has {count} cells") from error
+    cells = _cell_offsets(page, number, 12)
+    children = [int.from_bytes(page[cell : cell + 4]) for cell in cells]
     children.append(int.from_bytes(page[start + 8 : start + 12]))
     only = wanted if _kind(pages.read_page(children[0]), children[0]) in (_LEAF_TABLE, _LEAF_INDEX) else None
     by_rowid = page[start] == _INNER_TABLE
@@ -155,10 +154,9 @@ def _joined_ranges(ranges: list[KeyRange]) -> list[KeyRange]:
 
 def _overflow_pages(pages: CopiedPages, page: bytes, number: int) -> Iterator[int]:
     """The overflow pages of a leaf's rows (fileformat2.html, "Cell payload")."""
-    start, usable = _tree_start(number), pages.usable
-    (count,) = struct.unpack_from(">H", page, start + 3)
+    usable = pages.usable
     least = (usable - 12) * 32 // 255 - 23
-    for cell in struct.unpack_from(f">{count}H", page, start + 8):
+    for cell in _cell_offsets(page, number, 8):
         payload, offset = _read_varint(page, cell)
         if payload <= usable - 35:
             continue
@@ -169,6 +167,15 @@ def _overflow_pages(pages: CopiedPages, page: bytes, number: int) -> Iterator[in
         for _ in range(-(-(payload - local) // (usable - 4))):
             yield chained
             chained = pages.read_number(chained, 0)
+
+
+def _cell_offsets(page: bytes, number: int, header_bytes: int) -> tuple[int, ...]:
+    """Where the cells of a page of a tree begin. Raises MalformedTree."""
+    start = _tree_start(number)
+    (count,) = struct.unpack_from(">H", page, start + 3)
+    if start + header_bytes + 2 * count > len(page):
+        raise MalformedTree(f"page {number} has {count} cells")
+    return struct.unpack_from(f">{count}H", page, start + header_bytes)
 
 
 def _tree_start(number: int) -> int:

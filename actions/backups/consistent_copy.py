@@ -66,19 +66,20 @@ def copy_and_prove(context: ActionContext, destination: Path, level: ProofLevel 
 
     The copy is a single file in rollback-journal mode that any SQLite opens.
     """
-    with ThreadPoolExecutor(1) as beside:
-        note = ""
-        try:
+    note = ""
+    try:
+        with ThreadPoolExecutor(2) as beside:
             return _copy_snapshot(context, destination, level, beside, by_file=True)
-        except FileCopyImpossible as error:
-            note = str(error)
-        except (Unverified, apsw.CorruptError) as error:
-            note = f"a copy of the files could not be proved ({error})"
-        destination.write_bytes(b"")
-        try:
+    except FileCopyImpossible as error:
+        note = str(error)
+    except (Unverified, apsw.CorruptError) as error:
+        note = f"a copy of the files could not be proved ({error})"
+    destination.write_bytes(b"")
+    try:
+        with ThreadPoolExecutor(2) as beside:
             return _copy_snapshot(context, destination, level, beside, by_file=False, note=note)
-        except (apsw.CorruptError, apsw.NotADBError, DamagedContents) as error:
-            raise _damaged_source_error(context, error) from error
+    except (apsw.CorruptError, apsw.NotADBError, DamagedContents) as error:
+        raise _damaged_source_error(context, error) from error
 
 
 def _copy_snapshot(
@@ -90,7 +91,7 @@ def _copy_snapshot(
     by_file: bool,
     note: str = "",
 ) -> ProvedCopy:
-    """Copy and prove; the copy goes to the disk, in the thread `beside`, while it is compared and verified."""
+    """Copy and prove; while the copy is compared it is verified and goes to the disk, in the threads of `beside`."""
     context.emit_phase("pin")
     with start_copy_process() as process, pin_snapshot(context) as pin:
         started = time.monotonic()
@@ -98,35 +99,38 @@ def _copy_snapshot(
             context.emit_phase("copy")
             method, restarts = _copy_pinned(context, held, process, destination)
             _make_single_file(destination)
-            synced = beside.submit(sync_file, destination)
             copied_at = time.monotonic()
             context.emit_phase("compare")
-            proof = prove_copy(context, held, destination, level)
             shape = read_shape(held.source)
-            proof, is_renewed = _complete_pages(held, destination, proof)
+            verified = beside.submit(prove_whole_file, destination, shape)
+            synced = beside.submit(sync_file, destination)
+            proof = prove_copy(context, held, destination, level)
+            incomplete = _incomplete_pages(held, destination)
         grown = wal_growth(context, pin.wal_before)
     compared_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("verify")
-    expected = prove_whole_file(destination, shape)
+    expected = verified.result()
     synced.result()
-    if is_renewed:
-        sync_file(destination)
+    proof = _complete_pages(destination, pin.page_size, incomplete, proof)
     times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
-    return ProvedCopy(
-        method, pin.taken_at, expected, proof, restarts, grown, times, note or pin.mark_note, shape.schema_version
-    )
+    note = note or pin.mark_note
+    return ProvedCopy(method, pin.taken_at, expected, proof, restarts, grown, times, note, shape.schema_version)
 
 
-def _complete_pages(pin: SnapshotPin, destination: Path, proof: CopyProof) -> tuple[CopyProof, bool]:
-    """Give the pages that the application's SQLite has not completed yet their checksums, where it uses such ones."""
+def _incomplete_pages(pin: SnapshotPin, destination: Path) -> frozenset[int]:
+    """The pages that the application's SQLite has not completed yet, where it ends pages with a checksum."""
     if pin.source.reserve_bytes("main") != CHECKSUM_BYTES:
-        return proof, False
-    journaled = () if pin.mark is None else read_held_frames(pin, pin.mark, destination)
-    if not renew_checksums(destination, {1, *journaled}):
-        return proof, False
-    digest = proof.content_sha256 and read_content_sha256(destination, pin.page_size)
-    return replace(proof, content_sha256=digest), True
+        return frozenset()
+    return frozenset({1, *(() if pin.mark is None else read_held_frames(pin, pin.mark, destination))})
+
+
+def _complete_pages(destination: Path, page_size: int, pages: frozenset[int], proof: CopyProof) -> CopyProof:
+    """Give these pages of the proved copy their checksums; its proof, with the digest of what it holds now."""
+    if not pages or not renew_checksums(destination, pages):
+        return proof
+    sync_file(destination)
+    return replace(proof, content_sha256=proof.content_sha256 and read_content_sha256(destination, page_size))
 
 
 def _copy_pinned(

@@ -5,6 +5,7 @@ Without the pin each commit of another process would restart the copy from its f
 commit.
 """
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class CopySteps:
 
 
 def copy_pages(context: ActionContext, pin: SnapshotPin, destination: Path) -> CopySteps:
-    """Copy the snapshot into the empty private file `destination`. Raises ActionError, apsw.Error."""
+    """Copy the snapshot into the empty private file `destination`. Raises ActionError, apsw.Error, OSError."""
     copy = apsw.Connection(str(destination), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         copy.execute("PRAGMA synchronous=OFF")  # publishing syncs the file itself, once
@@ -39,6 +40,13 @@ def copy_pages(context: ActionContext, pin: SnapshotPin, destination: Path) -> C
             return _run_copy_steps(context, backup, pin)
         finally:
             backup.close(True)  # the step raised the error already
+    except apsw.IOError as error:
+        number = copy.system_errno
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE and number:
+            raise OSError(
+                number, os.strerror(number)
+            ) from error  # a quota or a limit: SQLite knows ENOSPC alone as full
+        raise
     finally:
         copy.close()
 

@@ -8,6 +8,8 @@ import os
 from itertools import count
 from pathlib import Path
 
+import apsw
+
 from actions.backups.content_proof import not_proved_error
 from actions.backups.snapshot_pin import SnapshotMark, SnapshotPin
 from actions.model.context import ActionContext
@@ -67,7 +69,10 @@ def read_held_frames(pin: SnapshotPin, mark: SnapshotMark, destination: Path) ->
 
 def read_wal_pages(pin: SnapshotPin) -> set[int]:
     """The pages in the WAL as it is now, up to the first frame of an older generation; copied ones and later ones as well."""
-    salt = _read_part(pin, _JOURNAL, 0, WAL_HEADER_BYTES)[WAL_HEADER_SALT]
+    try:
+        salt = _read_part(pin, _JOURNAL, 0, WAL_HEADER_BYTES)[WAL_HEADER_SALT]
+    except apsw.SQLError:
+        return set()  # no WAL is open: a database at rest
     pages: set[int] = set()
     for index in count():
         whole, header = pin.source.read("main", _JOURNAL, _frame_offset(pin, index), FRAME_HEADER_BYTES)

@@ -4,8 +4,8 @@ A backup is written as a partial file in its own directory, proved and synced th
 manifest is written last. A final name without a manifest is an unverified backup; a partial name is what a killed run left.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from actions.backups.publish import (
@@ -15,12 +15,14 @@ from actions.backups.publish import (
     sync_directory,
     write_private_file,
 )
+from actions.backups.writable import require_writable_folder
 from actions.model.errors import Failed
 from actions.sqlite.disk_space import require_free_space
 from collectors.access.file_facts import nearest_existing_directory
 from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, manifest_path, read_manifest
 from collectors.backup_catalog.manifest import Manifest, ManifestError, belongs_to, encode_manifest
-from collectors.backup_catalog.names import MANIFEST_SUFFIX, PREFIX, is_manifest_name, names_described_by
+from collectors.backup_catalog.names import MANIFEST_SUFFIX, PREFIX, is_manifest_name, is_own_name, names_described_by
+from collectors.backup_catalog.partial_names import PARTIAL
 
 
 class LocalDirectoryStore(LocalDirectoryCatalog):
@@ -41,7 +43,13 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
                 reason="directory",
                 next_step="create it for this user, or name another directory",
             ) from error
-        return len(remove_orphaned_partials(self.folder))
+        removed = remove_orphaned_partials(self.folder)
+        self._remove_placeholders(removed)
+        return len(removed)
+
+    def require_writable(self, what: str, next_step: str) -> None:
+        """Raises Refused unless a file can be made there, or in the directory that the folder will be made in."""
+        require_writable_folder(nearest_existing_directory(self.folder), what, next_step)
 
     def require_space(self, needed: int, reserve: int, what: str) -> None:
         """Raises Refused unless `needed` bytes fit and `reserve` stays free, also where the directory is not made yet."""
@@ -85,6 +93,14 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
     def sync_deletions(self) -> None:
         """Have the deletions on disk."""
         sync_directory(self.folder)
+
+    def _remove_placeholders(self, partials: Iterable[Path]) -> None:
+        """Remove the empty final names of killed runs: where no other way is, a file is renamed over one (no_overwrite.py)."""
+        for partial in partials:
+            final = self.folder / partial.name.removeprefix(".").rpartition(PARTIAL)[0]
+            with suppress(OSError):
+                if is_own_name(final.name) and final.stat().st_size == 0 and not manifest_path(final).exists():
+                    final.unlink()
 
     def _is_own_manifest(self, manifest: Path) -> bool:
         try:

@@ -1,18 +1,23 @@
 """Selects the backup that an action works with, and proves that it holds what its manifest says: for verify, drill, restore."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from actions.backups.compression import open_plain_file
-from actions.backups.content_proof import file_sha256, prove_contents
+from actions.backups.content_proof import file_sha256, not_proved_error, prove_contents
+from actions.backups.copy_proof import read_content_sha256
+from actions.backups.file_settings import require_recorded_fields
 from actions.backups.proof_record import record_damage, shows_damage
+from actions.backups.publish import make_scratch_folder
 from actions.backups.store import SelectedBackup, open_store, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from collectors.backup_catalog.manifest import ManifestError, belongs_to
 from collectors.backup_catalog.names import reference_name
-from collectors.backup_catalog.order import verified_newest_first
+from collectors.backup_catalog.order import order_newest_first, verified_newest_first
 from collectors.backup_catalog.store import backup_location
 
 
@@ -45,29 +50,47 @@ def select_verified(context: ActionContext) -> list[SelectedBackup]:
     return [SelectedBackup(store, backup.reference, backup.manifest) for backup in backups if backup.manifest]
 
 
-def select_newest_intact(context: ActionContext) -> tuple[SelectedBackup, tuple[str, ...]]:
-    """The newest verified backup that proves to be intact now, and what is wrong with each newer one, in sentences.
+def first_intact(
+    context: ActionContext, candidates: Sequence[SelectedBackup]
+) -> tuple[SelectedBackup, tuple[str, ...]]:
+    """The first of these backups, newest first, that proves to be intact now; and what is wrong with newer ones, in sentences.
 
-    One that is damaged is recorded as such on the way. Raises Refused when there is none to try, the error of the newest
-    when none is intact, any other error of reading.
+    One that is damaged is recorded as such on the way. Raises the error of the newest when none is intact, and the error of
+    one that could not be judged: an older one must not take its place unasked.
     """
-    troubles: list[Unverified] = []
-    for backup in select_verified(context):
-        try:
-            prove_backup(context, backup)
-        except Unverified as error:
-            troubles.append(error)
-        else:
-            return backup, tuple(map(str, troubles))
-    if not troubles:
-        raise no_backup_error(context)
-    if len(troubles) == 1:
-        raise troubles[0]
+    errors: dict[str, Unverified] = {}
+    for backup in candidates:
+        error = _try_proving(context, backup)
+        if error is None:
+            return backup, (*_known_damages(context, backup, errors.keys()), *map(str, errors.values()))
+        errors[backup.reference] = error
+    newest = next(iter(errors.values()))
+    if len(errors) == 1:
+        raise newest
     raise Unverified(
-        f"none of the {len(troubles)} verified backups is intact; the newest: {troubles[0]}",
-        reason=troubles[0].reason,
+        f"none of the {len(errors)} verified backups is intact; the newest: {newest}",
+        reason=newest.reason,
         next_step="`queuekeeper backups list` shows what else there is; take a new one, and check the disk it lay on",
     )
+
+
+def _try_proving(context: ActionContext, backup: SelectedBackup) -> Unverified | None:
+    """The error that shows that the backup is damaged; None when it is intact. Raises any other error."""
+    try:
+        prove_backup(context, backup)
+    except Unverified as error:
+        if shows_damage(error):
+            return error
+        raise
+    return None
+
+
+def _known_damages(context: ActionContext, chosen: SelectedBackup, tried: Collection[str]) -> list[str]:
+    """What is wrong with the ones that are newer than the chosen one and had failed before, in sentences."""
+    listed = order_newest_first(chosen.store.list_backups().backups.values(), context.now())
+    newer = takewhile(lambda backup: backup.reference != chosen.reference, listed)
+    failed = [b for b in newer if b.state == "failed" and b.manifest and not b.is_safety and b.reference not in tried]
+    return [f"{backup.name} is damaged: {backup.damage}" for backup in failed]
 
 
 def no_backup_error(context: ActionContext) -> Refused:
@@ -104,6 +127,12 @@ def open_plain_backup(context: ActionContext, backup: SelectedBackup, directory:
         yield plain
 
 
+def plain_directory(context: ActionContext, backup: SelectedBackup) -> Path:
+    """Where a backup is decompressed: beside it, where that can be written; a medium may be mounted read-only."""
+    folder = backup.store.draft_directory
+    return folder if os.access(folder, os.W_OK) else make_scratch_folder(context)
+
+
 def prove_backup(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the file is what was written, whole, and holds what the source held.
 
@@ -128,8 +157,13 @@ def is_as_written(backup: SelectedBackup) -> bool:
 
 def prove_backup_contents(context: ActionContext, backup: SelectedBackup) -> None:
     """Raises Unverified unless the stored backup is a whole database that holds what its manifest says."""
-    with open_plain_backup(context, backup, backup.store.draft_directory) as plain:
+    manifest = backup.manifest
+    with open_plain_backup(context, backup, plain_directory(context, backup)) as plain:
         prove_contents(plain, backup.expected_contents)
+        require_recorded_fields(plain, manifest)
+        expected = manifest.content_sha256
+        if expected is not None and read_content_sha256(plain, manifest.page_size) != expected:
+            raise not_proved_error(plain, "its content is not what SQLite read in the source: the digests differ")
 
 
 def _check_hash(backup: SelectedBackup) -> None:

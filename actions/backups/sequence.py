@@ -2,7 +2,9 @@
 
 from actions.backups.store import BackupStore
 from actions.model.context import ActionContext
+from collectors.backup_catalog.manifest import MAX_SEQUENCE
 from collectors.backup_catalog.names import backup_file_name, compressed_name, manifest_name
+from collectors.backup_catalog.partial_names import usable_name_length
 
 _ONE_TICK = 1e-6  # the precision of the time in a name, in seconds
 
@@ -14,7 +16,7 @@ def next_sequence(context: ActionContext, store: BackupStore) -> int:
     """
     backups = store.list_backups().backups.values()
     listed = max((b.manifest.sequence or 0 for b in backups if b.manifest is not None), default=0)
-    return 1 + max(listed, context.run_history.backup_sequence())
+    return min(MAX_SEQUENCE, 1 + max(listed, context.run_history.backup_sequence()))
 
 
 def choose_backup_name(context: ActionContext, store: BackupStore, label: str) -> str:
@@ -22,9 +24,9 @@ def choose_backup_name(context: ActionContext, store: BackupStore, label: str) -
 
     A clock that was set back gives a time that an earlier backup may have in its name: then the next free one is used.
     """
-    moment = context.now()
+    moment, longest = context.now(), usable_name_length(store.draft_directory)
     while True:
-        name = backup_file_name(context.target.name, label, moment)
+        name = backup_file_name(context.target.name, label, moment, longest)
         if not any(store.has_backup(store.reference_of(n)) for n in (name, compressed_name(name), manifest_name(name))):
             return name
         moment += _ONE_TICK

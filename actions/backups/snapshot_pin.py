@@ -20,7 +20,7 @@ from pathlib import Path
 import apsw
 
 from actions.model.context import ActionContext
-from actions.model.errors import Unverified
+from actions.model.errors import Refused, Unverified
 from actions.sqlite.disk_space import size_or_zero
 from collectors.access.at_rest import needs_reading_at_rest, open_at_rest
 from collectors.access.connection import open_read_only
@@ -62,7 +62,7 @@ class SnapshotPin:
 
 @contextmanager
 def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
-    """Pin the newest commit of the target for the block. Raises apsw.Error, OSError.
+    """Pin the newest commit of the target for the block. Raises Refused, apsw.Error, OSError.
 
     In rollback-journal mode a read transaction would stop every commit, so there none is held. A WAL database that no process
     has open, where SQLite cannot make its files (a read-only mount), is kept at rest instead.
@@ -73,7 +73,7 @@ def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
         return
     wal_before = size_or_zero(context.target.wal)
     with open_read_only(context.target.path) as source:
-        held = source.pragma("journal_mode") == "wal"
+        held = _uses_wal(context, source)
         taken_at = context.now()
         before = _read_wal_index(context) if held else None
         if held:
@@ -90,6 +90,20 @@ def pin_snapshot(context: ActionContext) -> Iterator[SnapshotPin]:
             pages=int(source.pragma("page_count")),
             wal_before=wal_before,
         )
+
+
+def _uses_wal(context: ActionContext, source: apsw.Connection) -> bool:
+    """Whether the source is in WAL mode; SQLite opens its files to know. Raises Refused where it cannot read the WAL."""
+    try:
+        return bool(source.pragma("journal_mode") == "wal")
+    except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        if context.target.shm.exists() or not size_or_zero(context.target.wal):
+            raise
+        raise Refused(
+            f"{context.target.path}: its -wal holds commits, and SQLite cannot make the -shm here that it reads them by",
+            reason="wal_unreadable",
+            next_step="mount the folder writable, or copy the database and its -wal to another folder and back that up",
+        ) from error
 
 
 def _must_rest(context: ActionContext) -> bool:

@@ -16,6 +16,7 @@ from actions.model.errors import Refused
 from collectors.backup_catalog.local_directory import configured_place, place_of
 from collectors.backup_catalog.manifest import Manifest
 from collectors.backup_catalog.names import reference_name
+from collectors.backup_catalog.order import is_future_time
 from collectors.backup_catalog.store import BackupCatalog
 
 # Room for a manifest; one of a few hundred tables is smaller.
@@ -29,6 +30,7 @@ class BackupStore(BackupCatalog, Protocol):
     def draft_directory(self) -> Path: ...
     def prepare_location(self) -> int: ...
     def require_space(self, needed: int, reserve: int, what: str) -> None: ...
+    def require_writable(self, what: str, next_step: str) -> None: ...
     def create_draft(self, name: str) -> AbstractContextManager[Path]: ...
     def publish_draft(self, draft: Path, name: str) -> str: ...
     def write_manifest(self, reference: str, manifest: Manifest) -> None: ...
@@ -56,6 +58,12 @@ class SelectedBackup:
         manifest = self.manifest
         return DatabaseContents(manifest.page_size, manifest.pages, manifest.schema_sha256, manifest.row_counts)
 
+    def age_at(self, now: float) -> float | None:
+        """Seconds since its snapshot; None where that lies in the future, since a clock was wrong."""
+        if is_future_time(self.manifest.snapshot_time, now):
+            return None
+        return max(0.0, now - self.manifest.snapshot_time)
+
     @property
     def plain_bytes(self) -> int:
         """Its size as a database file, in bytes."""
@@ -77,3 +85,8 @@ def open_store(context: ActionContext, option: str) -> BackupStore:
 def open_store_of(context: ActionContext, reference: str) -> BackupStore:
     """The store that the backup of this reference lies in, whether it is the configured one or not."""
     return LocalDirectoryStore(context.target, *place_of(reference))
+
+
+def open_folder_store(context: ActionContext, folder: Path) -> BackupStore:
+    """The store of the target directly in this directory, which a person named."""
+    return LocalDirectoryStore(context.target, folder)

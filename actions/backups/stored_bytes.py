@@ -23,6 +23,8 @@ BLOCK = 8 * 1024 * 1024
 # After each block the disk is left alone for as long as reading it took, and no longer than this, in seconds.
 LONGEST_REST = 0.1
 
+SHOWN_DIGITS = 12
+
 CopyState = Literal["intact", "damaged", "unreadable"]
 
 
@@ -73,7 +75,8 @@ def _compare_stored(context: ActionContext, backup: SelectedBackup) -> tuple[str
                 digest.update(block)
     if digest.hexdigest() == backup.manifest.sha256:
         return "", size
-    return f"its SHA-256 is {digest.hexdigest()}, its manifest says {backup.manifest.sha256}", size
+    is_now, was = digest.hexdigest()[:SHOWN_DIGITS], backup.manifest.sha256[:SHOWN_DIGITS]
+    return f"its bytes changed: its SHA-256 is {is_now}..., its manifest says {was}...", size
 
 
 def _prove_again(context: ActionContext, backup: SelectedBackup, size: int) -> CopyVerdict:

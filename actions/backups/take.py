@@ -1,10 +1,12 @@
 """Takes a backup of a live database, proved and published: for the backup action, and for the safety copy before a restore."""
 
+import errno
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import apsw
 
@@ -13,10 +15,12 @@ from actions.backups.consistent_copy import ProvedCopy, copy_and_prove
 from actions.backups.content_marks import ContentMarks, judge_copy
 from actions.backups.content_proof import file_sha256
 from actions.backups.copy_proof import ProofLevel
+from actions.backups.file_settings import recorded_settings
 from actions.backups.publish import sync_file
 from actions.backups.sequence import choose_backup_name, next_sequence
 from actions.backups.store import MANIFEST_BYTES, BackupStore
 from actions.model.context import ActionContext
+from actions.model.io_errors import translate_io_error
 from actions.sqlite.disk_space import database_bytes, explain_full_disk
 from collectors.backup_catalog.manifest import BackupSource, Manifest
 from collectors.backup_catalog.names import compressed_name, is_compressed_name
@@ -47,12 +51,13 @@ def take_backup(
     with explain_full_disk(store.draft_directory, needed, "the backup"), store.create_draft(name) as plain:
         copied = copy_and_prove(context, plain, level)
         marks = judge_copy(context, store, plain, copied)
+        settings = recorded_settings(context, plain)
         context.stop.raise_if_requested()
         if not _is_compressed(context):
-            return _publish_proved(context, store, plain, name, copied, marks, kind)
+            return _publish_proved(context, store, plain, name, copied, marks, kind, settings)
         with store.create_draft(compressed_name(name)) as compressed:
             compress_file(context, plain, compressed)
-            return _publish_proved(context, store, compressed, compressed_name(name), copied, marks, kind)
+            return _publish_proved(context, store, compressed, compressed_name(name), copied, marks, kind, settings)
 
 
 def backup_bytes_needed(context: ActionContext) -> int:
@@ -72,12 +77,14 @@ def _publish_proved(
     copied: ProvedCopy,
     marks: ContentMarks,
     kind: BackupKind,
+    settings: Mapping[str, Any],
 ) -> PublishedBackup:
     started = time.monotonic()
     context.emit_phase("fsync")
     sync_file(draft)
     synced_at = time.monotonic()
-    manifest = replace(_build_manifest(context, draft, name, copied, kind), sequence=next_sequence(context, store))
+    manifest = _build_manifest(context, draft, name, copied, kind, settings)
+    manifest = replace(manifest, sequence=next_sequence(context, store))
     manifest = marks.mark_manifest(manifest, accepted=bool(context.options.get("accept_loss")))
     hashed_at = time.monotonic()
     context.stop.raise_if_requested()
@@ -86,13 +93,26 @@ def _publish_proved(
     context.emit_phase("manifest")
     try:
         store.write_manifest(reference, manifest)
-    except OSError:
-        store.delete_backup(reference)  # a backup without a manifest is never pruned
-        raise
+    except OSError as error:
+        raise _unpublish_backup(store, reference, error) from error
     return PublishedBackup(reference, manifest, copied, synced_at - started, hashed_at - synced_at)
 
 
-def _build_manifest(context: ActionContext, draft: Path, name: str, copied: ProvedCopy, kind: BackupKind) -> Manifest:
+def _unpublish_backup(store: BackupStore, reference: str, error: OSError) -> Exception:
+    """Delete a backup whose manifest could not be written: it would never be pruned. Returns the error of the run."""
+    after = "nothing was published"
+    try:
+        store.delete_backup(reference)
+    except OSError:
+        after = f"{reference} stays there without a manifest, unverified: delete it"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return error
+    return translate_io_error(error, "the manifest cannot be written", reason="manifest", after=after)
+
+
+def _build_manifest(
+    context: ActionContext, draft: Path, name: str, copied: ProvedCopy, kind: BackupKind, settings: Mapping[str, Any]
+) -> Manifest:
     path = context.target.path
     status = path.stat()
     expected = copied.expected
@@ -117,4 +137,5 @@ def _build_manifest(context: ActionContext, draft: Path, name: str, copied: Prov
         unchecked=expected.unchecked,
         proof=copied.proof.level,
         content_sha256=copied.proof.content_sha256,
+        **settings,
     )

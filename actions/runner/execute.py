@@ -14,6 +14,7 @@ from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.context import ActionContext, FreePageMinimum, RunHistory, describe_lock_holder
 from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
 from actions.model.events import Event
+from actions.model.io_errors import translate_io_error
 from actions.model.options import option_problems
 from actions.model.outcome import Outcome
 from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
@@ -222,7 +223,7 @@ def _guard_plan_run(job: Job, store: apsw.Connection, context: ActionContext, be
     except NotAtRest as error:
         return ending_of_error(Locked(str(error), reason="not_at_rest", next_step="run it again"))
     except OSError as error:
-        return ending_of_error(Failed(str(error), reason="io", next_step="see the message; nothing was left half done"))
+        return ending_of_error(translate_io_error(error))
 
 
 def _find_action(request: Request) -> Action:

@@ -27,7 +27,7 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
     """What the guards look at, as it is now. Raises OSError, StoreUnavailable."""
     with translate_store_errors(job.state):
         pause = pause_reason(store)
-    owner = _owner_status(job.target.path) if hasattr(os, "geteuid") else None
+    owner = _owner_status(job.target.path) if hasattr(os, "geteuid") and not _makes_new_file(job) else None
     return GuardInputs(
         command=spec.command,
         action=spec.name,
@@ -83,7 +83,11 @@ def _touches_database(job: Job, spec: ActionSpec) -> bool:
 def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
     try:
         header = raw.read_database_header(path)
-        wal = header is not None and header.valid and header.wal
+        if header is not None and not header.valid:
+            return (
+                None  # no database is there: a restore, which replaces it, looks for processes that have the file open
+            )
+        wal = header is not None and header.wal
         problem = find_name_problem(path, raw, wal=wal, acting=True)
     except RawReaderUnavailable as error:
         return NameInputs("raw_reader", f"which names {path} has cannot be seen now: {error}", "run it again")
@@ -101,6 +105,11 @@ def _automatic_inputs(job: Job, spec: ActionSpec, now: float) -> AutomaticInputs
         backup_age=None if believed is None else max(0.0, now - believed),
         has_backup=newest_verified(backups, now) is not None,
     )
+
+
+def _makes_new_file(job: Job) -> bool:
+    """Whether it restores to a new path where no database is: then no application has files that could be locked."""
+    return job.request.options.get("to") is not None and not job.target.path.exists()
 
 
 def _owner_status(path: Path) -> os.stat_result:

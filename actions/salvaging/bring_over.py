@@ -1,13 +1,13 @@
 """Brings the rows of one table over: those that fit go into the table, the others apart."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import apsw
 
-from actions.salvaging.choose_rows import KeyBounds, PageKeys, ascending_positions, bound_pages, page_keys
+from actions.salvaging.choose_rows import ANY_KEY, KeyBounds, ascending_positions, bound_pages
 from actions.salvaging.damaged_file import DamagedFile
 from actions.salvaging.lost_and_found import LostAndFound
 from actions.salvaging.pages import TABLE_LEAF, cell_pointers
@@ -72,40 +72,40 @@ def bring_rows_over(
 
 
 def bound_table_pages(source: TableSource) -> list[KeyBounds | None]:
-    """Which rowids each page of a table may have, in tree order. Raises OSError."""
-    return bound_pages(read_table_keys(source))
+    """Which rowids each page of a table may have, in tree order. Raises OSError.
 
-
-def read_table_keys(source: TableSource) -> list[PageKeys]:
-    """The range of the rowids of each page of a table, in tree order. Raises OSError.
-
-    Where they do not simply ascend, only rows count that could be rows of the table.
+    Where the rowids do not simply ascend, only rows count that could be rows of the table.
     """
-    quick = [_read_page_keys(source, number) for number in source.tree.slots]
-    filled = [keys for keys in quick if keys.rows]
-    if all(first.last < second.first for first, second in pairwise(filled)):
-        return quick
-    return [_read_fitting_keys(source, number) for number in source.tree.slots]
+    if _ascends_throughout(source):
+        return [ANY_KEY] * len(source.tree.slots)
+    return bound_pages([read_fitting_rowids(source, number) for number in source.tree.slots])
 
 
-def _read_page_keys(source: TableSource, number: int) -> PageKeys:
-    """The range of the rowids of one page; of no row where the page is refused or none."""
-    page = _table_leaf(source, number)
-    if page is None:
-        return page_keys(())
-    rowids = []
+def _ascends_throughout(source: TableSource) -> bool:
+    """Whether the rowids of all cells ascend through the tree, whatever else is in the cells."""
+    last = None
+    for number in source.tree.slots:
+        page = _table_leaf(source, number)
+        for rowid in () if page is None else _read_rowids(page, number):
+            if last is not None and rowid <= last:
+                return False
+            last = rowid
+    return True
+
+
+def _read_rowids(page: bytes, number: int) -> Iterator[int]:
     for pointer in cell_pointers(page, number):
         try:
-            rowids.append(read_signed_varint(page, read_varint(page, pointer)[1])[0])
+            yield read_signed_varint(page, read_varint(page, pointer)[1])[0]
         except IndexError:
             continue
-    return page_keys(rowids)
 
 
-def _read_fitting_keys(source: TableSource, number: int) -> PageKeys:
+def read_fitting_rowids(source: TableSource, number: int) -> Sequence[int]:
+    """The rowids of the rows of one page that could be rows of the table. Raises OSError."""
     page = _table_leaf(source, number)
     rows = [] if page is None else read_page_rows(source.file, number, page, source.claimed).rows
-    return page_keys([row.rowid or 0 for row in rows if row.trusted and source.shape.can_hold(row.values)])
+    return array("q", (row.rowid or 0 for row in rows if row.trusted and source.shape.can_hold(row.values)))
 
 
 def _table_leaf(source: TableSource, number: int) -> bytes | None:

@@ -4,28 +4,22 @@ A changed key, a page at the wrong place and a page of another table break the o
 row of the table, since it may never have been one; a page whose rows fit exactly where another one is missing is.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
-# How much of an out-of-order page must fit into a gap to belong there.
+# How many of a page's rows must fit where it is for the page to belong there.
 _FITTING_SHARE = 2 / 3
 _NO_LIMIT = 1 << 64
-
-
-@dataclass(frozen=True, slots=True)
-class PageKeys:
-    """The range of the rowids of one page in key order, and how many rows it has; no row: `rows` is 0."""
-
-    first: int
-    last: int
-    rows: int
+# Gaps that are tried for a page at a wrong place.
+_MOST_GAPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class KeyBounds:
-    """A row belongs to its page when its rowid lies between the two, both excluded. `exclusive` bounds of nothing: None."""
+    """A row belongs to its page when its rowid lies between the two, both excluded."""
 
     above: int
     below: int
@@ -33,6 +27,9 @@ class KeyBounds:
     def admits(self, rowid: int) -> bool:
         """Whether a row with this rowid may be there."""
         return self.above < rowid < self.below
+
+
+ANY_KEY = KeyBounds(-_NO_LIMIT, _NO_LIMIT)
 
 
 def ascending_positions(rowids: Sequence[int]) -> list[int]:
@@ -63,82 +60,75 @@ def ascending_positions(rowids: Sequence[int]) -> list[int]:
     return chosen[::-1]
 
 
-def page_keys(rowids: Sequence[int]) -> PageKeys:
-    """The range of a page, without the rowids that break its order."""
-    chosen = ascending_positions(rowids)
-    if not chosen:
-        return PageKeys(0, 0, 0)
-    return PageKeys(rowids[chosen[0]], rowids[chosen[-1]], len(chosen))
+def longest_ascent(rowids: Sequence[int]) -> bytearray:
+    """For each rowid, 1 when it is of the longest ascending sequence (one of them, where there are several)."""
+    tails: list[int] = []
+    tail_positions: list[int] = []
+    before = array("q", bytes(8 * len(rowids)))
+    for position, rowid in enumerate(rowids):
+        length = bisect_left(tails, rowid)
+        before[position] = tail_positions[length - 1] if length else -1
+        if length == len(tails):
+            tails.append(rowid)
+            tail_positions.append(position)
+        else:
+            tails[length] = rowid
+            tail_positions[length] = position
+    chosen = bytearray(len(rowids))
+    position = tail_positions[-1] if tail_positions else -1
+    while position >= 0:
+        chosen[position] = 1
+        position = before[position]
+    return chosen
 
 
-def bound_pages(pages: Sequence[PageKeys]) -> list[KeyBounds | None]:
-    """For each page of a table, in tree order, which rowids it may have; None for a page of another place or table."""
-    chain = _heaviest_chain(pages)
-    bounds: list[KeyBounds | None] = [None] * len(pages)
-    gaps = list(_gaps_between(pages, chain))
-    for position, gap in gaps:
-        bounds[position] = gap
-    in_chain = set(chain)
-    vacant = [gap for position, gap in gaps if position not in in_chain]
-    for position, page in enumerate(pages):
-        if position not in in_chain and page.rows:
-            own = bounds[position]
-            bounds[position] = next((gap for gap in (own, *vacant[:1000]) if gap and _fits_gap(page, gap)), None)
+def bound_pages(pages: Sequence[Sequence[int]]) -> list[KeyBounds | None]:
+    """For each page of a table, in tree order, which rowids it may have; None for a page of another place or table.
+
+    `pages`: the rowids of each page in key order.
+    """
+    in_place = _pages_in_place(pages)
+    gaps = _gaps_around(in_place)
+    bounds: list[KeyBounds | None] = list(gaps)
+    vacant = [gap for gap, chosen in zip(gaps, in_place, strict=True) if not chosen][:_MOST_GAPS]
+    joints = {gap.above: gap for gap in gaps}
+    for position, rowids in enumerate(pages):
+        if rowids and not in_place[position]:
+            bounds[position] = _find_gap(rowids, [gaps[position], *vacant], joints)
     return bounds
 
 
-def _fits_gap(page: PageKeys, gap: KeyBounds) -> bool:
-    """Whether most of a page with evenly spread rowids lies in the gap."""
-    low, high = max(page.first, gap.above + 1), min(page.last, gap.below - 1)
-    return high >= low and (high - low + 1) >= _FITTING_SHARE * (page.last - page.first + 1)
+def _pages_in_place(pages: Sequence[Sequence[int]]) -> list[list[int]]:
+    """For each page its rowids that ascend through the whole tree; none of a page most of whose rowids do not."""
+    chosen = longest_ascent(array("q", chain.from_iterable(pages)))
+    in_place, start = [], 0
+    for rowids in pages:
+        fitting = [rowid for offset, rowid in enumerate(rowids) if chosen[start + offset]]
+        in_place.append(fitting if len(fitting) >= _FITTING_SHARE * len(rowids) else [])
+        start += len(rowids)
+    return in_place
 
 
-def _gaps_between(pages: Sequence[PageKeys], chain: Sequence[int]) -> Iterator[tuple[int, KeyBounds]]:
-    """For each page the free range between the pages of the chain around it."""
-    following, below_at = 0, _NO_LIMIT
-    above = -_NO_LIMIT
-    for position in range(len(pages)):
-        in_chain = following < len(chain) and chain[following] == position
-        following += in_chain
-        below_at = pages[chain[following]].first if following < len(chain) else _NO_LIMIT
-        yield position, KeyBounds(above, below_at)
-        if in_chain:
-            above = pages[position].last
+def _gaps_around(in_place: Sequence[Sequence[int]]) -> list[KeyBounds]:
+    """For each page the range between the rows before it and those after it."""
+    aboves, above = [], -_NO_LIMIT
+    for rowids in in_place:
+        aboves.append(above)
+        above = rowids[-1] if rowids else above
+    belows, below = [], _NO_LIMIT
+    for rowids in reversed(in_place):
+        belows.append(below)
+        below = rowids[0] if rowids else below
+    return [KeyBounds(low, high) for low, high in zip(aboves, reversed(belows), strict=True)]
 
 
-def _heaviest_chain(pages: Sequence[PageKeys]) -> list[int]:
-    """The positions of pages whose ranges follow each other, with the most rows in all."""
-    positions = [position for position, page in enumerate(pages) if page.rows]
-    if all(pages[first].last < pages[second].first for first, second in pairwise(positions)):
-        return positions
-    ends: list[int] = []  # ascending, with weights that ascend too
-    best: list[tuple[int, int]] = []  # (weight, position) for each end
-    before: dict[int, int] = {}
-    for position in positions:
-        page = pages[position]
-        at = bisect_left(ends, page.first)
-        weight, previous = best[at - 1] if at else (0, -1)
-        before[position] = previous
-        _insert_end(ends, best, page.last, (weight + page.rows, position))
-    return _follow_back(before, best[-1][1])
-
-
-def _insert_end(ends: list[int], best: list[tuple[int, int]], end: int, candidate: tuple[int, int]) -> None:
-    at = bisect_right(ends, end)
-    if at and best[at - 1][0] >= candidate[0]:
-        return
-    while at < len(ends) and best[at][0] <= candidate[0]:
-        del ends[at], best[at]
-    if at and ends[at - 1] == end:
-        at -= 1
-        del ends[at], best[at]
-    ends.insert(at, end)
-    best.insert(at, candidate)
-
-
-def _follow_back(before: dict[int, int], position: int) -> list[int]:
-    chain = []
-    while position >= 0:
-        chain.append(position)
-        position = before[position]
-    return chain[::-1]
+def _find_gap(rowids: Sequence[int], gaps: Sequence[KeyBounds], joints: Mapping[int, KeyBounds]) -> KeyBounds | None:
+    """The gap in which most of a page's rowids lie, or that they fill exactly: then it may be anywhere."""
+    for gap in gaps:
+        if sum(map(gap.admits, rowids)) >= _FITTING_SHARE * len(rowids):
+            return gap
+    joint = joints.get(rowids[0] - 1)
+    if joint is None:
+        return None
+    following = min((gap.below for gap in joints.values() if gap.below > rowids[-1]), default=_NO_LIMIT)
+    return KeyBounds(joint.above, following) if following == rowids[-1] + 1 else None

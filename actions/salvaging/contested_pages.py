@@ -4,11 +4,11 @@ After a changed pointer, or a page written at a wrong place, at most one claim i
 the table and the order of its keys; where several count, no table gets the page, and its rows are kept apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from actions.salvaging.bring_over import TableSource, read_table_keys
-from actions.salvaging.choose_rows import PageKeys, bound_pages
+from actions.salvaging.bring_over import TableSource, read_fitting_rowids
+from actions.salvaging.choose_rows import bound_pages
 from actions.salvaging.pages import TABLE_LEAF
 from actions.salvaging.read_rows import read_any_page, read_page_rows
 from actions.salvaging.trees import Forest
@@ -71,14 +71,13 @@ def _judge_claims(
 
 
 def _judge_ordered(source: TableSource) -> dict[int, PageClaim]:
-    keys = read_table_keys(source)
-    bounds = bound_pages(keys)
+    pages = [read_fitting_rowids(source, number) for number in source.tree.slots]
+    bounds = bound_pages(pages)
     claims = {}
     for position, number in enumerate(source.tree.slots):
         if number:
             counts = bounds[position] is not None and _rows_fit(source, number)
-            snug = _joined_neighbours(keys, position)
-            claims[number] = PageClaim(source.tree.root, number, counts, snug)
+            claims[number] = PageClaim(source.tree.root, number, counts, _joined_neighbours(pages, position))
     return claims
 
 
@@ -87,11 +86,13 @@ def _judge_unordered(source: TableSource) -> dict[int, PageClaim]:
     return {number: PageClaim(root, number, _rows_fit(source, number), 0) for number in source.tree.slots if number}
 
 
-def _joined_neighbours(keys: list[PageKeys], position: int) -> int:
-    page = keys[position]
-    before = position > 0 and keys[position - 1].rows > 0 and keys[position - 1].last + 1 == page.first
-    after = position + 1 < len(keys) and keys[position + 1].rows > 0 and page.last + 1 == keys[position + 1].first
-    return before + after
+def _joined_neighbours(pages: Sequence[Sequence[int]], position: int) -> int:
+    own = pages[position]
+    before = pages[position - 1] if position else ()
+    after = pages[position + 1] if position + 1 < len(pages) else ()
+    if not own:
+        return 0
+    return bool(before and before[-1] + 1 == own[0]) + bool(after and own[-1] + 1 == after[0])
 
 
 def _rows_fit(source: TableSource, number: int) -> bool:

@@ -16,6 +16,8 @@ from collectors.raw_reader.formats import DATABASE_HEADER_BYTES, MAGIC
 
 # How many pages are looked at to find out what a damaged header does not say.
 _SAMPLE = 400
+# What is left of a page at the end of a file that was cut: less than the headers of page 1 is nothing.
+_SMALLEST_PART = 128
 _ENCODINGS = {1: "utf-8", 2: "utf-16-le", 3: "utf-16-be"}
 
 
@@ -56,7 +58,7 @@ class DamagedFile:
     journal: JournaledPages
 
     def read_page(self, number: int) -> bytes | None:
-        """The page of this number as the newest commit has it; None where there is none."""
+        """The page of this number in the newest commit; None where there is none. The last one may be cut short."""
         if not 1 <= number <= self.layout.pages:
             return None
         if (offset := self.wal.offsets.get(number)) is not None:
@@ -64,7 +66,7 @@ class DamagedFile:
         if (offset := self.journal.offsets.get(number)) is not None:
             return os.pread(self.journal_descriptor, self.layout.page_size, offset)
         page = os.pread(self.descriptor, self.layout.page_size, (number - 1) * self.layout.page_size)
-        return page if len(page) == self.layout.page_size else None
+        return page if len(page) >= _SMALLEST_PART else None
 
 
 @contextmanager
@@ -123,13 +125,13 @@ def _read_layout(descriptor: int, wal_descriptor: int, wal: CommittedFrames, jou
 
 
 def _count_pages(size: int, page_size: int, wal: CommittedFrames, journal: JournaledPages) -> int:
-    """All whole pages of the file, also where the header names fewer: rows behind a wrong number are rows all the same.
+    """All pages of the file, the last one perhaps cut; also where the header, which may be wrong, names fewer.
 
     A commit in the WAL, or the journal of an interrupted transaction, says how long the database is.
     """
     if journal.pages:
         return journal.pages
-    return max(size // page_size, wal.pages)
+    return max(-(-size // page_size), wal.pages)
 
 
 def _is_header_whole(header: bytes) -> bool:

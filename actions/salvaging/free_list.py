@@ -13,7 +13,7 @@ def read_free_pages(file: DamagedFile) -> tuple[frozenset[int], bool]:
     layout = file.layout
     free: set[int] = set()
     trunk, entries = layout.first_trunk, 0
-    while trunk and (page := file.read_page(trunk)) is not None and trunk not in free:
+    while trunk and (page := file.read_page(trunk)) is not None and trunk not in free and len(page) == layout.page_size:
         free.add(trunk)
         following, count = struct.unpack_from(">2I", page)
         if count > layout.usable // 4 - 2:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from actions.salvaging.damaged_file import DamagedFile
+from actions.salvaging.free_list import read_free_pages
 from actions.salvaging.lost_and_found import LostAndFound
 from actions.salvaging.pages import INDEX_INTERIOR, LEAF_TYPES
 from actions.salvaging.read_rows import read_any_page, read_page_rows
@@ -10,12 +11,14 @@ from actions.salvaging.trees import Forest, find_orphan_roots, topmost_parent
 
 
 def keep_orphans_apart(
-    file: DamagedFile, forest: Forest, unused_trees: frozenset[int], free: frozenset[int], apart: LostAndFound
+    file: DamagedFile, forest: Forest, unused_trees: frozenset[int], apart: LostAndFound, *, complete: bool
 ) -> Iterator[int]:
     """Keep the rows of all pages apart that no tree has, or only a tree without a table; yields after each such page.
 
-    Raises apsw.Error, OSError.
+    Free pages hold deleted rows, and older copies of rows. Where all tables are `complete` and the free list is whole, they are
+    left out. Raises apsw.Error, OSError.
     """
+    free, list_whole = read_free_pages(file)
     for root in sorted(unused_trees):
         for number in forest.trees[root].slots:
             if number and number not in forest.contested:
@@ -23,7 +26,7 @@ def keep_orphans_apart(
                 yield number
     parents = find_orphan_roots(file, forest.claimed)
     for number in range(1, file.layout.pages + 1):
-        if not forest.claimed[number]:
+        if not forest.claimed[number] and not (complete and list_whole and number in free):
             _keep_page_apart(file, forest, number, topmost_parent(parents, number), free, apart)
             yield number
 

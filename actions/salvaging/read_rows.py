@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from actions.salvaging.damaged_file import DamagedFile
 from actions.salvaging.pages import INTERIOR_TYPES, LEAF_TYPES, Cell, page_type, payload_cells
-from actions.salvaging.records import Record, Value, decode_record
+from actions.salvaging.records import Value, decode_record
 
 
 class SalvagedRow(NamedTuple):
@@ -60,18 +60,13 @@ def _read_row(
     if cell.local_size < cell.payload_size:
         payload, chain_whole = _read_overflow(file, payload, cell, claimed)
     record = decode_record(payload, encoding)
-    if record is None or not record.values:
-        return None
-    return SalvagedRow(cell.rowid, record.values, chain_whole and _is_trusted(record, cell, next_start))
-
-
-def _is_trusted(record: Record, cell: Cell, next_start: int) -> bool:
-    """Whether record and cell agree. Where only the cell's size is wrong, the next cell shows where this one really ends."""
-    if not record.whole:
-        return False
-    if record.size == cell.payload_size:
-        return True
-    return not cell.overflow and cell.local_start + max(record.size, 4 - (cell.local_start - cell.start)) == next_start
+    if record is not None and record.values and chain_whole and record.whole and record.size == cell.payload_size:
+        return SalvagedRow(cell.rowid, record.values, trusted=True)
+    # Where only the size in the cell is wrong, the record is as long as there is room before the next cell.
+    fitting = decode_record(page[cell.local_start : next_start], encoding)
+    if fitting is not None and fitting.values and fitting.whole and fitting.size == next_start - cell.local_start:
+        return SalvagedRow(cell.rowid, fitting.values, trusted=True)
+    return SalvagedRow(cell.rowid, record.values, trusted=False) if record is not None and record.values else None
 
 
 def _read_overflow(file: DamagedFile, local: bytes, cell: Cell, claimed: bytearray) -> tuple[bytes, bool]:
@@ -81,7 +76,7 @@ def _read_overflow(file: DamagedFile, local: bytes, cell: Cell, claimed: bytearr
     visited: set[int] = set()
     while missing > 0:
         page = file.read_page(number)
-        if page is None or number in visited or claimed[number]:
+        if page is None or len(page) < file.layout.page_size or number in visited or claimed[number]:
             return b"".join(parts), False
         visited.add(number)
         parts.append(page[4 : 4 + min(missing, capacity)])

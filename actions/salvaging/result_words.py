@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from actions.model.context import ActionContext
@@ -26,7 +27,9 @@ def describe_result(context: ActionContext, destination: Path, rebuilt: Rebuilt,
         "rows_lost_is": "counted" if lost_is_exact else "estimated",
         "rows_apart": rebuilt.apart,
     }
-    figures.update({f"table {table.name}": table.in_words() for table in rebuilt.tables})
+    in_backup = {} if backup is None or backup.manifest is None else backup.manifest.row_counts
+    for table in rebuilt.tables:
+        figures[f"table {table.name}"] = replace(table, in_backup=in_backup.get(table.name)).in_words()
     if rebuilt.apart:
         figures["apart"] = (
             f"{rebuilt.apart} rows are in {rebuilt.apart_table}, {rebuilt.free_rows} of them from free pages (deleted rows)"

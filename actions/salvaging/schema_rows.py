@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from actions.salvaging.damaged_file import DamagedFile, FileLayout
-from actions.salvaging.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF
+from actions.salvaging.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF, declared_cells
 from actions.salvaging.read_rows import read_any_page, read_page_rows
+from actions.salvaging.records import RawText
 from actions.salvaging.trees import walk_tree
 
 SchemaKind = Literal["table", "index", "view", "trigger"]
@@ -58,15 +59,14 @@ def detect_encoding(file: DamagedFile) -> DamagedFile:
 def read_schema(file: DamagedFile) -> DamagedSchema:
     """Read all of it that can be read. Raises OSError."""
     tree = walk_tree(file, SCHEMA_ROOT, table=True)
-    entries = {entry.name.lower(): entry for entry in reversed(list(_iterate_entries(file)))}
-    total, broken = len(entries), tree.missing
+    entries: dict[str, SchemaEntry] = {}
+    cells = 0
+    for entry in _iterate_entries(file):
+        entries.setdefault(entry.name.lower(), entry)
     for number in tree.slots:
         read = read_any_page(file, number) if number else None
-        if read is not None:
-            rows = read_page_rows(file, number, read[0], bytearray(file.layout.pages + 1))
-            broken += rows.broken + sum(1 for row in rows.rows if not row.trusted)
-            total -= sum(1 for row in rows.rows if row.trusted)
-    return DamagedSchema(tuple(reversed(entries.values())), broken + max(0, -total))
+        cells += 0 if read is None else declared_cells(read[0], number)
+    return DamagedSchema(tuple(entries.values()), tree.missing + max(0, cells - len(entries)))
 
 
 def _iterate_entries(file: DamagedFile) -> Iterator[SchemaEntry]:
@@ -76,7 +76,8 @@ def _iterate_entries(file: DamagedFile) -> Iterator[SchemaEntry]:
         if read is None:
             continue
         for row in read_page_rows(file, number, read[0], unclaimed).rows:
-            entry = _parse_entry(row.values, file.layout) if row.trusted else None
+            # Also a row whose record is not quite right: its statement is tried, and what is impossible is told.
+            entry = _parse_entry(row.values, file.layout)
             if entry is not None:
                 yield _with_real_root(file, entry)
 
@@ -84,7 +85,9 @@ def _iterate_entries(file: DamagedFile) -> Iterator[SchemaEntry]:
 def _parse_entry(values: tuple[object, ...], layout: FileLayout) -> SchemaEntry | None:
     if len(values) != 5:
         return None
-    kind, name, table, root, sql = values
+    # A changed byte rarely matters to the statement: a type's name, a comment.
+    readable = (v.decode(layout.encoding, "replace") if isinstance(v, RawText) else v for v in values)
+    kind, name, table, root, sql = readable
     if kind not in ("table", "index", "view", "trigger") or not isinstance(name, str) or not isinstance(table, str):
         return None
     if (not isinstance(root, int) and root is not None) or not (sql is None or isinstance(sql, str)):

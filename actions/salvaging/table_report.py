@@ -30,6 +30,11 @@ class TableReport:
     in_backup: int | None = None
     problem: str = ""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it lacks nothing, for certain."""
+        return self.exact and not self.missing and not self.apart
+
     def in_words(self) -> str:
         """One sentence for people."""
         if self.problem:

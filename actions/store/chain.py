@@ -57,18 +57,18 @@ _SELECT_ENTRY = f"SELECT {raw_columns(_ENTRY_COLUMNS, 'chain')} FROM chain"  # n
 
 def digest_values(values: Sequence[Value]) -> str:
     """The SHA-256 of these values, each with its type and length, so that no two rows are written alike."""
-    digest = hashlib.sha256()
+    parts: list[bytes] = []
     for value in values:
         match value:
             case None:
-                digest.update(b"n")
+                parts.append(b"n")
             case float():
-                digest.update(b"r" + struct.pack(">d", value))
+                parts.append(b"r" + struct.pack(">d", value))
             case int():
-                digest.update(b"i%d;" % value)
+                parts.append(b"i%d;" % value)
             case _:
-                digest.update(b"t%d;" % len(value) + value)
-    return digest.hexdigest()
+                parts.append(b"t%d;%b" % (len(value), value))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def hash_entry(entry: ChainEntry, previous: str) -> str:

@@ -24,11 +24,13 @@ LOOKS, LOOK_AGAIN_AFTER = 4, 0.015
 
 @dataclass(frozen=True, slots=True)
 class NameSignals:
-    """What a poll asks for each database. `shared_by`: a process with a shared lock where no -shm is beside this name."""
+    """What a poll asks for each database (`raw_reader.file_names.read_name_signals`)."""
 
     links: int = 1
     mounted_from: str = ""
+    layer_of: str = ""
     shared_by: int | None = None
+    index_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class NameFacts:
     index: bool = False
     links: int = 1
     mounted_from: str = ""
+    layer_of: str = ""
     at_database: tuple[int, ...] = ()
     at_index: tuple[int, ...] = ()
     users: tuple[FileUser, ...] = ()
@@ -102,10 +105,10 @@ def find_name_problem(
 
 def looks_suspicious(signals: NameSignals, *, wal: bool, holders: Iterable[HeldLock] = ()) -> bool:
     """Whether the names of a database deserve a closer look. Pure."""
-    if signals.links > 1 or signals.mounted_from:
+    if signals.links > 1 or signals.mounted_from or signals.layer_of:
         return True
-    if not wal:
-        return False
+    if not wal or signals.index_alone:
+        return wal
     rows = tuple(holders)
     at_index = {holder.pid for holder in rows if holder.file == "shm"}
     strangers = {h.pid for h in rows if h.file == "db" and h.row.kind == "POSIX" and h.row.mode == "READ"} - at_index
@@ -114,6 +117,8 @@ def looks_suspicious(signals: NameSignals, *, wal: bool, holders: Iterable[HeldL
 
 def judge_name(facts: NameFacts, ours: int) -> NameProblem | None:
     """Decide. `ours`: our own process id, whose connections do not count. Pure."""
+    if facts.layer_of:
+        return _problem_of_layer(facts)
     users = {user.pid: user for user in facts.users if user.pid != ours}
     at_database = [pid for pid in facts.at_database if pid != ours]
     if facts.wal:
@@ -163,7 +168,9 @@ def _works_here(facts: NameFacts, user: FileUser | None, pid: int) -> bool:
     """
     if pid in (NOT_VISIBLE, NOT_NAMED):
         return bool(facts.at_index)
-    return pid in facts.at_index or (user is not None and (user.shares or (user.here and not user.deleted)))
+    if user is not None and user.deleted:
+        return False
+    return pid in facts.at_index or (user is not None and (user.shares or user.here))
 
 
 def _problem_of_process(facts: NameFacts, user: FileUser) -> NameProblem:
@@ -206,6 +213,16 @@ def _problem_of_names(facts: NameFacts) -> NameProblem:
         f"{why}: commits there are not seen from here, and a change from here could damage the database",
         _cure_of(facts, name),
         unreadable=not known,
+    )
+
+
+def _problem_of_layer(facts: NameFacts) -> NameProblem:
+    """The file is in the writable layer of a container's file system, which has locks of its own."""
+    return NameProblem(
+        SECOND_NAME,
+        f"{facts.path} lies in the writable layer of an overlay (a container's file system), where it is {facts.layer_of}: "
+        "locks taken there are not seen from here, nor ours from there, and two applications would damage the database",
+        f"use {facts.layer_of} as long as it is mounted; better keep the database in a volume",
     )
 
 

@@ -15,6 +15,8 @@ from collectors.target import Target
 
 # The end of the year 9999: no later time can be shown, and none is meant, in seconds since the epoch.
 MAX_TIME = 253_402_300_800
+# No database has that many backups: a greater number was never counted.
+MAX_SEQUENCE = 10**12
 
 
 class ManifestError(Exception):
@@ -89,8 +91,11 @@ class _FieldCheck:
 
 
 def _is_count(value: Any) -> bool:
-    """Whether it is a number of things. SQLite and JSON readers count to 2 to the 53 without loss."""
-    return type(value) is int and 0 <= value <= 2**53
+    return type(value) is int and value >= 0
+
+
+def _is_sequence(value: Any) -> bool:
+    return value is None or (_is_count(value) and value <= MAX_SEQUENCE)
 
 
 def _is_time(value: Any) -> bool:
@@ -141,7 +146,7 @@ _FIELDS = {
 }
 # Fields that a manifest of an earlier version lacks.
 _LATER_FIELDS = {
-    "sequence": _OPTIONAL_COUNT,
+    "sequence": _FieldCheck(f"a whole number from 0 to {MAX_SEQUENCE} or null", _is_sequence),
     "damaged_time": _OPTIONAL_TIME,
     "damage": _TEXT,
     "unchecked": _TEXTS,

@@ -8,6 +8,8 @@ import re
 from datetime import UTC, datetime
 from pathlib import PurePath
 
+from collectors.backup_catalog.partial_names import shorten_name
+
 MANIFEST_SUFFIX = ".manifest.json"
 ZSTD_SUFFIX = ".zst"
 PREFIX = "queue_backup_"
@@ -19,11 +21,15 @@ _OWN_NAME = re.compile(rf"{PREFIX}.*\.db(\.zst)?")
 _FOREIGN_NAME = re.compile(r".*\.(db|sqlite[^.]*)")
 
 
-def backup_file_name(database: str, label: str, snapshot_time: float) -> str:
-    """The name of a new backup without compression; the time is in UTC to the microsecond."""
-    stamp = datetime.fromtimestamp(snapshot_time, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+def backup_file_name(database: str, label: str, snapshot_time: float, name_limit: int = 255) -> str:
+    """The name of a new backup without compression; the time is in UTC to the microsecond.
+
+    A long name of a database is shortened, so that the manifest's name too has at most `name_limit` bytes.
+    """
+    stamp = datetime.fromtimestamp(snapshot_time, UTC).strftime("%Y%m%dT%H%M%S_%fZ")
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", database)  # a name made of folders, or a file name of the application's
-    parts = [label, safe, stamp.replace(".", "_")]
+    room = name_limit - len(f"{PREFIX}{label}__{stamp}{MANIFEST_SUFFIX}")
+    parts = [label, shorten_name(safe, room), stamp]
     return PREFIX + "_".join(part for part in parts if part) + _DATABASE_SUFFIX
 
 

@@ -56,5 +56,10 @@ def order_place(sequence: int | None, snapshot_time: float, now: float) -> tuple
 
 
 def _place(backup: Backup, now: float) -> tuple[int, bool, float, str]:
-    sequence = None if backup.manifest is None else backup.manifest.sequence
+    sequence = None if backup.manifest is None or _is_of_another(backup) else backup.manifest.sequence
     return (*order_place(sequence, backup.snapshot_time, now), backup.name)
+
+
+def _is_of_another(backup: Backup) -> bool:
+    """Whether it is another database's in the same folder, which counts for itself: proved, and yet unverified here."""
+    return backup.state == "unverified" and backup.manifest is not None and backup.manifest.verified_time is not None

@@ -17,6 +17,7 @@ from collectors.raw_reader.file_names import (
     file_mount_source,
     find_other_names,
     find_single_mounts,
+    overlay_path,
     shared_lock_holder,
     sidecars_beside,
 )
@@ -25,6 +26,8 @@ from collectors.raw_reader.lock_table import describe_process, device_inodes, re
 
 # Looking through the open files of all processes ends after so many seconds.
 SCAN_SECONDS = 1.0
+# What the kernel appends to the path of an open file that has no name any more.
+_DELETED = " (deleted)"
 FileIdentity = tuple[int, int]
 
 
@@ -41,13 +44,14 @@ def inspect_names(path: str) -> dict[str, Any] | None:
         return None
     wal = is_wal_header(read_database_header_hex(path))
     at_database, at_index = _locking_processes(path, database=True), _locking_processes(path + "-shm", database=False)
-    names, complete = find_other_names(path, status.st_nlink) if status.st_nlink > 1 else ([], True)
+    names, complete = find_other_names(path, status.st_nlink, time.monotonic()) if status.st_nlink > 1 else ([], True)
     pids = at_database if wal else _all_processes()
     return {
         "wal": wal,
         "index": Path(path + "-shm").exists(),
         "links": status.st_nlink,
         "mounted_from": file_mount_source(path),
+        "layer_of": overlay_path(path),
         "at_database": at_database,
         "at_index": at_index,
         "users": [user for pid in pids if (user := _describe_user(pid, path)) is not None],
@@ -101,17 +105,19 @@ def _describe_user(pid: int, path: str) -> dict[str, Any] | None:
     `deleted`: it has one open that was deleted.
     """
     database, beside = _identities([path]), _identities([path + suffix for suffix in SIDECARS])
-    names, writes, shares, deleted = [], False, False, False
+    names, gone, writes, shares = [], set(), False, False
     for descriptor, link in _open_files(pid):
         identity = _identity_of(descriptor)
         if identity in database:
             names.append(link)
             writes = writes or _is_writable(pid, descriptor.name)
         shares = shares or identity in beside
-        deleted = deleted or link.endswith(("-wal (deleted)", "-shm (deleted)"))
+        if link.endswith(_DELETED):
+            gone.add(link.removesuffix(_DELETED))
     if not names:
         return None
     here = any(_is_this_name(pid, link, path) for link in names)
+    deleted = not gone.isdisjoint(name + suffix for name in names for suffix in SIDECARS)
     other = next((link for link in names if not _is_this_name(pid, link, path)), names[0])
     facts = {"pid": pid, "path": other, "here": here, "writes": writes, "shares": shares, "deleted": deleted}
     return facts | describe_process(pid)
@@ -132,7 +138,7 @@ def _open_files(pid: int) -> list[tuple[Path, str]]:
 
 def _is_this_name(pid: int, link: str, path: str) -> bool:
     """Whether a process opened it in our folder by our name; its folder is looked up in its own view of the files."""
-    place, ours = Path(link.removesuffix(" (deleted)")), Path(os.path.realpath(path))
+    place, ours = Path(link.removesuffix(_DELETED)), Path(os.path.realpath(path))
     folder = Path(f"/proc/{pid}/root{place.parent}")
     return place.name == ours.name and _identity_of(folder) == _identity_of(ours.parent)
 

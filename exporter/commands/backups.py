@@ -11,7 +11,9 @@ import click
 
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.order import is_future_time, order_newest_first
+from collectors.backup_catalog.partial_names import find_leftovers, leftovers_cure
 from collectors.backup_catalog.store import backup_location, find_backups
+from collectors.target import Target
 from exporter.commands.common_options import database_options, from_option, with_existing_backup_directory
 from exporter.commands.database_argument import UsageProblem, resolve_missing_target
 from exporter.commands.lazy_commands import LazyCommands
@@ -34,6 +36,7 @@ def list_backups(db: str, config_file: str | None, state: Path | None, directory
         raise UsageProblem("no backup directory is known; give --from DIR, or backup.directory in the configuration")
     now = time.time()
     listed = order_newest_first(find_backups(target), now)
+    _print_leftovers(target)
     if as_json:
         click.echo(json.dumps([_backup_fields(backup, now) for backup in listed], indent=2))
         return
@@ -41,6 +44,17 @@ def list_backups(db: str, config_file: str | None, state: Path | None, directory
         click.echo(f"no backups in {backup_location(target)}")
     for backup in listed:
         click.echo(_backup_line(backup, now))
+
+
+def _print_leftovers(target: Target) -> None:
+    """Name each partial file of another host on the error output: only a person knows whether it is still written."""
+    location = backup_location(target)
+    leftovers = find_leftovers(target, (Path(location),) if location else ())
+    for leftover in leftovers:
+        size, written = format_size(leftover.size), format_time(leftover.written_at)
+        click.echo(f"left by host {leftover.host}, {size}, last written {written}: {leftover.path}", err=True)
+    if leftovers:
+        click.echo(leftovers_cure(target), err=True)
 
 
 def _backup_line(backup: Backup, now: float) -> str:

@@ -29,6 +29,15 @@ config_file_option = click.option(
 
 def database_options(command: Command) -> Command:
     """Add DB, --config.file and --state: the database, and the directory of its history."""
+    return _add_database_options(command, click.argument("db"))
+
+
+def optional_database_options(command: Command) -> Command:
+    """The same, with a DB that may be left out."""
+    return _add_database_options(command, click.argument("db", required=False))
+
+
+def _add_database_options(command: Command, argument: Callable[[Command], Command]) -> Command:
     for decorate in (
         click.option(
             "--state", type=click.Path(path_type=Path), help="The directory of the history, when DB is a path."
@@ -40,7 +49,7 @@ def database_options(command: Command) -> Command:
             type=click.Path(),
             help="The configuration; DB may then be a configured name.",
         ),
-        click.argument("db"),
+        argument,
     ):
         command = decorate(command)
     return command

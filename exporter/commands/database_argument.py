@@ -41,6 +41,14 @@ def resolve_missing_target(db: str, config_file: str | None, state: Path | None)
     return Target(name=path.stem, path=path, state=_check_state_directory(state or default_state_directory()))
 
 
+def resolve_new_target(to: str, state: Path | None) -> Target:
+    """A database that is to be made at this path; named after it in the history. Raises UsageProblem."""
+    path = Path(os.path.realpath(to))
+    if not path.parent.is_dir():
+        raise UsageProblem(f"{path.parent} is no directory; make it (mkdir -p), or mount its disk")
+    return Target(name=path.stem, path=path, state=_check_state_directory(state or default_state_directory()))
+
+
 def resolve_history_scope(db: str | None, config_file: str | None, state: Path | None) -> tuple[str | None, Path]:
     """(the database's name in the history, None for all; the directory of the history). Raises UsageProblem.
 

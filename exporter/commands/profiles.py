@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import click
 
-from collectors.access.connection import open_read_only
+from collectors.access.at_rest import needs_reading_at_rest, open_live_or_at_rest
 from collectors.access.errors import EXPECTED_ERRORS, describe_failure
 from collectors.access.file_facts import gather_facts
 from collectors.access.preflight import decide_preflight
@@ -251,10 +251,10 @@ def _open_read_only(target: Target) -> Iterator[apsw.Connection]:
         facts = gather_facts(target, raw)
         try:
             verdict = decide_preflight(facts)
-            if not verdict.may_open:
+            if not verdict.may_open and not (verdict.state == "owner_down" and needs_reading_at_rest(target, raw)):
                 raise UsageProblem(verdict.message)
             limit = target.limits.read_wal if facts.header and facts.header.wal else target.limits.read_rollback
-            with open_read_only(target.path) as database, time_limit(database, limit):
+            with open_live_or_at_rest(target, raw) as database, time_limit(database, limit):
                 yield database
         finally:
             if facts.wal_hold == "held":

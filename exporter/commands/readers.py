@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from collectors.access.second_name import find_name_problem
 from collectors.raw_reader.client import LockTableUnseen, RawReader, RawReaderUnavailable, sampling_command
 from collectors.raw_reader.formats import FIRST_READ_BYTE, WalIndex
 from collectors.raw_reader.lock_usage import LockUsage
@@ -41,6 +42,7 @@ class DatabaseProcesses:
     """All processes at the database; `frames` in the log, and how many are `copied` back; both None without a log.
 
     `write_lock`: its usage over `seconds`: in how many samples each process held it, and the longest time in seconds.
+    `problem`: why not to work on it by this name, and the next step; else "".
     """
 
     database: str
@@ -50,6 +52,7 @@ class DatabaseProcesses:
     readers: tuple[DatabaseProcess, ...]
     seconds: float = 0.0
     write_lock: LockUsage = LockUsage()  # noqa: RUF009 - a frozen value
+    problem: str = ""
 
 
 @click.command()
@@ -89,7 +92,15 @@ def observe_processes(target: Target, raw: RawReader, seconds: float) -> Databas
         group_by_process(index, holders),
         seconds,
         use,
+        _name_problem_in_words(target, raw, holders),
     )
+
+
+def _name_problem_in_words(target: Target, raw: RawReader, holders: Sequence[HeldLock]) -> str:
+    header = raw.read_database_header(target.path)
+    wal = header is not None and header.valid and header.wal
+    problem = find_name_problem(target.path, raw, holders, wal=wal)
+    return "" if problem is None else f"{problem.message}; {problem.cure}"
 
 
 def group_by_process(index: WalIndex | None, holders: Sequence[HeldLock]) -> tuple[DatabaseProcess, ...]:
@@ -109,7 +120,7 @@ def processes_in_words(processes: DatabaseProcesses) -> str:
         mark = "" if reader.mark is None else f" at frame {reader.mark}"
         command = reader.command_line or reader.command or "not visible to queuekeeper"
         lines.append(f"  pid {reader.pid}  {', '.join(reader.locks)}{mark}{held}  {command}")
-    return "\n".join(lines)
+    return "\n".join([*lines, processes.problem] if processes.problem else lines)
 
 
 def _write_lock_lines(processes: DatabaseProcesses) -> Iterator[str]:

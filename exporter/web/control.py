@@ -1,5 +1,6 @@
 """Handlers that control the agent: reload, pause, resume, cancel. All need the right to act (`exporter.web.authorization`)."""
 
+import logging
 from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -8,9 +9,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from actions.model.errors import Refused
 from actions.store.database import StoreUnavailable
+from exporter.log import log_event
 from exporter.web.authorization import actor_with_address, denial_response, request_denial
 from exporter.web.context import WebContext
 from exporter.web.responses import AsciiJsonResponse, Handler
+
+LOG = logging.getLogger(__name__)
 
 Answer = Callable[[Request], Response]
 
@@ -21,7 +25,8 @@ def reload_handler(context: WebContext) -> Handler:
     Like Prometheus it answers 500 with the reasons when the configuration was rejected.
     """
 
-    def reload_configuration(_request: Request) -> Response:
+    def reload_configuration(request: Request) -> Response:
+        log_event(LOG, logging.INFO, "reload requested", by=actor_with_address(request, context.acting_rights()))
         reasons = context.reload()
         if reasons:
             return PlainTextResponse("configuration not reloaded:\n" + "\n".join(reasons) + "\n", 500)

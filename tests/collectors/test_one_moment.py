@@ -1,8 +1,7 @@
 """The values of one poll belong to one moment, and what it takes for that is given back in time."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from collectors.queue_profiles.statement import BoundStatement
 from collectors.raw_reader.client import RawReader
 from collectors.registry import COLLECTORS
 from collectors.target import Limits, Target
+from tests.support.checks.statements import before_each_statement, slow_statements
 from tests.support.scenes import prismq
 
 # A loaded test machine may take longer than an application should have to wait: here only the values count.
@@ -33,20 +33,6 @@ FLIP = "UPDATE task_queue SET status = iif(status = 'queued', 'completed', 'queu
 
 def _values(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     return {(s.metric.name, *s.labels): s.value_at(snapshot.taken_at) for s in snapshot.samples}
-
-
-@contextmanager
-def _before_each_statement(do: Callable[[str, apsw.Connection], object]) -> Iterator[None]:
-    """Call `do` with the text of each statement that a connection opened from now on is about to run."""
-
-    def trace(connection: apsw.Connection) -> None:
-        connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: do(str(event["sql"]), connection))
-
-    apsw.connection_hooks.append(trace)
-    try:
-        yield
-    finally:
-        apsw.connection_hooks.remove(trace)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["all collectors", "the two"])
@@ -68,7 +54,7 @@ def test_a_writer_that_commits_before_every_statement_changes_no_ratio_and_no_to
     target, snapshot = Target("jobs", queue.path, limits=ROOMY), None
     only = None if whole else frozenset({"storage", "fragmentation"})
     for _ in range(10):
-        with _before_each_statement(write):
+        with before_each_statement(write):
             snapshot = poll_database(target, snapshot, time.time(), raw, only=only)
         values = _values(snapshot)
         pages, free = values["sqlite_pages",], values["sqlite_free_pages",]
@@ -80,7 +66,7 @@ def test_a_writer_that_commits_before_every_statement_changes_no_ratio_and_no_to
 
 def test_each_pragma_is_read_once(queue: prismq.Queue, raw: RawReader) -> None:
     statements: list[str] = []
-    with _before_each_statement(lambda sql, _: statements.append(sql)):
+    with before_each_statement(lambda sql, _: statements.append(sql)):
         poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw)
     pragmas = [sql for sql in statements if sql.upper().startswith("PRAGMA")]
     assert len(pragmas) == len(set(pragmas)) >= 3, pragmas
@@ -88,7 +74,7 @@ def test_each_pragma_is_read_once(queue: prismq.Queue, raw: RawReader) -> None:
 
 def test_slow_collectors_share_nothing(queue: prismq.Queue, raw: RawReader) -> None:
     statements: list[str] = []
-    with _before_each_statement(lambda sql, _: statements.append(sql)):
+    with before_each_statement(lambda sql, _: statements.append(sql)):
         poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw)
     assert any("dbstat" in sql for sql in statements)
     assert not any("dbstat" in sql for sql in statements if _is_shared(sql))
@@ -106,7 +92,7 @@ def test_after_a_poll_no_reader_holds_a_checkpoint_back(
 
     monkeypatch.setattr(enqueued, "read", fail)
     readers: list[apsw.Connection] = []
-    with _before_each_statement(lambda _sql, reader: readers.append(reader)), pytest.raises(ZeroDivisionError):
+    with before_each_statement(lambda _sql, reader: readers.append(reader)), pytest.raises(ZeroDivisionError):
         poll_database(target, None, time.time(), raw)
     queue.put(number=3)
     assert queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").get == (0, 0, 0)
@@ -141,7 +127,7 @@ def test_with_a_rollback_journal_commits_wait_only_while_a_statement_runs(
 
     queue.owner.set_busy_timeout(0)
     only = frozenset(collector.NAME for collector in COLLECTORS if collector.SPEC.shared_read is not None)
-    with _before_each_statement(write):
+    with before_each_statement(write):
         snapshot = poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw, only=only)
     assert all(result.success for result in snapshot.collectors.values())
     assert {sql.lower() for sql in waited} <= {"pragma page_count", "pragma freelist_count"}, "inside the statement"
@@ -154,7 +140,7 @@ def test_with_a_rollback_journal_commits_wait_only_while_a_statement_runs(
 def _polled(target: Target, previous: Snapshot | None, raw: RawReader) -> tuple[Snapshot, list[str]]:
     """A poll, and the statements that it ran."""
     statements: list[str] = []
-    with _before_each_statement(lambda sql, _: statements.append(sql)):
+    with before_each_statement(lambda sql, _: statements.append(sql)):
         snapshot = poll_database(target, previous, time.time(), raw)
     return snapshot, statements
 
@@ -176,7 +162,7 @@ def test_no_transaction_is_left_open_between_two_statements(
         if reader.in_transaction:
             inside.append(sql)
 
-    with _before_each_statement(note):
+    with before_each_statement(note):
         snapshot = poll_database(Target("jobs", queue.path, limits=ROOMY), None, time.time(), raw)
     assert all(result.success for result in snapshot.collectors.values())
     assert inside == []
@@ -208,8 +194,13 @@ def test_the_shared_values_are_those_of_the_separate_reads(
 
 def test_a_count_that_is_too_slow_is_tried_once_a_poll(make_queue: Callable[..., prismq.Queue], raw: RawReader) -> None:
     queue = make_queue(journal_mode="delete")
-    queue.put(number=60_000)
-    target = Target("jobs", queue.path, limits=Limits(read_rollback=0.004))
+    queue.put(number=TASKS)
+    target = Target("jobs", queue.path, limits=Limits(read_rollback=0.3))
+    with slow_statements(lambda sql: _is_shared(sql) or "min(head)" in sql, 0.6):
+        _check_slow_count(target, raw)
+
+
+def _check_slow_count(target: Target, raw: RawReader) -> None:
     snapshot, statements = _polled(target, None, raw)
     assert sum(map(_is_shared, statements)) == 1
     assert not snapshot.collectors["tasks"].success

@@ -141,7 +141,7 @@ def test_a_failed_try_is_told_until_the_next_and_not_repeated_before(
 def test_reading_a_large_backup_is_stopped_in_time(
     queue: prismq.Queue, raw: RawReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_layout, "BACKUP_LIMIT", 0.005)
+    monkeypatch.setattr(page_layout, "BACKUP_LIMIT", 0.0005)
     with queue.owner:
         queue.owner.execute("CREATE TABLE b (x)")
         queue.owner.execute("INSERT INTO b VALUES (zeroblob(60000000))")

@@ -21,6 +21,7 @@ from collectors.poll import NO_PROFILE, poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.registry import COLLECTORS
 from collectors.target import BackupSettings, Limits, Target
+from tests.support.checks.statements import slow_statements
 from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
@@ -201,15 +202,12 @@ def test_a_database_of_no_known_queue_has_file_metrics_only(tmp_path: Path, raw:
 
 
 def test_a_slow_collector_is_stopped_and_the_others_are_read(queue: prismq.Queue, raw: RawReader) -> None:
-    with queue.owner:
-        queue.owner.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) "
-            "INSERT INTO task_queue (type, status) SELECT 'mail', 'queued' FROM n"
-        )
+    queue.put("queued", 50)
     first = poll_database(_target(queue.path), None, time.time(), raw)
     assert first.collectors["tasks"].success
-    hurried = _target(queue.path, limits=Limits(read_wal=0.004))
-    snapshot = poll_database(hurried, first, time.time(), raw, only=frozenset({"storage", "tasks"}))
+    hurried = _target(queue.path, limits=Limits(read_wal=1.0))
+    with slow_statements(lambda sql: "INSERT INTO temp." in sql or "min(head)" in sql, 2.0):
+        snapshot = poll_database(hurried, first, time.time(), raw, only=frozenset({"storage", "tasks"}))
     assert snapshot.collectors["tasks"].reason == "timeout"
     assert snapshot.collectors["storage"].success
     assert snapshot.readings["tasks"] is first.readings["tasks"]

@@ -27,6 +27,7 @@ from collectors.tasks import TasksReading
 from collectors.wal import WalReading
 from collectors.wal_state import WalMemory, WalObservation
 from collectors.workers import WorkerCounts
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 NOW = 1_800_000_000.0
@@ -204,7 +205,7 @@ def test_a_reader_that_begins_to_pin_a_quiet_wal_is_seen_and_seen_to_leave(
 
 
 def until(
-    look: Callable[[float], Snapshot], reached: Callable[[Snapshot], bool], now: float, within: float = 60
+    look: Callable[[float], Snapshot], reached: Callable[[Snapshot], bool], now: float, within: float = LONGEST_WAIT
 ) -> Snapshot:
     """Look again and again until it is reached."""
     deadline = time.monotonic() + within

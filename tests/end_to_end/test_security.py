@@ -371,7 +371,7 @@ def test_an_event_stays_one_event_with_any_text_in_it() -> None:
 def test_each_defence_names_a_test_that_there_is() -> None:
     named = set(re.findall(r"`(?:[a-z_/.]+: )?(test_\w+)`", (TESTS.parent / "docs" / "security.md").read_text()))
     there = {
-        name for file in TESTS.rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
+        name for file in TESTS.rglob("test_*.py") for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.M)
     }
     assert len(named) > 30
     assert named <= there

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from actions.store.pause import set_pause
 from actions.store.runs import newest_runs
 from queuekeeper import CheckpointResult, DatabaseStats, OptimizeResult, QueueMaintenance, QueueMaintenanceError
 from queuekeeper.child_call import DatabaseReference
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 
 Hold = Callable[[Path], AbstractContextManager[int]]
@@ -85,7 +87,8 @@ def test_stale_leases_go_back_by_their_age_and_are_in_history(
     assert maintenance.cleanup_stale_leases() == 2
     assert maintenance.cleanup_stale_leases() == 0
     with state_store(tmp_path / "state") as store:
-        assert [run.trigger for run in newest_runs(store, None, 10)] == ["person"] * 3
+        newest = newest_runs(store, None, 10)
+        assert [(run.trigger, f"uid {os.getuid()}" in run.request.asked_by) for run in newest] == [("person", True)] * 3
 
 
 def test_stats_are_those_of_the_newest_commit(maintenance: QueueMaintenance, queue: prismq.Queue) -> None:
@@ -178,7 +181,7 @@ def test_the_child_ends_with_its_caller_and_its_run_ends_too(queue: prismq.Queue
     )
     assert (child.returncode, child.stdout) == (1, b"")
     with state_store(tmp_path / "state") as store:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONGEST_WAIT
         while any(run.state == "running" for run in newest_runs(store, None, 10)):
             assert time.monotonic() < deadline, "the runner goes on without its caller"
             time.sleep(0.1)

@@ -472,6 +472,8 @@ def test_a_restore_passes_over_each_damaged_backup_in_one_sentence_and_refuses_w
         second: "failed",
         third: "failed",
     }
+    again = by_hand(target, "restore", to=str(tmp_path / "again.db"))
+    assert third.name in again.message, "what was known to be damaged is told too"
     flip(good, 9000)
     assert by_hand(target, "restore", to=str(tmp_path / "nowhere.db")).outcome == "unverified"
     assert not (tmp_path / "nowhere.db").exists()

@@ -115,6 +115,21 @@ def test_a_backup_killed_ten_times_in_every_phase_leaves_nothing_bad(
     in_each_phase(target, owner, raw, 10)
 
 
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.soak)])
+def test_a_full_backup_killed_while_it_is_compared_leaves_nothing_bad(
+    target: Target, owner: apsw.Connection, raw: RawReader, times: int
+) -> None:
+    chance = random.Random(SEED)
+    with prismq.process("two_tables_writer.py", target.path, "2"):
+        for _ in range(times):
+            assert kill_in(target, Request("backup", target.name, options={"full": True}), "compare", chance)
+            check_backups(target)
+            check_source(target, owner, raw)
+    run = by_hand(target, "backup", full=True)
+    assert run.outcome == "done", run.message
+    assert list(target.backup.directory.glob(".*")) == []
+
+
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.soak)])
 def test_a_prune_killed_half_way_leaves_the_newest_and_no_manifest_without_its_backup_for_long(
     target: Target, owner: apsw.Connection, raw: RawReader, times: int
@@ -170,10 +185,15 @@ def test_a_disk_that_is_full_is_one_sentence_with_the_missing_bytes(
     check_source(target, owner, raw)
 
 
+@pytest.mark.parametrize("method", ["file", "pages"])
 def test_a_copy_that_cannot_be_written_to_its_end_loses_nothing_and_leaves_nothing(
-    target: Target, owner: apsw.Connection, raw: RawReader
+    target: Target, owner: apsw.Connection, raw: RawReader, method: str
 ) -> None:
     """There was room when it was planned; then the file may not grow any more (setrlimit(2), RLIMIT_FSIZE)."""
+    if method == "pages":  # SQLite follows the link, and its -wal lies beside the file that it points to
+        link = target.path.with_name("link.db")
+        link.symlink_to(target.path)
+        target = replace(target, path=link)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * 1024 * 1024, hard))
     try:
@@ -183,7 +203,19 @@ def test_a_copy_that_cannot_be_written_to_its_end_loses_nothing_and_leaves_nothi
     assert (run.outcome, run.reason) == ("failed", "disk_full"), run.message
     assert list(target.backup.directory.iterdir()) == []
     check_source(target, owner, raw)
-    assert by_hand(target, "backup").outcome == "done"
+    run = by_hand(target, "backup", full=True)
+    assert (run.outcome, run.figures["method"], run.figures["proof"]) == ("done", method, "content")
+
+
+def test_a_comparison_needs_no_room(target: Target, owner: apsw.Connection, raw: RawReader, tmp_path: Path) -> None:
+    """Every page is read a second time, and nothing but the copy is written."""
+    size = target.path.stat().st_size + target.wal.stat().st_size
+    with small_disk(tmp_path / "small", 16) as disk:
+        there = replace(target, backup=BackupSettings(disk / "b", own_folder=False))
+        fill(disk, size + 100 * 1024)
+        run = by_hand(there, "backup", full=True)
+        assert run.outcome == "done", run.message
+    check_source(target, owner, raw)
 
 
 def test_a_drill_and_a_restore_without_room_change_nothing(

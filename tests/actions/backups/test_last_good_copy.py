@@ -39,19 +39,27 @@ class BackupFolder:
     target: Target
     raw: RawReader
     copies: list[Path]
-    whole: Mapping[bytes, int] = field(default_factory=dict)
+    whole: Mapping[bytes, int] = field(default_factory=dict, repr=False)
 
     def work(self, ahead: float = 0.0, **options: object) -> ActionContext:
         """What an action gets whose clock is `ahead` seconds ahead."""
         return replace(work_on(self.target, self.raw, **options), now=lambda: time.time() + ahead)
 
-    def intact(self) -> list[int]:
-        """The rows of each verified copy that holds what was written for its manifest, in ascending order."""
+    def intact(self, *, safety: bool = False) -> list[int]:
+        """The rows of each verified copy that holds what was written for its manifest, in ascending order.
+
+        `safety`: of the copies that were taken before a restore, which a restore never takes unasked; else of the others.
+        """
         good = []
         for backup in find_backups(self.target):
             rows = self.whole.get(Path(backup.reference).read_bytes())
             manifest = backup.manifest
-            if backup.state == "verified" and rows is not None and manifest is not None and manifest.kind != "safety":
+            if (
+                backup.state == "verified"
+                and rows is not None
+                and manifest is not None
+                and (manifest.kind == "safety") == safety
+            ):
                 good += [rows] if manifest.row_counts["task_queue"] == rows else []
         return sorted(good)
 
@@ -162,6 +170,7 @@ CLOCKS = st.sampled_from([0.0, 0.0, -400 * DAY, -DAY, -3600.0, 3600.0, DAY, 200 
 HISTORIES = st.fixed_dictionaries({
     "clocks": st.lists(CLOCKS, min_size=COPIES, max_size=COPIES),
     "uncounted": st.integers(0, COPIES),
+    "safety": st.sets(st.integers(0, COPIES - 1)),
     "damages": st.lists(st.tuples(st.integers(0, COPIES - 1), st.sampled_from(sorted(DAMAGES))), max_size=COPIES + 2),
     "keep": st.builds(RetentionCounts, *[st.integers(0, 2)] * 5),
     "keep_last": st.one_of(st.none(), st.integers(1, 3)),
@@ -176,6 +185,8 @@ def check_history(written: BackupFolder, history: Mapping[str, object]) -> None:
     clocks, uncounted, now = list(history["clocks"]), int(str(history["uncounted"])), float(str(history["now"]))  # type: ignore[call-overload]
     for at in range(COPIES):
         set_clock(folder, at, clocks[at], counted=at >= uncounted)
+        if at in history["safety"]:  # type: ignore[operator]
+            write_manifest_fields(folder.copies[at], {**read_manifest_fields(folder.copies[at]), "kind": "safety"})
     for at, how in history["damages"]:  # type: ignore[attr-defined]
         DAMAGES[how](folder.copies[at], folder.copies[chance.randrange(COPIES)], chance)
     keep = history["keep"]
@@ -183,11 +194,13 @@ def check_history(written: BackupFolder, history: Mapping[str, object]) -> None:
     assert folder.target.backup is not None
     folder.target = replace(folder.target, backup=replace(folder.target.backup, keep=keep))
     before = folder.intact()
+    any_before = bool(before or folder.intact(safety=True))
     options = {} if history["keep_last"] is None else {"keep_last": history["keep_last"]}
     with suppress(NothingToDo, Unverified):
         run_here("prune", folder.work(now, **options))
     after = folder.intact()
     assert bool(after) == bool(before)
+    assert bool(after or folder.intact(safety=True)) == any_before
     if before:
         assert max(after) == max(before)
         assert folder.restored_rows(now) == max(before)

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -137,6 +139,19 @@ def test_a_copy_that_may_not_be_read_is_no_proof_so_an_older_one_stays(target: T
     assert newest.name in fields["figures"]["unreadable"]
     assert states(target) == {older: "verified", newest: "verified"}
     assert not oldest.exists()
+
+
+@as_root
+def test_a_restore_does_not_pass_over_a_copy_that_it_only_could_not_read(target: Target, tmp_path: Path) -> None:
+    _older, newest = (backed_up(target) for _ in range(2))
+    newest.chmod(0)
+    words = ["restore", str(target.path), "--from", str(newest.parent), "--to", str(tmp_path / "there.db")]
+    command = [*BOUND_ROOT, sys.executable, "-m", "exporter.commands", *words, "--state", str(target.state)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert newest.name in done.stderr
+    assert not (tmp_path / "there.db").exists()
+    assert states(target)[newest] == "verified"
 
 
 @as_root

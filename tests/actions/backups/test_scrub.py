@@ -189,3 +189,15 @@ def test_a_full_disk_and_a_read_only_one_leave_each_manifest_whole(queue: prismq
         run = by_hand(target, "scrub")
         assert (run.outcome, run.figures["damaged"], run.figures["not_recorded"]) == ("unverified", 1, 2), run.message
         assert "could not be written" in run.message
+
+
+@as_root
+def test_what_root_dates_stays_readable_for_the_application(queue: prismq.Queue, tmp_path: Path) -> None:
+    queue.put("queued", 3)
+    place = BackupSettings(tmp_path / "b", own_folder=False)
+    target = target_of(queue.path, backup=place, limits=Limits(disk_reserve=0))
+    path = Path(str(by_hand(target, "backup").figures["path"]))
+    os.chown(manifest_path(path), 12345, 12346)
+    assert by_hand(target, "scrub").outcome == "done"
+    status = manifest_path(path).stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (12345, 12346, 0o600)

@@ -22,7 +22,7 @@ from exporter.text.run import run_line
 from queuekeeper import QueueBackup
 from tests.support.scenes import prismq
 from tests.support.scenes.backup_damage import read_manifest_fields, run_backups_command, write_manifest_fields
-from tests.support.scenes.run_actions import by_hand, by_rule, target_of
+from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 from tests.support.scenes.wrong_clock import act_at_clock
 
 DAY = 86400.0
@@ -170,3 +170,13 @@ def test_a_drill_of_the_future_is_no_recent_drill(target: Target) -> None:
         assert totals.drills[target.name][0] == 0
         assert totals.last_success[target.name, "drill"] == 0
         assert read_totals(store, time.time() + 200 * DAY).drills[target.name][0] > 0
+
+
+def test_no_age_is_told_of_a_backup_of_the_future(target: Target) -> None:
+    path_of(act_at(target, "backup", 200 * DAY))
+    drill = by_hand(target, "drill")
+    assert drill.outcome == "done", drill.message
+    assert "its time is in the future" in drill.message
+    assert drill.figures["data_age_seconds"] is None
+    assert "its time is in the future" in planned(target, "restore", {"in_place": True}).message
+    assert "whose time is in the future" in by_hand(target, "integrity", on_backup=True).message

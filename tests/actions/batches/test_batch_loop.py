@@ -259,20 +259,31 @@ def test_a_run_waits_for_a_lock_that_is_held_in_the_middle_and_goes_on(
 ) -> None:
     stale(queue, 400)
     work = work_on(target_of(queue.path, limits=Limits(write_lock=1e-9)), raw)
-    begun, freed = threading.Event(), threading.Event()
+    begun, occupied, gave_way = threading.Event(), threading.Event(), threading.Event()
+    record_yield = WritePacing.record_yield
 
     def occupy() -> None:
         begun.wait(LONGEST_WAIT)
         other = apsw.Connection(str(queue.path))
         other.set_busy_timeout(30_000)
         other.execute("BEGIN IMMEDIATE")
-        freed.wait(0.4)
+        occupied.set()
+        gave_way.wait(LONGEST_WAIT)
         other.execute("COMMIT")
         other.close()
 
+    def go_on_when_occupied(_event: object) -> None:
+        begun.set()
+        occupied.wait(LONGEST_WAIT)
+
+    def release_after_yield(pacing: WritePacing, seconds: float) -> None:
+        record_yield(pacing, seconds)
+        gave_way.set()
+
+    monkeypatch.setattr(WritePacing, "record_yield", release_after_yield)
     thread = threading.Thread(target=occupy)
     thread.start()
-    object.__setattr__(work, "emit", lambda _event: begun.set())
+    object.__setattr__(work, "emit", go_on_when_occupied)
     done = run_here("requeue", work)
     thread.join()
     assert (done.figures["requeued"], int(str(done.figures["gave_way"])) >= 1) == (400, True)
@@ -321,7 +332,7 @@ def test_the_applications_own_checkpoints_make_room_and_it_goes_on(
     stale(queue, 3000, payload=f'"{"x" * 1500}"')
     queue.owner.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     wal = queue.path.with_name("queue.db-wal")
-    monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", 30.0)
+    monkeypatch.setattr(wal_budget, "CHECKPOINT_PATIENCE", LONGEST_WAIT)
     limits = Limits(wal_growth_bytes=3000 * 1024, wal_growth_ratio=0.0)
     interval, frame_bytes = 100, 4096 + 24
     ends = threading.Event()

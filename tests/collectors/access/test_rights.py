@@ -130,3 +130,17 @@ def test_a_file_of_root_itself_needs_no_right(tmp_path: Path) -> None:
     for command in (WITHOUT_CHOWN, OWN_NAMESPACE):
         assert poll_as(queue.path, command)[0] == "readable"
     queue.owner.close()
+
+
+@as_root
+def test_root_that_may_not_look_into_processes_does_not_take_them_for_absent(folder: Path) -> None:
+    """Containers take CAP_SYS_PTRACE away: open files of other users are then hidden, and an idle application has no lock."""
+    without = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+    script = "import sys; from collectors.access.rights import sees_open_files_of; print(sees_open_files_of(int(sys.argv[1])))"
+    for command, user, sees in (((), OWNER, "True"), (without, OWNER, "False"), (without, 0, "True")):
+        answer = subprocess.run(
+            [*command, sys.executable, "-c", script, str(user)], capture_output=True, text=True, check=False
+        )
+        if not answer.stdout:
+            pytest.skip(f"this machine does not let root do this: {answer.stderr[-200:]}")
+        assert answer.stdout.strip() == sees

@@ -36,6 +36,7 @@ from tests.support.scenes.second_names import (
     at_rest,
     end_application,
     hard_link,
+    mount,
     single_mount,
 )
 
@@ -328,3 +329,52 @@ def test_a_survey_holds_no_file_whose_process_is_elsewhere(names: tuple[Path, Pa
         assert "hold_wal" not in raw.survey_database(second)
         assert poll(second, raw).state == "second_name"
         assert {holder.pid for holder in raw.find_held_locks(second)} == {application.pid}
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_one_deleted_file_is_enough(names: tuple[Path, Path], raw: RawReader, suffix: str) -> None:
+    first, _ = names
+    at_rest(first, "wal")
+    with application_at(first) as application:
+        Path(f"{first}{suffix}").unlink()
+        snapshot = poll(first, raw)
+        assert (snapshot.state, snapshot.up) == ("wal_deleted", False)
+        assert f"process {application.pid} (" in snapshot.message
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@as_root
+def test_a_folder_that_is_mounted_once_more_is_the_same_folder(
+    names: tuple[Path, Path], raw: RawReader, mode: str, tmp_path: Path
+) -> None:
+    first, second = names
+    at_rest(first, mode)
+    mount("--bind", first.parent, second.parent)
+    try:
+        with application_at(first):
+            view = second.parent / first.name
+            assert find_name_problem(view, raw, wal=mode == "wal", acting=True) is None
+            assert tasks(poll(view, raw)) >= 50
+    finally:
+        subprocess.run(["umount", "-l", str(second.parent)], check=True)
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@as_root
+def test_a_layer_of_a_container_has_locks_of_its_own(tmp_path: Path, raw: RawReader, mode: str) -> None:
+    """An overlay has other inodes than its layer: the kernel shows no lock of one at the other."""
+    lower, layer, work, merged = (tmp_path / name for name in ("lower", "layer", "work", "merged"))
+    for place in (lower, layer, work, merged):
+        place.mkdir()
+    mount("-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={layer},workdir={work}", merged)
+    try:
+        at_rest(merged / "queue.db", mode)
+        with application_at(merged / "queue.db"):
+            assert poll(merged / "queue.db", raw).state == "readable"
+            assert find_name_problem(merged / "queue.db", raw, wal=mode == "wal", acting=True) is None
+            snapshot = poll(layer / "queue.db", raw)
+            assert (snapshot.state, snapshot.up) == ("second_name", False)
+            assert f"use {merged / 'queue.db'}" in snapshot.message
+    finally:
+        subprocess.run(["umount", "-l", str(merged)], check=True)
+    assert poll(layer / "queue.db", raw).state in ("readable", "owner_down")

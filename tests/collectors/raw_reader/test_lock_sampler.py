@@ -100,9 +100,11 @@ def test_a_writer_in_step_with_the_samples_is_neither_always_nor_never_met(queue
 def test_a_poll_publishes_the_share_since_the_last_one(queue: prismq.Queue) -> None:
     target = Target("jobs", queue.path)
     with RawReader(sampling_command(0.01, 1.0)) as raw:
+        began = raw.query_reader("write_lock_samples", None)
         first = poll_database(target, None, 1000.0, raw, only=ONLY)
         queue.owner.execute("BEGIN IMMEDIATE")
-        before = raw.query_reader("write_lock_samples", None)
+        free = raw.query_reader("write_lock_samples", None) - began  # how many before the lock was taken, at most
+        before = began + 2 * free
         wait_for_samples(raw, before + 30)
         second = poll_database(target, first, 1015.0, raw, only=ONLY)
         queue.owner.execute("ROLLBACK")
@@ -132,8 +134,10 @@ def test_sampling_takes_no_lock_and_makes_no_process_wait(queue: prismq.Queue) -
     with RawReader(sampling_command(0.001, 1.0)) as raw:
         raw.read_lock_usage(queue.path)
         seen = set()
-        for _ in range(500):
+        deadline, puts = time.monotonic() + LONGEST_WAIT, 0
+        while puts < 500 or (raw.query_reader("write_lock_samples", None) <= 20 and time.monotonic() < deadline):
             queue.put()
+            puts += 1
             seen |= {(h.pid, h.row.mode) for h in raw.find_held_locks(queue.path) if h.pid != os.getpid()}
         assert raw.query_reader("write_lock_samples", None) > 20
         assert seen == set()
@@ -452,7 +456,7 @@ def test_a_reader_at_the_newest_frame_and_our_own_pin_nothing(
     ours.close()
 
 
-def _becomes(raw: RawReader, path: Path, *, pinned: bool, within: float = 60.0) -> bool:
+def _becomes(raw: RawReader, path: Path, *, pinned: bool, within: float = LONGEST_WAIT) -> bool:
     deadline = time.monotonic() + within
     while raw.is_pinned(path) is not pinned and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -19,6 +19,7 @@ from exporter.commands.leases import leases
 from exporter.commands.readers import group_by_process, readers
 from exporter.commands.stats import stats, value_in_words
 from tests.support.scenes import prismq
+from tests.support.scenes.second_names import application_at
 
 Hold = Callable[[Path], AbstractContextManager[int]]
 
@@ -208,3 +209,14 @@ def test_leases_names_the_tasks_and_their_holders_and_changes_nothing(queue: pri
     assert "give 2 tasks back to the queue" in result.output
     assert "held by worker-1" in result.output
     assert queue.value("SELECT count(*) FROM task_queue WHERE status = 'leased'") == 2
+
+
+def test_readers_tells_that_a_process_works_by_another_name(queue: prismq.Queue, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere.db"
+    os.link(queue.path, other)
+    with application_at(queue.path) as application:
+        answer = run(readers, other, "--seconds", 0)
+        assert f"process {application.pid} (" in answer.output
+        assert f"by another name ({queue.path})" in answer.output
+        assert "by another name" in json.loads(run(readers, other, "--seconds", 0, "--json").output)["problem"]
+        assert json.loads(run(readers, queue.path, "--seconds", 0, "--json").output)["problem"] == ""

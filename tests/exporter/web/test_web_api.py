@@ -20,6 +20,7 @@ databases:
   - {name: jobs, path: FOLDER/jobs.db, settings: {grace: 2s}, backup: {directory: FOLDER/backups}}
   - {name: gone, path: FOLDER/gone.db}
 poll: {interval: 1s}
+limits: {write_lock: 0.01ms}  # small batches: a run that is cancelled lasts long enough on any machine
 actions: {enabled: true, allow: {token_files: [FOLDER/token]}}
 rules:
   - {name: stale, when: {sqlite_queue_stale_leases: {above: 5}}, on: {threshold: {for: 1h}}, do: requeue}

@@ -78,6 +78,7 @@ def test_a_new_database_rule_interval_and_token_come_without_a_restart(
     page = agent.scrape()
     assert page.value("queuekeeper_config_last_reload_successful") == 1
     assert page.value("queuekeeper_config_last_reload_success_timestamp_seconds") > (before or 0)
+    assert [line["by"] for line in agent.events("reload requested")] == ["token token from 127.0.0.1"] * 2
 
 
 def test_a_database_that_is_configured_no_more_vanishes_from_the_page(agent: Agent) -> None:

@@ -1,18 +1,25 @@
 """Puts a restored file where the database is missing or malformed. Never while an application is connected.
 
 Old sidecars are moved aside together with the old file: an old WAL beside a new database would be replayed into it
-(docs/safety.md). Nothing is overwritten or deleted.
+(docs/safety.md). Nothing is overwritten or deleted, and the path of a database that is there is never empty meanwhile.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from actions.backups.no_overwrite import move_without_overwrite, replace_keeping_old
 from actions.backups.publish import publish_file, sync_directory, sync_file
 from actions.model.context import ActionContext
-from actions.model.errors import Blocked, Refused
-from collectors.raw_reader.client import RAW_READER_MODULE
+from actions.model.errors import ActionError, Blocked, Failed, Refused
+from actions.model.io_errors import describe_io_error, io_error_cure
+from collectors.access.rights import sees_open_files_of
+from collectors.access.second_name import read_name_facts
+from collectors.backup_catalog.partial_names import name_limit, shorten_name
+from collectors.raw_reader.client import RAW_READER_MODULE, RawReaderUnavailable
+from collectors.raw_reader.file_hold import NOT_VISIBLE
 
 _SIDECARS = ("-wal", "-shm", "-journal")
 
@@ -24,7 +31,7 @@ def require_no_open_files(context: ActionContext) -> None:
     """
     if context.options.get("application_stopped"):
         return
-    if not Path("/proc/self/fd").is_dir() or os.geteuid() not in (0, _owner_uid(context.target.path)):
+    if not Path("/proc/self/fd").is_dir() or not sees_open_files_of(_owner_uid(context.target.path)):
         raise Refused(
             "whether an application has the database open cannot be seen here",
             reason="application_unseen",
@@ -39,35 +46,81 @@ def require_no_open_files(context: ActionContext) -> None:
             next_step="stop the application and run it again",
             figures={"pid": users[0][0]},
         )
+    if _is_used_unseen(context):
+        raise Blocked(
+            "the database is open in a process that is not visible to us (of another container); a file swapped under an "
+            "application corrupts it",
+            reason="application_connected",
+            next_step="stop the application and run it again",
+        )
+
+
+def _is_used_unseen(context: ActionContext) -> bool:
+    """Whether a process of another pid namespace has a lock on it. Raises Refused where that cannot be asked."""
+    try:
+        facts = read_name_facts(context.target.path, context.raw)
+    except RawReaderUnavailable as error:
+        raise Refused(str(error), reason="application_unseen", next_step="run it again") from error
+    return facts is not None and NOT_VISIBLE in facts.at_database
 
 
 def swap_in_restored(context: ActionContext, restored: Path) -> list[Path]:
     """Move the old file and its sidecars aside and give `restored` its name; returns what was moved. Raises Failed, OSError.
 
-    `restored` is a proved private file in the same directory; it is locked for our run before it gets the name.
+    `restored` is a proved private file in the same directory; it is locked for our run before it gets the name. A swap that
+    fails is undone: the old files get their names back.
     """
     target = context.target.path
     descriptor = os.open(restored, os.O_RDONLY | os.O_CLOEXEC)  # never closed: see actions/runner/action_lock.py
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     sync_file(restored)
-    aside = f".before-restore-{int(context.now() * 1000)}"
-    moved = []
+    aside = _free_aside_name(target, f".before-restore-{int(context.now() * 1000)}")
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for old, new in _aside_names(target, aside):
+            if os.path.lexists(old):
+                replace_keeping_old(old, restored, new) if old == target else move_without_overwrite(old, new)
+                moved.append((old, new))
+        if (target, aside) in moved:
+            sync_directory(target.parent)
+        else:
+            publish_file(restored, target)
+    except (OSError, ActionError) as error:
+        raise _undo_swap(target, moved, error) from error
+    return [new for _, new in moved]
+
+
+def _aside_names(target: Path, aside: Path) -> Iterator[tuple[Path, Path]]:
+    """Old and new names, sidecars first: an old WAL beside the new file would be replayed into it."""
     for suffix in (*_SIDECARS, ""):
-        old = target.with_name(target.name + suffix)
-        if old.exists():
-            old.rename(old.with_name(target.name + aside + suffix))
-            moved.append(old.with_name(target.name + aside + suffix))
-    publish_file(restored, target)
-    sync_directory(target.parent)
-    return moved
+        yield target.with_name(target.name + suffix), aside.with_name(aside.name + suffix)
 
 
-def copy_ownership(restored: Path, target: Path) -> None:
-    """Give a restored file the owner and mode of the database; without a database it is private to the directory's owner."""
-    model = target.stat() if target.exists() else target.parent.stat()
-    restored.chmod(model.st_mode & 0o777 if target.exists() else 0o600)
-    if os.geteuid() == 0:
-        os.chown(restored, model.st_uid, model.st_gid)
+def _free_aside_name(target: Path, end: str) -> Path:
+    room = name_limit(target.parent) - len(end) - len("-journal")
+    return target.with_name(shorten_name(target.name, room) + end)
+
+
+def _undo_swap(target: Path, moved: list[tuple[Path, Path]], error: OSError | ActionError) -> Exception:
+    """Give the old files their names back, the database first; the error of the run, with the state that it leaves."""
+    stuck = []
+    for old, new in reversed(moved):
+        try:
+            new.replace(old) if old == target else move_without_overwrite(new, old)
+        except OSError:
+            stuck.append(f"{old} (it lies at {new})")
+    after = f"these could not be put back: {', '.join(stuck)}" if stuck else "everything is as it was"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not stuck:
+        return error
+    words = (
+        describe_io_error(error) if isinstance(error, OSError) else str(error).removesuffix("; nothing was published")
+    )
+    cure = io_error_cure(error) if isinstance(error, OSError) else error.next_step
+    return Failed(
+        f"the restored file could not take the place of {target}: {words}; {after}",
+        reason="swap",
+        next_step=f"rename them by hand, then: {cure}" if stuck else cure,
+    )
 
 
 def _owner_uid(path: Path) -> int:
