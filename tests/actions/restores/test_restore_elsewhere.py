@@ -270,6 +270,7 @@ def leftover(
 ) -> tuple[Target, Path]:
     back_up("jobs.db", 3)
     queue = make_queue("jobs.db")
+    queue.put("queued", 3)
     path = host.folder / ".queue_backup_jobs_20260101T000000_000000Z.db.partial-4f1c0ffee@77:123"
     path.write_bytes(b"x" * 5000)
     target = target_of(queue.path, backup=BackupSettings(host.folder, own_folder=False))
