@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,18 +100,27 @@ def _copy_snapshot(
             copied_at = time.monotonic()
             context.emit_phase("compare")
             shape = read_shape(held.source)
-            verified = beside.submit(prove_whole_file, destination, shape)
+            verified = beside.submit(prove_whole_file, destination, shape, lambda: context.stop.is_requested)
             synced = beside.submit(sync_file, destination)
             proof = prove_copy(context, held, destination, level)
         grown = wal_growth(context, pin.wal_before)
     compared_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("verify")
-    expected = verified.result()
+    expected = _wait_for_proof(context, verified)
     synced.result()
     times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
     note = note or pin.mark_note
     return ProvedCopy(method, pin.taken_at, expected, proof, restarts, grown, times, note, shape.schema_version)
+
+
+def _wait_for_proof(context: ActionContext, verified: "Future[DatabaseContents]") -> DatabaseContents:
+    """What the copy holds. Raises Unverified, Cancelled, Interrupted."""
+    try:
+        return verified.result()
+    except apsw.InterruptError:
+        context.stop.raise_if_requested()
+        raise
 
 
 def _copy_pinned(

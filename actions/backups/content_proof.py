@@ -6,7 +6,7 @@ A backup is opened immutable: that leaves nothing beside the file and runs no re
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import apsw
 
 from actions.backups.publish import final_name
 from actions.model.errors import Unverified
+from actions.sqlite.interrupt import interrupt_when
 from collectors.access.connection import open_immutable
 from collectors.queue_profiles.quoting import quote_identifier
 
@@ -72,12 +73,19 @@ def prove_contents(path: Path, expected: DatabaseContents) -> None:
             raise not_proved_error(path, f"table {table} has {actual.row_counts.get(table)} rows instead of {rows}")
 
 
-def prove_whole_file(path: Path, expected: DatabaseShape) -> DatabaseContents:
-    """Check a file that no process writes, and read what it holds. Raises Unverified unless it is whole, of this shape."""
+def prove_whole_file(
+    path: Path, expected: DatabaseShape, is_abandoned: Callable[[], bool] | None = None
+) -> DatabaseContents:
+    """Check a file that no process writes, and read what it holds. Raises Unverified unless it is whole, of this shape.
+
+    It ends with apsw.InterruptError soon after `is_abandoned()`, which is asked in another thread.
+    """
     try:
-        with open_immutable(path) as connection:
+        with open_immutable(path) as connection, interrupt_when(connection, is_abandoned or bool):
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             actual = read_contents(connection)
+    except apsw.InterruptError:
+        raise
     except apsw.Error as error:
         raise DamagedContents(path, f"SQLite cannot read it: {error}") from error
     if problems != ["ok"]:
