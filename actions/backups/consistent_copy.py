@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,7 +102,7 @@ def _copy_snapshot(
             copied_at = time.monotonic()
             context.emit_phase("compare")
             shape = read_shape(held.source)
-            verified = beside.submit(prove_whole_file, destination, shape)
+            verified = beside.submit(prove_whole_file, destination, shape, lambda: context.stop.is_requested)
             synced = beside.submit(sync_file, destination)
             proof = prove_copy(context, held, destination, level)
             incomplete = _incomplete_pages(held, destination)
@@ -110,7 +110,7 @@ def _copy_snapshot(
     compared_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("verify")
-    expected = verified.result()
+    expected = _wait_for_proof(context, verified)
     synced.result()
     proof = _complete_pages(destination, pin.page_size, incomplete, proof)
     times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
@@ -131,6 +131,15 @@ def _complete_pages(destination: Path, page_size: int, pages: frozenset[int], pr
         return proof
     sync_file(destination)
     return replace(proof, content_sha256=proof.content_sha256 and read_content_sha256(destination, page_size))
+
+
+def _wait_for_proof(context: ActionContext, verified: "Future[DatabaseContents]") -> DatabaseContents:
+    """What the copy holds. Raises Unverified, Cancelled, Interrupted."""
+    try:
+        return verified.result()
+    except apsw.InterruptError:
+        context.stop.raise_if_requested()
+        raise
 
 
 def _copy_pinned(

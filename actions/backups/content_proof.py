@@ -6,7 +6,8 @@ A backup is opened immutable: that leaves nothing beside the file and runs no re
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import apsw
 from actions.backups.provable_check import check_provable, count_rows
 from actions.backups.publish import final_name
 from actions.model.errors import Unverified
+from actions.sqlite.interrupt import interrupt_when
 from collectors.access.connection import open_immutable
 
 _BLOCK = 1024 * 1024
@@ -75,12 +77,19 @@ def prove_contents(path: Path, expected: DatabaseContents) -> None:
             raise not_proved_error(path, f"table {table} has {actual.row_counts.get(table)} rows instead of {rows}")
 
 
-def prove_whole_file(path: Path, expected: DatabaseShape) -> DatabaseContents:
-    """Check a file that no process writes, and read what it holds. Raises Unverified unless it is whole, of this shape."""
+def prove_whole_file(
+    path: Path, expected: DatabaseShape, is_abandoned: Callable[[], bool] | None = None
+) -> DatabaseContents:
+    """Check a file that no process writes, and read what it holds. Raises Unverified unless it is whole, of this shape.
+
+    It ends with apsw.InterruptError soon after `is_abandoned()`, which is asked in another thread.
+    """
     try:
-        checked = check_provable(lambda: open_immutable(path))
-        with open_immutable(path) as connection:
+        checked = check_provable(lambda: _open_abandonable(path, is_abandoned))
+        with _open_abandonable(path, is_abandoned) as connection:
             actual = replace(read_contents(connection), unchecked=checked.unchecked)
+    except apsw.InterruptError:
+        raise
     except apsw.Error as error:
         raise DamagedContents(path, f"SQLite cannot read it: {error}") from error
     if checked.problems:
@@ -89,6 +98,12 @@ def prove_whole_file(path: Path, expected: DatabaseShape) -> DatabaseContents:
     if difference:
         raise not_proved_error(path, difference)
     return actual
+
+
+@contextmanager
+def _open_abandonable(path: Path, is_abandoned: Callable[[], bool] | None) -> Iterator[apsw.Connection]:
+    with open_immutable(path) as connection, interrupt_when(connection, is_abandoned or bool):
+        yield connection
 
 
 def has_same_rows(path: Path, expected: DatabaseContents) -> bool:

@@ -9,7 +9,7 @@ import marshal
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import zip_longest
 from pathlib import Path
 
 import apsw
@@ -30,7 +30,7 @@ from actions.sqlite.wal_budget import check_wal_growth
 from collectors.access.connection import open_immutable
 from collectors.queue_profiles.quoting import quote_identifier
 
-_ROWS_AT_ONCE = 200
+_ROWS_PER_CHECK = 200
 _ROWID_NAMES = ("_rowid_", "rowid", "oid")
 _HIDDEN_VIRTUAL, _GENERATED_VIRTUAL = 1, 2
 
@@ -94,38 +94,43 @@ def _list_trees(copy: apsw.Connection) -> Iterator[_Tree]:
 def _compare_table(comparison: _Comparison, table: str, ranges: list[KeyRange]) -> bool:
     """Whether the rows could be compared. Raises Unverified when one differs."""
     try:
+        selected = _selected_columns(comparison.copy, table)
         for keys in ranges:
-            statement, bounds = _row_statement(comparison.copy, table, keys)
-            _compare_range(comparison, table, statement, bounds)
+            _compare_range(comparison, table, selected, keys)
     except (apsw.SQLError, UnicodeDecodeError, _RowidHidden):
         return False  # no name for the rowid, a function of the application, or text that is none
     return True
 
 
-def _compare_range(comparison: _Comparison, table: str, statement: str, bounds: list[int]) -> None:
+def _compare_range(comparison: _Comparison, table: str, selected: list[str], keys: KeyRange) -> None:
+    """One row at a time: a row may be large. Raises Unverified when one differs."""
+    statement, bounds = _row_statement(table, selected, keys)
     right = comparison.pin.source.execute(statement, bounds)
     copied = comparison.copy.execute(statement, bounds)
-    while True:
-        rows, others = list(islice(right, _ROWS_AT_ONCE)), list(islice(copied, _ROWS_AT_ONCE))
+    for number, (row, other) in enumerate(zip_longest(right, copied)):
         # Not by `==`, to which 1 and 1.0 are the same. Version 2 writes equal values as equal bytes.
-        if marshal.dumps(rows, 2) != marshal.dumps(others, 2):
+        if marshal.dumps(row, 2) != marshal.dumps(other, 2):
             raise not_proved_error(comparison.destination, f"rows of table {table} differ from the source's")
-        if not rows:
-            return
-        comparison.context.stop.raise_if_requested()
-        check_wal_growth(comparison.context, comparison.pin.wal_before)
+        if number % _ROWS_PER_CHECK == 0:
+            comparison.context.stop.raise_if_requested()
+            check_wal_growth(comparison.context, comparison.pin.wal_before)
 
 
-def _row_statement(copy: apsw.Connection, table: str, keys: KeyRange) -> tuple[str, list[int]]:
-    """The statement for the rows of a range, in order, and its parameters. Raises _RowidHidden."""
+def _selected_columns(copy: apsw.Connection, table: str) -> list[str]:
+    """A name of the rowid, and the columns that are stored. Raises _RowidHidden."""
     described = copy.execute(f"PRAGMA table_xinfo({quote_identifier(table)})").fetchall()
     names = {str(row[1]).lower() for row in described}
     rowid = next((name for name in _ROWID_NAMES if name not in names), None)
     if rowid is None:
         raise _RowidHidden
     stored = [quote_identifier(str(row[1])) for row in described if row[6] not in (_HIDDEN_VIRTUAL, _GENERATED_VIRTUAL)]
+    return [rowid, *stored]
+
+
+def _row_statement(table: str, selected: list[str], keys: KeyRange) -> tuple[str, list[int]]:
+    """The statement for the rows of a range, in order, and its parameters."""
+    rowid = selected[0]
     bounds = [(f"{rowid} {sign} ?", key) for sign, key in ((">", keys.after), ("<=", keys.to)) if key is not None]
     where = " AND ".join(condition for condition, _ in bounds)
-    columns = ", ".join([rowid, *stored])
-    statement = f"SELECT {columns} FROM {quote_identifier(table)}" + (f" WHERE {where}" if where else "")  # noqa: S608
+    statement = f"SELECT {', '.join(selected)} FROM {quote_identifier(table)}" + (f" WHERE {where}" if where else "")  # noqa: S608
     return f"{statement} ORDER BY {rowid}", [key for _, key in bounds]

@@ -8,7 +8,8 @@ with the newest commit *before* the pin, whose time is the time of the snapshot:
 
 Slot 0 means "the file alone is the snapshot" only to a reader of the shared WAL-index. Where the `-shm` cannot be written and
 no process has initialised it, SQLite holds slot 0 as well, and reads the WAL through an index of its own in memory
-(walBeginShmUnreliable in wal.c). It does so with a read-only descriptor of the `-shm` and never with a writable one.
+(walBeginShmUnreliable in wal.c). It does so with a read-only descriptor of the `-shm` and never with a writable one. With a
+read-only one it cannot set a mark either, and shares an older one. So marks count only where the `-shm` is open for writing.
 """
 
 import os
@@ -30,7 +31,7 @@ from collectors.raw_reader.formats import FIRST_READ_BYTE, LAST_READ_BYTE, WalIn
 
 _UNSEEN = "the kernel does not show which frames belong to the snapshot"
 _SHARED_SLOT = "all read slots are taken, and the shared one is older than the snapshot"
-_PRIVATE_INDEX = "the -shm cannot be written here, so SQLite reads the WAL through an index of its own"
+_UNWRITABLE_INDEX = "the -shm cannot be written here, so it does not show which frames SQLite reads"
 _NOT_COPIED = "the WAL-index does not prove that the file alone is the snapshot"
 
 
@@ -147,20 +148,20 @@ def _own_read_mark(context: ActionContext, before: WalIndex | None) -> SnapshotM
     slots = [byte for byte in range(FIRST_READ_BYTE, LAST_READ_BYTE + 1) if any(row.covers_byte(byte) for row in own)]
     if index is None or len(slots) != 1:
         return _UNSEEN
+    if not _writes_wal_index(context.target.shm):
+        return _UNWRITABLE_INDEX
     slot = slots[0] - FIRST_READ_BYTE
     if slot == 0:
-        return _whole_file_mark(context, before, index)
+        return _whole_file_mark(before, index)
     mark = SnapshotMark(index.marks[slot], index.salt)
     return mark if _covers_earlier_commits(mark, before, index) else _SHARED_SLOT
 
 
-def _whole_file_mark(context: ActionContext, before: WalIndex | None, index: WalIndex) -> SnapshotMark | str:
-    """The mark 0, where every frame was copied at the pin and SQLite reads through the very index that says so.
+def _whole_file_mark(before: WalIndex | None, index: WalIndex) -> SnapshotMark | str:
+    """The mark 0, where the WAL-index says that every frame was copied at the pin.
 
     While slot 0 is held no frame is copied, so "all copied" at either side of the pin was so at the pin too.
     """
-    if not _writes_wal_index(context.target.shm):
-        return _PRIVATE_INDEX
     if index.pending_frames == 0 or (before is not None and before.pending_frames == 0):
         return SnapshotMark(0, index.salt)
     return _NOT_COPIED

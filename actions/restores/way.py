@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -43,19 +45,23 @@ def require_whole_source(context: ActionContext) -> tuple[str, ...]:
     """
     limits = context.target.limits
     seconds = limits.read_rollback if uses_rollback_journal(context) else limits.read_wal
-    with open_read_only(context.target.path) as database:
-        try:
-            with limit_statements(context, database, seconds):
-                problem = str(database.execute("PRAGMA integrity_check(1)").get)
-        except TimeLimitExceeded:
-            return (
-                f"what is there was not checked whole within {seconds:g} s: the safety copy proves it, or ends the run",
-            )
-        except apsw.CorruptError as error:
-            raise damaged_source_error(context, error) from error
-    if problem != "ok":
-        raise damaged_source_error(context, problem)
+    try:
+        problems = check_provable(lambda: _open_limited(context, seconds), 1).problems
+    except TimeLimitExceeded:
+        return (
+            f"what is there was not checked whole within {seconds:g} s: the safety copy proves it, or ends the run",
+        )
+    except apsw.CorruptError as error:
+        raise damaged_source_error(context, error) from error
+    if problems:
+        raise damaged_source_error(context, problems[0])
     return ()
+
+
+@contextmanager
+def _open_limited(context: ActionContext, seconds: float) -> Iterator[apsw.Connection]:
+    with open_read_only(context.target.path) as database, limit_statements(context, database, seconds):
+        yield database
 
 
 def damaged_source_error(context: ActionContext, why: object) -> Unverified:

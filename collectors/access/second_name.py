@@ -19,7 +19,7 @@ from collectors.raw_reader.wal_readers import HeldLock
 
 SECOND_NAME, WAL_DELETED = "second_name", "wal_deleted"
 # A process that is just opening the database has no lock on the -shm yet: so often, so many seconds apart, it is asked again.
-LOOKS, LOOK_AGAIN_AFTER = 4, 0.015
+LOOKS, LOOK_AGAIN_AFTER = 6, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class NameSignals:
 class FileUser:
     """A process that has the file open: `here` by this name, else by `path`, as that process knows it.
 
-    `writes`: for change; `shares`: it has the -wal or -shm of this name open; `deleted`: it has one that was deleted.
+    `writes`: for change; `shares`: it has the -wal or -shm of this name open; `deleted`: it has one that was deleted;
+    `log`: the only -wal that it has open, else "".
     """
 
     pid: int
@@ -46,6 +47,7 @@ class FileUser:
     writes: bool = True
     shares: bool = False
     deleted: bool = False
+    log: str = ""
     command: str = ""
 
 
@@ -156,7 +158,7 @@ def read_name_facts(path: Path, raw: RawReader) -> NameFacts | None:
 def _parse_user(user: dict[str, Any]) -> FileUser:
     command = user.pop("command_line") or user.pop("command")
     return FileUser(
-        **{key: user[key] for key in ("pid", "path", "here", "writes", "shares", "deleted")}, command=command
+        **{key: user[key] for key in ("pid", "path", "here", "writes", "shares", "deleted", "log")}, command=command
     )
 
 
@@ -170,14 +172,14 @@ def _works_here(facts: NameFacts, user: FileUser | None, pid: int) -> bool:
         return bool(facts.at_index)
     if user is not None and user.deleted:
         return False
-    return pid in facts.at_index or (user is not None and (user.shares or user.here))
+    return pid in facts.at_index or (user is not None and user.shares)
 
 
 def _problem_of_process(facts: NameFacts, user: FileUser) -> NameProblem:
     who = (
         f"process {user.pid} ({user.command or 'not visible to us'})" if user.pid > 0 else "a process not visible to us"
     )
-    if user.here:
+    if user.here and user.deleted:
         return NameProblem(
             WAL_DELETED,
             f"{facts.path}: the -wal and -shm of {who} were deleted while it works on it: its commits are not seen from here, "
@@ -185,13 +187,14 @@ def _problem_of_process(facts: NameFacts, user: FileUser) -> NameProblem:
             "stop that process in the regular way, which copies its commits into the database, and start it again",
             user.pid,
         )
-    name = user.path or next(iter(facts.other_names), "")
+    former = user.log.removesuffix("-wal")
+    name = former if user.here else user.path or next(iter(facts.other_names), "")
     return NameProblem(
         SECOND_NAME,
         f"{facts.path}: {who} works on this file by another name{f' ({name})' if name else ''}, and its "
         f"{'-wal and -shm lie' if facts.wal else '-journal lies'} beside that one: commits are missing here, and a change "
         "from here would damage the database",
-        _cure_of(facts, name),
+        _cure_of_rename(name) if user.here else _cure_of(facts, name),
         user.pid,
     )
 
@@ -211,7 +214,7 @@ def _problem_of_names(facts: NameFacts) -> NameProblem:
     return NameProblem(
         SECOND_NAME,
         f"{why}: commits there are not seen from here, and a change from here could damage the database",
-        _cure_of(facts, name),
+        _cure_of(facts, name) if facts.mounted_from or facts.hidden else _cure_of_links(facts),
         unreadable=not known,
     )
 
@@ -242,6 +245,16 @@ def _cure_of(facts: NameFacts, name: str) -> str:
         return f"mount the folder that holds {name or 'it'} instead of the single file, and use the database in there"
     use = f"use {name}" if name else "use the name that the application uses"
     if facts.links > 1:
-        search = f"`find {facts.path.parent} -xdev -samefile {facts.path}` shows those below a folder"
-        return f"{use}, or remove the other names and make copies instead of hard links ({search})"
+        return f"{use}, or {_cure_of_links(facts)}"
     return f"{use}; where that is a mount of the single file in a container, give the container its folder instead"
+
+
+def _cure_of_links(facts: NameFacts) -> str:
+    search = f"`find {facts.path.parent} -xdev -samefile {facts.path}` shows those below a folder"
+    return f"remove the other names that the application does not use and make copies instead of hard links ({search})"
+
+
+def _cure_of_rename(former: str) -> str:
+    """Its -wal has kept the name that the database had when that process opened it."""
+    name = f"{former} " if former else "its former name "
+    return f"the file was renamed under that process: stop it, give the file {name}again, and move it with its -wal"

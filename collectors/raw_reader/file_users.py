@@ -102,16 +102,18 @@ def _describe_user(pid: int, path: str) -> dict[str, Any] | None:
     """How a process has the database open; None when it does not, or its files may not be seen.
 
     `here`: by this name, in this folder; `writes`: for change; `shares`: it has the -wal or -shm beside this name open;
-    `deleted`: it has one open that was deleted.
+    `deleted`: it has one open that was deleted; `log`: a -wal that it has open, if that is its only one, else "".
     """
     database, beside = _identities([path]), _identities([path + suffix for suffix in SIDECARS])
-    names, gone, writes, shares = [], set(), False, False
+    names, gone, logs, writes, shares = [], set(), [], False, False
     for descriptor, link in _open_files(pid):
         identity = _identity_of(descriptor)
         if identity in database:
             names.append(link)
             writes = writes or _is_writable(pid, descriptor.name)
         shares = shares or identity in beside
+        if link.endswith("-wal"):
+            logs.append(link)
         if link.endswith(_DELETED):
             gone.add(link.removesuffix(_DELETED))
     if not names:
@@ -120,7 +122,7 @@ def _describe_user(pid: int, path: str) -> dict[str, Any] | None:
     deleted = not gone.isdisjoint(name + suffix for name in names for suffix in SIDECARS)
     other = next((link for link in names if not _is_this_name(pid, link, path)), names[0])
     facts = {"pid": pid, "path": other, "here": here, "writes": writes, "shares": shares, "deleted": deleted}
-    return facts | describe_process(pid)
+    return facts | {"log": logs[0] if len(set(logs)) == 1 else ""} | describe_process(pid)
 
 
 def _open_files(pid: int) -> list[tuple[Path, str]]:

@@ -12,7 +12,8 @@ from actions.store.runs import Run
 from collectors.access.connection import open_immutable
 from collectors.backup_catalog.local_directory import manifest_path, read_manifest
 from collectors.target import BackupSettings, Limits, Target
-from tests.support.scenes.killed_owner import commit_and_die, read_only_folder
+from tests.support.scenes import prismq
+from tests.support.scenes.killed_owner import commit_and_die, read_only_folder, read_only_view
 from tests.support.scenes.run_actions import by_hand
 
 ROWS = 3000
@@ -63,8 +64,25 @@ def test_what_a_killed_application_committed_is_in_the_copy(target: Target, comm
     with read_only_folder(target.path.parent):
         run = by_hand(target, "backup")
         assert copied_value(run, question) == answer
-        assert (run.figures["method"], "index of its own" in str(run.figures["note"])) == ("pages", True)
+        assert (run.figures["method"], "-shm cannot be written here" in str(run.figures["note"])) == ("pages", True)
         assert by_hand(target, "drill").outcome == "done"
+
+
+def test_beside_a_living_writer_a_read_only_view_gives_one_commit_point(target: Target, tmp_path: Path) -> None:
+    """As of a backup host or a side-car container: the writer's folder is mounted read-only at another place."""
+    with apsw.Connection(str(target.path)) as connection:
+        connection.execute(
+            "CREATE TABLE meta (n INT); INSERT INTO meta VALUES (0); CREATE TABLE log (k INTEGER PRIMARY KEY, item INT);"
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, v INT); INSERT INTO item SELECT id, 0 FROM task"
+        )
+    connection.close()
+    view = tmp_path / "view"
+    with prismq.process("two_tables_writer.py", target.path, "2"), read_only_view(target.path.parent, view):
+        for full in (False, True):
+            run = by_hand(replace(target, path=view / "q.db"), "backup", full=full)
+            counts = "SELECT n = (SELECT count(*) FROM log) AND n = (SELECT coalesce(max(k), 0) FROM log) FROM meta"
+            assert copied_value(run, counts) == 1
+            assert run.figures["method"] == "pages"
 
 
 def zero_wal_index(target: Target) -> None:

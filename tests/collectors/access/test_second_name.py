@@ -84,7 +84,7 @@ ROLLBACK = NameFacts(Path("/q/queue.db"), wal=False, users=(replace(ELSEWHERE, h
         (replace(WAL, at_database=(7, 8)), "second_name", True),
         (replace(WAL, at_index=(), users=(ELSEWHERE,)), "second_name", True),
         (replace(WAL, at_index=(), users=(replace(ELSEWHERE, shares=True),)), "", False),  # may not write the -shm
-        (replace(WAL, at_index=(), users=(replace(ELSEWHERE, here=True),)), "", False),  # it is opening it
+        (replace(WAL, at_index=(), users=(replace(ELSEWHERE, here=True),)), "second_name", True),  # renamed
         (replace(WAL, at_index=(), users=(replace(ELSEWHERE, here=True, deleted=True),)), "wal_deleted", True),
         (replace(WAL, at_database=(0,), at_index=()), "second_name", True),  # in another pid namespace
         (replace(WAL, at_database=(0,), at_index=(0,)), "", False),
@@ -378,3 +378,18 @@ def test_a_layer_of_a_container_has_locks_of_its_own(tmp_path: Path, raw: RawRea
     finally:
         subprocess.run(["umount", "-l", str(merged)], check=True)
     assert poll(layer / "queue.db", raw).state in ("readable", "owner_down")
+
+
+def test_a_file_that_was_renamed_under_its_application_has_its_wal_at_the_former_name(
+    names: tuple[Path, Path], raw: RawReader
+) -> None:
+    first, _ = names
+    at_rest(first, "wal")
+    renamed = first.with_name("renamed.db")
+    with application_at(first) as application:
+        first.rename(renamed)
+        snapshot = poll(renamed, raw)
+        assert (snapshot.state, snapshot.up) == ("second_name", False)
+        assert f"process {application.pid} (" in snapshot.message
+        assert f"give the file {first} again" in snapshot.message
+        assert find_name_problem(renamed, raw, wal=True, acting=True) is not None

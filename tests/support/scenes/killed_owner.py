@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,16 +31,22 @@ def commit_and_die(path: Path, sql: str) -> None:
         process.wait()
 
 
-@contextmanager
-def read_only_folder(folder: Path) -> Iterator[None]:
+def read_only_folder(folder: Path) -> AbstractContextManager[None]:
     """The folder is a read-only mount of itself, as a container or a backup host sees it."""
+    return read_only_view(folder, folder)
+
+
+@contextmanager
+def read_only_view(folder: Path, view: Path) -> Iterator[None]:
+    """The folder is mounted read-only at `view`, too."""
     if os.geteuid() != 0:
         if os.environ.get("QK_REQUIRE_REAL") or os.environ.get("CI"):
             pytest.fail("only root can mount a folder read-only")
         pytest.skip("only root can mount a folder read-only")
-    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    view.mkdir(exist_ok=True)
+    subprocess.run(["mount", "--bind", str(folder), str(view)], check=True)
     try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(view)], check=True)
         yield
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        subprocess.run(["umount", "-l", str(view)], check=True)
