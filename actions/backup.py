@@ -118,7 +118,7 @@ def _result_figures(published: PublishedBackup, seconds: float, removed: int) ->
         "method": copied.method,
         "note": copied.note,
         "proof": copied.proof.level,
-        "proof_words": copied.proof.words,
+        "content_sha256": copied.proof.content_sha256 or "",
         "bytes": manifest.bytes,
         "pages": manifest.pages,
         "rows": sum(manifest.row_counts.values()),

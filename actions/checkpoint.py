@@ -13,40 +13,52 @@ FULL, RESTART and TRUNCATE hold the write lock while they wait for readers, limi
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
+from actions.maintenance.checkpoint_guards import (
+    WalStatus,
+    guard_vulnerable,
+    may_try_again,
+    pragma_counts,
+    process_figures,
+    read_wal_status,
+    require_unpinned_wal,
+)
 from actions.maintenance.checkpoint_pragma import (
     OTHER_CHECKPOINT_RUNNING,
     OTHER_CHECKPOINT_WAIT,
-    count_frames,
     run_checkpoint,
 )
 from actions.maintenance.checkpoint_record import CheckpointRecord
-from actions.maintenance.checkpoint_stall import StallPrediction, WalRates, bytes_cut_at_once, known_rates
-from actions.maintenance.wal_copying import FEW_FRAMES, copy_passively
-from actions.maintenance.wal_shrinking import shrink_wal
+from actions.maintenance.checkpoint_stall import (
+    MEANINGFUL_BYTES,
+    StallPrediction,
+    accepted_stall,
+    known_rates,
+    plan_shrinking,
+)
+from actions.maintenance.wal_copying import FEW_FRAMES, copy_passively, is_written_now
+from actions.maintenance.wal_shrinking import cut_in_slices, shrink_wal
 from actions.model.context import ActionContext
 from actions.model.errors import GIVEN_UP_BEFORE_TRYING, ActionError, Blocked, Failed, NothingToDo, Refused
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Figure, Plan
-from actions.policy.cooldown import CHECKPOINT_PAUSE, may_retry_checkpoint
+from actions.policy.cooldown import CHECKPOINT_PAUSE
 from actions.spec import ActionSpec
 from actions.sqlite.blockers import (
     CheckpointBlocker,
-    ProcessRef,
     describe_processes,
     find_checkpoint_blocker,
     find_lasting_readers,
     find_other_checkpoint,
-    measure_wal_blockers,
 )
 from actions.sqlite.connection import open_writable
 from actions.sqlite.disk_space import size_or_zero
 from collectors.owner import is_vulnerable_version
-from collectors.raw_reader.formats import wal_file_bytes
-from collectors.wal_state import BACKLOG_FRAMES
 
 MODES = ("auto", "passive", "full", "restart", "truncate")
+# No checkpoint, only the unused end of a large file: what remains possible beside a reader that pins the log.
+CUT_ONLY = "cut"
 SPEC = ActionSpec(
     name="checkpoint",
     summary="Copy the write-ahead log back into the database.",
@@ -56,51 +68,31 @@ SPEC = ActionSpec(
             "word", "The kind of checkpoint; auto chooses by the state of the log.", words=MODES, default="auto"
         ),
         "stall": ActionOption(
-            "seconds", "The longest stall of the application that the operator accepts.", on_command_line=False
+            "seconds",
+            "The longest stall of the application that you accept: a checkpoint waits for readers that long.",
+            example="300ms",
+            default="limits.checkpoint_wait",
         ),
     },
     checks_own_space=True,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WalStatus:
-    """The WAL at one moment: frames, frames already copied, bytes of one page, bytes of the file."""
-
-    frames: int
-    copied: int
-    page_size: int
-    file_bytes: int
-
-    @property
-    def pending_frames(self) -> int:
-        """Frames that wait to be copied."""
-        return self.frames - self.copied
-
-    @property
-    def must_shrink(self) -> bool:
-        """Whether the file is larger than SQLite's own checkpoints, every 1,000 frames, let it become."""
-        return self.file_bytes > wal_file_bytes(BACKLOG_FRAMES, self.page_size)
-
-
 def plan(context: ActionContext) -> Plan:
     """Decide the modes, in order. Raises NothingToDo, Refused, Blocked."""
-    log = _read_wal_status(context)
+    log = read_wal_status(context)
     mode = str(context.options.get("mode") or "auto")
     proved_safe = context.trust_owner or not is_vulnerable_version(context.target.owner_sqlite)
     if log.file_bytes == 0:
         _require_database(context)
         raise NothingToDo(
-            "there is no WAL, or it is empty", reason="empty", next_step="", figures=_pragma_counts(0, 0, 0)
+            "there is no WAL, or it is empty", reason="empty", next_step="", figures=pragma_counts(0, 0, 0)
         )
-    if not proved_safe:
-        _guard_vulnerable(context, mode, log)
-    modes = _choose_modes(context, mode, log) if proved_safe else ("truncate",)
-    state = _require_unpinned_wal(context, log) if proved_safe and mode != "passive" else "not measured"
-    stall = _predict_stall(context, log, modes, known_rates(context))
+    modes, state = _decide_modes(context, mode, log, proved_safe=proved_safe)
+    stall = _predict_stall(context, log, modes)
     _guard_stall(context, stall.seconds)
     return Plan(
-        steps=tuple(f"wal_checkpoint({m.upper()}) of {log.pending_frames} frames" for m in modes),
+        steps=tuple(_describe_step(mode, log) for mode in modes),
         figures={
             "modes": ",".join(modes),
             "wal_state": state,
@@ -108,6 +100,7 @@ def plan(context: ActionContext) -> Plan:
             "copied": log.copied,
             "backlog_bytes": log.pending_frames * log.page_size,
             "wal_bytes": log.file_bytes,
+            "unused_bytes": log.unused_bytes,
             "owner_proved_safe": proved_safe,
             "copy_under_lock_seconds": round(stall.copying, 4),
             "cut_under_lock_seconds": round(stall.cutting, 4),
@@ -116,30 +109,59 @@ def plan(context: ActionContext) -> Plan:
     )
 
 
+def _decide_modes(
+    context: ActionContext, mode: str, log: WalStatus, *, proved_safe: bool
+) -> tuple[tuple[str, ...], str]:
+    """The modes, and the state of the WAL. A file whose end no frame uses is cut even where a checkpoint is not possible."""
+    try:
+        if not proved_safe:
+            guard_vulnerable(context, mode, log)
+            return ("truncate",), "not measured"
+        modes = _choose_modes(context, mode, log)
+        return modes, require_unpinned_wal(context, log) if mode != "passive" else "not measured"
+    except (Blocked, Refused) as error:
+        possible = error.reason in (GIVEN_UP_BEFORE_TRYING, "owner_vulnerable_pause", "too_soon")
+        if mode not in ("auto", "truncate") or not possible or log.unused_bytes < MEANINGFUL_BYTES:
+            raise
+        state = "pinned" if isinstance(error, Blocked) else "not measured"
+    return (CUT_ONLY,), state
+
+
+def _describe_step(mode: str, log: WalStatus) -> str:
+    if mode == CUT_ONLY:
+        return f"cut the {log.unused_bytes} bytes that no frame uses off the WAL file, in slices"
+    slices = f", a file of {log.file_bytes} bytes cut in slices" if mode == "truncate" else ""
+    return f"wal_checkpoint({mode.upper()}) of {log.pending_frames} frames{slices}"
+
+
 def run(context: ActionContext, plan: Plan) -> Done:
     """Checkpoint. Raises Blocked, naming the processes, when a wait for readers or writers was given up."""
-    before = _read_wal_status(context)
+    before = read_wal_status(context)
     record = CheckpointRecord((0, before.frames, before.copied))
     started = time.monotonic()
     try:
         for mode in str(plan.figures["modes"]).split(","):
             context.stop.raise_if_requested()
-            _run_mode(context, record, mode, proved_safe=bool(plan.figures["owner_proved_safe"]))
+            _run_mode(context, record, mode, plan)
     except ActionError as error:
-        error.figures = _result_figures(context, before, record, started)
+        error.figures = {**_result_figures(context, before, record, started), **error.figures}
         error.totals = _reclaimed_total(error.figures)
         raise
     figures = _result_figures(context, before, record, started)
-    if record.result[0]:
-        raise _blocked_error(context, _read_wal_status(context), record.result, figures, _reclaimed_total(figures))
+    after = read_wal_status(context)
+    if record.result[0] and (after.must_shrink or not record.cut.bytes):
+        raise _blocked_error(context, after, record.result, figures, _reclaimed_total(figures))
     return Done(_result_message(context, record.result, figures), figures, _reclaimed_total(figures))
 
 
-def _run_mode(context: ActionContext, record: CheckpointRecord, mode: str, *, proved_safe: bool) -> None:
+def _run_mode(context: ActionContext, record: CheckpointRecord, mode: str, plan: Plan) -> None:
     if mode == "passive":
         copy_passively(context, record)
+    elif mode == CUT_ONLY:
+        cut_in_slices(context, record, 0)
     elif mode == "truncate":
-        shrink_wal(context, record, bytes_cut_at_once(context, known_rates(context)), proved_safe=proved_safe)
+        budget = plan_shrinking(context, known_rates(context), float(plan.figures["copy_under_lock_seconds"] or 0.0))
+        shrink_wal(context, record, budget, proved_safe=bool(plan.figures["owner_proved_safe"]))
     else:
         with open_writable(context.target.path, context.target.limits.checkpoint_wait) as connection:
             begun = time.monotonic()
@@ -150,12 +172,12 @@ def _run_mode(context: ActionContext, record: CheckpointRecord, mode: str, *, pr
 def _result_figures(
     context: ActionContext, before: WalStatus, record: CheckpointRecord, started: float
 ) -> dict[str, Figure]:
-    after = _read_wal_status(context)
+    after = read_wal_status(context)
     return {
-        **_pragma_counts(*record.result),
+        **pragma_counts(*record.result),
         "frames_copied": max(0, before.pending_frames - after.pending_frames),
         "wal_bytes_before": before.file_bytes,
-        "wal_bytes": after.file_bytes,
+        "wal_bytes": 0 if record.is_emptied else after.file_bytes,
         "seconds": round(time.monotonic() - started, 4),
         **record.time_figures(),
     }
@@ -163,14 +185,6 @@ def _result_figures(
 
 def _reclaimed_total(figures: Mapping[str, Figure]) -> dict[str, float]:
     return {"reclaimed_bytes": float(max(0, int(figures["wal_bytes_before"] or 0) - int(figures["wal_bytes"] or 0)))}
-
-
-def _read_wal_status(context: ActionContext) -> WalStatus:
-    """Read the state of the WAL."""
-    file_bytes = size_or_zero(context.target.wal)
-    if file_bytes == 0:
-        return WalStatus(0, 0, 0, 0)  # without opening: an open of ours would create the file
-    return WalStatus(*count_frames(context), file_bytes)
 
 
 def _require_database(context: ActionContext) -> None:
@@ -195,74 +209,37 @@ def _choose_modes(context: ActionContext, mode: str, log: WalStatus) -> tuple[st
                 f"all {log.frames} frames are copied, and the WAL is no larger than an application needs it",
                 reason="copied",
                 next_step="",
-                figures=_pragma_counts(0, log.frames, log.copied),
+                figures=pragma_counts(0, log.frames, log.copied),
             )
         return passive
-    if context.automatic and not _may_try_again(context):
+    if context.automatic and not may_try_again(context):
         return passive or _refuse_too_soon("no automatic run makes its writers wait again so soon")
     return (*passive, "truncate" if mode == "auto" else mode)
 
 
-def _require_unpinned_wal(context: ActionContext, log: WalStatus) -> str:
-    """Measure the state of the WAL. Raises Blocked, naming the readers that pin it: waiting would only stall writers."""
-    measured = measure_wal_blockers(context)
-    if measured.readers:
-        raise Blocked(
-            f"{log.pending_frames} of {log.frames} frames are held back by {describe_processes(measured.readers)}; "
-            "nothing was tried, since waiting for a reader stalls every writer",
-            reason=GIVEN_UP_BEFORE_TRYING,
-            next_step="let that process end its read transaction (`queuekeeper readers` shows it); "
-            "--mode passive copies what it does not hold back",
-            figures={**_pragma_counts(1, log.frames, log.copied), **_process_figures(measured.readers)},
-        )
-    return measured.state
-
-
-def _predict_stall(context: ActionContext, log: WalStatus, modes: tuple[str, ...], rates: WalRates) -> StallPrediction:
-    """Predict what is done under the write lock: passive checkpoints leave nearly nothing to copy there."""
+def _predict_stall(context: ActionContext, log: WalStatus, modes: tuple[str, ...]) -> StallPrediction:
+    """Predict what is done in one hold of the write lock."""
     if modes == ("passive",):
         return StallPrediction()
-    frames = min(log.pending_frames, FEW_FRAMES) if modes[0] == "passive" else log.pending_frames
-    cut = min(log.file_bytes, bytes_cut_at_once(context, rates)) if modes[-1] == "truncate" else 0
+    rates = known_rates(context)
+    copying = _frames_under_lock(context, log, modes) * log.page_size / rates.copying if modes != (CUT_ONLY,) else 0.0
+    budget = plan_shrinking(context, rates, copying)
+    cutting = min(log.file_bytes, budget.at_once) / rates.cutting
+    if modes == (CUT_ONLY,):
+        return StallPrediction(cutting=cutting)
+    if modes[-1] != "truncate":
+        budget, cutting = replace(budget, wait=context.target.limits.checkpoint_wait), 0.0
     return StallPrediction(
-        context.target.limits.checkpoint_wait, frames * log.page_size / rates.copying, cut / rates.cutting
+        budget.wait, _frames_under_lock(context, log, modes) * log.page_size / rates.copying, cutting
     )
 
 
-def _guard_vulnerable(context: ActionContext, mode: str, log: WalStatus) -> None:
-    version = context.target.owner_sqlite
-    exposure = (
-        f"the application's SQLite {version} has"
-        if version
-        else "nothing proves that the application's SQLite is free of"
-    )
-    if mode in ("passive", "full", "restart"):
-        raise Refused(
-            f"{exposure} the WAL-reset bug: a {mode} checkpoint by us can make it lose committed rows",
-            reason="owner_vulnerable",
-            next_step="use --mode auto (truncates only); or, if the application runs 3.51.3 or newer, say so: "
-            "--owner-sqlite 3.51.3 (owner_sqlite in the configuration)",
-        )
-    readers = find_lasting_readers(context)
-    if readers:
-        raise Blocked(
-            f"a reader holds the WAL, and {exposure} the WAL-reset bug, so a checkpoint that it would stop is not tried: "
-            + describe_processes(readers),
-            reason=GIVEN_UP_BEFORE_TRYING,
-            next_step="let that process end its read transaction; `queuekeeper readers` shows it",
-            figures={**_pragma_counts(1, log.frames, log.copied), **_process_figures(readers)},
-        )
-    if not _may_try_again(context):
-        raise Refused(
-            f"{exposure} the WAL-reset bug, and the last checkpoint is less than {CHECKPOINT_PAUSE:.0f} s ago",
-            reason="owner_vulnerable_pause",
-            next_step="wait a minute, or prove the owner with --owner-sqlite",
-        )
-
-
-def _may_try_again(context: ActionContext) -> bool:
-    """On an owner not proved safe this binds every trigger, else only automatic runs."""
-    return may_retry_checkpoint(context.last_attempt, context.now())
+def _frames_under_lock(context: ActionContext, log: WalStatus, modes: tuple[str, ...]) -> int:
+    """The frames that the last mode copies: few where most can be copied ahead (actions/maintenance/wal_copying.py)."""
+    if log.pending_frames <= FEW_FRAMES:
+        return log.pending_frames
+    is_ahead = modes[0] == "passive" or (modes == ("truncate",) and is_written_now(context))
+    return FEW_FRAMES if is_ahead else log.pending_frames
 
 
 def _refuse_too_soon(why: str) -> tuple[str, ...]:
@@ -275,14 +252,13 @@ def _refuse_too_soon(why: str) -> tuple[str, ...]:
 
 def _guard_stall(context: ActionContext, stall: float) -> None:
     """Raises Refused when an automatic run would exceed its budget without consent; a manual run has the operator's consent."""
-    budget = context.target.limits.checkpoint_wait
-    accepted = max(2 * budget, context.numeric_option("stall", 0.0))
+    accepted = accepted_stall(context)
     if context.automatic and stall > accepted:
         raise Refused(
             f"the application would wait about {stall:.2f} s for the copying and cutting, {accepted:.2f} s are allowed",
             reason="stall",
-            next_step="start it yourself at a quiet time, prove the owner (owner_sqlite) so that most is copied without "
-            "stopping the application, or accept it in the rule: options: {stall: 2s}",
+            next_step="prove the owner (owner_sqlite), or run it while the application commits: then most is copied without "
+            "stopping it; start it yourself at a quiet time, or accept it in the rule: options: {stall: 2s}",
         )
 
 
@@ -306,7 +282,7 @@ def _blocked_error(
         blocker.why,
         reason=blocker.reason,
         next_step=blocker.cure,
-        figures={**figures, **_process_figures(blocker.processes)},
+        figures={**figures, **process_figures(blocker.processes)},
         totals=totals,
     )
 
@@ -320,12 +296,3 @@ def _result_message(context: ActionContext, result: tuple[int, int, int], figure
             readers = find_lasting_readers(context)
             words += f"; {frames - copied} frames are held back by {describe_processes(readers)}" if readers else ""
     return words
-
-
-def _pragma_counts(busy: int, frames: int, copied: int) -> dict[str, Figure]:
-    """The numbers of the pragma's row by their names in the figures."""
-    return {"busy": busy, "log": frames, "checkpointed": copied}
-
-
-def _process_figures(readers: tuple[ProcessRef, ...]) -> dict[str, Figure]:
-    return {"pid": readers[0].pid, "command": readers[0].command} if readers else {}

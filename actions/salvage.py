@@ -5,16 +5,19 @@ Runbook: docs/runbook.md#procedure-salvage. Never automatic: its result wants a 
 
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from actions.backups.publish import create_partial_file, publish_file, remove_orphaned_partials, sync_file
 from actions.model.context import ActionContext
-from actions.model.errors import Failed, Refused, Unverified
+from actions.model.errors import Blocked, Failed, Refused, Unverified
 from actions.model.options import ActionOption
 from actions.model.plan import Done, Plan
+from actions.restores.swap import require_no_open_files
 from actions.salvaging.damaged_file import NotDatabase, open_damaged_file
 from actions.salvaging.private_copy import copy_damaged_files, source_bytes
-from actions.salvaging.prove_result import find_problems
+from actions.salvaging.prove_result import prove_result
 from actions.salvaging.rebuild import Rebuilt, rebuild_database
 from actions.salvaging.result_words import backup_step, describe_result
 from actions.salvaging.schema_rows import detect_encoding, read_schema
@@ -66,7 +69,7 @@ def plan(context: ActionContext) -> Plan:
             "tables": ", ".join(tables),
             "needed_bytes": needed,
         },
-        warnings=tuple(describe_damage(file, schema.broken)),
+        warnings=(*describe_damage(file, schema.broken), *_warn_of_users(context)),
     )
 
 
@@ -89,20 +92,33 @@ def run(context: ActionContext, plan: Plan) -> Done:
         context.emit_phase("salvage")
         rebuilt = _rebuild(context, copy, rebuilt_file)
         context.emit_phase("verify")
-        problems = find_problems(rebuilt_file)
-        if problems:
+        proof = prove_result(rebuilt_file)
+        if proof.problem:
             raise Unverified(
-                f"what was built of {context.target.path} does not pass SQLite's check: {problems}",
+                f"what was built of {context.target.path} does not pass SQLite's check: {proof.problem}",
                 reason="content",
                 next_step=f"{backup_step(context)}; and report this: it is a fault of queuekeeper",
             )
         sync_file(rebuilt_file)
         context.stop.raise_if_requested()
         publish_file(rebuilt_file, destination)
+    rebuilt = replace(rebuilt, problems=(*rebuilt.problems, *proof.notes, *_warn_of_users(context)))
     figures = {**describe_result(context, destination, rebuilt, facts), "seconds": round(time.monotonic() - started, 4)}
     kept_rows = sum(table.rows for table in rebuilt.tables)
     lost = sum(table.missing for table in rebuilt.tables)
     return Done(f"salvaged {kept_rows} rows of {context.target.path} to {destination}; {lost} are lost", figures)
+
+
+def _warn_of_users(context: ActionContext) -> Iterator[str]:
+    """A copy of a file that is written to may mix two moments; SQLite's locks would not help with a damaged one."""
+    try:
+        require_no_open_files(context)
+    except Blocked as error:
+        pid = error.figures.get("pid")
+        user = "a process" if pid is None else f"pid {pid}"
+        yield f"{user} has the database open: stop the application first, or its changes meanwhile may be missing or mixed"
+    except Refused as error:
+        yield f"{error}: stop the application first"
 
 
 def _rebuild(context: ActionContext, copy: Path, rebuilt_file: Path) -> Rebuilt:

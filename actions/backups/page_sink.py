@@ -22,12 +22,12 @@ _PAGES_PER_STEP = 2000
 
 @dataclass
 class _SinkState:
-    """The copy that is compared; `differing` and `compared` by page number."""
+    """The copy that is compared; `compared` has a byte for each page from 0, and `differing` page numbers."""
 
     descriptor: int
     page_size: int
+    compared: bytearray
     size: int = 0
-    compared: set[int] = field(default_factory=set)
     differing: set[int] = field(default_factory=set)
 
 
@@ -46,7 +46,7 @@ class _ComparingFile:
         size = len(data)
         page = offset // state.page_size + 1
         state.size = max(state.size, offset + size)
-        state.compared.add(page)
+        state.compared[page] = 1
         if data == os.pread(state.descriptor, size, offset):
             state.differing.discard(page)
         elif not same_page(page, bytes(data), os.pread(state.descriptor, size, offset)):
@@ -95,12 +95,12 @@ def compare_all_pages(context: ActionContext, pin: SnapshotPin, destination: Pat
     """How many pages were compared. Raises Unverified when one differs, ActionError, apsw.Error, OSError."""
     descriptor = os.open(destination, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        state = _SinkState(descriptor, pin.page_size)
+        state = _SinkState(descriptor, pin.page_size, bytearray(pin.pages + 1))
         _feed_pages(context, pin, state)
     finally:
         os.close(descriptor)
     _require_all_pages(pin, destination, state)
-    return len(state.compared)
+    return state.compared.count(1)
 
 
 def _feed_pages(context: ActionContext, pin: SnapshotPin, state: _SinkState) -> None:
@@ -126,7 +126,7 @@ def _feed_pages(context: ActionContext, pin: SnapshotPin, state: _SinkState) -> 
 
 def _require_all_pages(pin: SnapshotPin, destination: Path, state: _SinkState) -> None:
     lock_page = PENDING_BYTE // pin.page_size + 1  # SQLite never uses it
-    missing = pin.pages - len(state.compared) - (lock_page <= pin.pages)
+    missing = pin.pages - state.compared.count(1) - (lock_page <= pin.pages)
     if state.differing:
         raise not_proved_error(
             destination,

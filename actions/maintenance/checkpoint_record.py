@@ -11,14 +11,16 @@ from actions.sqlite.pacing import delay_after_hold
 
 @dataclass(slots=True)
 class CheckpointRecord:
-    """`result`: the row of the last pragma; `longest_hold`: of the write lock, in seconds.
+    """`result`: the row of the last pragma; `longest_hold`, `last_hold`: of the write lock, in seconds.
 
-    `copied_bytes` were copied passively, in `copied_seconds`.
+    `is_emptied`: the last TRUNCATE made the WAL file empty. `copied_bytes` were copied passively, in `copied_seconds`.
     """
 
     result: tuple[int, int, int]
     cut: TailCut = field(default_factory=TailCut)
     longest_hold: float = 0.0
+    last_hold: float = 0.0
+    is_emptied: bool = False
     copied_bytes: int = 0
     copied_seconds: float = 0.0
 
@@ -28,7 +30,8 @@ class CheckpointRecord:
         self.record_hold(slice_.longest_hold)
 
     def record_hold(self, seconds: float) -> None:
-        """Remember the longest hold of the write lock."""
+        """Remember how long the write lock was held now, and at most."""
+        self.last_hold = seconds
         self.longest_hold = max(self.longest_hold, seconds)
 
     def record_copy(self, count: int, seconds: float) -> None:

@@ -3,9 +3,10 @@
 The rates are those that the last runs measured on this database; without any, conservative ones.
 """
 
+import math
 from dataclasses import dataclass
 
-from actions.maintenance.wal_slices import LARGEST_SLICE
+from actions.maintenance.wal_slices import CUT_STEP, LARGEST_SLICE, slice_budget
 from actions.model.context import ActionContext
 from actions.sqlite.pacing import PLANNED_SHARE
 
@@ -15,6 +16,8 @@ COPY_RATE, CUT_RATE = 650e6, 330e6
 # The names of the figures that remember what was measured, and the bytes from which on a measurement says something.
 COPY_RATE_FIGURE, CUT_RATE_FIGURE = "copy_bytes_per_second", "cut_bytes_per_second"
 MEANINGFUL_BYTES = 8 << 20
+# Time kept for copying where the operator's word says how long a stall may be: by how much more than expected, and seconds.
+COPY_RESERVE, LEAST_RESERVE = 1.25, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,15 @@ class WalRates:
 
     copying: float
     cutting: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkingBudget:
+    """What one TRUNCATE may do under the write lock: bytes cut at once, seconds of waiting for readers, bytes copied."""
+
+    at_once: int
+    wait: float
+    copied_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +57,24 @@ def known_rates(context: ActionContext) -> WalRates:
     return WalRates(float(copying or COPY_RATE), float(cutting or CUT_RATE))
 
 
-def bytes_cut_at_once(context: ActionContext, rates: WalRates) -> int:
-    """The bytes that one hold of the write lock may cut: what is planned to fit into its budget, LARGEST_SLICE at most."""
-    return min(LARGEST_SLICE, int(PLANNED_SHARE * context.target.limits.write_lock * rates.cutting))
+def accepted_stall(context: ActionContext) -> float:
+    """Seconds for which an automatic run may stop the writers: by the operator's word, else by the limits."""
+    limits = context.target.limits
+    by_limits = 2 * limits.checkpoint_wait + PLANNED_SHARE * slice_budget(context)
+    return max(by_limits, context.numeric_option("stall", 0.0))
+
+
+def plan_shrinking(context: ActionContext, rates: WalRates, copying: float) -> ShrinkingBudget:
+    """The budget of a TRUNCATE that is expected to copy for `copying` seconds under the write lock.
+
+    With the operator's word it waits for readers as long as that leaves.
+    """
+    limits = context.target.limits
+    at_once = min(LARGEST_SLICE, max(CUT_STEP, int(PLANNED_SHARE * slice_budget(context) * rates.cutting)))
+    reserved = at_once / rates.cutting + COPY_RESERVE * copying + LEAST_RESERVE
+    wait = max(limits.checkpoint_wait, context.numeric_option("stall", 0.0) - reserved)
+    allowed = max(accepted_stall(context) - wait - at_once / rates.cutting, LEAST_RESERVE)
+    return ShrinkingBudget(at_once, wait, allowed * rates.copying if context.automatic else math.inf)
 
 
 def measured_rate(count: int, seconds: float) -> float | None:

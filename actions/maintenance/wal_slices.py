@@ -42,6 +42,11 @@ from collectors.raw_reader.formats import (
 # Bytes of one cut, between two looks at the clock, and how many cuts one transaction makes at most.
 CUT_STEP, MOST_CUTS = 1 << 20, 16
 LARGEST_SLICE = CUT_STEP * MOST_CUTS
+# Seconds that one slice may take, where limits.write_lock allows more: it is planned for a third of it. A writer that waits for
+# a longer one has fewer tries, and each miss makes its next sleep longer.
+LONGEST_HOLD = 0.02
+# A log that grows and starts over all the time is cut until so many times its first size is gone.
+MOST_REGROWTH = 2
 # The magic number of a WAL header; its last bit tells the byte order of the checksums (https://sqlite.org/walformat.html).
 WAL_MAGIC = 0x377F0682
 
@@ -66,8 +71,7 @@ class TailCut:
 
 @dataclass(slots=True)
 class _WalTail:
-    """The WAL file, open, and its header as it was last synced. `counting`: a connection that
-    counts the frames in use."""
+    """The WAL file, open, and its header as it was last synced. `counting`: a connection that counts the frames in use."""
 
     path: Path
     descriptor: int
@@ -103,20 +107,27 @@ class _WalTail:
         return last[FRAME_HEADER_SALT] == header[WAL_HEADER_SALT]
 
 
+def slice_budget(context: ActionContext) -> float:
+    """Seconds for which one slice may hold the write lock."""
+    return min(LONGEST_HOLD, context.target.limits.write_lock)
+
+
 def cut_unused_tail(context: ActionContext, enough: int) -> Iterator[TailCut]:
     """Cut off what lies after the frames in use until the file has `enough` bytes at most, yielding each slice.
 
     Raises ActionError, apsw.Error, OSError.
     """
     with _open_tail(context) as tail, open_writable(context.target.path, LOCK_WAIT) as connection:
-        loop = BatchLoop(context, connection, WritePacing(context.target.limits.write_lock), WalHeadroom(context))
-        while os.fstat(tail.descriptor).st_size > enough:
-            renewed = tail.sync_header()
+        loop = BatchLoop(context, connection, WritePacing(slice_budget(context)), WalHeadroom(context))
+        most = MOST_REGROWTH * os.fstat(tail.descriptor).st_size
+        while most > 0 and os.fstat(tail.descriptor).st_size > enough:
+            tail.sync_header()
+            if tail.unused_bytes() == 0 and not tail.sync_header():
+                return
             cut = _cut_slice(loop, tail)
+            most -= max(cut.bytes, CUT_STEP)
             if cut.bytes > 0:
                 yield cut
-            elif not renewed:
-                return
 
 
 @contextmanager

@@ -117,7 +117,10 @@ def find_checkpoint_blocker(context: ActionContext, pending: str) -> CheckpointB
         return CheckpointBlocker("reader", f"{pending}, but this process sees no reader", unseen)
     wait, names = context.target.limits.checkpoint_wait, describe_processes(traffic.readers)
     why = f"readers followed each other without a gap for {wait:g} s, so the log could not start over: {names}"
-    cure = "let reads end or leave gaps, or raise limits.checkpoint_wait to twice the longest (writers wait so long)"
+    cure = (
+        "let reads end or leave gaps; or accept a stall of twice the longest read: --stall 300ms for reads of 100 ms (in a "
+        "rule: options: {stall: 300ms}; for all: limits.checkpoint_wait)"
+    )
     return CheckpointBlocker("reset_starved", why, cure, traffic.readers)
 
 

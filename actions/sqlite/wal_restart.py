@@ -26,11 +26,12 @@ DEAD_HEADER = bytes(WAL_HEADER_BYTES)
 
 @dataclass(slots=True)
 class _VfsFiles:
-    """What the VFS knows: how many bytes may be cut at once, whether the WAL file was cut, and the open database file."""
+    """What the VFS knows: how many bytes may be cut at once, whether the WAL file was cut, and the open files."""
 
     at_most: int
     has_cut: bool = False
     database: apsw.VFSFile | None = None
+    wal: apsw.VFSFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,18 @@ class RestartConnection:
         """Whether a checkpoint made the WAL file empty; otherwise one that succeeded has made its frames invalid."""
         return self._files.has_cut
 
-    def sync_database(self) -> float:
-        """Write the database file to the disk, without any lock; returns the seconds that it took.
+    def sync_files(self) -> float:
+        """Write the WAL and the database file to the disk, without any lock; returns the seconds that it took.
 
-        A checkpoint syncs it only where it has copied every frame: beside a writer that is the one under the write lock, which
-        would then wait for the disk with all that earlier checkpoints copied. Through SQLite's own descriptor: closing
-        another one would drop the locks of this process. Raises apsw.Error.
+        A checkpoint syncs the database only where it has copied every frame: beside a writer that is the one under the write
+        lock, which would then wait for the disk with all that earlier checkpoints copied. Through SQLite's own
+        descriptors: closing another one of the database would drop the locks of this process. Raises apsw.Error.
         """
+        self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # opens the WAL
         begun = time.monotonic()
-        if self._files.database is not None:
-            self._files.database.xSync(apsw.SQLITE_SYNC_NORMAL)
+        for file in (self._files.wal, self._files.database):
+            if file is not None:
+                file.xSync(apsw.SQLITE_SYNC_NORMAL)
         return time.monotonic() - begun
 
 
@@ -84,7 +87,8 @@ class _UncutWalVfs(apsw.VFS):
     def xOpen(self, name: apsw.URIFilename | str | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
         """Open a file of the connection."""
         if flags[0] & apsw.SQLITE_OPEN_WAL:
-            return _UncutWalFile(name, flags, self._files)
+            self._files.wal = _UncutWalFile(name, flags, self._files)
+            return self._files.wal
         opened = super().xOpen(name, flags)
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
             self._files.database = opened

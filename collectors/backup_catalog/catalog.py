@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from collectors.backup_catalog.manifest import Manifest, ManifestError, belongs_to
+from collectors.backup_catalog.manifest import Manifest, ManifestError, ManifestOfOtherFile, belongs_to
 from collectors.target import Target
 
 BackupState = Literal["verified", "unverified", "failed"]
@@ -73,10 +73,10 @@ def assess_backup(read: Callable[[], Manifest], size: int, target: Target) -> tu
     """
     try:
         manifest = read()
+    except (OSError, ManifestOfOtherFile):
+        return "unverified", None
     except ManifestError:
         return "failed", None
-    except OSError:
-        return "unverified", None
     if not belongs_to(manifest, target):
         return "unverified", manifest
     if manifest.bytes != size or manifest.damaged_time is not None:

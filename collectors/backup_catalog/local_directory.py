@@ -13,8 +13,8 @@ from pathlib import Path
 from stat import S_ISREG
 
 from collectors.backup_catalog.catalog import Backup, CatalogListing, assess_backup
-from collectors.backup_catalog.manifest import Manifest, decode_manifest
-from collectors.backup_catalog.names import has_word, is_database_name, is_own_name, manifest_name
+from collectors.backup_catalog.manifest import Manifest, ManifestOfOtherFile, decode_manifest
+from collectors.backup_catalog.names import has_word, is_compressed_name, is_database_name, is_own_name, manifest_name
 from collectors.target import BackupSettings, Target
 
 _SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
@@ -76,7 +76,7 @@ class LocalDirectoryCatalog:
 
     def read_manifest(self, reference: str) -> Manifest:
         """Read the manifest of a backup. Raises ManifestError, OSError."""
-        return read_manifest(manifest_path(Path(reference)))
+        return _read_manifest_of(Path(reference))
 
     @contextmanager
     def open_local(self, reference: str) -> Iterator[Path]:
@@ -137,7 +137,7 @@ class LocalDirectoryCatalog:
             return before
         if not S_ISREG(status.st_mode) or self._is_live_database(status):
             return None
-        state, manifest = assess_backup(lambda: read_manifest(manifest_path(path)), status.st_size, self.target)
+        state, manifest = assess_backup(lambda: _read_manifest_of(path), status.st_size, self.target)
         if state == "unverified" and manifest is None and manifest_signature:
             signature = ()  # it could not be read at the moment: it is tried again at the next listing
         return Backup(path.name, str(path), status.st_size, status.st_mtime, state, manifest, signature)
@@ -169,6 +169,14 @@ def manifest_path(backup: Path) -> Path:
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest in this file. Raises ManifestError, OSError."""
     return decode_manifest(path.read_bytes())
+
+
+def _read_manifest_of(backup: Path) -> Manifest:
+    """Read the manifest of this file. Raises ManifestError, OSError, ManifestOfOtherFile."""
+    manifest = read_manifest(manifest_path(backup))
+    if (manifest.compression == "zstd") != is_compressed_name(backup.name):
+        raise ManifestOfOtherFile(f"the manifest beside it is of its {manifest.compression} form, not of this file")
+    return manifest
 
 
 @lru_cache(maxsize=16384)

@@ -23,6 +23,10 @@ class ManifestError(Exception):
     """A manifest that cannot be read; the message says why."""
 
 
+class ManifestOfOtherFile(ManifestError):
+    """A manifest that describes the same backup compressed, or not: one that a person unpacked beside it has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackupSource:
     """The database that was backed up. `path` has its symbolic links resolved; `database` is its configured name."""

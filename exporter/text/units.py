@@ -49,7 +49,8 @@ _FIGURE_WORDS = {
 def figures_in_words(figures: Mapping[str, object]) -> Iterator[str]:
     """One line `name: value` for each figure, in the unit that its name implies."""
     for name, value in figures.items():
-        words = _FIGURE_WORDS.get(name) or name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        plain = name if " " in name else name.replace("_", " ").removesuffix(" seconds").removesuffix(" bytes")
+        words = _FIGURE_WORDS.get(name) or plain  # a name with spaces has a table's name in it
         yield f"{words}: {_format_figure(name, value)}"
 
 

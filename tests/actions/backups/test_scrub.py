@@ -201,3 +201,16 @@ def test_what_root_dates_stays_readable_for_the_application(queue: prismq.Queue,
     assert by_hand(target, "scrub").outcome == "done"
     status = manifest_path(path).stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (12345, 12346, 0o600)
+
+
+def test_a_copy_that_a_person_unpacked_beside_it_takes_nothing_from_the_compressed_one(
+    target: Target, work: ActionContext
+) -> None:
+    """Both names have one manifest, which describes one of them."""
+    path = backed_up(work)
+    other = path.with_suffix("") if path.suffix == ".zst" else path.with_name(path.name + ".zst")
+    other.write_bytes(b"the other form")
+    assert states(target) == {path: "verified", other: "unverified"}
+    assert run_here("scrub", work).figures["copies"] == 1
+    assert by_hand(target, "verify", backup=str(other)).outcome == "unverified"
+    assert states(target) == {path: "verified", other: "unverified"}

@@ -109,6 +109,12 @@ def test_a_reading_from_before_the_run_changes_nothing() -> None:
     assert state_after_reading(TWICE, Measurement(0.0), 60.0, held_back=False) == SuspensionState()
 
 
+def test_a_run_that_another_clock_dated_keeps_no_reading_away() -> None:
+    """The clock was far ahead at that run: it would be suspended until that time had come."""
+    ahead = replace(TWICE, at=60.0 + 200 * 86400)
+    assert state_after_reading(ahead, Measurement(0.0), 60.0, held_back=False) == SuspensionState()
+
+
 def test_where_nothing_is_remembered_a_reading_changes_nothing() -> None:
     assert state_after_reading(SuspensionState(), Measurement(0.0), 60.0, held_back=False) == SuspensionState()
 

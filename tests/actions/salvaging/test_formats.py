@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from actions.salvaging.damaged_file import open_damaged_file
-from actions.salvaging.prove_result import find_problems
+from actions.salvaging.prove_result import ResultProof, prove_result
 from actions.salvaging.rebuild import Rebuilt, rebuild_database
 from actions.salvaging.schema_rows import detect_encoding
 from collectors.queue_profiles.quoting import quote_identifier
@@ -122,7 +122,7 @@ def make(path: Path, settings: str, prepare: Callable[[apsw.Connection], None] =
 
 def compare(folder: Path) -> None:
     rebuilt = salvage(folder / "a.db", folder / "b.db")
-    assert find_problems(folder / "b.db") == ""
+    assert prove_result(folder / "b.db") == ResultProof("")
     assert (rebuilt.problems, rebuilt.apart) == ((), 0)
     assert all(table.exact and table.missing == 0 for table in rebuilt.tables)
     assert content(folder / "b.db") == content(folder / "a.db")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actions.salvaging.damaged_file import NotDatabase, open_damaged_file
-from actions.salvaging.prove_result import find_problems
+from actions.salvaging.prove_result import ResultProof, prove_result
 from actions.salvaging.rebuild import rebuild_database
 from actions.salvaging.schema_rows import detect_encoding
 from tests.support.real.recover_shell import find_recovery, recover_database
@@ -52,7 +52,7 @@ def test_nothing_is_invented_and_no_less_is_kept_than_sqlite_keeps(
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     salvage_file(damaged, ours)
     assert {path: path.read_bytes() for path in before} == before
-    assert find_problems(ours) == ""
+    assert prove_result(ours) == ResultProof("")
     assert invented_rows(scene, read_rows(ours), how) == []
     if recovery is not None:
         theirs = recover_copy(recovery, damaged, tmp_path)

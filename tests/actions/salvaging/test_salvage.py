@@ -18,6 +18,7 @@ from actions.salvaging.private_copy import copy_damaged_files
 from actions.store.database import state_store
 from actions.store.runs import enqueue_and_claim
 from collectors.target import BackupSettings, Limits, Target
+from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, planned, target_of
 from tests.support.scenes.small_disk import fill, small_disk
 
@@ -222,3 +223,34 @@ def test_a_disk_without_room_is_refused_beforehand(tmp_path: Path) -> None:
         run = by_hand(target, "salvage", to=str(disk / "new.db"))
         assert (run.outcome, run.reason) == ("refused", "disk_full"), run.message
         assert os.listdir(disk) == []
+
+
+def test_a_virtual_table_that_lost_rows_is_told_and_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    owner = apsw.Connection(str(path))
+    owner.execute(
+        "CREATE TABLE tasks (id INTEGER PRIMARY KEY); CREATE VIRTUAL TABLE places USING rtree(id, low, high);"
+        "CREATE VIRTUAL TABLE unknown USING fts5(text)"
+    ).fetchall()
+    with owner:
+        owner.executemany("INSERT INTO places VALUES (?, ?, ?)", ((n, n, n + 1) for n in range(500)))
+        owner.executemany("INSERT INTO tasks VALUES (?)", ((n,) for n in range(500)))
+    pages = owner.execute("SELECT pageno FROM dbstat WHERE name = 'places_node' AND pagetype = 'leaf'").fetchall()
+    owner.close()
+    content = bytearray(path.read_bytes().replace(b"unknown USING fts5", b"unknown USING nosu"))
+    for (page,) in pages[1:3]:
+        content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    path.write_bytes(content)
+    run = by_hand(target_of(path, limits=Limits(disk_reserve=0)), "salvage", to=str(tmp_path / "new.db"))
+    assert run.outcome == "done", run.message
+    assert count(tmp_path / "new.db") == 500
+    assert "virtual table places: " in str(run.figures["notes"])
+
+
+def test_a_process_that_has_it_open_is_named(damaged: Target, tmp_path: Path) -> None:
+    with prismq.process("held_reader.py", damaged.path) as user:
+        words = str(planned(damaged, "salvage", {"to": str(tmp_path / "new.db")}).figures["warnings"])
+        assert f"pid {user.pid} has the database open" in words
+        run = by_hand(damaged, "salvage", to=str(tmp_path / "new.db"))
+        assert run.outcome == "done", run.message
+        assert f"pid {user.pid} has the database open" in str(run.figures["notes"])

@@ -161,6 +161,12 @@ def test_a_fresh_claim_of_a_living_process_is_left_alone_until_its_patience_ends
     assert [run.id for run in recover_lost_runs(store, never_held, 2.1 + CLAIM_PATIENCE)] == [run_id]
 
 
+def test_a_claim_that_another_clock_dated_is_not_waited_for_until_that_time_has_come(store: apsw.Connection) -> None:
+    run_id, _ = runs.enqueue_run(store, CHECKPOINT, "/jobs.db", 1.0)
+    runs.claim_run(store, run_id, 200 * 86400.0)
+    assert [run.id for run in recover_lost_runs(store, never_held, 3.0)] == [run_id]
+
+
 def test_a_lost_claim_ends_when_the_same_action_is_pending_already(store: apsw.Connection) -> None:
     run_id, _ = runs.enqueue_run(store, CHECKPOINT, "/jobs.db", 1.0)
     runs.claim_run(store, run_id, 2.0)
