@@ -176,7 +176,8 @@ def test_what_is_shared_is_read_once_and_calls_no_python(queue: prismq.Queue, ra
     assert "sqlite_sequence" in shared
     assert "holder_lives" not in shared
     counted = [sql for sql in statements if "task_queue" in sql and not sql.startswith("SELECT type, name")]
-    assert [sql for sql in counted if "holder_lives" not in sql] == [shared]
+    # Whether tables are empty is compared with what they held before, not with the figures of this poll.
+    assert [sql for sql in counted if "holder_lives" not in sql and "NOT INDEXED LIMIT 100" not in sql] == [shared]
 
 
 def test_the_shared_values_are_those_of_the_separate_reads(
