@@ -282,7 +282,14 @@ def test_only_a_collector_that_needs_a_profile_has_one_looked_up(
 
     monkeypatch.setattr(context, "cached_profile", noted)
     target = Target("jobs", queue.path, limits=ROOMY)
-    for name in ("wal", "storage", "fragmentation", "write_lock", "disk", "backups", "page_layout"):
+    for name in (
+        "wal",
+        "fragmentation",
+        "write_lock",
+        "disk",
+        "backups",
+        "page_layout",
+    ):  # storage knows which tables drain
         assert poll_database(target, None, time.time(), raw, only=frozenset({name})).collectors[name].success
     assert lookups == []
     poll_database(target, None, time.time(), raw)
