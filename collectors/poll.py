@@ -17,6 +17,7 @@ from collectors.access.label_limit import count_folded_labels
 from collectors.access.open_database import OpenedDatabase, find_reading_problem, open_database
 from collectors.access.preflight import PreflightVerdict
 from collectors.access.refresh import any_reading_can_age
+from collectors.access.second_name import SECOND_NAME, WAL_DELETED
 from collectors.access.snapshot import CollectorResult, Snapshot
 from collectors.access.timeouts import TimeLimitExceeded, time_limit
 from collectors.content_loss.memory import ContentMemory
@@ -216,7 +217,9 @@ def _record_reading(collector: Collector, reading: Any, collected: _CollectedRea
 
 
 def _refusal_reason(collector: Collector, context: PollContext, opened: OpenedDatabase) -> tuple[str, str] | None:
-    """Why this collector cannot run, if so."""
+    """Why this collector cannot run, if so. By another name its sizes, WAL and locks are not seen either."""
+    if opened.verdict.state in (SECOND_NAME, WAL_DELETED) and not collector.SPEC.outside_file:
+        return opened.verdict.state, opened.verdict.message
     if not collector.SPEC.needs_connection:
         return None
     if context.connection is None:

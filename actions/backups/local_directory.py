@@ -16,13 +16,18 @@ from actions.backups.publish import (
     write_private_file,
 )
 from actions.backups.writable import require_writable_folder
-from actions.model.errors import Failed
+from actions.model.errors import Failed, Refused
 from actions.sqlite.disk_space import require_free_space
 from collectors.access.file_facts import nearest_existing_directory
 from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, manifest_path, read_manifest
 from collectors.backup_catalog.manifest import Manifest, ManifestError, belongs_to, encode_manifest
 from collectors.backup_catalog.names import MANIFEST_SUFFIX, PREFIX, is_manifest_name, is_own_name, names_described_by
-from collectors.backup_catalog.partial_names import PARTIAL
+from collectors.backup_catalog.partial_names import (
+    LONGEST_SQLITE_PATH,
+    PARTIAL,
+    SHORTEST_PARTIAL_NAME,
+    usable_name_length,
+)
 
 
 class LocalDirectoryStore(LocalDirectoryCatalog):
@@ -57,7 +62,16 @@ class LocalDirectoryStore(LocalDirectoryCatalog):
 
     @contextmanager
     def create_draft(self, name: str) -> Iterator[Path]:
-        """Create a private local file in which a backup of this name is written; it is gone after the block."""
+        """Create a private local file in which a backup of this name is written; it is gone after the block.
+
+        Raises Refused where SQLite could not open it, since the whole path is too long.
+        """
+        if usable_name_length(self.folder) < SHORTEST_PARTIAL_NAME:
+            raise Refused(
+                f"SQLite opens no path of more than {LONGEST_SQLITE_PATH} bytes, as files in {self.folder} would have",
+                reason="name_too_long",
+                next_step="name a folder nearer to the root",
+            )
         with create_partial_file(self.folder, name) as draft:
             yield draft
 

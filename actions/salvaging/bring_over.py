@@ -3,7 +3,6 @@
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import apsw
 
@@ -15,13 +14,6 @@ from actions.salvaging.read_rows import PageRows, SalvagedRow, read_any_page, re
 from actions.salvaging.records import RawText, Value, read_signed_varint, read_varint
 from actions.salvaging.table_shape import TableShape
 from actions.salvaging.trees import WalkedTree
-
-
-class PlacedRow(NamedTuple):
-    """A row and its page."""
-
-    row: SalvagedRow
-    page: int
 
 
 @dataclass(slots=True)
@@ -36,13 +28,17 @@ class TableCount:
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    """Where the rows of a table come from. `refused`: pages of its tree that belong to another one."""
+    """Where the rows of a table come from. `refused`: pages of its tree that belong to another one.
+
+    `doubtful`: rowids that the table's indexes do not know, and that stand alone.
+    """
 
     file: DamagedFile
     tree: WalkedTree
     shape: TableShape
     claimed: bytearray
     refused: frozenset[int]
+    doubtful: frozenset[int] = frozenset()
 
 
 def bring_rows_over(
@@ -82,15 +78,20 @@ def bound_table_pages(source: TableSource) -> list[KeyBounds | None]:
 
 
 def _ascends_throughout(source: TableSource) -> bool:
-    """Whether the rowids of all cells ascend through the tree, whatever else is in the cells."""
     last = None
+    for rowid in iterate_rowids(source):
+        if last is not None and rowid <= last:
+            return False
+        last = rowid
+    return True
+
+
+def iterate_rowids(source: TableSource) -> Iterator[int]:
+    """The rowids of all cells of a table in tree order, whatever else is in the cells. Raises OSError."""
     for number in source.tree.slots:
         page = _table_leaf(source, number)
-        for rowid in () if page is None else _read_rowids(page, number):
-            if last is not None and rowid <= last:
-                return False
-            last = rowid
-    return True
+        if page is not None:
+            yield from _read_rowids(page, number)
 
 
 def _read_rowids(page: bytes, number: int) -> Iterator[int]:
@@ -121,6 +122,7 @@ def _split_rows(
     others: list[SalvagedRow] = []
     for row in rows.rows:
         admitted = limits is None or (row.rowid is not None and limits.admits(row.rowid))
+        admitted = admitted and row.rowid not in source.doubtful
         is_row = row.trusted and admitted and source.shape.can_hold(row.values)
         (fitting if is_row else others).append(row)
     if limits is None:

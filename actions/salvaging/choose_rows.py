@@ -6,7 +6,7 @@ row of the table, since it may never have been one; a page whose rows fit exactl
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -91,10 +91,21 @@ def bound_pages(pages: Sequence[Sequence[int]]) -> list[KeyBounds | None]:
     gaps = _gaps_around(in_place)
     bounds: list[KeyBounds | None] = list(gaps)
     vacant = [gap for gap, chosen in zip(gaps, in_place, strict=True) if not chosen][:_MOST_GAPS]
-    joints = {gap.above: gap for gap in gaps}
+    elsewhere = []
     for position, rowids in enumerate(pages):
         if rowids and not in_place[position]:
-            bounds[position] = _find_gap(rowids, [gaps[position], *vacant], joints)
+            bounds[position] = _find_gap(rowids, (gaps[position], *vacant))
+            elsewhere += [position] if bounds[position] is None else []
+    filled = [rowids for rowids in in_place if rowids]
+    between = (KeyBounds(first[-1], second[0]) for first, second in pairwise(filled)) if elsewhere else ()
+    elsewhere = elsewhere[:_MOST_GAPS]
+    for gap in between:
+        inside = [
+            position for position in elsewhere if gap.admits(pages[position][0]) and gap.admits(pages[position][-1])
+        ]
+        if _fill_exactly(gap, [pages[position] for position in inside]):
+            for position in inside:
+                bounds[position] = gap
     return bounds
 
 
@@ -122,13 +133,15 @@ def _gaps_around(in_place: Sequence[Sequence[int]]) -> list[KeyBounds]:
     return [KeyBounds(low, high) for low, high in zip(aboves, reversed(belows), strict=True)]
 
 
-def _find_gap(rowids: Sequence[int], gaps: Sequence[KeyBounds], joints: Mapping[int, KeyBounds]) -> KeyBounds | None:
-    """The gap in which most of a page's rowids lie, or that they fill exactly: then it may be anywhere."""
-    for gap in gaps:
-        if sum(map(gap.admits, rowids)) >= _FITTING_SHARE * len(rowids):
-            return gap
-    joint = joints.get(rowids[0] - 1)
-    if joint is None:
-        return None
-    following = min((gap.below for gap in joints.values() if gap.below > rowids[-1]), default=_NO_LIMIT)
-    return KeyBounds(joint.above, following) if following == rowids[-1] + 1 else None
+def _find_gap(rowids: Sequence[int], gaps: Sequence[KeyBounds]) -> KeyBounds | None:
+    """The gap in which most of a page's rowids lie."""
+    fewest = _FITTING_SHARE * len(rowids)
+    low, high = min(rowids), max(rowids)
+    meeting = (gap for gap in gaps if gap.above < high and gap.below > low)
+    return next((gap for gap in meeting if sum(map(gap.admits, rowids)) >= fewest), None)
+
+
+def _fill_exactly(gap: KeyBounds, pages: Sequence[Sequence[int]]) -> bool:
+    """Whether pages have each rowid of a gap once: then they belong there, wherever they are."""
+    room = gap.below - gap.above - 1
+    return room == sum(map(len, pages)) and sorted(chain.from_iterable(pages)) == list(range(gap.above + 1, gap.below))

@@ -10,6 +10,7 @@ from actions.salvaging.bring_over import TableCount, TableSource, bring_rows_ove
 from actions.salvaging.contested_pages import refuse_false_claims
 from actions.salvaging.damaged_file import DamagedFile
 from actions.salvaging.free_list import read_free_pages
+from actions.salvaging.index_evidence import find_doubtful_keys, is_foreign_tree
 from actions.salvaging.lost_and_found import LostAndFound
 from actions.salvaging.new_database import (
     add_virtual_table,
@@ -21,9 +22,9 @@ from actions.salvaging.new_database import (
 from actions.salvaging.orphan_pages import keep_orphans_apart
 from actions.salvaging.schema_rows import SCHEMA_ROOT, DamagedSchema, SchemaEntry, is_table_tree, read_schema
 from actions.salvaging.sequences import restore_sequences
-from actions.salvaging.table_report import TableReport, describe_damage, report_table
+from actions.salvaging.table_report import TableReport, describe_damage, report_table, whole_indexes
 from actions.salvaging.table_shape import read_table_shape
-from actions.salvaging.trees import Forest, walk_trees
+from actions.salvaging.trees import Forest, WalkedTree, walk_trees
 
 # Pages between two commits into the new file.
 _PAGES_A_COMMIT = 500
@@ -146,7 +147,18 @@ def _table_sources(
             if shape.with_rowid == is_table_tree(file, entry):
                 sources[entry.name] = TableSource(file, forest.trees[entry.root], shape, forest.claimed, frozenset())
     refused = _refused_pages(file, sources, forest)
-    return {name: replace(source, refused=refused[name]) for name, source in sources.items()}
+    placed = {name: replace(source, refused=refused[name]) for name, source in sources.items()}
+    return {name: _ask_indexes(source, whole_indexes(schema, forest, name)) for name, source in placed.items()}
+
+
+def _ask_indexes(source: TableSource, indexes: Mapping[str, WalkedTree]) -> TableSource:
+    """The same source without the rows that the table's whole indexes show to be none of it. Raises OSError."""
+    if not source.shape.with_rowid or not indexes:
+        return source
+    trees = tuple(indexes.values())
+    if is_foreign_tree(source, trees):
+        return replace(source, refused=frozenset(source.tree.slots))
+    return replace(source, doubtful=find_doubtful_keys(source, trees))
 
 
 def _refused_pages(

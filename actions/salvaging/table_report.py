@@ -64,17 +64,25 @@ def report_table(
 
 
 def _count_by_index(file: DamagedFile, schema: DamagedSchema, forest: Forest, name: str) -> tuple[int, str]:
-    """The most entries in an index of the table that is whole, and its name: each row has one. Partial indexes do not count."""
-    best, best_name = 0, ""
+    """The most entries in a whole index of the table, and its name."""
+    counts = [(count_cells(file, tree), index) for index, tree in whole_indexes(schema, forest, name).items()]
+    return max(counts, default=(0, ""))
+
+
+def whole_indexes(schema: DamagedSchema, forest: Forest, name: str) -> Mapping[str, WalkedTree]:
+    """The indexes of a table of which no page is missing or contested, by name: they have an entry for each row.
+
+    Partial ones do not.
+    """
+    whole = {}
     for entry in schema.indexes():
         tree = forest.trees.get(entry.root)
-        whole = tree is not None and tree.missing == 0 and not any(number in forest.contested for number in tree.slots)
-        if tree is None or not whole or entry.table.lower() != name.lower() or re.search(r"\bWHERE\b", entry.sql, re.I):
+        if tree is None or tree.missing or entry.table.lower() != name.lower():
             continue
-        cells = count_cells(file, tree)
-        if cells > best or not best_name:
-            best, best_name = cells, entry.name
-    return best, best_name
+        contested = any(number in forest.contested for number in tree.slots)
+        if not contested and not re.search(r"\bWHERE\b", entry.sql, re.IGNORECASE):
+            whole[entry.name] = tree
+    return whole
 
 
 def richer_in_backup(reports: Sequence[TableReport], in_backup: Mapping[str, int]) -> Mapping[str, int]:

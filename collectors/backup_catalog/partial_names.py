@@ -16,6 +16,8 @@ PARTIAL = ".partial-"
 SIDECAR_SUFFIXES = ("-journal", "-wal", "-shm")
 # What SQLite opens at most, in bytes (MAX_PATHNAME in https://sqlite.org/src/file/src/os_unix.c), its journal included.
 LONGEST_SQLITE_PATH = 512
+# A partial name with the longest host name (64 bytes), its digest and a journal's suffix.
+SHORTEST_PARTIAL_NAME = 120
 _USUAL_NAME_LIMIT = 255
 _DIGEST_LENGTH = 12
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from collectors.backup_catalog.local_directory import manifest_path
+from collectors.backup_catalog.names import backup_file_name, compressed_name, is_own_name, manifest_name
 from collectors.backup_catalog.partial_names import LONGEST_SQLITE_PATH, partial_name, shorten_name
 from collectors.target import BackupSettings, Limits, Target
 from tests.support.scenes import prismq
@@ -240,6 +241,26 @@ def test_names_are_shortened_only_where_they_must_and_stay_distinct(tmp_path: Pa
     assert len(os.fsencode(name)) + len("-journal") <= 255
 
 
+def test_a_folder_that_is_too_deep_for_sqlite_is_refused_in_words(
+    make_queue: Callable[..., prismq.Queue], tmp_path: Path
+) -> None:
+    folder = tmp_path
+    while len(str(folder)) < LONGEST_SQLITE_PATH - 100:
+        folder = folder / ("d" * 60)
+    queue = make_queue()
+    run = by_hand(target_of(queue.path, backup=BackupSettings(folder, own_folder=False)), "backup")
+    assert (run.outcome, run.reason) == ("refused", "name_too_long"), run.message
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("limit", [143, 255])
+def test_the_longest_names_of_a_backup_fit_the_file_system(limit: int) -> None:
+    name = backup_file_name("q" * 251, "n" * 64, 1.5, limit)
+    assert is_own_name(name)
+    assert max(map(len, (name, compressed_name(name), manifest_name(name)))) <= limit
+    assert name != backup_file_name("q" * 250 + "r", "n" * 64, 1.5, limit)
+
+
 # --- what other hosts left
 
 
@@ -249,6 +270,7 @@ def leftover(
 ) -> tuple[Target, Path]:
     back_up("jobs.db", 3)
     queue = make_queue("jobs.db")
+    queue.put("queued", 3)
     path = host.folder / ".queue_backup_jobs_20260101T000000_000000Z.db.partial-4f1c0ffee@77:123"
     path.write_bytes(b"x" * 5000)
     target = target_of(queue.path, backup=BackupSettings(host.folder, own_folder=False))
