@@ -17,6 +17,7 @@ from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
+from actions.sqlite.naming import join_first
 
 SPEC = ActionSpec(
     name="backup",
@@ -38,6 +39,7 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="required",
     checks_own_space=True,
+    writes_pages=False,
     heeds_content_loss="never",
 )
 
@@ -76,16 +78,18 @@ def run(context: ActionContext, plan: Plan) -> Done:
     level: ProofLevel = "content" if context.options.get("full") else "pages"
     published = take_backup(context, store, label, kind=kind, level=level)
     figures = _result_figures(published, time.monotonic() - started, removed)
-    message = f"backed up to {published.reference}; {published.copied.proof.words}{_loss_remark(published)}"
+    message = f"backed up to {published.reference}; {published.copied.proof.words}{_content_remark(published)}"
     return Done(message, figures)
 
 
-def _loss_remark(published: PublishedBackup) -> str:
-    """What a copy lacks that the database held before: it counts, but not as one to restore unasked or to keep alone."""
+def _content_remark(published: PublishedBackup) -> str:
+    """What of the copy could not be checked here, and what it lacks that the database held before."""
     manifest = published.manifest
+    unchecked = f"; only the application can check: {join_first(manifest.unchecked)}" if manifest.unchecked else ""
     if manifest.accepted_loss:
-        return f"; accepted as it is: {manifest.accepted_loss}"
-    return f"; the database lost most of its content before: {manifest.content_lost}" if manifest.content_lost else ""
+        return f"{unchecked}; accepted as it is: {manifest.accepted_loss}"
+    lost = f"; the database lost most of its content before: {manifest.content_lost}" if manifest.content_lost else ""
+    return unchecked + lost
 
 
 def _file_label(context: ActionContext) -> str:
@@ -110,9 +114,11 @@ def _result_figures(published: PublishedBackup, seconds: float, removed: int) ->
     copied, manifest = published.copied, published.manifest
     accepted = {ACCEPTED_FIGURE: manifest.snapshot_time} if manifest.accepted_loss else {}
     lost = {"content_lost": manifest.content_lost} if manifest.content_lost else {}
+    unchecked = {"unchecked": "; ".join(manifest.unchecked)} if manifest.unchecked else {}
     return {
         **accepted,
         **lost,
+        **unchecked,
         "path": published.reference,
         "sequence": manifest.sequence,
         "method": copied.method,

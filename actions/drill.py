@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from actions.backups.publish import create_partial_file, make_scratch_folder, remove_orphaned_partials, sync_file
-from actions.backups.queue_check import find_rows_beyond_sequence, read_sequences
+from actions.backups.queue_check import check_queue_rows
 from actions.backups.select import (
     load_backup,
     no_backup_error,
@@ -36,6 +36,7 @@ SPEC = ActionSpec(
     backup_directory="required",
     checks_own_space=True,
     command_group="backups",
+    writes_pages=False,
     heeds_content_loss="never",
 )
 
@@ -71,7 +72,7 @@ def run(context: ActionContext, plan: Plan) -> Done:
             _copy_restored(context, plain, restored)
         sync_file(restored)
         seconds = time.monotonic() - started
-        tasks = _check_queue(context, restored)
+        tasks, notes = _check_queue(context, restored)
     age = backup.age_at(context.now())
     lost = "what changed since then (its time is in the future)" if age is None else f"the last {age:.0f} s"
     return Done(
@@ -81,6 +82,7 @@ def run(context: ActionContext, plan: Plan) -> Done:
             "restore_seconds": round(seconds, 4),
             "data_age_seconds": None if age is None else round(age, 1),
             "tasks": tasks,
+            "notes": "; ".join(notes),
         },
     )
 
@@ -95,25 +97,20 @@ def _copy_restored(context: ActionContext, plain: Path, restored: Path) -> None:
             context.stop.raise_if_requested()
 
 
-def _check_queue(context: ActionContext, restored: Path) -> int:
-    """Open it as the application would, write to it, and read the queue in it; returns how many tasks it holds."""
+def _check_queue(context: ActionContext, restored: Path) -> tuple[int, tuple[str, ...]]:
+    """Open it as the application would, write to it, and read the queue in it.
+
+    Returns how many tasks it holds, and what may be the application's own doing, in words.
+    """
     database = apsw.Connection(str(restored), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        _check_sequences(database, restored)
-        broken = database.execute("PRAGMA foreign_key_check").fetchall()
+        notes = check_queue_rows(context, database, None, None).notes
         database.execute("BEGIN IMMEDIATE; CREATE TABLE queuekeeper_drill (x); ROLLBACK").fetchall()
     except apsw.Error as error:
         raise _drill_error(restored, f"SQLite says: {error}") from error
     finally:
         database.close()
-    if broken:
-        raise _drill_error(restored, f"{len(broken)} foreign keys of {broken[0][0]} point nowhere")
-    return _count_tasks(context, restored)
-
-
-def _check_sequences(database: apsw.Connection, restored: Path) -> None:
-    for problem in find_rows_beyond_sequence(database, read_sequences(database)):
-        raise _drill_error(restored, problem)
+    return _count_tasks(context, restored), notes
 
 
 def _count_tasks(context: ActionContext, restored: Path) -> int:

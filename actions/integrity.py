@@ -7,7 +7,8 @@ full check of the whole same target succeeds (actions/store/integrity.py).
 
 import time
 
-from actions.backups.proof_record import record_damage, withdraw_verification
+from actions.backups.check_messages import cure_of
+from actions.backups.proof_record import record_damage
 from actions.backups.publish import make_scratch_folder
 from actions.backups.queue_check import QueueCheckResult, check_queue_rows
 from actions.backups.select import (
@@ -53,10 +54,11 @@ SPEC = ActionSpec(
     lane="long",
     backup_directory="optional",
     checks_own_space=True,
+    writes_pages=False,
     heeds_content_loss="never",
 )
 
-NO_QUEUE_PROBLEMS = QueueCheckResult((), (), "")
+NO_QUEUE_NOTES = QueueCheckResult((), "")
 
 
 def plan(context: ActionContext) -> Plan:
@@ -92,8 +94,8 @@ def run(context: ActionContext, plan: Plan) -> Done:
     started = time.monotonic()
     report, queue_check = _check_live_file(context, float(plan.figures["longest_read"] or 0.0), full=full)
     figures = _check_figures(report, queue_check, "live", full=full, seconds=time.monotonic() - started)
-    if report.problems or queue_check.problems:
-        raise _damage_error(f"{context.target.path} is damaged", report.problems + queue_check.problems, figures)
+    if report.problems:
+        raise _damage_error(str(context.target.path), report, figures)
     if report.unchecked:
         raise Failed(
             f"not checked: {join_first(report.unchecked)}; no problem in the rest",
@@ -101,7 +103,7 @@ def run(context: ActionContext, plan: Plan) -> Done:
             next_step="take a backup and check that (--on-backup), or accept longer reads (--longest-read)",
             figures={name: value for name, value in figures.items() if name != "whole_file"},
         )
-    return Done(_success_message(f"{plan.figures['check']} check of the live file", queue_check), figures)
+    return Done(_success_message(f"{plan.figures['check']} check of the live file", report, queue_check), figures)
 
 
 def _longest_read(context: ActionContext) -> float:
@@ -134,12 +136,12 @@ def _check_live_file(context: ActionContext, longest: float, *, full: bool) -> t
                 context.emit_progress("checked parts", report.parts, 0.0)
                 context.stop.raise_if_requested()
             if report.problems:
-                return report, NO_QUEUE_PROBLEMS
+                return report, NO_QUEUE_NOTES
             return report, check_queue_rows(context, connection, longest, context.run_history.figure("last_numbers"))
     except DAMAGE_ERRORS as error:  # the damage is in the schema itself
-        return report if report.problems else CheckReport((str(error),)), NO_QUEUE_PROBLEMS
+        return report if report.problems else CheckReport((str(error),), kinds=frozenset({"pages"})), NO_QUEUE_NOTES
     except TimeLimitExceeded as error:
-        return report.with_part(CheckReport(unchecked=(f"the rows ({error})",))), NO_QUEUE_PROBLEMS
+        return report.with_part(CheckReport(unchecked=(f"the rows ({error})",))), NO_QUEUE_NOTES
 
 
 def _check_backup(context: ActionContext, backup: SelectedBackup, *, full: bool) -> Done:
@@ -150,15 +152,11 @@ def _check_backup(context: ActionContext, backup: SelectedBackup, *, full: bool)
     report, queue_check = _check_backup_copy(context, backup, full=full)
     figures = _check_figures(report, queue_check, "backup", full=full, seconds=time.monotonic() - started)
     figures |= {"path": backup.reference, "snapshot_age_seconds": None if age is None else round(age, 1)}
-    if report.problems or queue_check.problems:
-        if report.problems:
+    if report.problems:
+        if not report.only_breaks_rules:
             record_damage(context, backup, report.problems[0])
-        else:
-            withdraw_verification(backup)
-        raise _damage_error(
-            f"{about} is damaged: {_damage_origin(backup)}", report.problems + queue_check.problems, figures
-        )
-    return Done(_success_message(f"{figures['check']} check of {about}", queue_check), figures)
+        raise _damage_error(f"{about} ({_damage_origin(backup)})", report, figures)
+    return Done(_success_message(f"{figures['check']} check of {about}", report, queue_check), figures)
 
 
 def _check_backup_copy(
@@ -169,12 +167,12 @@ def _check_backup_copy(
             open_plain_backup(context, backup, make_scratch_folder(context)) as plain,
             open_immutable(plain) as connection,
         ):
-            report = check_copy(context, connection, full=full)
-            return report, NO_QUEUE_PROBLEMS if report.problems else check_queue_rows(context, connection, None, None)
+            report = check_copy(context, connection, plain, full=full)
+            return report, NO_QUEUE_NOTES if report.problems else check_queue_rows(context, connection, None, None)
     except DAMAGE_ERRORS as error:
-        return CheckReport((str(error),), whole=True), NO_QUEUE_PROBLEMS
+        return CheckReport((str(error),), whole=True, kinds=frozenset({"pages"})), NO_QUEUE_NOTES
     except Unverified as error:  # it cannot be decompressed
-        return CheckReport((str(error),), whole=True), NO_QUEUE_PROBLEMS
+        return CheckReport((str(error),), whole=True, kinds=frozenset({"pages"})), NO_QUEUE_NOTES
 
 
 def _damage_origin(backup: SelectedBackup) -> str:
@@ -186,12 +184,12 @@ def _damage_origin(backup: SelectedBackup) -> str:
 def _check_figures(
     report: CheckReport, queue_check: QueueCheckResult, target: str, *, full: bool, seconds: float
 ) -> dict[str, Figure]:
-    problems = report.problems + queue_check.problems
     figures: dict[str, Figure] = {
         "check": "full" if full else "quick",
         "target": target,
         "whole_file": report.whole,
-        "problems": "; ".join(problems),
+        "problems": "; ".join(report.problems),
+        "unchecked": "; ".join(report.foreign),
         "notes": "; ".join(queue_check.notes),
         "parts": report.parts,
         "longest_read_seconds": round(report.longest, 4),
@@ -200,15 +198,15 @@ def _check_figures(
     return {**figures, "last_numbers": queue_check.numbers} if target == "live" and queue_check.numbers else figures
 
 
-def _damage_error(subject: str, problems: tuple[str, ...], figures: dict[str, Figure]) -> Unverified:
-    only_indexes = all("index" in problem for problem in problems)
-    next_step = (
-        "only indexes are damaged: have the application's owner run REINDEX, then check with --full"
-        if only_indexes
-        else "keep all backups; restore the newest good one: `queuekeeper backups verify`, `queuekeeper restore`"
-    )
-    return Unverified(f"{subject}: {'; '.join(problems)}", reason="damaged", next_step=next_step, figures=figures)
+def _damage_error(subject: str, report: CheckReport, figures: dict[str, Figure]) -> Unverified:
+    problems = "; ".join(report.problems)
+    if report.only_breaks_rules:
+        message, reason = f"{subject}: rows break a rule that the schema declares: {problems}", "rows"
+    else:
+        message, reason = f"{subject} is damaged: {problems}", "damaged"
+    return Unverified(message, reason=reason, next_step=cure_of(report.kinds), figures=figures)
 
 
-def _success_message(subject: str, queue_check: QueueCheckResult) -> str:
-    return f"{subject}: ok" + "".join(f"; note: {note}" for note in queue_check.notes)
+def _success_message(subject: str, report: CheckReport, queue_check: QueueCheckResult) -> str:
+    foreign = f"; only the application can check: {join_first(report.foreign)}" if report.foreign else ""
+    return f"{subject}: ok{foreign}" + "".join(f"; note: {note}" for note in queue_check.notes)

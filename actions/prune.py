@@ -37,6 +37,7 @@ SPEC = ActionSpec(
     backup_directory="required",
     checks_own_space=True,
     command_group="backups",
+    writes_pages=False,
     heeds_content_loss="always",
 )
 

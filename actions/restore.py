@@ -20,7 +20,7 @@ from actions.backups.take import take_backup
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Figure, Plan
+from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.restores.live import change_page_size, describe_live_settings, restore_live
 from actions.restores.losses import find_table_losses
 from actions.restores.places import (
@@ -65,6 +65,7 @@ SPEC = ActionSpec(
     backup_directory="required",
     checks_own_space=True,
     remote=False,  # what replaces a database wants its operator at the machine
+    writes_pages=False,
 )
 
 # Bytes that the one step writes per second, for predicting only (1 GB took 1.5 s).
@@ -112,6 +113,8 @@ def run(context: ActionContext, plan: Plan) -> Done:
     ):
         figures.update(_write_restored(context, backup, plain, way))
     figures["seconds"] = round(time.monotonic() - started, 4)
+    if way != "to":
+        figures[ACCEPTED_FIGURE] = context.now()  # what the database holds is what a person wanted
     return Done(_result_sentence(context, backup, way, figures) + _passed_over(plan), figures)
 
 

@@ -38,6 +38,8 @@ SPEC = ActionSpec(
     backup_directory="optional",
     checks_own_space=True,
     remote=False,  # it names a file of the machine, and its result wants its operator there
+    writes_pages=False,
+    heeds_content_loss="never",
 )
 
 

@@ -26,6 +26,7 @@ SPEC = ActionSpec(
     needs_database=False,
     backup_directory="required",
     checks_own_space=True,
+    writes_pages=False,
     heeds_content_loss="never",
     command_group="backups",
 )

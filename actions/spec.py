@@ -27,6 +27,7 @@ class ActionSpec:
     itself, or writes nothing to the WAL; any other action is refused while the database's disk is nearly full.
     `heeds_content_loss`: which of its runs are refused while most of the database's content is gone: none (it only reads or
     copies), the automatic ones, or all (it deletes what the content can be restored from).
+    `writes_pages`: it writes pages of the database, which only the application may do where they hold bytes of its own.
     `remote`: it can be requested over the page and the API. `command_group`: the command is part of this group.
     """
 
@@ -43,6 +44,7 @@ class ActionSpec:
     backup_directory: BackupDirectory = "unused"
     checks_own_space: bool = False
     heeds_content_loss: ContentLossHeed = "automatic"
+    writes_pages: bool = True
     remote: bool = True
     command_group: str = ""
 

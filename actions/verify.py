@@ -26,6 +26,7 @@ SPEC = ActionSpec(
     backup_directory="required",
     checks_own_space=True,
     command_group="backups",
+    writes_pages=False,
     heeds_content_loss="never",
 )
 

@@ -22,7 +22,7 @@ ENQUEUED = Metric(
 )
 REGRESSIONS = Metric(
     "sqlite_queue_sequence_regressions_total",
-    "How often the last number given went backwards since the start: commits were lost (a restore, a crash).",
+    "How often the last number given went backwards since the start: commits were lost (a restore, a crash), or it was reset.",
     kind="counter",
     fold="sum",
 )

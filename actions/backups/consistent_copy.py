@@ -20,7 +20,9 @@ import apsw
 from actions.backups.content_proof import DamagedContents, DatabaseContents, prove_whole_file, read_shape
 from actions.backups.copy_files import FileCopyImpossible, copy_snapshot_files, start_copy_process
 from actions.backups.copy_pages import copy_pages
-from actions.backups.copy_proof import CopyProof, ProofLevel, prove_copy
+from actions.backups.copy_proof import CopyProof, ProofLevel, prove_copy, read_content_sha256
+from actions.backups.file_compare import read_held_frames
+from actions.backups.page_checksum import CHECKSUM_BYTES, renew_checksums
 from actions.backups.publish import sync_file
 from actions.backups.snapshot_pin import SnapshotPin, pin_snapshot
 from actions.model.context import ActionContext
@@ -103,15 +105,32 @@ def _copy_snapshot(
             verified = beside.submit(prove_whole_file, destination, shape, lambda: context.stop.is_requested)
             synced = beside.submit(sync_file, destination)
             proof = prove_copy(context, held, destination, level)
+            incomplete = _incomplete_pages(held, destination)
         grown = wal_growth(context, pin.wal_before)
     compared_at = time.monotonic()
     context.stop.raise_if_requested()
     context.emit_phase("verify")
     expected = _wait_for_proof(context, verified)
     synced.result()
+    proof = _complete_pages(destination, pin.page_size, incomplete, proof)
     times = CopyTimes(copied_at - started, compared_at - copied_at, time.monotonic() - compared_at)
     note = note or pin.mark_note
     return ProvedCopy(method, pin.taken_at, expected, proof, restarts, grown, times, note, shape.schema_version)
+
+
+def _incomplete_pages(pin: SnapshotPin, destination: Path) -> frozenset[int]:
+    """The pages that the application's SQLite has not completed yet, where it ends pages with a checksum."""
+    if pin.source.reserve_bytes("main") != CHECKSUM_BYTES:
+        return frozenset()
+    return frozenset({1, *(() if pin.mark is None else read_held_frames(pin, pin.mark, destination))})
+
+
+def _complete_pages(destination: Path, page_size: int, pages: frozenset[int], proof: CopyProof) -> CopyProof:
+    """Give these pages of the proved copy their checksums; its proof, with the digest of what it holds now."""
+    if not pages or not renew_checksums(destination, pages):
+        return proof
+    sync_file(destination)
+    return replace(proof, content_sha256=proof.content_sha256 and read_content_sha256(destination, page_size))
 
 
 def _wait_for_proof(context: ActionContext, verified: "Future[DatabaseContents]") -> DatabaseContents:

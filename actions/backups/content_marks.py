@@ -58,7 +58,7 @@ def _read_exact_facts(context: ActionContext, copy: Path, proved: ProvedCopy) ->
 
 
 def _baselines(context: ActionContext, store: BackupStore) -> Iterator[ContentFacts]:
-    memory = context.run_history.content_memory()
+    memory = context.run_history.content_memory().of_file(str(context.target.path.resolve()))
     yield from memory.baselines()
     newest = newest_verified(store.list_backups().backups.values(), context.now())
     if newest is not None and newest.manifest is not None and newest.manifest.snapshot_time >= memory.accepted_at:

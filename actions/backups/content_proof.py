@@ -6,18 +6,19 @@ A backup is opened immutable: that leaves nothing beside the file and runs no re
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from actions.backups.provable_check import check_provable, count_rows
 from actions.backups.publish import final_name
 from actions.model.errors import Unverified
 from actions.sqlite.interrupt import interrupt_when
 from collectors.access.connection import open_immutable
-from collectors.queue_profiles.quoting import quote_identifier
 
 _BLOCK = 1024 * 1024
 _NOT_PROVED_STEP = "take a new backup; keep this file for inspection"
@@ -35,12 +36,16 @@ class DatabaseShape:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseContents:
-    """What one snapshot holds: its pages, the hash of its schema, and `row_counts` by table name."""
+    """What one snapshot holds: its pages, the hash of its schema, and `row_counts` by table name.
+
+    `unchecked`: what only the application can judge, in words.
+    """
 
     page_size: int
     pages: int
     schema_sha256: str
     row_counts: Mapping[str, int]
+    unchecked: tuple[str, ...] = ()
 
 
 def read_shape(connection: apsw.Connection) -> DatabaseShape:
@@ -55,12 +60,11 @@ def read_contents(connection: apsw.Connection) -> DatabaseContents:
     """Read what the connection's snapshot holds. Raises apsw.Error."""
     schema = _read_schema(connection)
     tables = [str(row[1]) for row in schema if row[0] == "table" and not is_virtual_table(row[3])]
-    counts = {name: connection.execute(f"SELECT count(*) FROM {quote_identifier(name)}").get for name in tables}  # noqa: S608
     return DatabaseContents(
         page_size=connection.pragma("page_size"),
         pages=connection.pragma("page_count"),
         schema_sha256=_schema_hash(schema),
-        row_counts=counts,
+        row_counts=dict(count_rows(connection, tables)),
     )
 
 
@@ -81,19 +85,25 @@ def prove_whole_file(
     It ends with apsw.InterruptError soon after `is_abandoned()`, which is asked in another thread.
     """
     try:
-        with open_immutable(path) as connection, interrupt_when(connection, is_abandoned or bool):
-            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-            actual = read_contents(connection)
+        checked = check_provable(lambda: _open_abandonable(path, is_abandoned))
+        with _open_abandonable(path, is_abandoned) as connection:
+            actual = replace(read_contents(connection), unchecked=checked.unchecked)
     except apsw.InterruptError:
         raise
     except apsw.Error as error:
         raise DamagedContents(path, f"SQLite cannot read it: {error}") from error
-    if problems != ["ok"]:
-        raise DamagedContents(path, f"integrity_check says: {problems[0]}")
+    if checked.problems:
+        raise DamagedContents(path, f"integrity_check says: {checked.problems[0]}")
     difference = _shape_difference(expected, actual) or _size_difference(path, expected)
     if difference:
         raise not_proved_error(path, difference)
     return actual
+
+
+@contextmanager
+def _open_abandonable(path: Path, is_abandoned: Callable[[], bool] | None) -> Iterator[apsw.Connection]:
+    with open_immutable(path) as connection, interrupt_when(connection, is_abandoned or bool):
+        yield connection
 
 
 def has_same_rows(path: Path, expected: DatabaseContents) -> bool:

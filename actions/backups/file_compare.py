@@ -31,7 +31,10 @@ def plain_page(number: int, page: bytes) -> bytes:
     if number != 1:
         return page
     plain = bytearray(page)
-    for part in _HEADER_DIFFERENCES:
+    for part in (
+        *_HEADER_DIFFERENCES,
+        slice(len(page) - page[20], len(page)),
+    ):  # an extension's checksum follows from them
         plain[part] = bytes(part.stop - part.start)
     return bytes(plain)
 

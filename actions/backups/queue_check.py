@@ -1,4 +1,4 @@
-"""Checks what SQLite's integrity check does not: sequences never go back, foreign keys point to rows that exist.
+"""Tells what SQLite's integrity check does not: sequences that went back, foreign keys that point to no row. None is damage.
 
 Each statement is short: run them under a time limit.
 """
@@ -20,18 +20,19 @@ _TABLES_WITH_KEYS = """
 SELECT DISTINCT t.name FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name)
 WHERE t.schema = 'main' AND t.type = 'table' ORDER BY t.name
 """
+# The key of an AUTOINCREMENT table by its own name: a column of another meaning may be called rowid.
+_KEY_COLUMN = "SELECT name FROM pragma_table_info(?) WHERE pk = 1"
 # Rows with dangling keys are counted up to this number.
 MAX_COUNTED_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class QueueCheckResult:
-    """The result of a check of rows. `problems` are damage; `notes` may be the application's own doing.
+    """The result of a check of rows. `notes`: what is no damage by itself and may be the application's own doing.
 
     `numbers`: the last number of each AUTOINCREMENT table, as text with which the next check compares.
     """
 
-    problems: tuple[str, ...]
     notes: tuple[str, ...]
     numbers: str
 
@@ -43,13 +44,14 @@ def check_queue_rows(
     # One snapshot: else a row inserted between two statements would lie beyond its sequence.
     with limit_statements(context, connection, longest), in_one_snapshot(connection):
         numbers = read_sequences(connection)
-        problems = tuple(find_rows_beyond_sequence(connection, numbers))
+        beyond = tuple(find_rows_beyond_sequence(connection, numbers))
         keyed = tables_with_foreign_keys(connection)
     notes = [
+        *beyond,
         *find_sequence_regressions(numbers, remembered),
         *(_foreign_key_note(context, connection, table, longest) for table in keyed),
     ]
-    return QueueCheckResult(problems, tuple(note for note in notes if note), _encode_sequences(numbers))
+    return QueueCheckResult(tuple(note for note in notes if note), _encode_sequences(numbers))
 
 
 @contextmanager
@@ -82,24 +84,29 @@ def read_sequences(connection: apsw.Connection) -> Mapping[str, int]:
 
 
 def find_rows_beyond_sequence(connection: apsw.Connection, numbers: Mapping[str, int]) -> Iterator[str]:
-    """Describe rows beyond the last number of their table: AUTOINCREMENT makes none (https://sqlite.org/autoinc.html)."""
+    """Describe rows beyond the last number of their table. AUTOINCREMENT makes none, but an application may move its keys
+    or reset the number (https://sqlite.org/autoinc.html): the next row is numbered above the largest one either way.
+    """
     for table, last in numbers.items():
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchall():
+        keys = connection.execute(_KEY_COLUMN, (table,)).fetchall()
+        if len(keys) != 1:
             continue
-        largest = connection.execute(f"SELECT max(rowid) FROM {quote_identifier(table)}").get  # noqa: S608 quoted
+        key = quote_identifier(str(keys[0][0]))
+        largest = connection.execute(f"SELECT max({key}) FROM {quote_identifier(table)}").get  # noqa: S608 quoted
         if isinstance(largest, int) and largest > last:
-            yield f"table {table} has row {largest} beyond its sequence {last}"
+            yield f"table {table} has row {largest} beyond its sequence {last}: keys were moved, or the sequence was set back"
 
 
 def find_sequence_regressions(numbers: Mapping[str, int], remembered: Figure) -> Iterator[str]:
-    """Describe tables whose last number is lower than before: commits were lost.
+    """Describe tables whose last number is lower than before: commits were lost, or the application set it back.
 
     `remembered`: the former numbers as `_encode_sequences` wrote them.
     """
     former: Mapping[str, int] = json.loads(str(remembered)) if remembered else {}
     for table, last in numbers.items():
         if last < former.get(table, 0):
-            yield f"the sequence of {table} went back from {former[table]} to {last}: commits were lost (a restore, a crash)"
+            back = f"the sequence of {table} went back from {former[table]} to {last}"
+            yield f"{back}: commits were lost (a restore, a crash), or it was reset"
 
 
 def tables_with_foreign_keys(connection: apsw.Connection) -> tuple[str, ...]:

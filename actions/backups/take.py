@@ -134,6 +134,7 @@ def _build_manifest(
         sqlite_version=apsw.sqlite_lib_version(),
         queuekeeper_version=version("queuekeeper"),
         verified_time=now,
+        unchecked=expected.unchecked,
         proof=copied.proof.level,
         content_sha256=copied.proof.content_sha256,
         **settings,

@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 
 from actions.backups.file_settings import header_difference, read_header_fields
+from actions.backups.provable_check import check_structure
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Locked
 from actions.sqlite.connection import open_writable
@@ -41,8 +42,9 @@ def restore_live(context: ActionContext, plain: Path) -> None:
             ) from None
         finally:
             backup.close(True)
-        problems = [str(row[0]) for row in destination.execute("PRAGMA quick_check(3)")]
-    if problems != ["ok"]:
+    with open_read_only(context.target.path) as restored:
+        problems = check_structure(restored, 3)
+    if problems:
         raise apsw.CorruptError(f"quick_check after the restore says: {problems[0]}")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import apsw
 
 from actions.backups.content_proof import is_virtual_table
+from actions.backups.provable_check import stand_in_for_extensions
 from collectors.queue_profiles.quoting import quote_identifier
 
 SHOWN_ROWS = 5
@@ -38,6 +39,8 @@ def find_table_losses(live: apsw.Connection, backup: apsw.Connection, counts: Ma
 
     A row that only *changed* since the snapshot is not counted here: its change is lost too, and the plan says so.
     """
+    for connection in (live, backup):
+        stand_in_for_extensions(connection)  # rows are counted here, and only rowids are compared
     tables = live.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
     names = [str(name) for name, sql in tables if not is_virtual_table(sql)]
     for name in names:
@@ -53,19 +56,30 @@ def find_table_losses(live: apsw.Connection, backup: apsw.Connection, counts: Ma
 def _largest_rowid(backup: apsw.Connection, table: str) -> int | None:
     """The largest rowid, 0 of an empty table; None for a table without rowids."""
     try:
-        return _query_integer(backup, f"SELECT coalesce(max(rowid), 0) FROM {quote_identifier(table)}")  # noqa: S608 quoted
+        rowid = rowid_name(backup, table)
+        return _query_integer(backup, f"SELECT coalesce(max({rowid}), 0) FROM {quote_identifier(table)}")  # noqa: S608 quoted
     except apsw.SQLError:
         return None
 
 
 def _rows_beyond(live: apsw.Connection, table: str, last: int) -> tuple[int, tuple[int, ...]]:
     try:
-        newer = _query_integer(live, f"SELECT count(*) FROM {quote_identifier(table)} WHERE rowid > {last}")  # noqa: S608 quoted, a number
-        sql = f"SELECT rowid FROM {quote_identifier(table)} WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608 quoted
+        rowid, quoted = rowid_name(live, table), quote_identifier(table)
+        newer = _query_integer(live, f"SELECT count(*) FROM {quoted} WHERE {rowid} > {last}")  # noqa: S608 quoted, a number
+        sql = f"SELECT {rowid} FROM {quoted} WHERE {rowid} > ? ORDER BY {rowid} LIMIT ?"  # noqa: S608 quoted
         first = live.execute(sql, (last, SHOWN_ROWS))
         return newer, tuple(int(str(row[0])) for row in first.fetchall())
     except apsw.SQLError:
         return 0, ()
+
+
+def rowid_name(connection: apsw.Connection, table: str) -> str:
+    """The name by which the rowid of this table is meant: a column of the user's may be called rowid, oid or _rowid_.
+
+    Where all three are columns, one that is no name at all, so that a statement with it fails (https://sqlite.org/lang_createtable.html#rowid).
+    """
+    columns = {str(name).lower() for (name,) in connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))}
+    return next((name for name in ("rowid", "_rowid_", "oid") if name not in columns), '"no rowid"."of it"')
 
 
 def _query_integer(connection: apsw.Connection, sql: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 
 from actions.backups.file_settings import read_header_fields, read_journal_mode
+from actions.backups.page_checksum import renew_checksums
 from actions.backups.store import SelectedBackup
 from actions.model.context import ActionContext
 from actions.model.io_errors import describe_io_error
@@ -72,6 +73,7 @@ def wanted_settings(context: ActionContext, backup: SelectedBackup, *, replaces:
 def put_back_settings(copy: Path, wanted: WantedSettings) -> SettingsResult:
     """Give the private file what is wanted, and say what it has then. Raises apsw.FullError, OSError of a missing file."""
     problems = list(_set_journal_mode(copy, wanted))
+    renew_checksums(copy, {1})  # the journal mode is in the header
     with open_immutable(copy) as content:
         header = read_header_fields(content)
         mode = content.pragma("journal_mode")

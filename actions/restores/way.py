@@ -2,10 +2,13 @@
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 
+from actions.backups.provable_check import check_provable
 from actions.model.context import ActionContext
 from actions.model.errors import Refused, Unverified
 from actions.restores.places import RestoreWay
@@ -42,19 +45,23 @@ def require_whole_source(context: ActionContext) -> tuple[str, ...]:
     """
     limits = context.target.limits
     seconds = limits.read_rollback if uses_rollback_journal(context) else limits.read_wal
-    with open_read_only(context.target.path) as database:
-        try:
-            with limit_statements(context, database, seconds):
-                problem = str(database.execute("PRAGMA integrity_check(1)").get)
-        except TimeLimitExceeded:
-            return (
-                f"what is there was not checked whole within {seconds:g} s: the safety copy proves it, or ends the run",
-            )
-        except apsw.CorruptError as error:
-            raise damaged_source_error(context, error) from error
-    if problem != "ok":
-        raise damaged_source_error(context, problem)
+    try:
+        problems = check_provable(lambda: _open_limited(context, seconds), 1).problems
+    except TimeLimitExceeded:
+        return (
+            f"what is there was not checked whole within {seconds:g} s: the safety copy proves it, or ends the run",
+        )
+    except apsw.CorruptError as error:
+        raise damaged_source_error(context, error) from error
+    if problems:
+        raise damaged_source_error(context, problems[0])
     return ()
+
+
+@contextmanager
+def _open_limited(context: ActionContext, seconds: float) -> Iterator[apsw.Connection]:
+    with open_read_only(context.target.path) as database, limit_statements(context, database, seconds):
+        yield database
 
 
 def damaged_source_error(context: ActionContext, why: object) -> Unverified:
@@ -85,11 +92,10 @@ def _require_new_path(path: Path) -> None:
 
 def _passes_integrity_check(context: ActionContext) -> bool:
     """Whether the database passes SQLite's check; one that does not can be moved aside, but not be backed up."""
-    with open_read_only(context.target.path) as database:
-        try:
-            return bool(database.execute("PRAGMA integrity_check(1)").get == "ok")
-        except apsw.CorruptError:
-            return False
+    try:
+        return not check_provable(lambda: open_read_only(context.target.path), 1).problems
+    except apsw.CorruptError:
+        return False
 
 
 def _is_readable(context: ActionContext) -> bool:

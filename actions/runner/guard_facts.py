@@ -13,6 +13,7 @@ from actions.store.content_seen import load_content_memory
 from actions.store.database import translate_store_errors
 from actions.store.pause import pause_reason
 from collectors import storage
+from collectors.access.open_database import open_database
 from collectors.access.rights import may_give_away
 from collectors.access.second_name import find_name_problem
 from collectors.backup_catalog.order import believed_snapshot_time, newest_verified
@@ -40,6 +41,7 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
         database_free=None if spec.checks_own_space else shutil.disk_usage(job.target.path.parent).free,
         disk_reserve=job.target.limits.disk_reserve,
         content_lost=_find_content_loss(job, spec, store, raw, now),
+        reserved_bytes=_reserved_bytes(job, spec, raw),
         automatic=_automatic_inputs(job, spec, now) if job.request.is_automatic else None,
         gives_files_away=owner is not None and may_give_away(owner.st_uid, owner.st_gid),
         names=_name_inputs(job.target.path, raw) if _touches_database(job, spec) else None,
@@ -61,6 +63,16 @@ def _find_content_loss(job: Job, spec: ActionSpec, store: apsw.Connection, raw: 
     reading = snapshot.readings.get(storage.NAME)
     loss = reading.content.great_loss if isinstance(reading, storage.StorageReading) else None
     return "" if loss is None else loss.words
+
+
+def _reserved_bytes(job: Job, spec: ActionSpec, raw: RawReader) -> int:
+    """The bytes of each page that SQLite leaves to an extension, where this run would write pages; 0 where not known."""
+    if not spec.writes_pages and not job.request.options.get("in_place"):
+        return 0
+    with open_database(job.target, raw) as opened:  # the file's header may be older than the WAL
+        if opened.connection is not None:
+            return opened.connection.reserve_bytes("main")
+        return opened.header.reserved if opened.header is not None and opened.header.valid else 0
 
 
 def _touches_database(job: Job, spec: ActionSpec) -> bool:

@@ -45,6 +45,7 @@ class GuardInputs:
     `command`: the words of the action's command after `queuekeeper`. `user` and `owner` are None where files have no such
     owner; `gives_files_away`: what we create beside the database can get its owner. `names`: what is wrong with this name
     of the file, None where nothing is. `content_lost`: what of its content is gone, where the action heeds that.
+    `reserved_bytes`: of each page, where the action would write pages.
     `database_free`: None where the action needs no space there, or checks it itself. `automatic` is None for a person.
     """
 
@@ -60,6 +61,7 @@ class GuardInputs:
     database_free: int | None = None
     disk_reserve: int = 0
     content_lost: str = ""
+    reserved_bytes: int = 0
     automatic: AutomaticInputs | None = None
     gives_files_away: bool = False
     names: NameInputs | None = None
@@ -88,12 +90,25 @@ def _all_refusals(inputs: GuardInputs) -> Iterator[Refused]:
         figures = {} if inputs.names.pid is None else {"pid": inputs.names.pid}
         names = inputs.names
         yield Refused(names.message, reason=names.reason, next_step=names.next_step, figures=figures)
+    if inputs.reserved_bytes:
+        yield foreign_pages_refusal(inputs.database, inputs.reserved_bytes)
     if inputs.content_lost:
         yield _content_refusal(inputs)
     yield from _disk_refusals(inputs)
     if inputs.automatic is not None:
         yield from _window_refusals(inputs, inputs.automatic)
         yield from _backup_refusals(inputs, inputs.automatic)
+
+
+def foreign_pages_refusal(database: str, reserved: int) -> Refused:
+    """The refusal to write pages that an extension of the application's SQLite completes: a checksum, an encryption."""
+    return Refused(
+        f"each page of {database} ends with {reserved} bytes of an extension of the application's SQLite (a checksum, an "
+        'encryption): pages that we write lack them, and the application would read "disk I/O error"',
+        reason="foreign_pages",
+        next_step="have the application do it (PRAGMA wal_checkpoint, VACUUM, its own clean-up); backups, checks and restores "
+        "to another path work",
+    )
 
 
 def _content_refusal(inputs: GuardInputs) -> Refused:

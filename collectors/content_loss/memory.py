@@ -5,7 +5,7 @@ Rows that become fewer in small steps are compared with the start of the steps, 
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from collectors.content_loss.judge import ContentFacts, ContentLoss, measure_content_loss
@@ -18,6 +18,7 @@ MARKS_LAST = 43200.0
 class ContentMemory:
     """High-water marks since `begun` (`marks`) and of the time before that (`former`).
 
+    `path`: of the file, since a name may be given to another one.
     `accepted_at`: a person said then that the content is as it should be; nothing older counts. Seconds since the epoch.
     """
 
@@ -25,6 +26,11 @@ class ContentMemory:
     former: ContentFacts | None = None
     begun: float = 0.0
     accepted_at: float = 0.0
+    path: str = ""
+
+    def of_file(self, path: str) -> "ContentMemory":
+        """This memory, or a new one where it is of another file."""
+        return replace(self, path=path) if self.path in ("", path) else ContentMemory(path=path)
 
     def baselines(self) -> tuple[ContentFacts, ...]:
         """What later readings are held against."""
@@ -36,11 +42,11 @@ class ContentMemory:
 def remember_facts(memory: ContentMemory, facts: ContentFacts) -> ContentMemory:
     """The memory with a reading that has lost nothing."""
     if memory.marks is None or memory.marks.time < memory.accepted_at:
-        return ContentMemory(facts, None, facts.time, memory.accepted_at)
+        return replace(memory, marks=facts, former=None, begun=facts.time)
     if not 0 <= facts.time - memory.begun < MARKS_LAST:
-        return ContentMemory(facts, memory.marks, facts.time, memory.accepted_at)
+        return replace(memory, marks=facts, former=memory.marks, begun=facts.time)
     former = memory.former if memory.former in memory.baselines() else None
-    return ContentMemory(_raise_marks(memory.marks, facts), former, memory.begun, memory.accepted_at)
+    return replace(memory, marks=_raise_marks(memory.marks, facts), former=former)
 
 
 def greatest_loss(baselines: Iterable[ContentFacts], facts: ContentFacts) -> ContentLoss | None:
@@ -58,8 +64,9 @@ def decode_memory(text: str) -> ContentMemory:
     """The memory in this JSON; an empty one where it is not what we wrote: then it begins anew."""
     try:
         values = json.loads(text)
-        parts = {name: _decode_facts(values[name]) for name in ("marks", "former")}
-        return ContentMemory(**parts, begun=float(values["begun"]), accepted_at=float(values["accepted_at"]))
+        marks, former = _decode_facts(values["marks"]), _decode_facts(values["former"])
+        begun, accepted_at = float(values["begun"]), float(values["accepted_at"])
+        return ContentMemory(marks, former, begun, accepted_at, str(values["path"]))
     except (ValueError, KeyError, TypeError):
         return ContentMemory()
 

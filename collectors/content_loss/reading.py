@@ -43,8 +43,11 @@ class ContentReading:
 
 def read_content(context: PollContext, before: ContentReading) -> ContentReading:
     """Read what the database holds where it is open, and compare. Raises apsw.Error, ValueError, TimeLimitExceeded."""
+    path = str(context.target.path)
+    if before.memory.path not in ("", path):
+        before = ContentReading()
     listing = _list_backups(context, before.listing)
-    memory = _accept_backups(before.memory, listing)
+    memory = _accept_backups(before.memory.of_file(path), listing)
     fresh = _read_facts(context)
     facts = fresh or before.facts
     loss = None if facts is None else greatest_loss(_baselines(memory, listing, context.now), facts)

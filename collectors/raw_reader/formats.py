@@ -30,6 +30,7 @@ _END_OF_FILE = 2**63 - 1
 class DatabaseHeader:
     """The header of a database file. In WAL mode it is only as new as the last checkpoint.
 
+    `reserved`: bytes at the end of each page that belong to an extension of the application's SQLite, not to SQLite.
     `owner_version` is the library that last rewrote page 1, which may have been ours: it informs, it proves nothing.
     """
 
@@ -41,6 +42,7 @@ class DatabaseHeader:
     user_version: int
     application_id: int
     owner_version: str
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ def parse_database_header(data: bytes) -> DatabaseHeader:
         user_version=user_version,
         application_id=application_id,
         owner_version=_version_text(owner),
+        reserved=data[20],
     )
 
 

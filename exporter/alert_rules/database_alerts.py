@@ -40,7 +40,7 @@ def _file_alerts(bounds: Bounds) -> tuple[AlertRule, ...]:
             "critical",
             "The database {{ $labels.database }} went back in time.",
             "The number of the newest task of {{ $labels.database }} became smaller within the last hour: commits were "
-            "lost. The file was restored or replaced, or it is damaged.",
+            "lost, since the file was restored, replaced or damaged, or the application reset its numbers.",
         ),
         AlertRule(
             "QueueOwnerVulnerable",

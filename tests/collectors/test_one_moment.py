@@ -176,7 +176,8 @@ def test_what_is_shared_is_read_once_and_calls_no_python(queue: prismq.Queue, ra
     assert "sqlite_sequence" in shared
     assert "holder_lives" not in shared
     counted = [sql for sql in statements if "task_queue" in sql and not sql.startswith("SELECT type, name")]
-    assert [sql for sql in counted if "holder_lives" not in sql] == [shared]
+    # Whether tables are empty is compared with what they held before, not with the figures of this poll.
+    assert [sql for sql in counted if "holder_lives" not in sql and "NOT INDEXED LIMIT 100" not in sql] == [shared]
 
 
 def test_the_shared_values_are_those_of_the_separate_reads(
@@ -281,7 +282,14 @@ def test_only_a_collector_that_needs_a_profile_has_one_looked_up(
 
     monkeypatch.setattr(context, "cached_profile", noted)
     target = Target("jobs", queue.path, limits=ROOMY)
-    for name in ("wal", "storage", "fragmentation", "write_lock", "disk", "backups", "page_layout"):
+    for name in (
+        "wal",
+        "fragmentation",
+        "write_lock",
+        "disk",
+        "backups",
+        "page_layout",
+    ):  # storage knows which tables drain
         assert poll_database(target, None, time.time(), raw, only=frozenset({name})).collectors[name].success
     assert lookups == []
     poll_database(target, None, time.time(), raw)

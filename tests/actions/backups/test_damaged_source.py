@@ -59,7 +59,9 @@ def test_a_backup_names_the_source_and_the_steps_it_names_work(tmp_path: Path, m
     type_command([str(new) if word == "NEW_FILE" else word for word in salvage], target)
     assert new.exists()
     type_command([*restore, "--application-stopped"], target)
-    assert apsw.Connection(str(target.path)).execute("PRAGMA integrity_check").get == "ok"
+    database = apsw.Connection(str(target.path))
+    assert database.execute("PRAGMA integrity_check").get == "ok"
+    database.close()
 
 
 def type_command(words: list[str], target: Target) -> None:

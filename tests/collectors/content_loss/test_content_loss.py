@@ -202,6 +202,15 @@ def test_what_an_earlier_process_remembered_counts(tmp_path: Path, raw: RawReade
     assert _reading(poll_database(target, remembered_snapshot(target, accepted), time.time() + 3, raw)).loss is None
 
 
+def test_another_file_of_the_same_name_is_not_held_against_the_former(tmp_path: Path, raw: RawReader) -> None:
+    _make_queue_file(tmp_path / "queue.db").close()
+    (tmp_path / "other").mkdir()
+    _make_plain_file(tmp_path / "other" / "queue.db").close()
+    before = poll_database(Target("queue", tmp_path / "queue.db"), None, time.time(), raw)
+    after = poll_database(Target("queue", tmp_path / "other" / "queue.db"), before, time.time() + 1, raw)
+    assert _reading(after).great_loss is None
+
+
 def test_small_steps_are_compared_with_their_start(tmp_path: Path, raw: RawReader) -> None:
     path = tmp_path / "queue.db"
     owner = _make_plain_file(path)
