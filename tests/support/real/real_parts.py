@@ -93,7 +93,9 @@ def required() -> bool:
 def require(name: str) -> Path:
     """The program, else this test is skipped, or fails where the real components are required."""
     place = find(name)
-    return place if place is not None else report_missing(f"{name} is neither on PATH nor in {UNPACKED}: run `make setup`")
+    return (
+        place if place is not None else report_missing(f"{name} is neither on PATH nor in {UNPACKED}: run `make setup`")
+    )
 
 
 def report_missing(reason: str) -> NoReturn:
