@@ -5,7 +5,8 @@ then counts as it is: with backups of one database that one is taken, of several
 is safe; in the place of a missing database only the backup that a person names is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import PurePath
 
 from actions.backups.select import first_intact, load_backup, no_backup_error, prove_backup, select_verified
@@ -14,7 +15,8 @@ from actions.model.context import ActionContext
 from actions.model.errors import Refused, Unverified
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.manifest import belongs_to
-from collectors.backup_catalog.store import NamedFolder, open_named_folder
+from collectors.backup_catalog.order import verified_newest_first
+from collectors.backup_catalog.store import backup_location, find_described_backups
 
 SHOWN_SOURCES = 8
 
@@ -68,15 +70,16 @@ def describe_source(context: ActionContext, backup: SelectedBackup) -> str:
 
 def _select_elsewhere(context: ActionContext) -> list[SelectedBackup]:
     """The verified backups, newest first, of the one database whose backups are in the folder that was named."""
-    folder = open_named_folder(context.target, context.now())
-    if folder is None:
+    settings, location = context.target.backup, backup_location(context.target)
+    if settings is None or settings.own_folder or location is None:
         return []
-    names = _candidate_sources(context, folder)
+    sources = _find_sources(location, context.now())
+    names = _candidate_sources(context, sources, location)
     if len(names) > 1:
-        raise _source_error(folder, f"has verified backups of {len(names)} databases")
+        raise _source_error(location, sources, f"has verified backups of {len(names)} databases")
     selected = [
         SelectedBackup(open_store_of(context, backup.reference), backup.reference, backup.manifest)
-        for backup in (folder.sources[names[0]] if names else ())
+        for backup in (sources[names[0]] if names else ())
         if backup.manifest is not None
     ]
     if selected:
@@ -84,14 +87,13 @@ def _select_elsewhere(context: ActionContext) -> list[SelectedBackup]:
     return selected
 
 
-def _candidate_sources(context: ActionContext, folder: NamedFolder) -> tuple[str, ...]:
+def _candidate_sources(context: ActionContext, sources: Mapping[str, list[Backup]], location: str) -> tuple[str, ...]:
     """The databases that can be meant: the one that was named, the target's own, or those in the place of a missing one."""
-    sources = folder.sources
     wanted = context.options.get("source")
     if wanted is not None:
         names = _matching_sources(sources, str(wanted))
         if not names:
-            raise _source_error(folder, f"has no verified backup of {wanted}")
+            raise _source_error(location, sources, f"has no verified backup of {wanted}")
         return names
     path = context.target.path
     own = tuple(name for name, backups in sources.items() if _is_of_target(context, backups[0]))
@@ -113,7 +115,17 @@ def _require_choice_in_place(context: ActionContext, backup: SelectedBackup) -> 
         )
 
 
-def _matching_sources(sources: Mapping[str, Sequence[Backup]], wanted: str) -> tuple[str, ...]:
+def _find_sources(location: str, now: float) -> Mapping[str, list[Backup]]:
+    """The verified backups of each database, newest first, by the path in its manifest."""
+    backups: dict[str, list[Backup]] = defaultdict(list)
+    for backup in find_described_backups(location):
+        if backup.manifest is not None:
+            backups[backup.manifest.source.path].append(backup)
+    ordered = {source: verified_newest_first(each, now) for source, each in sorted(backups.items())}
+    return {source: each for source, each in ordered.items() if each}
+
+
+def _matching_sources(sources: Mapping[str, list[Backup]], wanted: str) -> tuple[str, ...]:
     """The databases of this path; else those of this name, or of a file of this name."""
     if wanted in sources:
         return (wanted,)
@@ -130,12 +142,11 @@ def _source_names(source: str, backup: Backup) -> set[str]:
     return {PurePath(source).name, PurePath(source).stem, configured, PurePath(configured).name} - {""}
 
 
-def _source_error(folder: NamedFolder, what: str) -> Refused:
-    sources = folder.sources
+def _source_error(location: str, sources: Mapping[str, list[Backup]], what: str) -> Refused:
     shown = ", ".join(list(sources)[:SHOWN_SOURCES]) or "none"
     more = ", ..." if len(sources) > SHOWN_SOURCES else ""
     return Refused(
-        f"{folder.location} {what}; there are: {shown}{more}",
+        f"{location} {what}; there are: {shown}{more}",
         reason="several_sources" if sources else "no_backup",
         next_step="say which with --source PATH, or name the BACKUP itself",
     )

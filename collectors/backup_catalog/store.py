@@ -4,15 +4,18 @@ The one kind today is a local directory (local_directory.py); another kind is on
 Outside the stores a backup is known by its reference; who needs its bytes opens them with `open_local`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from collectors.backup_catalog.catalog import Backup, CatalogListing
-from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, configured_place, manifest_path
-from collectors.backup_catalog.local_sources import find_sources
+from collectors.backup_catalog.local_directory import (
+    LocalDirectoryCatalog,
+    configured_place,
+    find_described,
+    manifest_path,
+)
 from collectors.backup_catalog.manifest import Manifest
 from collectors.backup_catalog.names import is_own_name
 from collectors.target import Target
@@ -30,14 +33,6 @@ class BackupCatalog(Protocol):
     def read_manifest(self, reference: str) -> Manifest: ...
     def open_local(self, reference: str) -> AbstractContextManager[Path]: ...
     def space_directory(self, now: float) -> Path | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class NamedFolder:
-    """A folder of backups that a person named. `sources`: the verified backups, newest first, by their database's path."""
-
-    location: str
-    sources: Mapping[str, Sequence[Backup]]
 
 
 def open_catalog(target: Target) -> BackupCatalog | None:
@@ -58,14 +53,11 @@ def backup_location(target: Target) -> str | None:
     return None if catalog is None else catalog.location
 
 
-def open_named_folder(target: Target, now: float) -> NamedFolder | None:
-    """The backups of every database in the folder that a person named for this one; None where the folder is configured."""
-    settings = target.backup
-    if settings is None or settings.own_folder:
-        return None
-    return NamedFolder(str(settings.directory), find_sources(settings.directory, now))
+def find_described_backups(location: str) -> Iterator[Backup]:
+    """The backups of any database at this place that have a manifest, judged by it alone: their databases are not here."""
+    return find_described(Path(location))
 
 
-def is_backup_with_manifest(path: Path) -> bool:
-    """Whether a path that a person gave is a backup of ours with its manifest beside it."""
-    return is_own_name(path.name) and manifest_path(path).exists()
+def is_described_backup(reference: str) -> bool:
+    """Whether this names a backup of ours with its manifest beside it."""
+    return is_own_name(Path(reference).name) and manifest_path(Path(reference)).exists()

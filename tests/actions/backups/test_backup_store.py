@@ -32,7 +32,6 @@ from tests.support.scenes.run_in_process import work_on
 ROOT = Path(__file__).parents[3]
 STORE_MODULES = {
     "collectors/backup_catalog/local_directory.py",
-    "collectors/backup_catalog/local_sources.py",
     "collectors/backup_catalog/names.py",
     "collectors/backup_catalog/store.py",
     "actions/backups/local_directory.py",
