@@ -116,9 +116,12 @@ def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
 def file_sha256(path: Path) -> str:
     """The hash of a file that is not a live database: reading a live one would drop its locks in this process."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:  # of a read, which names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return digest.hexdigest()
 
 
