@@ -20,7 +20,6 @@ from actions.model.errors import Unverified
 from actions.sqlite.interrupt import interrupt_when
 from collectors.access.connection import open_immutable
 
-_BLOCK = 1024 * 1024
 _NOT_PROVED_STEP = "take a new backup; keep this file for inspection"
 
 
@@ -115,11 +114,8 @@ def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
 
 def file_sha256(path: Path) -> str:
     """The hash of a file that is not a live database: reading a live one would drop its locks in this process."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_schema(connection: apsw.Connection) -> list[tuple[Any, ...]]:
