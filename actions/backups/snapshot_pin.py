@@ -101,9 +101,10 @@ def _uses_wal(context: ActionContext, source: apsw.Connection) -> bool:
         target, has_log = context.target, context.target.wal.exists()
         if has_log == target.shm.exists():
             raise
-        why = "its -wal may hold commits, and SQLite cannot make the -shm here that it reads them by"
+        without_index = "its -wal may hold commits, and SQLite cannot make the -shm here that it reads them by"
+        without_log = "a -shm lies beside it, and SQLite cannot make the -wal here that belongs to it"
         raise Refused(
-            f"{target.path}: {why if has_log else 'a -shm lies beside it, and SQLite cannot make the -wal here that belongs to it'}",
+            f"{target.path}: {without_index if has_log else without_log}",
             reason="wal_unreadable",
             next_step="mount the folder writable, or copy the database "
             f"{'and its -wal' if has_log else 'alone'} to another folder and back that up",
