@@ -6,7 +6,6 @@ no hard links, NFS and older ones no RENAME_NOREPLACE. A server may do what was 
 leads to the same file was given.
 """
 
-import ctypes
 import errno
 import os
 from collections.abc import Callable
@@ -130,17 +129,23 @@ def _call_renameat2(source: Path, destination: Path, flags: int) -> None:
     function = _renameat2()
     if function is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(source), None, str(destination))
-    if function(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(destination), flags) != 0:
-        code = ctypes.get_errno()
+    code = function(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(destination), flags)
+    if code != 0:
         raise OSError(code, os.strerror(code), str(source), None, str(destination))
 
 
 @cache
 def _renameat2() -> Callable[..., int] | None:
+    """renameat2 of the C library, returning the errno of a failed call, else 0; None where there is none.
+
+    Loaded where it is called: a Python without libffi has no ctypes.
+    """
     try:
+        import ctypes
+
         function = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):  # macOS, Windows, musl before 1.2.6
+    except (AttributeError, ImportError, OSError, TypeError):  # macOS, Windows, musl before 1.2.6
         return None
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
     function.restype = ctypes.c_int
-    return function
+    return lambda *arguments: 0 if function(*arguments) == 0 else ctypes.get_errno()

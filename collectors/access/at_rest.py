@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
@@ -26,7 +26,7 @@ from collectors.access.change_detection import SETTLED_AFTER
 from collectors.access.connection import open_immutable, open_read_only
 from collectors.access.errors import NotAtRest
 from collectors.access.file_facts import stat_or_none
-from collectors.access.second_name import find_name_problem, read_signals
+from collectors.access.second_name import find_name_problem, read_signals, resolve_link
 from collectors.raw_reader.client import RawReader
 from collectors.raw_reader.file_headers import NETWORK_FILE_SYSTEMS, is_wal_header
 from collectors.target import Target
@@ -68,6 +68,7 @@ def open_at_rest(target: Target, raw: RawReader) -> Iterator[RestingDatabase]:
 
     `require_unchanged` of the result must be called after the last read, inside the block.
     """
+    target = replace(target, path=resolve_link(target.path))
     problem = find_name_problem(target.path, raw, wal=True)
     if problem is not None:
         raise NotAtRest(problem.message)
@@ -134,6 +135,7 @@ def needs_reading_at_rest(target: Target, raw: RawReader) -> bool:
 
     Raises RawReaderUnavailable, OSError.
     """
+    target = replace(target, path=resolve_link(target.path))
     if os.access(target.path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         return False
     return not sidecars_of(target) and is_wal_header(raw.query_reader("database_header", target.path))

@@ -91,6 +91,7 @@ def find_name_problem(
 
     Raises RawReaderUnavailable, OSError.
     """
+    path = resolve_link(path)
     signals = read_signals(path, raw)
     if signals is None or not (acting or looks_suspicious(signals, wal=wal, holders=holders)):
         return None
@@ -103,6 +104,11 @@ def find_name_problem(
         if problem is None or problem.pid is None or (before is not None and before.pid != problem.pid):
             break
     return problem
+
+
+def resolve_link(path: Path) -> Path:
+    """The file that a symbolic link leads to: SQLite puts -wal, -shm and -journal beside that one."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def looks_suspicious(signals: NameSignals, *, wal: bool, holders: Iterable[HeldLock] = ()) -> bool:
@@ -146,6 +152,7 @@ def read_signals(path: Path, raw: RawReader) -> NameSignals | None:
 
 def read_name_facts(path: Path, raw: RawReader) -> NameFacts | None:
     """Ask the raw reader for everything about the names; None without a file. Raises RawReaderUnavailable, OSError."""
+    path = resolve_link(path)
     answer = raw.query_reader("names", path)
     if answer is None:
         return None

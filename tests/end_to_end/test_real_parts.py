@@ -9,6 +9,7 @@ import pytest
 from tests.support.patience import LONGEST_WAIT
 from tests.support.real import real_parts
 from tests.support.real.real_parts import RealPartError, free_addresses, require, running
+from tests.support.real.recover_shell import require_recovery
 
 INSTALLER = Path(real_parts.__file__).parent / "install.sh"
 NOTHING = "global: {}\n"
@@ -35,6 +36,16 @@ def test_a_missing_component_fails_the_test_where_it_is_required(
     monkeypatch.setenv(name, value)
     with pytest.raises(pytest.fail.Exception, match="run `make setup`"):
         require("prometheus")
+
+
+@pytest.mark.parametrize(("variable", "outcome"), [("NOTHING", pytest.skip.Exception), ("CI", pytest.fail.Exception)])
+def test_without_recovery_of_sqlite_nothing_is_silently_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, outcome: type[BaseException]
+) -> None:
+    nowhere(monkeypatch, tmp_path)
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(outcome, match="sqlite3 is neither on PATH"):
+        require_recovery()
 
 
 def test_an_unpacked_component_is_found_without_being_on_the_path(

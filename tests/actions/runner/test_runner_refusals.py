@@ -237,7 +237,9 @@ def test_a_disk_too_small_for_the_record_refuses_the_run(target: Target, stale: 
 
 AS_NOBODY = """
 import encodings.ascii, os, sys
+from actions.registry import ACTIONS
 from actions.runner.child import main
+tuple(ACTIONS)  # before: Python's own library may be where that user may not read
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main())
 """

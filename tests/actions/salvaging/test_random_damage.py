@@ -12,7 +12,7 @@ from actions.salvaging.damaged_file import NotDatabase, open_damaged_file
 from actions.salvaging.prove_result import ResultProof, prove_result
 from actions.salvaging.rebuild import rebuild_database
 from actions.salvaging.schema_rows import detect_encoding
-from tests.support.real.recover_shell import find_recovery, recover_database
+from tests.support.real.recover_shell import recover_database, require_recovery
 from tests.support.scenes.damaged_databases import (
     KINDS,
     WHOLE_PAGES,
@@ -36,14 +36,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Scene
     return {name: make_scene(name, folder / str(number)) for number, name in enumerate(NAMES)}
 
 
-@pytest.fixture(scope="module")
-def recovery() -> Path | None:
-    return find_recovery()
-
-
 @pytest.mark.parametrize("seed", [*range(40), *SOAK])
 def test_nothing_is_invented_and_no_less_is_kept_than_sqlite_keeps(
-    seed: int, scenes: dict[str, Scene], recovery: Path | None, tmp_path: Path
+    seed: int, scenes: dict[str, Scene], tmp_path: Path
 ) -> None:
     scene = scenes[NAMES[seed % len(NAMES)]]
     damaged, ours = tmp_path / "damaged.db", tmp_path / "ours.db"
@@ -54,11 +49,10 @@ def test_nothing_is_invented_and_no_less_is_kept_than_sqlite_keeps(
     assert {path: path.read_bytes() for path in before} == before
     assert prove_result(ours) == ResultProof("")
     assert invented_rows(scene, read_rows(ours), how) == []
-    if recovery is not None:
-        theirs = recover_copy(recovery, damaged, tmp_path)
-        figures = (scene.total, *count_right_rows(scene, ours), *count_right_rows(scene, theirs))
-        record_figures(seed, how, figures)
-        assert figures[1] + figures[2] >= figures[3] + figures[4], (how, figures)
+    theirs = recover_copy(require_recovery(), damaged, tmp_path)
+    figures = (scene.total, *count_right_rows(scene, ours), *count_right_rows(scene, theirs))
+    record_figures(seed, how, figures)
+    assert figures[1] + figures[2] >= figures[3] + figures[4], (how, figures)
 
 
 def salvage_file(damaged: Path, target: Path) -> None:

@@ -16,7 +16,13 @@ from actions.model.context import ActionContext
 from actions.model.errors import Unverified
 from actions.model.events import Event
 from actions.model.stop import StopSignal
-from collectors.access.at_rest import RestState, find_rest_problem, open_at_rest, open_live_or_at_rest
+from collectors.access.at_rest import (
+    RestState,
+    find_rest_problem,
+    needs_reading_at_rest,
+    open_at_rest,
+    open_live_or_at_rest,
+)
 from collectors.access.errors import NotAtRest
 from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
@@ -277,3 +283,15 @@ def test_what_an_action_would_change_is_planned_there_and_its_run_names_the_fold
         assert (run.outcome, run.reason) == ("failed", "read_only"), f"{action}: {run.message}"
         assert f"{view.parent} cannot be written here" in run.message
         assert "mounted writable" in run.next_step
+
+
+@as_root
+def test_the_files_beside_a_symbolic_link_prove_nothing(path: Path, view: Path, raw: RawReader) -> None:
+    link = path.parent.parent / "link.db"
+    link.symlink_to(view)
+    connection = commit(path, close=False)
+    with pytest.raises(NotAtRest, match="wal is there"), open_at_rest(Target("jobs", link), raw):
+        pass
+    assert not needs_reading_at_rest(Target("jobs", link), raw)
+    connection.close()
+    assert needs_reading_at_rest(Target("jobs", link), raw)

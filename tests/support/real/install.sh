@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Makes prometheus, promtool, prometheus-alertmanager, amtool, prometheus-node-exporter, chromium, openssl, liteque and axe
+# Makes prometheus, promtool, prometheus-alertmanager, amtool, prometheus-node-exporter, chromium, openssl, SQLite's shell, a C compiler, liteque and axe
 # available to the tests. Called by `make setup`.
 #
 # On PATH or already unpacked: nothing to do. As root with apt: installed, without leaving Debian's services running.
 # Without root: the packages are downloaded and unpacked into ./.real (binaries in .real/usr/bin), nothing else is touched;
-# chromium needs its libraries installed, so it is had only by root or from PATH.
+# chromium and the compiler need their libraries installed, so they are had only by root or from PATH.
 # Says in one line each what was found where. What is missing is named; that is an error only when the real components
 # are required (CI=true or QK_REQUIRE_REAL=1), else the tests that need them are visibly skipped.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 real=${QK_REAL_DIR:-$root/.real}
-programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter openssl chromium)
+programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter openssl sqlite3 cc chromium)
 services=(prometheus prometheus-alertmanager prometheus-node-exporter)
-packages=("${services[@]}" openssl chromium fonts-dejavu-core)
+packages=("${services[@]}" openssl sqlite3 gcc libc6-dev chromium fonts-dejavu-core)
 
 say() { printf 'real parts: %s\n' "$*"; }
 
@@ -56,7 +56,7 @@ unpack_beside() {
   # `set -e` does not hold in a function whose result is asked for: each step says what depends on it.
   local result=0
   apt-get "${options[@]}" update &&
-    (cd "$apt/archives" && apt-get "${options[@]}" download "${services[@]}") &&
+    (cd "$apt/archives" && apt-get "${options[@]}" download "${services[@]}" sqlite3) &&
     for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$real" || result=$?; done || result=$?
   rm -rf "$apt"
   return "$result"

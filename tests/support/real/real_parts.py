@@ -93,11 +93,13 @@ def required() -> bool:
 def require(name: str) -> Path:
     """The program, else this test is skipped, or fails where the real components are required."""
     place = find(name)
-    return place if place is not None else _without(name)
+    return (
+        place if place is not None else report_missing(f"{name} is neither on PATH nor in {UNPACKED}: run `make setup`")
+    )
 
 
-def _without(name: str) -> NoReturn:
-    reason = f"{name} is neither on PATH nor in {UNPACKED}: run `make setup`"
+def report_missing(reason: str) -> NoReturn:
+    """Skip this test, or fail it where the real components are required."""
     if required():
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -34,7 +34,7 @@ _TEXTS = """
 CREATE TABLE jobs (id TEXT PRIMARY KEY, state TEXT, n INT, payload TEXT);
 CREATE INDEX jobs_state ON jobs (state, n);
 CREATE TABLE events (id INTEGER PRIMARY KEY, job TEXT, at REAL, c INT NOT NULL DEFAULT 3);
-CREATE TABLE made (id INTEGER PRIMARY KEY, v TEXT, u AS (v || 'y') VIRTUAL);
+CREATE TABLE made (id INTEGER PRIMARY KEY, v TEXT, u AS (v || 'y') VIRTUAL, s TEXT NOT NULL AS (v || 'z') STORED);
 """
 
 
@@ -154,7 +154,7 @@ def read_rows(path: Path, connection: apsw.Connection | None = None) -> Rows:
 def _read_table(database: apsw.Connection, name: str) -> Counter[tuple[object, ...]]:
     columns = [
         str(row[0])
-        for row in database.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)).fetchall()
+        for row in database.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden IN (0, 3)", (name,)).fetchall()
     ]
     exact = ", ".join(f'CASE typeof("{c}") WHEN \'text\' THEN CAST("{c}" AS BLOB) ELSE "{c}" END' for c in columns)
     without_rowid = database.execute("SELECT wr FROM pragma_table_list WHERE name = ?", (name,)).get
