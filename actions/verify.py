@@ -8,7 +8,7 @@ from actions.backups.select import describe_unchecked, load_backup, no_backup_er
 from actions.backups.store import MANIFEST_BYTES, SelectedBackup, open_store
 from actions.model.context import ActionContext
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Plan
+from actions.model.plan import Done, Figure, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk
 from collectors.backup_catalog.catalog import Backup
@@ -47,7 +47,7 @@ def run(context: ActionContext, plan: Plan) -> Done:
     prove_backup(context, backup)
     with explain_full_disk(backup.store.draft_directory, MANIFEST_BYTES, "the manifest"):
         write_intact(context, backup)
-    figures = {
+    figures: dict[str, Figure] = {
         "path": backup.reference,
         "bytes": backup.manifest.bytes,
         "rows": sum(backup.manifest.row_counts.values()),
