@@ -20,7 +20,7 @@ ProofLevel = Literal["pages", "content"]
 
 # A page costs about that many times more when its rows are compared than when it is compared among all pages.
 _ROWS_COST = 20
-_BLOCK_PAGES = 256
+_BLOCK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,9 @@ def read_content_sha256(path: Path, page_size: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         digest.update(plain_page(1, file.read(page_size)))
-        while block := file.read(_BLOCK_PAGES * page_size):
-            digest.update(block)
+        block = memoryview(bytearray(_BLOCK_BYTES))
+        while amount := file.readinto(block):
+            digest.update(block[:amount])
     return digest.hexdigest()
 
 

@@ -6,21 +6,18 @@ is safe; in the place of a missing database only the backup that a person names 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Mapping
+from pathlib import PurePath
 
 from actions.backups.select import first_intact, load_backup, no_backup_error, prove_backup, select_verified
 from actions.backups.store import SelectedBackup, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Refused, Unverified
 from collectors.backup_catalog.catalog import Backup
-from collectors.backup_catalog.local_directory import read_manifest
-from collectors.backup_catalog.manifest import Manifest, ManifestError, belongs_to
-from collectors.backup_catalog.names import MANIFEST_SUFFIX, PREFIX, names_described_by
+from collectors.backup_catalog.manifest import belongs_to
 from collectors.backup_catalog.order import verified_newest_first
+from collectors.backup_catalog.store import backup_location, find_described_backups
 
-# A folder of backups itself, DIRECTORY/DATABASE as it is configured, and a database whose name has a folder in it.
-_DEPTHS = ("", "*/", "*/*/")
 SHOWN_SOURCES = 8
 
 
@@ -73,13 +70,13 @@ def describe_source(context: ActionContext, backup: SelectedBackup) -> str:
 
 def _select_elsewhere(context: ActionContext) -> list[SelectedBackup]:
     """The verified backups, newest first, of the one database whose backups are in the folder that was named."""
-    settings = context.target.backup
-    if settings is None or settings.own_folder:
+    settings, location = context.target.backup, backup_location(context.target)
+    if settings is None or settings.own_folder or location is None:
         return []
-    sources = _find_sources(settings.directory, context.now())
-    names = _candidate_sources(context, sources, settings.directory)
+    sources = _find_sources(location, context.now())
+    names = _candidate_sources(context, sources, location)
     if len(names) > 1:
-        raise _source_error(settings.directory, sources, f"has verified backups of {len(names)} databases")
+        raise _source_error(location, sources, f"has verified backups of {len(names)} databases")
     selected = [
         SelectedBackup(open_store_of(context, backup.reference), backup.reference, backup.manifest)
         for backup in (sources[names[0]] if names else ())
@@ -90,13 +87,13 @@ def _select_elsewhere(context: ActionContext) -> list[SelectedBackup]:
     return selected
 
 
-def _candidate_sources(context: ActionContext, sources: Mapping[str, list[Backup]], folder: Path) -> tuple[str, ...]:
+def _candidate_sources(context: ActionContext, sources: Mapping[str, list[Backup]], location: str) -> tuple[str, ...]:
     """The databases that can be meant: the one that was named, the target's own, or those in the place of a missing one."""
     wanted = context.options.get("source")
     if wanted is not None:
         names = _matching_sources(sources, str(wanted))
         if not names:
-            raise _source_error(folder, sources, f"has no verified backup of {wanted}")
+            raise _source_error(location, sources, f"has no verified backup of {wanted}")
         return names
     path = context.target.path
     own = tuple(name for name, backups in sources.items() if _is_of_target(context, backups[0]))
@@ -118,35 +115,14 @@ def _require_choice_in_place(context: ActionContext, backup: SelectedBackup) -> 
         )
 
 
-def _find_sources(folder: Path, now: float) -> Mapping[str, list[Backup]]:
+def _find_sources(location: str, now: float) -> Mapping[str, list[Backup]]:
     """The verified backups of each database, newest first, by the path in its manifest."""
     backups: dict[str, list[Backup]] = defaultdict(list)
-    for depth in _DEPTHS:
-        for path in sorted(folder.glob(f"{depth}{PREFIX}*{MANIFEST_SUFFIX}")):
-            for source, backup in _read_described(path):
-                backups[source].append(backup)
+    for backup in find_described_backups(location):
+        if backup.manifest is not None:
+            backups[backup.manifest.source.path].append(backup)
     ordered = {source: verified_newest_first(each, now) for source, each in sorted(backups.items())}
     return {source: each for source, each in ordered.items() if each}
-
-
-def _read_described(path: Path) -> Iterator[tuple[str, Backup]]:
-    """The path of the source, and the backup of this manifest when it is there and its size fits."""
-    try:
-        manifest = read_manifest(path)
-    except (ManifestError, OSError):
-        return
-    for name in names_described_by(path.name):
-        backup = path.with_name(name)
-        if backup.is_file() and backup.stat().st_size == manifest.bytes:
-            yield manifest.source.path, _judge_by_manifest(backup, manifest)
-
-
-def _judge_by_manifest(path: Path, manifest: Manifest) -> Backup:
-    verified = manifest.verified_time is not None and manifest.damaged_time is None
-    status = path.stat()
-    return Backup(
-        path.name, str(path), status.st_size, status.st_mtime, "verified" if verified else "unverified", manifest
-    )
 
 
 def _matching_sources(sources: Mapping[str, list[Backup]], wanted: str) -> tuple[str, ...]:
@@ -166,11 +142,11 @@ def _source_names(source: str, backup: Backup) -> set[str]:
     return {PurePath(source).name, PurePath(source).stem, configured, PurePath(configured).name} - {""}
 
 
-def _source_error(folder: Path, sources: Mapping[str, list[Backup]], what: str) -> Refused:
+def _source_error(location: str, sources: Mapping[str, list[Backup]], what: str) -> Refused:
     shown = ", ".join(list(sources)[:SHOWN_SOURCES]) or "none"
     more = ", ..." if len(sources) > SHOWN_SOURCES else ""
     return Refused(
-        f"{folder} {what}; there are: {shown}{more}",
+        f"{location} {what}; there are: {shown}{more}",
         reason="several_sources" if sources else "no_backup",
         next_step="say which with --source PATH, or name the BACKUP itself",
     )

@@ -12,12 +12,23 @@ from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
 
-from collectors.backup_catalog.catalog import Backup, CatalogListing, assess_backup
-from collectors.backup_catalog.manifest import Manifest, ManifestOfOtherFile, decode_manifest
-from collectors.backup_catalog.names import has_word, is_compressed_name, is_database_name, is_own_name, manifest_name
+from collectors.backup_catalog.catalog import Backup, BackupState, CatalogListing, assess_backup
+from collectors.backup_catalog.manifest import Manifest, ManifestError, ManifestOfOtherFile, decode_manifest
+from collectors.backup_catalog.names import (
+    MANIFEST_SUFFIX,
+    PREFIX,
+    has_word,
+    is_compressed_name,
+    is_database_name,
+    is_own_name,
+    manifest_name,
+    names_described_by,
+)
 from collectors.target import BackupSettings, Target
 
 _SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
+# A folder of backups itself, DIRECTORY/DATABASE as it is configured, and a database whose name has a folder in it.
+_DEPTHS = ("", "*/", "*/*/")
 # Two changes of a directory within one tick of a clock show as one (inode(7)): only an older time stamp is trusted.
 SETTLED_AFTER = 2.0
 # A directory that becomes a mount point is noticed after this time at most, in seconds.
@@ -177,6 +188,27 @@ def _read_manifest_of(backup: Path) -> Manifest:
     if (manifest.compression == "zstd") != is_compressed_name(backup.name):
         raise ManifestOfOtherFile(f"the manifest beside it is of its {manifest.compression} form, not of this file")
     return manifest
+
+
+def find_described(folder: Path) -> Iterator[Backup]:
+    """The backups of any database in the folder, and in those below it, that have a manifest, judged by it alone."""
+    for depth in _DEPTHS:
+        for manifest in sorted(folder.glob(f"{depth}{PREFIX}*{MANIFEST_SUFFIX}")):
+            for name in names_described_by(manifest.name):
+                yield from _judge_by_manifest(manifest.with_name(name))
+
+
+def _judge_by_manifest(path: Path) -> Iterator[Backup]:
+    """None where the file is gone, its size is another, or its manifest cannot be read or is not of this file."""
+    try:
+        manifest, status = _read_manifest_of(path), path.stat()
+    except (ManifestError, ManifestOfOtherFile, OSError):
+        return
+    if not S_ISREG(status.st_mode) or status.st_size != manifest.bytes:
+        return
+    verified = manifest.verified_time is not None and manifest.damaged_time is None
+    state: BackupState = "verified" if verified else "unverified"
+    yield Backup(path.name, str(path), status.st_size, status.st_mtime, state, manifest)
 
 
 @lru_cache(maxsize=16384)

@@ -4,13 +4,20 @@ The one kind today is a local directory (local_directory.py); another kind is on
 Outside the stores a backup is known by its reference; who needs its bytes opens them with `open_local`.
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from collectors.backup_catalog.catalog import Backup, CatalogListing
-from collectors.backup_catalog.local_directory import LocalDirectoryCatalog, configured_place
+from collectors.backup_catalog.local_directory import (
+    LocalDirectoryCatalog,
+    configured_place,
+    find_described,
+    manifest_path,
+)
 from collectors.backup_catalog.manifest import Manifest
+from collectors.backup_catalog.names import is_own_name
 from collectors.target import Target
 
 
@@ -44,3 +51,13 @@ def backup_location(target: Target) -> str | None:
     """Where the backups of a database go, for people; None where no place is known."""
     catalog = open_catalog(target)
     return None if catalog is None else catalog.location
+
+
+def find_described_backups(location: str) -> Iterator[Backup]:
+    """The backups of any database at this place that have a manifest, judged by it alone: their databases are not here."""
+    return find_described(Path(location))
+
+
+def is_described_backup(reference: str) -> bool:
+    """Whether this names a backup of ours with its manifest beside it."""
+    return is_own_name(Path(reference).name) and manifest_path(Path(reference)).exists()

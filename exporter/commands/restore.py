@@ -11,8 +11,7 @@ import click
 
 from actions.model.request import Option, Request
 from actions.runner.catalogue import ACTION_SPECS
-from collectors.backup_catalog.local_directory import manifest_path
-from collectors.backup_catalog.names import is_own_name
+from collectors.backup_catalog.store import is_described_backup
 from collectors.target import Target
 from exporter.commands.action_command import spec_help, spec_option_values, spec_options
 from exporter.commands.common_options import (
@@ -57,11 +56,7 @@ def restore(
 
 def _sort_arguments(db: str | None, directory: Path | None, given: dict[str, Option]) -> tuple[str | None, Path | None]:
     """(DB, folder of backups): a lone argument that is a backup with its manifest names the backup, whose folder is known."""
-    if (
-        db is None
-        or given["backup"] is not None
-        or not (is_own_name(Path(db).name) and manifest_path(Path(db)).exists())
-    ):
+    if db is None or given["backup"] is not None or not is_described_backup(db):
         return db, directory
     given["backup"] = db
     return None, directory or Path(db).absolute().parent
