@@ -1,6 +1,6 @@
 """Marks a backup of a database that lost most of its content: it is proved, yet not one to restore unasked or to keep alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,11 +10,18 @@ from actions.model.context import ActionContext
 from collectors.access.connection import open_immutable
 from collectors.access.errors import EXPECTED_ERRORS
 from collectors.access.open_database import read_schema
+from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.manifest import Manifest
 from collectors.backup_catalog.order import newest_verified
-from collectors.content_loss.facts import facts_of_manifest, plain_tables, read_content_facts
+from collectors.content_loss.facts import (
+    NOTHING_LOST,
+    accept_backups,
+    facts_of_manifest,
+    plain_tables,
+    read_content_facts,
+)
 from collectors.content_loss.judge import ContentFacts
-from collectors.content_loss.memory import greatest_loss
+from collectors.content_loss.memory import ContentMemory, greatest_loss
 from collectors.queue_profiles.cache import cached_profile
 
 
@@ -30,7 +37,7 @@ class ContentMarks:
         return replace(
             manifest,
             content_lost="" if accepted else self.lost,
-            accepted_loss=(self.lost or "nothing was lost") if accepted else "",
+            accepted_loss=(self.lost or NOTHING_LOST) if accepted else "",
             last_numbers=dict(self.facts.numbers),
             schema_version=self.facts.schema_version,
         )
@@ -38,8 +45,11 @@ class ContentMarks:
 
 def judge_copy(context: ActionContext, store: BackupStore, copy: Path, proved: ProvedCopy) -> ContentMarks:
     """Hold a proved copy against the newest backup that lacks nothing, and against earlier readings of the database."""
-    facts = _read_exact_facts(context, copy, proved)
-    loss = greatest_loss(_baselines(context, store), facts)
+    backups = store.list_backups().backups.values()
+    remembered = context.run_history.content_memory().of_file(str(context.target.path.resolve()))
+    memory = accept_backups(remembered, backups)
+    facts = memory.excuse_tables(_read_exact_facts(context, copy, proved))
+    loss = greatest_loss(_baselines(memory, backups, context.now()), facts)
     return ContentMarks(facts, loss.words if loss is not None and loss.is_most else "")
 
 
@@ -57,9 +67,8 @@ def _read_exact_facts(context: ActionContext, copy: Path, proved: ProvedCopy) ->
     return replace(facts, rows=exact, pages=expected.pages, schema_version=proved.schema_version, exact=True)
 
 
-def _baselines(context: ActionContext, store: BackupStore) -> Iterator[ContentFacts]:
-    memory = context.run_history.content_memory().of_file(str(context.target.path.resolve()))
+def _baselines(memory: ContentMemory, backups: Iterable[Backup], now: float) -> Iterator[ContentFacts]:
     yield from memory.baselines()
-    newest = newest_verified(store.list_backups().backups.values(), context.now())
+    newest = newest_verified(backups, now)
     if newest is not None and newest.manifest is not None and newest.manifest.snapshot_time >= memory.accepted_at:
         yield facts_of_manifest(newest.manifest)

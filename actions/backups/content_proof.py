@@ -7,6 +7,7 @@ A backup is opened immutable: that leaves nothing beside the file and runs no re
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,12 +82,14 @@ def prove_whole_file(
 ) -> DatabaseContents:
     """Check a file that no process writes, and read what it holds. Raises Unverified unless it is whole, of this shape.
 
-    It ends with apsw.InterruptError soon after `is_abandoned()`, which is asked in another thread.
+    It ends with apsw.InterruptError soon after `is_abandoned()`, which is asked in another thread. Its rows are counted beside
+    the check: each reads the whole file.
     """
     try:
-        checked = check_provable(lambda: _open_abandonable(path, is_abandoned))
-        with _open_abandonable(path, is_abandoned) as connection:
-            actual = replace(read_contents(connection), unchecked=checked.unchecked)
+        with ThreadPoolExecutor(1) as beside:
+            counted = beside.submit(_read_abandonable, path, is_abandoned)
+            checked = check_provable(lambda: _open_abandonable(path, is_abandoned))
+            actual = replace(counted.result(), unchecked=checked.unchecked)
     except apsw.InterruptError:
         raise
     except apsw.Error as error:
@@ -97,6 +100,11 @@ def prove_whole_file(
     if difference:
         raise not_proved_error(path, difference)
     return actual
+
+
+def _read_abandonable(path: Path, is_abandoned: Callable[[], bool] | None) -> DatabaseContents:
+    with _open_abandonable(path, is_abandoned) as connection:
+        return read_contents(connection)
 
 
 @contextmanager
@@ -114,8 +122,11 @@ def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
 
 def file_sha256(path: Path) -> str:
     """The hash of a file that is not a live database: reading a live one would drop its locks in this process."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # of a read, which names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _read_schema(connection: apsw.Connection) -> list[tuple[Any, ...]]:

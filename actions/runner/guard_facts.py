@@ -1,5 +1,6 @@
 """Gathers what the guards decide upon, for one run."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -89,6 +90,10 @@ def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
             )
         wal = header is not None and header.wal
         problem = find_name_problem(path, raw, wal=wal, acting=True)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return None  # the disk does not give it: a salvage reads around that, and nothing else gets further than this
     except RawReaderUnavailable as error:
         return NameInputs("raw_reader", f"which names {path} has cannot be seen now: {error}", "run it again")
     return None if problem is None else NameInputs(problem.word, problem.message, problem.cure, problem.pid)

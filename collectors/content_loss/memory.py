@@ -18,6 +18,7 @@ MARKS_LAST = 43200.0
 class ContentMemory:
     """High-water marks since `begun` (`marks`) and of the time before that (`former`).
 
+    `may_drain`: the tables, in lower case, that a person accepted as empty: their rows come and go.
     `path`: of the file, since a name may be given to another one.
     `accepted_at`: a person said then that the content is as it should be; nothing older counts. Seconds since the epoch.
     """
@@ -27,10 +28,15 @@ class ContentMemory:
     begun: float = 0.0
     accepted_at: float = 0.0
     path: str = ""
+    may_drain: frozenset[str] = frozenset()
 
     def of_file(self, path: str) -> "ContentMemory":
         """This memory, or a new one where it is of another file."""
         return replace(self, path=path) if self.path in ("", path) else ContentMemory(path=path)
+
+    def excuse_tables(self, facts: ContentFacts) -> ContentFacts:
+        """The reading, whose tables that were accepted as empty drain as those of the profile do."""
+        return replace(facts, draining=facts.draining | self.may_drain) if self.may_drain else facts
 
     def baselines(self) -> tuple[ContentFacts, ...]:
         """What later readings are held against."""
@@ -66,7 +72,8 @@ def decode_memory(text: str) -> ContentMemory:
         values = json.loads(text)
         marks, former = _decode_facts(values["marks"]), _decode_facts(values["former"])
         begun, accepted_at = float(values["begun"]), float(values["accepted_at"])
-        return ContentMemory(marks, former, begun, accepted_at, str(values["path"]))
+        drained = frozenset(str(table) for table in values.get("may_drain", ()))
+        return ContentMemory(marks, former, begun, accepted_at, str(values["path"]), drained)
     except (ValueError, KeyError, TypeError):
         return ContentMemory()
 

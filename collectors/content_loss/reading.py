@@ -11,7 +11,7 @@ from collectors.access.context import PollContext
 from collectors.backup_catalog.catalog import CatalogListing
 from collectors.backup_catalog.order import newest_verified
 from collectors.backup_catalog.store import open_catalog
-from collectors.content_loss.facts import facts_of_manifest, read_content_facts
+from collectors.content_loss.facts import accept_backups, facts_of_manifest, read_content_facts
 from collectors.content_loss.judge import ContentFacts, ContentLoss
 from collectors.content_loss.memory import ContentMemory, greatest_loss, remember_facts
 from collectors.metric import Metric, Sample
@@ -47,8 +47,8 @@ def read_content(context: PollContext, before: ContentReading) -> ContentReading
     if before.memory.path not in ("", path):
         before = ContentReading()
     listing = _list_backups(context, before.listing)
-    memory = _accept_backups(before.memory.of_file(path), listing)
-    fresh = _read_facts(context)
+    memory = accept_backups(before.memory.of_file(path), listing.backups.values())
+    fresh = _read_facts(context, memory)
     facts = fresh or before.facts
     loss = None if facts is None else greatest_loss(_baselines(memory, listing, context.now), facts)
     reading = ContentReading(facts, loss, memory, listing)
@@ -63,10 +63,12 @@ def content_samples(reading: ContentReading) -> Iterator[Sample]:
         yield LOST(reading.loss.share)
 
 
-def _read_facts(context: PollContext) -> ContentFacts | None:
+def _read_facts(context: PollContext, memory: ContentMemory) -> ContentFacts | None:
     if context.connection is None:
         return None
-    return read_content_facts(context.connection, context.schema, context.find_profile(), context.now)
+    return memory.excuse_tables(
+        read_content_facts(context.connection, context.schema, context.find_profile(), context.now)
+    )
 
 
 def _baselines(memory: ContentMemory, listing: CatalogListing, now: float) -> Iterator[ContentFacts]:
@@ -75,13 +77,6 @@ def _baselines(memory: ContentMemory, listing: CatalogListing, now: float) -> It
     newest = newest_verified(listing.backups.values(), now)
     if newest is not None and newest.manifest is not None and newest.manifest.snapshot_time >= memory.accepted_at:
         yield facts_of_manifest(newest.manifest)
-
-
-def _accept_backups(memory: ContentMemory, listing: CatalogListing) -> ContentMemory:
-    """The memory without what is older than a backup that a person took with the word that its content is right."""
-    manifests = (backup.manifest for backup in listing.backups.values())
-    accepted = [manifest.snapshot_time for manifest in manifests if manifest is not None and manifest.accepted_loss]
-    return replace(memory, accepted_at=max((memory.accepted_at, *accepted)))
 
 
 def _list_backups(context: PollContext, before: CatalogListing) -> CatalogListing:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -20,6 +21,7 @@ from collectors.poll import poll_database, remembered_snapshot
 from collectors.raw_reader.client import RawReader
 from collectors.storage import StorageReading
 from collectors.target import BackupSettings, RetentionCounts, Target
+from exporter.commands.backups import backups
 from exporter.commands.status import status
 from exporter.polling.content_memory import ContentKeeper, remembered_contents
 from exporter.status.findings import find_database_problems
@@ -27,6 +29,9 @@ from tests.support.scenes import prismq
 from tests.support.scenes.run_actions import by_hand, by_rule, target_of
 
 Make = Callable[..., prismq.Queue]
+FILL_MAIL = (
+    "INSERT INTO mail WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) SELECT i FROM n"
+)
 
 
 def _scene(make_queue: Make, tmp_path: Path) -> Target:
@@ -193,3 +198,57 @@ def test_a_nightly_drain_and_a_purge_leave_no_mark(make_queue: Make, tmp_path: P
     assert newest.manifest is not None
     assert newest.manifest.row_counts["task_queue"] == 0
     assert newest.manifest.last_numbers == {"task_queue": 300}
+
+
+def test_what_was_accepted_once_as_empty_may_be_empty_every_night(
+    make_queue: Make, tmp_path: Path, raw: RawReader
+) -> None:
+    path = tmp_path / "plain.db"
+    _sql("CREATE TABLE mail (body); CREATE TABLE users (name)")(path)
+    fill, drain = _sql(FILL_MAIL), _sql("DELETE FROM mail")
+    target = target_of(path, backup=BackupSettings(tmp_path / "backups"))
+    fill(path)
+    first = poll_database(target, None, time.time(), raw)
+    assert by_hand(target, "backup").outcome == Outcome.DONE
+    drain(path)
+    assert _great_loss(poll_database(target, first, time.time(), raw)), "no profile says that it drains"
+    assert by_hand(target, "backup", accept_loss=True).outcome == Outcome.DONE
+    agent = poll_database(target, first, time.time(), raw)
+    for _night in range(2):
+        fill(path)
+        agent = poll_database(target, agent, time.time(), raw)
+        assert by_hand(target, "backup").outcome == Outcome.DONE
+        drain(path)
+        agent = poll_database(target, agent, time.time(), raw)
+        assert not _great_loss(agent)
+        assert "lost" not in by_hand(target, "backup").message
+    _empty(path)
+    assert _great_loss(poll_database(target, agent, time.time(), raw)), "a file without its tables is no drained queue"
+
+
+def test_a_word_for_another_database_in_the_folder_accepts_nothing(
+    make_queue: Make, tmp_path: Path, raw: RawReader
+) -> None:
+    target = _scene(make_queue, tmp_path)
+    target = replace(target, backup=BackupSettings(tmp_path / "backups", own_folder=False))
+    before = poll_database(target, None, time.time(), raw)
+    _empty(target.path)
+    other = tmp_path / "other.db"
+    _sql("CREATE TABLE mail (body)")(other)
+    assert by_hand(target_of(other, backup=target.backup), "backup", accept_loss=True).outcome == Outcome.DONE
+    assert any(backup.manifest and backup.manifest.accepted_loss for backup in find_backups(target))
+    assert _great_loss(poll_database(target, before, time.time(), raw))
+
+
+def test_the_list_says_which_copy_lacks_content(make_queue: Make, tmp_path: Path) -> None:
+    target = _scene(make_queue, tmp_path)
+    _empty(target.path)
+    assert by_hand(target, "backup").outcome == Outcome.DONE
+    assert target.backup is not None
+    words = ["list", str(target.path), "--state", str(target.state), "--from", str(target.backup.directory / "queue")]
+    newest, good = CliRunner().invoke(backups, words).output.splitlines()
+    assert "verified" in newest
+    assert "the database had lost most of its content: all 3 tables are gone" in newest
+    assert "lost" not in good
+    fields = json.loads(CliRunner().invoke(backups, [*words, "--json"]).output)
+    assert [bool(each["content_lost"]) for each in fields] == [True, False]

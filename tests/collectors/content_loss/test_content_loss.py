@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from collectors.access.snapshot import Snapshot
+from collectors.content_loss.facts import read_content_facts
 from collectors.content_loss.judge import COUNTED_ROWS, ContentFacts, measure_content_loss
 from collectors.content_loss.memory import (
     MARKS_LAST,
@@ -253,6 +254,24 @@ def test_a_count_reads_no_index_and_no_more_rows_than_it_says(tmp_path: Path, ra
     facts = _reading(snapshot).facts
     assert facts is not None
     assert facts.rows == {"jobs": COUNTED_ROWS, "loud": COUNTED_ROWS}
+
+
+def test_a_poll_of_many_wide_tables_counts_few_rows_of_each(tmp_path: Path, raw: RawReader) -> None:
+    path = tmp_path / "queue.db"
+    owner = apsw.Connection(str(path))
+    with owner:
+        for number in range(400):
+            owner.execute(f"CREATE TABLE t{number} (wide); CREATE TABLE few{number} (wide)")
+            owner.execute(f"INSERT INTO t{number} {FILL % 30} SELECT zeroblob(3000) FROM n")
+    owner.close()
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+    connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS, True)
+    facts = read_content_facts(connection, schema, None, time.time())
+    pages_read, _ = connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS)
+    assert pages_read < 4000, "12,000 pages have rows"
+    assert facts.rows["t1"] == COUNTED_ROWS, "not counted to its end: never fewer than it may have"
+    assert facts.rows["few1"] == 0
 
 
 def test_a_backup_of_before_is_held_against_exact_numbers() -> None:
