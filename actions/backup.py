@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 from actions.backups.copy_proof import ProofLevel
+from actions.backups.select import describe_unchecked
 from actions.backups.store import open_store
 from actions.backups.take import BackupKind, PublishedBackup, backup_bytes_needed, take_backup
 from actions.model.context import ActionContext
@@ -17,7 +18,6 @@ from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.connection import uses_rollback_journal
 from actions.sqlite.disk_space import database_bytes
-from actions.sqlite.naming import join_first
 
 SPEC = ActionSpec(
     name="backup",
@@ -85,7 +85,7 @@ def run(context: ActionContext, plan: Plan) -> Done:
 def _content_remark(published: PublishedBackup) -> str:
     """What of the copy could not be checked here, and what it lacks that the database held before."""
     manifest = published.manifest
-    unchecked = f"; only the application can check: {join_first(manifest.unchecked)}" if manifest.unchecked else ""
+    unchecked = describe_unchecked(manifest)
     if manifest.accepted_loss:
         return f"{unchecked}; accepted as it is: {manifest.accepted_loss}"
     lost = f"; the database lost most of its content before: {manifest.content_lost}" if manifest.content_lost else ""

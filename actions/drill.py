@@ -13,6 +13,7 @@ import apsw
 from actions.backups.publish import create_partial_file, make_scratch_folder, remove_orphaned_partials, sync_file
 from actions.backups.queue_check import check_queue_rows
 from actions.backups.select import (
+    describe_unchecked,
     load_backup,
     no_backup_error,
     open_plain_backup,
@@ -76,13 +77,14 @@ def run(context: ActionContext, plan: Plan) -> Done:
     age = backup.age_at(context.now())
     lost = "what changed since then (its time is in the future)" if age is None else f"the last {age:.0f} s"
     return Done(
-        f"{backup.name} restores in {seconds:.1f} s; restoring it now would lose {lost}",
+        f"{backup.name} restores in {seconds:.1f} s; restoring it now would lose {lost}{describe_unchecked(backup.manifest)}",
         {
             "path": backup.reference,
             "restore_seconds": round(seconds, 4),
             "data_age_seconds": None if age is None else round(age, 1),
             "tasks": tasks,
             "notes": "; ".join(notes),
+            "unchecked": "; ".join(backup.manifest.unchecked),
         },
     )
 

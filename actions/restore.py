@@ -81,6 +81,8 @@ def plan(context: ActionContext) -> Plan:
     way = choose_way(context)
     backup, damaged = select_restorable(context, way)
     require_places(context, backup, way)
+    if way in ("missing", "malformed"):
+        require_no_open_files(context)
     lost = _describe_losses(context, backup) if way == "live" else ()
     doubts = require_whole_source(context) if way == "live" else ()
     return Plan(

@@ -120,7 +120,7 @@ def _warn_of_users(context: ActionContext) -> Iterator[str]:
         user = "a process" if pid is None else f"pid {pid}"
         yield f"{user} has the database open: stop the application first, or its changes meanwhile may be missing or mixed"
     except Refused as error:
-        yield f"{error}: stop the application first"
+        yield f"{error}; stop the application first"
 
 
 def _rebuild(context: ActionContext, copy: Path, rebuilt_file: Path) -> Rebuilt:

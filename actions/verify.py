@@ -4,11 +4,11 @@ Runbook: docs/runbook.md#queuebackupneververified. Nothing appears beside the fi
 """
 
 from actions.backups.proof_record import write_intact
-from actions.backups.select import load_backup, no_backup_error, prove_backup, require_same_source
+from actions.backups.select import describe_unchecked, load_backup, no_backup_error, prove_backup, require_same_source
 from actions.backups.store import MANIFEST_BYTES, SelectedBackup, open_store
 from actions.model.context import ActionContext
 from actions.model.options import ActionOption
-from actions.model.plan import Done, Plan
+from actions.model.plan import Done, Figure, Plan
 from actions.spec import ActionSpec
 from actions.sqlite.disk_space import explain_full_disk
 from collectors.backup_catalog.catalog import Backup
@@ -47,8 +47,13 @@ def run(context: ActionContext, plan: Plan) -> Done:
     prove_backup(context, backup)
     with explain_full_disk(backup.store.draft_directory, MANIFEST_BYTES, "the manifest"):
         write_intact(context, backup)
-    rows = sum(backup.manifest.row_counts.values())
-    return Done(f"{backup.name} is proved", {"path": backup.reference, "bytes": backup.manifest.bytes, "rows": rows})
+    figures: dict[str, Figure] = {
+        "path": backup.reference,
+        "bytes": backup.manifest.bytes,
+        "rows": sum(backup.manifest.row_counts.values()),
+        "unchecked": "; ".join(backup.manifest.unchecked),
+    }
+    return Done(f"{backup.name} is proved{describe_unchecked(backup.manifest)}", figures)
 
 
 def _select_backup(context: ActionContext) -> SelectedBackup:

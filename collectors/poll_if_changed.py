@@ -30,7 +30,7 @@ def poll_if_changed(target: Target, previous: Snapshot | None, now: float, raw: 
         and previous.target == target
         and signature is not None
         and not reason_to_open(previous, signature, now)
-        and not _is_pinned(target, raw)
+        and not _locks_tell_more(target, raw)
     ):
         return _confirm_snapshot(previous, now, raw)
     is_first = previous is None or previous.opened_at == 0.0  # what was remembered of an earlier process was not opened
@@ -48,10 +48,10 @@ def prefetch_surveys(batch: Iterable[tuple[Target, Snapshot | None]], raw: RawRe
         raw.prefetch_surveys(to_open)
 
 
-def _is_pinned(target: Target, raw: RawReader) -> bool:
-    """Whether a reader has begun to pin a WAL that is not written to: that changes no file, only locks show it."""
+def _locks_tell_more(target: Target, raw: RawReader) -> bool:
+    """Whether a reader pins a WAL that is not written to, or a process works by another name: no file here changes then."""
     with suppress(RawReaderUnavailable, OSError):  # then the write_lock collector reports why
-        return raw.is_pinned(target.path)
+        return raw.is_pinned(target.path) or raw.is_used_elsewhere(target.path)
     return False
 
 

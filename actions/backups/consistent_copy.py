@@ -185,7 +185,8 @@ def _damaged_source_step(context: ActionContext) -> str:
     directory = "" if place is None else f" --from {shlex.quote(place)}"
     return (
         f"stop the application; bring over what is readable: queuekeeper salvage {path} --to NEW_FILE, compare it with the "
-        f"newest verified backup, and restore the better one: queuekeeper restore {path}{directory} --in-place"
+        f"newest verified backup, and restore the better one: queuekeeper restore {path}{directory} --in-place "
+        "--application-stopped"
     )
 
 

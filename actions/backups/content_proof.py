@@ -122,8 +122,11 @@ def has_same_rows(path: Path, expected: DatabaseContents) -> bool:
 
 def file_sha256(path: Path) -> str:
     """The hash of a file that is not a live database: reading a live one would drop its locks in this process."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # of a read, which names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _read_schema(connection: apsw.Connection) -> list[tuple[Any, ...]]:

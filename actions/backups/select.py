@@ -15,7 +15,8 @@ from actions.backups.publish import make_scratch_folder
 from actions.backups.store import SelectedBackup, open_store, open_store_of
 from actions.model.context import ActionContext
 from actions.model.errors import Failed, Refused, Unverified
-from collectors.backup_catalog.manifest import ManifestError, belongs_to
+from actions.sqlite.naming import join_first
+from collectors.backup_catalog.manifest import Manifest, ManifestError, belongs_to
 from collectors.backup_catalog.names import reference_name
 from collectors.backup_catalog.order import order_newest_first, verified_newest_first
 from collectors.backup_catalog.store import backup_location
@@ -147,6 +148,11 @@ def prove_backup(context: ActionContext, backup: SelectedBackup) -> None:
         if shows_damage(error):
             record_damage(context, backup, str(error))
         raise
+
+
+def describe_unchecked(manifest: Manifest) -> str:
+    """What of the backup no proof of ours covers, as the end of a message; empty where all of it was checked."""
+    return f"; only the application can check: {join_first(manifest.unchecked)}" if manifest.unchecked else ""
 
 
 def is_as_written(backup: SelectedBackup) -> bool:

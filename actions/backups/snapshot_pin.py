@@ -98,12 +98,16 @@ def _uses_wal(context: ActionContext, source: apsw.Connection) -> bool:
     try:
         return bool(source.pragma("journal_mode") == "wal")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
-        if context.target.shm.exists() or not size_or_zero(context.target.wal):
+        target, has_log = context.target, context.target.wal.exists()
+        if has_log == target.shm.exists():
             raise
+        without_index = "its -wal may hold commits, and SQLite cannot make the -shm here that it reads them by"
+        without_log = "a -shm lies beside it, and SQLite cannot make the -wal here that belongs to it"
         raise Refused(
-            f"{context.target.path}: its -wal holds commits, and SQLite cannot make the -shm here that it reads them by",
+            f"{target.path}: {without_index if has_log else without_log}",
             reason="wal_unreadable",
-            next_step="mount the folder writable, or copy the database and its -wal to another folder and back that up",
+            next_step="mount the folder writable, or copy the database "
+            f"{'and its -wal' if has_log else 'alone'} to another folder and back that up",
         ) from error
 
 

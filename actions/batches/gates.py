@@ -8,7 +8,7 @@ import apsw
 
 from actions.model.context import ActionContext
 from actions.model.errors import Refused
-from collectors.access.connection import open_read_only
+from collectors.access.at_rest import open_live_or_at_rest
 from collectors.access.file_facts import describe_holder
 from collectors.access.timeouts import TimeLimitExceeded
 from collectors.queue_profiles.compile import CompiledProfile
@@ -25,7 +25,7 @@ PROFILE_NEXT_STEP = "correct the profile or its settings; `queuekeeper profiles 
 def planning_connection(context: ActionContext) -> Iterator[apsw.Connection]:
     """Open the database for the plan. Raises Refused where the profile fails or a read takes too long; apsw.Error."""
     try:
-        with open_read_only(context.target.path) as connection:
+        with open_live_or_at_rest(context.target, context.raw) as connection:
             yield connection
     except ProfileError as error:
         raise Refused(str(error), reason="profile", next_step=PROFILE_NEXT_STEP) from error

@@ -54,6 +54,8 @@ def run_batch_action(context: ActionContext, action: BatchAction) -> Done:
         error.figures, error.totals = _all_figures(action, progress), action.totals(progress)
         raise
     except (apsw.Error, ProfileError, UnicodeDecodeError) as error:
+        if isinstance(error, apsw.CantOpenError | apsw.ReadOnlyError) and not progress.applied_rows:
+            raise  # nothing was done, and the runner has words for it
         raise _batch_failure(action, progress, error) from error
     return Done(action.message(progress) + early_end, _all_figures(action, progress), action.totals(progress))
 

@@ -2,6 +2,9 @@
 
 import errno
 import os
+from pathlib import Path
+
+import apsw
 
 from actions.model.errors import ActionError, Failed
 
@@ -40,3 +43,11 @@ def translate_io_error(error: OSError, what: str = "", *, reason: str = "io", af
     beginning = f"{what}: " if what else ""
     end = f"; {after}" if after else ""
     return Failed(f"{beginning}{describe_io_error(error)}{end}", reason=reason, next_step=io_error_cure(error))
+
+
+def is_unwritable_folder(path: Path, error: apsw.Error) -> bool:
+    """Whether the database could not be opened, or changed, since its folder is read-only; a hot journal is another matter."""
+    refused = isinstance(error, apsw.CantOpenError | apsw.ReadOnlyError)
+    if not refused or getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+        return False
+    return not os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids)

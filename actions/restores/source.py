@@ -36,7 +36,7 @@ def select_restorable(context: ActionContext, way: str) -> tuple[SelectedBackup,
     own = [] if context.options.get("source") else select_verified(context)
     candidates = own or _select_elsewhere(context)
     if not candidates:
-        raise no_backup_error(context)
+        raise _empty_folder_error(context) or no_backup_error(context)
     return first_intact(context, candidates)
 
 
@@ -101,6 +101,18 @@ def _candidate_sources(context: ActionContext, sources: Mapping[str, list[Backup
         return own
     is_named = str(path) != str(context.options.get("to"))
     return (_matching_sources(sources, str(path)) if is_named else ()) or tuple(sources)
+
+
+def _empty_folder_error(context: ActionContext) -> Refused | None:
+    """The error where no database was named, so that none can be backed up; None where one was."""
+    settings = context.target.backup
+    if settings is None or str(context.target.path) != str(context.options.get("to")):
+        return None
+    return Refused(
+        f"{settings.directory} has no verified backup of any database",
+        reason="no_backup",
+        next_step="name the folder of the backups with --from; each backup needs its .manifest.json beside it",
+    )
 
 
 def _require_choice_in_place(context: ActionContext, backup: SelectedBackup) -> None:

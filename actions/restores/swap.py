@@ -61,6 +61,12 @@ def _is_used_unseen(context: ActionContext) -> bool:
         facts = read_name_facts(context.target.path, context.raw)
     except RawReaderUnavailable as error:
         raise Refused(str(error), reason="application_unseen", next_step="run it again") from error
+    except OSError as error:
+        raise Refused(
+            f"whether an application has the database open cannot be seen: {describe_io_error(error)}",
+            reason="application_unseen",
+            next_step="stop the application, then give --application-stopped",
+        ) from error
     return facts is not None and NOT_VISIBLE in facts.at_database
 
 

@@ -14,7 +14,7 @@ from actions.model.condition import Condition, ConditionVerdict, Measurement
 from actions.model.context import ActionContext, FreePageMinimum, RunHistory, describe_lock_holder
 from actions.model.errors import ActionError, Cancelled, Failed, Locked, NothingToDo, Refused
 from actions.model.events import Event
-from actions.model.io_errors import translate_io_error
+from actions.model.io_errors import is_unwritable_folder, translate_io_error
 from actions.model.options import option_problems
 from actions.model.outcome import Outcome
 from actions.model.plan import ACCEPTED_FIGURE, Done, Figure, Plan
@@ -302,6 +302,12 @@ def _translate_sqlite_error(context: ActionContext, error: apsw.Error) -> Action
     if isinstance(error, apsw.FullError):
         cure = "free space on the disk of the database, its WAL and temporary files; nothing was left half done"
         return Failed(f"{path}: {error}", reason="disk_full", next_step=cure)
+    if is_unwritable_folder(path, error):
+        return Failed(
+            f"{path}: SQLite must make files beside it and {path.parent} cannot be written here ({error})",
+            reason="read_only",
+            next_step="run it where that folder is mounted writable, as the database's owner",
+        )
     return Failed(
         f"{path}: {describe_failure(error)[1]}",
         reason=type(error).__name__,

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actions.salvaging.disk_reads import read_or_zeros
 from actions.salvaging.journal_pages import JournaledPages, read_journaled_pages
 from actions.salvaging.pages import LEAF_TYPES, header_offset, page_type
 from actions.salvaging.wal_frames import CommittedFrames, is_page_size, read_committed_frames
@@ -62,10 +63,10 @@ class DamagedFile:
         if not 1 <= number <= self.layout.pages:
             return None
         if (offset := self.wal.offsets.get(number)) is not None:
-            return os.pread(self.wal_descriptor, self.layout.page_size, offset)
+            return read_or_zeros(self.wal_descriptor, self.layout.page_size, offset)
         if (offset := self.journal.offsets.get(number)) is not None:
-            return os.pread(self.journal_descriptor, self.layout.page_size, offset)
-        page = os.pread(self.descriptor, self.layout.page_size, (number - 1) * self.layout.page_size)
+            return read_or_zeros(self.journal_descriptor, self.layout.page_size, offset)
+        page = read_or_zeros(self.descriptor, self.layout.page_size, (number - 1) * self.layout.page_size)
         return page if len(page) >= _SMALLEST_PART else None
 
 
@@ -99,9 +100,9 @@ def _open_sidecar(path: Path, suffix: str, stack: ExitStack) -> int:
 
 
 def _read_layout(descriptor: int, wal_descriptor: int, wal: CommittedFrames, journal: JournaledPages) -> FileLayout:
-    header = os.pread(descriptor, DATABASE_HEADER_BYTES, 0)
+    header = read_or_zeros(descriptor, DATABASE_HEADER_BYTES, 0)
     if 1 in wal.offsets:
-        header = os.pread(wal_descriptor, DATABASE_HEADER_BYTES, wal.offsets[1])
+        header = read_or_zeros(wal_descriptor, DATABASE_HEADER_BYTES, wal.offsets[1])
     size = os.fstat(descriptor).st_size
     header_whole = _is_header_whole(header)
     page_size = wal.page_size or (_header_page_size(header) if header_whole else 0) or journal.page_size
@@ -157,7 +158,7 @@ def _guess_page_size(descriptor: int, size: int) -> int:
         page_size = 1 << exponent
         count = min(size // page_size, _SAMPLE)
         offsets = ((size // page_size) * index // max(count, 1) * page_size for index in range(count))
-        likely = sum(_looks_like_leaf(os.pread(descriptor, page_size, offset)) for offset in offsets)
+        likely = sum(_looks_like_leaf(read_or_zeros(descriptor, page_size, offset)) for offset in offsets)
         scores[page_size] = likely / count if count else 0.0
     best = max(scores, key=lambda page_size: scores[page_size])
     return best if scores[best] > 0 else 0
@@ -179,7 +180,7 @@ def _reserved_bytes(descriptor: int, declared: int, page_size: int, size: int) -
     if declared == 0 or page_size - declared < 480:
         return 0
     for number in range(1, min(size // page_size, _SAMPLE) + 1):
-        page = os.pread(descriptor, page_size, (number - 1) * page_size)
+        page = read_or_zeros(descriptor, page_size, (number - 1) * page_size)
         if page_type(page, number) in LEAF_TYPES and _has_cell_behind(page, number, page_size - declared):
             return 0
     return declared

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actions.salvaging.disk_reads import read_or_zeros
+
 _MAGIC = bytes((0xD9, 0xD5, 0x05, 0xF9, 0x20, 0xA1, 0x63, 0xD7))
 _HEADER_BYTES = 28
 
@@ -29,7 +31,7 @@ def read_journaled_pages(descriptor: int) -> JournaledPages:
     offsets: dict[int, int] = {}
     size, position, pages, page_size = os.fstat(descriptor).st_size, 0, 0, 0
     while position + _HEADER_BYTES <= size:
-        header = os.pread(descriptor, _HEADER_BYTES, position)
+        header = read_or_zeros(descriptor, _HEADER_BYTES, position)
         if header[:8] != _MAGIC:
             break
         count, nonce, before, sector, segment_page_size = struct.unpack_from(">5I", header, 8)
@@ -50,7 +52,7 @@ def _read_segment(
 ) -> bool:
     """Add the records of one segment to `offsets`, the oldest version of each page; whether all of them are whole."""
     for _ in range(count):
-        record = os.pread(descriptor, page_size + 8, position)
+        record = read_or_zeros(descriptor, page_size + 8, position)
         if len(record) < page_size + 8 or _page_checksum(record[4:-4], nonce) != record[-4:]:
             return False
         offsets.setdefault(int.from_bytes(record[:4], "big"), position + 4)

@@ -4,15 +4,16 @@ Plain reads: the process that does it must have no SQLite connection to the sour
 does not give any more are left out as zeros and counted.
 """
 
-import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from actions.salvaging.disk_reads import read_counting_lost
+
 SIDECARS = ("-wal", "-journal")
 
-_BLOCK, _SECTORS = 1024 * 1024, 4096
+_BLOCK = 1024 * 1024
 _ATTEMPTS = 3
 
 
@@ -84,33 +85,13 @@ def _copy_file(source: Path, target: Path, pause: Callable[[int], None]) -> tupl
 def _copy_blocks(reading: int, writing: int, pause: Callable[[int], None]) -> tuple[int, int]:
     size, offset, unreadable = os.fstat(reading).st_size, 0, 0
     while offset < size:
-        block, lost = _read_block(reading, offset, min(_BLOCK, size - offset))
+        block, lost = read_counting_lost(reading, min(_BLOCK, size - offset), offset)
         if not block:
             break
         _write_block(writing, block)
         offset, unreadable = offset + len(block), unreadable + lost
         pause(offset)
     return offset, unreadable
-
-
-def _read_block(reading: int, offset: int, length: int) -> tuple[bytes, int]:
-    """One block, with zeros for the sectors that cannot be read, and how many bytes those are."""
-    try:
-        return os.pread(reading, length, offset), 0
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-    parts, lost = [], 0
-    for start in range(offset, offset + length, _SECTORS):
-        wanted = min(_SECTORS, offset + length - start)
-        try:
-            parts.append(os.pread(reading, wanted, start))
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            parts.append(bytes(wanted))
-            lost += wanted
-    return b"".join(parts), lost
 
 
 def _write_block(writing: int, block: bytes) -> None:

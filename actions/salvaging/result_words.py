@@ -81,9 +81,10 @@ def _next_steps(context: ActionContext, destination: Path, rebuilt: Rebuilt, bac
     yield f"check it: queuekeeper integrity {new}; SQLite's check has passed, the values are for you to judge"
     if rebuilt.apart:
         yield f"look into the table {rebuilt.apart_table}: what you miss may be there, its values in c0, c1, ..."
-    if backup is not None:
-        yield f"compare with the newest backup; where that is the better one, {backup_step(context)}, and stop here"
     yield "stop the application: every process that has the database open"
+    if backup is not None:  # without that word a damaged file that can be opened is not moved aside
+        restore = f"{backup_step(context)} --application-stopped"
+        yield f"compare with the newest backup; where that is the better one, {restore}, and stop here"
     yield f"move the damaged files aside and keep them: mkdir {aside} && mv {' '.join(_existing_files(path))} {aside}/"
     owner = f"chown --reference={model} {source} && chmod --reference={model} {source}"
     yield f"put the new file there: mv {new} {source} && {owner}"

@@ -5,11 +5,11 @@ not whole. Later frames are committed too, but pages of an interrupted
 sequence laid over older ones would mix two states of the database.
 """
 
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actions.salvaging.disk_reads import read_or_zeros
 from collectors.raw_reader.formats import FRAME_HEADER_BYTES, WAL_HEADER_BYTES
 
 _MAGIC = 0x377F0682
@@ -31,7 +31,7 @@ class CommittedFrames:
 
 def read_committed_frames(descriptor: int) -> CommittedFrames:
     """Read the WAL in an open file. Raises OSError."""
-    header = os.pread(descriptor, WAL_HEADER_BYTES, 0)
+    header = read_or_zeros(descriptor, WAL_HEADER_BYTES, 0)
     if len(header) < WAL_HEADER_BYTES:
         return CommittedFrames()
     magic, _version, page_size = struct.unpack_from(">3I", header)
@@ -46,7 +46,7 @@ def _follow_frames(descriptor: int, salt: bytes, page_size: int, order: str, sta
     committed: dict[int, int] = {}
     pending: dict[int, int] = {}
     pages, offset, step = 0, WAL_HEADER_BYTES, FRAME_HEADER_BYTES + page_size
-    while len(frame := os.pread(descriptor, step, offset)) == step and frame[8:16] == salt:
+    while len(frame := read_or_zeros(descriptor, step, offset)) == step and frame[8:16] == salt:
         state = _advance_checksum(frame[24:], order, _advance_checksum(frame[:8], order, state))
         number, commit_pages = struct.unpack_from(">2I", frame)
         if number == 0 or state != struct.unpack_from(">2I", frame, 16):
@@ -63,7 +63,7 @@ def _follow_frames(descriptor: int, salt: bytes, page_size: int, order: str, sta
 def _count_frames(descriptor: int, offset: int, step: int, salt: bytes) -> int:
     """How many frames of this generation follow: they are there, and cannot be used."""
     count = 0
-    while os.pread(descriptor, 16, offset)[8:16] == salt:
+    while read_or_zeros(descriptor, 16, offset)[8:16] == salt:
         count, offset = count + 1, offset + step
     return count
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import apsw
@@ -20,7 +21,8 @@ import apsw
 from actions.sqlite.connection import open_writable
 from collectors.raw_reader.formats import WAL_HEADER_BYTES
 
-VFS_NAME = "queuekeeper-wal"
+# SQLite finds a VFS by its name: threads that shrink different databases need different ones.
+_VFS_NUMBERS = count(1)
 DEAD_HEADER = bytes(WAL_HEADER_BYTES)
 
 
@@ -80,8 +82,8 @@ class _UncutWalFile(apsw.VFSFile):
 class _UncutWalVfs(apsw.VFS):
     """The default VFS, with an `_UncutWalFile` for the WAL. https://rogerbinns.github.io/apsw/vfs.html"""
 
-    def __init__(self, files: _VfsFiles) -> None:
-        super().__init__(VFS_NAME, "")
+    def __init__(self, name: str, files: _VfsFiles) -> None:
+        super().__init__(name, "")
         self._files = files
 
     def xOpen(self, name: apsw.URIFilename | str | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
@@ -99,9 +101,10 @@ class _UncutWalVfs(apsw.VFS):
 def open_for_restart(path: Path, busy_wait: float, cut_at_most: int) -> Iterator[RestartConnection]:
     """Open a database for TRUNCATE checkpoints that cut a WAL of at most `cut_at_most` bytes. Raises apsw.Error."""
     files = _VfsFiles(cut_at_most)
-    vfs = _UncutWalVfs(files)
+    name = f"queuekeeper-wal-{next(_VFS_NUMBERS)}"
+    vfs = _UncutWalVfs(name, files)
     try:
-        with open_writable(path, busy_wait, VFS_NAME) as connection:
+        with open_writable(path, busy_wait, name) as connection:
             yield RestartConnection(connection, files)
     finally:
         vfs.unregister()

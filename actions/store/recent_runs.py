@@ -8,6 +8,7 @@ from actions.model.plan import Figure
 from actions.policy.cooldown import OUTCOMES_WITHOUT_COOLDOWN, REASON_WITHOUT_COOLDOWN, ActionHistory
 from actions.policy.suspension import CLOCK_SET_BACK
 from actions.store.integrity import uncleared_failure
+from actions.store.run_rows import VALID_FIGURES, select_runs
 from actions.store.runs import unfinished_run_id
 from actions.store.suspensions import load_suspension
 
@@ -45,19 +46,21 @@ def source_failure(history: apsw.Connection, database: str) -> str:
     failure = uncleared_failure(history, database)
     if failure:
         return failure
-    row = history.execute(
-        "SELECT outcome, message FROM run WHERE database = ? AND action = 'backup' AND state = 'ended'"
-        " AND outcome IN ('done', 'unverified') ORDER BY id DESC LIMIT 1",
+    newest = select_runs(
+        history,
+        "WHERE database = ? AND action = 'backup' AND state = 'ended' AND outcome IN ('done', 'unverified')"
+        " ORDER BY id DESC LIMIT 1",
         (database,),
-    ).fetchone()
-    return str(row[1]) if row is not None and row[0] == Outcome.UNVERIFIED else ""
+    )
+    return next((run.message for run in newest if run.outcome == Outcome.UNVERIFIED), "")
 
 
 def newest_figure(history: apsw.Connection, database: str, action: str, name: str) -> Figure:
     """The figure `name` of the newest done run of this action on this database that has one; None without one."""
     figure: Figure = history.execute(
-        "SELECT figures ->> ?3 FROM run WHERE database = ?1 AND action = ?2 AND state = 'ended' AND outcome = 'done'"
-        " AND figures ->> ?3 IS NOT NULL ORDER BY id DESC LIMIT 1",
+        f"SELECT {VALID_FIGURES} ->> ?3 FROM run"  # noqa: S608 our own words
+        " WHERE database = ?1 AND action = ?2 AND state = 'ended' AND outcome = 'done'"
+        f" AND {VALID_FIGURES} ->> ?3 IS NOT NULL ORDER BY id DESC LIMIT 1",
         (database, action, name),
     ).get
     return figure
@@ -66,7 +69,8 @@ def newest_figure(history: apsw.Connection, database: str, action: str, name: st
 def highest_backup_sequence(history: apsw.Connection, database: str) -> int:
     """The highest sequence that a backup of this database was given in any run, be it a copy before a restore; else 0."""
     highest = history.execute(
-        "SELECT max(CAST(figures ->> 'sequence' AS INTEGER)) FROM run WHERE database = ? AND action IN ('backup', 'restore')",
+        f"SELECT max(CAST({VALID_FIGURES} ->> 'sequence' AS INTEGER)) FROM run"  # noqa: S608 our own words
+        " WHERE database = ? AND action IN ('backup', 'restore')",
         (database,),
     ).get
     return 0 if highest is None else int(highest)

@@ -32,6 +32,8 @@ _REQUEST_ADAPTER: TypeAdapter[Request] = TypeAdapter(Request)
 _PLAN_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 # The figure of a run that says by how many seconds the clock was set while it ran.
 CLOCK_MOVED = "clock_moved_seconds"
+# SQL: the figures of a run. Where they are no JSON, `->>` would make an error of the statement that looks for any run.
+VALID_FIGURES = "iif(json_valid(figures), figures, '{}')"
 _LAST_SECOND = 253_402_300_799.0  # of the year 9999: later times cannot be printed
 
 

@@ -12,6 +12,7 @@ import apsw
 from actions.model.outcome import EXIT_CODES, Outcome
 from actions.policy.suspension import SuspensionState
 from actions.store.integrity import integrity_verdicts
+from actions.store.run_rows import VALID_FIGURES
 from actions.store.suspensions import load_suspensions
 from collectors.backup_catalog.order import is_future_time
 
@@ -170,8 +171,9 @@ def _read_all_totals(history: apsw.Connection) -> ActionTotals:
 def _newest_drills(history: apsw.Connection) -> dict[str, tuple[float, float]]:
     """The newest successful drill of each database."""
     rows = history.execute(
-        "SELECT database, ended_at, json_extract(figures, '$.restore_seconds') FROM run"
-        " WHERE id IN (SELECT max(id) FROM run WHERE action = 'drill' AND outcome = 'done' GROUP BY database)"
+        f"SELECT database, ended_at, CAST({VALID_FIGURES} ->> 'restore_seconds' AS REAL) FROM run"  # noqa: S608 our own words
+        " WHERE id IN (SELECT max(id) FROM run WHERE action = 'drill' AND outcome = 'done' AND typeof(ended_at) = 'real'"
+        " GROUP BY database)"
     )
     return {database: (at, seconds or 0.0) for database, at, seconds in rows}
 

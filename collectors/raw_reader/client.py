@@ -173,6 +173,10 @@ class RawReader:
         """Whether the samples saw a reader that pins the WAL; false for a database that is not sampled yet."""
         return self.lock_usage.is_pinned(path, self.query_reader)
 
+    def is_used_elsewhere(self, path: Path) -> bool:
+        """Whether the samples saw a process that works on a WAL database by another name; false as for `is_pinned`."""
+        return self.lock_usage.is_used_elsewhere(path, self.query_reader)
+
     @property
     def pid(self) -> int | None:
         """The child's process id while there is one."""

@@ -141,8 +141,16 @@ def _open_files(pid: int) -> list[tuple[Path, str]]:
 def _is_this_name(pid: int, link: str, path: str) -> bool:
     """Whether a process opened it in our folder by our name; its folder is looked up in its own view of the files."""
     place, ours = Path(link.removesuffix(_DELETED)), Path(os.path.realpath(path))
-    folder = Path(f"/proc/{pid}/root{place.parent}")
-    return place.name == ours.name and _identity_of(folder) == _identity_of(ours.parent)
+    # With our mounts the kernel gives the path from our root, also for a process that has another one (chroot).
+    root = "" if _mount_space("self") == _mount_space(str(pid)) else f"/proc/{pid}/root"
+    return place.name == ours.name and _identity_of(Path(f"{root}{place.parent}")) == _identity_of(ours.parent)
+
+
+def _mount_space(process: str) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/ns/mnt")  # noqa: PTH115 - a str, as above
+    except OSError:  # it ended
+        return process
 
 
 def _is_writable(pid: int, descriptor: str) -> bool:

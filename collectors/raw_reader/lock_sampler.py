@@ -59,6 +59,7 @@ class SampledDatabase:
     `file` is None on a network file system, where a question about a lock might wait for a server. `unable`: no permission.
     `hidden`: its files change, but no process was ever seen: its application's locks are not shown to us.
     `pin`: the reader that pinned the WAL at the last refresh; `pinned`: the same reader did at the one before.
+    `elsewhere`: a process that worked on it by another name at the last refresh; `used_elsewhere`: it did at the one before.
     """
 
     path: str
@@ -72,6 +73,8 @@ class SampledDatabase:
     holders: dict[int, SampledHolder] = field(default_factory=dict)
     pin: Pin | None = None
     pinned: bool = False
+    elsewhere: int | None = None
+    used_elsewhere: bool = False
 
 
 class LockSampler:
@@ -125,6 +128,7 @@ class LockSampler:
                 database.path for database in databases if database.hidden or database.unable or database.file is None
             ],
             "pinned": [database.path for database in databases if database.pinned],
+            "elsewhere": [database.path for database in databases if database.used_elsewhere],
             "uses": usage,
         }
 
@@ -198,7 +202,7 @@ class LockSampler:
     def _refresh_database(self, database: SampledDatabase, file: SampledFile, now: float) -> None:
         try:
             written = file.refresh_file()
-            pin = file.find_pin()
+            pin, elsewhere = file.find_pin(), file.find_user_elsewhere()
         except OSError:
             database.unable = True
             return
@@ -209,6 +213,8 @@ class LockSampler:
         elif now > database.lively_until and self._lively.pop(database.path, None) is not None:
             min(self._groups, key=len)[database.path] = database
         database.pin, database.pinned = pin, pin is not None and pin == database.pin
+        database.used_elsewhere = elsewhere is not None and elsewhere == database.elsewhere
+        database.elsewhere = elsewhere
 
     def _forget_database(self, database: SampledDatabase) -> None:
         if database.file is not None:

@@ -66,6 +66,7 @@ class LockUsageAccounts:
         self._seen = True
         self._hidden: frozenset[str] = frozenset()
         self._pinned: frozenset[str] = frozenset()
+        self._elsewhere: frozenset[str] = frozenset()
         self._fetched_at = float("-inf")
 
     def usage_since_last(self, path: Path, ask: QueryReader) -> LockUsage:
@@ -93,6 +94,13 @@ class LockUsageAccounts:
                 self._fetch_samples(time.monotonic(), ask)
             return str(path) in self._pinned
 
+    def is_used_elsewhere(self, path: Path, ask: QueryReader) -> bool:
+        """Whether a process worked on this database by another name at the last two refreshes. Raises as a RawReader does."""
+        with self._turn:
+            if path in self._accounts:
+                self._fetch_samples(time.monotonic(), ask)
+            return str(path) in self._elsewhere
+
     def _usage_of_account(self, path: Path, account: _UsageAccount) -> LockUsage:
         holders = sorted(account.holders.values(), key=lambda holder: (-holder.samples, -holder.longest))
         seen = self._seen and (account.busy > 0 or str(path) not in self._hidden)
@@ -107,6 +115,7 @@ class LockUsageAccounts:
         self._accounts = {path: a for path, a in self._accounts.items() if now - a.asked_at < FORGET_AFTER}
         self._ticks, self._seen = answer["ticks"], answer["table"]
         self._hidden, self._pinned = frozenset(answer["hidden"]), frozenset(answer["pinned"])
+        self._elsewhere = frozenset(answer["elsewhere"])
         for path, use in answer["uses"].items():
             if (account := self._accounts.get(Path(path))) is not None:
                 _add_samples(account, use)

@@ -10,16 +10,18 @@ import os
 import stat
 from contextlib import suppress
 
-from collectors.raw_reader.file_headers import READ_FLAGS
+from collectors.raw_reader.file_headers import READ_FLAGS, is_wal_header, read_database_header_hex
 from collectors.raw_reader.file_hold import (
     AT_DATABASE,
     CONNECTED,
+    NOT_NAMED,
     READS_SLOT,
     READS_WAL,
     WRITES_JOURNAL,
     WRITES_WAL,
     find_blocking_process,
 )
+from collectors.raw_reader.file_names import shared_lock_holder
 from collectors.raw_reader.formats import FIRST_READ_BYTE, WAL_INDEX_BYTES, LockRow, parse_wal_index
 from collectors.raw_reader.wal_readers import HeldLock, Pin, pinning_readers
 
@@ -75,6 +77,15 @@ class SampledFile:
             return None
         readers = pinning_readers(index, (self._lock_in_slot(slot) for slot in range(len(READS_SLOT))))
         return next((reader.pin for reader in readers if reader.pid not in (0, self._parent)), None)
+
+    def find_user_elsewhere(self) -> int | None:
+        """A process that works on a WAL database while none is connected to the -shm beside this name, None without one."""
+        if self._descriptor >= 0 or self._identity is None:
+            return None
+        pid = shared_lock_holder(self._path)
+        if pid in (None, NOT_NAMED, self._parent):
+            return None
+        return pid if is_wal_header(read_database_header_hex(self._path)) else None
 
     def close(self) -> None:
         """Close the file."""

@@ -62,7 +62,17 @@ def _backup_line(backup: Backup, now: float) -> str:
     ahead = "; its time is in the future: a clock was wrong" if is_future_time(backup.snapshot_time, now) else ""
     damage = f"; {backup.damage}" if backup.damage else ""
     when, size = format_time(backup.snapshot_time), format_size(backup.size)
-    return f"{when} {backup.state:10} {size:>10}{kind} {backup.reference}{ahead}{damage}"
+    return f"{when} {backup.state:10} {size:>10}{kind} {backup.reference}{ahead}{damage}{_content_remark(backup)}"
+
+
+def _content_remark(backup: Backup) -> str:
+    """What of its content is missing, or cannot be checked here."""
+    manifest = backup.manifest
+    if manifest is None:
+        return ""
+    lost = f"; the database had lost most of its content: {manifest.content_lost}" if manifest.content_lost else ""
+    unchecked = f"; only the application can check: {', '.join(manifest.unchecked)}" if manifest.unchecked else ""
+    return lost + unchecked
 
 
 def _backup_fields(backup: Backup, now: float) -> dict[str, object]:
@@ -78,6 +88,8 @@ def _backup_fields(backup: Backup, now: float) -> dict[str, object]:
         "verified_time": None if manifest is None else manifest.verified_time,
         "damage": backup.damage,
         "damaged_time": None if manifest is None else manifest.damaged_time,
+        "content_lost": "" if manifest is None else manifest.content_lost,
+        "unchecked": [] if manifest is None else list(manifest.unchecked),
         "source": None if manifest is None else manifest.source.path,
         "rows": None if manifest is None else sum(manifest.row_counts.values()),
     }

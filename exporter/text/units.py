@@ -70,4 +70,6 @@ def _format_figure(name: str, value: object) -> str:
         return f"{value:.0f} ({format_size(value)})"
     if "seconds" in name or name == "stall":
         return format_duration(value)
+    if name.endswith("_time"):
+        return format_time(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

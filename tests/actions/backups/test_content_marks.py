@@ -21,6 +21,7 @@ from collectors.poll import poll_database, remembered_snapshot
 from collectors.raw_reader.client import RawReader
 from collectors.storage import StorageReading
 from collectors.target import BackupSettings, RetentionCounts, Target
+from exporter.commands.backups import backups
 from exporter.commands.status import status
 from exporter.polling.content_memory import ContentKeeper, remembered_contents
 from exporter.status.findings import find_database_problems
@@ -237,3 +238,17 @@ def test_a_word_for_another_database_in_the_folder_accepts_nothing(
     assert by_hand(target_of(other, backup=target.backup), "backup", accept_loss=True).outcome == Outcome.DONE
     assert any(backup.manifest and backup.manifest.accepted_loss for backup in find_backups(target))
     assert _great_loss(poll_database(target, before, time.time(), raw))
+
+
+def test_the_list_says_which_copy_lacks_content(make_queue: Make, tmp_path: Path) -> None:
+    target = _scene(make_queue, tmp_path)
+    _empty(target.path)
+    assert by_hand(target, "backup").outcome == Outcome.DONE
+    assert target.backup is not None
+    words = ["list", str(target.path), "--state", str(target.state), "--from", str(target.backup.directory / "queue")]
+    newest, good = CliRunner().invoke(backups, words).output.splitlines()
+    assert "verified" in newest
+    assert "the database had lost most of its content: all 3 tables are gone" in newest
+    assert "lost" not in good
+    fields = json.loads(CliRunner().invoke(backups, [*words, "--json"]).output)
+    assert [bool(each["content_lost"]) for each in fields] == [True, False]

@@ -58,7 +58,7 @@ def test_a_backup_names_the_source_and_the_steps_it_names_work(tmp_path: Path, m
     new = tmp_path / "new.db"
     type_command([str(new) if word == "NEW_FILE" else word for word in salvage], target)
     assert new.exists()
-    type_command([*restore, "--application-stopped"], target)
+    type_command(restore, target)
     database = apsw.Connection(str(target.path))
     assert database.execute("PRAGMA integrity_check").get == "ok"
     database.close()

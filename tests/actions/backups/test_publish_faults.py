@@ -295,3 +295,23 @@ def test_the_command_works_where_the_kernel_refuses_links(
     done = strace(scene.target, inject, *words)
     assert done.returncode == 0, done.stderr
     scene.check(way, None)
+
+
+@pytest.mark.parametrize("inject", ["fsync:error=EIO", "read:error=EIO"])
+def test_an_error_that_names_no_file_is_said_with_its_file(scene: Scene, inject: str, tmp_path: Path) -> None:
+    """The system names a file only for a call that had its name."""
+    scene.reset("missing")
+    backup = next(scene.store.glob("*.db"))
+    call = inject.partition(":")[0]
+    path = backup if call == "read" else scene.app
+    if not shutil.which("strace") or subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode:
+        pytest.skip("strace cannot trace here")
+    trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={inject}"]
+    trace += ["-P", str(path)] if call == "read" else []
+    ours = [sys.executable, "-m", "exporter.commands", "restore", str(scene.target.path), "--from", str(scene.store)]
+    run = subprocess.run(
+        [*trace, *ours, "--in-place", "--application-stopped", "--state", str(scene.target.state)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1, run.stderr
+    assert f"Input/output error: {path}" in run.stderr

@@ -136,3 +136,18 @@ def test_every_page_was_compared_through_sqlite_where_it_reads_by_an_index_of_it
     manifest = read_manifest(manifest_path(Path(str(run.figures["path"]))))
     assert manifest.proof == "content"
     assert manifest.content_sha256 is not None
+
+
+@pytest.mark.parametrize(
+    ("alone", "missing", "copy_it"), [("-wal", "-shm", "and its -wal to"), ("-shm", "-wal", "alone to another")]
+)
+def test_one_of_wal_and_index_without_the_other_is_refused_with_the_cause(
+    target: Target, alone: str, missing: str, copy_it: str
+) -> None:
+    """The database is at rest, and neither of them holds anything."""
+    target.path.with_name(target.path.name + alone).touch()
+    with read_only_folder(target.path.parent):
+        run = by_hand(target, "backup")
+    assert (run.outcome, run.reason) == ("refused", "wal_unreadable")
+    assert f"cannot make the {missing} here" in run.message
+    assert copy_it in run.next_step

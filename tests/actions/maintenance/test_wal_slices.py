@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from actions.maintenance.wal_copying import FEW_FRAMES, copy_below_pin
 from actions.maintenance.wal_slices import CUT_STEP, LARGEST_SLICE, LONGEST_HOLD, cut_unused_tail
 from actions.model.context import RunHistory
 from actions.model.errors import Cancelled, Failed
+from actions.sqlite import wal_restart
 from actions.sqlite.pacing import PLANNED_SHARE
 from actions.sqlite.wal_restart import open_for_restart
 from collectors.raw_reader.client import RawReader
@@ -230,6 +231,29 @@ def test_every_sqlite_takes_a_log_that_started_over_uncut_for_an_empty_one(queue
     queue.put(number=2)
     assert queue.value("SELECT count(*) FROM task_queue") == 5
     assert after_power_failure(queue.path, partial(content_by, program)) == content(queue.path) != before
+
+
+def test_threads_that_start_two_databases_over_each_go_by_their_own_budget(
+    queue: prismq.Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite finds a VFS by its name, and another thread may register its own before this one opens its database."""
+    (tmp_path / "second").mkdir()
+    second = prismq.create(tmp_path / "second" / "queue.db")
+    for each in (queue, second):
+        each.fill_wal(1000)
+    open_database = wal_restart.open_writable
+    with ExitStack() as other_thread:
+
+        def open_after_the_other(path: Path, *rest: Any) -> AbstractContextManager[apsw.Connection]:
+            monkeypatch.setattr(wal_restart, "open_writable", open_database)
+            other_thread.enter_context(open_for_restart(second.path, 0.125, 0))
+            return open_database(path, *rest)
+
+        monkeypatch.setattr(wal_restart, "open_writable", open_after_the_other)
+        with open_for_restart(queue.path, 0.125, LARGEST_SLICE) as restart:
+            assert restart.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall() == [(0, 0, 0)]
+    assert (restart.has_cut_file, wal_of(queue).stat().st_size) == (True, 0)
+    second.owner.close()
 
 
 OPERATIONS = st.lists(

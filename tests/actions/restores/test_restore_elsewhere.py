@@ -83,6 +83,16 @@ def test_without_a_database_the_newest_verified_of_the_only_one_is_taken(
     assert rows(host.place / "fresh.db") == 4
 
 
+def test_backups_that_came_without_their_manifests_are_told_how_to_come(
+    host: NewHost, back_up: Callable[..., Path]
+) -> None:
+    manifest_path(back_up("jobs.db", 3)).unlink()
+    done = host.restore("--to", host.place / "fresh.db")
+    assert done.returncode == 3
+    assert "has no verified backup of any database" in done.stderr
+    assert "needs its .manifest.json beside it" in done.stderr
+
+
 def test_in_json_the_source_is_a_figure(host: NewHost, back_up: Callable[..., Path], tmp_path: Path) -> None:
     back_up("jobs.db", 3)
     done = host.restore("--to", host.place / "fresh.db", "--json")

@@ -87,6 +87,22 @@ def test_a_live_database_on_a_read_only_mount(target: Target, queue: prismq.Queu
             assert both(live, **options)[0] == both(live, **options)[1] != "done"
 
 
+@pytest.mark.parametrize("way", ["missing", "malformed"])
+def test_a_process_that_has_the_replaced_file_open_is_met_by_the_dry_run(
+    way: str, target: Target, queue: prismq.Queue
+) -> None:
+    assert by_hand(target, "backup").outcome == "done"
+    queue.owner.close()
+    with target.path.open("rb") as file:
+        user = subprocess.Popen(["sleep", "600"], stdin=file)
+    with user:
+        target.path.unlink() if way == "missing" else target.path.write_bytes(b"\x00" * 5000)
+        outcomes = both(target, in_place=True)
+        user.kill()
+    assert outcomes == ("blocked", "blocked")
+    assert both(target, in_place=True) == ("done", "done")
+
+
 def test_needs_on_one_disk_are_added(target: Target, tmp_path: Path) -> None:
     """The safety copy and the WAL of the live database fit one by one, and not together."""
     with small_disk(tmp_path / "small", 64) as disk:

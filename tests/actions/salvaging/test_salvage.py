@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +82,20 @@ def test_what_is_readable_is_in_one_private_file_and_the_source_is_untouched(dam
     assert [name for name in figures if name.startswith("step ")] == [f"step {n}" for n in range(1, 6)]
 
 
+@pytest.mark.parametrize("way", ["pread64", "read,pread64"])
+def test_sectors_that_the_disk_does_not_give_are_read_around(way: str, damaged: Target, tmp_path: Path) -> None:
+    """The kernel answers the first readings of each process with an I/O error: of the header too."""
+    if not shutil.which("strace") or subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode:
+        pytest.skip("strace cannot trace here")
+    new = tmp_path / "new.db"
+    trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(damaged.path), "-e", f"trace={way}"]
+    ours = [sys.executable, "-m", "exporter.commands", "salvage", str(damaged.path), "--to", str(new)]
+    command = [*trace, "-e", f"inject={way}:error=EIO:when=1..3", *ours, "--state", str(damaged.state)]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert 0 < count(new) < ROWS
+
+
 def test_the_steps_that_it_prints_put_the_new_file_in_place(damaged: Target, tmp_path: Path) -> None:
     new = tmp_path / "new file.db"
     damaged.path.chmod(0o640)
@@ -109,6 +125,8 @@ def test_the_newest_verified_backup_is_laid_beside_it(tmp_path: Path) -> None:
     assert str(figures["newest_backup"]).endswith(".db")
     assert figures["backup_has_more_of"] == "tasks: 1 rows"
     assert "the newest verified backup has" in str(figures["table tasks"])
+    assert str(figures["step 2"]).startswith("stop the application")
+    assert "--in-place --application-stopped" in str(figures["step 3"])
 
 
 @pytest.mark.parametrize("name", ["there.db", "dangling.db", "old.db", "queue.db-wal", "queue.db", "no folder/x.db"])

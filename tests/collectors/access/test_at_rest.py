@@ -28,7 +28,7 @@ from collectors.poll import poll_database
 from collectors.raw_reader.client import RawReader
 from collectors.target import BackupSettings, Limits, Target
 from queuekeeper import QueueMaintenance
-from tests.support.scenes.run_actions import by_hand, target_of
+from tests.support.scenes.run_actions import by_hand, planned, target_of
 from tests.support.scenes.second_names import as_root, at_rest, hard_link, read_only_view
 
 WAL_HEADER = (b"SQLite format 3\0" + b"\x10\x00\x02\x02" + bytes(80)).hex()
@@ -268,6 +268,21 @@ def test_a_live_database_is_read_as_ever(path: Path, raw: RawReader) -> None:
     with open_live_or_at_rest(Target("jobs", path), raw) as database:
         assert database.execute(COUNT).get == 51
     connection.close()
+
+
+@as_root
+def test_what_an_action_would_change_is_planned_there_and_its_run_names_the_folder(view: Path, tmp_path: Path) -> None:
+    with apsw.Connection(str(tmp_path / "app" / "queue.db")) as owner:
+        owner.execute("UPDATE task_queue SET status = 'processing', lease_until_utc = '2020-01-01 00:00:00'")
+    owner.close()
+    target = replace(target_of(view, limits=Limits(disk_reserve=0)), state=tmp_path / "state")
+    plan = planned(target, "requeue", {"workers_stopped": True})
+    assert plan.message.startswith("planned only: give 50 tasks back"), plan
+    for action, options in (("requeue", {"workers_stopped": True}), ("analyze", {})):
+        run = by_hand(target, action, **options)
+        assert (run.outcome, run.reason) == ("failed", "read_only"), f"{action}: {run.message}"
+        assert f"{view.parent} cannot be written here" in run.message
+        assert "mounted writable" in run.next_step
 
 
 @as_root

@@ -23,11 +23,13 @@ from collectors.access.second_name import (
 )
 from collectors.access.snapshot import Snapshot
 from collectors.poll import poll_database
+from collectors.poll_if_changed import poll_if_changed
 from collectors.raw_reader.client import RawReader
 from collectors.raw_reader.file_names import unescape_mount
 from collectors.raw_reader.formats import LockRow
 from collectors.raw_reader.wal_readers import HeldLock
 from collectors.target import Limits, Target
+from tests.support.patience import LONGEST_WAIT
 from tests.support.scenes import prismq
 from tests.support.scenes.second_names import (
     application_at,
@@ -394,3 +396,74 @@ def test_a_file_that_was_renamed_under_its_application_has_its_wal_at_the_former
         assert f"process {application.pid} (" in snapshot.message
         assert f"give the file {first} again" in snapshot.message
         assert find_name_problem(renamed, raw, wal=True, acting=True) is not None
+
+
+def test_an_application_that_comes_by_another_name_is_noticed_though_no_file_here_changes(
+    names: tuple[Path, Path], raw: RawReader
+) -> None:
+    """Its commits go to the WAL beside the other name: what was read here is not taken for what still holds."""
+    first, second = names
+    at_rest(first, "wal")
+    target, now = Target("jobs", second, limits=ROOMY), time.time() + 1
+    with hard_link(first, second):
+        before = poll_if_changed(target, poll_if_changed(target, None, now, raw), now + 1, raw)
+        assert before.state == "owner_down"
+        with prismq.process("application.py", first, "1e9") as application:  # commits once
+            deadline = time.monotonic() + LONGEST_WAIT
+            while (noticed := poll_if_changed(target, before, now + 2, raw)).state == "owner_down":
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert (noticed.state, noticed.up) == ("second_name", False)
+            assert f"process {application.pid} (" in noticed.message
+
+
+@as_root
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_an_application_with_another_root_works_by_the_same_name(
+    names: tuple[Path, Path], raw: RawReader, mode: str, tmp_path: Path
+) -> None:
+    first, _ = names
+    at_rest(first, mode)
+    root = tmp_path / "root"
+    root.mkdir()
+    mount("--rbind", "/", root)
+    mount("--make-rslave", root)
+    child = subprocess.Popen(
+        ["chroot", str(root), sys.executable, str(prismq.HERE / "application.py"), str(first), "20"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        assert find_name_problem(first, raw, wal=mode == "wal", acting=True) is None
+    finally:
+        child.kill()
+        child.communicate()
+        subprocess.run(["umount", "--recursive", "-l", str(root)], check=True)
+
+
+@as_root
+def test_a_container_that_has_only_the_file_by_the_same_path_has_another_name(
+    names: tuple[Path, Path], raw: RawReader
+) -> None:
+    """Its folder of that name is another one."""
+    first, box = names[0], names[1].parent
+    at_rest(first, "delete")
+    (box / first.name).touch()
+    inside = f'mount --bind "{first}" "{box / first.name}" && mount --rbind "{box}" "{first.parent}"'
+    command = f'{inside} && exec "{sys.executable}" "{prismq.HERE / "application.py"}" "{first}" 20'
+    child = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        if child.stdout.readline() != "ready\n":
+            pytest.skip("no mount namespaces on this machine")
+        problem = find_name_problem(first, raw, wal=False, acting=True)
+        assert problem is not None
+        assert (problem.word, problem.pid) == ("second_name", child.pid)
+    finally:
+        child.kill()
+        child.communicate()

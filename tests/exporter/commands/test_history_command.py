@@ -2,13 +2,15 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import apsw
 import pytest
 from click.testing import CliRunner, Result
 
-from actions.store.database import history_file
+from actions.store.database import history_file, state_store
+from actions.store.totals import read_totals
 from exporter.commands.main import main
 from tests.support.scenes import prismq
 
@@ -68,12 +70,14 @@ def test_a_message_that_was_changed_is_marked_and_named_with_its_time(state: Pat
     assert [entry["record"] for entry in json.loads(run(state, "history", "--json").output)] == ["whole", "changed"]
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["request = 'x'", "figures = '{'", "ended_at = 'x'", "ended_at = 9e99", "message = CAST(x'ff' AS TEXT)", "outcome = 7",
-     "effect = 'x', before = 'y'", "requested_at = 'x', started_at = 'x', ended_at = NULL", "plan = '[]'",
-     "message = char(27) || '[2J'"],
-)  # fmt: skip
+SENSELESS_VALUES = [
+    "request = 'x'", "figures = '{'", "ended_at = 'x'", "ended_at = 9e99", "message = CAST(x'ff' AS TEXT)", "outcome = 7",
+    "effect = 'x', before = 'y'", "requested_at = 'x', started_at = 'x', ended_at = NULL", "plan = '[]'",
+    "message = char(27) || '[2J'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", SENSELESS_VALUES)
 def test_a_row_that_makes_no_sense_hides_no_other(state: Path, value: str) -> None:
     change(state, f"UPDATE run SET {value} WHERE id = 1")
     result = run(state, "history")
@@ -82,6 +86,21 @@ def test_a_row_that_makes_no_sense_hides_no_other(state: Path, value: str) -> No
     assert "#2 queue analyze: " in result.output
     assert len(json.loads(run(state, "history", "--json").output)) == 2
     assert run(state, "history", "--verify").exit_code == 1
+
+
+@pytest.mark.parametrize("value", SENSELESS_VALUES)
+def test_a_row_that_makes_no_sense_stops_no_action_and_no_metric(
+    state: Path, queue: prismq.Queue, tmp_path: Path, value: str
+) -> None:
+    (tmp_path / "backups").mkdir()
+    change(state, "UPDATE run SET action = 'backup' WHERE id = 1")
+    change(state, f"UPDATE run SET {value}")
+    for arguments in (("backup", queue.path, "--to", tmp_path / "backups"), ("analyze", queue.path)):
+        result = run(state, *arguments)
+        assert result.exit_code == 0, result.output
+    change(state, f"UPDATE run SET {value}, action = 'drill'")
+    with state_store(state) as history:
+        read_totals(history, time.time())
 
 
 def test_a_deleted_and_an_inserted_run(state: Path) -> None:
