@@ -45,7 +45,9 @@ def gather_guard_inputs(job: Job, spec: ActionSpec, store: apsw.Connection, now:
         reserved_bytes=_reserved_bytes(job, spec, raw),
         automatic=_automatic_inputs(job, spec, now) if job.request.is_automatic else None,
         gives_files_away=owner is not None and may_give_away(owner.st_uid, owner.st_gid),
-        names=_name_inputs(job.target.path, raw) if _touches_database(job, spec) else None,
+        names=_name_inputs(job.target.path, raw, without_sqlite=spec.name == "salvage")
+        if _touches_database(job, spec)
+        else None,
     )
 
 
@@ -81,7 +83,7 @@ def _touches_database(job: Job, spec: ActionSpec) -> bool:
     return spec.needs_database or bool(job.request.options.get("in_place"))
 
 
-def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
+def _name_inputs(path: Path, raw: RawReader, *, without_sqlite: bool) -> NameInputs | None:
     try:
         header = raw.read_database_header(path)
         if header is not None and not header.valid:
@@ -91,9 +93,9 @@ def _name_inputs(path: Path, raw: RawReader) -> NameInputs | None:
         wal = header is not None and header.wal
         problem = find_name_problem(path, raw, wal=wal, acting=True)
     except OSError as error:
-        if error.errno != errno.EIO:
+        if error.errno != errno.EIO or not without_sqlite:
             raise
-        return None  # the disk does not give it: a salvage reads around that, and nothing else gets further than this
+        return None  # the disk does not give it: a salvage reads around that, and never writes there
     except RawReaderUnavailable as error:
         return NameInputs("raw_reader", f"which names {path} has cannot be seen now: {error}", "run it again")
     return None if problem is None else NameInputs(problem.word, problem.message, problem.cure, problem.pid)
