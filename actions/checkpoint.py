@@ -3,7 +3,8 @@
 Runbook: docs/runbook.md#queuewalbacklog. Which mode is safe depends on the *application's* SQLite: on one that has the
 WAL-reset bug (3.7.0 to 3.51.2) a checkpoint by any process that leaves a completed, un-reset WAL can make it lose committed
 rows. A successful TRUNCATE leaves nothing to mis-mark, so on an owner not proved safe `auto` means one TRUNCATE, when no
-reader blocks it, at most once a minute (docs/safety.md, https://sqlite.org/wal.html).
+reader blocks it, at most once a minute; most of a large log is copied before it, below a read mark of ours, so that the
+log is never completed without being emptied (docs/safety.md, https://sqlite.org/wal.html).
 
 On an owner proved safe `auto` goes by the measured state of the WAL: what waits is copied passively, which blocks no
 process; one TRUNCATE follows only when the file must shrink; against a reader that pins the log nothing is tried at all.

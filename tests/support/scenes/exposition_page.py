@@ -62,6 +62,7 @@ sqlite_owner_wal_reset_vulnerable{{{JOBS}}} 0
 sqlite_database_size_bytes{{{JOBS}}} 1e8
 sqlite_wal_size_bytes{{{JOBS}}} 4e6
 sqlite_page_size_bytes{{{JOBS}}} 4096
+sqlite_content_lost_ratio{{{JOBS}}} 0
 sqlite_free_pages{{{JOBS}}} 120
 sqlite_fragmentation_ratio{{{JOBS}}} 0.005
 sqlite_wal_backlog_bytes{{{JOBS}}} 1e6
@@ -123,6 +124,7 @@ WRONG: Mapping[str, str] = {
     'queuekeeper_webhook_requests_total{code="401"}': "4",
     f"sqlite_up{{{JOBS}}}": "0",
     f"sqlite_fragmentation_ratio{{{JOBS}}}": "0.9",
+    f"sqlite_content_lost_ratio{{{JOBS}}}": "0.9",
     f"sqlite_free_pages{{{JOBS}}}": "1e6",
     f'sqlite_queue_tasks{{{MAIL},state="failed"}}': "50",
     f'sqlite_queue_workers{{{JOBS},state="alive"}}': "0",
