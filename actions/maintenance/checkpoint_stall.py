@@ -54,7 +54,12 @@ class StallPrediction:
 def known_rates(context: ActionContext) -> WalRates:
     """The rates of this database by our history, else the conservative ones."""
     copying, cutting = (context.run_history.figure(name) for name in (COPY_RATE_FIGURE, CUT_RATE_FIGURE))
-    return WalRates(float(copying or COPY_RATE), float(cutting or CUT_RATE))
+    return WalRates(_positive_number(copying, COPY_RATE), _positive_number(cutting, CUT_RATE))
+
+
+def _positive_number(value: object, default: float) -> float:
+    """A rate of our history, unless a person wrote there what is none."""
+    return float(value) if isinstance(value, int | float) and value > 0 else default
 
 
 def accepted_stall(context: ActionContext) -> float:

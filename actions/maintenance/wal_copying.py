@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 from actions.maintenance.checkpoint_pragma import count_frames, run_checkpoint
 from actions.maintenance.checkpoint_record import CheckpointRecord
+from actions.maintenance.checkpoint_stall import known_rates
 from actions.model.context import ActionContext
 from actions.sqlite.connection import open_writable
 from actions.sqlite.pacing import PLANNED_SHARE
@@ -20,8 +21,9 @@ from collectors.access.connection import open_read_only
 # A TRUNCATE follows where at most so many frames wait, and after so many rounds in any case: beside a writer some always do.
 FEW_FRAMES, MOST_ROUNDS = 100, 5
 # How long to wait for the commit that makes our pin lie below the newest frame, and between two looks, in seconds: it
-# blocks no process.
+# blocks no process. A small log is not worth a long wait: at most so many times the copying that it saves under the lock.
 COMMIT_PATIENCE, COMMIT_POLL = 5.0, 0.005
+PATIENCE_PER_SAVED_SECOND = 20
 # How long a plan looks for a commit, in seconds.
 COMMIT_LOOK = 0.5
 
@@ -59,7 +61,7 @@ def copy_below_pin(context: ActionContext, record: CheckpointRecord, restart: Re
                 pin = ExitStack()
                 with pin:
                     pin.enter_context(_pin_log(context))
-                    if not _wait_for_commit(context):
+                    if not _wait_for_commit(context, _commit_patience(context)):
                         return
                     last_pin.close()
                     last_pin.push(pin.pop_all())
@@ -93,7 +95,13 @@ def _pin_log(context: ActionContext) -> Iterator[None]:
         yield
 
 
-def _wait_for_commit(context: ActionContext, patience: float = COMMIT_PATIENCE) -> bool:
+def _commit_patience(context: ActionContext) -> float:
+    frames, copied, page_size = count_frames(context)
+    saved = (frames - copied) * page_size / known_rates(context).copying
+    return min(COMMIT_PATIENCE, PATIENCE_PER_SAVED_SECOND * saved)
+
+
+def _wait_for_commit(context: ActionContext, patience: float) -> bool:
     """Wait until there is a frame beyond a pin that was taken before; whether one came. Raises ActionError, apsw.Error."""
     pinned, _, _ = count_frames(context)
     deadline = time.monotonic() + patience
