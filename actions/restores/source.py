@@ -15,6 +15,7 @@ from actions.model.context import ActionContext
 from actions.model.errors import Refused, Unverified
 from collectors.backup_catalog.catalog import Backup
 from collectors.backup_catalog.manifest import belongs_to
+from collectors.backup_catalog.names import MANIFEST_SUFFIX
 from collectors.backup_catalog.order import verified_newest_first
 from collectors.backup_catalog.store import backup_location, find_described_backups
 
@@ -105,13 +106,13 @@ def _candidate_sources(context: ActionContext, sources: Mapping[str, list[Backup
 
 def _empty_folder_error(context: ActionContext) -> Refused | None:
     """The error where no database was named, so that none can be backed up; None where one was."""
-    settings = context.target.backup
-    if settings is None or str(context.target.path) != str(context.options.get("to")):
+    location = backup_location(context.target)
+    if location is None or str(context.target.path) != str(context.options.get("to")):
         return None
     return Refused(
-        f"{settings.directory} has no verified backup of any database",
+        f"{location} has no verified backup of any database",
         reason="no_backup",
-        next_step="name the folder of the backups with --from; each backup needs its .manifest.json beside it",
+        next_step=f"name the folder of the backups with --from; each backup needs its {MANIFEST_SUFFIX} beside it",
     )
 
 

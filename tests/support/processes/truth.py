@@ -172,13 +172,23 @@ def of_backups(folder: Path) -> Iterator[Row]:
         yield "sqlite_backup_last_duration_seconds", {}, told["finished_time"] - told["snapshot_time"]
 
 
+def of_content(database: Path, backups: Path) -> Iterator[Row]:
+    """The share of the newest backup's tables that the database has no more."""
+    manifests = [json.loads(file.read_text()) for file in backups.glob("*.manifest.json")]
+    newest = max(manifests, key=lambda manifest: manifest["sequence"], default={"row_counts": {}})
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    now = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    before = set(newest["row_counts"])
+    yield "sqlite_content_lost_ratio", {}, len(before - now) / max(1, len(before))
+
+
 def main(name: str, database: Path, grace: float, backups: Path, state: Path, temp: Path) -> None:
     """Print all of it."""
     # the bytes first: opening them beside a connection of this process would drop that connection's locks
     wal = list(of_wal(database))
     disks = {"database": database.parent, "backups": backups, "temp": temp, "state": state}
     tables = [*of_file(database), *of_layout(database), *of_tasks(database, grace), *of_queue(database)]
-    rows = [*wal, *tables, *of_disks(disks), *of_backups(backups)]
+    rows = [*wal, *tables, *of_disks(disks), *of_backups(backups), *of_content(database, backups)]
     print(json.dumps([(metric, {"database": name, **labels}, value) for metric, labels, value in rows]))
 
 
