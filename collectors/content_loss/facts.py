@@ -1,4 +1,4 @@
-"""Reads what a database holds now, at the cost of at most COUNTED_ROWS rows of each table, and what a backup of it held."""
+"""Reads what a database holds now, at the cost of at most _ROWS_OF_ALL rows of all tables, and what a backup of it held."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
